@@ -1,0 +1,1 @@
+"""The control plane: custom resources in, compiled templates and consumer Deployments out."""

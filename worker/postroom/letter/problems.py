@@ -1,0 +1,100 @@
+"""The stable problem codes: one vocabulary for the ledger, the metric labels, the conditions and the docs.
+
+A problem names the field, the rule that was broken and the way out. `Rejected` carries one or more
+of them and is the only exception that the domain raises on purpose.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Why a letter, an event or a manifest was refused. The value is the contract; never rename one."""
+
+    # an event that cannot be read
+    NOT_UTF8_JSON = "not_utf8_json"
+    DUPLICATE_KEY = "duplicate_key"
+    NUMBER_OUT_OF_RANGE = "number_out_of_range"
+    LONE_SURROGATE = "lone_surrogate"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    CONTENT_TYPE_UNSUPPORTED = "content_type_unsupported"
+    FIELD_MISSING = "field_missing"
+    FIELD_UNKNOWN = "field_unknown"
+    FIELD_INVALID = "field_invalid"
+    CONTROL_CHARACTER = "control_character"
+    RECIPIENT_INVALID = "recipient_invalid"
+    RECIPIENT_MISSING = "recipient_missing"
+    ONE_ADDRESS_PER_ITEM = "one_address_per_item"
+    ATTACHMENT_INVALID = "attachment_invalid"
+
+    # an event that cannot become a letter
+    TEMPLATE_MISSING = "template_missing"
+    TEMPLATE_SUSPENDED = "template_suspended"
+    VARIABLE_MISSING = "variable_missing"
+    VARIABLE_UNKNOWN = "variable_unknown"
+    VARIABLE_INVALID = "variable_invalid"
+    RENDER_FAILED = "render_failed"
+    RENDER_LIMIT = "render_limit"
+    SENDER_NOT_ALLOWED = "sender_not_allowed"
+    POISON = "poison"
+
+    # a letter that was not sent
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    TOO_OLD_TO_DEDUPLICATE = "too_old_to_deduplicate"
+    SMTPUTF8_REQUIRED = "smtputf8_required"
+    RELAY_REFUSED = "relay_refused"
+    RELAY_DEFERRED = "relay_deferred"
+    RELAY_UNREACHABLE = "relay_unreachable"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    CONNECTION_LOST_AFTER_DOT = "connection_lost_after_dot"
+
+    # a manifest that cannot be accepted
+    MANIFEST_INVALID = "manifest_invalid"
+    TEMPLATE_SYNTAX = "template_syntax"
+    TEMPLATE_UNSAFE = "template_unsafe"
+    FILTER_NOT_ALLOWED = "filter_not_allowed"
+    VARIABLE_UNDECLARED = "variable_undeclared"
+    PARTIAL_NOT_FOUND = "partial_not_found"
+    LAYOUT_NOT_FOUND = "layout_not_found"
+    PROFILE_NOT_FOUND = "profile_not_found"
+    SCHEMA_INVALID = "schema_invalid"
+    SAMPLE_FAILED = "sample_failed"
+    HEADER_NOT_ALLOWED = "header_not_allowed"
+    EVENT_TYPE_CONFLICT = "event_type_conflict"
+    CSS_INVALID = "css_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken rule: where it was broken, which rule, and what to do about it.
+
+    `field` is a dotted path as the writer knows it (`data.first_name`, `spec.smtp.port`); `line` is
+    1-based in that field's own text, or None where lines have no meaning.
+    """
+
+    code: Code
+    field: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.field}, line {self.line}" if self.line else self.field
+        return f"{place}: {self.message} ({self.code})"
+
+
+class Rejected(Exception):
+    """The input breaks at least one rule and can never be accepted as it is."""
+
+    def __init__(self, *problems: Problem) -> None:
+        if not problems:
+            raise ValueError("Rejected needs at least one problem")
+        super().__init__("; ".join(map(str, problems)))
+        self.problems: tuple[Problem, ...] = problems
+
+    @property
+    def code(self) -> Code:
+        """The first problem's code: the one that labels metrics and dead letters."""
+        return self.problems[0].code

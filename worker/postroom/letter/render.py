@@ -1,0 +1,64 @@
+"""From a compiled template and an event's data to the parts of a letter."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from postroom.letter.event import Attachment, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The From mailbox; `address` is normalized."""
+
+    address: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The parts of one letter, as text; nothing of it is encoded for the wire yet."""
+
+    template: str
+    revision: str
+    subject: str
+    html: str
+    text: str
+    sender: Sender | None
+    """None: the profile's."""
+    reply_to: str | None
+    headers: tuple[tuple[str, str], ...]
+    attachments: tuple[Attachment, ...]
+    language: str
+
+
+class LiveTemplate(Protocol):
+    """A compiled template, ready to render; made by `bundle.load`, the same in worker and proof."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def suspended(self) -> bool: ...
+
+    def expires(self, event: Event) -> datetime | None:
+        """When the letter is no longer worth sending: the event's own time, else its time + expiresAfter."""
+        ...
+
+    def render(self, event: Event) -> Rendered:
+        """Validate `event.data` and render; raises Rejected (variable_…, render_failed, render_limit)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The live templates of one profile, by event type."""
+
+    templates: Mapping[str, Any]
+
+    def find(self, event_type: str) -> LiveTemplate | None:
+        """The template for an event type, or None (a deferral, `template_missing`)."""
+        found: LiveTemplate | None = self.templates.get(event_type)
+        return found
