@@ -1,0 +1,244 @@
+"""The ledger: one durable row a letter, and who may send it.
+
+Claims answer `Claimed | AlreadySettled | HeldByOther | Mismatched`; the fence turns a claim into
+`dotting` before the final dot may leave; a settlement ends an attempt. Every call takes a batch, and an
+adapter commits whatever is waiting together: never one fsync a letter. A call returns only when what it
+did is durable.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from postroom.letter.event import Event, Record
+from postroom.letter.identity import Identity
+from postroom.letter.problems import Problem
+from postroom.ports.relay import Envelope, Stage
+
+
+class State(StrEnum):
+    """What a ledger row says of its letter."""
+
+    CLAIMED = "claimed"
+    DOTTING = "dotting"
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    SCHEDULED = "scheduled"
+    SUPPRESSED = "suppressed"
+    EXPIRED = "expired"
+    CAPTURED = "captured"
+    RENDER_FAILED = "render_failed"
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """One event on its way: who it is, where it came from, and (once rendered) what travels.
+
+    Compared by identity of the object: two records of one event are two Letters and one row.
+    """
+
+    identity: Identity
+    digest: bytes
+    record: Record
+    event: Event
+    envelope: Envelope | None = None
+    content: bytes = b""
+    template: str = ""
+    revision: str = ""
+    message_id: str = ""
+    expires: datetime | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """A letter that this process may send: the only thing `send` takes. It is a relay's Parcel."""
+
+    letter: Letter
+    row: int
+    received: datetime
+    answers: int = 0
+    """Attempts that the relay answered; they count towards retry.maxAttempts."""
+    tries: int = 0
+    """All attempts, answered or not; they set the backoff."""
+    doubts: int = 0
+    found_dotting: bool = False
+    """Taken over from a process that died between the dot and its settlement."""
+    from_topic: bool = True
+    """False: recalled from the ledger, so no offset waits for it."""
+
+    @property
+    def envelope(self) -> Envelope:
+        """The SMTP envelope; only a rendered letter is handed to a relay."""
+        assert self.letter.envelope is not None
+        return self.letter.envelope
+
+    @property
+    def content(self) -> bytes:
+        """The message as the relay port wants it."""
+        return self.letter.content
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadySettled:
+    """The same identity has a row whose event is safe: there is nothing to do for this record."""
+
+    letter: Letter
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class HeldByOther:
+    """The same identity is in somebody's hands (also this process's): ask again later."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatched:
+    """The same identity came with another payload; the first one stands."""
+
+    letter: Letter
+
+
+Claim = Claimed | AlreadySettled | HeldByOther | Mismatched
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a letter, for its history; `code` is the SMTP code, 0 where no reply came."""
+
+    result: str
+    stage: Stage | None = None
+    code: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record for the dead-letter topic; `id` is stable, so a second publication is recognizable."""
+
+    id: str
+    record: Record
+    problems: tuple[Problem, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended: the row's next state, and what goes to the outbox in the same commit."""
+
+    claimed: Claimed
+    state: State
+    problem: Problem | None = None
+    due: datetime | None = None
+    attempt: Attempt | None = None
+    answers: int = 0
+    tries: int = 0
+    doubts: int = 0
+    dead_letter: DeadLetter | None = None
+
+    @property
+    def keeps_event(self) -> bool:
+        """Whether the row must carry the event, since no offset will bring it back."""
+        return self.state in KEEPS_EVENT
+
+
+KEEPS_EVENT = frozenset({State.DEFERRED, State.SCHEDULED, State.IN_DOUBT})
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A row whose time has come, claimed again: its stored record and its history so far."""
+
+    row: int
+    record: Record
+    received: datetime
+    answers: int
+    tries: int
+    doubts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A dead letter in the outbox, not yet acknowledged by the broker."""
+
+    row: int
+    dead_letter: DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found at start: whether the last process ended in order, and what it left in hand."""
+
+    clean: bool
+    recalled: int
+    in_doubt: int
+
+
+@dataclass(slots=True)
+class Health:
+    """Facts for /readyz: whether writes work, and why not."""
+
+    ok: bool = True
+    reason: str = ""
+    commits: int = 0
+    rows: int = 0
+    late_settlements: int = field(default=0)
+
+
+class Ledger(Protocol):
+    """The delivery ledger of one profile. Durable when a call returns."""
+
+    health: Health
+
+    async def recover(self, now: datetime, resend: bool) -> Recovery:
+        """Take up what dead processes left: retries in hand become due, `dotting` becomes doubt."""
+        ...
+
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claim]:
+        """One Claim for each letter, in order."""
+        ...
+
+    async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
+        """Mark as `dotting` those that are still this process's; returns them."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """End attempts. A row that somebody else owns by now keeps its state; the attempt is kept."""
+        ...
+
+    async def release(self, claimed: Sequence[Claimed]) -> None:
+        """Give back letters whose content never left: the next claim takes them."""
+        ...
+
+    async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Put records that never became letters into the outbox."""
+        ...
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
+        """Claim up to `limit` deferred or scheduled letters whose time has come."""
+        ...
+
+    async def waiting(self, limit: int) -> Sequence[Waiting]:
+        """The oldest dead letters of the outbox."""
+        ...
+
+    async def published(self, waiting: Sequence[Waiting]) -> None:
+        """Clear dead letters that the broker acknowledged."""
+        ...
+
+    async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
+        """Count a careful attempt at each record before it is made; returns the counts so far."""
+        ...
+
+    async def absolve(self, records: Sequence[Record]) -> None:
+        """Forget the careful attempts at records that proved harmless."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what waits, mark the process as ended in order, let go of the lock."""
+        ...

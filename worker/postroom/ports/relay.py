@@ -1,0 +1,106 @@
+"""The relay: what carries letters over SMTP, and the facts it reports.
+
+In: parcels (an envelope and its content). Out: one Result for each. It asks the fence before content
+leaves, and it never decides what a reply means.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+class Stage(StrEnum):
+    """Where in the SMTP dialogue a fact was learnt (RFC 5321 §4.1.4)."""
+
+    CONNECT = "connect"
+    EHLO = "ehlo"
+    TLS = "tls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Reverse-path and the one forward-path of a transaction, both validated (RFC 5321 §4.1.2)."""
+
+    sender: str
+    recipient: str
+    smtputf8: bool = False
+
+
+class Parcel(Protocol):
+    """What a relay carries. Compared by identity; the relay adds nothing to it."""
+
+    @property
+    def envelope(self) -> Envelope: ...
+    @property
+    def content(self) -> bytes:
+        """The message: CRLF line ends, dot-stuffed, ending in CRLF, without the final lone dot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The relay's answer that decided the transaction: the first refusal, or the reply to the dot."""
+
+    stage: Stage
+    code: int
+    text: str
+    """All lines of the reply, joined by a space, without the code; at most 512 characters, printable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The dialogue ended without an answer. `dot_sent`: the last byte of CRLF.CRLF went to the socket."""
+
+    stage: Stage
+    dot_sent: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """The parcel never left: the fence refused it, or the relay was draining."""
+
+    fenced: bool
+    """True: the fence refused it, somebody else owns the letter now. False: handed back on drain."""
+
+
+Result = Reply | Lost | Withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The fence's answer: the parcels whose `dotting` is durable, and how long that may be relied on."""
+
+    parcels: Collection[Parcel]
+    until: float
+    """Monotonic seconds; content must not leave after it. `math.inf` where a lock replaces the lease."""
+
+
+Fence = Callable[[Sequence[Parcel]], Awaitable[Grant]]
+Report = Callable[[Sequence[tuple[Parcel, Result]]], None]
+
+
+class Relay(Protocol):
+    """A pool of SMTP connections to one relay. One event loop; no method blocks it."""
+
+    async def open(self, fence: Fence) -> None:
+        """Start; `fence` is asked, in groups, for every parcel before its content leaves."""
+        ...
+
+    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+        """Queue parcels, first come first served; `report` gets each one's Result, in groups."""
+        ...
+
+    async def drain(self, grace: float) -> None:
+        """Hand back what has not reached its content, wait up to `grace` seconds for the rest, close."""
+        ...
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether the last attempt to reach the relay worked; None before the first."""
+        ...
