@@ -1,0 +1,121 @@
+"""The embedded broker keeps what it acknowledged, stays on its port, and never outlives its parent."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from postroom.local.broker import LocalBroker
+from postroom.local.trouble import Trouble
+
+pytestmark = pytest.mark.kafka
+
+NOT_LEADER = 6
+TOPIC_AUTHORIZATION_FAILED = 29
+PARENT = """
+import sys
+from postroom.local.broker import LocalBroker
+broker = LocalBroker().start()
+print(broker.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def produce(bootstrap: str, topic: str, count: int) -> list[object]:
+    """Send `count` messages; the errors of those that were not acknowledged."""
+    errors: list[object] = []
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": 10_000, "log_level": 0}
+    )
+    for number in range(count):
+        producer.produce(
+            topic, str(number).encode(), callback=lambda error, _: errors.append(error) if error else None
+        )
+    assert producer.flush(15) == 0
+    return errors
+
+
+def consume(bootstrap: str, topic: str, count: int) -> set[bytes]:
+    """Read `count` values of a topic from its beginning."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"{topic}.readers",
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    consumer.subscribe([topic])
+    try:
+        found: set[bytes] = set()
+        while len(found) < count:
+            batch = consumer.consume(count, timeout=15)
+            assert batch, f"{len(found)} of {count} messages came"
+            found |= {value for message in batch if (value := message.value()) is not None}
+        return found
+    finally:
+        consumer.close()
+
+
+@pytest.fixture
+def durable(tmp_path: Path, broker: LocalBroker) -> Iterator[LocalBroker]:
+    """A broker that fsyncs to a folder; `broker` is asked for so that its skip holds here too."""
+    with LocalBroker(tmp_path / "broker", fsync=True) as running:
+        yield running
+
+
+def test_what_was_produced_is_consumed(broker: LocalBroker, topic: str) -> None:
+    assert produce(broker.bootstrap, topic, 100) == []
+    assert consume(broker.bootstrap, topic, 100) == {str(number).encode() for number in range(100)}
+
+
+def test_it_listens_on_the_loopback_interface_only(broker: LocalBroker) -> None:
+    listening = Path("/proc/net/tcp").read_text().splitlines() if sys.platform == "linux" else []
+    port = f":{broker.port:04X} "
+    addresses = [line.split()[1] for line in listening if port in f"{line.split()[1]} "]
+    assert addresses == [f"0100007F:{broker.port:04X}"] if listening else True
+
+
+def test_a_killed_broker_has_kept_every_acknowledged_message(durable: LocalBroker, topic: str) -> None:
+    address = durable.bootstrap
+    assert produce(address, topic, 500) == []
+    durable.kill()
+    durable.start()
+    assert durable.bootstrap == address
+    assert len(consume(address, topic, 500)) == 500
+
+
+def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, topic: str) -> None:
+    produce(broker.bootstrap, topic, 1)
+    broker.control("fault", keys=["Produce"], topic=topic, code=TOPIC_AUTHORIZATION_FAILED, count=-1)
+    assert len(produce(broker.bootstrap, topic, 1)) == 1
+    assert broker.control("clear")["hits"] >= 1
+    broker.control("fault", keys=["Produce"], topic=topic, code=NOT_LEADER, count=2)
+    assert produce(broker.bootstrap, topic, 1) == []
+    broker.control("clear")
+
+
+def test_an_unknown_fault_is_refused_by_name(broker: LocalBroker) -> None:
+    with pytest.raises(ValueError, match="Prodouce"):
+        broker.control("fault", keys=["Prodouce"])
+    with pytest.raises(ValueError, match="unknown op"):
+        broker.control("explode")
+
+
+def test_a_taken_port_is_told_by_its_number(broker: LocalBroker) -> None:
+    with pytest.raises(Trouble, match=f"Port {broker.port} is taken"):
+        LocalBroker(port=broker.port).start()
+
+
+def test_a_broker_ends_when_its_parent_is_killed(broker: LocalBroker) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=PIPE, stdout=PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
+            parent.kill()
+            assert connection.recv(1) == b""  # the broker has closed: its process ended
