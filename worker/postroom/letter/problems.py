@@ -66,6 +66,11 @@ class Code(StrEnum):
     EVENT_TYPE_CONFLICT = "event_type_conflict"
     CSS_INVALID = "css_invalid"
 
+    # a program that cannot start
+    SETTING_MISSING = "setting_missing"
+    SETTING_INVALID = "setting_invalid"
+    LEDGER_IN_USE = "ledger_in_use"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -1,9 +1,8 @@
 """The ledger: one durable row a letter, and who may send it.
 
-Claims answer `Claimed | AlreadySettled | HeldByOther | Mismatched`; the fence turns a claim into
-`dotting` before the final dot may leave; a settlement ends an attempt. Every call takes a batch, and an
-adapter commits whatever is waiting together: never one fsync a letter. A call returns only when what it
-did is durable.
+A claim makes the row or meets an existing one; the fence turns a claim into `dotting` before the final
+dot may leave; a settlement ends an attempt. Every call takes a batch, and an adapter commits whatever is
+waiting together: never one fsync a letter. A call returns only when what it did is durable.
 """
 
 from collections.abc import Collection, Sequence
@@ -83,28 +82,20 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class AlreadySettled:
-    """The same identity has a row whose event is safe: there is nothing to do for this record."""
+class Existing:
+    """The row that a claim met: the identity is known already. Facts for the claimer to decide on."""
 
     letter: Letter
+    row: int
     state: State
-
-
-@dataclass(frozen=True, slots=True)
-class HeldByOther:
-    """The same identity is in somebody's hands (also this process's): ask again later."""
-
-    letter: Letter
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatched:
-    """The same identity came with another payload; the first one stands."""
-
-    letter: Letter
-
-
-Claim = Claimed | AlreadySettled | HeldByOther | Mismatched
+    generation: int
+    living: bool
+    """Whether its holder is alive: this process, or another whose lease runs."""
+    same_payload: bool
+    received: datetime
+    answers: int
+    tries: int
+    doubts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +190,15 @@ class Ledger(Protocol):
         """Take up what dead processes left: retries in hand become due, `dotting` becomes doubt."""
         ...
 
-    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claim]:
-        """One Claim for each letter, in order."""
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
+        """One answer for each letter, in order: a fresh claim, or the row that was there before."""
+        ...
+
+    async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
+        """Claim existing rows, each on condition that nobody changed it since; None where somebody did.
+
+        A row in `dotting` comes back with one more doubt, and the doubt is on record as an attempt.
+        """
         ...
 
     async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:

@@ -1,0 +1,124 @@
+"""Group commit: whatever waits goes into one transaction, on one thread.
+
+In: pieces of work, each a function of an open connection. Out: its result, once the commit is durable.
+While a commit runs, the next group gathers; so the more load, the more rows a commit. When the disk
+refuses (full, unmounted), the group is tried again until it works, `health` says why, and nobody goes
+on in the meantime; any other error is a bug and reaches every caller of the group.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from postroom.ports.ledger import Health
+
+RETRY_SECONDS = 1.0
+MAX_GROUP = 64
+"""Pieces of work in one transaction; each is a batch itself."""
+
+log = structlog.get_logger("postroom.ledger")
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One caller's work in a group."""
+
+    work: Callable[[Connection], Any]
+    future: "asyncio.Future[Any]"
+    result: Any = None
+
+
+class GroupCommit:
+    """The one writer of a database."""
+
+    def __init__(self, engine: Engine, health: Health) -> None:
+        self._engine = engine
+        self._health = health
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="ledger", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` inside the next group; returns when its commit is durable."""
+        job = Job(work, self._loop.create_future())
+        self._jobs.put(job)
+        result: T = await job.future
+        return result
+
+    async def close(self) -> None:
+        """Finish what waits and end the thread."""
+        self._closing.set()
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        open_ = True
+        while open_:
+            group = self._gather()
+            open_ = None not in group
+            jobs = [job for job in group if job is not None]
+            if jobs:
+                self._commit(jobs)
+
+    def _gather(self) -> list[Job | None]:
+        group = [self._jobs.get()]
+        while len(group) < MAX_GROUP and group[-1] is not None:
+            try:
+                group.append(self._jobs.get_nowait())
+            except queue.Empty:
+                break
+        return group
+
+    def _commit(self, jobs: list[Job]) -> None:
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    for job in jobs:
+                        job.result = job.work(connection)
+            except OperationalError as error:
+                self._ail(str(error.orig))
+                if self._closing.wait(RETRY_SECONDS):
+                    return self._fail(jobs, error)
+                continue
+            except Exception as error:  # a bug: every caller must hear of it
+                return self._fail(jobs, error)
+            return self._succeed(jobs)
+
+    def _succeed(self, jobs: list[Job]) -> None:
+        if not self._health.ok:
+            log.warning("ledger writes work again")
+        self._health.ok, self._health.reason = True, ""
+        self._health.commits += 1
+        self._loop.call_soon_threadsafe(_resolve, jobs)
+
+    def _ail(self, reason: str) -> None:
+        if self._health.ok:
+            log.error("ledger does not take writes; nothing is sent until it does", reason=reason)
+        self._health.ok, self._health.reason = False, reason
+
+    def _fail(self, jobs: list[Job], error: Exception) -> None:
+        self._loop.call_soon_threadsafe(_reject, jobs, error)
+
+
+def _resolve(jobs: list[Job]) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_result(job.result)
+
+
+def _reject(jobs: list[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)

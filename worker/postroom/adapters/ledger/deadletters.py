@@ -1,0 +1,80 @@
+"""The outbox and the careful attempts: records on their way out, and records under suspicion.
+
+Each function runs inside a group's transaction.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import Connection
+
+from postroom.adapters.ledger.rows import moment, stamp
+from postroom.adapters.ledger.schema import outbox, suspect
+from postroom.letter.event import Record, pack, unpack
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import DeadLetter, Waiting
+
+_WAITING = select(outbox).order_by(outbox.c.row).limit(bindparam("limit"))
+_PUBLISHED = delete(outbox).where(outbox.c.row == bindparam("r"))
+
+_SUSPECT = (
+    upsert(suspect)
+    .values(topic=bindparam("t"), partition=bindparam("p"), offset=bindparam("o"), tries=1)
+    .on_conflict_do_update(
+        index_elements=["topic", "partition", "offset"], set_={"tries": suspect.c.tries + 1}
+    )
+    .returning(suspect.c.tries)
+)
+_ABSOLVE = delete(suspect).where(
+    suspect.c.topic == bindparam("t"),
+    suspect.c.partition == bindparam("p"),
+    suspect.c.offset == bindparam("o"),
+)
+
+
+def outbox_row(one: DeadLetter) -> dict[str, Any]:
+    """A dead letter as its outbox row."""
+    problems = [[p.code.value, p.field, p.message, p.line] for p in one.problems]
+    return {
+        "dead_letter": one.id,
+        "record": pack(one.record),
+        "problems": json.dumps(problems),
+        "at": stamp(one.at),
+    }
+
+
+def waiting(connection: Connection, limit: int) -> list[Waiting]:
+    """The oldest dead letters that the broker has not acknowledged."""
+    rows = connection.execute(_WAITING, {"limit": limit})
+    return [Waiting(row.row, _dead_letter(row)) for row in rows]
+
+
+def _dead_letter(row: Any) -> DeadLetter:
+    problems = tuple(
+        Problem(Code(code), field, message, line) for code, field, message, line in json.loads(row.problems)
+    )
+    return DeadLetter(row.dead_letter, unpack(row.record), problems, moment(row.at))
+
+
+def published(connection: Connection, rows: Sequence[int]) -> None:
+    """Clear what the broker acknowledged."""
+    if rows:
+        connection.execute(_PUBLISHED, [{"r": row} for row in rows])
+
+
+def suspects(connection: Connection, records: Sequence[Record]) -> list[int]:
+    """Count one more careful attempt at each record; returns the counts, this one included."""
+    return [connection.execute(_SUSPECT, _position(one)).scalar_one() for one in records]
+
+
+def absolve(connection: Connection, records: Sequence[Record]) -> None:
+    """Forget records that proved harmless."""
+    if records:
+        connection.execute(_ABSOLVE, [_position(one) for one in records])
+
+
+def _position(record: Record) -> dict[str, Any]:
+    return {"t": record.topic, "p": record.partition, "o": record.offset}

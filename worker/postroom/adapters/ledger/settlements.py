@@ -1,0 +1,175 @@
+"""Settlements, returns and the retry queue: the statements that end or postpone an attempt.
+
+Each function runs inside a group's transaction. A row whose generation is no longer ours keeps its state;
+what the relay said is kept all the same, as an attempt.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy.engine import Connection
+
+from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.deadletters import outbox_row
+from postroom.adapters.ledger.rows import moment, stamp
+from postroom.adapters.ledger.schema import attempt, letter, outbox
+from postroom.letter.event import pack, unpack
+from postroom.ports.ledger import Claimed, DeadLetter, Recalled, Settlement, State
+
+_SETTLE = (
+    update(letter)
+    .where(letter.c.row == bindparam("r"), letter.c.generation == bindparam("g"))
+    .values(
+        state=bindparam("state"),
+        answers=bindparam("answers"),
+        tries=bindparam("tries"),
+        doubts=bindparam("doubts"),
+        due=bindparam("due"),
+        code=bindparam("code"),
+        reason=bindparam("reason"),
+        reply=bindparam("reply"),
+        template=bindparam("template"),
+        revision=bindparam("revision"),
+        message_id=bindparam("message_id"),
+        event=bindparam("event"),
+        updated_at=bindparam("now"),
+    )
+)
+_ATTEMPT = insert(attempt)
+_BURY = insert_or_ignore(outbox).on_conflict_do_nothing()
+
+_RELEASE = (
+    update(letter)
+    .where(letter.c.row == bindparam("r"), letter.c.generation == bindparam("g"))
+    .values(state=State.CLAIMED.value, generation=0)
+)
+
+_DUE = (
+    select(letter)
+    .where(letter.c.due <= bindparam("now"), letter.c.state.in_([State.DEFERRED.value, State.SCHEDULED.value]))
+    .order_by(letter.c.due)
+    .limit(bindparam("limit"))
+)
+_RECALL = (
+    update(letter)
+    .where(letter.c.row == bindparam("r"))
+    .values(state=State.CLAIMED.value, generation=bindparam("g"), due=None, updated_at=bindparam("now"))
+)
+
+
+def settle(
+    connection: Connection, settlements: Sequence[Settlement], holder: Holder, now: datetime
+) -> int:
+    """End attempts; returns how many came too late to change their row."""
+    at = stamp(now)
+    done = connection.execute(_SETTLE, [_row(one, holder, at) for one in settlements])
+    notes = [_note(one, holder, at) for one in settlements if one.attempt]
+    if notes:
+        connection.execute(_ATTEMPT, notes)
+    bury(connection, [one.dead_letter for one in settlements if one.dead_letter])
+    return len(settlements) - done.rowcount
+
+
+def bury(connection: Connection, dead_letters: Sequence[DeadLetter]) -> None:
+    """Put dead letters into the outbox; one that is there already stays as it is."""
+    if dead_letters:
+        connection.execute(_BURY, [outbox_row(one) for one in dead_letters])
+
+
+def release(connection: Connection, claimed: Sequence[Claimed], holder: Holder) -> None:
+    """Let go of rows whose content never left: generation 0 is nobody's."""
+    if not claimed:
+        return
+    connection.execute(_RELEASE, [{"r": one.row, "g": holder.generation} for one in claimed])
+
+
+def due(connection: Connection, holder: Holder, now: datetime, limit: int) -> list[Recalled]:
+    """Claim the letters whose time has come, longest due first."""
+    at = stamp(now)
+    rows = connection.execute(_DUE, {"now": at, "limit": limit}).all()
+    if rows:
+        connection.execute(_RECALL, [{"r": row.row, "g": holder.generation, "now": at} for row in rows])
+    return [
+        Recalled(row.row, unpack(row.event), moment(row.received_at), row.answers, row.tries, row.doubts)
+        for row in rows
+    ]
+
+
+def recover(connection: Connection, holder: Holder, now: datetime, resend: bool) -> tuple[int, int]:
+    """Dead processes' recalled letters (the event is in the row): due again, or in doubt.
+
+    Returns how many became due and how many are in doubt. Letters that came from the topic need nothing:
+    their offsets were never committed, so they come again and are met by their claim.
+    """
+    at = stamp(now)
+    ours = letter.c.generation != holder.generation
+    stored = letter.c.event.is_not(None)
+    doubtful = select(letter.c.row, letter.c.generation).where(
+        ours, stored, letter.c.state == State.DOTTING.value
+    )
+    rows = connection.execute(doubtful).all()
+    if rows:
+        text = "the worker died after the dot may have left"
+        connection.execute(
+            _ATTEMPT,
+            [
+                {"row": row.row, "generation": row.generation, "at": at, "result": "in_doubt", "text": text}
+                for row in rows
+            ],
+        )
+        after = State.DEFERRED if resend else State.IN_DOUBT
+        connection.execute(
+            update(letter)
+            .where(ours, stored, letter.c.state == State.DOTTING.value)
+            .values(
+                state=after.value,
+                due=at if resend else None,
+                doubts=letter.c.doubts + 1,
+                code="connection_lost_after_dot",
+                updated_at=at,
+            )
+        )
+    recalled = connection.execute(
+        update(letter)
+        .where(ours, stored, or_(letter.c.state == State.CLAIMED.value))
+        .values(state=State.DEFERRED.value, due=at, updated_at=at)
+    )
+    return recalled.rowcount, len(rows)
+
+
+def _row(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
+    carried = one.claimed.letter
+    return {
+        "r": one.claimed.row,
+        "g": holder.generation,
+        "state": one.state.value,
+        "answers": one.answers,
+        "tries": one.tries,
+        "doubts": one.doubts,
+        "due": stamp(one.due) if one.due else None,
+        "code": one.problem.code.value if one.problem else None,
+        "reason": str(one.problem) if one.problem else None,
+        "reply": f"{one.attempt.code} {one.attempt.text}" if one.attempt and one.attempt.code else None,
+        "template": carried.template,
+        "revision": carried.revision,
+        "message_id": carried.message_id,
+        "event": pack(carried.record) if one.keeps_event else None,
+        "now": at,
+    }
+
+
+def _note(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
+    assert one.attempt is not None
+    return {
+        "row": one.claimed.row,
+        "generation": holder.generation,
+        "at": at,
+        "result": one.attempt.result,
+        "stage": one.attempt.stage,
+        "code": one.attempt.code,
+        "text": one.attempt.text,
+        "revision": one.claimed.letter.revision,
+    }

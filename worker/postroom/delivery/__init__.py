@@ -1,0 +1,1 @@
+"""The data plane: validate → render → claim → send → settle. Begin with `journey`."""

@@ -1,0 +1,122 @@
+"""When to try again, and when to stop: Outcome × history × policy × now × chance → Step.
+
+Exponential backoff with full-range jitter of ±20 %. Answers of the relay use up `maxAttempts`; a relay
+that cannot be reached does not, it is bounded by `maxAge` alone: an outage must not fail letters.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+from postroom.delivery.outcome import (
+    Accepted,
+    Deferred,
+    Expired,
+    Finish,
+    GiveBack,
+    HandedBack,
+    Hold,
+    InDoubt,
+    NoTemplate,
+    Outcome,
+    Refused,
+    Step,
+    TooEarly,
+    TryAgain,
+    Unacceptable,
+    Unreachable,
+    Unrenderable,
+)
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import State
+
+TEMPLATE_PATIENCE = timedelta(minutes=5)
+"""How long an event waits for its template: kubectl apply and the first event race."""
+
+TEMPLATE_RECHECK = timedelta(seconds=2)
+SUSPENDED_RECHECK = timedelta(seconds=15)
+JITTER = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A profile's rules for what follows an attempt; durations in seconds."""
+
+    max_attempts: int
+    initial_delay: float
+    max_delay: float
+    max_age: float
+    on_in_doubt: Literal["Resend", "Park"]
+    accepted_as: State
+    """What a 250 makes of a letter: accepted, or captured where a sandbox took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of a letter before this attempt's outcome."""
+
+    received: datetime
+    answers: int
+    tries: int
+
+
+def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float) -> Step:
+    """Say what follows from the outcome of one attempt."""
+    match outcome:
+        case Accepted():
+            return Finish(policy.accepted_as)
+        case Refused(problem=problem):
+            return Finish(State.FAILED, problem, bury=True)
+        case Deferred(problem=problem):
+            if history.answers + 1 >= policy.max_attempts:
+                return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
+            return _again(problem, history, policy, now, chance)
+        case Unreachable(problem=problem):
+            return _again(problem, history, policy, now, chance)
+        case InDoubt(problem=problem):
+            if policy.on_in_doubt == "Park":
+                return Hold(problem)
+            return TryAgain(now + _delay(0, policy, chance), problem)
+        case NoTemplate(problem=problem):
+            return _wait_for_template(problem, history, policy, now)
+        case TooEarly(at=at):
+            return TryAgain(at, None, State.SCHEDULED)
+        case Unrenderable(problem=problem):
+            return Finish(State.RENDER_FAILED, problem, bury=True)
+        case Expired(problem=problem):
+            return Finish(State.EXPIRED, problem)
+        case Unacceptable(problem=problem):
+            return Finish(State.FAILED, problem, bury=True)
+        case HandedBack():
+            return GiveBack()
+        case _:
+            assert_never(outcome)
+
+
+def _again(problem: Problem, history: History, policy: Policy, now: datetime, chance: float) -> Step:
+    at = now + _delay(history.tries, policy, chance)
+    if at - history.received > timedelta(seconds=policy.max_age):
+        return _exhausted(problem, f"it is older than {policy.max_age:.0f} s (retry.maxAge)")
+    return TryAgain(at, problem)
+
+
+def _exhausted(last: Problem, why: str) -> Finish:
+    problem = Problem(Code.ATTEMPTS_EXHAUSTED, last.field, f"{why}; the last answer: {last.message}")
+    return Finish(State.FAILED, problem, bury=True)
+
+
+def _delay(tries: int, policy: Policy, chance: float) -> timedelta:
+    # the exponent is capped so that a long outage cannot overflow a float
+    seconds = min(policy.max_delay, policy.initial_delay * 2.0 ** min(tries, 32))
+    return timedelta(seconds=seconds * (1 + JITTER * (2 * chance - 1)))
+
+
+def _wait_for_template(problem: Problem, history: History, policy: Policy, now: datetime) -> Step:
+    age = now - history.received
+    if problem.code is Code.TEMPLATE_SUSPENDED:
+        if age > timedelta(seconds=policy.max_age):
+            return Finish(State.RENDER_FAILED, problem, bury=True)
+        return TryAgain(now + SUSPENDED_RECHECK, problem)
+    if age > TEMPLATE_PATIENCE:
+        return Finish(State.RENDER_FAILED, problem, bury=True)
+    return TryAgain(now + TEMPLATE_RECHECK, problem)
