@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from postroom.local.broker import LocalBroker
+from postroom.local.topics import Topic, create_topics
 from postroom.local.trouble import Trouble
 
 pytestmark = pytest.mark.kafka
@@ -26,11 +27,11 @@ sys.stdin.read()
 """
 
 
-def produce(bootstrap: str, topic: str, count: int) -> list[object]:
+def produce(bootstrap: str, topic: str, count: int, patience_ms: int = 10_000) -> list[object]:
     """Send `count` messages; the errors of those that were not acknowledged."""
     errors: list[object] = []
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": 10_000, "log_level": 0}
+        {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": patience_ms, "log_level": 0}
     )
     for number in range(count):
         producer.produce(
@@ -83,11 +84,25 @@ def test_it_listens_on_the_loopback_interface_only(broker: LocalBroker) -> None:
 
 def test_a_killed_broker_has_kept_every_acknowledged_message(durable: LocalBroker, topic: str) -> None:
     address = durable.bootstrap
+    assert create_topics(address, [Topic(topic, partitions=3, retention_ms=3_600_000)]) == [topic]
     assert produce(address, topic, 500) == []
     durable.kill()
     durable.start()
     assert durable.bootstrap == address
     assert len(consume(address, topic, 500)) == 500
+
+
+def test_a_durable_broker_makes_no_topics_of_its_own(durable: LocalBroker, topic: str) -> None:
+    """It would lose them when it is killed."""
+    assert len(produce(durable.bootstrap, topic, 1, patience_ms=500)) == 1
+
+
+def test_a_topic_is_created_once_and_survives_a_kill(durable: LocalBroker, topic: str) -> None:
+    wanted = [Topic(topic, partitions=2, retention_ms=3_600_000)]
+    assert create_topics(durable.bootstrap, wanted) == [topic]
+    durable.kill()
+    durable.start()
+    assert create_topics(durable.bootstrap, wanted) == []
 
 
 def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, topic: str) -> None:

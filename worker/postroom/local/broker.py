@@ -2,8 +2,10 @@
 
 Input: where to keep data (None: in memory), a port (0: any free one), whether every batch is fsynced
 before its ack. Output: `bootstrap`, the address for `bootstrap.servers`; it is on 127.0.0.1 and stays
-the same over restarts. The child ends when this process ends, however it ends: its standard input
-closes. Failure: `Trouble`, with the broker's own words.
+the same over restarts. In memory a topic is created at first use; with a folder a client has to create
+it (`topics.create_topics`), because the broker writes a topic of its own making to disk only when it
+ends in order. The child ends when this process ends, however it ends: its standard input closes.
+Failure: `Trouble`, with the broker's own words.
 """
 
 import json

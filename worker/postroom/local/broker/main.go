@@ -3,6 +3,7 @@
 // It is franz-go's kfake (BSD-3-Clause) behind flags. It listens on the loopback interface only, keeps
 // its topics and offsets in -data-dir (or in memory when that is empty), and ends when its standard
 // input closes, so that no broker outlives the program that started it, however that program ended.
+// With a -data-dir topics have to be created by a client; in memory they are created at first use.
 //
 // Input: flags, then control lines of JSON on standard input (control.go).
 // Output: one line of JSON on standard output when it listens, {"bootstrap": "127.0.0.1:…", "pid": …},
@@ -36,7 +37,6 @@ type options struct {
 	dataDir    string
 	sync       bool
 	partitions int
-	autoCreate bool
 	configs    settings
 }
 
@@ -68,8 +68,7 @@ func readFlags() options {
 	flag.IntVar(&o.port, "port", 0, "port on 127.0.0.1 (0 = any free one)")
 	flag.StringVar(&o.dataDir, "data-dir", "", "keep topics and offsets here (empty = in memory)")
 	flag.BoolVar(&o.sync, "sync", false, "fsync every batch before it is acknowledged")
-	flag.IntVar(&o.partitions, "partitions", 3, "partitions of topics created on first use")
-	flag.BoolVar(&o.autoCreate, "auto-create", true, "create topics on first use")
+	flag.IntVar(&o.partitions, "partitions", 3, "partitions of topics created on first use (in memory only)")
 	flag.Var(o.configs, "config", "broker configuration key=value (repeatable)")
 	flag.Parse()
 	return o
@@ -120,11 +119,12 @@ func clusterOptions(o options) []kfake.Opt {
 	} else {
 		opts = append(opts, kfake.Ports(o.port))
 	}
-	if o.autoCreate {
-		opts = append(opts, kfake.AllowAutoTopicCreation())
-	}
+	// kfake writes a topic that was created on first use to disk only when it closes: a kill would lose
+	// the topic and the acknowledged messages in it. A topic created by CreateTopics is written at once.
 	if o.dataDir != "" {
 		opts = append(opts, kfake.DataDir(o.dataDir))
+	} else {
+		opts = append(opts, kfake.AllowAutoTopicCreation())
 	}
 	if o.sync {
 		opts = append(opts, kfake.SyncWrites())

@@ -1,0 +1,56 @@
+"""Create the topics that profiles ask for, and tell how far their readers are.
+
+Input: a broker's address and the topics wanted. Output: the names that were created; existing topics are
+left as they are (a topic is never deleted or shrunk). Failure: `Trouble` when the broker does not answer
+or refuses.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from postroom.local.trouble import Trouble
+
+ANSWER_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as a profile wants it; retention in milliseconds."""
+
+    name: str
+    partitions: int
+    retention_ms: int
+
+
+def create_topics(bootstrap: str, wanted: Iterable[Topic]) -> list[str]:
+    """Create what is not there yet; returns the names created, raises Trouble."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    topics = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=-1,
+            config={"retention.ms": str(topic.retention_ms)},
+        )
+        for topic in wanted
+    ]
+    if not topics:
+        return []
+    answers: dict[str, Future[None]] = admin.create_topics(topics, operation_timeout=ANSWER_SECONDS)
+    return [name for name, answer in answers.items() if _was_created(name, answer)]
+
+
+def _was_created(name: str, answer: "Future[None]") -> bool:
+    try:
+        answer.result(ANSWER_SECONDS)
+    except KafkaException as failure:
+        error: KafkaError = failure.args[0]
+        if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise Trouble(f"Topic {name} could not be created: {error.str()}.") from None
+    return True
