@@ -1,125 +1,246 @@
-"""EmailTemplate and EmailLayout, group postroom.dev/v1alpha1: what a team declares of a letter."""
+"""EmailTemplate and EmailLayout, group postroom.dev/v1alpha1: what a team declares of a letter.
 
-from typing import Annotated, Any, Literal
+An object in (as YAML or the API server gives it), a frozen model out, or pydantic's ValidationError.
+Here are the rules that can be told from the object alone; whether the template renders is `proof`'s.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from postroom.letter.address import AddressText
+from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.duration import Duration
+from postroom.letter.header import header_rule
+from postroom.letter.problems import Code
+from postroom.letter.spec import (
+    Broken,
+    Label,
+    LocaleTag,
+    Mailbox,
+    Metadata,
+    NameRef,
+    OneLine,
+    Prose,
+    Spec,
+    breach,
+    broken,
+    repeated,
+)
+
+__all__ = [
+    "EmailLayout",
+    "EmailLayoutSpec",
+    "EmailTemplate",
+    "EmailTemplateSpec",
+    "Header",
+    "Locale",
+    "Mailbox",
+    "Metadata",
+    "NameRef",
+    "Partial",
+    "Sample",
+    "Spec",
+    "SubjectVariant",
+    "TemplateAttachment",
+]
+
+HTML_CHARACTERS = 256 * 1024
+TEXT_CHARACTERS = 128 * 1024
+SUBJECT_CHARACTERS = 1024
+HEADER_CHARACTERS = 998
+"""A line of a letter, RFC 5322 §2.1.1."""
+SCHEMA_CHARACTERS = 64 * 1024
+ATTACHMENTS = 16
+ATTACHMENTS_BYTES = 512 * 1024
+"""All files of a template together; the whole object must stay under the API server's 1 MiB."""
+
+_EVENT_TYPE = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$"
 
 
-class Spec(BaseModel):
-    """The base of every part of a manifest: camelCase outside, unknown fields are errors, immutable."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        frozen=True,
-    )
+def _event_type(text: str) -> str:
+    if not re.fullmatch(_EVENT_TYPE, text):
+        raise ValueError(
+            f"{text[:60]!r} is not an event type; letters, digits and . _ : / - like shop.order.paid"
+        )
+    return text
 
 
-class NameRef(Spec):
-    """A reference to an object in the same namespace; there is no namespace field on purpose."""
+def _header_name(text: str) -> str:
+    if rule := header_rule(text):
+        raise breach(rule, Code.HEADER_NOT_ALLOWED)
+    return text
 
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+def _filename(text: str) -> str:
+    if rule := filename_rule(text):
+        raise breach(rule, Code.ATTACHMENT_INVALID)
+    return text
 
 
-class Mailbox(Spec):
-    """An address with an optional display name."""
+def _media_type(text: str) -> str:
+    if rule := media_type_rule(text):
+        raise breach(rule, Code.ATTACHMENT_INVALID)
+    return text
 
-    name: str = ""
-    address: str
+
+def _base64(text: str) -> str:
+    decode_base64(text)
+    return text
+
+
+def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    rule = None
+    if schema.get("type") != "object":
+        rule = "is the JSON Schema of the event's data; it begins with type: object"
+    elif not isinstance(schema.get("properties", {}), dict):
+        rule = "properties must map each variable's name to its schema"
+    elif len(json.dumps(schema, default=str)) > SCHEMA_CHARACTERS:
+        rule = f"is longer than {SCHEMA_CHARACTERS} characters as JSON"
+    if rule:
+        raise breach(rule, Code.SCHEMA_INVALID)
+    return schema
+
+
+def _unsubscribe_url(text: str) -> str:
+    if not text.startswith(("https://", "{{")):
+        raise ValueError(
+            "begins with https:// or a template expression like {{ unsubscribe_url }} (RFC 8058)"
+        )
+    return text
+
+
+Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
+Html = Annotated[str, Field(min_length=1, max_length=HTML_CHARACTERS), Prose]
+Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
+EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
 class Header(Spec):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
-    name: str
-    value: str
+    name: Annotated[str, Field(min_length=1, max_length=76), AfterValidator(_header_name)]
+    value: Annotated[str, Field(max_length=HEADER_CHARACTERS), OneLine]
 
 
 class Sample(Spec):
     """A named data set that is rendered at proof time."""
 
-    name: str
+    name: Label
     data: dict[str, Any]
-    locale: str | None = None
-    recipient: str | None = None
+    locale: LocaleTag | None = None
+    recipient: AddressText | None = None
 
 
 class Locale(Spec):
     """Overrides for one BCP 47 tag; what is absent falls back along the chain (de-AT → de → the template)."""
 
-    tag: str
-    subject: str | None = None
-    preheader: str | None = None
-    html: str | None = None
-    text: str | None = None
+    tag: LocaleTag
+    subject: Subject | None = None
+    preheader: Subject | None = None
+    html: Html | None = None
+    text: Text | None = None
 
 
 class SubjectVariant(Spec):
     """One of several subjects, chosen by a hash of the recipient."""
 
-    name: str
-    subject: str
+    name: Label
+    subject: Subject
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class TemplateAttachment(Spec):
     """A file sent with every letter of the template; content is base64."""
 
-    filename: str
-    content_type: str
-    content: str
+    filename: Annotated[str, Field(max_length=255), AfterValidator(_filename)]
+    content_type: Annotated[str, Field(max_length=300), AfterValidator(_media_type)]
+    content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
 
 
 class EmailTemplateSpec(Spec):
     """The spec of an EmailTemplate; see docs/reference for each field."""
 
     smtp_profile_ref: NameRef
-    event_types: list[str]
+    event_types: Annotated[list[EventType], Field(min_length=1, max_length=64)]
     category: Literal["Transactional", "Subscription"] = "Transactional"
-    subject: str
-    preheader: str | None = None
-    html: str
-    text: str | None = None
-    css: str | None = None
+    subject: Subject
+    preheader: Subject | None = None
+    html: Html
+    text: Text | None = None
+    css: Text | None = None
     layout_ref: NameRef | None = None
-    variables: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-    samples: list[Sample]
-    locales: list[Locale] = Field(default_factory=list)
-    default_locale: str = "en"
+    variables: Annotated[dict[str, Any], AfterValidator(_object_schema)] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}}
+    )
+    samples: Annotated[list[Sample], Field(min_length=1, max_length=32)]
+    locales: Annotated[list[Locale], Field(max_length=64)] = Field(default_factory=list)
+    default_locale: LocaleTag = "en"
     sender: Mailbox | None = Field(default=None, alias="from")
-    reply_to: str | None = None
-    headers: list[Header] = Field(default_factory=list)
-    subject_variants: list[SubjectVariant] = Field(default_factory=list)
-    attachments: list[TemplateAttachment] = Field(default_factory=list)
-    expires_after: str | None = None
-    unsubscribe_url: str | None = None
+    reply_to: AddressText | None = None
+    headers: Annotated[list[Header], Field(max_length=32)] = Field(default_factory=list)
+    subject_variants: Annotated[list[SubjectVariant], Field(max_length=16)] = Field(default_factory=list)
+    attachments: Annotated[list[TemplateAttachment], Field(max_length=ATTACHMENTS)] = Field(
+        default_factory=list
+    )
+    expires_after: Duration | None = None
+    unsubscribe_url: (
+        Annotated[str, Field(max_length=2048), OneLine, AfterValidator(_unsubscribe_url)] | None
+    ) = None
     suspend: bool = False
 
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        broken(self._broken_rules())
+        return self
 
-class EmailLayoutSpec(Spec):
-    """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
-
-    html: str
-    css: str | None = None
-    partials: list["Partial"] = Field(default_factory=list)
+    def _broken_rules(self) -> Iterator[Broken]:
+        if self.category == "Subscription" and self.unsubscribe_url is None:
+            rule = "is required for category Subscription, for one-click unsubscribe (RFC 8058)"
+            yield "unsubscribeUrl", rule
+        keyed = {
+            "eventTypes": ("", self.event_types),
+            "samples": (".name", [sample.name for sample in self.samples]),
+            "locales": (".tag", [locale.tag.lower() for locale in self.locales]),
+            "headers": (".name", [header.name.lower() for header in self.headers]),
+            "subjectVariants": (".name", [variant.name for variant in self.subject_variants]),
+            "attachments": (".filename", [attachment.filename for attachment in self.attachments]),
+        }
+        for field, (key, names) in keyed.items():
+            for index, name in repeated(names):
+                yield f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once"
+        if sum(len(attachment.content) for attachment in self.attachments) > ATTACHMENTS_BYTES * 4 // 3 + 4:
+            yield (
+                "attachments",
+                f"are larger than {ATTACHMENTS_BYTES // 1024} KiB together; link to the file instead",
+            )
 
 
 class Partial(Spec):
     """A named piece of html that the layout and its templates may include."""
 
-    name: str
-    html: str
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-_.a-z0-9]*[a-z0-9])?$")]
+    html: Html
 
 
-class Metadata(BaseModel):
-    """What Postroom reads of Kubernetes object metadata; the rest is accepted and ignored."""
+class EmailLayoutSpec(Spec):
+    """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    html: Html
+    css: Text | None = None
+    partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
 
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-    namespace: str = "default"
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = repeated(partial.name for partial in self.partials)
+        broken(
+            (f"partials[{index}].name", f"{name!r} is there twice; each may be there once")
+            for index, name in names
+        )
+        return self
 
 
 class EmailTemplate(Spec):

@@ -1,0 +1,118 @@
+"""What all manifests of the group postroom.dev have in common: field types, bounds, references.
+
+Every text and every list has a bound, because the rules are mirrored as CEL in the CRDs, where the
+API server prices a rule by the largest input it may meet. A rule over one field raises ValueError;
+rules over several fields are collected with `broken` and raised in one piece, so that a person sees
+all of them at once.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from postroom.letter.address import AddressText
+from postroom.letter.problems import Code
+
+API_VERSION = "postroom.dev/v1alpha1"
+GROUP = "postroom.dev"
+
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_TAG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL_BUT_LAYOUT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Spec(BaseModel):
+    """The base of every part of a manifest: camelCase outside, unknown fields are errors, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+
+def control_character(text: str) -> str | None:
+    """The first control character, line end or lone surrogate in `text` as `U+000A`, or None."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found[0]):04X}" if found else None
+
+
+def breach(rule: str, code: Code = Code.MANIFEST_INVALID) -> PydanticCustomError:
+    """The validation error for one field's broken rule, under a problem code."""
+    return PydanticCustomError(code.value, "{rule}", {"rule": rule})
+
+
+def _one_line(text: str) -> str:
+    if found := control_character(text):
+        hint = "; write it on one line, without the YAML sign | or >" if text.endswith("\n") else ""
+        raise breach(f"holds a line end or control character ({found}){hint}", Code.CONTROL_CHARACTER)
+    return text
+
+
+def _prose(text: str) -> str:
+    if found := _CONTROL_BUT_LAYOUT.search(text):
+        raise breach(f"holds a control character (U+{ord(found[0]):04X}); remove it", Code.CONTROL_CHARACTER)
+    return text
+
+
+OneLine = AfterValidator(_one_line)
+"""No line end, no control character."""
+Prose = AfterValidator(_prose)
+"""Lines and tabs are fine, other control characters are not."""
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
+LocaleTag = Annotated[str, Field(min_length=2, max_length=35, pattern=_TAG)]
+"""A BCP 47 language tag such as `en`, `de-AT`, `zh-Hant-TW`."""
+Label = Annotated[str, Field(min_length=1, max_length=63), OneLine]
+"""A short name that people read: of a sample, a subject variant."""
+
+
+class NameRef(Spec):
+    """A reference to an object in the same namespace; there is no namespace field on purpose."""
+
+    name: ObjectName
+
+
+class Mailbox(Spec):
+    """An address with an optional display name; the address is held normalized."""
+
+    name: Annotated[str, Field(max_length=200), OneLine] = ""
+    address: AddressText
+
+
+class Metadata(BaseModel):
+    """What Postroom reads of Kubernetes object metadata; the rest is accepted and ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: ObjectName
+    namespace: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    ] = "default"
+
+
+Broken = tuple[str, str]
+"""A field, dotted from where the rule is written, and the message."""
+
+
+def broken(rules: Iterable[Broken], code: Code = Code.MANIFEST_INVALID) -> None:
+    """Raise one validation error for all broken rules over several fields; none: do nothing."""
+    found = list(rules)
+    if found:
+        text = "; ".join(f"{field}: {message}" for field, message in found)
+        raise PydanticCustomError(code.value, "{rule}", {"rule": text, "broken": found})
+
+
+def repeated(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Index and name of each element that an earlier one equals."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            yield index, name
+        seen.add(name)
