@@ -11,7 +11,7 @@ import json
 import pkgutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     return "\n".join([row(*head), row(*("---" for _ in head)), *(row(*each) for each in rows)]) + "\n"
 
@@ -119,9 +119,8 @@ def kind_of(schema: dict[str, Any]) -> str:
         return " or ".join(kind_of(each) for each in schema["anyOf"] if each.get("type") != "null")
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}))}"
-    return {"object": "map", "integer": "integer", "boolean": "boolean"}.get(
-        schema.get("type", ""), schema.get("type", "any")
-    )
+    kind = str(schema.get("type", "any"))
+    return "map" if kind == "object" else kind
 
 
 def bounds_of(schema: dict[str, Any]) -> str:
