@@ -1,0 +1,34 @@
+"""The sandbox's HTTP side, put together: an `Inbox` → an ASGI application."""
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from postroom.sandbox import api, events, health, letters
+from postroom.sandbox.guard import Guard
+from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.problem import Refused, on_http_error, on_invalid, on_refused
+
+VERSION = "1"
+
+
+def create_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
+    """Routes, error answers and the guard around them. Documentation pages of FastAPI load foreign scripts: off."""
+    app = FastAPI(
+        title="Postroom sandbox",
+        version=VERSION,
+        description="The letters that the sandbox has captured.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.inbox = inbox
+    for module in (health, api, events, letters):
+        app.include_router(module.routes)
+    app.add_exception_handler(Refused, on_refused)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_middleware(Guard, allowed_hosts=frozenset(allowed_hosts))
+    return app

@@ -1,0 +1,63 @@
+"""What an end-to-end test wants out of a letter: its links and its one-time codes.
+
+Both are read with expressions of bounded reach, so that a hostile letter costs no more than its length.
+"""
+
+import re
+from dataclasses import dataclass
+from html import unescape
+
+from postroom.sandbox.mime import Letter
+from postroom.sandbox.words import readable_text, strip_markup
+
+MAX_LINKS = 200
+MAX_CODES = 10
+MAX_TEXT = 400_000
+
+_ANCHOR = re.compile(
+    r"""(?is)<a\b[^<>]{0,2000}?\bhref\s*=\s*(?:"([^"]{0,4000})"|'([^']{0,4000})'|([^\s<>"']{1,4000}))[^<>]{0,2000}>(.{0,600}?)</a"""
+)
+_PLAIN_URL = re.compile(r"https?://[^\s<>\"'\u00a0]{1,2000}")
+_CODE = re.compile(
+    r"(?<![\w/.=&#-])(\d{4,8}|\d{3}[ \u00a0-]\d{3}|[A-Z0-9]{3,5}-[A-Z0-9]{3,5})(?![\w/.=&-]|[.,]\d)"
+)
+_ABOUT_CODES = re.compile(
+    r"(?i)code|\bpin\b|\botp\b|einmal|verif|passwor[dt]|token|código|codice|kód|код|コード|番号|验证码|驗證碼|인증|رمز"
+)
+_REACH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the letter carries it: where it leads, and the words it is put on."""
+
+    url: str
+    text: str
+
+
+def links(letter: Letter) -> list[Link]:
+    """The links of the HTML part, then those that only the text part has; each once, in order."""
+    found: dict[str, str] = {}
+    html, text = letter.first("text/html"), letter.first("text/plain")
+    if html is not None:
+        for double, single, bare, words in _ANCHOR.findall(html.text()[:MAX_TEXT]):
+            url = unescape(double or single or bare).strip()
+            if url and not url.startswith("#"):
+                found.setdefault(url, " ".join(strip_markup(words).split()))
+    if text is not None:
+        for url in _PLAIN_URL.findall(text.text()[:MAX_TEXT]):
+            found.setdefault(url.rstrip(".,;:!?)]"), "")
+    return [Link(url, words) for url, words in list(found.items())[:MAX_LINKS]]
+
+
+def codes(letter: Letter, subject: str) -> list[str]:
+    """One-time codes, the likeliest first: they stand near a word such as "code" or "PIN"."""
+    text = f"{subject}\n{readable_text(letter)[:MAX_TEXT]}"
+    about = [match.start() for match in _ABOUT_CODES.finditer(text)]
+    found: dict[str, int] = {}
+    for match in _CODE.finditer(text):
+        code = re.sub(r"[ \u00a0]", "", match.group(1))
+        near = min((abs(match.start() - place) for place in about), default=_REACH + 1)
+        if near <= _REACH and any(c.isdigit() for c in code):
+            found[code] = min(found.get(code, near), near)
+    return sorted(found, key=lambda code: found[code])[:MAX_CODES]

@@ -1,0 +1,246 @@
+"""A raw letter taken apart into its parts, whatever a stranger has put into it.
+
+Raw bytes → `Part`s in document order, headers as readable text. Everything is bounded: depth, number of
+parts, number and length of headers; what lies beyond a bound is left out and `Letter.cut` says so.
+Nothing here raises on a malformed letter (RFC 2045, 2046, 2047, 2231): it shows what can be shown.
+The standard library's parser nests a generator for every multipart and so ends in a RecursionError.
+"""
+
+import binascii
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
+
+MAX_DEPTH = 16
+MAX_PARTS = 250
+MAX_HEADERS = 400
+MAX_HEADER_BYTES = 32_768
+MAX_HEAD_BYTES = 262_144
+MAX_NAME = 200
+
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_NAME = re.compile(r"[!-9;-~]{1,200}\Z")
+# Text encodings in name only: quadratic, or executing escapes that mail never uses.
+_UNFIT_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One MIME part. `path` is its place (`1.2` is the second part of the first), `body` is as transferred."""
+
+    path: str
+    depth: int
+    content_type: str
+    charset: str
+    encoding: str
+    disposition: str
+    filename: str
+    content_id: str
+    body: bytes
+
+    @property
+    def is_attachment(self) -> bool:
+        """Whether a reader is offered this part as a file: it is marked so, has a name, or is no text."""
+        if self.content_type.startswith("multipart/"):
+            return False
+        if self.disposition == "attachment" or self.filename:
+            return True
+        return not self.content_type.startswith("text/") and not self.content_id
+
+    def payload(self) -> bytes:
+        """The part's bytes with the transfer encoding taken off."""
+        if self.encoding == "base64":
+            return _from_base64(self.body)
+        if self.encoding == "quoted-printable":
+            return binascii.a2b_qp(self.body)
+        return self.body
+
+    def text(self) -> str:
+        """The part as text; bytes that its charset cannot mean become U+FFFD."""
+        return decode(self.payload(), self.charset)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter taken apart. `cut` is true when a bound was reached and something was left out."""
+
+    headers: Headers
+    parts: tuple[Part, ...]
+    cut: bool = False
+
+    def header(self, name: str) -> str:
+        """The first header of that name, or an empty string."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), "")
+
+    def first(self, content_type: str) -> Part | None:
+        """The first part of that type that is meant to be read in place."""
+        return next(
+            (
+                p
+                for p in self.parts
+                if p.content_type == content_type and p.disposition != "attachment" and not p.filename
+            ),
+            None,
+        )
+
+    @property
+    def attachments(self) -> tuple[Part, ...]:
+        """The parts that a reader is offered as files, in order."""
+        return tuple(part for part in self.parts if part.is_attachment)
+
+    def by_content_id(self, content_id: str) -> Part | None:
+        """The part that a `cid:` URL names (RFC 2392)."""
+        return next((part for part in self.parts if part.content_id == content_id), None)
+
+
+@dataclass(slots=True)
+class _Walk:
+    raw: bytes
+    parts: list[Part] = field(default_factory=list)
+    cut: bool = False
+
+    def take(self, start: int, end: int, path: str, depth: int) -> None:
+        """Read the part in raw[start:end] and, where it is a multipart, its children."""
+        if len(self.parts) >= MAX_PARTS:
+            self.cut = True
+            return
+        headers, body = read_headers(self.raw, start, end)
+        part = _part(headers, path, depth)
+        boundary = _boundary(headers) if part.content_type.startswith("multipart/") else ""
+        if not boundary or depth >= MAX_DEPTH:
+            self.cut = self.cut or bool(boundary)
+            self.parts.append(_with_body(part, self.raw[body:end]))
+            return
+        self.parts.append(part)
+        for number, (begin, stop) in enumerate(_children(self.raw, body, end, boundary), start=1):
+            self.take(begin, stop, f"{path}.{number}" if path else str(number), depth + 1)
+            if len(self.parts) >= MAX_PARTS:
+                self.cut = True
+                return
+
+
+def take_apart(raw: bytes) -> Letter:
+    """Raw letter → its headers and parts; never raises."""
+    walk = _Walk(raw)
+    walk.take(0, len(raw), "", 0)
+    return Letter(read_headers(raw)[0], tuple(walk.parts), walk.cut)
+
+
+def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[Headers, int]:
+    """The header block at `start` → (name, unfolded raw value) pairs, and where the body begins."""
+    end = len(raw) if end is None else end
+    if raw[start : start + 2] == b"\r\n" or raw[start : start + 1] == b"\n":
+        return (), raw.index(b"\n", start) + 1
+    blank = _BLANK_LINE.search(raw, start, end)
+    stop, body = (blank.start(), blank.end()) if blank else (end, end)
+    head = _FOLD.sub(b"", raw[start : min(stop, start + MAX_HEAD_BYTES)])
+    found = []
+    for line in head.splitlines()[:MAX_HEADERS]:
+        name, colon, value = line[:MAX_HEADER_BYTES].decode("utf-8", "replace").partition(":")
+        if colon and _NAME.match(name := name.rstrip()):
+            found.append((name, value.strip()))
+    return tuple(found), body
+
+
+def readable(value: str) -> str:
+    """A header's value with its encoded words decoded (RFC 2047) and control characters made visible."""
+    if "=?" in value:
+        try:
+            value = str(make_header(decode_header(value)))
+        except (HeaderParseError, LookupError, ValueError):
+            pass
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in value)
+
+
+def decode(data: bytes, charset: str) -> str:
+    """Bytes in a charset that a stranger named → text; an unknown name is read as UTF-8."""
+    try:
+        codec = codecs.lookup(charset or "utf-8").name
+        return data.decode("utf-8" if codec in _UNFIT_CODECS else codec, "replace")
+    except (LookupError, ValueError):
+        return data.decode("utf-8", "replace")
+
+
+def _children(raw: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int]]:
+    delimiter = re.compile(
+        rb"^--" + re.escape(boundary.encode("utf-8", "replace")) + rb"(--)?[ \t]*\r?(?:\n|\Z)", re.MULTILINE
+    )
+    begin: int | None = None
+    for line in delimiter.finditer(raw, max(start - 1, 0), end):
+        if begin is not None:
+            # The line end before a delimiter belongs to the delimiter (RFC 2046 §5.1.1).
+            stop = line.start() - (2 if raw[line.start() - 2 : line.start()] == b"\r\n" else 1)
+            yield begin, max(begin, stop)
+        if line.group(1):
+            return
+        begin = line.end()
+    if begin is not None:
+        yield begin, max(begin, end)
+
+
+def _part(headers: Headers, path: str, depth: int) -> Part:
+    message = _content_headers(headers)
+    filename = _quiet(message.get_filename) or ""
+    return Part(
+        path=path or "0",
+        depth=depth,
+        content_type=_quiet(message.get_content_type) or "text/plain",
+        charset=_quiet(message.get_content_charset) or "utf-8",
+        encoding=str(message.get("content-transfer-encoding", "")).strip().lower(),
+        disposition=_quiet(message.get_content_disposition) or "",
+        filename=bare_name(readable(filename)),
+        content_id=str(message.get("content-id", "")).strip().strip("<>"),
+        body=b"",
+    )
+
+
+def _with_body(part: Part, body: bytes) -> Part:
+    return Part(
+        part.path, part.depth, part.content_type, part.charset, part.encoding,
+        part.disposition, part.filename, part.content_id, body,
+    )  # fmt: skip
+
+
+def _content_headers(headers: Headers) -> Message:
+    message = Message()
+    for name, value in headers:
+        if name.lower().startswith("content-") and name not in message:
+            message[name] = value[:4096]
+    return message
+
+
+def _boundary(headers: Headers) -> str:
+    boundary = _quiet(_content_headers(headers).get_boundary) or ""
+    return boundary if len(boundary) <= MAX_NAME else ""
+
+
+def _quiet(read: object) -> str | None:
+    """What the standard library reads from a header, or None where the header makes it stumble."""
+    try:
+        value = read()  # type: ignore[operator]
+    except Exception:  # it raises half a dozen kinds on hostile parameters, and every one means "unreadable"
+        return None
+    return str(value) if value is not None else None
+
+
+def bare_name(name: str) -> str:
+    """A file name without any path, control or directional character: safe to offer for saving."""
+    name = name.replace("\\", "/").rpartition("/")[2]
+    clean = "".join(c for c in name if c.isprintable() and not "\u2000" <= c <= "\u206f").strip(" .")
+    return clean[:MAX_NAME]
+
+
+def _from_base64(data: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(data)
+    except binascii.Error:
+        trimmed = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
+        return binascii.a2b_base64(trimmed[: len(trimmed) // 4 * 4])

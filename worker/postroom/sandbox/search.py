@@ -1,0 +1,137 @@
+"""What somebody looks for in the inbox: a line of words and operators → a filter → SQL.
+
+`to:mira template:receipt is:unread has:attachment order 20418` is read as four conditions and two words.
+An operator that does not exist is reported with the nearest one that does, never searched as if it were a word.
+"""
+
+import difflib
+import re
+import shlex
+from dataclasses import dataclass, replace
+
+OPERATORS = ("to", "from", "subject", "template", "is", "has")
+_VALUES = {"is": ("unread", "read"), "has": ("attachment",)}
+_OPERATOR = re.compile(r"([a-z]{2,12}):(.*)\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that a letter must all meet. Texts match without regard to case; None asks for nothing."""
+
+    to: str | None = None
+    sender: str | None = None
+    subject: str | None = None
+    template: str | None = None
+    message_id: str | None = None
+    words: tuple[str, ...] = ()
+    read: bool | None = None
+    attachments: bool | None = None
+    since: int | None = None
+    after: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An operator or value that the search does not have, and the nearest one that it has."""
+
+    text: str
+    nearest: str | None
+    corrected: str
+
+
+def read_query(line: str, start: Filter | None = None) -> Filter | Unknown:
+    """A search line → a `Filter`, or the first operator in it that does not exist."""
+    found = start or Filter()
+    words = list(found.words)
+    for token in _tokens(line):
+        operator = _OPERATOR.match(token)
+        if operator is None or operator.group(2).startswith("//"):
+            words.append(token)
+            continue
+        name, value = operator.group(1), operator.group(2)
+        if name not in OPERATORS:
+            return _unknown(line, f"{name}:", tuple(f"{known}:" for known in OPERATORS))
+        if name in _VALUES and value not in _VALUES[name]:
+            return _unknown(line, token, tuple(f"{name}:{known}" for known in _VALUES[name]))
+        if value:
+            found = _narrowed(found, name, value)
+    return replace(found, words=tuple(words))
+
+
+def conditions(wanted: Filter, full_text: bool) -> tuple[str, list[object]]:
+    """A filter → the WHERE clause over `letters` and its parameters."""
+    clauses, values = ["deleted_at IS NULL"], list[object]()
+    for clause, value in _plain(wanted):
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    if wanted.to is not None:
+        whole = "@" in wanted.to.strip("@")
+        clauses.append("instr(lower(recipients), ?) > 0")
+        values.append(f"\n{wanted.to.lower()}\n" if whole else wanted.to.lower())
+    for clause, text in (("sender", wanted.sender), ("subject", wanted.subject)):
+        if text is not None:
+            clauses.append(f"{clause} LIKE ? ESCAPE '\\'")
+            values.append(_like(text))
+    if wanted.attachments is not None:
+        clauses.append("attachments > 0" if wanted.attachments else "attachments = 0")
+    for word in wanted.words:
+        clause, more = _word(word, full_text)
+        clauses.append(clause)
+        values.extend(more)
+    return " AND ".join(clauses), values
+
+
+def _plain(wanted: Filter) -> tuple[tuple[str, object | None], ...]:
+    read = None if wanted.read is None else int(wanted.read)
+    return (
+        ("template = ?", wanted.template),
+        ("message_id = ?", wanted.message_id),
+        ("read = ?", read),
+        ("received_at >= ?", wanted.since),
+        ("id > ?", wanted.after),
+        ("id < ?", wanted.before),
+    )
+
+
+def _word(word: str, full_text: bool) -> tuple[str, list[object]]:
+    like = _like(word)
+    columns = "subject LIKE ? ESCAPE '\\' OR sender LIKE ? ESCAPE '\\' OR recipients LIKE ? ESCAPE '\\'"
+    if not full_text or not any(c.isalnum() for c in word):
+        return f"({columns})", [like, like, like]
+    phrase = '"' + word.replace('"', '""') + '"*'
+    return f"(id IN (SELECT rowid FROM words WHERE words MATCH ?) OR {columns})", [phrase, like, like, like]
+
+
+def _like(text: str) -> str:
+    return "%" + re.sub(r"([\\%_])", r"\\\1", text) + "%"
+
+
+def _narrowed(found: Filter, name: str, value: str) -> Filter:
+    match name:
+        case "to":
+            return replace(found, to=value)
+        case "from":
+            return replace(found, sender=value)
+        case "subject":
+            return replace(found, subject=value)
+        case "template":
+            return replace(found, template=value)
+        case "is":
+            return replace(found, read=value == "read")
+        case _:
+            return replace(found, attachments=True)
+
+
+def _unknown(line: str, text: str, known: tuple[str, ...]) -> Unknown:
+    nearest = next(iter(difflib.get_close_matches(text, known, n=1)), known[0] if len(known) == 1 else None)
+    return Unknown(text, nearest, line.replace(text, nearest, 1) if nearest else "")
+
+
+def _tokens(line: str) -> list[str]:
+    clean = line.replace("\0", " ")[:500]
+    try:
+        return shlex.split(clean, posix=True)
+    except ValueError:
+        return clean.replace('"', " ").replace("'", " ").split()
