@@ -1,9 +1,40 @@
-"""What an application says: one event, one letter to one recipient."""
+"""What an application says: one event, one letter to one recipient.
 
+A Kafka record in, a validated `Event` out, or Rejected with every problem found: each names the
+field as the publisher wrote it, the rule and the way out. `pack` and `unpack` keep a record as it
+came, for the ledger: a deferred letter must outlive its topic.
+"""
+
+import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.envelope import open_envelope
+from postroom.letter.form import Form
+from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Rejected
+
+ID_CHARACTERS = 256
+SOURCE_CHARACTERS = 1024
+TYPE_CHARACTERS = 255
+REVISION_CHARACTERS = 64
+REFERENCE_CHARACTERS = 256
+"""Of user_id and request_id."""
+ATTACHMENTS = 10
+ATTACHMENTS_BYTES = 5 * 1024 * 1024
+"""All files of an event together, decoded."""
+SCHEDULE_AHEAD = timedelta(days=366)
+"""How far not_before may be from the event's time."""
+PROBLEMS = 20
+"""As many as a person reads; an event may hold thousands."""
+PACK_VERSION = 1
+
+_ATTACHMENT_MEMBERS = frozenset({"filename", "content_type", "content"})
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +91,131 @@ def parse(record: Record) -> Event:
 
     Raises Rejected with every problem found. A tombstone (`value is None`) is the caller's to skip.
     """
-    raise NotImplementedError
+    opened = open_envelope(record.value or b"", record.headers, record.topic)
+    form = Form(opened.members, opened.names, opened.problems)
+    recipient = form.recipient()
+    event = Event(
+        id=form.text("id", ID_CHARACTERS),
+        source=form.text("source", SOURCE_CHARACTERS),
+        type=form.text("type", TYPE_CHARACTERS),
+        recipient=str(recipient),
+        time=form.time_or("time", record.timestamp if opened.cloud else None),
+        data=form.data(),
+        locale=form.locale(),
+        not_before=form.time_if_given("not_before"),
+        expires=form.time_if_given("expires"),
+        reply_to=form.reply_to(),
+        attachments=_attachments(form),
+        traceparent=form.traceparent(),
+        revision=form.text_if_given("revision", REVISION_CHARACTERS),
+        user_id=form.text_if_given("user_id", REFERENCE_CHARACTERS),
+        request_id=form.text_if_given("request_id", REFERENCE_CHARACTERS),
+        metadata=form.metadata(),
+        flags=recipient.flags if recipient else (),
+    )
+    if not form.problems:
+        _check_order(event, form)
+    if form.problems:
+        raise Rejected(*form.problems[:PROBLEMS])
+    return event
+
+
+def _check_order(event: Event, form: Form) -> None:
+    if event.expires and event.expires < event.time:
+        form.refuse("expires", "is before the event's own time; the letter could never be sent")
+    if event.not_before is None:
+        return
+    if event.expires and event.expires <= event.not_before:
+        form.refuse("not_before", "is not before the time the letter expires; it could never be sent")
+    if event.not_before - event.time > SCHEDULE_AHEAD:
+        form.refuse("not_before", f"is more than {SCHEDULE_AHEAD.days} days ahead; publish the event later")
+
+
+def _attachments(form: Form) -> tuple[Attachment, ...]:
+    items = form.items("attachments")
+    if not items:
+        return ()
+    if len(items) > ATTACHMENTS:
+        rule = f"{len(items)} files; at most {ATTACHMENTS} are allowed"
+        form.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
+        return ()
+    attachments = []
+    for index, item in enumerate(items):
+        match _attachment(item):
+            case Attachment() as attachment:
+                attachments.append(attachment)
+            case member, rule:
+                form.refuse("attachments", rule, Code.ATTACHMENT_INVALID, below=f"[{index}]{member}")
+    total = sum(len(attachment.content) for attachment in attachments)
+    if total > ATTACHMENTS_BYTES:
+        rule = f"{total} bytes together; at most {ATTACHMENTS_BYTES} are allowed, link to larger files"
+        form.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
+    return tuple(attachments)
+
+
+def _attachment(item: Any) -> Attachment | tuple[str, str]:
+    """The file, or the member that is wrong and the rule it breaks."""
+    if not isinstance(item, dict):
+        return "", "must be an object with filename, content_type and content"
+    for name in item.keys() - _ATTACHMENT_MEMBERS:
+        hint = did_you_mean(name, _ATTACHMENT_MEMBERS)
+        return "", f"has the unknown member {name[:64]!a}{hint}"
+    for name in sorted(_ATTACHMENT_MEMBERS):
+        if not isinstance(item.get(name), str):
+            return f".{name}", "is required and must be text"
+    if rule := filename_rule(item["filename"]):
+        return ".filename", rule
+    if rule := media_type_rule(item["content_type"]):
+        return ".content_type", rule
+    try:
+        return Attachment(item["filename"], item["content_type"], decode_base64(item["content"]))
+    except ValueError as error:
+        return ".content", str(error)
+
+
+def pack(record: Record) -> bytes:
+    """A record as one JSON object, to be stored and read again by any later version; loses nothing."""
+    return _encode(
+        {
+            "v": PACK_VERSION,
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp.isoformat(),
+            "key": _pack_bytes(record.key),
+            "value": _pack_bytes(record.value),
+            "headers": [(name, _pack_bytes(content)) for name, content in record.headers],
+        }
+    ).encode()
+
+
+def unpack(data: bytes) -> Record:
+    """The record that `pack` was given; raises ValueError when it is none or of a later version."""
+    packed = json.loads(data)
+    if not isinstance(packed, dict) or packed.get("v") != PACK_VERSION:
+        raise ValueError(f"not a packed record of version {PACK_VERSION}")
+    return Record(
+        topic=packed["topic"],
+        partition=packed["partition"],
+        offset=packed["offset"],
+        timestamp=datetime.fromisoformat(packed["timestamp"]),
+        key=_unpack_bytes(packed["key"]),
+        value=_unpack_bytes(packed["value"]),
+        headers=tuple((name, _unpack_bytes(content)) for name, content in packed["headers"]),
+    )
+
+
+def _pack_bytes(content: bytes | None) -> str | dict[str, str] | None:
+    """Text as it is, for people who look into a ledger; other bytes as base64."""
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"base64": binascii.b2a_base64(content, newline=False).decode()}
+
+
+def _unpack_bytes(packed: str | dict[str, str] | None) -> bytes | None:
+    if isinstance(packed, dict):
+        return binascii.a2b_base64(packed["base64"])
+    return packed if packed is None else packed.encode()

@@ -1,0 +1,169 @@
+"""The fields of an event, checked one by one: unchecked members in, values out, problems collected.
+
+A `Form` is filled in for each event. A field that breaks a rule leaves a problem behind and gives a
+harmless value, so that one reading finds every mistake in an event.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from postroom.letter.address import Address, normalize
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.spec import control_character
+
+LOCALE_CHARACTERS = 35
+METADATA_ENTRIES = 32
+METADATA_KEY_CHARACTERS = 64
+METADATA_VALUE_CHARACTERS = 512
+
+_NOWHEN = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+
+
+class Form:
+    """One event's members (null counts as absent), the writer's names for them, and what is wrong."""
+
+    __slots__ = ("_members", "_names", "problems")
+
+    def __init__(self, members: Mapping[str, Any], names: Mapping[str, str], problems: list[Problem]) -> None:
+        self._members = members
+        self._names = names
+        self.problems = problems
+
+    def refuse(self, name: str, rule: str, code: Code = Code.FIELD_INVALID, below: str = "") -> None:
+        """Note a broken rule of the field that `Event` calls `name`, or of a part `below` it."""
+        self.problems.append(Problem(code, self._names.get(name, name) + below, rule))
+
+    def text(self, name: str, longest: int) -> str:
+        """A required text of 1 to `longest` characters on one line."""
+        text = self.text_if_given(name, longest)
+        if text is None:
+            self.refuse(name, "is required", Code.FIELD_MISSING)
+            return ""
+        return text
+
+    def text_if_given(self, name: str, longest: int) -> str | None:
+        """The same, when it is there."""
+        value = self._members.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.refuse(name, "must be text")
+        elif not 0 < len(value) <= longest:
+            self.refuse(name, f"has {len(value)} characters; 1 to {longest} are allowed")
+        elif not value.isprintable() and (found := control_character(value)):
+            self.refuse(name, f"holds a control character ({found}); remove it", Code.CONTROL_CHARACTER)
+        return value if isinstance(value, str) else ""
+
+    def time_or(self, name: str, default: datetime | None) -> datetime:
+        """A time (RFC 3339, with its offset) in UTC; None as default: it is required."""
+        time = self.time_if_given(name) or default
+        if time is None:
+            self.refuse(name, "is required", Code.FIELD_MISSING)
+        return time or _NOWHEN
+
+    def time_if_given(self, name: str) -> datetime | None:
+        """A time in UTC, when it is there."""
+        value = self._members.get(name)
+        if value is None:
+            return None
+        try:
+            if _RFC3339.fullmatch(value):
+                return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        self.refuse(name, "must be an RFC 3339 time with its offset, like 2026-11-23T20:15:30Z")
+        return _NOWHEN
+
+    def recipient(self) -> Address | None:
+        """The one recipient; None after a problem."""
+        value = self._members.get("recipient")
+        if value is None or value == []:
+            self.refuse("recipient", "no recipient; give one address", Code.RECIPIENT_MISSING)
+        elif isinstance(value, list):
+            rule = f"is a list of {len(value)}; give one address as text, and publish one event for each recipient"
+            self.refuse("recipient", rule, Code.ONE_ADDRESS_PER_ITEM)
+        elif not isinstance(value, str):
+            self.refuse("recipient", "must be text: one address", Code.RECIPIENT_INVALID)
+        else:
+            return self._address("recipient", value, Code.RECIPIENT_INVALID)
+        return None
+
+    def reply_to(self) -> str | None:
+        """The reply address, normalized, when it is there."""
+        text = self.text_if_given("reply_to", 1024)
+        address = self._address("reply_to", text, Code.FIELD_INVALID) if text is not None else None
+        return str(address) if address else None
+
+    def _address(self, name: str, text: str, code: Code) -> Address | None:
+        try:
+            return normalize(text, self._names.get(name, name), code)
+        except Rejected as rejected:
+            self.problems.extend(rejected.problems)
+            return None
+
+    def locale(self) -> str | None:
+        """A BCP 47 language tag, when it is there."""
+        text = self.text_if_given("locale", LOCALE_CHARACTERS)
+        if text and not _LANGUAGE.fullmatch(text):
+            self.refuse("locale", "is not a BCP 47 language tag; write en or pt-BR, with a hyphen")
+        return text
+
+    def traceparent(self) -> str | None:
+        """A W3C trace context; a malformed one counts as absent, as its specification demands."""
+        value = self._members.get("traceparent")
+        return (
+            value if isinstance(value, str) and len(value) < 256 and _TRACEPARENT.fullmatch(value) else None
+        )
+
+    def data(self) -> dict[str, Any]:
+        """What the template sees: an object."""
+        value = self._members.get("data")
+        if value is None:
+            rule = "is required: an object with the letter's values, {} when there are none"
+            self.refuse("data", rule, Code.FIELD_MISSING)
+        elif not isinstance(value, dict):
+            self.refuse("data", "must be an object with the letter's values")
+        return value if isinstance(value, dict) else {}
+
+    def metadata(self) -> dict[str, str]:
+        """Texts that are kept with the letter."""
+        value = self._members.get("metadata")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.refuse("metadata", "must be an object of texts")
+            return {}
+        if len(value) > METADATA_ENTRIES:
+            self.refuse("metadata", f"has {len(value)} entries; at most {METADATA_ENTRIES} are allowed")
+            return {}
+        for key, text in value.items():
+            if rule := _metadata_rule(key, text):
+                self.refuse("metadata", f"entry {key[:METADATA_KEY_CHARACTERS]!a} {rule}")
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        """A list, when it is there."""
+        value = self._members.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.refuse(name, "must be a list")
+            return []
+        return value
+
+
+def _metadata_rule(key: str, text: Any) -> str | None:
+    if not 0 < len(key) <= METADATA_KEY_CHARACTERS or control_character(key):
+        return f"needs a name of 1 to {METADATA_KEY_CHARACTERS} characters on one line"
+    if not isinstance(text, str):
+        return "must be text"
+    if len(text) > METADATA_VALUE_CHARACTERS:
+        return f"has {len(text)} characters; at most {METADATA_VALUE_CHARACTERS} are allowed"
+    return "holds a control character; remove it" if control_character(text) else None

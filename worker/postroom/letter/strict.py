@@ -1,0 +1,139 @@
+"""Strict JSON: bytes in, a value out, or Rejected with the rule and the place.
+
+The json module takes what RFC 8259 forbids or leaves to chance: NaN, 1e999, the last of two equal
+keys, half a surrogate pair, and nesting until the interpreter gives up. An event is read once a
+letter, so the work stays with the module's C scanner; each check of ours has a cheap test that
+says whether it is needed at all.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Never
+
+from postroom.letter.problems import Code, Problem, Rejected
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 32
+MAX_DIGITS = 64
+"""Of a whole number. Nothing a letter says needs more, and converting long ones takes quadratic time."""
+
+_STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
+_SUSPICIOUS_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def loads(data: bytes, field: str = "", limit: int = MAX_BYTES) -> Any:
+    """The JSON value in `data`; raises Rejected, with `field` (else `value`) or a path below it."""
+    if len(data) > limit:
+        raise _refused(Code.TOO_LARGE, field, f"is {len(data)} bytes; at most {limit} are allowed")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _refused(
+            Code.NOT_UTF8_JSON, field, f"is not UTF-8 JSON: byte {error.start} is not UTF-8"
+        ) from None
+    text = text.strip(" \t\r\n")
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise _refused(Code.TOO_DEEP, field, f"nests deeper than {MAX_DEPTH} levels; flatten it")
+    value = _scan(text, field)
+    if "\\u" in text and _SUSPICIOUS_ESCAPE.search(text):
+        _refuse_unusable_text(value, field)
+    return value
+
+
+def _scan(text: str, field: str) -> Any:
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise _refused(Code.NOT_UTF8_JSON, field, _not_json(text, error)) from None
+    except _Breach as breach:
+        raise _refused(breach.code, field, breach.rule) from None
+    if end != len(text):
+        rule = f"is not UTF-8 JSON: more text after the value, from character {end + 1}"
+        raise _refused(Code.NOT_UTF8_JSON, field, rule)
+    return value
+
+
+def _not_json(text: str, error: json.JSONDecodeError) -> str:
+    if not text:
+        return "is empty; it must be UTF-8 JSON"
+    if text[0] == "\ufeff":
+        return "begins with a byte order mark; write UTF-8 JSON without it"
+    reason = error.msg.removesuffix(" at").lower()
+    return f"is not UTF-8 JSON: {reason} at line {error.lineno}, column {error.colno}"
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _refuse_unusable_text(value: Any, field: str) -> None:
+    for place, text in _texts(value, field):
+        found = _UNUSABLE.search(text)
+        if found and found[0] == "\x00":
+            raise _refused(Code.CONTROL_CHARACTER, place, "holds the character U+0000; remove it")
+        if found:
+            raise _refused(Code.LONE_SURROGATE, place, f"holds half a surrogate pair (U+{ord(found[0]):04X})")
+
+
+def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    """Every text in a value, keys included, with its path."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{field}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield field, key
+            yield from _texts(item, f"{field}.{key}" if field else key)
+
+
+class _Breach(Exception):
+    def __init__(self, code: Code, rule: str) -> None:
+        self.code, self.rule = code, rule
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Breach(Code.DUPLICATE_KEY, f"has the key {ascii(key)[:80]} twice in one object")
+            seen.add(key)
+    return members
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _Breach(
+            Code.NUMBER_OUT_OF_RANGE, f"has a number of {len(text)} digits; at most {MAX_DIGITS} are allowed"
+        )
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise _Breach(Code.NUMBER_OUT_OF_RANGE, f"has the number {text[:40]}, which is too large")
+    return number
+
+
+def _constant(text: str) -> Never:
+    raise _Breach(Code.NUMBER_OUT_OF_RANGE, f"has {text}, which is not JSON; write null or leave it out")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
+
+
+def _refused(code: Code, field: str, message: str) -> Rejected:
+    return Rejected(Problem(code, field or "value", message))
