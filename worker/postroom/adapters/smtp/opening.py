@@ -1,0 +1,140 @@
+"""From an address to a connection that may carry letters: connect, greet, EHLO, STARTTLS, EHLO, AUTH.
+
+Settings in → a `Channel` and the relay's `Capabilities`. Failure: `Unopened(stage, reason)`, with the
+relay's own words where it had any; the socket is closed.
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from postroom.adapters.smtp.capabilities import Capabilities, read_capabilities
+from postroom.adapters.smtp.channel import Channel, Garbled, connect
+from postroom.adapters.smtp.reply import printable
+from postroom.adapters.smtp.settings import Auth, AuthMethod, RelaySettings, TlsMode
+from postroom.adapters.smtp.tls import Contexts
+from postroom.ports.relay import Stage
+
+
+class Unopened(Exception):
+    """The relay can't be used now: where it failed, and why."""
+
+    def __init__(self, stage: Stage, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection at rest, ready for MAIL."""
+
+    channel: Channel
+    offer: Capabilities
+
+
+class Opener:
+    """Opens connections to one relay; reads the credentials and the TLS files anew for each."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self._settings = settings
+        self._contexts = Contexts(settings.tls)
+
+    async def open(self) -> Opened:
+        """One more connection. Opportunistic TLS that fails is tried again in clear, as RFC 7435 has it."""
+        mode = self._settings.tls.mode
+        try:
+            return await self._open(mode)
+        except Unopened as failure:
+            if mode is not TlsMode.OPPORTUNISTIC or failure.stage is not Stage.TLS:
+                raise
+        return await self._open(TlsMode.NONE)
+
+    async def _open(self, mode: TlsMode) -> Opened:
+        settings, patience = self._settings, self._settings.patience
+        where = f"{settings.host}:{settings.port}"
+        async with _step(Stage.CONNECT, patience.connect, f"{where} did not accept a connection"):
+            channel = await connect(settings.host, settings.port)
+        try:
+            if mode is TlsMode.IMPLICIT:
+                await self._secure(channel)
+            async with _step(Stage.CONNECT, patience.command, f"{where} did not greet"):
+                _expect(Stage.CONNECT, 220, *await channel.reply())
+            offer = await self._greet(channel)
+            if mode in (TlsMode.REQUIRED, TlsMode.OPPORTUNISTIC):
+                offer = await self._start_tls(channel, offer, mode)
+            if settings.auth is not None:
+                await self._log_in(channel, offer, settings.auth)
+        except BaseException:
+            channel.close()
+            raise
+        return Opened(channel, offer)
+
+    async def _greet(self, channel: Channel) -> Capabilities:
+        name = self._settings.hello or channel.literal
+        async with _step(Stage.EHLO, self._settings.patience.command, "EHLO was not answered"):
+            code, text = await channel.command(f"EHLO {name}")
+            if code in (500, 502):
+                _expect(Stage.EHLO, 250, *await channel.command(f"HELO {name}"))
+                return Capabilities()
+            _expect(Stage.EHLO, 250, code, text)
+        return read_capabilities(text)
+
+    async def _start_tls(self, channel: Channel, offer: Capabilities, mode: TlsMode) -> Capabilities:
+        if not offer.starttls:
+            if mode is TlsMode.OPPORTUNISTIC:
+                return offer
+            raise Unopened(Stage.TLS, "STARTTLS not offered")
+        async with _step(Stage.TLS, self._settings.patience.command, "STARTTLS was not answered"):
+            _expect(Stage.TLS, 220, *await channel.command("STARTTLS"))
+        await self._secure(channel)
+        return await self._greet(channel)
+
+    async def _secure(self, channel: Channel) -> None:
+        settings = self._settings
+        async with _step(Stage.TLS, settings.patience.connect, "the TLS handshake was not finished"):
+            await channel.start_tls(self._contexts, settings.tls.server_name or settings.host)
+
+    async def _log_in(self, channel: Channel, offer: Capabilities, auth: Auth) -> None:
+        if channel.tls is None:
+            raise Unopened(Stage.AUTH, "the connection is not under TLS: credentials are never sent in clear")
+        if auth.method not in offer.auth:
+            offered = ", ".join(sorted(offer.auth)) or "nothing"
+            raise Unopened(Stage.AUTH, f"the relay offers AUTH {offered}, not {auth.method}")
+        try:
+            known = auth.credentials()
+        except OSError as error:
+            raise Unopened(Stage.AUTH, f"the relay's credentials can't be read: {error}") from error
+        async with _step(Stage.AUTH, self._settings.patience.command, "AUTH was not answered"):
+            if auth.method is AuthMethod.PLAIN:
+                words = _base64(f"\0{known.username}\0{known.password}")
+                code, text = await channel.command(f"AUTH PLAIN {words}")
+            else:
+                code, text = await channel.command("AUTH LOGIN")
+                for word in (known.username, known.password):
+                    _expect(Stage.AUTH, 334, code, text)
+                    code, text = await channel.command(_base64(word))
+            _expect(Stage.AUTH, 235, code, text)
+
+
+@asynccontextmanager
+async def _step(stage: Stage, seconds: float, overdue: str) -> AsyncIterator[None]:
+    """Bound a step in time and name it in whatever goes wrong there."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unopened(stage, f"{overdue} within {seconds:g} s") from error
+    except (OSError, Garbled) as error:
+        raise Unopened(stage, str(error) or type(error).__name__) from error
+
+
+def _expect(stage: Stage, wanted: int, code: int, text: bytes) -> None:
+    if code != wanted:
+        raise Unopened(stage, f"{code} {printable(text)}")
+
+
+def _base64(words: str) -> str:
+    return b64encode(words.encode()).decode("ascii")
