@@ -1,0 +1,1 @@
+"""One writer a kind of page: objects of the code in, Markdown out."""
