@@ -204,7 +204,7 @@ class Dialogue:
             self._adopt(following)
 
     def _on_quit(self, code: int, text: bytes) -> None:
-        self.lose(Cause.QUIT, f"{code}")
+        self.lose(Cause.QUIT, f"{code} {printable(text)}")
 
     # --- steps -----------------------------------------------------------------------------------
 

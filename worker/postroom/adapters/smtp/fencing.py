@@ -1,7 +1,7 @@
 """Asks the fence in groups: one call for all letters that came up since the last one began.
 
-Tickets in → each ends up granted, or out of the pool with a `Withheld`. A letter's result is never told
-while a call that names it is running, so that the ledger hears of the letter's `dotting` first.
+Tickets in → a verdict for each: granted (`ticket.until` says how long), or `Withheld`. A letter's result
+is never told while a call that names it is running: the ledger hears of the letter's `dotting` first.
 
 Failure: a fence that raises has answered nothing; its letters are handed back as not fenced, and the
 exception goes to the loop's handler.
@@ -9,18 +9,20 @@ exception goes to the loop's handler.
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from postroom.adapters.smtp.counters import Counters
 from postroom.adapters.smtp.ticket import Ticket
-from postroom.ports.relay import Fence, Grant, Parcel
+from postroom.ports.relay import Fence, Grant, Parcel, Withheld
 
-Answered = Callable[[list[Ticket], Grant | None], None]
+Verdict = tuple[Ticket, Withheld | None]
+"""None: the fence granted it, `ticket.until` says for how long."""
 
 
 class Fencing:
     """One running call at a time; the next one takes everything that waits."""
 
-    def __init__(self, fence: Fence, answered: Answered, counters: Counters) -> None:
+    def __init__(self, fence: Fence, answered: Callable[[list[Verdict]], None], counters: Counters) -> None:
         self._fence = fence
         self._counters = counters
         self._answered = answered
@@ -60,6 +62,18 @@ class Fencing:
             self._running = group
             self._task = self._loop.create_task(self._run([ticket.parcel for ticket in group]))
 
+    def recall(self) -> list[Ticket]:
+        """The tickets that wait for a call, which will not be made."""
+        waiting, self._waiting = self._waiting, []
+        for ticket in waiting:
+            ticket.asked = False
+        return waiting
+
+    async def finish(self, grace: float) -> None:
+        """Wait for the running call, at most `grace` seconds."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=grace)
+
     def abandon(self) -> list[Ticket]:
         """Wait no longer for the running call: its tickets, whose answer will not be heard."""
         group, self._running = self._running, []
@@ -75,6 +89,23 @@ class Fencing:
             context = {"message": "the fence raised; its letters are handed back", "exception": error}
             self._loop.call_exception_handler(context)
         self._task = None
-        self._answered(self.abandon(), grant)
+        self._answered(judge(self.abandon(), grant, monotonic()))
         if self._waiting and not self._due and self._task is None:
             self._call()
+
+
+def judge(group: list[Ticket], grant: Grant | None, now: float) -> list[Verdict]:
+    """What an answer of the fence means for each letter that it was asked for.
+
+    A grant that lapsed before it arrived is none: the letter has not left and may come again.
+    """
+    granted = set() if grant is None else {id(parcel) for parcel in grant.parcels}
+    verdicts: list[Verdict] = []
+    for ticket in group:
+        owned = id(ticket.parcel) in granted
+        if grant is not None and owned and now < grant.until:
+            ticket.until = grant.until
+            verdicts.append((ticket, None))
+        else:
+            verdicts.append((ticket, Withheld(fenced=grant is not None and not owned)))
+    return verdicts

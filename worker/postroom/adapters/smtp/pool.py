@@ -22,14 +22,14 @@ import structlog
 
 from postroom.adapters.smtp.connection import Connection
 from postroom.adapters.smtp.counters import Cause, Counters
-from postroom.adapters.smtp.fencing import Fencing
+from postroom.adapters.smtp.fencing import Fencing, Verdict
 from postroom.adapters.smtp.growth import Growth
 from postroom.adapters.smtp.opening import Opened, Opener, Unopened
 from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.settings import RelaySettings
 from postroom.adapters.smtp.throttle import Throttle
 from postroom.adapters.smtp.ticket import Ticket
-from postroom.ports.relay import Fence, Grant, Lost, Parcel, Report, Result, Withheld
+from postroom.ports.relay import Fence, Lost, Parcel, Report, Result, Withheld
 
 log = structlog.get_logger(__name__)
 
@@ -214,20 +214,13 @@ class SmtpRelay:
         while self._queue:
             self.settle(self._queue.popleft(), lost)
 
-    def _fenced(self, group: list[Ticket], grant: Grant | None) -> None:
-        """The fence has answered: content may leave for those it granted, and for no other."""
-        granted = set() if grant is None else {id(parcel) for parcel in grant.parcels}
-        until = -1.0 if grant is None else grant.until
-        stands = self.now() < until
-        for ticket in group:
-            owned = id(ticket.parcel) in granted
+    def _fenced(self, verdicts: list[Verdict]) -> None:
+        """The fence has answered: resume who waited for it, let go what it withheld."""
+        for ticket, withheld in verdicts:
             if ticket.done:
-                self._conclude(ticket, None if owned or grant is None else Withheld(fenced=True))
-            elif owned and stands:
-                ticket.until = until
-            else:
-                # A grant that lapsed before it arrived is none: nothing has left, the letter may come again.
-                self.settle(ticket, Withheld(fenced=grant is not None and not owned))
+                self._conclude(ticket, withheld if withheld is not None and withheld.fenced else None)
+            elif withheld is not None:
+                self.settle(ticket, withheld)
             holder, ticket.holder = ticket.holder, None
             if holder is not None:
                 holder.resume()

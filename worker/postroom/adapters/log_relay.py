@@ -1,0 +1,77 @@
+"""Mode Log: every letter is rendered, fenced and settled, and none is sent.
+
+Parcels in → `Reply(DOT, 250, "logged, not sent")` for each one that the fence granted, and one log line a
+group with masked addresses. Failure: none of its own; what the fence refuses is withheld, as over SMTP.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+
+from postroom.adapters.smtp.counters import Counters
+from postroom.adapters.smtp.fencing import Fencing, Verdict
+from postroom.adapters.smtp.reports import Reports
+from postroom.adapters.smtp.ticket import Ticket
+from postroom.ports.relay import Fence, Parcel, Reply, Report, Stage, Withheld
+
+log = structlog.get_logger(__name__)
+
+LOGGED = Reply(Stage.DOT, 250, "logged, not sent")
+SHOWN = 20
+"""Addresses that a log line names; the rest is a number."""
+
+
+class LogRelay:
+    """Implements `ports.relay.Relay` without a relay."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._draining = True
+        self._opened = False
+
+    async def open(self, fence: Fence) -> None:
+        """Start, or start again after `drain`."""
+        self._reports = Reports(self.counters)
+        self._fencing = Fencing(fence, self._fenced, self.counters)
+        self._draining = False
+        self._opened = True
+
+    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+        """Have parcels fenced, then logged. After `drain` they are handed back before this returns."""
+        if self._draining:
+            report([(parcel, Withheld(fenced=False)) for parcel in parcels])
+            return
+        for parcel in parcels:
+            self._fencing.ask(Ticket(parcel, report))
+
+    async def drain(self, grace: float) -> None:
+        """Hand back what the fence was not asked for yet, wait for its running answer."""
+        if self._draining:
+            return
+        self._draining = True
+        handed_back = self._fencing.recall()
+        await self._fencing.finish(grace)
+        for ticket in [*handed_back, *self._fencing.abandon()]:
+            self._reports.tell(ticket, Withheld(fenced=False))
+        self._reports.flush()
+
+    @property
+    def reachable(self) -> bool | None:
+        """A log is always there, once it is opened."""
+        return True if self._opened else None
+
+    def _fenced(self, verdicts: list[Verdict]) -> None:
+        logged = []
+        for ticket, withheld in verdicts:
+            self._reports.tell(ticket, withheld or LOGGED)
+            if withheld is None:
+                logged.append(ticket.parcel.envelope.recipient)
+        if logged:
+            shown = [mask_address(recipient) for recipient in logged[:SHOWN]]
+            log.info("letters logged, not sent", letters=len(logged), recipients=shown)
+
+
+def mask_address(address: str) -> str:
+    """An address that a log may show: the first character and the domain."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"
