@@ -1,13 +1,14 @@
-"""What can become of one attempt (Outcome), and what follows from it (Step).
+"""What can become of one attempt (Outcome), what follows from it (Step), and what a batch tells its caller.
 
-Both are values, exhaustively matched; ignorance has a name of its own (`InDoubt`).
+All are values, exhaustively matched; ignorance has a name of its own (`InDoubt`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from postroom.letter.event import Record
 from postroom.letter.problems import Problem
-from postroom.ports.ledger import State
+from postroom.ports.ledger import Claimed, State
 from postroom.ports.relay import Lost, Reply
 
 
@@ -78,13 +79,6 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class Unacceptable:
-    """The record has a sound event that must not be sent: a mismatch, or too old to deduplicate."""
-
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
 class HandedBack:
     """The content never left; whoever claims the letter next may send it."""
 
@@ -99,7 +93,6 @@ Outcome = (
     | NoTemplate
     | TooEarly
     | Expired
-    | Unacceptable
     | HandedBack
 )
 
@@ -135,3 +128,44 @@ class GiveBack:
 
 
 Step = Finish | TryAgain | Hold | GiveBack
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A letter whose attempt is on record: what it came to and what follows."""
+
+    claimed: Claimed
+    outcome: Outcome
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A record that never became a letter of its own; it goes to the dead-letter topic."""
+
+    record: Record
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a group of a batch came to, for the caller to count, log and move the watermark by."""
+
+    settled: list[Settled] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    known: list[Record] = field(default_factory=list)
+    """Duplicates of letters that are safe already, and tombstones: nothing to do."""
+    held: list[Record] = field(default_factory=list)
+    """In somebody's hands: ask again later; the offsets stay open."""
+    taken_in_doubt: int = 0
+
+    def finished(self) -> list[Record]:
+        """The records whose offsets are done."""
+        done = [one.record for one in self.malformed]
+        done += self.known
+        done += [
+            one.claimed.letter.record
+            for one in self.settled
+            if one.claimed.from_topic and not isinstance(one.step, GiveBack)
+        ]
+        return done

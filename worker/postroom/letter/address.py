@@ -154,3 +154,9 @@ def _normalized_domain(text: str) -> str:
 
 DomainText = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_normalized_domain)]
 """A field of a manifest: one domain; the model holds it as a lower-case A-label."""
+
+
+def mask(address: str) -> str:
+    """An address as logs may show it: `m…@example.com`."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}…@{domain}"

@@ -65,5 +65,3 @@ class DeadLetters(Protocol):
     async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
         """Publish and wait for the acknowledgements; True for each that the broker has."""
         ...
-
-

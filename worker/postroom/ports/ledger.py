@@ -146,6 +146,8 @@ class Recalled:
     """A row whose time has come, claimed again: its stored record and its history so far."""
 
     row: int
+    identity: Identity
+    event_type: str
     record: Record
     received: datetime
     answers: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+
 class Stage(StrEnum):
     """Where in the SMTP dialogue a fact was learnt (RFC 5321 §4.1.4)."""
 

@@ -135,7 +135,8 @@ def _look_up(
     # one bucket ahead, for a clock that was set back since
     buckets = list(range(oldest, newest + 2))
     found = connection.execute(_KNOWN, {"buckets": buckets, "hashes": hashes})
-    return {row.hash: row for row in found}
+    known: dict[int, Row[Any] | _Fresh] = {row.hash: row for row in found}
+    return known
 
 
 def _meet(known: "dict[int, Row[Any] | _Fresh]", one: Letter) -> "tuple[Row[Any] | _Fresh | None, int]":
@@ -164,7 +165,16 @@ def _existing(met: "Row[Any] | _Fresh", one: Letter, holder: Holder) -> Existing
     if isinstance(met, _Fresh):
         held, first = met.claimed, met.claimed.letter
         return Existing(
-            one, held.row, State.CLAIMED, met.generation, True, first.digest == one.digest, held.received, 0, 0, 0
+            one,
+            held.row,
+            State.CLAIMED,
+            met.generation,
+            True,
+            first.digest == one.digest,
+            held.received,
+            0,
+            0,
+            0,
         )
     return Existing(
         letter=one,
@@ -208,7 +218,9 @@ def take_over(
                 _INSERT_ATTEMPT, note | {"text": "the worker died after the dot may have left"}
             )
         taken.append(
-            Claimed(row.letter, row.row, row.received, row.answers, row.tries, row.doubts + doubt, bool(doubt))
+            Claimed(
+                row.letter, row.row, row.received, row.answers, row.tries, row.doubts + doubt, bool(doubt)
+            )
         )
     return taken
 
@@ -218,9 +230,7 @@ def fence(
 ) -> Collection[Claimed]:
     """Mark `dotting` what is still ours; the letters it returns may be sent once the commit is durable."""
     at = stamp(now)
-    done = connection.execute(
-        _FENCE, [{"r": one.row, "g": holder.generation, "now": at} for one in claimed]
-    )
+    done = connection.execute(_FENCE, [{"r": one.row, "g": holder.generation, "now": at} for one in claimed])
     if done.rowcount == len(claimed):
         return claimed
     mine = connection.execute(

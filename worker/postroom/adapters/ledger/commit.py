@@ -92,7 +92,7 @@ class GroupCommit:
                 if self._closing.wait(RETRY_SECONDS):
                     return self._fail(jobs, error)
                 continue
-            except Exception as error:  # a bug: every caller must hear of it
+            except Exception as error:  # noqa: BLE001 - a bug: every caller must hear of it
                 return self._fail(jobs, error)
             return self._succeed(jobs)
 

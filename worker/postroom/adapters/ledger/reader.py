@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 
 from postroom.adapters.ledger.rows import moment
 
@@ -68,7 +69,7 @@ class LedgerReader:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
 
-    def __enter__(self) -> "LedgerReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -103,9 +104,9 @@ class LedgerReader:
         return tuple(AttemptView(moment(at), *rest) for at, *rest in found)
 
 
-def _letter(row: tuple[object, ...], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
+def _letter(row: tuple[Any, ...], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
     values = list(row)
     due = values[8]
-    values[8] = None if due is None else moment(float(str(due)))
-    values[20], values[21] = moment(float(str(values[20]))), moment(float(str(values[21])))
-    return LetterView(*values, attempts=attempts)  # type: ignore[arg-type]
+    values[8] = None if due is None else moment(due)
+    values[20:22] = [moment(values[20]), moment(values[21])]
+    return LetterView(*values, attempts=attempts)

@@ -59,7 +59,9 @@ letter = Table(
     Column("received_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     # the retry queue: only rows with a time to come back have an entry
-    Index("letter_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")),
+    Index(
+        "letter_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")
+    ),
 )
 
 identity = Table(
@@ -84,6 +86,8 @@ attempt = Table(
     Column("code", Integer),
     Column("text", Text),
     Column("revision", String),
+    # keys are in time order, so this index grows at its end as well
+    Index("attempt_row", "row"),
 )
 
 outbox = Table(

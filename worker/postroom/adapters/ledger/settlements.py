@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.engine import Connection
 
@@ -17,6 +17,7 @@ from postroom.adapters.ledger.deadletters import outbox_row
 from postroom.adapters.ledger.rows import moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.letter.event import pack, unpack
+from postroom.letter.identity import Identity
 from postroom.ports.ledger import Claimed, DeadLetter, Recalled, Settlement, State
 
 _SETTLE = (
@@ -49,7 +50,9 @@ _RELEASE = (
 
 _DUE = (
     select(letter)
-    .where(letter.c.due <= bindparam("now"), letter.c.state.in_([State.DEFERRED.value, State.SCHEDULED.value]))
+    .where(
+        letter.c.due <= bindparam("now"), letter.c.state.in_([State.DEFERRED.value, State.SCHEDULED.value])
+    )
     .order_by(letter.c.due)
     .limit(bindparam("limit"))
 )
@@ -60,9 +63,7 @@ _RECALL = (
 )
 
 
-def settle(
-    connection: Connection, settlements: Sequence[Settlement], holder: Holder, now: datetime
-) -> int:
+def settle(connection: Connection, settlements: Sequence[Settlement], holder: Holder, now: datetime) -> int:
     """End attempts; returns how many came too late to change their row."""
     at = stamp(now)
     done = connection.execute(_SETTLE, [_row(one, holder, at) for one in settlements])
@@ -92,10 +93,20 @@ def due(connection: Connection, holder: Holder, now: datetime, limit: int) -> li
     rows = connection.execute(_DUE, {"now": at, "limit": limit}).all()
     if rows:
         connection.execute(_RECALL, [{"r": row.row, "g": holder.generation, "now": at} for row in rows])
-    return [
-        Recalled(row.row, unpack(row.event), moment(row.received_at), row.answers, row.tries, row.doubts)
-        for row in rows
-    ]
+    return [_recalled(row) for row in rows]
+
+
+def _recalled(row: Any) -> Recalled:
+    return Recalled(
+        row=row.row,
+        identity=Identity(row.profile, row.source, row.event_id, row.recipient),
+        event_type=row.event_type,
+        record=unpack(row.event),
+        received=moment(row.received_at),
+        answers=row.answers,
+        tries=row.tries,
+        doubts=row.doubts,
+    )
 
 
 def recover(connection: Connection, holder: Holder, now: datetime, resend: bool) -> tuple[int, int]:
@@ -134,7 +145,7 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
         )
     recalled = connection.execute(
         update(letter)
-        .where(ours, stored, or_(letter.c.state == State.CLAIMED.value))
+        .where(ours, stored, letter.c.state == State.CLAIMED.value)
         .values(state=State.DEFERRED.value, due=at, updated_at=at)
     )
     return recalled.rowcount, len(rows)

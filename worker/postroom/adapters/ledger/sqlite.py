@@ -8,7 +8,7 @@ PostgreSQL.
 import fcntl
 import os
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,7 +50,7 @@ class SqliteLedger:
         self._writer = GroupCommit(engine, self.health)
 
     @classmethod
-    async def open(cls, path: Path, window: float) -> "SqliteLedger":
+    async def open(cls, path: Path, window: float, now: datetime) -> "SqliteLedger":
         """Open or create the file, become its one writer; raises Rejected when that can't be.
 
         `window` is dedupe.window in seconds.
@@ -60,7 +60,7 @@ class SqliteLedger:
         engine = _engine(path)
         with engine.begin() as connection:
             _prepare(connection, path)
-            clean, generation = _enlist(connection)
+            clean, generation = _enlist(connection, now)
         return cls(lock, engine, Holder(generation, RowKeys(generation), window), clean)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
@@ -131,7 +131,7 @@ class SqliteLedger:
 
 
 def _lock(path: Path) -> IO[str]:
-    lock = open(path.with_name(path.name + ".lock"), "a+")  # noqa: SIM115 - held until close
+    lock = path.with_name(path.name + ".lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -186,7 +186,7 @@ def _prepare(connection: Connection, path: Path) -> None:
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
 
-def _enlist(connection: Connection) -> tuple[bool, int]:
+def _enlist(connection: Connection, now: datetime) -> tuple[bool, int]:
     """Take the next generation; says also whether the one before ended in order."""
     last = connection.execute(
         select(worker.c.ended_in_order).order_by(worker.c.generation.desc()).limit(1)
@@ -194,7 +194,7 @@ def _enlist(connection: Connection) -> tuple[bool, int]:
     clean = True if last is None else bool(last)
     made = connection.execute(
         insert(worker)
-        .values(process=f"{os.uname().nodename}:{os.getpid()}", started_at=stamp(datetime.now(UTC)))
+        .values(process=f"{os.uname().nodename}:{os.getpid()}", started_at=stamp(now))
         .returning(worker.c.generation)
     )
     return clean, made.scalar_one()

@@ -24,7 +24,8 @@ def judge(result: Result) -> Outcome:
                 Problem(
                     Code.CONNECTION_LOST_AFTER_DOT,
                     "smtp.dot",
-                    f"the letter was handed over and no answer came: {result.reason}; one copy may have arrived",
+                    f"the letter was handed over and no answer came ({result.reason}); "
+                    "one copy may have arrived",
                 )
             )
         case Lost():

@@ -1,6 +1,6 @@
 """When to try again, and when to stop: Outcome × history × policy × now × chance → Step.
 
-Exponential backoff with full-range jitter of ±20 %. Answers of the relay use up `maxAttempts`; a relay
+Exponential backoff with ±20 % of jitter. Answers of the relay use up `maxAttempts`; a relay
 that cannot be reached does not, it is bounded by `maxAge` alone: an outage must not fail letters.
 """
 
@@ -23,7 +23,6 @@ from postroom.delivery.outcome import (
     Step,
     TooEarly,
     TryAgain,
-    Unacceptable,
     Unreachable,
     Unrenderable,
 )
@@ -63,38 +62,41 @@ class History:
 def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float) -> Step:
     """Say what follows from the outcome of one attempt."""
     match outcome:
-        case Accepted():
-            return Finish(policy.accepted_as)
-        case Refused(problem=problem):
-            return Finish(State.FAILED, problem, bury=True)
-        case Deferred(problem=problem):
-            if history.answers + 1 >= policy.max_attempts:
-                return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
-            return _again(problem, history, policy, now, chance)
-        case Unreachable(problem=problem):
-            return _again(problem, history, policy, now, chance)
+        case Accepted() | Refused() | Unrenderable() | Expired():
+            return _finish(outcome, policy)
+        case Deferred(problem=problem) if history.answers + 1 >= policy.max_attempts:
+            return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
+        case Deferred(problem=problem) | Unreachable(problem=problem):
+            return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
+        case InDoubt(problem=problem) if policy.on_in_doubt == "Park":
+            return Hold(problem)
         case InDoubt(problem=problem):
-            if policy.on_in_doubt == "Park":
-                return Hold(problem)
             return TryAgain(now + _delay(0, policy, chance), problem)
         case NoTemplate(problem=problem):
             return _wait_for_template(problem, history, policy, now)
         case TooEarly(at=at):
             return TryAgain(at, None, State.SCHEDULED)
-        case Unrenderable(problem=problem):
-            return Finish(State.RENDER_FAILED, problem, bury=True)
-        case Expired(problem=problem):
-            return Finish(State.EXPIRED, problem)
-        case Unacceptable(problem=problem):
-            return Finish(State.FAILED, problem, bury=True)
         case HandedBack():
             return GiveBack()
         case _:
             assert_never(outcome)
 
 
-def _again(problem: Problem, history: History, policy: Policy, now: datetime, chance: float) -> Step:
-    at = now + _delay(history.tries, policy, chance)
+def _finish(outcome: Accepted | Refused | Unrenderable | Expired, policy: Policy) -> Finish:
+    match outcome:
+        case Accepted():
+            return Finish(policy.accepted_as)
+        case Refused(problem=problem):
+            return Finish(State.FAILED, problem, bury=True)
+        case Unrenderable(problem=problem):
+            return Finish(State.RENDER_FAILED, problem, bury=True)
+        case Expired(problem=problem):
+            return Finish(State.EXPIRED, problem)
+        case _:
+            assert_never(outcome)
+
+
+def _again(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
     if at - history.received > timedelta(seconds=policy.max_age):
         return _exhausted(problem, f"it is older than {policy.max_age:.0f} s (retry.maxAge)")
     return TryAgain(at, problem)

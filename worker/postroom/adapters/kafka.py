@@ -1,0 +1,311 @@
+"""Kafka: the consumer-group membership and the dead-letter producer, on confluent-kafka.
+
+The consumer polls on a thread of its own, always, so that slow letters never cost the membership; what it
+reads goes to the event loop, and what the loop wants committed goes back. Offsets are committed by hand,
+never stored. Rebalances are cooperative; a revoke waits until what is under way is decided.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from postroom.letter.event import Record
+from postroom.letter.profile import dead_letter_topic
+from postroom.ports.events import Partition, Receiver
+from postroom.ports.ledger import DeadLetter
+
+POLL_SECONDS = 0.1
+LAG_SECONDS = 1.0
+BATCH = 500
+REVOKE_PATIENCE_SECONDS = 60.0
+PUBLISH_PATIENCE_SECONDS = 30.0
+
+log = structlog.get_logger("postroom.kafka")
+
+
+def consumer_settings(bootstrap: str, group: str) -> dict[str, Any]:
+    """What the consumer is configured with, and why."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "client.id": "postroom-worker",
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 3_000,
+        # prefetch is bounded in bytes: the defaults (64 MB, 100,000 messages) do not fit a small pod
+        "queued.max.messages.kbytes": 16_384,
+        "queued.min.messages": 5_000,
+        # the default backoff of a second caps throughput whenever the prefetch queue was full
+        "fetch.queue.backoff.ms": 10,
+        "fetch.wait.max.ms": 100,
+        "reconnect.backoff.max.ms": 2_000,
+        # an unknown topic is looked for again soon: it may be created after the worker
+        "topic.metadata.refresh.interval.ms": 5_000,
+        "allow.auto.create.topics": True,
+    }
+
+
+class KafkaEvents:
+    """Implements ports.events.Events for one topic."""
+
+    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+        self._settings = consumer_settings(bootstrap, group)
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._wanted: dict[Partition, int] = {}
+        self._pause_wanted = False
+        self._paused = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
+        self._connected: bool | None = None
+        self._lag: int | None = None
+        self._lag_due = 0.0
+        self._assignment: list[TopicPartition] = []
+        self._loop: asyncio.AbstractEventLoop
+        self._receiver: Receiver
+        self._ended: asyncio.Future[None]
+
+    @property
+    def connected(self) -> bool | None:
+        """See the port."""
+        return self._connected
+
+    @property
+    def lag(self) -> int | None:
+        """Records on the assigned partitions that were not received yet; None before the first look."""
+        return self._lag
+
+    @property
+    def ended(self) -> "asyncio.Future[None]":
+        """Done when polling ends; carries the error when it was not asked to."""
+        return self._ended
+
+    async def start(self, receiver: Receiver) -> None:
+        """See the port."""
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        self._receiver = receiver
+        self._consumer = Consumer(self._settings | {"error_cb": self._on_error})
+        self._thread.start()
+
+    def pause(self) -> None:
+        """See the port."""
+        self._pause_wanted = True
+
+    def resume(self) -> None:
+        """See the port."""
+        self._pause_wanted = False
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """See the port."""
+        with self._lock:
+            self._wanted.update(offsets)
+
+    async def stop(self, offsets: Mapping[Partition, int]) -> None:
+        """See the port."""
+        self.commit(offsets)
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+
+    # --- on the polling thread ---
+
+    def _poll(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._consumer.subscribe(
+                [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while not self._stopping.is_set():
+                self._hand_on(self._consumer.consume(BATCH, POLL_SECONDS))
+                self._apply_pause()
+                self._commit(asynchronous=True)
+                self._measure_lag()
+            self._commit(asynchronous=False)
+            self._consumer.close()
+        except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
+            error = failure
+        self._loop.call_soon_threadsafe(self._end, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+    def _hand_on(self, messages: Sequence[Message]) -> None:
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(_record(message))
+            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                log.warning("topic does not exist yet; waiting for it", topic=self._topic)
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                log.warning("kafka reports", error=error.str())
+        if records:
+            self._connected = True
+            self._loop.call_soon_threadsafe(self._receiver.received, records)
+
+    def _measure_lag(self) -> None:
+        if time.monotonic() < self._lag_due:
+            return
+        self._lag_due = time.monotonic() + LAG_SECONDS
+        lag = 0
+        for place in self._consumer.position(self._assignment) if self._assignment else ():
+            marks = self._consumer.get_watermark_offsets(place, cached=True)
+            if marks and marks[1] >= 0 and place.offset >= 0:
+                lag += max(0, marks[1] - place.offset)
+        self._lag = lag
+
+    def _apply_pause(self) -> None:
+        wanted = self._pause_wanted
+        if wanted == self._paused:
+            return
+        (self._consumer.pause if wanted else self._consumer.resume)(self._assignment)
+        self._paused = wanted
+
+    def _commit(self, asynchronous: bool) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+        if not wanted:
+            return
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in wanted.items()]
+        try:
+            if asynchronous:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as failure:
+            # the records come again and are met by their ledger rows: a nuisance, never a loss
+            log.warning("offsets were not committed", error=str(failure))
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._connected = True
+        self._await(self._tell_assigned(_names(partitions)))
+        consumer.incremental_assign(partitions)
+        self._assignment = consumer.assignment()
+        self._paused = False  # new partitions begin to fetch at once; the next round pauses them too
+        log.info("partitions assigned", partitions=[p.partition for p in partitions])
+
+    async def _tell_assigned(self, partitions: Sequence[Partition]) -> None:
+        self._receiver.assigned(partitions)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("partitions revoked", partitions=[p.partition for p in partitions])
+        self.commit(self._await(self._tell_revoked(_names(partitions))) or {})
+        self._commit(asynchronous=False)
+        consumer.incremental_unassign(partitions)
+        self._assignment = consumer.assignment()
+
+    async def _tell_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self._receiver.revoked(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("partitions lost", partitions=[p.partition for p in partitions])
+        names = _names(partitions)
+        with self._lock:
+            for name in names:
+                self._wanted.pop(name, None)
+        self._loop.call_soon_threadsafe(self._receiver.lost, names)
+        consumer.incremental_unassign(partitions)
+        self._assignment = consumer.assignment()
+
+    def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._stopping.is_set():
+            work.close()  # the program drained already, and its loop may be waiting for this thread
+            return None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(REVOKE_PATIENCE_SECONDS)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._connected = False
+        log.warning("kafka reports", error=error.str())
+
+
+class KafkaDeadLetters:
+    """Implements ports.events.DeadLetters: publishes to `<topic>.dlq` with the problem in the headers."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "client.id": "postroom-dead-letters",
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 5,
+                "message.timeout.ms": int(PUBLISH_PATIENCE_SECONDS * 1000),
+            }
+        )
+
+    async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
+        """See the port. A record too big with its headers goes without its value, which the topic keeps."""
+        return await asyncio.to_thread(self._publish, dead_letters)
+
+    def _publish(self, dead_letters: Sequence[DeadLetter]) -> list[bool]:
+        acknowledged = [False] * len(dead_letters)
+
+        def tell(place: int, error: KafkaError | None) -> None:
+            acknowledged[place] = error is None
+            if error is not None:
+                log.error("dead letter was not published", id=dead_letters[place].id, error=error.str())
+
+        for place, one in enumerate(dead_letters):
+            self._produce(one, lambda error, _message, place=place: tell(place, error))
+        self._producer.flush(PUBLISH_PATIENCE_SECONDS)
+        return acknowledged
+
+    def _produce(self, one: DeadLetter, told: Any) -> None:
+        record, topic = one.record, dead_letter_topic(one.record.topic)
+        headers = dead_letter_headers(one)
+        try:
+            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=told)
+        except KafkaException as failure:
+            if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise
+            headers.append(("postroom_value_omitted", b"too large; read it at postroom_source"))
+            self._producer.produce(topic, None, record.key, headers=headers, on_delivery=told)
+
+
+def dead_letter_headers(one: DeadLetter) -> list[tuple[str, str | bytes | None]]:
+    """The record's own headers and what went wrong: code, field, message, and where it came from."""
+    problem = one.problems[0]
+    said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
+    return [
+        *one.record.headers,
+        ("postroom_dead_letter_id", one.id.encode()),
+        ("postroom_source", one.id.encode()),
+        ("postroom_problem_code", problem.code.value.encode()),
+        ("postroom_problem_field", problem.field.encode()),
+        ("postroom_problem", said.encode(errors="replace")),
+        ("postroom_at", one.at.isoformat(timespec="milliseconds").encode()),
+    ]
+
+
+def _record(message: Message) -> Record:
+    _, milliseconds = message.timestamp()
+    return Record(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp=datetime.fromtimestamp(milliseconds / 1000, UTC),
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]
+    )
+
+
+def _names(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    return [(one.topic, one.partition) for one in partitions]

@@ -1,0 +1,86 @@
+"""The way to the relay: a queue that can be withdrawn from, lanes, and the fence before the dot.
+
+In: claimed letters and whom to report to. Out: a Result for each, in groups. The relay gets only a few
+letters more than it has connections; what still waits here goes back at once when its partition goes.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import cast
+
+from postroom.delivery.lanes import Lanes, Waiting, split
+from postroom.failpoint import reach
+from postroom.ports.ledger import Claimed, Ledger
+from postroom.ports.relay import Grant, Parcel, Relay, Report, Result, Withheld
+from postroom.ports.world import Clock
+
+
+class Dispatch:
+    """Feeds one relay; lives on the event loop."""
+
+    def __init__(self, relay: Relay, ledger: Ledger, clock: Clock, room: int) -> None:
+        """`room`: how many letters the relay may have at once; a few for each connection."""
+        self._relay = relay
+        self._ledger = ledger
+        self._clock = clock
+        self._room = room
+        self._handed = 0
+        self._ready: deque[Waiting] = deque()
+        self._lanes = Lanes()
+
+    async def open(self) -> None:
+        """Open the relay behind the fence."""
+        await self._relay.open(self._fence)
+
+    def deliver(self, claimed: Iterable[Claimed], report: Report) -> None:
+        """Queue letters; `report` gets each one's Result."""
+        self._ready.extend((one, report) for one in claimed if self._lanes.enter(one, report))
+        self._feed()
+
+    def withdraw(self, unwanted: Callable[[Claimed], bool]) -> None:
+        """Hand back the unwanted letters that the relay has not got yet."""
+        gone = self._lanes.remove(unwanted)
+        self._ready, out = split(self._ready, unwanted)
+        for one, _ in out:
+            self._next_of_lane(one)
+        for one, report in gone + out:
+            report([(one, Withheld(fenced=False))])
+        self._feed()
+
+    async def drain(self, grace: float) -> None:
+        """Hand back all that waits, and let the relay finish what is past withdrawing."""
+        self.withdraw(lambda _: True)
+        await self._relay.drain(grace)
+
+    def _feed(self) -> None:
+        while self._ready and self._handed < self._room:
+            report = self._ready[0][1]
+            batch: list[Claimed] = []
+            while self._ready and self._handed < self._room and self._ready[0][1] == report:
+                batch.append(self._ready.popleft()[0])
+                self._handed += 1
+            self._relay.deliver(batch, partial(self._arrived, report))
+
+    def _arrived(self, report: Report, results: Sequence[tuple[Parcel, Result]]) -> None:
+        self._handed -= len(results)
+        for parcel, _ in results:
+            self._next_of_lane(cast("Claimed", parcel))
+        report(results)
+        self._feed()
+
+    def _next_of_lane(self, one: Claimed) -> None:
+        following = self._lanes.leave(one)
+        if following is not None:
+            self._ready.append(following)
+
+    async def _fence(self, parcels: Sequence[Parcel]) -> Grant:
+        """The last look before content leaves: still worth sending, still ours, and durably so."""
+        now = self._clock.now()
+        claimed = cast("Sequence[Claimed]", parcels)
+        fresh = [one for one in claimed if one.letter.expires is None or one.letter.expires > now]
+        granted = await self._ledger.fence(fresh, now) if fresh else ()
+        reach("fenced")
+        # the file lock holds as long as the process lives: no lease to outrun
+        return Grant(frozenset(granted), math.inf)

@@ -1,0 +1,34 @@
+"""What the journey needs at hand: one profile's rules and the world behind its ports."""
+
+from dataclasses import dataclass, field
+
+from postroom.delivery.decide.retry import Policy
+from postroom.delivery.dispatch import Dispatch
+from postroom.letter.render import Sender
+from postroom.ports.ledger import Ledger
+from postroom.ports.world import Clock, Templates
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """One profile's rules for its letters."""
+
+    profile: str
+    """`namespace/name`: the first part of every identity."""
+    sender: Sender
+    policy: Policy
+    window: float
+    """dedupe.window in seconds: older records are refused, their identities are forgotten."""
+    from_domains: frozenset[str] = field(default_factory=frozenset)
+    """allowedFromDomains; empty means the profile's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """The post that a batch is carried with."""
+
+    house: House
+    ledger: Ledger
+    templates: Templates
+    dispatch: Dispatch
+    clock: Clock

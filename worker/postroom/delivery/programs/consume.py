@@ -1,0 +1,172 @@
+"""The worker: one profile's letters, from its topic to its relay, until SIGTERM.
+
+In: settings from the environment. Out: exit status 0 after an orderly drain, 2 with one clear line when it
+cannot start, 1 when a part fails (its platform starts it again; nothing is lost by that).
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from postroom import logs
+from postroom.adapters.clock import SystemClock
+from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents
+from postroom.adapters.ledger.sqlite import SqliteLedger
+from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.journey import deliver
+from postroom.delivery.outcome import Progress
+from postroom.delivery.post import Post
+from postroom.delivery.programs import deferred, outbox
+from postroom.delivery.programs.relays import Exit, open_exit
+from postroom.delivery.programs.report import Reporter
+from postroom.delivery.programs.rules import house_of, read_profile, unheeded
+from postroom.delivery.programs.status import Watch, status_pages
+from postroom.delivery.receive import Carrier, Reception
+from postroom.delivery.settings import WorkerSettings, read_settings, summary
+from postroom.letter.event import Record
+from postroom.letter.problems import Rejected
+from postroom.letter.profile import SmtpProfile, topic_of
+from postroom.letter.render import Catalog
+from postroom.ports.events import Partition
+from postroom.web import web_server
+
+log = structlog.get_logger("postroom.worker")
+
+
+def main() -> None:
+    """Run the worker; the process ends when it does."""
+    try:
+        settings = read_settings()
+        logs.configure(settings.log_format)
+        log.info("settings", **summary(settings))
+        asyncio.run(work(settings))
+    except Rejected as rejected:
+        for problem in rejected.problems:
+            print(f"postroom worker: {problem}", file=sys.stderr)  # noqa: T201 - the last word to a person
+        sys.exit(2)
+
+
+async def work(settings: WorkerSettings) -> None:
+    """Start every part, serve until a signal or a failure, drain."""
+    profile = read_profile(settings.profile)
+    clock = SystemClock()
+    exit_ = open_exit(profile, settings)
+    house = house_of(profile, exit_.accepted_as)
+    announce(profile, exit_)
+    ledger = await SqliteLedger.open(settings.ledger, house.window, clock.now())
+    recovery = await ledger.recover(clock.now(), house.policy.on_in_doubt == "Resend")
+    log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
+    templates = FolderTemplates(settings.bundles)
+    await asyncio.to_thread(templates.refresh)
+    dispatch = Dispatch(exit_.relay, ledger, clock, exit_.room)
+    post = Post(house, ledger, templates, dispatch, clock)
+    await Worker(settings, profile, exit_, post, templates).run()
+    await ledger.close()
+    log.info("worker closed")
+
+
+def announce(profile: SmtpProfile, exit_: Exit) -> None:
+    """Say what this worker does, and what of its profile it does not act on."""
+    log.info("profile", name=profile.metadata.name, mode=exit_.mode, topic=topic_of(profile))
+    if exit_.guarded:
+        log.warning(
+            "mode SMTP is treated as Sandbox: delivery is not allowed here",
+            setting="POSTROOM_DELIVERY_ALLOWED",
+        )
+    for field in unheeded(profile):
+        log.warning("this release does not act on a field of the profile yet", field=field)
+
+
+class Worker:
+    """The parts of a running worker."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        profile: SmtpProfile,
+        exit_: Exit,
+        post: Post,
+        templates: FolderTemplates,
+    ) -> None:
+        self._settings = settings
+        self._suspended = profile.spec.suspend
+        self._post = post
+        self._templates = templates
+        topic = topic_of(profile)
+        self._events = KafkaEvents(settings.bootstrap_servers, topic, f"{topic}.workers")
+        self._dead_letters = KafkaDeadLetters(settings.bootstrap_servers)
+        carrier = Carrier(self._carry, self._report, self._withdraw, settings.grace)
+        self._reception = Reception(self._events, carrier)
+        self._watch = Watch(profile, exit_, post, (self._events, self._reception), templates)
+        self._reporter = Reporter(self._watch.metrics, post.clock)
+        self._watch.totals = self._reporter.totals
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a failed part is raised after the drain."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stopping.set)
+        await self._post.dispatch.open()
+        server = web_server(
+            status_pages(self._watch.metrics.registry, self._watch.status), self._settings.http
+        )
+        parts = [asyncio.create_task(part) for part in self._parts()]
+        serving = asyncio.create_task(server.serve())
+        waiting = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait({*parts, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        self._watch.draining = True
+        log.info("draining", grace=self._settings.grace)
+        await self._drain()
+        server.should_exit = True
+        for part in (*parts, waiting):
+            part.cancel()
+        await asyncio.gather(*parts, waiting, serving, return_exceptions=True)
+        for part in done - {waiting}:
+            part.result()
+
+    def _parts(self) -> Sequence[Coroutine[Any, Any, None]]:
+        parts = [
+            deferred.run(self._post, self._report),
+            outbox.run(self._post.ledger, self._dead_letters),
+            self._templates.watch(self._tell_templates),
+            self._reception.run(),
+        ]
+        return parts if self._suspended else [*parts, self._receive()]
+
+    async def _receive(self) -> None:
+        await self._events.start(self._reception)
+        await self._events.ended
+
+    async def _drain(self) -> None:
+        """Bring what is under way to a decision, settle, commit, leave the group."""
+        draining = asyncio.create_task(self._reception.drain())
+        await self._post.dispatch.drain(self._settings.grace)
+        offsets = await draining
+        if not self._suspended:
+            await self._events.stop(offsets)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.grace):
+                await outbox.publish(self._post.ledger, self._dead_letters)
+
+    def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
+        return deliver(records, self._post)
+
+    def _report(self, progress: Progress) -> None:
+        self._reporter(progress)
+
+    def _withdraw(self, partitions: Collection[Partition]) -> None:
+        gone = set(partitions)
+        self._post.dispatch.withdraw(
+            lambda one: one.from_topic and (one.letter.record.topic, one.letter.record.partition) in gone
+        )
+
+    def _tell_templates(self, catalog: Catalog) -> None:
+        live = sorted({f"{one.name}@{one.revision}" for one in catalog.templates.values()})
+        log.info("templates live", templates=live)

@@ -1,0 +1,101 @@
+"""What the journey says of a batch, told to the metrics and the log: once a group, never once a letter."""
+
+from collections import Counter
+from datetime import datetime
+
+import structlog
+
+from postroom.adapters.metrics import Metrics
+from postroom.delivery.outcome import (
+    Accepted,
+    Finish,
+    GiveBack,
+    Hold,
+    InDoubt,
+    Progress,
+    Settled,
+    TryAgain,
+)
+from postroom.letter.address import mask
+from postroom.letter.problems import Problem
+from postroom.ports.ledger import State
+from postroom.ports.world import Clock
+
+log = structlog.get_logger("postroom.delivery")
+
+
+class Reporter:
+    """Counts and logs progress; keeps totals for /statusz."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self.totals: Counter[str] = Counter()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in one group."""
+        self._settled(progress.settled, self._clock.now())
+        for one in progress.malformed:
+            self._metrics.records("malformed", one.problems[0].code, 1)
+        if progress.malformed:
+            self.totals["dead_letters"] += len(progress.malformed)
+            first = progress.malformed[0]
+            log.warning(
+                "records refused; they go to the dead-letter topic",
+                count=len(progress.malformed),
+                first=f"{first.record.topic}/{first.record.partition}/{first.record.offset}",
+                problem=str(first.problems[0]),
+            )
+        if progress.known:
+            self._metrics.records("known", "", len(progress.known))
+        if progress.taken_in_doubt:
+            self._metrics.doubts("worker_died", progress.taken_in_doubt)
+            log.warning(
+                "letters found in doubt: a worker died after their dot may have left",
+                count=progress.taken_in_doubt,
+            )
+
+    def _settled(self, settled: list[Settled], now: datetime) -> None:
+        kinds: Counter[tuple[str, str]] = Counter()
+        examples: dict[tuple[str, str], Settled] = {}
+        for one in settled:
+            state, problem = ending(one)
+            kind = (state, problem.code.value if problem else "")
+            kinds[kind] += 1
+            examples.setdefault(kind, one)
+        for (state, code), count in kinds.items():
+            self.totals[state] += count
+            self._metrics.letters(state, code, count)
+            if code:
+                self._tell(examples[state, code], state, count)
+        doubts = sum(isinstance(one.outcome, InDoubt) and not one.claimed.found_dotting for one in settled)
+        if doubts:
+            self._metrics.doubts("no_answer_to_the_dot", doubts)
+        self._metrics.seconds(
+            (now - one.claimed.letter.record.timestamp).total_seconds()
+            for one in settled
+            if isinstance(one.outcome, Accepted)
+        )
+
+    def _tell(self, one: Settled, state: str, count: int) -> None:
+        letter, problem = one.claimed.letter, ending(one)[1]
+        tell = log.info if state in (State.DEFERRED, State.SCHEDULED) else log.warning
+        tell(
+            f"letters {state}",
+            count=count,
+            first=letter.identity.id,
+            recipient=mask(letter.identity.recipient),
+            template=f"{letter.template}@{letter.revision}" if letter.template else letter.event.type,
+            problem=str(problem),
+        )
+
+
+def ending(one: Settled) -> tuple[str, Problem | None]:
+    """The state that a letter went into, and why."""
+    match one.step:
+        case Finish(state=state, problem=problem) | TryAgain(state=state, problem=problem):
+            return state.value, problem
+        case Hold(problem=problem):
+            return State.IN_DOUBT.value, problem
+        case GiveBack():
+            return "handed_back", None

@@ -1,0 +1,68 @@
+"""A profile's manifest as the worker's rules."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from postroom.delivery.decide.retry import Policy
+from postroom.delivery.post import House
+from postroom.letter.duration import seconds
+from postroom.letter.manifest import read
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.profile import SmtpProfile, SmtpProfileSpec
+from postroom.letter.render import Sender
+from postroom.ports.ledger import State
+
+
+def read_profile(path: Path) -> SmtpProfile:
+    """The one SmtpProfile of a manifest file; raises Rejected."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_PROFILE", str(error))) from None
+    found = [one.object for one in read(text, path.name) if isinstance(one.object, SmtpProfile)]
+    if len(found) != 1:
+        raise Rejected(
+            Problem(
+                Code.SETTING_INVALID,
+                "POSTROOM_PROFILE",
+                f"{path} holds {len(found)} SmtpProfiles; a worker serves exactly one",
+            )
+        )
+    return found[0]
+
+
+def house_of(profile: SmtpProfile, accepted_as: State) -> House:
+    """What the journey needs to know of the profile."""
+    spec = profile.spec
+    return House(
+        profile=f"{profile.metadata.namespace}/{profile.metadata.name}",
+        sender=Sender(spec.sender.address, spec.sender.name),
+        policy=Policy(
+            max_attempts=spec.retry.max_attempts,
+            initial_delay=seconds(spec.retry.initial_delay),
+            max_delay=seconds(spec.retry.max_delay),
+            max_age=seconds(spec.retry.max_age),
+            on_in_doubt=spec.on_in_doubt,
+            accepted_as=accepted_as,
+        ),
+        window=seconds(spec.dedupe.window),
+        from_domains=frozenset(spec.allowed_from_domains),
+    )
+
+
+def unheeded(profile: SmtpProfile) -> Iterator[str]:
+    """Fields that are set, sound, and not acted on by this release; said at start rather than ignored."""
+    spec, given = profile.spec, profile.spec.model_fields_set
+    told = {
+        "circuit_breaker": "spec.circuitBreaker",
+        "fallback_ref": "spec.fallbackRef",
+        "dkim": "spec.dkim",
+        "callbacks": "spec.callbacks",
+    }
+    yield from (name for field, name in told.items() if field in given and _is_set(spec, field))
+    if spec.limits.per_recipient_rate:
+        yield "spec.limits.perRecipientRate"
+
+
+def _is_set(spec: SmtpProfileSpec, field: str) -> bool:
+    return bool(getattr(spec, field))

@@ -1,0 +1,106 @@
+"""Letters → content to send, or the outcome that is clear without sending.
+
+Renders with the catalog of this moment; each letter is wholly of one revision. A letter that gets a
+verdict here is claimed and settled like any other, so that it is on record.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Unrenderable
+from postroom.delivery.post import House, Post
+from postroom.letter.address import normalize
+from postroom.letter.compose import compose
+from postroom.letter.identity import message_id
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
+from postroom.ports.ledger import Letter
+from postroom.ports.relay import Envelope
+
+Verdicts = dict[Letter, Outcome]
+"""Letters whose outcome is clear before anything is sent."""
+
+
+def render(letters: Sequence[Letter], post: Post) -> Verdicts:
+    """Fill in each letter's content, or say why there is none."""
+    catalog, now = post.templates.current(), post.clock.now()
+    verdicts: Verdicts = {}
+    for letter in letters:
+        verdict = _render_one(letter, catalog, post.house, now)
+        if verdict is not None:
+            verdicts[letter] = verdict
+    return verdicts
+
+
+def _render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
+    template = catalog.find(letter.event.type)
+    if template is None or template.suspended:
+        return NoTemplate(_no_template(letter, template))
+    letter.template, letter.revision = template.name, template.revision
+    letter.expires = template.expires(letter.event)
+    if letter.expires is not None and letter.expires <= now:
+        return Expired(expired(letter))
+    if letter.event.not_before is not None and letter.event.not_before > now:
+        return TooEarly(letter.event.not_before)
+    try:
+        _fill(letter, template.render(letter.event), house)
+    except Rejected as rejected:
+        return Unrenderable(rejected.problems[0])
+    return None
+
+
+def _fill(letter: Letter, rendered: Rendered, house: House) -> None:
+    sender = _sender(rendered, house)
+    recipient = normalize(letter.event.recipient)
+    letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
+    letter.envelope = Envelope(sender.address, letter.event.recipient, recipient.smtputf8)
+    letter.content = compose(
+        rendered,
+        to=letter.event.recipient,
+        sender=sender,
+        message_id=letter.message_id,
+        date=letter.event.time,
+    )
+
+
+def _sender(rendered: Rendered, house: House) -> Sender:
+    if rendered.sender is None:
+        return house.sender
+    domain = rendered.sender.address.rpartition("@")[2].lower()
+    allowed = house.from_domains or {house.sender.address.rpartition("@")[2].lower()}
+    if domain in allowed:
+        return rendered.sender
+    raise Rejected(
+        Problem(
+            Code.SENDER_NOT_ALLOWED,
+            "spec.from",
+            f"{domain} is not a domain that profile {house.profile} sends from; add it to "
+            "spec.allowedFromDomains of the SmtpProfile or take the profile's own sender",
+        )
+    )
+
+
+def expired(letter: Letter) -> Problem:
+    """The problem of a letter whose time is over."""
+    assert letter.expires is not None
+    return Problem(
+        Code.EXPIRED,
+        "expires",
+        f"it was worth sending until {letter.expires:%Y-%m-%d %H:%M:%S} UTC (expiresAfter or the event's "
+        "own expiry), so it was not sent",
+    )
+
+
+def _no_template(letter: Letter, template: LiveTemplate | None) -> Problem:
+    kind = letter.event.type
+    if template is not None:
+        return Problem(
+            Code.TEMPLATE_SUSPENDED,
+            "event_type",
+            f"template {template.name} for {kind} is suspended; the letter waits until it is lifted",
+        )
+    return Problem(
+        Code.TEMPLATE_MISSING,
+        "event_type",
+        f"no live template serves {kind}; apply an EmailTemplate with this event type for the same profile",
+    )

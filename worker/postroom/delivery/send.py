@@ -1,0 +1,59 @@
+"""Claimed letters → outcomes, in groups as the relay answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+
+from postroom.delivery.decide.reply import judge
+from postroom.delivery.outcome import Expired, Outcome
+from postroom.delivery.post import Post
+from postroom.delivery.render import Verdicts, expired
+from postroom.failpoint import reach
+from postroom.ports.ledger import Claimed
+from postroom.ports.relay import Parcel, Result, Withheld
+from postroom.ports.world import Clock
+
+Decided = list[tuple[Claimed, Outcome]]
+
+
+class Tray:
+    """Where one batch's results gather until somebody takes them."""
+
+    def __init__(self) -> None:
+        self._results: list[tuple[Claimed, Result]] = []
+        self._filled = asyncio.Event()
+
+    def put(self, results: Sequence[tuple[Parcel, Result]]) -> None:
+        """Lay results down; the relay's Report."""
+        self._results.extend(cast("Sequence[tuple[Claimed, Result]]", results))
+        self._filled.set()
+
+    async def take(self) -> list[tuple[Claimed, Result]]:
+        """All results so far, at least one."""
+        await self._filled.wait()
+        self._filled.clear()
+        taken, self._results = self._results, []
+        return taken
+
+
+async def send(claimed: Sequence[Claimed], verdicts: Verdicts, post: Post) -> AsyncIterator[Decided]:
+    """Send what may be sent; a letter with a verdict is decided without the relay."""
+    decided = [(one, verdicts[one.letter]) for one in claimed if one.letter in verdicts]
+    if decided:
+        yield decided
+    going = [one for one in claimed if one.letter not in verdicts]
+    tray, open_ = Tray(), len(going)
+    post.dispatch.deliver(going, tray.put)
+    while open_:
+        results = await tray.take()
+        reach("answered")
+        open_ -= len(results)
+        yield [(one, _judge(one, result, post.clock)) for one, result in results]
+
+
+def _judge(one: Claimed, result: Result, clock: Clock) -> Outcome:
+    # the fence lets an expired letter pass as little as one that is somebody else's
+    fenced = isinstance(result, Withheld) and result.fenced
+    if fenced and one.letter.expires is not None and one.letter.expires <= clock.now():
+        return Expired(expired(one.letter))
+    return judge(result)

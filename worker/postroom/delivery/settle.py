@@ -1,0 +1,115 @@
+"""Outcomes → settled rows: one commit a group, with its dead letters in the outbox."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from postroom.delivery.decide.retry import History, follow
+from postroom.delivery.outcome import (
+    Accepted,
+    Deferred,
+    Finish,
+    GiveBack,
+    Hold,
+    InDoubt,
+    Malformed,
+    Outcome,
+    Progress,
+    Refused,
+    Settled,
+    Step,
+    TryAgain,
+    Unreachable,
+)
+from postroom.delivery.post import Post
+from postroom.delivery.send import Decided
+from postroom.letter.event import Record
+from postroom.letter.problems import Problem
+from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Settlement, State
+from postroom.ports.relay import Stage
+
+
+async def settle(decided: Decided, post: Post) -> Progress:
+    """Put a group's outcomes on record and say what follows for each."""
+    now = post.clock.now()
+    progress = Progress()
+    settlements: list[Settlement] = []
+    returned: list[Claimed] = []
+    for one, outcome in decided:
+        history = History(one.received, one.answers, one.tries)
+        step = follow(outcome, history, post.house.policy, now, post.clock.chance())
+        if isinstance(step, GiveBack) and not one.from_topic:
+            step = TryAgain(now, None)  # no offset brings it back: its row must
+        if isinstance(step, GiveBack):
+            returned.append(one)
+            progress.held.append(one.letter.record)
+        else:
+            settlements.append(settlement(one, outcome, step, now))
+        progress.settled.append(Settled(one, outcome, step))
+    if settlements:
+        await post.ledger.settle(settlements, now)
+    if returned:
+        await post.ledger.release(returned)
+    return progress
+
+
+async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:
+    """Put records that never became letters of their own into the outbox."""
+    now = post.clock.now()
+    if malformed:
+        await post.ledger.bury([dead_letter(one.record, one.problems, now) for one in malformed])
+    return Progress(malformed=list(malformed))
+
+
+def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
+    """The row's next state, its history and its dead letter, if there is one."""
+    answered = isinstance(outcome, Accepted | Deferred | Refused)
+    tried = answered or isinstance(outcome, Unreachable | InDoubt)
+    doubted = isinstance(outcome, InDoubt) and not one.found_dotting
+    state, problem, due, buried = _ending(step)
+    return Settlement(
+        claimed=one,
+        state=state,
+        problem=problem,
+        due=due,
+        attempt=_attempt(outcome, state),
+        answers=one.answers + answered,
+        tries=one.tries + tried,
+        doubts=one.doubts + doubted,
+        dead_letter=dead_letter(one.letter.record, (problem,), now) if buried and problem else None,
+    )
+
+
+def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:
+    match step:
+        case Finish():
+            return step.state, step.problem, None, step.bury
+        case TryAgain():
+            return step.state, step.problem, step.at, False
+        case Hold():
+            return State.IN_DOUBT, step.problem, None, False
+        case GiveBack():
+            raise ValueError("a letter that is given back has no settlement")
+        case _:
+            assert_never(step)
+
+
+def _attempt(outcome: Outcome, state: State) -> Attempt | None:
+    match outcome:
+        case Accepted(reply=reply):
+            return Attempt(state.value, reply.stage, reply.code, reply.text)
+        case Deferred(reply=reply):
+            return Attempt("deferred", reply.stage, reply.code, reply.text)
+        case Refused(reply=reply):
+            return Attempt("refused", reply.stage, reply.code, reply.text)
+        case Unreachable(lost=lost):
+            return Attempt("unreachable", lost.stage, 0, lost.reason)
+        case InDoubt(problem=problem):
+            return Attempt("in_doubt", Stage.DOT, 0, problem.message)
+        case _:
+            return None
+
+
+def dead_letter(record: Record, problems: tuple[Problem, ...], now: datetime) -> DeadLetter:
+    """A record for the dead-letter topic, under an id that stays the same however often it is made."""
+    return DeadLetter(f"{record.topic}/{record.partition}/{record.offset}", record, problems, now)

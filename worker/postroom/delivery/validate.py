@@ -1,0 +1,78 @@
+"""Records → letters that may be rendered. Malformed ones become dead letters, tombstones are passed over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from postroom.delivery.outcome import Malformed, Outcome, Unrenderable
+from postroom.delivery.post import Post
+from postroom.letter.event import Event, Record, parse
+from postroom.letter.identity import Identity, payload_digest
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.ports.ledger import Claimed, Letter, Recalled
+
+
+@dataclass(slots=True)
+class Validated:
+    """A batch after reading: what can become letters, what can't, and what is nothing at all."""
+
+    letters: list[Letter] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    tombstones: list[Record] = field(default_factory=list)
+
+
+def validate(records: Sequence[Record], post: Post) -> Validated:
+    """Read every record; one bad record never touches its neighbours."""
+    batch = Validated()
+    oldest = post.clock.now() - timedelta(seconds=post.house.window)
+    for record in records:
+        if record.value is None:
+            batch.tombstones.append(record)
+        elif record.timestamp < oldest:
+            batch.malformed.append(Malformed(record, (_too_old(record, post.house.window),)))
+        else:
+            try:
+                batch.letters.append(read(record, post.house.profile))
+            except Rejected as rejected:
+                batch.malformed.append(Malformed(record, rejected.problems))
+    return batch
+
+
+def read(record: Record, profile: str) -> Letter:
+    """One record as a letter with its identity; raises Rejected."""
+    event = parse(record)
+    identity = Identity(profile, event.source, event.id, event.recipient)
+    return Letter(identity, payload_digest(event), record, event)
+
+
+def _too_old(record: Record, window: float) -> Problem:
+    return Problem(
+        Code.TOO_OLD_TO_DEDUPLICATE,
+        "timestamp",
+        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, older than the {window:.0f} s that "
+        "identities are remembered (dedupe.window), so it might be a second copy; publish the event anew "
+        "if it should still go out",
+    )
+
+
+def recollect(recalled: Sequence[Recalled], post: Post) -> tuple[list[Claimed], dict[Letter, Outcome]]:
+    """Letters from the ledger's own store; one that cannot be read any more gets that as its verdict."""
+    claimed: list[Claimed] = []
+    verdicts: dict[Letter, Outcome] = {}
+    for row in recalled:
+        try:
+            letter = read(row.record, post.house.profile)
+        except Rejected as rejected:
+            letter = _unreadable(row)
+            verdicts[letter] = Unrenderable(rejected.problems[0])
+        claimed.append(
+            Claimed(letter, row.row, row.received, row.answers, row.tries, row.doubts, from_topic=False)
+        )
+    return claimed, verdicts
+
+
+def _unreadable(row: Recalled) -> Letter:
+    """An event that an older release accepted and this one refuses: enough of it to settle its row."""
+    identity = row.identity
+    event = Event(identity.id, identity.source, row.event_type, identity.recipient, row.received, data={})
+    return Letter(identity, b"", row.record, event)

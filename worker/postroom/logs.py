@@ -1,0 +1,31 @@
+"""How every program of ours writes its log: one JSON object a line, or colours for a person.
+
+Addresses are masked where the line is made (`letter.address.mask`), never here.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+
+def configure(form: Literal["json", "console"]) -> None:
+    """Set up structlog for this process, on standard error; foreign libraries only warn."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    last: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

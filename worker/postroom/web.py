@@ -1,0 +1,58 @@
+"""What every program of ours needs to serve HTTP beside its other work: an endpoint, a quiet server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NamedTuple
+
+import uvicorn
+from pydantic import BeforeValidator
+from pydantic_settings import NoDecode
+
+
+class Endpoint(NamedTuple):
+    """A host and a port. Port 0 lets the system choose a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read_endpoint(value: object) -> object:
+    """`host:port` as an Endpoint; anything else is pydantic's to refuse."""
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{value!r} is not host:port, for instance 127.0.0.1:8080")
+    return Endpoint(host.strip("[]"), int(port))
+
+
+EndpointSetting = Annotated[Endpoint, NoDecode, BeforeValidator(read_endpoint)]
+"""The type of a setting that is written host:port."""
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn without its own signal handling: a program has one for all its parts."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def web_server(app: Any, endpoint: Endpoint) -> WebServer:
+    """A server for an ASGI application, to be run on the program's own event loop."""
+    return WebServer(
+        uvicorn.Config(
+            app,
+            host=endpoint.host,
+            port=endpoint.port,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
