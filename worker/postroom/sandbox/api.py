@@ -147,11 +147,13 @@ async def restore(inbox: Here, deletion: int) -> Restored:
 async def wait_for_letter(
     inbox: Here,
     wanted: Wanted,
-    timeout: Annotated[float, Query(description="Seconds to wait at most.", ge=0, le=MAX_WAIT)] = 30.0,
+    patience: Annotated[
+        float, Query(alias="timeout", description="Seconds to wait at most.", ge=0, le=MAX_WAIT)
+    ] = 30.0,
 ) -> Whole:
     """The first letter that meets the filter, at once if it is there already; 408 when none comes in time."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline = loop.time() + patience
     with inbox.arrivals.listening() as listener:
         while True:
             listener.drain()
@@ -160,6 +162,6 @@ async def wait_for_letter(
                 return await asyncio.to_thread(get_letter, inbox, found[0].id)
             news = await listener.next(max(deadline - loop.time(), 0.0))
             if news is None:
-                raise Refused(408, "No letter came", f"No letter met the filter within {timeout:g} s.")
+                raise Refused(408, "No letter came", f"No letter met the filter within {patience:g} s.")
             if isinstance(news, Closed):
                 raise Refused(503, "Closing", "The sandbox is closing.")

@@ -38,10 +38,10 @@ class Listener:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[News] = asyncio.Queue()
 
-    async def next(self, timeout: float) -> News | None:
-        """The next piece of news, or None when there was none for `timeout` seconds."""
+    async def next(self, seconds: float) -> News | None:
+        """The next piece of news, or None when there was none for so many seconds."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 return await self._queue.get()
         except TimeoutError:
             return None

@@ -1,7 +1,8 @@
-"""Live news as server-sent events: a `letter` for each arrival, `changed` when marks or deletions made a list old.
+"""Live news as server-sent events.
 
-`Last-Event-ID` (or `?after=`) picks up where a broken connection stopped. A comment every fifteen seconds keeps
-proxies from closing a quiet stream.
+A `letter` for each arrival; `changed` when marks or deletions made a list old; `behind` when more came than
+was taken. `Last-Event-ID` (or `?after=`) picks up where a broken connection stopped. A comment every fifteen
+seconds keeps proxies from closing a quiet stream.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Who may ask: the inbox answers its own pages and local programs, not foreign web pages.
 
-Every request must name the inbox by an IP address, by localhost or by a listed name: a name that a foreign page
-has pointed at this machine (DNS rebinding) is refused with 421. Every request that changes something must come
-from the inbox's own pages or from a program that is no browser. Every answer carries the headers that keep
-browsers strict, unless the answer set stricter ones itself.
+Every request must name the inbox by an IP address, by localhost or by a listed name: a name that a foreign
+page has pointed at this machine (DNS rebinding) is refused with 421. Every request that changes something
+must come from the inbox's own pages or from a program that is no browser. Every answer carries the headers
+that keep browsers strict, unless it has set stricter ones itself.
 """
 
 import ipaddress

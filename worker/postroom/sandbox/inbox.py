@@ -57,7 +57,7 @@ class Inbox:
         return number
 
     async def delete(self, letter: int | None = None) -> tuple[int, int]:
-        """Delete one letter or all and tell the open pages; gives the deletion's number and how many it took."""
+        """Delete one letter or all; gives the deletion's number and how many it took."""
         deletion, number = await asyncio.wrap_future(self.store.delete(letter))
         self.arrivals.tell(Changed())
         return deletion, number

@@ -1,8 +1,8 @@
 """What a stranger wrote, handed to a browser: a letter's HTML, its pictures and its files.
 
-Each answer carries a policy of its own, stricter than the pages': the HTML runs no script, sends no form, loads
-no style, font or frame, and no picture but its own. It is meant for an `<iframe sandbox>` and stays as harmless
-when opened by itself, since the policy sandboxes it too.
+Each answer carries a policy of its own, stricter than the pages': the HTML runs no script, sends no form,
+loads no style, font or frame, and no picture but its own. It is meant for an `<iframe sandbox>` and stays as
+harmless when opened by itself, since the policy sandboxes it too.
 """
 
 import re

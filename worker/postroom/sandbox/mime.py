@@ -8,8 +8,9 @@ The standard library's parser nests a generator for every multipart and so ends 
 
 import binascii
 import codecs
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -33,7 +34,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One MIME part. `path` is its place (`1.2` is the second part of the first), `body` is as transferred."""
+    """One MIME part. `path` is its place (`1.2`: the second part of the first); `body` is as transferred."""
 
     path: str
     depth: int
@@ -153,10 +154,8 @@ def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[He
 def readable(value: str) -> str:
     """A header's value with its encoded words decoded (RFC 2047) and control characters made visible."""
     if "=?" in value:
-        try:
+        with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             value = str(make_header(decode_header(value)))
-        except (HeaderParseError, LookupError, ValueError):
-            pass
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in value)
 
 
@@ -222,13 +221,12 @@ def _boundary(headers: Headers) -> str:
     return boundary if len(boundary) <= MAX_NAME else ""
 
 
-def _quiet(read: object) -> str | None:
+def _quiet(read: Callable[[], str | None]) -> str | None:
     """What the standard library reads from a header, or None where the header makes it stumble."""
     try:
-        value = read()  # type: ignore[operator]
-    except Exception:  # it raises half a dozen kinds on hostile parameters, and every one means "unreadable"
+        return read()
+    except Exception:  # noqa: BLE001 - hostile parameters raise half a dozen kinds; each means "unreadable"
         return None
-    return str(value) if value is not None else None
 
 
 def bare_name(name: str) -> str:

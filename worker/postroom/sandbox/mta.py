@@ -1,13 +1,14 @@
 """The mail server of the sandbox: takes every letter in, says 250 only once it is on disk, relays nothing.
 
 An SMTP dialogue → `Store.capture`. EHLO offers PIPELINING, 8BITMIME, SIZE and SMTPUTF8; neither STARTTLS nor
-AUTH, since it listens where nobody else does. A letter over the limit is refused with 552 and the session goes
-on. When the letter cannot be stored the sender is told 452 and keeps it. Lines end in CRLF and in nothing else:
-a dot between bare line feeds is content (CVE-2023-51764, CVE-2024-27305).
+AUTH. A letter over the limit is refused with 552 and the session goes on. When a letter cannot be stored its
+sender is told 452 and keeps it. Lines end in CRLF and in nothing else: a dot between bare line feeds is
+content (CVE-2023-51764, CVE-2024-27305).
 """
 
 import asyncio
 import collections
+import contextlib
 import re
 import socket
 import sqlite3
@@ -89,7 +90,7 @@ class Dialogue(SMTP):
         return plain.group(1), plain.group(2) or ""
 
     @syntax("DATA")
-    async def smtp_DATA(self, arg: str | None) -> None:
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802 - the name is aiosmtpd's
         """Take the content in and answer with the stored letter's id."""
         assert self.envelope is not None
         if await self.check_helo_needed():
@@ -108,7 +109,7 @@ class Dialogue(SMTP):
             answer = f"552 5.3.4 Letter is larger than {MAX_LETTER} bytes"
         else:
             answer = await self._answer_to(content, self.envelope)
-        self._set_post_data_state()
+        self.envelope = self._create_envelope()
         await self.push(answer)
 
     async def _read_content(self) -> bytes:
@@ -149,7 +150,10 @@ class Dialogue(SMTP):
 
 
 class Desk:
-    """What all sessions share: the store, the figures, and who is told of an arrival."""
+    """What all sessions share: the store, the figures, and who is told of an arrival.
+
+    `idle` is set while no sender waits for the disk.
+    """
 
     def __init__(self, store: Store, arrived: Arrived, tally: Tally, hostname: str) -> None:
         self.store = store
@@ -158,10 +162,13 @@ class Desk:
         self.sessions: set[Dialogue] = set()
         self._arrived = arrived
         self._unanswered = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def take(self, envelope: Envelope, raw: bytes) -> str:
         """Store a letter; the answer to its dot."""
         self._unanswered += 1
+        self.idle.clear()
         try:
             letter = await asyncio.wrap_future(self.store.capture(envelope, raw))
         except sqlite3.Error as error:
@@ -169,26 +176,23 @@ class Desk:
             return f"452 4.3.1 Letter not stored: {' '.join(str(error).split())}"
         finally:
             self._unanswered -= 1
+            if not self._unanswered:
+                self.idle.set()
         self.tally.captured += 1
         self.tally.captured_bytes += len(raw)
         self._arrived(letter)
         return f"250 2.0.0 Stored as letter {letter.id}"
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a letter is on its way to the disk and its sender waits."""
-        return self._unanswered > 0
-
-    async def handle_EHLO(  # noqa: N802 - the name is aiosmtpd's
-        self, server: SMTP, session: Session, envelope: Transaction, hostname: str, responses: list[str]
+    async def handle_EHLO(  # noqa: N802 - the signature is aiosmtpd's
+        self, _server: SMTP, session: Session, _envelope: Transaction, hostname: str, responses: list[str]
     ) -> list[str]:
         """Add what this server can do beyond the library's own list; offer no AUTH."""
         session.host_name = hostname
         offered = [line for line in responses[:-1] if not line.startswith("250-AUTH")]
         return [*offered, "250-PIPELINING", responses[-1]]
 
-    async def handle_RCPT(  # noqa: N802 - the name is aiosmtpd's
-        self, server: SMTP, session: Session, envelope: Transaction, address: str, options: list[str]
+    async def handle_RCPT(  # noqa: N802 - the signature is aiosmtpd's
+        self, _server: SMTP, _session: Session, envelope: Transaction, address: str, options: list[str]
     ) -> str:
         """Take every recipient, up to a bound."""
         if address == "<>":
@@ -199,7 +203,7 @@ class Desk:
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
 
-    async def handle_exception(self, error: Exception) -> str:
+    async def handle_exception(self, _error: Exception) -> str:
         """A fault of ours: the sender keeps the letter; nothing of the fault's text is told."""
         self.tally.refused["fault"] += 1
         return "451 4.3.0 The sandbox could not do that; try again"
@@ -214,7 +218,7 @@ class MailServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, endpoint: Endpoint) -> Endpoint:
-        """Listen; returns where (with the port that the system chose, if it was asked to). OSError when taken."""
+        """Listen; returns where, with the port that was chosen for 0. OSError when it is taken."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._open, endpoint.host, endpoint.port, backlog=512)
         host, port = self._server.sockets[0].getsockname()[:2]
@@ -225,9 +229,9 @@ class MailServer:
         if self._server is None:
             return
         self._server.close()
-        deadline = asyncio.get_running_loop().time() + grace
-        while self._desk.is_busy and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._desk.idle.wait()
         for session in list(self._desk.sessions):
             _end(session.transport)
         self._server = None

@@ -10,7 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Refused(Exception):
-    """A request that cannot be answered as asked. `field` names the parameter at fault, where there is one."""
+    """A request that cannot be answered as asked. `field` names the parameter at fault, if one is."""
 
     def __init__(self, status: int, title: str, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
@@ -40,13 +40,13 @@ def no_such_letter(letter: int) -> Refused:
     )
 
 
-async def on_refused(request: Request, error: Exception) -> JSONResponse:
+async def on_refused(_request: Request, error: Exception) -> JSONResponse:
     """Answer a `Refused`."""
     assert isinstance(error, Refused)
     return problem(error)
 
 
-async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
     """Answer a parameter that could not be read, naming each."""
     assert isinstance(error, RequestValidationError)
     errors = [

@@ -1,7 +1,8 @@
 """The sandbox as a process: mail server, inbox and store on one event loop, until SIGTERM or SIGINT.
 
-Settings that cannot be read, a taken port and a database in use end it with one clear line and status 2. On a
-signal it takes no more letters, answers those that wait for the disk, sends the open pages home and ends with 0.
+Settings that cannot be read, a taken port and a database in use end it with one clear line and status 2. On
+a signal it takes no more letters, answers those that wait for the disk, sends the open pages home and ends
+with 0.
 """
 
 import asyncio
@@ -41,14 +42,14 @@ def main() -> None:
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(SandboxSettings()))
+        asyncio.run(serve(SandboxSettings()))  # type: ignore[call-arg]
     except ValidationError as error:
         for item in error.errors():
             name = "_".join(str(place) for place in item["loc"]).upper()
-            print(f"POSTROOM_SANDBOX_{name}: {item['msg']}", file=sys.stderr)
+            sys.stderr.write(f"POSTROOM_SANDBOX_{name}: {item['msg']}\n")
         sys.exit(2)
     except (AlreadyOpen, NewerDatabase, OSError) as error:
-        print(f"postroom sandbox: {error}", file=sys.stderr)
+        sys.stderr.write(f"postroom sandbox: {error}\n")
         sys.exit(2)
 
 

@@ -27,7 +27,10 @@ STEPS = (
       deleted_at INTEGER,
       indexed INTEGER NOT NULL DEFAULT 0
     );
-    CREATE TABLE contents (id INTEGER PRIMARY KEY REFERENCES letters (id) ON DELETE CASCADE, raw BLOB NOT NULL);
+    CREATE TABLE contents (
+      id INTEGER PRIMARY KEY REFERENCES letters (id) ON DELETE CASCADE,
+      raw BLOB NOT NULL
+    );
     CREATE INDEX letters_by_message_id ON letters (message_id);
     CREATE INDEX letters_deleted ON letters (deleted_at) WHERE deleted_at IS NOT NULL;
     CREATE INDEX letters_unread ON letters (id) WHERE read = 0 AND deleted_at IS NULL;

@@ -1,7 +1,7 @@
 """What somebody looks for in the inbox: a line of words and operators → a filter → SQL.
 
 `to:mira template:receipt is:unread has:attachment order 20418` is read as four conditions and two words.
-An operator that does not exist is reported with the nearest one that does, never searched as if it were a word.
+An operator that does not exist is reported with the nearest one that does, never searched as a word.
 """
 
 import difflib
@@ -101,7 +101,8 @@ def _word(word: str, full_text: bool) -> tuple[str, list[object]]:
     if not full_text or not any(c.isalnum() for c in word):
         return f"({columns})", [like, like, like]
     phrase = '"' + word.replace('"', '""') + '"*'
-    return f"(id IN (SELECT rowid FROM words WHERE words MATCH ?) OR {columns})", [phrase, like, like, like]
+    indexed = "id IN (SELECT rowid FROM words WHERE words MATCH ?)"
+    return f"({indexed} OR {columns})", [phrase, like, like, like]
 
 
 def _like(text: str) -> str:

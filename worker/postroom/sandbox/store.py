@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from postroom.sandbox import words
 from postroom.sandbox.schema import connect, connect_for_reading, migrate
@@ -53,6 +54,15 @@ class Counts:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """The letters of one template: how many there are, and how many of them nobody has opened."""
+
+    template: str
+    letters: int
+    unread: int
+
+
 class Store:
     """Open the file, or make it. `now` gives milliseconds since 1970, UTC."""
 
@@ -61,7 +71,7 @@ class Store:
     ) -> None:
         self._path = path
         self._limits = limits or Limits()
-        self._now = now or (lambda: time.time_ns() // 1_000_000)
+        self.now = now or (lambda: time.time_ns() // 1_000_000)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         try:
@@ -122,7 +132,7 @@ class Store:
             self.catch_up()
         clause, values = conditions(wanted, self.full_text)
         order = "ASC" if oldest_first else "DESC"
-        query = f"SELECT {_COLUMNS} FROM letters WHERE {clause} ORDER BY id {order} LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM letters WHERE {clause} ORDER BY id {order} LIMIT ?"  # noqa: S608 - made of constants; every value is a parameter
         with self._reading() as connection:
             return [_summary(row) for row in connection.execute(query, [*values, limit])]
 
@@ -131,15 +141,14 @@ class Store:
         if wanted.words:
             self.catch_up()
         clause, values = conditions(wanted, self.full_text)
+        query = f"SELECT count(*) FROM letters WHERE {clause}"  # noqa: S608 - made of constants; every value is a parameter
         with self._reading() as connection:
-            return int(
-                connection.execute(f"SELECT count(*) FROM letters WHERE {clause}", values).fetchone()[0]
-            )
+            return int(connection.execute(query, values).fetchone()[0])
 
     def letter(self, letter: int) -> Summary | None:
         """One letter's summary, or None."""
         with self._reading() as connection:
-            query = f"SELECT {_COLUMNS} FROM letters WHERE id = ? AND deleted_at IS NULL"
+            query = f"SELECT {_COLUMNS} FROM letters WHERE id = ? AND deleted_at IS NULL"  # noqa: S608 - made of constants; every value is a parameter
             row = connection.execute(query, (letter,)).fetchone()
         return _summary(row) if row else None
 
@@ -150,16 +159,28 @@ class Store:
             row = connection.execute(query, (letter,)).fetchone()
         return bytes(row[0]) if row else None
 
+    def templates(self) -> list[Pile]:
+        """The templates that letters came from, by name; letters without one are not among them."""
+        query = (
+            "SELECT template, count(*), sum(read = 0) FROM letters "
+            "WHERE deleted_at IS NULL AND template != '' GROUP BY template ORDER BY template"
+        )
+        with self._reading() as connection:
+            return [Pile(*row) for row in connection.execute(query)]
+
     def counts(self) -> Counts:
         """The figures that the page and the metrics show."""
-        query = "SELECT count(*), coalesce(sum(read = 0), 0), coalesce(sum(size), 0) FROM letters WHERE deleted_at IS NULL"
+        query = (
+            "SELECT count(*), coalesce(sum(read = 0), 0), coalesce(sum(size), 0) "
+            "FROM letters WHERE deleted_at IS NULL"
+        )
         with self._reading() as connection:
             return Counts(*connection.execute(query).fetchone())
 
     # -- inside the writer's thread
 
     def _insert(self, connection: sqlite3.Connection, envelope: Envelope, raw: bytes) -> Summary:
-        letter = summarize(envelope, raw, self._now())
+        letter = summarize(envelope, raw, self.now())
         framed = "\n" + "\n".join(letter.recipients) + "\n"
         row = (
             letter.received_at, letter.mail_from, framed, letter.sender, letter.subject, letter.message_id,
@@ -184,10 +205,9 @@ class Store:
 
     def _delete(self, connection: sqlite3.Connection, letter: int | None) -> tuple[int, int]:
         (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM letters").fetchone()
-        deletion = max(self._now(), last + 1)
-        condition, values = ("", []) if letter is None else (" AND id = ?", [letter])
-        change = f"UPDATE letters SET deleted_at = ? WHERE deleted_at IS NULL{condition}"
-        number = connection.execute(change, [deletion, *values]).rowcount
+        deletion = max(self.now(), last + 1)
+        change = "UPDATE letters SET deleted_at = ? WHERE deleted_at IS NULL AND id = coalesce(?, id)"
+        number = connection.execute(change, (deletion, letter)).rowcount
         self._count_again(connection)
         return deletion, number
 
@@ -205,7 +225,7 @@ class Store:
 
     def _while_idle(self, connection: sqlite3.Connection) -> bool:
         query = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 200"
-        gone = [row[0] for row in connection.execute(query, (self._now() - UNDO_MS,))]
+        gone = [row[0] for row in connection.execute(query, (self.now() - UNDO_MS,))]
         self._erase(connection, gone)
         more = self.full_text and words.index_some(connection)
         return bool(gone) or more
@@ -228,8 +248,8 @@ class Store:
             self._readers.put(connection)
 
 
-def _lock(path: Path):  # type: ignore[no-untyped-def]
-    handle = open(f"{path}.lock", "wb")  # noqa: SIM115 - held for as long as the store is open
+def _lock(path: Path) -> IO[bytes]:
+    handle = Path(f"{path}.lock").open("wb")  # noqa: SIM115 - held for as long as the store is open
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -27,7 +27,8 @@ def index_some(connection: sqlite3.Connection) -> bool:
     for number, subject, sender, recipients, template, raw in rows:
         body = readable_text(take_apart(raw))
         connection.execute(
-            "INSERT OR REPLACE INTO words (rowid, subject, sender, recipients, template, body) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO words (rowid, subject, sender, recipients, template, body) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             (number, subject, sender, recipients, template, body),
         )
     connection.executemany("UPDATE letters SET indexed = 1 WHERE id = ?", [(row[0],) for row in rows])

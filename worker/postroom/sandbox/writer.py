@@ -23,7 +23,7 @@ _IDLE_AFTER = 0.05
 
 
 class Writer:
-    """Owns the writing connection. `idle` is called when nothing waits, until it says that nothing is left."""
+    """Owns the writing connection. `idle` is called while nothing waits, until it returns false."""
 
     def __init__(self, connection: sqlite3.Connection, idle: Idle) -> None:
         self._connection = connection
@@ -80,8 +80,8 @@ class Writer:
             for work, future in group:
                 try:
                     done.append((future, self._alone(work)))
-                except Exception as error:  # handed to whoever asked for the work
-                    failed.append((future, error))
+                except Exception as fault:  # noqa: BLE001 - handed to whoever asked for the work
+                    failed.append((future, fault))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
@@ -91,8 +91,8 @@ class Writer:
             return
         for future, result in done:
             future.set_result(result)
-        for future, error in failed:
-            future.set_exception(error)
+        for future, reason in failed:
+            future.set_exception(reason)
 
     def _alone(self, work: Work[T]) -> T:
         self._connection.execute("SAVEPOINT work")

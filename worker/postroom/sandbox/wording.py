@@ -1,0 +1,44 @@
+"""How the page says sizes, times and numbers. Times are UTC, to the second where there is room."""
+
+from datetime import UTC, datetime
+
+_UNITS = ("KB", "MB", "GB")
+
+
+def size(number: int) -> str:
+    """Bytes for people: `24.1 KB`, in powers of 1,024."""
+    if number < 1024:
+        return f"{number} bytes"
+    value, unit = float(number), "bytes"
+    for unit in _UNITS:  # noqa: B007 - the unit reached is used below
+        value /= 1024
+        if value < 1024:
+            break
+    return f"{value:.0f} {unit}" if value >= 100 or value.is_integer() else f"{value:.1f} {unit}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number and its noun: `1 letter`, `1,284 letters`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def at(milliseconds: int) -> datetime:
+    """Milliseconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def full(moment: datetime) -> str:
+    """`23 Nov 2026, 16:02:41 UTC`."""
+    return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"
+
+
+def short(moment: datetime, now: datetime) -> str:
+    """The time on the day itself, the date before."""
+    return f"{moment:%H:%M}" if moment.date() == now.date() else day(moment, now)
+
+
+def day(moment: datetime, now: datetime) -> str:
+    """`Today`, `22 Nov`, or with the year when it is another one."""
+    if moment.date() == now.date():
+        return "Today"
+    return f"{moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
