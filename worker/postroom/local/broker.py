@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -29,16 +30,30 @@ def _silent(_: str) -> None:
     """Progress that nobody asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """How the process is started: where its words go (None: kept for the error), what it inherits."""
+
+    log: Path | None = None
+    inherited: tuple[int, ...] = ()
+    tell: Tell = _silent
+
+
 class LocalBroker:
-    """One embedded broker. Not thread-safe; use it from the thread that started it."""
+    """One embedded broker. Only `wait` may be called from another thread than the one that started it."""
 
     def __init__(
-        self, data_dir: Path | None = None, port: int = 0, *, fsync: bool = False, tell: Tell = _silent
+        self,
+        data_dir: Path | None = None,
+        port: int = 0,
+        *,
+        fsync: bool = False,
+        surroundings: Surroundings = Surroundings(),
     ) -> None:
         self.port = port
         self._data_dir = data_dir
         self._fsync = fsync
-        self._tell = tell
+        self._surroundings = surroundings
         self._process: subprocess.Popen[str] | None = None
         self._words: IO[bytes] | None = None
 
@@ -54,10 +69,17 @@ class LocalBroker:
 
     def start(self) -> Self:
         """Start and return when the broker listens; raises Trouble when it does not."""
-        command = [str(broker_executable(self._tell)), *self._flags()]
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the broker has ended
+        command = [str(broker_executable(self._surroundings.tell)), *self._flags()]
+        log = self._surroundings.log
+        self._words = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            text=True,
+            pass_fds=self._surroundings.inherited,
+            start_new_session=True,  # Ctrl-C is for the program that started it, which ends it in order
         )
         hello = self._read_line()
         if not hello:
@@ -124,7 +146,8 @@ class LocalBroker:
         self._process.kill()
         self._process.wait()
         self._words.seek(0)
-        said = self._words.read().decode(errors="replace").strip().removeprefix("postroom-broker: ")
+        said = self._words.read().decode(errors="replace").strip().rpartition("\n")[2]
+        said = said.removeprefix("postroom-broker: ")
         self.kill()
         taken = "address already in use" in said
         return Trouble(

@@ -17,6 +17,9 @@ from postroom.local.trouble import Trouble
 
 ANSWER_SECONDS = 20.0
 
+MAX_MESSAGE = 9 * 1024 * 1024
+"""An event may have 8 MiB (attachments ride in it); Kafka's default of 1 MiB would refuse it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -35,7 +38,7 @@ def create_topics(bootstrap: str, wanted: Iterable[Topic]) -> list[str]:
             topic.name,
             num_partitions=topic.partitions,
             replication_factor=-1,
-            config={"retention.ms": str(topic.retention_ms)},
+            config={"retention.ms": str(topic.retention_ms), "max.message.bytes": str(MAX_MESSAGE)},
         )
         for topic in wanted
     ]

@@ -1,0 +1,47 @@
+"""Stand-ins for the gateway's tests: a template that wants a name, and a broker that is a list."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from postroom.gateway.publish import NotAccepted
+from postroom.letter.event import Event
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.render import Catalog, Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class NameTemplate:
+    """Wants `data.name` and nothing else."""
+
+    suspended: bool = False
+    name: str = "welcome"
+    revision: str = "0123456789ab"
+
+    def expires(self, event: Event) -> datetime | None:
+        return None
+
+    def render(self, event: Event) -> Rendered:
+        if "name" not in event.data:
+            raise Rejected(Problem(Code.VARIABLE_MISSING, "data.name", "is required"))
+        return Rendered("welcome", self.revision, "Hi", "<p>Hi</p>", "Hi", None, None, (), (), "en")
+
+
+def catalog(*event_types: str, suspended: bool = False) -> Catalog:
+    """A catalog whose every event type is served by a NameTemplate."""
+    return Catalog(dict.fromkeys(event_types, NameTemplate(suspended)))
+
+
+class Board:
+    """A broker that remembers; `down` makes it one that does not answer."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, bytes, bytes]] = []
+        self.down: NotAccepted | None = None
+
+    async def publish(self, topic: str, key: bytes, value: bytes) -> None:
+        if self.down:
+            raise self.down
+        self.taken.append((topic, key, value))
+
+    async def reachable(self) -> bool:
+        return self.down is None

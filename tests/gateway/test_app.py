@@ -1,0 +1,161 @@
+"""The gateway's HTTP surface: 202 only for what the broker has, and problems that name the field."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from postroom.gateway import intake as intakes
+from postroom.gateway import openapi
+from postroom.gateway.app import Desk, build
+from postroom.gateway.clock import new_id, now
+from postroom.gateway.directory import Directory, Room
+from postroom.gateway.host import HostGuard
+from postroom.gateway.intake import Intake
+from postroom.gateway.meter import Meter
+from postroom.gateway.problem import pointer
+from postroom.gateway.publish import NotAccepted, TooLarge
+from postroom.letter.envelope import PLAIN
+from tests.gateway.stand_in import Board, catalog
+
+GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}
+
+
+class Caller:
+    """Calls the application in this process."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.unready: str | None = None
+        rooms = [Room("shop", "postroom.default.shop", catalog("shop.user.welcomed"))]
+        desk = Desk(Intake(lambda: Directory(rooms), self.board, now, new_id), Meter(), self._ready)
+        self.app = HostGuard(build(desk), {"gateway.example"})
+
+    async def _ready(self) -> str | None:
+        return self.unready
+
+    def __call__(self, method: str, path: str, host: str = "127.0.0.1:8080", **more: Any) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(send())
+
+    def post(self, json: Any = GOOD, **more: Any) -> httpx.Response:
+        return self("POST", "/v1/messages", json=json, **more)
+
+
+@pytest.fixture
+def call() -> Caller:
+    return Caller()
+
+
+def test_a_good_message_is_accepted_after_the_brokers_ack(call: Caller) -> None:
+    answer = call.post(headers={"Idempotency-Key": '"order-7"'})
+    assert answer.status_code == 202
+    assert answer.json() == {"id": "order-7", "profile": "shop"}
+    assert answer.headers["location"] == "/v1/messages/order-7"
+    assert [topic for topic, _, _ in call.board.taken] == ["postroom.default.shop"]
+
+
+def test_an_id_that_a_header_would_mangle_is_refused(call: Caller) -> None:
+    answer = call.post(headers={"Idempotency-Key": "straße".encode()})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/message_id")
+
+
+def test_a_message_id_is_escaped_in_its_location(call: Caller) -> None:
+    assert call.post(headers={"Idempotency-Key": "a/b c"}).headers["location"] == "/v1/messages/a%2Fb%20c"
+
+
+def test_a_broken_rule_is_a_problem_document_with_a_pointer(call: Caller) -> None:
+    answer = call.post({**GOOD, "data": {}})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == 422
+    assert problem["errors"] == [
+        {"code": "variable_missing", "pointer": "/data/name", "detail": "is required"}
+    ]
+    assert call.board.taken == []
+
+
+def test_a_silent_broker_is_503_with_the_id_to_repeat(call: Caller) -> None:
+    call.board.down = NotAccepted("the broker did not acknowledge in time")
+    answer = call.post()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json()["id"] in answer.json()["detail"]
+
+
+def test_a_message_over_the_topics_limit_is_413(call: Caller) -> None:
+    call.board.down = TooLarge("the topic takes no message of this size")
+    assert call.post().status_code == 413
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_only_json_is_read(call: Caller, media: str) -> None:
+    """A web page can send the others without asking, so that they are refused."""
+    answer = call("POST", "/v1/messages", content=b"{}", headers={"content-type": media} if media else {})
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["detail"]
+
+
+def test_a_body_over_the_limit_is_given_up(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intakes, "MAX_BODY", 10)
+    answer = call.post()
+    assert answer.status_code == 413
+
+
+def test_a_foreign_host_name_is_not_served(call: Caller) -> None:
+    assert call.post(host="attacker.example").status_code == 421
+    for known in ("localhost:8080", "gateway.example", "127.0.0.1", "[::1]:8080"):
+        assert call("GET", "/healthz", host=known).status_code == 200
+
+
+def test_health_is_life_and_readiness_is_use(call: Caller) -> None:
+    assert call("GET", "/readyz").status_code == 200
+    call.unready = "the broker does not answer"
+    answer = call("GET", "/readyz")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the broker does not answer")
+    assert call("GET", "/healthz").status_code == 200
+
+
+def test_results_are_counted_under_the_problems_own_code(call: Caller) -> None:
+    call.post()
+    call.post({**GOOD, "data": {}})
+    figures = call("GET", "/metrics").text
+    assert 'postroom_gateway_messages_total{profile="shop",result="accepted"} 1.0' in figures
+    assert 'result="variable_missing"} 1.0' in figures
+    assert "postroom_gateway_ack_seconds_count 1.0" in figures
+
+
+def test_an_unknown_path_is_a_problem_document_too(call: Caller) -> None:
+    answer = call("GET", "/v2/messages")
+    assert answer.status_code == 404
+    assert answer.json()["title"] == "Not found"
+    assert call("PUT", "/v1/messages").status_code == 405
+
+
+def test_the_openapi_document_lists_every_member_of_the_envelope(call: Caller) -> None:
+    document = call("GET", "/openapi.json").json()
+    operation = document["paths"]["/v1/messages"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == set(PLAIN) | {"key"}
+    assert set(operation["responses"]) >= {str(status) for status in openapi.RESPONSES}
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("$", ""),
+        ("$.data.name", "/data/name"),
+        ("data.first_name", "/data/first_name"),
+        ("data.items[2].name", "/data/items/2/name"),
+        ("attachments[0].content", "/attachments/0/content"),
+        ("data.a/b~c", "/data/a~1b~0c"),
+    ],
+)
+def test_a_field_becomes_a_json_pointer(field: str, expected: str) -> None:
+    assert pointer(field) == expected

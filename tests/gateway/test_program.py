@@ -1,0 +1,134 @@
+"""The gateway as a process, between a client and a broker."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+import yaml
+from confluent_kafka import Consumer
+
+from postroom.letter.bundle import pack
+from postroom.local.broker import LocalBroker
+from postroom.local.sockets import free_port
+from postroom.local.topics import Topic, create_topics
+from tests.gateway.test_shelf import PROFILE, compiled
+
+pytestmark = pytest.mark.kafka
+GOOD = {"event_type": "user.welcomed", "recipient": "ada@example.org", "data": {}}
+
+
+@pytest.fixture
+def bundles(tmp_path: Path, topic: str) -> Path:
+    profile = {**PROFILE, "spec": {**PROFILE["spec"], "kafka": {"topic": topic}}}  # type: ignore[dict-item]
+    profile["metadata"] = {"name": "shop", "namespace": "test"}
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "profile.yaml").write_text(yaml.safe_dump(profile))
+    (tmp_path / "shop" / "templates.json").write_text(pack([compiled("welcome", "user.welcomed")]))
+    return tmp_path
+
+
+class Gateway:
+    """A gateway in a process of its own."""
+
+    def __init__(self, bootstrap: str, bundles: Path) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        environment = {
+            **os.environ,
+            "POSTROOM_GATEWAY_HTTP": self.url.removeprefix("http://"),
+            "POSTROOM_BOOTSTRAP_SERVERS": bootstrap,
+            "POSTROOM_BUNDLES": str(bundles),
+            "POSTROOM_GATEWAY_ACK_SECONDS": "1",
+        }
+        command = [sys.executable, "-m", "postroom.local.child", "gateway"]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
+        while self.process.poll() is None and not self._listens():
+            Event().wait(0.05)  # polite to a busy machine, not a wait for luck
+
+    def _listens(self) -> bool:
+        try:
+            return self.call("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def call(self, path: str, message: object = None) -> tuple[int, dict[str, object]]:
+        data = json.dumps(message).encode() if message is not None else None
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=15) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+
+@pytest.fixture
+def gateway(broker: LocalBroker, bundles: Path) -> Iterator[Gateway]:
+    running = Gateway(broker.bootstrap, bundles)
+    yield running
+    running.process.terminate()
+    assert running.process.wait(15) == 0
+    assert running.process.stdin is not None
+    running.process.stdin.close()
+
+
+def test_an_accepted_message_is_on_the_topic(gateway: Gateway, broker: LocalBroker, topic: str) -> None:
+    status, answer = gateway.call("/v1/messages", GOOD)
+    assert status == 202
+    reader = Consumer(
+        {"bootstrap.servers": broker.bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
+    )
+    reader.subscribe([topic])
+    (record,) = reader.consume(1, timeout=15)
+    reader.close()
+    value = record.value()
+    assert value is not None
+    assert json.loads(value)["message_id"] == answer["id"]
+
+
+LARGE = {
+    **GOOD,
+    "attachments": [{"filename": "a.txt", "content_type": "text/plain", "content": "QUJD" * 500_000}],
+}
+
+
+def test_a_message_over_the_topics_limit_is_413(gateway: Gateway) -> None:
+    """The broker creates this topic at first use, with Kafka's default of 1 MiB."""
+    status, answer = gateway.call("/v1/messages", LARGE)
+    assert (status, "max.message.bytes" in str(answer["detail"])) == (413, True)
+
+
+def test_our_own_topics_take_an_events_attachments(gateway: Gateway, broker: LocalBroker, topic: str) -> None:
+    create_topics(broker.bootstrap, [Topic(topic, partitions=1, retention_ms=3_600_000)])
+    assert gateway.call("/v1/messages", LARGE)[0] == 202
+
+
+def test_a_dead_broker_is_503_and_not_ready_and_then_works_again(bundles: Path, broker: LocalBroker) -> None:
+    """`broker` is asked for so that its skip holds here too."""
+    with LocalBroker() as mortal:
+        gateway = Gateway(mortal.bootstrap, bundles)
+        assert gateway.call("/readyz")[0] == 200
+        mortal.kill()
+        status, answer = gateway.call("/v1/messages", GOOD)
+        assert (status, "id" in answer) == (503, True)
+        assert gateway.call("/readyz")[0] == 503
+        mortal.start()
+        while gateway.call("/v1/messages", GOOD)[0] == 503:
+            Event().wait(0.05)
+        gateway.process.terminate()
+        assert gateway.process.wait(15) == 0
+        assert gateway.process.stdin is not None
+        gateway.process.stdin.close()
+
+
+def test_a_gateway_ends_with_its_parent(broker: LocalBroker, bundles: Path) -> None:
+    gateway = Gateway(broker.bootstrap, bundles)
+    assert gateway.process.stdin is not None
+    gateway.process.stdin.close()
+    assert gateway.process.wait(15) == 0

@@ -1,0 +1,80 @@
+"""The gateway follows the bundles on disk: new ones at the next request, bad ones never."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from postroom.gateway.shelf import Shelf
+from postroom.letter.bundle import CompiledTemplate, Edition, Subject, pack
+
+PROFILE = {
+    "apiVersion": "postroom.dev/v1alpha1",
+    "kind": "SmtpProfile",
+    "metadata": {"name": "shop", "namespace": "team-a"},
+    "spec": {"from": {"address": "shop@example.org"}},
+}
+
+
+def compiled(name: str, *event_types: str) -> CompiledTemplate:
+    edition = Edition("en", (Subject("Hi"),), None, "<p>Hi</p>", "Hi", "source", "given")
+    return CompiledTemplate(
+        name, "team-a", "shop", event_types, "Transactional", (edition,), {"type": "object"}
+    ).sealed()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
+    (tmp_path / "shop" / "templates.json").write_text(pack([compiled("welcome", "user.welcomed")]))
+    return tmp_path
+
+
+def replace(path: Path, text: str) -> None:
+    """Change a file as the control plane does, and be sure that its time of change moves."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.utime(new, ns=(0, path.stat().st_mtime_ns + 1_000_000))
+    new.replace(path)
+
+
+def test_a_profiles_templates_are_served_on_its_topic(folder: Path) -> None:
+    address = Shelf(folder).directory().find("user.welcomed")
+    assert (address.room.profile, address.room.topic) == ("shop", "postroom.team-a.shop")
+    assert address.template.name == "welcome"
+
+
+def test_an_unchanged_folder_is_not_read_again(folder: Path) -> None:
+    shelf = Shelf(folder)
+    assert shelf.directory() is shelf.directory()
+
+
+def test_a_new_template_is_served_at_the_next_look(folder: Path) -> None:
+    shelf = Shelf(folder)
+    assert shelf.directory().event_types() == ["user.welcomed"]
+    replace(folder / "shop" / "templates.json", pack([compiled("receipt", "order.paid")]))
+    assert shelf.directory().event_types() == ["order.paid"]
+
+
+def test_a_bundle_that_cannot_be_read_leaves_the_last_good_one(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.directory()
+    replace(folder / "shop" / "templates.json", "{")
+    assert shelf.directory().event_types() == ["user.welcomed"]
+    assert "not a bundle" in shelf.faults["shop"]
+    replace(folder / "shop" / "templates.json", pack([compiled("welcome", "user.welcomed", "user.back")]))
+    assert shelf.directory().event_types() == ["user.back", "user.welcomed"]
+    assert shelf.faults == {}
+
+
+def test_a_profile_that_went_is_not_served_any_more(folder: Path) -> None:
+    shelf = Shelf(folder)
+    assert shelf.directory().rooms
+    (folder / "shop" / "profile.yaml").unlink()
+    assert shelf.directory().rooms == ()
+
+
+def test_a_folder_that_is_not_there_yet_serves_nothing(tmp_path: Path) -> None:
+    assert Shelf(tmp_path / "later").directory().rooms == ()

@@ -1,0 +1,1 @@
+"""The gateway: an HTTP intake for applications that do not speak Kafka."""

@@ -1,0 +1,39 @@
+"""Refuse requests under a foreign host name, so that a web page cannot reach the API by DNS rebinding.
+
+An attacker's page may point its own name at 127.0.0.1; the browser then takes the API for the page's own
+origin. Such a request carries the attacker's name in `Host`: addresses, localhost and listed names pass,
+any other name is answered with 421.
+"""
+
+import ipaddress
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from postroom.gateway.problem import Refusal, as_response
+
+
+class HostGuard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
+        self._app = app
+        self._allowed = {"localhost", *allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._allows(Headers(scope=scope).get("host", "")):
+            refusal = Refusal(421, "this host name is not allowed; add it to POSTROOM_GATEWAY_ALLOWED_HOSTS")
+            await as_response(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _allows(self, host: str) -> bool:
+        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+        if name.lower().rstrip(".") in self._allowed:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True

@@ -1,0 +1,13 @@
+"""Message ids that sort by time: UUID version 7 (RFC 9562 §5.7)."""
+
+from datetime import datetime
+from uuid import UUID
+
+
+def time_ordered_id(now: datetime, chance: bytes) -> str:
+    """A UUIDv7 from an aware time and 10 random bytes, as its 36-character text."""
+    milliseconds = int(now.timestamp() * 1000)
+    bits = int.from_bytes(milliseconds.to_bytes(6) + chance[:10])
+    bits = bits & ~(0xF << 76) | 0x7 << 76  # version
+    bits = bits & ~(0x3 << 62) | 0x2 << 62  # variant
+    return str(UUID(int=bits))
