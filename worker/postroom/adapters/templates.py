@@ -6,6 +6,7 @@ takes down good templates.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -53,7 +54,7 @@ class FolderTemplates:
             return False
         self._seen = seen
         try:
-            self._catalog = load(texts)
+            self._catalog = load(texts, time.monotonic)
         except Rejected as rejected:
             return self._keep(str(rejected))
         self.problem = ""

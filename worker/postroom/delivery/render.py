@@ -26,13 +26,14 @@ def render(letters: Sequence[Letter], post: Post) -> Verdicts:
     catalog, now = post.templates.current(), post.clock.now()
     verdicts: Verdicts = {}
     for letter in letters:
-        verdict = _render_one(letter, catalog, post.house, now)
+        verdict = render_one(letter, catalog, post.house, now)
         if verdict is not None:
             verdicts[letter] = verdict
     return verdicts
 
 
-def _render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
+def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
+    """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
     template = catalog.find(letter.event.type)
     if template is None or template.suspended:
         return NoTemplate(_no_template(letter, template))

@@ -135,7 +135,9 @@ def _look_up(
     # one bucket ahead, for a clock that was set back since
     buckets = list(range(oldest, newest + 2))
     found = connection.execute(_KNOWN, {"buckets": buckets, "hashes": hashes})
-    known: dict[int, Row[Any] | _Fresh] = {row.hash: row for row in found}
+    known: dict[int, Row[Any] | _Fresh] = {}
+    for row in found:
+        known[row.hash] = row
     return known
 
 

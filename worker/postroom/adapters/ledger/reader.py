@@ -109,4 +109,4 @@ def _letter(row: tuple[Any, ...], attempts: tuple[AttemptView, ...] = ()) -> Let
     due = values[8]
     values[8] = None if due is None else moment(due)
     values[20:22] = [moment(values[20]), moment(values[21])]
-    return LetterView(*values, attempts=attempts)
+    return LetterView(*values[:22], attempts)

@@ -9,6 +9,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -17,18 +18,21 @@ from postroom import logs
 from postroom.adapters.clock import SystemClock
 from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents
 from postroom.adapters.ledger.sqlite import SqliteLedger
+from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.careful import Caution
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
-from postroom.delivery.programs import deferred, outbox
+from postroom.delivery.programs import deferred, outbox, rehearse
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
 from postroom.delivery.programs.status import Watch, status_pages
-from postroom.delivery.receive import Carrier, Reception
+from postroom.delivery.receive import ROOM, Carrier, Reception
 from postroom.delivery.settings import WorkerSettings, read_settings, summary
+from postroom.delivery.settle import bury
 from postroom.letter.event import Record
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
@@ -64,9 +68,10 @@ async def work(settings: WorkerSettings) -> None:
     log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
     templates = FolderTemplates(settings.bundles)
     await asyncio.to_thread(templates.refresh)
-    dispatch = Dispatch(exit_.relay, ledger, clock, exit_.room)
-    post = Post(house, ledger, templates, dispatch, clock)
-    await Worker(settings, profile, exit_, post, templates).run()
+    post = Post(house, ledger, templates, Dispatch(exit_.relay, ledger, clock, exit_.room), clock)
+    rehearsal = Rehearsal(rehearse.__name__, [str(settings.profile), str(settings.bundles)])
+    caution = Caution(ledger, rehearsal, 0 if recovery.clean else ROOM)
+    await Worker(Parts(settings, profile, exit_, post, templates, caution)).run()
     await ledger.close()
     log.info("worker closed")
 
@@ -83,28 +88,32 @@ def announce(profile: SmtpProfile, exit_: Exit) -> None:
         log.warning("this release does not act on a field of the profile yet", field=field)
 
 
-class Worker:
-    """The parts of a running worker."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is made of."""
 
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        profile: SmtpProfile,
-        exit_: Exit,
-        post: Post,
-        templates: FolderTemplates,
-    ) -> None:
-        self._settings = settings
-        self._suspended = profile.spec.suspend
-        self._post = post
-        self._templates = templates
-        topic = topic_of(profile)
-        self._events = KafkaEvents(settings.bootstrap_servers, topic, f"{topic}.workers")
-        self._dead_letters = KafkaDeadLetters(settings.bootstrap_servers)
-        carrier = Carrier(self._carry, self._report, self._withdraw, settings.grace)
+    settings: WorkerSettings
+    profile: SmtpProfile
+    exit: Exit
+    post: Post
+    templates: FolderTemplates
+    caution: Caution
+
+
+class Worker:
+    """A running worker: its parts, started together and drained in order."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._settings, self._post = parts.settings, parts.post
+        self._templates, self._caution = parts.templates, parts.caution
+        self._suspended = parts.profile.spec.suspend
+        topic, bootstrap = topic_of(parts.profile), parts.settings.bootstrap_servers
+        self._events = KafkaEvents(bootstrap, topic, f"{topic}.workers")
+        self._dead_letters = KafkaDeadLetters(bootstrap)
+        carrier = Carrier(self._carry, self._report, self._withdraw, parts.settings.grace)
         self._reception = Reception(self._events, carrier)
-        self._watch = Watch(profile, exit_, post, (self._events, self._reception), templates)
-        self._reporter = Reporter(self._watch.metrics, post.clock)
+        self._watch = Watch(parts, self._events, self._reception)
+        self._reporter = Reporter(self._watch.metrics, parts.post.clock)
         self._watch.totals = self._reporter.totals
 
     async def run(self) -> None:
@@ -155,11 +164,15 @@ class Worker:
             async with asyncio.timeout(self._settings.grace):
                 await outbox.publish(self._post.ledger, self._dead_letters)
 
-    def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
-        return deliver(records, self._post)
+    async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
+        if not self._caution.over:
+            records, poisonous = await self._caution.sift(records)
+            yield await bury(poisonous, self._post)
+        async for progress in deliver(records, self._post):
+            yield progress
 
     def _report(self, progress: Progress) -> None:
-        self._reporter(progress)
+        self._reporter.take(progress)
 
     def _withdraw(self, partitions: Collection[Partition]) -> None:
         gone = set(partitions)

@@ -32,7 +32,7 @@ class Reporter:
         self._clock = clock
         self.totals: Counter[str] = Counter()
 
-    def __call__(self, progress: Progress) -> None:
+    def take(self, progress: Progress) -> None:
         """Take in one group."""
         self._settled(progress.settled, self._clock.now())
         for one in progress.malformed:

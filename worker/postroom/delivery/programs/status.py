@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -42,22 +42,26 @@ def status_pages(registry: CollectorRegistry, status: Status) -> Starlette:
     return Starlette(routes=[Route(f"/{page.__name__}", page) for page in pages])
 
 
+class Inspected(Protocol):
+    """What is looked at, besides the intake."""
+
+    @property
+    def profile(self) -> SmtpProfile: ...
+    @property
+    def exit(self) -> Exit: ...
+    @property
+    def post(self) -> Post: ...
+    @property
+    def templates(self) -> FolderTemplates: ...
+
+
 class Watch:
     """Looks at a worker's parts from outside and says how they are."""
 
-    def __init__(
-        self,
-        profile: SmtpProfile,
-        exit_: Exit,
-        post: Post,
-        intake: tuple[KafkaEvents, Reception],
-        templates: FolderTemplates,
-    ) -> None:
-        self._profile = profile
-        self._exit = exit_
-        self._post = post
-        self._events, self._reception = intake
-        self._templates = templates
+    def __init__(self, parts: Inspected, events: KafkaEvents, reception: Reception) -> None:
+        self._profile, self._exit = parts.profile, parts.exit
+        self._post, self._templates = parts.post, parts.templates
+        self._events, self._reception = events, reception
         self.metrics = Metrics(self._gauges, self._counters)
         self.totals: Counter[str] = Counter()
         self.draining = False

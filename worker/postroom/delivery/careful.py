@@ -1,0 +1,86 @@
+"""After an unclean exit: which record killed the worker?
+
+The records that may have been in hand then are the first ones received now. Each is counted before it is
+tried, durably, and tried in a process of its own; one that keeps killing goes to the dead-letter topic
+after three attempts, and its neighbours pass.
+
+A group is counted together, which is cheap. If the worker dies over a group, the next start finds counts
+above one and goes through those one by one, forgetting each that proves harmless: the first that is left
+after another death is the one that was in hand.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from postroom.delivery.outcome import Malformed
+from postroom.letter.event import Record, pack
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import Ledger
+from postroom.ports.rehearsal import Rehearsal
+
+GROUP = 64
+ATTEMPTS = 3
+
+
+class Caution:
+    """Sifts the first records after an unclean exit; later ones pass untouched."""
+
+    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, records: int) -> None:
+        """`records`: how many may have been in hand when the worker died; 0 after an orderly exit."""
+        self._ledger = ledger
+        self._rehearsal = rehearsal
+        self._left = records
+        self._turn = asyncio.Lock()
+
+    @property
+    def over(self) -> bool:
+        """Whether every suspicious record has been seen."""
+        return self._left <= 0
+
+    async def sift(self, records: Sequence[Record]) -> tuple[list[Record], list[Malformed]]:
+        """Split a batch into those that may go on and those that kill; one batch at a time."""
+        safe: list[Record] = []
+        poisonous: list[Malformed] = []
+        async with self._turn:
+            for start in range(0, len(records), GROUP):
+                for record, harmless in await self._sift_group(records[start : start + GROUP]):
+                    if harmless:
+                        safe.append(record)
+                    else:
+                        poisonous.append(Malformed(record, (_poison(),)))
+            self._left -= len(records)
+            if self.over:
+                await self._rehearsal.close()
+        return safe, poisonous
+
+    async def _sift_group(self, group: Sequence[Record]) -> list[tuple[Record, bool]]:
+        counts = await self._ledger.suspect(group)
+        verdicts = [
+            (record, count <= 1 and await self._rehearsal.survives(pack(record)))
+            for record, count in zip(group, counts, strict=True)
+        ]
+        await self._ledger.absolve([record for record, harmless in verdicts if harmless])
+        first = True
+        for place, (record, harmless) in enumerate(verdicts):
+            if not harmless:
+                verdicts[place] = (record, await self._try_alone(record, counts[place] if first else 1))
+                first = False
+        return verdicts
+
+    async def _try_alone(self, record: Record, count: int) -> bool:
+        while count <= ATTEMPTS:
+            if await self._rehearsal.survives(pack(record)):
+                await self._ledger.absolve([record])
+                return True
+            count = (await self._ledger.suspect([record]))[0]
+        await self._ledger.absolve([record])
+        return False
+
+
+def _poison() -> Problem:
+    return Problem(
+        Code.POISON,
+        "record",
+        f"a process that rendered this record died or hung {ATTEMPTS} times, so it is not tried again; "
+        "look at its template and data, then publish it anew",
+    )

@@ -1,0 +1,55 @@
+"""The rehearsal's other side: reads packed records, renders each, answers one byte.
+
+Input: the profile's manifest and the folder of bundles as arguments; length-prefixed records on standard
+input. Output: `.` when ready and after every record, whatever came of it: only death and silence count.
+"""
+
+import contextlib
+import resource
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.programs.rules import house_of, read_profile
+from postroom.delivery.render import render_one
+from postroom.delivery.validate import read
+from postroom.letter.event import unpack
+from postroom.letter.problems import Rejected
+from postroom.ports.ledger import State
+
+MEMORY_BYTES = 512 * 1024 * 1024
+CPU_SECONDS = 600
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    house = house_of(read_profile(Path(sys.argv[1])), State.CAPTURED)
+    templates = FolderTemplates(Path(sys.argv[2]))
+    templates.refresh()
+    _answer()
+    while (payload := _next(sys.stdin.buffer)) is not None:
+        record = unpack(payload)
+        # an ordinary bad record is the journey's to refuse
+        with contextlib.suppress(Rejected):
+            render_one(read(record, house.profile), templates.current(), house, record.timestamp)
+        _answer()
+
+
+def _next(stream: BinaryIO) -> bytes | None:
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    return stream.read(struct.unpack(">I", head)[0])
+
+
+def _answer() -> None:
+    sys.stdout.buffer.write(b".")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
