@@ -65,6 +65,7 @@ class Code(StrEnum):
     HEADER_NOT_ALLOWED = "header_not_allowed"
     EVENT_TYPE_CONFLICT = "event_type_conflict"
     CSS_INVALID = "css_invalid"
+    ADVICE = "advice"
 
     # a program that cannot start
     SETTING_MISSING = "setting_missing"

@@ -1,9 +1,12 @@
-"""From a compiled template and an event's data to the parts of a letter."""
+"""The parts of a letter, and what a template that is ready to render can be asked.
+
+These are the types that the programs know; `bundle.load` makes the templates, `live` does the work.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from postroom.letter.event import Attachment, Event
 
@@ -31,10 +34,13 @@ class Rendered:
     headers: tuple[tuple[str, str], ...]
     attachments: tuple[Attachment, ...]
     language: str
+    """The BCP 47 tag of the edition that was rendered."""
+    unsubscribe: str | None = None
+    """The one-click URL (RFC 8058) of a subscription."""
 
 
 class LiveTemplate(Protocol):
-    """A compiled template, ready to render; made by `bundle.load`, the same in worker and proof."""
+    """A compiled template, ready to render; the same in worker and proof."""
 
     @property
     def name(self) -> str: ...
@@ -56,9 +62,8 @@ class LiveTemplate(Protocol):
 class Catalog:
     """The live templates of one profile, by event type."""
 
-    templates: Mapping[str, Any]
+    templates: Mapping[str, LiveTemplate]
 
     def find(self, event_type: str) -> LiveTemplate | None:
         """The template for an event type, or None (a deferral, `template_missing`)."""
-        found: LiveTemplate | None = self.templates.get(event_type)
-        return found
+        return self.templates.get(event_type)

@@ -1,0 +1,105 @@
+"""What one rendering may use: loop turns, characters, time. Templates are others' work.
+
+A `Meter` is made for each rendering and charged by the environment. Going over raises `LimitExceeded`,
+which becomes the problem `render_limit`. Time is checked only when a clock was handed in.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any
+
+MAX_ITERATIONS = 10_000
+"""Turns of all loops of one rendering together, nested ones included."""
+MAX_OUTPUT = 1_048_576
+"""Characters that one part of a letter may come to."""
+MAX_STRING = 262_144
+"""Characters of one value built by an operator or a filter; also the items of a built list."""
+MAX_INTEGER = 2**63
+"""Magnitude of a number that arithmetic may yield."""
+MAX_RANGE = 1_000
+"""Length of `range(…)`."""
+MAX_SECONDS = 1.0
+"""Wall time of one rendering."""
+CHUNKS = 64
+"""Pieces of output gathered between two looks at the meter."""
+
+Monotonic = Callable[[], float]
+
+
+class LimitExceeded(Exception):
+    """A rendering used more than it may; the message names the limit and never a value."""
+
+
+class Unsuitable(ValueError):
+    """A value does not suit what a template does with it; safe to show, since it holds no data."""
+
+
+class Meter:
+    """Counts what one rendering has used so far."""
+
+    __slots__ = ("_deadline", "_monotonic", "_turns")
+
+    def __init__(self, monotonic: Monotonic | None = None, seconds: float = MAX_SECONDS) -> None:
+        self._turns = 0
+        self._monotonic = monotonic
+        self._deadline = monotonic() + seconds if monotonic else 0.0
+
+    def loop(self, items: Iterable[Any]) -> Iterable[Any]:
+        """Charge a loop before it runs. Jinja has no `break`, so that its length is its turns."""
+        if not isinstance(items, Sized):
+            items = list(islice(items, MAX_ITERATIONS - self._turns + 1))
+        self._turns += len(items)
+        if self._turns > MAX_ITERATIONS:
+            raise LimitExceeded(f"the loops of one rendering take more than {MAX_ITERATIONS:,} turns in all")
+        self.check_time()
+        return items
+
+    def check_time(self) -> None:
+        """Refuse to go on past the deadline."""
+        if self._monotonic and self._monotonic() > self._deadline:
+            raise LimitExceeded("the rendering takes too long")
+
+    def gather(self, chunks: Iterator[str]) -> str:
+        """Join a rendering's pieces, looking at the sum as they come."""
+        parts: list[str] = []
+        size = 0
+        while batch := list(islice(chunks, CHUNKS)):
+            size += sum(map(len, batch))
+            if size > MAX_OUTPUT:
+                raise LimitExceeded(f"the output is longer than {MAX_OUTPUT:,} characters")
+            self.check_time()
+            parts += batch
+        return "".join(parts)
+
+
+def bounded_length(length: int) -> None:
+    """Refuse a value that would be too long, before it is built."""
+    if length > MAX_STRING:
+        raise LimitExceeded(f"a value is longer than {MAX_STRING:,} characters or items")
+
+
+def bounded_number(value: Any) -> Any:
+    """Pass a number of sane size on."""
+    if isinstance(value, int | float) and not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise LimitExceeded("a number is out of range")
+    return value
+
+
+def bounded_range(*args: int) -> range:
+    """`range(…)` of at most MAX_RANGE items."""
+    numbers = range(*args)
+    if len(numbers) > MAX_RANGE:
+        raise LimitExceeded(f"range(…) is longer than {MAX_RANGE:,} items")
+    return numbers
+
+
+def calculate(operator: Callable[[Any, Any], Any], symbol: str, left: Any, right: Any) -> Any:
+    """Apply `+ * ** %` where the result is sure to be small (`'a' * 10**9` costs 1 GB before it fails)."""
+    if symbol == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
+        bounded_length(len(left) + len(right))
+        return left + right  # type: ignore[operator]
+    if not (isinstance(left, int | float) and isinstance(right, int | float)):
+        raise Unsuitable(f"`{symbol}` needs numbers on both sides")
+    if symbol == "**" and (abs(left) > 1_000_000 or abs(right) > 64):
+        raise LimitExceeded("a power is out of range")
+    return bounded_number(operator(bounded_number(left), bounded_number(right)))

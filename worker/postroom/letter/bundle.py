@@ -1,0 +1,48 @@
+"""The bundle: a profile's compiled templates as JSON text, written by the control plane, read by workers.
+
+Never pickle, never generated code. One bundle may be spread over several shards, whose texts `load`
+takes together. A text that is not a bundle is refused whole; the reader keeps what it had.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from postroom.letter.bounds import Monotonic
+from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
+from postroom.letter.live import Live
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.render import Catalog
+
+__all__ = ["CompiledTemplate", "Edition", "File", "Subject", "load", "pack", "unpack"]
+
+FORMAT = "postroom.bundle/1"
+
+
+def pack(compiled: Sequence[CompiledTemplate]) -> str:
+    """The templates as one JSON text, in order of their names."""
+    templates = [template.to_json() for template in sorted(compiled, key=lambda each: each.name)]
+    return json.dumps({"format": FORMAT, "templates": templates}, ensure_ascii=False, indent=1) + "\n"
+
+
+def unpack(text: str) -> list[CompiledTemplate]:
+    """Read what `pack` wrote. Raises Rejected (manifest_invalid)."""
+    try:
+        value: Any = json.loads(text)
+        if value["format"] != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        return [from_json(template) for template in value["templates"]]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        message = f"not a bundle of compiled templates: {type(error).__name__}"
+        raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message)) from None
+
+
+def load(texts: Iterable[str], monotonic: Monotonic | None = None) -> Catalog:
+    """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
+    live: dict[str, Live] = {}
+    for text in texts:
+        for compiled in unpack(text):
+            template = Live(compiled, monotonic)
+            for event_type in compiled.event_types:
+                live.setdefault(event_type, template)
+    return Catalog(live)

@@ -1,0 +1,101 @@
+"""A template as workers get it: flat source with CSS inlined, schema, headers. JSON in, JSON out.
+
+Nothing of it is code: a worker compiles the source in the same sandbox as the proof did. `revision` is a
+hash of all the rest, so that the same manifest gives the same revision on every machine.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any, Literal
+
+REVISION_LENGTH = 12
+
+Way = Literal["given", "source", "render"]
+"""How a part comes about: written by hand, derived once from source, or derived after each rendering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One subject and its share of the recipients."""
+
+    source: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The template in one language, complete."""
+
+    tag: str
+    subjects: tuple[Subject, ...]
+    preheader: str | None
+    html: str
+    text: str | None
+    inline: Way
+    """`source`: the CSS is in `html` already. `render`: `css` is inlined after rendering."""
+    text_way: Way
+    css: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An attachment of the template; `content` is base64."""
+
+    filename: str
+    content_type: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTemplate:
+    """One template that passed its proof. The first edition is the default one."""
+
+    name: str
+    namespace: str
+    profile: str
+    event_types: tuple[str, ...]
+    category: str
+    editions: tuple[Edition, ...]
+    variables: Mapping[str, Any]
+    sender: tuple[str, str] | None = None
+    """Name and address."""
+    reply_to: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[File, ...] = ()
+    expires_after: float | None = None
+    """Seconds."""
+    unsubscribe_url: str | None = None
+    suspend: bool = False
+    revision: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def sealed(self) -> "CompiledTemplate":
+        """The same with its revision: the first 12 hex digits of the content's SHA-256."""
+        content = {key: value for key, value in self.to_json().items() if key not in ("revision", "suspend")}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return replace(self, revision=sha256(canonical.encode()).hexdigest()[:REVISION_LENGTH])
+
+
+def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
+    """Read what `to_json` wrote. Raises KeyError or TypeError for anything else."""
+    sender = value["sender"]
+    return CompiledTemplate(
+        **{
+            **value,
+            "event_types": tuple(value["event_types"]),
+            "editions": tuple(_edition(edition) for edition in value["editions"]),
+            "sender": (sender[0], sender[1]) if sender else None,
+            "headers": tuple((name, source) for name, source in value["headers"]),
+            "attachments": tuple(File(**file) for file in value["attachments"]),
+        }
+    )
+
+
+def _edition(value: Mapping[str, Any]) -> Edition:
+    subjects = tuple(Subject(**subject) for subject in value["subjects"])
+    return Edition(**{**value, "subjects": subjects})

@@ -1,0 +1,149 @@
+"""A template in one language, put together from the manifest and not yet proved.
+
+An `EmailTemplate` gives one draft for its default locale and one for each entry of `locales`; what an
+entry leaves out comes from the next one of the chain (`de-AT`, `de`, the template). Each part keeps the
+field that it was written in, for messages.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from postroom.letter.compiled import Edition, Subject
+from postroom.letter.environment import HTML, TEXT, LetterEnvironment, Script
+from postroom.letter.layout import flatten
+from postroom.letter.pieces import Source
+from postroom.letter.problems import Problem, Rejected
+from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
+from postroom.letter.variables import Reader, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of template source and the field it stands in."""
+
+    field: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One language: all its parts, html flattened with the layout."""
+
+    tag: str
+    subjects: tuple[tuple[Part, int], ...]
+    preheader: Part | None
+    html: Part
+    page: Source
+    text: Part | None
+    css: str
+
+    def parts(self) -> Iterator[Part]:
+        """The parts that are text."""
+        yield from (part for part, _ in self.subjects)
+        yield from (part for part in (self.preheader, self.text) if part)
+
+    def edition(self) -> Edition:
+        """The slow and sure form: everything that can be is done after rendering."""
+        return Edition(
+            tag=self.tag,
+            subjects=tuple(Subject(part.source, weight) for part, weight in self.subjects),
+            preheader=self.preheader.source if self.preheader else None,
+            html=self.page.text,
+            text=self.text.source if self.text else None,
+            inline="render",
+            text_way="given" if self.text else "render",
+            css=self.css,
+        )
+
+
+def drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[Draft]:
+    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials)."""
+    css = "\n".join(sheet for sheet in (layout and layout.spec.css, spec.css) if sheet)
+    chain = {locale.tag.lower(): (index, locale) for index, locale in enumerate(spec.locales)}
+    own = [locale.tag for locale in spec.locales if locale.tag.lower() != spec.default_locale.lower()]
+    return [_draft(spec, layout, css, list(_chain(tag, chain))) for tag in (spec.default_locale, *own)]
+
+
+Link = tuple[str, str, Locale | None]
+
+
+def _chain(tag: str, locales: dict[str, tuple[int, Locale]]) -> Iterator[Link]:
+    """The tag, and each place where its parts may be found, nearest first; None is the template."""
+    rest = tag.lower()
+    while rest:
+        if rest in locales:
+            index, locale = locales[rest]
+            yield tag, f"spec.locales[{index}]", locale
+        rest = rest.rpartition("-")[0]
+    yield tag, "spec", None
+
+
+def _draft(
+    spec: EmailTemplateSpec,
+    layout: EmailLayout | None,
+    css: str,
+    chain: list[Link],
+) -> Draft:
+    def find(name: str) -> Part | None:
+        for _, place, locale in chain:
+            value = getattr(locale or spec, name)
+            if value is not None:
+                return Part(f"{place}.{name}", value)
+        return None
+
+    html, subject, preheader = find("html"), find("subject"), find("preheader")
+    assert html is not None, "the template itself has one"
+    assert subject is not None, "the template itself has one"
+    variants = spec.subject_variants if subject.field == "spec.subject" else []
+    subjects = [
+        (Part(f"spec.subjectVariants[{index}].subject", variant.subject), variant.weight)
+        for index, variant in enumerate(variants)
+    ]
+    return Draft(
+        tag=chain[0][0],
+        subjects=tuple(subjects) or ((subject, 1),),
+        preheader=preheader,
+        html=html,
+        page=flatten(html.source, html.field, layout, preheader=preheader is not None),
+        text=_text(find("text"), html),
+        css=css,
+    )
+
+
+def _text(text: Part | None, html: Part) -> Part | None:
+    """The text part, unless it belongs to a more general language than the html: then it is derived."""
+    if text and text.field.rpartition(".")[0] != html.field.rpartition(".")[0]:
+        return None
+    return text
+
+
+def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> list[Problem]:
+    """Compile a part and look its variables up; what was found wrong."""
+    try:
+        Script(environment, part.source, part.field)
+    except Rejected as rejected:
+        return list(rejected.problems)
+    reader.read(environment.parse(part.source))
+    return []
+
+
+def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem], Reading]:
+    """Everything that can be told of a draft without data."""
+    problems: list[Problem] = []
+    reading = Reading()
+    for part in draft.parts():
+        reader = Reader(variables, part.field)
+        problems += read_part(TEXT, part, reader)
+        problems += reader.reading.problems
+        reading.used |= reader.reading.used
+    reader = Reader(variables, draft.html.field)
+    found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
+    problems += [locate(problem, draft.page) for problem in (*found, *reader.reading.problems)]
+    reading.used |= reader.reading.used
+    return problems, reading
+
+
+def locate(problem: Problem, page: Source) -> Problem:
+    """The problem of an assembled page, said of the field and line where it was written."""
+    field, line = page.place(problem.line)
+    return Problem(problem.code, field, problem.message, line)

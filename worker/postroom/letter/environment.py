@@ -1,0 +1,326 @@
+"""The sandbox that every template runs in: Jinja2 with an allow-list instead of a deny-list.
+
+Template source → `Script`, which renders a mapping of JSON values to text. What the source may not
+say (macros, imports, unknown filters, attributes that begin with `_`) is refused when it is compiled;
+what depends on values is refused while it runs. Either way the caller gets `Rejected` with the field
+and, where it is known, the line. Error texts name variables and rules, never values: they end up in
+logs and dead letters.
+
+Templates get JSON values only, so that the sandbox needs to know only str, numbers, list and dict. An
+object's own keys come before dict's methods: `order.items` is the order's items.
+"""
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from jinja2 import Template, nodes
+from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.runtime import Context, LoopContext, StrictUndefined, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from postroom.letter import bounds
+from postroom.letter.bounds import LimitExceeded, Meter, Unsuitable
+from postroom.letter.filters import MEASURED
+from postroom.letter.formats import FORMATS
+from postroom.letter.grammar import refuse_forbidden
+from postroom.letter.problems import Code, Problem, Rejected
+
+FILTERS = frozenset(
+    [
+        "abs",
+        "capitalize",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "escape",
+        "filesizeformat",
+        "first",
+        "float",
+        "groupby",
+        "int",
+        "items",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "round",
+        "select",
+        "selectattr",
+        "sort",
+        "string",
+        "sum",
+        "title",
+        "trim",
+        "truncate",
+        "unique",
+        "upper",
+        "urlencode",
+        "wordcount",
+    ]
+)
+TESTS = frozenset(
+    [
+        "defined",
+        "undefined",
+        "none",
+        "string",
+        "number",
+        "integer",
+        "float",
+        "boolean",
+        "mapping",
+        "sequence",
+        "iterable",
+        "odd",
+        "even",
+        "divisibleby",
+        "in",
+        "true",
+        "false",
+        "==",
+        "eq",
+        "equalto",
+        "!=",
+        "ne",
+        ">",
+        "gt",
+        "greaterthan",
+        ">=",
+        "ge",
+        "<",
+        "lt",
+        "lessthan",
+        "<=",
+        "le",
+    ]
+)
+METHODS: tuple[tuple[type, frozenset[str]], ...] = (
+    (
+        str,
+        frozenset(
+            [
+                "capitalize",
+                "endswith",
+                "isdigit",
+                "lower",
+                "lstrip",
+                "removeprefix",
+                "removesuffix",
+                "rstrip",
+                "split",
+                "startswith",
+                "strip",
+                "title",
+                "upper",
+            ]
+        ),
+    ),
+    (dict, frozenset(("items", "keys", "values", "get"))),
+    (
+        LoopContext,
+        frozenset(
+            [
+                "index",
+                "index0",
+                "first",
+                "last",
+                "length",
+                "revindex",
+                "revindex0",
+                "previtem",
+                "nextitem",
+                "cycle",
+                "changed",
+            ]
+        ),
+    ),
+)
+"""What a template may call or ask of a value, by its type; everything else is unsafe."""
+SOURCE_NAME = "<template>"
+"""The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
+
+
+class Missing(StrictUndefined):
+    """A variable that is not there: any use of it is an error that says its name."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        name: Any = self._undefined_name
+        return self._undefined_hint or (
+            f"there is no item {name}" if isinstance(name, int) else f"`{name}` is not there"
+        )
+
+
+class Bound(NodeTransformer):
+    """Put the meter around every loop and every `~`."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, "_loop", [], [], None, None, lineno=node.lineno)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(parts, "_concat", [], [], None, None, lineno=node.lineno)
+
+
+class LetterEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja2 as letters may use it. No loader: a template can reach no other template or file."""
+
+    intercepted_binops = frozenset(("*", "**", "%", "+"))
+
+    def __init__(self, *, autoescape: bool) -> None:
+        super().__init__(autoescape=autoescape, undefined=Missing, cache_size=0, auto_reload=False)
+        self.globals = {"range": bounds.bounded_range}
+        kept = {name: function for name, function in self.filters.items() if name in FILTERS}
+        self.filters = kept | FORMATS | MEASURED
+        self.tests = {name: test for name, test in self.tests.items() if name in TESTS}
+
+    def _generate(
+        self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
+    ) -> str:
+        refuse_forbidden(source)
+        return super()._generate(Bound().visit(source), name, filename, defer_init=defer_init)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic within bounds."""
+        return bounds.calculate(self.binop_table[operator], operator, left, right)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A key of a JSON object, else one of the few methods a template may call."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        if isinstance(obj, Undefined):
+            return getattr(obj, attribute)
+        for kind, allowed in METHODS:
+            if isinstance(obj, kind) and attribute in allowed:
+                return getattr(obj, attribute)
+        if attribute.startswith("_") or hasattr(obj, attribute):
+            return self.unsafe_undefined(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`order["id"]`, `items[0]`; a name that is not there is looked up like an attribute."""
+        try:
+            return obj[argument]
+        except (TypeError, LookupError):
+            if isinstance(argument, str):
+                return self.getattr(obj, argument)
+        return self.undefined(obj=obj, name=argument)
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        """`range`, and the methods that `getattr` hands out."""
+        if obj is bounds.bounded_range or isinstance(obj, Undefined):
+            return True  # calling what is undefined raises, with its name
+        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        return any(isinstance(owner, kind) and name in allowed for kind, allowed in METHODS)
+
+
+HTML = LetterEnvironment(autoescape=True)
+TEXT = LetterEnvironment(autoescape=False)
+"""For subjects, text parts and headers, where escaping would show."""
+
+Root = Callable[[Context], Any]
+
+
+class Script:
+    """A compiled template. Rendering gives text, or Rejected with the field and the line."""
+
+    __slots__ = ("_constant", "_root", "_template", "field")
+
+    def __init__(self, environment: LetterEnvironment, source: str, field: str) -> None:
+        """Compile `source`; raises Rejected (template_syntax, template_unsafe, filter_not_allowed)."""
+        self.field = field
+        self._constant = None if "{" in source else source
+        if self._constant is not None:
+            return
+        try:
+            code = environment.compile(source, SOURCE_NAME, SOURCE_NAME)
+            self._template = Template.from_code(environment, code, environment.globals)
+        except Rejected as rejected:
+            raise Rejected(*(placed(problem, field) for problem in rejected.problems)) from None
+        except (
+            TemplateSyntaxError,
+            SyntaxError,
+            RecursionError,
+            MemoryError,
+            ValueError,
+            LimitExceeded,
+        ):
+            raise Rejected(explain_syntax(error, field)) from None
+        self._root: Root = self._template.root_render_func
+
+    def render(self, variables: Mapping[str, Any], meter: Meter) -> str:
+        """Render with the event's data and `letter`; charges `meter`."""
+        if self._constant is not None:
+            return self._constant
+        context = self._template.new_context({**variables, "_meter": meter})
+        try:
+            return meter.gather(self._root(context))
+        except Exception as error:  # noqa: BLE001  a template may fail in any way
+            raise Rejected(explain_failure(error, self.field, self._line(error.__traceback__))) from None
+
+    def _line(self, trace: TracebackType | None) -> int | None:
+        line = None
+        while trace:
+            if trace.tb_frame.f_code.co_filename == SOURCE_NAME:
+                line = self._template.get_corresponding_lineno(trace.tb_lineno)
+            trace = trace.tb_next
+        return line
+
+
+def placed(problem: Problem, field: str) -> Problem:
+    """The problem, said of a field."""
+    return Problem(problem.code, field, problem.message, problem.line)
+
+
+def explain_syntax(error: Exception, field: str) -> Problem:
+    """Why a source does not compile."""
+    if isinstance(error, TemplateSyntaxError):
+        message = str(error.message)
+        if message.startswith("No filter named"):
+            name = message.split("'")[1]
+            message = f"there is no filter `{name}` in letters; docs/reference lists those there are"
+            return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
+        if message.startswith("No test named"):
+            name = message.split("'")[1]
+            return Problem(
+                Code.FILTER_NOT_ALLOWED, field, f"there is no test `{name}` in letters", error.lineno
+            )
+        return Problem(Code.TEMPLATE_SYNTAX, field, message.rstrip("."), error.lineno)
+    if isinstance(error, LimitExceeded):
+        return Problem(Code.TEMPLATE_UNSAFE, field, str(error))
+    if isinstance(error, ValueError):
+        return Problem(Code.TEMPLATE_SYNTAX, field, "a number is too long")
+    return Problem(Code.TEMPLATE_SYNTAX, field, "the template is nested too deeply")
+
+
+def explain_failure(error: Exception, field: str, line: int | None) -> Problem:
+    """Why a rendering failed, without a word of the data."""
+    match error:
+        case SecurityError():
+            return Problem(Code.TEMPLATE_UNSAFE, field, str(error).rstrip("."), line)
+        case UndefinedError():
+            return Problem(Code.VARIABLE_MISSING, field, str(error).rstrip("."), line)
+        case LimitExceeded() | RecursionError() | MemoryError():
+            return Problem(
+                Code.RENDER_LIMIT, field, str(error) or "the rendering needs too much memory", line
+            )
+        case Unsuitable():
+            return Problem(Code.RENDER_FAILED, field, str(error), line)
+        case _:
+            message = f"{type(error).__name__} while rendering; a value does not suit what is done with it"
+            return Problem(Code.RENDER_FAILED, field, message, line)

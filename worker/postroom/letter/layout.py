@@ -1,0 +1,207 @@
+"""A template's html and its layout → one flat source.
+
+The layout names holes, `{% block NAME %}…{% endblock %}`, and the template fills them; a template without
+blocks fills `content`. `{% include "NAME" %}` is replaced by the layout's partial of that name. Both
+happen on source at compile time, so that a worker reads one flat template and a name in a template can
+never become a file. A template without a layout that is not a whole page gets a plain one.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from postroom.letter.pieces import Piece, Source, join, split
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.suggest import did_you_mean
+from postroom.letter.template import EmailLayout
+
+MAX_DEPTH = 8
+MAX_PIECES = 50_000
+
+PLAIN = """<!doctype html>
+<html lang="{{ letter.locale }}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ letter.subject }}</title>
+</head>
+<body>
+{% block content %}{% endblock %}
+</body>
+</html>
+"""
+PREHEADER = (
+    '<div style="display:none;max-height:0;overflow:hidden;mso-hide:all">{{ letter.preheader }}'
+    + "&#847;&#8199;" * 24
+    + "</div>"
+)
+"""The preview line; the invisible tail keeps the body's first words out of the preview."""
+BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+WHOLE_PAGE = re.compile(r"<(?:!doctype|html)\b", re.IGNORECASE)
+SUPER = re.compile(r"\{\{-?\s*super\(\)\s*-?\}\}")
+
+Pieces = Sequence[Piece]
+
+
+def flatten(html: str, field: str, layout: EmailLayout | None, *, preheader: bool = False) -> Source:
+    """Fill the layout with `html`. Raises Rejected with every broken rule."""
+    partials = layout_partials(layout)
+    body = expand(split(html, field), partials)
+    page = _page(html, layout)
+    if page is None:
+        if any(piece.opens("block") for piece in body):
+            raise Rejected(
+                Problem(Code.LAYOUT_NOT_FOUND, field, "html has blocks and no layoutRef to fill with them")
+            )
+        filled: Pieces = body
+    else:
+        filled = _fill(expand(page, partials), _blocks_of(body, field), field)
+    return join(_with_preheader(filled) if preheader else filled)
+
+
+def layout_partials(layout: EmailLayout | None) -> Mapping[str, list[Piece]]:
+    """The layout's partials, taken apart."""
+    if layout is None:
+        return {}
+    name = layout.metadata.name
+    return {
+        p.name: split(p.html, f"{layout_field(name)}.partials[{p.name}].html") for p in layout.spec.partials
+    }
+
+
+def layout_field(name: str) -> str:
+    """How a problem in a layout names its place when it turns up in a template's proof."""
+    return f"EmailLayout/{name}.spec"
+
+
+def _page(html: str, layout: EmailLayout | None) -> list[Piece] | None:
+    if layout is not None:
+        return split(layout.spec.html, f"{layout_field(layout.metadata.name)}.html")
+    return None if WHOLE_PAGE.search(html) else split(PLAIN, "spec.html")
+
+
+def expand(pieces: Iterable[Piece], partials: Mapping[str, list[Piece]], depth: int = 0) -> list[Piece]:
+    """Put partials in the place of their includes."""
+    out: list[Piece] = []
+    for piece in pieces:
+        if not piece.opens("include"):
+            out.append(piece)
+        else:
+            out += expand(_partial(piece, partials, depth), partials, depth + 1)
+        if len(out) > MAX_PIECES:
+            raise Rejected(Problem(Code.TOO_LARGE, piece.field, "the includes come to too much", piece.line))
+    return out
+
+
+def _partial(piece: Piece, partials: Mapping[str, list[Piece]], depth: int) -> list[Piece]:
+    name = piece.words[1] if len(piece.words) == 2 else ""
+    if name not in partials:
+        known = did_you_mean(name, partials) or ("" if partials else "; there are none without a layoutRef")
+        message = f"`{name or piece.text}` is not among the layout's partials{known}"
+        raise Rejected(Problem(Code.PARTIAL_NOT_FOUND, piece.field, message, piece.line))
+    if depth >= MAX_DEPTH:
+        message = f"partial `{name}` is included more than {MAX_DEPTH} levels deep, perhaps by itself"
+        raise Rejected(Problem(Code.TEMPLATE_UNSAFE, piece.field, message, piece.line))
+    return partials[name]
+
+
+def block_end(pieces: Pieces, start: int) -> int:
+    """The index of the `endblock` that closes the block at `start`."""
+    depth = 0
+    for index in range(start, len(pieces)):
+        if pieces[index].opens("block"):
+            depth += 1
+        elif pieces[index].opens("endblock"):
+            depth -= 1
+            if depth == 0:
+                return index
+    opened = pieces[start]
+    raise Rejected(Problem(Code.TEMPLATE_SYNTAX, opened.field, f"{opened.text} has no endblock", opened.line))
+
+
+def _blocks_of(body: Pieces, field: str) -> dict[str, Pieces]:
+    if not any(piece.opens("block") for piece in body):
+        return {"content": body}
+    blocks: dict[str, Pieces] = {}
+    index = 0
+    while index < len(body):
+        piece = body[index]
+        if piece.opens("block"):
+            end = block_end(body, index)
+            blocks[piece.words[1] if len(piece.words) > 1 else ""] = body[index + 1 : end]
+            index = end
+        elif piece.text.strip():
+            message = "this stands outside the blocks and would be lost; move it into a block"
+            raise Rejected(
+                Problem(Code.TEMPLATE_SYNTAX, field, message, piece.line + _blank_lines(piece.text))
+            )
+        index += 1
+    return blocks
+
+
+def _blank_lines(text: str) -> int:
+    return text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _fill(page: Pieces, blocks: Mapping[str, Pieces], field: str) -> list[Piece]:
+    holes = {piece.words[1] for piece in page if piece.opens("block") and len(piece.words) > 1}
+    strangers = [name for name in blocks if name not in holes]
+    if strangers:
+        raise Rejected(
+            *(
+                Problem(
+                    Code.TEMPLATE_SYNTAX,
+                    field,
+                    f"the layout has no block `{name}`{did_you_mean(name, holes)}",
+                    blocks[name][0].line if blocks[name] else None,
+                )
+                for name in strangers
+            )
+        )
+    return _filled(page, blocks)
+
+
+def _filled(page: Pieces, blocks: Mapping[str, Pieces]) -> list[Piece]:
+    out: list[Piece] = []
+    index = 0
+    while index < len(page):
+        piece = page[index]
+        if piece.opens("block"):
+            end = block_end(page, index)
+            default = _filled(page[index + 1 : end], blocks)
+            name = piece.words[1] if len(piece.words) > 1 else ""
+            out += _with_default(blocks[name], default) if name in blocks else default
+            index = end
+        else:
+            out.append(piece)
+        index += 1
+    return out
+
+
+def _with_default(block: Pieces, default: list[Piece]) -> list[Piece]:
+    out: list[Piece] = []
+    for piece in block:
+        if piece.kind == "variable" and SUPER.fullmatch(piece.text):
+            out += default
+        else:
+            out.append(piece)
+    return out
+
+
+def _with_preheader(pieces: Pieces) -> list[Piece]:
+    if any(piece.kind == "variable" and "letter.preheader" in piece.text for piece in pieces):
+        return list(pieces)
+    out: list[Piece] = []
+    placed = False
+    for piece in pieces:
+        found = None if placed or piece.kind != "data" else BODY.search(piece.text)
+        if found is None:
+            out.append(piece)
+            continue
+        placed = True
+        before, after = piece.text[: found.end()], piece.text[found.end() :]
+        out += [
+            Piece("data", before, piece.field, piece.line),
+            *split(PREHEADER, piece.field),
+            Piece("data", after, piece.field, piece.line + before.count("\n")),
+        ]
+    return out

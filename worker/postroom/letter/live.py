@@ -1,0 +1,205 @@
+"""A compiled template at work: event in, the parts of one letter out.
+
+Sources are compiled at their first letter, so that loading a hundred templates costs little. Rendering
+is pure: the same event and template give the same letter. A clock may be handed in to bound its time.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from postroom.letter.bounds import Meter, Monotonic
+from postroom.letter.compiled import CompiledTemplate, Edition
+from postroom.letter.environment import HTML, TEXT, Script
+from postroom.letter.event import Attachment, Event
+from postroom.letter.inline import inline_page
+from postroom.letter.plaintext import settle, text_of_page
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.render import Rendered, Sender
+from postroom.letter.schema import Contract
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+URL = re.compile(r"https://[!-;=?-~]+")
+"""Printable ASCII but for the brackets that end a List-Unsubscribe URI (RFC 2369 §2)."""
+
+
+class LiveEdition:
+    """One language of a template, compiled."""
+
+    __slots__ = ("_edition", "_html", "_preheader", "_shares", "_subjects", "_text", "language", "tag")
+
+    def __init__(self, edition: Edition) -> None:
+        self._edition = edition
+        self.tag = edition.tag
+        self.language = edition.tag.partition("-")[0].lower()
+        self._subjects = [Script(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
+        self._shares = [subject.weight for subject in edition.subjects]
+        self._preheader = Script(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
+        self._html = Script(HTML, edition.html, "spec.html")
+        self._text = Script(TEXT, edition.text, "spec.text") if edition.text is not None else None
+
+    def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
+        """Subject and preview line."""
+        subject = one_line(self._subject(recipient).render(variables, meter), "subject")
+        if not subject:
+            raise Rejected(Problem(Code.RENDER_FAILED, "spec.subject", "the subject comes out empty"))
+        preheader = self._preheader.render(variables, meter).strip() if self._preheader else ""
+        return subject, preheader
+
+    def body(self, variables: Mapping[str, Any], meter: Meter) -> tuple[str, str]:
+        """HTML and text."""
+        html = self._html.render(variables, meter)
+        if self._edition.inline == "render":
+            html = inline_page(html, self._edition.css)
+        if self._text is None:
+            return html, text_of_page(html)
+        text = self._text.render(variables, meter)
+        return html, text if self._edition.text_way == "given" else settle(text)
+
+    def _subject(self, recipient: str) -> Script:
+        if len(self._subjects) == 1:
+            return self._subjects[0]
+        digest = blake2b(recipient.encode(), digest_size=8, person=b"subject").digest()
+        place = int.from_bytes(digest, "big") % sum(self._shares)
+        for script, share in zip(self._subjects, self._shares, strict=True):
+            place -= share
+            if place < 0:
+                return script
+        raise AssertionError("the shares cover every place")
+
+
+def one_line(text: str, field: str) -> str:
+    """The text without spaces around it. Raises Rejected (control_character) for line ends and the like."""
+    text = text.strip(" ")
+    found = CONTROL.search(text)
+    if found:
+        message = f"control character U+{ord(found.group()):04X}, which could begin another header"
+        raise Rejected(Problem(Code.CONTROL_CHARACTER, field, message))
+    return text
+
+
+class Live:
+    """The LiveTemplate that bundles give."""
+
+    def __init__(self, compiled: CompiledTemplate, monotonic: Monotonic | None = None) -> None:
+        self.compiled = compiled
+        self._monotonic = monotonic
+        self._editions: dict[str, LiveEdition] = {}
+        self._sources = {edition.tag.lower(): edition for edition in compiled.editions}
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.compiled.name
+
+    @property
+    def revision(self) -> str:
+        """The content hash."""
+        return self.compiled.revision
+
+    @property
+    def suspended(self) -> bool:
+        """Whether letters of this template are held."""
+        return self.compiled.suspend
+
+    @cached_property
+    def contract(self) -> Contract:
+        """The schema, compiled."""
+        return Contract(self.compiled.variables)
+
+    @cached_property
+    def _headers(self) -> tuple[tuple[str, Script], ...]:
+        return tuple(
+            (name, Script(TEXT, source, f"spec.headers[{name}]")) for name, source in self.compiled.headers
+        )
+
+    @cached_property
+    def _unsubscribe(self) -> Script | None:
+        source = self.compiled.unsubscribe_url
+        return Script(TEXT, source, "spec.unsubscribeUrl") if source else None
+
+    @cached_property
+    def _files(self) -> tuple[Attachment, ...]:
+        files = self.compiled.attachments
+        return tuple(Attachment(f.filename, f.content_type, b64decode(f.content)) for f in files)
+
+    @cached_property
+    def _sender(self) -> Sender | None:
+        mailbox = self.compiled.sender
+        return Sender(address=mailbox[1], name=mailbox[0]) if mailbox else None
+
+    def expires(self, event: Event) -> datetime | None:
+        """The event's own time, else its time plus expiresAfter."""
+        if event.expires is not None or self.compiled.expires_after is None:
+            return event.expires
+        return event.time + timedelta(seconds=self.compiled.expires_after)
+
+    def edition(self, locale: str | None) -> LiveEdition:
+        """The nearest language: `de-AT`, else `de`, else the template's own."""
+        tag = (locale or "").lower()
+        while tag and tag not in self._sources:
+            tag = tag.rpartition("-")[0]
+        source = self._sources[tag] if tag else self.compiled.editions[0]
+        if source.tag not in self._editions:
+            self._editions[source.tag] = LiveEdition(source)
+        return self._editions[source.tag]
+
+    def render(self, event: Event) -> Rendered:
+        """Validate `event.data` and render. Raises Rejected (variable_…, render_failed, render_limit)."""
+        return self.write(event, self.contract.admit(event.data))
+
+    def write(self, event: Event, data: Mapping[str, Any]) -> Rendered:
+        """Render data that has been admitted."""
+        meter = Meter(self._monotonic)
+        edition = self.edition(event.locale)
+        letter = facts(event, edition)
+        variables = {**data, "letter": letter}
+        unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
+        letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
+        html, text = edition.body(variables, meter)
+        return Rendered(
+            template=self.compiled.name,
+            revision=self.compiled.revision,
+            subject=letter["subject"],
+            html=html,
+            text=text,
+            sender=self._sender,
+            reply_to=event.reply_to or self.compiled.reply_to,
+            headers=tuple((name, one_line(s.render(variables, meter), name)) for name, s in self._headers),
+            attachments=self._files + event.attachments,
+            language=edition.tag,
+            unsubscribe=unsubscribe,
+        )
+
+    def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        if self._unsubscribe is None:
+            return None
+        url = self._unsubscribe.render(variables, meter).strip()
+        if not URL.fullmatch(url):
+            message = "is not an https URL in plain ASCII; one-click unsubscribe needs one (RFC 8058)"
+            raise Rejected(Problem(Code.RENDER_FAILED, "spec.unsubscribeUrl", message))
+        return url
+
+
+FACTS = ("event_type", "locale", "preheader", "recipient", "subject", "time", "unsubscribe_url")
+"""What templates may ask of `letter`."""
+
+
+def facts(event: Event, edition: LiveEdition) -> dict[str, Any]:
+    """The variable `letter`: what Postroom knows beside the event's data."""
+    spoken = (
+        event.locale if event.locale and event.locale.lower().startswith(edition.language) else edition.tag
+    )
+    return {
+        "event_type": event.type,
+        "locale": spoken,
+        "preheader": "",
+        "recipient": event.recipient,
+        "subject": "",
+        "time": event.time.isoformat(),
+        "unsubscribe_url": None,
+    }

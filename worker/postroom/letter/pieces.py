@@ -1,0 +1,94 @@
+"""Template source taken apart into pieces: text, and Jinja constructs as they are written.
+
+Layouts are filled, and CSS is inlined, on source; both must treat `{% … %}` and `{{ … }}` as opaque and
+leave them as they were. `split` uses Jinja's own lexer, so that the pieces are what Jinja will read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from jinja2.exceptions import TemplateSyntaxError
+
+from postroom.letter.environment import HTML, explain_syntax
+from postroom.letter.problems import Rejected
+
+Kind = Literal["data", "block", "variable", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of source. For blocks, `words` are the names and strings of the tag: `include`, `foot`."""
+
+    kind: Kind
+    text: str
+    field: str
+    line: int
+    words: tuple[str, ...] = ()
+
+    def opens(self, word: str) -> bool:
+        """Whether this is the tag `{% word … %}`."""
+        return self.kind == "block" and self.words[:1] == (word,)
+
+
+def split(source: str, field: str) -> list[Piece]:
+    """Take source apart; comments are dropped. Raises Rejected (template_syntax)."""
+    try:
+        return list(_assemble(HTML.lex(source), field))
+    except TemplateSyntaxError as error:
+        raise Rejected(explain_syntax(error, field)) from None
+
+
+def _assemble(tokens: Iterable[tuple[int, str, str]], field: str) -> Iterable[Piece]:
+    held: list[str] = []
+    words: list[str] = []
+    start = 0
+    for line, token, value in tokens:
+        if not held:
+            if token == "data":
+                yield Piece("data", value, field, line)
+                continue
+            start = line
+        held.append(value)
+        if token in ("name", "string"):
+            words.append(value.strip("'\""))
+        if token in ("block_end", "variable_end", "comment_end", "raw_end"):
+            text = "".join(held)
+            if token == "comment_end":
+                # Blank lines keep the count of lines, which errors are reported by.
+                yield Piece("data", "\n" * text.count("\n"), field, start)
+            else:
+                kinds: dict[str, Kind] = {"block_end": "block", "variable_end": "variable", "raw_end": "raw"}
+                yield Piece(kinds[token], text, field, start, tuple(words))
+            held, words = [], []
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Assembled template source, and where each of its lines was written."""
+
+    text: str
+    origin: tuple[tuple[str, int], ...]
+
+    def place(self, line: int | None) -> tuple[str, int | None]:
+        """The field and line that a line of the assembled text comes from."""
+        if line is None or not 1 <= line <= len(self.origin):
+            return (self.origin[0][0] if self.origin else "spec.html", None)
+        return self.origin[line - 1]
+
+
+def join(pieces: Iterable[Piece]) -> Source:
+    """Put pieces together again."""
+    texts: list[str] = []
+    origin: list[tuple[str, int]] = []
+    fresh = True
+    for piece in pieces:
+        for offset, part in enumerate(piece.text.split("\n")):
+            # The last writer of a line is the one that errors on it are most likely about.
+            if offset or fresh:
+                origin.append((piece.field, piece.line + offset))
+            elif part.strip():
+                origin[-1] = (piece.field, piece.line + offset)
+            fresh = False
+        texts.append(piece.text)
+    return Source("".join(texts), tuple(origin))

@@ -1,0 +1,158 @@
+"""The proof of a whole set of manifests: each template with its layout, and what only the set can tell.
+
+Objects in, oldest first (the first to claim an event type keeps it); out, a `Verdict` with one proof for
+each template and layout, and the compiled templates of each profile. A manifest that is wrong takes
+nothing else down with it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from postroom.letter.bounds import Monotonic
+from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.draft import locate
+from postroom.letter.environment import HTML, Script
+from postroom.letter.layout import flatten, layout_field
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.proof import Proof, css_problems, prove
+from postroom.letter.suggest import did_you_mean
+from postroom.letter.template import EmailLayout, EmailTemplate
+
+Object = EmailTemplate | EmailLayout | SmtpProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which object of a set: `EmailTemplate`, its namespace, its name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a set."""
+
+    proofs: Mapping[Key, Proof] = field(default_factory=dict)
+    profiles: Mapping[Key, SmtpProfile] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing at all is wrong."""
+        return not any(proof.problems for proof in self.proofs.values())
+
+    def compiled(self, namespace: str, profile: str) -> list[CompiledTemplate]:
+        """A profile's templates, for its bundle."""
+        found = (proof.compiled for proof in self.proofs.values())
+        return [each for each in found if each and (each.namespace, each.profile) == (namespace, profile)]
+
+
+def key_of(item: Object) -> Key:
+    """Where an object stands in a set."""
+    return Key(item.kind, item.metadata.namespace, item.metadata.name)
+
+
+def prove_all(objects: Iterable[Object], monotonic: Monotonic | None = None) -> Verdict:
+    """Prove every template and layout of a set."""
+    known: dict[Key, Object] = {}
+    proofs: dict[Key, Proof] = {}
+    claims: dict[tuple[str, str, str], str] = {}
+    for item in objects:
+        key = key_of(item)
+        if key in known:
+            message = f"{key.kind} {key.name} is there twice; the first one counts"
+            proofs[key] = Proof(
+                key.name, problems=(Problem(Code.MANIFEST_INVALID, "metadata.name", message),)
+            )
+        else:
+            known[key] = item
+    for key, item in known.items():
+        if isinstance(item, EmailTemplate):
+            proof = _prove_one(item, known, monotonic)
+            conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
+            compiled = None if conflicts else proof.compiled
+            found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
+        elif isinstance(item, EmailLayout):
+            found = prove_layout(item)
+        else:
+            continue
+        earlier = proofs.get(key)
+        proofs[key] = replace(found, problems=found.problems + earlier.problems) if earlier else found
+    profiles = {key: item for key, item in known.items() if isinstance(item, SmtpProfile)}
+    return Verdict(proofs, profiles)
+
+
+def _prove_one(template: EmailTemplate, known: Mapping[Key, Object], monotonic: Monotonic | None) -> Proof:
+    problems: list[Problem] = []
+    layout = _layout_of(template, known, problems)
+    _check_profile(template, known, problems)
+    if template.spec.layout_ref and layout is None:
+        return Proof(template.metadata.name, problems=tuple(problems))
+    proof = prove(template, layout, monotonic)
+    if not problems:
+        return proof
+    return replace(proof, compiled=None, problems=(*problems, *proof.problems))
+
+
+def _layout_of(
+    template: EmailTemplate, known: Mapping[Key, Object], problems: list[Problem]
+) -> EmailLayout | None:
+    reference = template.spec.layout_ref
+    if reference is None:
+        return None
+    found = known.get(Key("EmailLayout", template.metadata.namespace, reference.name))
+    if isinstance(found, EmailLayout):
+        return found
+    problems.append(
+        _missing(Code.LAYOUT_NOT_FOUND, "EmailLayout", "spec.layoutRef.name", reference.name, known)
+    )
+    return None
+
+
+def _check_profile(template: EmailTemplate, known: Mapping[Key, Object], problems: list[Problem]) -> None:
+    name = template.spec.smtp_profile_ref.name
+    found = known.get(Key("SmtpProfile", template.metadata.namespace, name))
+    if not isinstance(found, SmtpProfile):
+        place = "spec.smtpProfileRef.name"
+        problems.append(_missing(Code.PROFILE_NOT_FOUND, "SmtpProfile", place, name, known))
+        return
+    allowed = found.spec.allowed_from_domains
+    sender = template.spec.sender
+    if sender and allowed and sender.address.rpartition("@")[2] not in allowed:
+        message = f"profile {name} allows letters from {', '.join(allowed)} only"
+        problems.append(Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message))
+
+
+def _missing(code: Code, kind: str, place: str, name: str, known: Mapping[Key, Object]) -> Problem:
+    names = [key.name for key in known if key.kind == kind]
+    return Problem(code, place, f"there is no {kind} `{name}` in this namespace{did_you_mean(name, names)}")
+
+
+def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
+    profile, namespace = template.spec.smtp_profile_ref.name, template.metadata.namespace
+    for index, event_type in enumerate(template.spec.event_types):
+        owner = claims.setdefault((namespace, profile, event_type), template.metadata.name)
+        if owner != template.metadata.name:
+            message = (
+                f"template {owner} has `{event_type}` of profile {profile} already; one template may have it"
+            )
+            yield Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
+
+
+def prove_layout(layout: EmailLayout) -> Proof:
+    """What can be told of a layout without a template: it compiles, and its CSS and partials do."""
+    name = layout.metadata.name
+    problems = list(css_problems(layout.spec.css or "", "spec.css", 0))
+    try:
+        page = flatten("", f"{layout_field(name)}.html", layout)
+        try:
+            Script(HTML, page.text, "spec.html")
+        except Rejected as rejected:
+            problems += [locate(problem, page) for problem in rejected.problems]
+    except Rejected as rejected:
+        problems += rejected.problems
+    own = layout_field(name)
+    placed = (replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems)
+    return Proof(name, problems=tuple(placed))

@@ -1,0 +1,117 @@
+"""A template tried on its samples: the slow and sure way of making a letter against the fast one.
+
+The sure way renders the flat source, then inlines the CSS, then reads the text off the page. The fast one
+has both done on source, once. An edition is fast only when every sample comes out the same; otherwise
+it is inlined at each letter, and the trial says why.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from postroom.letter.bounds import Monotonic
+from postroom.letter.compiled import CompiledTemplate, Edition
+from postroom.letter.event import Event
+from postroom.letter.inline import CannotInline, canonical, inline_source
+from postroom.letter.live import Live
+from postroom.letter.plaintext import text_of_source
+from postroom.letter.problems import Rejected
+from postroom.letter.render import Rendered
+from postroom.letter.template import Sample
+
+SAMPLE_TIME = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+"""Samples are rendered as of one fixed moment, so that a proof says the same tomorrow."""
+SAMPLE_RECIPIENT = "reader@example.org"
+FULL_TRIALS = 64
+"""Up to so many letters every sample is tried in every language; beyond it, each in its own."""
+SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One letter to make: a sample in a language."""
+
+    sample: Sample
+    index: int
+    event: Event
+    data: Mapping[str, Any]
+
+
+def sample_event(sample: Sample, event_type: str, locale: str | None) -> Event:
+    """The event that a sample stands for."""
+    return Event(
+        id=f"sample-{sample.name}",
+        source="proof",
+        type=event_type,
+        recipient=sample.recipient or SAMPLE_RECIPIENT,
+        time=SAMPLE_TIME,
+        data=sample.data,
+        locale=locale,
+    )
+
+
+def tries(
+    compiled: CompiledTemplate, samples: Iterable[tuple[int, Sample, Mapping[str, Any]]]
+) -> Iterator[Try]:
+    """Which samples to try in which languages: each in its own first."""
+    found = list(samples)
+    every = len(found) * len(compiled.editions) <= FULL_TRIALS
+    for index, sample, data in found:
+        tags = [edition.tag for edition in compiled.editions] if every or index == 0 else []
+        for tag in dict.fromkeys([sample.locale, *tags]):
+            yield Try(sample, index, sample_event(sample, compiled.event_types[0], tag), data)
+
+
+def quicken(edition: Edition) -> tuple[Edition, str]:
+    """The edition with as much done in advance as can be, and why it is not all."""
+    try:
+        html = inline_source(edition.html, edition.css)
+    except CannotInline as reason:
+        return edition, str(reason)
+    except Rejected:
+        return edition, "its source cannot be read as HTML"
+    fast = replace(edition, html=html, css="", inline="source")
+    return (fast if edition.text is not None else with_text(fast)), ""
+
+
+def with_text(edition: Edition) -> Edition:
+    """The edition with its text derived from source."""
+    return replace(edition, text=text_of_source(edition.html), text_way="source")
+
+
+def compare(
+    sure: CompiledTemplate, fast: CompiledTemplate, letters: Iterable[Try], monotonic: Monotonic | None
+) -> tuple[CompiledTemplate, list[str]]:
+    """`fast`, with each edition that makes another letter than `sure` put back; and which, and why."""
+    slow, quick = Live(sure, monotonic), Live(fast, monotonic)
+    reasons: dict[str, str] = {}
+    for letter in letters:
+        tag = quick.edition(letter.event.locale).tag
+        if tag in reasons:
+            continue
+        reason = difference(slow, quick, letter)
+        if reason:
+            reasons[tag] = f"sample `{letter.sample.name}` comes out otherwise ({reason})"
+    kept = [
+        before if before.tag in reasons else after
+        for before, after in zip(sure.editions, fast.editions, strict=True)
+    ]
+    return replace(fast, editions=tuple(kept)), [f"{tag}: {why}" for tag, why in reasons.items()]
+
+
+def difference(slow: Live, quick: Live, letter: Try) -> str:
+    """What differs between the two ways, or nothing."""
+    expected = slow.write(letter.event, letter.data)
+    try:
+        found = quick.write(letter.event, letter.data)
+    except Rejected as rejected:
+        return str(rejected.problems[0].code)
+    if canonical(found.html) != canonical(expected.html):
+        return "html"
+    return "" if _same_words(found, expected) else "text"
+
+
+def _same_words(found: Rendered, expected: Rendered) -> bool:
+    return SPACE.sub(" ", found.text).strip() == SPACE.sub(" ", expected.text).strip()
