@@ -26,126 +26,8 @@ from postroom.letter.filters import MEASURED
 from postroom.letter.formats import FORMATS
 from postroom.letter.grammar import refuse_forbidden
 from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.vocabulary import FILTERS, METHODS, TESTS
 
-FILTERS = frozenset(
-    [
-        "abs",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "e",
-        "escape",
-        "filesizeformat",
-        "first",
-        "float",
-        "groupby",
-        "int",
-        "items",
-        "last",
-        "length",
-        "list",
-        "lower",
-        "map",
-        "max",
-        "min",
-        "reject",
-        "rejectattr",
-        "reverse",
-        "round",
-        "select",
-        "selectattr",
-        "sort",
-        "string",
-        "sum",
-        "title",
-        "trim",
-        "truncate",
-        "unique",
-        "upper",
-        "urlencode",
-        "wordcount",
-    ]
-)
-TESTS = frozenset(
-    [
-        "defined",
-        "undefined",
-        "none",
-        "string",
-        "number",
-        "integer",
-        "float",
-        "boolean",
-        "mapping",
-        "sequence",
-        "iterable",
-        "odd",
-        "even",
-        "divisibleby",
-        "in",
-        "true",
-        "false",
-        "==",
-        "eq",
-        "equalto",
-        "!=",
-        "ne",
-        ">",
-        "gt",
-        "greaterthan",
-        ">=",
-        "ge",
-        "<",
-        "lt",
-        "lessthan",
-        "<=",
-        "le",
-    ]
-)
-METHODS: tuple[tuple[type, frozenset[str]], ...] = (
-    (
-        str,
-        frozenset(
-            [
-                "capitalize",
-                "endswith",
-                "isdigit",
-                "lower",
-                "lstrip",
-                "removeprefix",
-                "removesuffix",
-                "rstrip",
-                "split",
-                "startswith",
-                "strip",
-                "title",
-                "upper",
-            ]
-        ),
-    ),
-    (dict, frozenset(("items", "keys", "values", "get"))),
-    (
-        LoopContext,
-        frozenset(
-            [
-                "index",
-                "index0",
-                "first",
-                "last",
-                "length",
-                "revindex",
-                "revindex0",
-                "previtem",
-                "nextitem",
-                "cycle",
-                "changed",
-            ]
-        ),
-    ),
-)
-"""What a template may call or ask of a value, by its type; everything else is unsafe."""
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
 
@@ -234,6 +116,8 @@ TEXT = LetterEnvironment(autoescape=False)
 """For subjects, text parts and headers, where escaping would show."""
 
 Root = Callable[[Context], Any]
+CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, LimitExceeded)
+"""What Jinja's and Python's compilers raise for source that asks too much of them."""
 
 
 class Script:
@@ -252,14 +136,7 @@ class Script:
             self._template = Template.from_code(environment, code, environment.globals)
         except Rejected as rejected:
             raise Rejected(*(placed(problem, field) for problem in rejected.problems)) from None
-        except (
-            TemplateSyntaxError,
-            SyntaxError,
-            RecursionError,
-            MemoryError,
-            ValueError,
-            LimitExceeded,
-        ):
+        except CANNOT_COMPILE as error:
             raise Rejected(explain_syntax(error, field)) from None
         self._root: Root = self._template.root_render_func
 
