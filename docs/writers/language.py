@@ -2,12 +2,16 @@
 
 import inspect
 
+from jinja2.runtime import LoopContext
+
 from postroom.letter import bounds, event, form, strict
-from postroom.letter.environment import FILTERS, STRING_METHODS, TESTS
 from postroom.letter.formats import FORMATS
 from postroom.letter.header import ALLOWED
 from postroom.letter.live import FACTS
+from postroom.letter.vocabulary import FILTERS, METHODS, TESTS
 from writers.tables import Words, table
+
+KINDS = {str: "texts", dict: "maps", LoopContext: "`loop`"}
 
 
 def language(words: Words) -> str:
@@ -32,9 +36,7 @@ def language(words: Words) -> str:
             "## Filters, tests, methods\n",
             "The other filters are Jinja2's own: " + listed(bounded) + ".\n",
             "Tests: " + listed(sorted(test for test in TESTS if test.isalpha())) + ".\n",
-            "Methods of texts: "
-            + listed(sorted(STRING_METHODS))
-            + ". Of maps: `items`, `keys`, `values`, `get`.\n",
+            *(f"Methods of {KINDS[kind]}: {listed(sorted(names))}.\n" for kind, names in METHODS),
             "Functions: `range`.\n",
             "## What Postroom knows of the letter\n",
             table(("Variable", "What it is"), facts),
