@@ -1,0 +1,175 @@
+"""The dialogue alone: which bytes follow which replies, and what is said of each letter."""
+
+import math
+
+import pytest
+
+from postroom.adapters.smtp.counters import Cause
+from postroom.ports.relay import Lost, Reply, Stage, Withheld
+from tests.delivery.smtp_world import World
+
+
+def test_a_group_is_content_dot_and_the_next_envelope_in_one_write() -> None:
+    world = World()
+    for ticket in world.put(2):
+        ticket.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    assert world.written[1] == (
+        b"To: r0@example.net\r\n.\r\nMAIL FROM:<s@example.com>\r\nRCPT TO:<r1@example.net>\r\nDATA\r\n"
+    )
+
+
+def test_without_pipelining_each_command_waits_for_the_answer_before_it() -> None:
+    world = World(pipelining=False)
+    for ticket in world.put(2):
+        ticket.until = math.inf
+    world.dialogue.begin()
+    for code, sent in [(250, "MAIL"), (250, "RCPT"), (354, "DATA"), (250, "."), (250, "MAIL")]:
+        assert world.owed[0].startswith(sent)
+        world.hear(code)
+
+
+def test_the_fence_is_asked_for_the_next_letter_when_its_envelope_leaves() -> None:
+    world = World()
+    first, second, third = world.put(3)
+    world.dialogue.begin()
+    assert world.asked == [first]
+    world.grant(first)
+    world.hear(250, 250, 354)
+    assert world.asked == [second]
+    assert list(world.queue) == [third]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the 354", "after the 354"])
+def test_content_leaves_when_the_354_and_the_grant_have_both_come(before: bool) -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    world.dialogue.begin()
+    if before:
+        world.grant(ticket)
+    world.hear(250, 250, 354)
+    if not before:
+        assert world.contents == []
+        world.grant(ticket)
+    assert len(world.contents) == 1
+
+
+def test_a_letter_refused_by_the_fence_after_the_354_closes_without_another_byte() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    written = len(world.written)
+    world.refuse(ticket)
+    assert world.ended is Cause.WITHHELD
+    assert len(world.written) == written
+    assert world.results == {ticket: Withheld(fenced=True)}
+
+
+def test_a_letter_refused_by_the_fence_before_the_354_closes_at_the_354() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    world.dialogue.begin()
+    world.refuse(ticket)
+    world.hear(250, 250)
+    assert world.ended is None
+    world.hear(354)
+    assert world.ended is Cause.WITHHELD
+
+
+def test_a_grant_that_lapsed_is_asked_for_again_while_the_relay_waits() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    world.dialogue.begin()
+    world.grant(ticket, until=10.0)
+    world.time = 10.0
+    world.hear(250, 250, 354)
+    assert world.contents == []
+    assert world.asked == [ticket]
+    world.grant(ticket, until=20.0)
+    assert len(world.contents) == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ((450, 503, 503), Reply(Stage.MAIL, 450, "text")),
+        ((250, 550, 503), Reply(Stage.RCPT, 550, "text")),
+        ((250, 550, 554), Reply(Stage.RCPT, 550, "text")),
+        ((250, 250, 451), Reply(Stage.DATA, 451, "text")),
+    ],
+)
+def test_the_first_refusal_counts_and_rset_heads_the_next_group(
+    codes: tuple[int, ...], expected: Reply
+) -> None:
+    world = World()
+    first, _ = world.put(2)
+    world.dialogue.begin()
+    world.hear(*codes)
+    assert world.results == {first: expected}
+    assert world.written[1].startswith(b"RSET\r\nMAIL")
+    world.hear(250, 250, 250)
+    assert world.ended is None
+
+
+def test_a_lone_dot_is_sent_when_data_is_taken_without_a_recipient_and_its_answer_is_not_acceptance() -> None:
+    world = World()
+    first, _ = world.put(2)
+    world.dialogue.begin()
+    world.hear(250, 550, 354)
+    assert world.written[1] == b".\r\n"
+    world.hear(250)
+    assert world.results[first] == Reply(Stage.RCPT, 550, "text")
+    assert world.contents == []
+    assert world.written[2].startswith(b"RSET\r\n")
+
+
+def test_421_to_the_dot_answers_it_and_gives_back_the_letter_whose_envelope_travelled_with_it() -> None:
+    world = World()
+    first, second = world.put(2)
+    first.until = second.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354, 421)
+    assert world.results == {first: Reply(Stage.DOT, 421, "text")}
+    assert world.returned == [second]
+    assert second.until == math.inf
+
+
+def test_the_allowance_ends_with_quit() -> None:
+    world = World(allowance=2)
+    for ticket in world.put(3):
+        ticket.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354, 250, 250, 250, 354, 250)
+    assert world.written[-1] == b"QUIT\r\n"
+    assert len(world.queue) == 1
+    world.hear(221)
+    assert world.ended is Cause.QUIT
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_in_doubt_is_only_a_letter_whose_last_byte_went_to_the_socket(flushed: bool) -> None:
+    world = World()
+    first, second = world.put(2)
+    first.until = second.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    world.flushed = flushed
+    world.dialogue.lose(Cause.CLOSED, "gone")
+    assert world.results == {first: Lost(Stage.DOT if flushed else Stage.DATA, flushed, "gone")}
+    assert world.returned == [second]
+
+
+def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest() -> None:
+    world = World()
+    first, second = world.put(2)
+    first.until = second.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    world.dialogue.stop()
+    assert world.returned == [second]
+    world.hear(250)
+    assert world.results == {first: Reply(Stage.DOT, 250, "text")}
+    assert world.ended is Cause.DRAINED
+    assert len(world.contents) == 1
