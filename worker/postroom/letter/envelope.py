@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postroom.letter import strict
-from postroom.letter.hint import did_you_mean
 from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.suggest import did_you_mean
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -69,6 +69,7 @@ _SYNONYMS = {
     "payload": "data",
     "language": "locale",
     "expires": "expires_at",
+    "expiry": "expires_at",
     "expirytime": "expires_at",
     "revision": "template_revision",
 }
@@ -126,8 +127,9 @@ def _plain(envelope: Any, topic: str) -> Opened:
         if ours := PLAIN.get(name):
             opened.members[ours] = content
         elif name not in IGNORED:
-            hint = did_you_mean(name, PLAIN, _SYNONYMS)
-            rule = f"is not a member of the envelope{hint or '; put values of the letter into data'}"
+            known = _SYNONYMS.get(name)
+            hint = f"; did you mean `{known}`?" if known else did_you_mean(name[:64], PLAIN)
+            rule = f"is not a member of the envelope{hint or '; values of the letter go into data'}"
             opened.problems.append(Problem(Code.FIELD_UNKNOWN, _short(name), rule))
     return opened
 

@@ -1,0 +1,132 @@
+"""Manifests: YAML text in, one `Located` for each object out, with the lines that its problems are on.
+
+A text may hold several documents, or a `List`, as for kubectl. Each object becomes its model, or the
+problems that keep it from becoming one; objects of other API groups are skipped and say so. Nothing
+raises: a text that is no YAML is one `Located` with that problem.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from postroom.letter.explain import explain
+from postroom.letter.problems import Code, Problem
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.spec import API_VERSION, GROUP
+from postroom.letter.suggest import did_you_mean
+from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.yamltree import Document, Unreadable, documents
+
+Manifest = EmailTemplate | EmailLayout | SmtpProfile
+
+KINDS: dict[str, type[Manifest]] = {
+    "EmailTemplate": EmailTemplate,
+    "EmailLayout": EmailLayout,
+    "SmtpProfile": SmtpProfile,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """One object of a file: the model, or problems, or why it was skipped; and where its fields stand."""
+
+    file: str
+    first: int
+    """The line of the file that the object, or the unreadable text, begins on."""
+    kind: str = ""
+    name: str = ""
+    object: Manifest | None = None
+    problems: tuple[Problem, ...] = ()
+    skipped: str | None = None
+    document: Document | None = None
+    root: str = ""
+    """The object's path in its document, when it is an item of a List."""
+
+    def line(self, field: str = "", within: int | None = None) -> int:
+        """The file's line of a field such as `spec.html`, or of line `within` of that field's text."""
+        if self.document is None:
+            return self.first
+        path = f"{self.root}.{field}" if self.root and field else self.root or field
+        return self.document.line(path, within)
+
+    def place(self, problem: Problem) -> str:
+        """`welcome.yaml:61`, the line that a problem of this object is on."""
+        return f"{self.file}:{self.line(problem.field, problem.line)}"
+
+
+def read(text: str, name: str) -> Iterator[Located]:
+    """Every object of a manifest's text; `name` is the file's, for the places of problems."""
+    try:
+        for document in documents(text):
+            yield from _objects(document, document.value, name)
+    except Unreadable as error:
+        problem = Problem(Code.MANIFEST_INVALID, "manifest", error.rule)
+        yield Located(name, error.line, problems=(problem,))
+
+
+def _objects(document: Document, value: Any, file: str, root: str = "") -> Iterator[Located]:
+    if (
+        isinstance(value, dict)
+        and value.get("kind") == "List"
+        and isinstance(value.get("items"), list)
+        and not root
+    ):
+        for index, item in enumerate(value["items"]):
+            yield from _objects(document, item, file, f"items[{index}]")
+        return
+    first = document.line(root)
+    if not isinstance(value, dict):
+        problem = Problem(
+            Code.MANIFEST_INVALID, "manifest", "is not an object with apiVersion, kind and metadata"
+        )
+        yield Located(file, first, problems=(problem,), document=document, root=root)
+        return
+    kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
+    found, problems, skipped = _understand(value, kind)
+    problems = tuple(
+        sorted(problems, key=lambda problem: document.line(f"{root}.{problem.field}".lstrip(".")))
+    )
+    yield Located(file, first, kind, name, found, problems, skipped, document, root)
+
+
+def _understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
+    version = _text(value.get("apiVersion"))
+    ours = version.partition("/")[0] == GROUP
+    if not ours and kind not in KINDS:
+        if not version or not kind:
+            return (
+                None,
+                _wrong("apiVersion" if not version else "kind", "is required", Code.FIELD_MISSING),
+                None,
+            )
+        return None, (), f"{kind} of {version} is not Postroom's"
+    if version != API_VERSION:
+        rule = f"is {version[:80]!r}; " if version else "is required; "
+        return None, _wrong("apiVersion", f"{rule}write {API_VERSION} for kind {kind[:80]}"), None
+    model = KINDS.get(kind)
+    if model is None:
+        return (
+            None,
+            _wrong("kind", f"{kind[:80]!r} is not a kind of {API_VERSION}{did_you_mean(kind, KINDS)}"),
+            None,
+        )
+    try:
+        return model.model_validate(value, strict=True, by_alias=True, by_name=False), (), None
+    except ValidationError as error:
+        return None, tuple(explain(model, error)), None
+
+
+def _wrong(field: str, rule: str, code: Code = Code.MANIFEST_INVALID) -> tuple[Problem, ...]:
+    return (Problem(code, field, rule),)
+
+
+def _member(value: Any, *path: str) -> Any:
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
