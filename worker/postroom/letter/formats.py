@@ -67,55 +67,86 @@ def _number(value: Any, name: str) -> Decimal:
     raise Unsuitable(f"`{name}` needs a number below a thousand million millions")
 
 
-def _locale(context: Context) -> Locale:
-    return locale_of(context.parent["letter"]["locale"])
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str | date) else None
+
+
+def _tag(context: Context) -> str:
+    tag: str = context.parent["letter"]["locale"]
+    return tag
+
+
+# The same prices and days come again and again, and CLDR's patterns take ten microseconds each.
+cached = lru_cache(maxsize=4096)
+
+
+@cached
+def write_day(tag: str, value: Any, style: str, zone: str) -> str:
+    """A date, in a zone when it has an hour."""
+    moment = _moment(value, "date")
+    if isinstance(moment, datetime) and moment.tzinfo:
+        moment = moment.astimezone(_zone(zone))
+    return dates.format_date(moment, _style(style, "date"), locale=locale_of(tag))
+
+
+@cached
+def write_hour(tag: str, value: Any, style: str, zone: str) -> str:
+    """A time of day."""
+    moment = _moment(value, "time")
+    if not isinstance(moment, datetime):
+        raise Unsuitable("`time` needs a time of day, and this is a date alone")
+    return dates.format_time(moment, _style(style, "time"), tzinfo=_zone(zone), locale=locale_of(tag))
+
+
+@cached
+def write_moment(tag: str, value: Any, style: str, zone: str) -> str:
+    """Date and time of day."""
+    moment, locale = _moment(value, "datetime"), locale_of(tag)
+    return dates.format_datetime(moment, _style(style, "datetime"), tzinfo=_zone(zone), locale=locale)
+
+
+@cached
+def write_money(tag: str, number: Decimal, currency: str) -> str:
+    """An amount."""
+    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
+        raise Unsuitable("`money` needs a currency code of three capitals, such as EUR")
+    return numbers.format_currency(number, currency, locale=locale_of(tag))
 
 
 @pass_context
 def format_day(context: Context, value: Any, style: str = "medium", zone: str = "UTC") -> str:
     """`{{ at|date }}`, `{{ at|date("long", "Europe/Berlin") }}`."""
-    moment = _moment(value, "date")
-    if isinstance(moment, datetime) and moment.tzinfo:
-        moment = moment.astimezone(_zone(zone))
-    return dates.format_date(moment, _style(style, "date"), locale=_locale(context))
+    return write_day(_tag(context), _hashable(value), str(style), str(zone))
 
 
 @pass_context
 def format_hour(context: Context, value: Any, style: str = "short", zone: str = "UTC") -> str:
     """`{{ at|time }}`: the hour of a time, in a zone."""
-    moment = _moment(value, "time")
-    if not isinstance(moment, datetime):
-        raise Unsuitable("`time` needs a time of day, and this is a date alone")
-    return dates.format_time(moment, _style(style, "time"), tzinfo=_zone(zone), locale=_locale(context))
+    return write_hour(_tag(context), _hashable(value), str(style), str(zone))
 
 
 @pass_context
 def format_moment(context: Context, value: Any, style: str = "medium", zone: str = "UTC") -> str:
     """`{{ at|datetime }}`: date and hour, in a zone."""
-    moment = _moment(value, "datetime")
-    return dates.format_datetime(
-        moment, _style(style, "datetime"), tzinfo=_zone(zone), locale=_locale(context)
-    )
+    return write_moment(_tag(context), _hashable(value), str(style), str(zone))
 
 
 @pass_context
 def format_money(context: Context, value: Any, currency: str) -> str:
     """`{{ total|money("EUR") }}`: an ISO 4217 code, the locale's way of writing it."""
-    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isupper()):
-        raise Unsuitable("`money` needs a currency code of three capitals, such as EUR")
-    return numbers.format_currency(_number(value, "money"), currency, locale=_locale(context))
+    return write_money(_tag(context), _number(value, "money"), str(currency))
 
 
 @pass_context
 def format_number(context: Context, value: Any) -> str:
     """`{{ count|number }}`: grouped digits."""
-    return numbers.format_decimal(_number(value, "number"), locale=_locale(context))
+    return numbers.format_decimal(_number(value, "number"), locale=locale_of(_tag(context)))
 
 
 @pass_context
 def format_share(context: Context, value: Any) -> str:
     """`{{ 0.25|percent }}`: a quarter is 25%."""
-    return numbers.format_percent(_number(value, "percent"), locale=_locale(context))
+    return numbers.format_percent(_number(value, "percent"), locale=locale_of(_tag(context)))
 
 
 @pass_context
@@ -123,7 +154,7 @@ def choose_plural(context: Context, value: Any, **forms: Any) -> str:
     """`{{ n|plural(one="item", other="items") }}`: the CLDR category of the number in this language."""
     if "other" not in forms or not all(isinstance(form, str) for form in forms.values()):
         raise Unsuitable('`plural` needs at least other="…"; the forms are zero, one, two, few, many, other')
-    category = _locale(context).plural_form(abs(_number(value, "plural")))
+    category = locale_of(_tag(context)).plural_form(abs(_number(value, "plural")))
     return str(forms.get(category, forms["other"]))
 
 

@@ -38,7 +38,6 @@ LINES = frozenset(("div", "tr", "li", "dt", "dd", "center", "body"))
 SKIPPED = frozenset(("head", "style", "script", "title", "template"))
 HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 SPACE = re.compile(r"[ \t\r\n\f]+")
-BREAKS = re.compile(rf"[ \n]*[{LINE}{PARAGRAPH}][ \n{LINE}{PARAGRAPH}]*")
 
 
 def text_of_page(page: str) -> str:
@@ -54,8 +53,13 @@ def text_of_source(source: str) -> str:
 
 
 def settle(text: str) -> str:
-    """Marks to lines: one for a line, an empty line for a paragraph."""
-    return BREAKS.sub(lambda run: "\n\n" if PARAGRAPH in run.group() else "\n", text).strip("\n ") + "\n"
+    """Marks to lines: one for a line, an empty line for a paragraph; empty ones leave nothing behind."""
+    paragraphs = []
+    for paragraph in text.split(PARAGRAPH):
+        lines = [stripped for line in paragraph.split(LINE) if (stripped := line.strip(" \n"))]
+        if lines:
+            paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs) + "\n"
 
 
 class _Walk:
@@ -85,7 +89,7 @@ class _Walk:
         elif tag == "hr":
             out.append("----------")
         elif tag == "img":
-            out.append(element.get("alt", ""))
+            out.append(f"[{element.get('alt')}]" if element.get("alt") else "")
         elif tag == "a":
             self._link(element, out)
         else:

@@ -9,11 +9,8 @@ import re
 from binascii import b2a_base64, b2a_qp
 
 CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in (9, 10))
-RAW = re.compile(r"<(?:style|script|xmp|plaintext|noscript|!--)", re.IGNORECASE)
-"""Where HTML reads no character references."""
-RAW_ELEMENT = re.compile(
-    r"<!--.*?-->|<(style|script|xmp|plaintext|noscript)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE
-)
+RAW = re.compile(r"<([sS][tT][yY][lL][eE]|[sS][cC][rR][iI][pP][tT]|[xX][mM][pP]|[nN][oO][sS][cC][rR])")
+"""Elements in which HTML reads no character references."""
 LINE_OCTETS = 990
 """Under 998, with room for a stuffed dot and the line end."""
 BASE64_LINE = 76
@@ -27,35 +24,44 @@ def lines_of(text: str) -> str:
 def encode_html(html: str) -> tuple[str, bytes]:
     """Encode an HTML body."""
     html = lines_of(html)
-    if not html.isascii() and _references_suffice(html):
-        html = html.encode("ascii", "xmlcharrefreplace").decode("ascii")
-    return encode_text(html)
+    if html.isascii() or not _references_suffice(html):
+        return encode_text(html)
+    octets = html.encode("ascii", "xmlcharrefreplace")
+    return _plain(octets) or encode_text(html)
 
 
 def _references_suffice(html: str) -> bool:
-    """Whether character references say it without doubling the letter, and are read where they stand."""
-    if (len(html.encode()) - len(html)) * 4 > len(html):
+    """Whether character references say it without bloating the letter, and are read where they stand."""
+    if (len(html.encode()) - len(html)) * 8 > len(html):
         return False
-    return not RAW.search(html) or all(raw.group().isascii() for raw in RAW_ELEMENT.finditer(html))
+    raw = RAW.search(html)
+    while raw:
+        end = html.find(f"</{raw.group(1)}", raw.end())
+        if end < 0 or not html[raw.end() : end].isascii():
+            return False
+        raw = RAW.search(html, end + 2)
+    return True
 
 
 def encode_text(text: str) -> tuple[str, bytes]:
     """Encode a text body."""
     text = lines_of(text)
-    if not text.endswith("\n"):
-        text += "\n"
     octets = text.encode()
-    if text.isascii() and _is_plain(octets):
-        return "7bit", octets.replace(b"\n", b"\r\n")
+    plain = _plain(octets) if len(octets) == len(text) else None
+    if plain:
+        return plain
     if len(octets) - len(text) > len(text) // 6:
         return "base64", encode_file(octets)
     return "quoted-printable", b2a_qp(octets, istext=True).replace(b"\n", b"\r\n")
 
 
-def _is_plain(octets: bytes) -> bool:
-    """Short lines and no control characters."""
-    short = max(map(len, octets.split(b"\n"))) <= LINE_OCTETS
-    return short and len(octets.translate(None, CONTROLS)) == len(octets)
+def _plain(octets: bytes) -> tuple[str, bytes] | None:
+    """ASCII as it is, when its lines are short and hold no control characters."""
+    if max(map(len, octets.split(b"\n"))) > LINE_OCTETS or len(octets.translate(None, CONTROLS)) < len(
+        octets
+    ):
+        return None
+    return "7bit", octets.replace(b"\n", b"\r\n")
 
 
 def encode_file(content: bytes) -> bytes:

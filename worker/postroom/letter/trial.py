@@ -57,10 +57,12 @@ def tries(
 ) -> Iterator[Try]:
     """Which samples to try in which languages: each in its own first."""
     found = list(samples)
+    live = Live(compiled)
     every = len(found) * len(compiled.editions) <= FULL_TRIALS
     for index, sample, data in found:
-        tags = [edition.tag for edition in compiled.editions] if every or index == 0 else []
-        for tag in dict.fromkeys([sample.locale, *tags]):
+        own = live.edition(sample.locale).tag
+        others = [edition.tag for edition in compiled.editions if edition.tag != own]
+        for tag in [sample.locale, *(others if every or index == 0 else [])]:
             yield Try(sample, index, sample_event(sample, compiled.event_types[0], tag), data)
 
 
