@@ -13,7 +13,7 @@ from typing import Any
 
 from postroom.letter import strict
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -127,8 +127,7 @@ def _plain(envelope: Any, topic: str) -> Opened:
         if ours := PLAIN.get(name):
             opened.members[ours] = content
         elif name not in IGNORED:
-            known = _SYNONYMS.get(name)
-            hint = f"; did you mean `{known}`?" if known else did_you_mean(name[:64], PLAIN)
+            hint = did_you_mean(name, PLAIN, _SYNONYMS)
             rule = f"is not a member of the envelope{hint or '; values of the letter go into data'}"
             opened.problems.append(Problem(Code.FIELD_UNKNOWN, _short(name), rule))
     return opened

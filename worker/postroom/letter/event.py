@@ -16,7 +16,7 @@ from postroom.letter.attachment import decode_base64, filename_rule, media_type_
 from postroom.letter.envelope import open_envelope
 from postroom.letter.form import Form
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 
 ID_CHARACTERS = 256
 SOURCE_CHARACTERS = 1024
@@ -158,7 +158,7 @@ def _attachment(item: Any) -> Attachment | tuple[str, str]:
     if not isinstance(item, dict):
         return "", "must be an object with filename, content_type and content"
     for name in item.keys() - _ATTACHMENT_MEMBERS:
-        hint = did_you_mean(name[:64], _ATTACHMENT_MEMBERS)
+        hint = did_you_mean(name, _ATTACHMENT_MEMBERS)
         return "", f"has the unknown member {name[:64]!a}{hint}"
     for name in sorted(_ATTACHMENT_MEMBERS):
         if not isinstance(item.get(name), str):

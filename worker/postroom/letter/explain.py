@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from postroom.letter.problems import Code, Problem
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 
 Location = tuple[int | str, ...]
 

@@ -87,7 +87,7 @@ class Form:
         if value is None or value == []:
             self.refuse("recipient", "no recipient; give one address", Code.RECIPIENT_MISSING)
         elif isinstance(value, list):
-            rule = f"is a list of {len(value)}; give one address as text, and publish one event for each recipient"
+            rule = f"is a list of {len(value)}; give one address, and publish one event for each recipient"
             self.refuse("recipient", rule, Code.ONE_ADDRESS_PER_ITEM)
         elif not isinstance(value, str):
             self.refuse("recipient", "must be text: one address", Code.RECIPIENT_INVALID)

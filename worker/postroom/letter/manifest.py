@@ -15,7 +15,7 @@ from postroom.letter.explain import explain
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.spec import API_VERSION, GROUP
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.letter.yamltree import Document, Unreadable, documents
 

@@ -23,9 +23,8 @@ OPEN_BRACKETS = 2000
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
 _TAG = "tag:yaml.org,2002:"
-_BOOLEANS = {word: True for word in ("y", "yes", "true", "on")} | dict.fromkeys(
-    ("n", "no", "false", "off"), False
-)
+_TRUE = ("y", "yes", "true", "on")
+_FALSE = ("n", "no", "false", "off")
 _NULLS = ("", "~", "null", "Null", "NULL")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,30}|0x[0-9a-fA-F_]{1,16}|0b[01_]{1,64}|0o[0-7_]{1,22})")
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
@@ -72,7 +71,7 @@ class Document:
     lines: list[str]
 
     def line(self, path: str, within: int | None = None) -> int:
-        """The file's line of a path (else of the nearest thing around it), or of line `within` of its text."""
+        """The line of the file that a path is on, or line `within` of its text; what is absent: its parent."""
         while path not in self.places:
             if not path:
                 return self.first
@@ -119,7 +118,7 @@ def _roots(text: str) -> Iterator[Node]:
         raise Unreadable(text.count("\n", 0, error.start) + 1, "holds half a surrogate pair") from None
 
 
-def _tree(events: Iterable[Any]) -> Iterator[Node]:
+def _tree(events: Iterable[yaml.Event]) -> Iterator[Node]:
     """Build each document without recursion; an alias becomes the very node it names."""
     growing = _Growing()
     for event in events:
@@ -135,7 +134,7 @@ def _tree(events: Iterable[Any]) -> Iterator[Node]:
             case yaml.ScalarEvent():
                 growing.add(_scalar(event), event.anchor)
             case yaml.AliasEvent():
-                growing.add(growing.named(event.anchor, event.start_mark.line + 1), None)
+                growing.add(growing.named(event), None)
 
 
 class _Growing:
@@ -166,10 +165,13 @@ class _Growing:
         if anchor:
             self._anchors[anchor] = node
 
-    def named(self, anchor: str, line: int) -> Node:
-        if anchor not in self._anchors:
-            raise Unreadable(line, f"the alias *{anchor} has no finished anchor &{anchor} before it")
-        return self._anchors[anchor]
+    def named(self, alias: Any) -> Node:
+        name = alias.anchor
+        if name not in self._anchors:
+            raise Unreadable(
+                alias.start_mark.line + 1, f"the alias *{name} has no finished anchor &{name} before it"
+            )
+        return self._anchors[name]
 
 
 def _scalar(event: Any) -> Node:
@@ -251,8 +253,8 @@ def _resolve(node: Node) -> Any:
     text = node.text
     if text in _NULLS:
         return None
-    if text.lower() in _BOOLEANS and text in (text.lower(), text.upper(), text.title()):
-        return _BOOLEANS[text.lower()]
+    if text in (text.lower(), text.upper(), text.title()) and text.lower() in _TRUE + _FALSE:
+        return text.lower() in _TRUE
     if _INTEGER.fullmatch(text):
         return int(text.replace("_", ""), 0)
     if _OCTAL.fullmatch(text):
