@@ -4,6 +4,7 @@ Both are read with expressions of bounded reach, so that a hostile letter costs 
 """
 
 import re
+from bisect import bisect
 from dataclasses import dataclass
 from html import unescape
 
@@ -19,7 +20,7 @@ _ANCHOR = re.compile(
 )
 _PLAIN_URL = re.compile(r"https?://[^\s<>\"'\u00a0]{1,2000}")
 _CODE = re.compile(
-    r"(?<![\w/.=&#-])(\d{4,8}|\d{3}[ \u00a0-]\d{3}|[A-Z0-9]{3,5}-[A-Z0-9]{3,5})(?![\w/.=&-]|[.,]\d)"
+    r"(?<![\w/.=&#-])(\d{4,8}|\d{3}[ \u00a0-]\d{3}|[A-Z0-9]{3,5}-[A-Z0-9]{3,5})(?![\w/=&-]|[.,]\d)"
 )
 _ABOUT_CODES = re.compile(
     r"(?i)code|\bpin\b|\botp\b|einmal|verif|passwor[dt]|token|código|codice|kód|код|コード|番号|验证码|驗證碼|인증|رمز"
@@ -57,7 +58,13 @@ def codes(letter: Letter, subject: str) -> list[str]:
     found: dict[str, int] = {}
     for match in _CODE.finditer(text):
         code = re.sub(r"[ \u00a0]", "", match.group(1))
-        near = min((abs(match.start() - place) for place in about), default=_REACH + 1)
+        near = _distance(about, match.start())
         if near <= _REACH and any(c.isdigit() for c in code):
             found[code] = min(found.get(code, near), near)
     return sorted(found, key=lambda code: found[code])[:MAX_CODES]
+
+
+def _distance(places: list[int], place: int) -> int:
+    """How far the nearest of the sorted places is."""
+    right = bisect(places, place)
+    return min((abs(place - near) for near in places[max(right - 1, 0) : right + 1]), default=_REACH + 1)

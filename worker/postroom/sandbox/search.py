@@ -101,8 +101,15 @@ def _word(word: str, full_text: bool) -> tuple[str, list[object]]:
     if not full_text or not any(c.isalnum() for c in word):
         return f"({columns})", [like, like, like]
     phrase = '"' + word.replace('"', '""') + '"*'
-    indexed = "id IN (SELECT rowid FROM words WHERE words MATCH ?)"
-    return f"({indexed} OR {columns})", [phrase, like, like, like]
+    clauses, values = (
+        ["id IN (SELECT rowid FROM words WHERE words MATCH ?)", columns],
+        [phrase, like, like, like],
+    )
+    if not word.isascii():
+        # To the index, a script without spaces between its words is one long word.
+        clauses.append("id IN (SELECT rowid FROM words WHERE body LIKE ? ESCAPE '\\')")
+        values.append(like)
+    return f"({' OR '.join(clauses)})", list[object](values)
 
 
 def _like(text: str) -> str:

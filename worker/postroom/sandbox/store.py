@@ -80,11 +80,9 @@ class Store:
         except BaseException:
             self._lock.close()
             raise
-        self._kept, self._kept_bytes = connection.execute(
-            "SELECT count(*), coalesce(sum(size), 0) FROM letters WHERE deleted_at IS NULL"
-        ).fetchone()
+        self._count_again(connection)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(connection, self._while_idle)
+        self._writer = Writer(connection, self._while_idle, self._count_again)
 
     def close(self) -> None:
         """Finish what is being written and let go of the file."""

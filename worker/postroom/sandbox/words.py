@@ -12,9 +12,9 @@ from postroom.sandbox.mime import Letter, take_apart
 BATCH = 50
 MAX_BODY = 200_000
 
-_UNSEEN = re.compile(r"(?is)<(style|script|head|title)\b[^>]{0,1000}>.{0,200000}?</\1\s*>|<!--.{0,20000}?-->")
-_BREAK = re.compile(r"(?i)<(?:br|p|div|tr|li|h[1-6]|table|/p|/div|/tr|/li|/h[1-6]|/td)\b[^<>]{0,2000}>")
-_TAG = re.compile(r"<[^<>]{0,5000}>")
+_TAG = re.compile(r"<!--|<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})[^<>]{0,5000}>|<[!?][^<>]{0,5000}>")
+_UNSEEN = frozenset({"style", "script", "title"})
+_BREAKS = frozenset({"br", "p", "div", "tr", "td", "li", "table", "h1", "h2", "h3", "h4", "h5", "h6"})
 
 
 def index_some(connection: sqlite3.Connection) -> bool:
@@ -45,6 +45,24 @@ def readable_text(letter: Letter) -> str:
 
 
 def strip_markup(html: str) -> str:
-    """HTML → its visible text, roughly: for searching and for finding codes, never for showing as HTML."""
-    seen = _TAG.sub("", _BREAK.sub("\n", _UNSEEN.sub(" ", html)))
-    return unescape(seen)
+    """HTML → its visible text, roughly: for searching and for finding codes, never for showing as HTML.
+
+    One pass over the tags, so that an unclosed one costs no more than a closed one.
+    """
+    seen, place, unseen = list[str](), 0, ""
+    while tag := _TAG.search(html, place):
+        name = (tag.group(2) or "").lower()
+        if not unseen:
+            seen.append(html[place : tag.start()])
+        if tag.group() == "<!--":
+            end = html.find("-->", tag.end())
+            place = len(html) if end < 0 else end + 3
+            continue
+        if unseen:
+            unseen = "" if tag.group(1) and name == unseen else unseen
+        elif name in _UNSEEN and not tag.group(1):
+            unseen = name
+        elif name in _BREAKS:
+            seen.append("\n")
+        place = tag.end()
+    return unescape("".join(seen) + ("" if unseen else html[place:]))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 Idle = Callable[[sqlite3.Connection], bool]
+Undone = Callable[[sqlite3.Connection], None]
 _Job = tuple[Work[Any], "Future[Any]"]
 
 MAX_GROUP = 500
@@ -23,11 +24,16 @@ _IDLE_AFTER = 0.05
 
 
 class Writer:
-    """Owns the writing connection. `idle` is called while nothing waits, until it returns false."""
+    """Owns the writing connection.
 
-    def __init__(self, connection: sqlite3.Connection, idle: Idle) -> None:
+    `idle` is called while nothing waits, until it returns false; `undone` after work was rolled back, so that
+    what is remembered beside the database can be read again.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, idle: Idle, undone: Undone) -> None:
         self._connection = connection
         self._idle = idle
+        self._undone = undone
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sandbox-writer", daemon=True)
         self._thread.start()
@@ -80,12 +86,15 @@ class Writer:
             for work, future in group:
                 try:
                     done.append((future, self._alone(work)))
-                except Exception as fault:  # noqa: BLE001 - handed to whoever asked for the work
+                except Exception as fault:
+                    if not self._connection.in_transaction:
+                        raise  # SQLite has undone everything by itself, as it does on a full disk
                     failed.append((future, fault))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
+            self._undone(self._connection)
             for _, future in group:
                 future.set_exception(error)
             return
@@ -99,7 +108,9 @@ class Writer:
         try:
             result = work(self._connection)
         except BaseException:
-            self._connection.execute("ROLLBACK TO work")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO work")
+            self._undone(self._connection)
             raise
         self._connection.execute("RELEASE work")
         return result

@@ -1,0 +1,93 @@
+"""A sandbox to test: its store, its mail server on a loop of its own, and its HTTP side without a socket."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from postroom.sandbox.app import create_app
+from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.mta import MailServer
+from postroom.sandbox.settings import Endpoint
+from postroom.sandbox.store import Store
+from postroom.sandbox.summary import Envelope, Summary
+
+T = TypeVar("T")
+Ask = Callable[..., httpx.Response]
+ENVELOPE = Envelope("orders@shop.example.com", ("mira@example.com",), "127.0.0.1")
+
+
+class Loop:
+    """An event loop in a thread, so that tests can speak to a server with blocking sockets."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "sandbox.sqlite")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def inbox(store: Store) -> Inbox:
+    return Inbox(store, Endpoint("127.0.0.1", 1025))
+
+
+@pytest.fixture
+def keep(store: Store) -> Callable[..., Summary]:
+    """Puts a raw letter into the store."""
+
+    def keep(raw: bytes, *recipients: str) -> Summary:
+        envelope = Envelope("orders@shop.example.com", recipients or ("mira@example.com",), "127.0.0.1")
+        return store.capture(envelope, raw).result(5)
+
+    return keep
+
+
+@pytest.fixture
+def ask(inbox: Inbox) -> Ask:
+    """Asks the HTTP side: `ask("GET", "/api/v1/letters")`."""
+    transport = httpx.ASGITransport(create_app(inbox, {"inbox.shop.example"}))
+
+    async def send(method: str, url: str, **more: Any) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8025") as client:
+            return await client.request(method, url, **more)
+
+    return lambda method, url, **more: asyncio.run(send(method, url, **more))
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def arrivals() -> list[Summary]:
+    return []
+
+
+@pytest.fixture
+def mail(store: Store, loop: Loop, arrivals: list[Summary]) -> Iterator[tuple[Endpoint, MailServer]]:
+    """A mail server that listens, and where."""
+    server = MailServer(store, arrivals.append)
+    yield loop.run(server.start(Endpoint("127.0.0.1", 0))), server
+    loop.run(server.stop())

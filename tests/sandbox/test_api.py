@@ -1,0 +1,300 @@
+"""The JSON API: what end-to-end tests and other programs rely on."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from postroom.sandbox.app import create_app
+from postroom.sandbox.arrivals import BACKLOG, Behind, Changed, Closed, Listener
+from postroom.sandbox.events import _stream, told
+from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.summary import Summary
+from tests.sandbox.conftest import ENVELOPE, Ask
+from tests.sandbox.letters import PIXEL, letter, raw, with_file, with_picture
+
+Keep = Callable[..., Summary]
+
+
+def test_the_list_is_newest_first_and_goes_on_by_cursor(ask: Ask, keep: Keep) -> None:
+    for number in range(5):
+        keep(raw(letter(f"Letter {number}")))
+    first = ask("GET", "/api/v1/letters?limit=2").json()
+    assert [line["subject"] for line in first["letters"]] == ["Letter 4", "Letter 3"]
+    assert (first["total"], first["unread"], first["next"]) == (5, 5, "4")
+    second = ask("GET", f"/api/v1/letters?limit=3&cursor={first['next']}").json()
+    assert [line["subject"] for line in second["letters"]] == ["Letter 2", "Letter 1", "Letter 0"]
+    assert second["next"] is None
+
+
+def test_a_line_carries_the_envelope_and_the_template(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter("Hello", template="welcome@5d1e9b0")), "mira@example.com", "jonas@example.com")
+    (line,) = ask("GET", "/api/v1/letters").json()["letters"]
+    assert line["to"] == ["mira@example.com", "jonas@example.com"]
+    assert (line["template"], line["revision"], line["read"]) == ("welcome", "5d1e9b0", False)
+    assert line["sender"] == "Larkfield Supply <orders@shop.example.com>"
+    assert line["received_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("to=mira@example.com", [1]),
+        ("to=ira@example.com", []),
+        ("subject=HELLO", [1]),
+        ("template=receipt", [2]),
+        ("q=to:jonas", [2]),
+        ("after=1", [2]),
+        ("since=2001-01-01T00:00:00Z", [2, 1]),
+        ("since=2101-01-01T00:00:00%2B02:00", []),
+    ],
+)
+def test_filters_narrow_the_list(ask: Ask, keep: Keep, query: str, expected: list[int]) -> None:
+    keep(raw(letter("Hello", template="welcome@1")), "mira@example.com")
+    keep(raw(letter("Order")), "jonas@example.com")
+    assert [line["id"] for line in ask("GET", f"/api/v1/letters?{query}").json()["letters"]] == expected
+
+
+def test_a_letter_is_read_whole(ask: Ask, keep: Keep) -> None:
+    html = '<p>Your code is <b>481920</b>, <a href="https://shop.example.com/v">verify</a></p>'
+    keep(raw(letter("Code", html=html, text="Your code is 481920\n")))
+    whole = ask("GET", "/api/v1/letters/1").json()
+    assert whole["codes"] == ["481920"]
+    assert whole["links"] == [{"url": "https://shop.example.com/v", "text": "verify"}]
+    assert {"name": "Subject", "value": "Code"} in whole["headers"]
+    assert (whole["has_html"], whole["has_text"], whole["text"]) == (True, True, "Your code is 481920\r\n")
+    assert not ask("GET", "/api/v1/letters").json()["letters"][0]["read"]
+
+
+def test_the_raw_letter_is_what_came(ask: Ask, keep: Keep) -> None:
+    content = raw(letter("Hello"))
+    keep(content)
+    answer = ask("GET", "/api/v1/letters/1/raw")
+    assert answer.content == content
+    assert answer.headers["content-disposition"] == 'attachment; filename="letter-1.eml"'
+
+
+def test_an_attachment_is_a_download_whatever_it_claims(ask: Ask, keep: Keep) -> None:
+    message = with_file("../Rechnung für Mira.html", b"<script>alert(1)</script>")
+    content = raw(message).replace(b"application/pdf", b"text/html")
+    keep(content)
+    answer = ask("GET", "/api/v1/letters/1/attachments/1")
+    assert answer.content == b"<script>alert(1)</script>"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"Rechnung_f_r_Mira.html\"; filename*=UTF-8''Rechnung%20f%C3%BCr%20Mira.html"
+    )
+    assert ask("GET", "/api/v1/letters/1/attachments/2").status_code == 404
+
+
+def test_text_falls_back_to_the_html(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter(html="<style>p{}</style><p>One</p><p>Two &amp; three</p>", text=None)))
+    assert ask("GET", "/api/v1/letters/1/text").text.split() == ["One", "Two", "&", "three"]
+
+
+def test_marking_and_deleting_and_undoing(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter()))
+    assert ask("PATCH", "/api/v1/letters/1", json={"read": True}).json()["read"] is True
+    deletion = ask("DELETE", "/api/v1/letters/1").json()
+    assert deletion["letters"] == 1
+    assert ask("GET", "/api/v1/letters/1").status_code == 404
+    assert ask("POST", f"/api/v1/deletions/{deletion['deletion']}/restore").json() == {"letters": 1}
+    assert ask("DELETE", "/api/v1/letters").json()["letters"] == 1
+    assert ask("DELETE", "/api/v1/letters/1").status_code == 404
+    assert ask("POST", "/api/v1/deletions/1/restore").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status", "word"),
+    [
+        ("GET", "/api/v1/letters/99", 404, "99"),
+        ("GET", "/api/v1/letters/x", 422, "letter"),
+        ("GET", "/api/v1/letters?limit=0", 422, "limit"),
+        ("GET", "/api/v1/letters?q=tag:x", 422, "There is no tag:"),
+        ("GET", "/api/v1/letters?since=2026-11-23T16:00:00", 422, "time zone"),
+        ("GET", "/api/v1/wait?timeout=9999", 422, "timeout"),
+        ("GET", "/api/v1/nothing", 404, "/api/v1/nothing"),
+        ("POST", "/api/v1/letters", 405, "POST"),
+        ("GET", "/api/v1/letters/1/html", 404, "letter 1"),
+    ],
+)
+def test_errors_are_problems_that_name_the_place(ask: Ask, method: str, url: str, status: int, word: str) -> None:
+    answer = ask(method, url)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert word in answer.json()["detail"]
+
+
+def test_a_cid_picture_has_an_address_of_its_own(ask: Ask, keep: Keep) -> None:
+    keep(raw(with_picture()))
+    frame = ask("GET", "/letters/1/frame")
+    assert '<img src="/letters/1/pictures/2.2" alt="Logo">' in frame.text
+    assert "img-src data: 127.0.0.1:8025/letters/1/pictures/;" in frame.headers["content-security-policy"]
+    picture = ask("GET", "/letters/1/pictures/2.2")
+    assert (picture.content, picture.headers["content-type"]) == (PIXEL, "image/png")
+    assert ask("GET", "/letters/1/pictures/1").status_code == 404
+
+
+# -- waiting and live news
+
+
+def together(inbox: Inbox, *work: Callable[[httpx.AsyncClient], Any]) -> list[Any]:
+    async def run() -> list[Any]:
+        transport = httpx.ASGITransport(create_app(inbox))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8025") as client:
+            return await asyncio.gather(*(piece(client) for piece in work))
+
+    return asyncio.run(run())
+
+
+def test_waiting_finds_a_letter_that_is_there_already(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter("Early")))
+    assert ask("GET", "/api/v1/wait?to=mira@example.com").json()["subject"] == "Early"
+
+
+def test_waiting_ends_when_the_letter_comes_and_not_before(inbox: Inbox) -> None:
+    async def wait(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.get("/api/v1/wait?subject=code&timeout=5")
+
+    async def send(client: httpx.AsyncClient) -> None:
+        while not len(inbox.arrivals):
+            await asyncio.sleep(0)
+        for subject in ("Other", "Your code is 481920", "code again"):
+            found = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter(subject))))
+            inbox.arrivals.tell(found)
+
+    answer, _ = together(inbox, wait, send)
+    assert answer.json()["subject"] == "Your code is 481920"
+    assert answer.json()["codes"] == ["481920"]
+    assert len(inbox.arrivals) == 0
+
+
+def test_waiting_in_vain_is_a_408(ask: Ask) -> None:
+    answer = ask("GET", "/api/v1/wait?to=nobody@example.com&timeout=0.01")
+    assert answer.status_code == 408
+    assert answer.json()["detail"] == "No letter met the filter within 0.01 s."
+
+
+def test_a_closing_sandbox_sends_waiting_callers_home(inbox: Inbox, ask: Ask) -> None:
+    inbox.arrivals.close()
+    assert ask("GET", "/api/v1/wait?to=x@y.org").status_code == 503
+
+
+async def collect(stream: AsyncIterator[str], number: int) -> list[str]:
+    return [await anext(stream) for _ in range(number)]
+
+
+def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, keep: Keep) -> None:
+    async def run() -> list[str]:
+        keep(raw(letter("One")))
+        keep(raw(letter("Two")))
+        stream = _stream(inbox, 1)
+        begin = await collect(stream, 2)
+        third = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter("Three"))))
+        second = inbox.store.letter(2)
+        assert second is not None
+        inbox.arrivals.tell(second)
+        inbox.arrivals.tell(third)
+        inbox.arrivals.tell(Changed())
+        inbox.arrivals.close()
+        return begin + [piece async for piece in stream]
+
+    pieces = asyncio.run(run())
+    assert [piece.partition("\n")[0] for piece in pieces] == ["retry: 2000", "id: 2", "id: 3", "event: changed"]
+    data = json.loads(pieces[2].split("data: ")[1])
+    assert (data["id"], data["subject"]) == (3, "Three")
+
+
+def test_a_letter_cannot_write_into_the_stream(keep: Keep) -> None:
+    found = keep(b"Subject: =?utf-8?q?x=0A=0Aevent:_evil=E2=80=A8?=\r\n\r\n")
+    assert told(found).count("\n") == 4
+
+
+def test_a_listener_that_falls_behind_is_told_so() -> None:
+    async def run() -> object:
+        listener = Listener()
+        for _ in range(BACKLOG + 1):
+            listener.tell(Changed())
+        return await listener.next(1)
+
+    assert asyncio.run(run()) == Behind()
+
+
+def test_closing_outlives_a_drain() -> None:
+    async def run() -> object:
+        listener = Listener()
+        listener.tell(Closed())
+        listener.drain()
+        return await listener.next(1)
+
+    assert asyncio.run(run()) == Closed()
+
+
+# -- who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8025", 200),
+        ("[::1]:8025", 200),
+        ("10.1.2.3", 200),
+        ("localhost:8025", 200),
+        ("shop.localhost", 200),
+        ("INBOX.shop.example:80", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+        ("[", 421),
+    ],
+)
+def test_only_known_names_are_answered(ask: Ask, host: str, status: int) -> None:
+    assert ask("GET", "/api/v1/letters", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://127.0.0.1:8025"}, 200),
+        ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+    ],
+)
+def test_only_own_pages_and_programs_may_change_something(ask: Ask, headers: dict[str, str], status: int) -> None:
+    assert ask("DELETE", "/api/v1/letters", headers=headers).status_code == status
+    assert ask("GET", "/api/v1/letters", headers=headers).status_code == 200
+
+
+def test_no_other_origin_may_read_an_answer(ask: Ask) -> None:
+    answer = ask("GET", "/api/v1/letters", headers={"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+# -- operation
+
+
+def test_metrics_and_health_are_answered(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter()))
+    assert ask("GET", "/healthz").json() == {"status": "alive"}
+    assert ask("GET", "/readyz").json() == {"status": "ready"}
+    lines = ask("GET", "/metrics").text.splitlines()
+    assert "postroom_sandbox_letters 1.0" in lines
+    assert 'postroom_sandbox_letters_refused_total{reason="storage"} 0.0' in lines
+
+
+def test_the_description_is_served_and_no_page_with_foreign_scripts(ask: Ask) -> None:
+    paths = ask("GET", "/api/v1/openapi.json").json()["paths"]
+    assert "/api/v1/wait" in paths
+    assert "/letters/{letter}" not in paths
+    assert ask("GET", "/docs").status_code == 404

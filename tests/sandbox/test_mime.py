@@ -1,0 +1,145 @@
+"""Taking letters apart, and the ones that were made to hurt."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom.sandbox.mime import MAX_DEPTH, MAX_PARTS, bare_name, decode, readable, take_apart
+from postroom.sandbox.summary import Envelope, summarize
+from postroom.sandbox.words import readable_text
+from tests.sandbox.letters import PIXEL, letter, raw, with_file, with_picture
+
+QUICK = 2.0  # seconds; the hostile letters below take the careless minutes, or end in RecursionError
+
+
+def test_an_alternative_letter_has_its_two_readings() -> None:
+    found = take_apart(raw(letter("x", text="Grüße\n", html="<p>Grüße</p>")))
+    text, html = found.first("text/plain"), found.first("text/html")
+    assert text is not None
+    assert html is not None
+    assert text.text() == "Grüße\r\n"
+    assert html.text().strip() == "<p>Grüße</p>"
+    assert [part.path for part in found.parts] == ["0", "1", "2"]
+
+
+def test_a_picture_is_found_by_its_content_id() -> None:
+    found = take_apart(raw(with_picture()))
+    part = found.by_content_id("logo@shop")
+    assert part is not None
+    assert (part.content_type, part.payload()) == ("image/png", PIXEL)
+    assert found.attachments == ()
+
+
+def test_an_attachment_keeps_its_name_and_bytes() -> None:
+    (part,) = take_apart(raw(with_file("Rechnung für Mira.pdf"))).attachments
+    assert (part.filename, part.payload()) == ("Rechnung für Mira.pdf", b"%PDF-1.4")
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\temp\\x.pdf", "x.pdf"),
+        ("a\r\nb.pdf", "ab.pdf"),
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),
+        ("..", ""),
+        ("x" * 500, "x" * 200),
+    ],
+)
+def test_a_file_name_is_bare(given_name: str, kept: str) -> None:
+    assert bare_name(given_name) == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("=?utf-8?q?Caf=C3=A9?=", "Café"),
+        ("=?utf-8?q?a=0ABcc:_evil@x.org?=", "a\ufffdBcc: evil@x.org"),
+        ("=?nonsense?q?abc?=", "=?nonsense?q?abc?="),
+        ("=?utf-8?b?!!!?= x", " x"),
+        ("plain", "plain"),
+    ],
+)
+def test_headers_are_made_readable(value: str, seen: str) -> None:
+    assert readable(value) == seen
+
+
+@pytest.mark.parametrize(
+    "charset", ["idna", "punycode", "rot13", "zlib", "unicode_escape", "nonsense", "", "\x00"]
+)
+def test_charsets_that_are_none_are_read_as_utf8(charset: str) -> None:
+    assert decode("é".encode(), charset) == "é"
+
+
+def nested(depth: int) -> bytes:
+    part = b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n'
+    return b"Subject: deep\r\n" + b"".join(part % (level, level) for level in range(depth)) + b"\r\nbottom"
+
+
+def many(count: int) -> bytes:
+    return b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n' + b"--b\r\n\r\nx\r\n" * count + b"--b--"
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "line ends only": lambda: b"\r\n" * 100_000,
+    "no headers": lambda: b"\r\nbody",
+    "no body": lambda: b"Subject: x",
+    "10,000 levels": lambda: nested(10_000),
+    "100,000 parts": lambda: many(100_000),
+    "itself as boundary of itself": lambda: (
+        b'Content-Type: multipart/mixed; boundary=""\r\n\r\n--\r\n' * 2000
+    ),
+    "dashes": lambda: b'Content-Type: multipart/mixed; boundary="-"\r\n\r\n' + b"-" * 1_000_000,
+    "100,000 headers": lambda: b"X: y\r\n" * 100_000 + b"\r\n",
+    "a header of 4 MB": lambda: b"Subject: " + b"=?utf-8?q?a?= " * 300_000 + b"\r\n\r\n",
+    "a header folded a million times": lambda: b"Subject: x" + b"\r\n " * 1_000_000 + b"\r\n\r\n",
+    "unclosed parameters": lambda: (
+        b'Content-Type: multipart/mixed; boundary="' + b'\\"' * 100_000 + b"\r\n\r\nx"
+    ),
+    "10,000 continuations": lambda: (
+        b"Content-Disposition: attachment"
+        + b"".join(b";\r\n filename*%d=x" % n for n in range(10_000))
+        + b"\r\n\r\n"
+    ),
+    "broken base64": lambda: b"Content-Transfer-Encoding: base64\r\n\r\n" + b"=A=B=" * 100_000,
+    "broken quoted-printable": lambda: (
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=" * 500_000
+    ),
+    "NUL and 8 bit": lambda: bytes(range(256)) * 1000,
+    "half a tag": lambda: b"Content-Type: text/html\r\n\r\n" + b"<a href=" * 100_000,
+    "half a comment": lambda: b"Content-Type: text/html\r\n\r\n" + b"<!--" * 100_000,
+    "half a style": lambda: b"Content-Type: text/html\r\n\r\n" + b"<style>" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_letter_is_shown_as_far_as_it_goes_and_quickly(name: str) -> None:
+    content = HOSTILE[name]()
+    begin = time.perf_counter()
+    found = take_apart(content)
+    summarize(Envelope("", ("b@y.org",)), content, 0)
+    readable_text(found)
+    for part in found.parts:
+        part.payload()
+    assert time.perf_counter() - begin < QUICK
+    assert len(found.parts) <= MAX_PARTS
+    assert max(part.depth for part in found.parts) <= MAX_DEPTH
+
+
+def test_what_lies_beyond_a_bound_is_said_to_be_cut() -> None:
+    assert take_apart(nested(MAX_DEPTH + 1)).cut
+    assert take_apart(many(MAX_PARTS + 1)).cut
+    assert not take_apart(many(3)).cut
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=400))
+def test_no_bytes_make_it_raise(content: bytes) -> None:
+    found = take_apart(b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n' + content)
+    summarize(Envelope("", ("b@y.org",)), content, 0)
+    for part in (*found.parts, *take_apart(content).parts):
+        part.text()

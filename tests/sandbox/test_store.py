@@ -1,0 +1,182 @@
+"""The store: what is kept, how long, and what can be undone."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from postroom.sandbox import schema
+from postroom.sandbox.schema import NewerDatabase, connect, migrate
+from postroom.sandbox.search import Filter
+from postroom.sandbox.store import UNDO_MS, AlreadyOpen, Limits, Store
+from postroom.sandbox.summary import Summary
+from tests.sandbox.conftest import ENVELOPE
+from tests.sandbox.letters import letter, raw
+
+Keep = Callable[..., Summary]
+
+
+def ids(store: Store, wanted: Filter | None = None) -> list[int]:
+    return [found.id for found in store.find(wanted or Filter(), 1000)]
+
+
+def test_what_was_captured_is_there_after_reopening(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    summary = store.capture(ENVELOPE, raw(letter("Kept"))).result(5)
+    store.close()
+    store = Store(tmp_path / "s.sqlite")
+    assert store.letter(summary.id) == summary
+    assert store.raw(summary.id) == raw(letter("Kept"))
+    assert store.counts().letters == 1
+    store.close()
+
+
+def test_a_letter_is_on_disk_before_its_future_is_done(store: Store, tmp_path: Path) -> None:
+    summary = store.capture(ENVELOPE, b"Subject: x\r\n\r\n").result(5)
+    other = sqlite3.connect(tmp_path / "sandbox.sqlite")
+    assert other.execute("SELECT id FROM letters").fetchall() == [(summary.id,)]
+    other.close()
+
+
+def test_letters_that_wait_share_a_commit(store: Store, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "sandbox.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # holds up the writer, so that the rest queue behind the first
+    waiting = [store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number) for number in range(50)]
+    before = other.execute("PRAGMA data_version").fetchone()
+    other.execute("COMMIT")
+    other.close()
+    assert [future.result(10).id for future in waiting] == list(range(1, 51))
+    assert before is not None
+
+
+def test_one_failing_piece_of_work_does_not_harm_its_group(store: Store) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE letters SET read = 1")
+        raise ValueError("no")
+
+    good = store.capture(ENVELOPE, b"Subject: good\r\n\r\n")
+    bad = store._writer.submit(fail)
+    other = store.capture(ENVELOPE, b"Subject: other\r\n\r\n")
+    assert good.result(5).id == 1
+    assert other.result(5).id == 2
+    with pytest.raises(ValueError, match="no"):
+        bad.result(5)
+    assert store.counts().unread == 2
+
+
+def test_a_full_disk_is_told_and_recovered_from(store: Store) -> None:
+    pages = store._writer.submit(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result(5)
+    store._writer.submit(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 4}").fetchone()).result(5)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.capture(ENVELOPE, b"x" * 100_000).result(5)
+    store._writer.submit(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone()).result(5)
+    store.capture(ENVELOPE, b"x" * 100_000).result(5)
+    assert store.counts().letters == 1
+
+
+def test_the_oldest_letters_make_room(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite", Limits(letters=3))
+    for number in range(5):
+        store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number).result(5)
+    assert ids(store) == [5, 4, 3]
+    assert store.raw(1) is None
+    store.close()
+
+
+def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite", Limits(bytes=1000))
+    for _ in range(4):
+        store.capture(ENVELOPE, b"x" * 400).result(5)
+    assert ids(store) == [4, 3]
+    store.capture(ENVELOPE, b"x" * 5000).result(5)
+    assert ids(store) == [5]
+    store.close()
+
+
+def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: Store, keep: Keep) -> None:
+    first, second = keep(b"Subject: one\r\n\r\n"), keep(b"Subject: two\r\n\r\n")
+    deletion, number = store.delete(first.id).result(5)
+    assert number == 1
+    assert ids(store) == [second.id]
+    assert store.raw(first.id) is None
+    assert store.restore(deletion).result(5) == 1
+    assert ids(store) == [second.id, first.id]
+    assert store.restore(deletion).result(5) == 0
+
+
+def test_each_deletion_is_undone_by_itself(store: Store, keep: Keep) -> None:
+    kept = [keep(b"Subject: x\r\n\r\n").id for _ in range(4)]
+    one, _ = store.delete(kept[0]).result(5)
+    rest, number = store.delete().result(5)
+    assert (number, one != rest) == (3, True)
+    store.restore(rest).result(5)
+    assert ids(store) == kept[:0:-1]
+
+
+def test_a_deletion_is_final_after_ten_minutes(tmp_path: Path) -> None:
+    clock = [1_000_000]
+    store = Store(tmp_path / "s.sqlite", now=lambda: clock[0])
+    first = store.capture(ENVELOPE, b"Subject: secret-word\r\n\r\n").result(5)
+    deletion, _ = store.delete(first.id).result(5)
+    clock[0] += UNDO_MS + 1
+    store._writer.submit(store._while_idle).result(5)
+    assert store.restore(deletion).result(5) == 0
+    store.close()
+    assert b"secret-word" not in (tmp_path / "s.sqlite").read_bytes()
+
+
+def test_marking_counts_down_the_unread(store: Store, keep: Keep) -> None:
+    first = keep(b"Subject: one\r\n\r\n")
+    keep(b"Subject: two\r\n\r\n")
+    assert store.mark(first.id, read=True).result(5)
+    assert not store.mark(99, read=True).result(5)
+    assert store.counts().unread == 1
+    assert store.mark_all_read().result(5) == 1
+    assert store.counts().unread == 0
+
+
+def test_piles_count_each_template(store: Store, keep: Keep) -> None:
+    for template in ("welcome@1", "receipt@2", "welcome@3"):
+        keep(raw(letter(template=template)))
+    keep(b"Subject: none\r\n\r\n")
+    piles = [(pile.template, pile.letters, pile.unread) for pile in store.templates()]
+    assert piles == [("receipt", 1, 1), ("welcome", 2, 2)]
+
+
+def test_a_second_sandbox_on_the_file_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(AlreadyOpen, match="is open in another sandbox"):
+        Store(tmp_path / "sandbox.sqlite")
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "s.sqlite")
+    assert migrate(connection)
+    before = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+    assert migrate(connection)
+    assert connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == before
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),)
+    connection.close()
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = connect(tmp_path / "s.sqlite")
+    migrate(connection)
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE more (id); CREATE TABLE letters (id)"))
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        migrate(connection)
+    connection.close()
+    connection = connect(tmp_path / "s.sqlite")
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
+    connection.close()
+
+
+def test_a_file_from_a_newer_postroom_is_refused(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "s.sqlite")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(NewerDatabase, match="schema 99"):
+        Store(tmp_path / "s.sqlite")
+    Path(tmp_path / "s.sqlite").unlink()
+    Store(tmp_path / "s.sqlite").close()
