@@ -5,7 +5,7 @@ import math
 import pytest
 
 from postroom.adapters.smtp.counters import Cause
-from postroom.ports.relay import Lost, Reply, Stage, Withheld
+from postroom.ports.relay import Envelope, Lost, Reply, Stage, Withheld
 from tests.delivery.smtp_world import World
 
 
@@ -173,3 +173,65 @@ def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest
     assert world.results == {first: Reply(Stage.DOT, 250, "text")}
     assert world.ended is Cause.DRAINED
     assert len(world.contents) == 1
+
+
+def test_a_relay_that_takes_data_after_refusing_the_sender_is_left_without_a_byte() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    ticket.until = math.inf
+    world.dialogue.begin()
+    world.hear(450, 250, 354)
+    assert world.ended is Cause.CONFUSED
+    assert len(world.written) == 1
+    assert world.results == {ticket: Reply(Stage.MAIL, 450, "text")}
+
+
+def test_acceptance_before_the_last_byte_has_left_is_no_acceptance() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    ticket.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    world.flushed = False
+    world.hear(250)
+    assert world.ended is Cause.CONFUSED
+    result = world.results[ticket]
+    assert isinstance(result, Lost)
+    assert not result.dot_sent
+
+
+@pytest.mark.parametrize("code", [221, 250, 354, 550])
+def test_a_reply_to_nothing_ends_the_dialogue(code: int) -> None:
+    world = World()
+    world.dialogue.begin()
+    assert world.resting == 1
+    world.hear(code)
+    assert world.ended is Cause.UNASKED
+
+
+def test_a_resting_connection_may_be_closed_by_the_relay() -> None:
+    world = World()
+    world.dialogue.begin()
+    world.hear(421)
+    assert world.ended is Cause.CLOSING
+
+
+def test_what_a_letter_needs_and_the_relay_lacks_is_said_without_asking_fence_or_relay() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    ticket.parcel.envelope = Envelope("s@example.com", "ü@example.net", smtputf8=True)  # type: ignore[misc]
+    world.dialogue.begin()
+    result = world.results[ticket]
+    assert isinstance(result, Reply)
+    assert (result.stage, result.code) == (Stage.MAIL, 553)
+    assert world.written == []
+    assert world.asked == []
+
+
+def test_rset_refused_puts_the_letter_behind_it_at_fault_for_nothing() -> None:
+    world = World()
+    first, second = world.put(2)
+    world.dialogue.begin()
+    world.hear(250, 550, 503, 421)
+    assert world.results == {first: Reply(Stage.RCPT, 550, "text")}
+    assert world.returned == [second]

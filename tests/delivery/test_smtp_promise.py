@@ -84,7 +84,7 @@ class Promise(RuleBasedStateMachine):
         self.world.hear(code)
 
     @precondition(alive)
-    @rule(code=NONSENSE, often=st.integers(0, 4))
+    @rule(code=NONSENSE, often=st.integers(0, 9))
     def the_relay_says_what_it_likes(self, code: int, often: int) -> None:
         if often == 0:
             self.world.hear(code)
@@ -149,4 +149,4 @@ class Promise(RuleBasedStateMachine):
 
 
 TestPromise = Promise.TestCase
-TestPromise.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPromise.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
