@@ -8,6 +8,7 @@ meanings are in reference/words.toml. A name without a meaning, or a meaning wit
 import sys
 from pathlib import Path
 
+from writers.http import http
 from writers.language import event_limits, language
 from writers.manifests import manifest
 from writers.programs import metrics, settings
@@ -33,6 +34,7 @@ def pages(words: Words) -> dict[str, str]:
         "event-limits.md": event_limits(words),
         "settings.md": settings(words),
         "metrics.md": metrics(words),
+        "http.md": http(words),
     }
     return {name: NOTE + text.rstrip() + "\n" for name, text in found.items()}
 

@@ -1,0 +1,62 @@
+"""The page of the HTTP interfaces: the OpenAPI documents of gateway and sandbox in, tables out."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from postroom.gateway.app import build
+from postroom.gateway.openapi import MESSAGE
+from postroom.sandbox.app import create_app
+from writers.tables import Words, table
+
+
+def http(words: Words) -> str:
+    """Every route of both programs, and the fields of a message."""
+    gateway = build(cast("Any", None)).openapi()
+    sandbox = create_app(cast("Any", None)).openapi()
+    return "\n".join(
+        [
+            "# HTTP interfaces\n",
+            words.of("http", "introduction") + "\n",
+            "## Gateway\n",
+            words.of("http", "gateway") + "\n",
+            table(("Route", "What it does"), routes(gateway)),
+            "### A message\n",
+            table(("Field", "Required", "What it says"), message(words)),
+            "## Sandbox\n",
+            words.of("http", "sandbox") + "\n",
+            table(("Route", "What it does", "Query"), queries(sandbox)),
+        ]
+    )
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every documented operation with its method and path."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"`{method.upper()} {path}`", operation
+
+
+def said(operation: dict[str, Any]) -> str:
+    """The first paragraph of an operation's description, else its summary."""
+    return str(operation.get("description") or operation.get("summary", "")).split("\n\n")[0]
+
+
+def routes(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Routes without their parameters."""
+    return [(route, said(operation)) for route, operation in operations(document)]
+
+
+def queries(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Routes with the names of their query parameters."""
+    rows = []
+    for route, operation in operations(document):
+        names = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+        rows.append((route, said(operation), ", ".join(f"`{name}`" for name in names)))
+    return rows
+
+
+def message(words: Words) -> Iterator[tuple[str, str, str]]:
+    """The fields of `POST /v1/messages`; what the document does not describe is in words.toml."""
+    for name, schema in MESSAGE["properties"].items():
+        text = schema.get("description") or words.of("message", name)
+        yield f"`{name}`", "yes" if name in MESSAGE["required"] else "", text
