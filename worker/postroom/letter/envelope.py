@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postroom.letter import strict
-from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Problem, Rejected
 
 Headers = Sequence[tuple[str, bytes | None]]
 

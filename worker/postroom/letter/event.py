@@ -15,8 +15,8 @@ from typing import Any
 from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
 from postroom.letter.envelope import open_envelope
 from postroom.letter.form import Form
-from postroom.letter.problems import Code, Rejected
 from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Rejected
 
 ID_CHARACTERS = 256
 SOURCE_CHARACTERS = 1024

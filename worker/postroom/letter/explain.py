@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from postroom.letter.problems import Code, Problem
 from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Problem
 
 Location = tuple[int | str, ...]
 

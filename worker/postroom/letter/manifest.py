@@ -5,6 +5,7 @@ problems that keep it from becoming one; objects of other API groups are skipped
 raises: a text that is no YAML is one `Located` with that problem.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from postroom.letter.explain import explain
+from postroom.letter.hint import did_you_mean
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.spec import API_VERSION, GROUP
-from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.letter.yamltree import Document, Unreadable, documents
+
+OBJECT_CHARACTERS = 1024 * 1024
+"""The API server takes objects of about 1 MiB; as JSON in ASCII, so that no encoding is larger."""
 
 Manifest = EmailTemplate | EmailLayout | SmtpProfile
 
@@ -110,6 +114,12 @@ def _understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tupl
         return (
             None,
             _wrong("kind", f"{kind[:80]!r} is not a kind of {API_VERSION}{did_you_mean(kind, KINDS)}"),
+            None,
+        )
+    if len(json.dumps(value)) > OBJECT_CHARACTERS:
+        return (
+            None,
+            _wrong("spec", "is larger than 1 MiB as JSON, the API server's limit", Code.TOO_LARGE),
             None,
         )
     try:

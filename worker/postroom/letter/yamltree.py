@@ -71,7 +71,7 @@ class Document:
     lines: list[str]
 
     def line(self, path: str, within: int | None = None) -> int:
-        """The line of the file that a path is on, or line `within` of its text; what is absent: its parent."""
+        """The line a path is on, or of line `within` of its text; what is absent is where its parent is."""
         while path not in self.places:
             if not path:
                 return self.first
