@@ -6,12 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
+from postroom.adapters.clock import SystemClock
 from postroom.gateway import intake as intakes
 from postroom.gateway import openapi
 from postroom.gateway.app import Desk, build
-from postroom.gateway.clock import new_id, now
 from postroom.gateway.directory import Directory, Room
 from postroom.gateway.host import HostGuard
+from postroom.gateway.ids import new_id
 from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
 from postroom.gateway.problem import pointer
@@ -29,7 +30,9 @@ class Caller:
         self.board = Board()
         self.unready: str | None = None
         rooms = [Room("shop", "postroom.default.shop", catalog("shop.user.welcomed"))]
-        desk = Desk(Intake(lambda: Directory(rooms), self.board, now, new_id), Meter(), self._ready)
+        desk = Desk(
+            Intake(lambda: Directory(rooms), self.board, SystemClock().now, new_id), Meter(), self._ready
+        )
         self.app = HostGuard(build(desk), {"gateway.example"})
 
     async def _ready(self) -> str | None:

@@ -1,5 +1,6 @@
 """Message ids that sort by time: UUID version 7 (RFC 9562 §5.7)."""
 
+import secrets
 from datetime import datetime
 from uuid import UUID
 
@@ -11,3 +12,8 @@ def time_ordered_id(now: datetime, chance: bytes) -> str:
     bits = bits & ~(0xF << 76) | 0x7 << 76  # version
     bits = bits & ~(0x3 << 62) | 0x2 << 62  # variant
     return str(UUID(int=bits))
+
+
+def new_id(now: datetime) -> str:
+    """A message id that nobody else has."""
+    return time_ordered_id(now, secrets.token_bytes(10))

@@ -9,9 +9,10 @@ import sys
 
 import structlog
 
+from postroom.adapters.clock import SystemClock
 from postroom.gateway.app import Desk, build
-from postroom.gateway.clock import new_id, now
 from postroom.gateway.host import HostGuard
+from postroom.gateway.ids import new_id
 from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
 from postroom.gateway.publish import KafkaPublisher
@@ -38,7 +39,11 @@ async def serve(settings: GatewaySettings) -> None:
     log = structlog.get_logger("gateway")
     publisher = KafkaPublisher(settings.bootstrap_servers, settings.gateway_ack_seconds)
     shelf = Shelf(settings.bundles)
-    desk = Desk(Intake(shelf.directory, publisher, now, new_id), Meter(), Readiness(shelf, publisher).reason)
+    desk = Desk(
+        Intake(shelf.directory, publisher, SystemClock().now, new_id),
+        Meter(),
+        Readiness(shelf, publisher).reason,
+    )
     server = web_server(HostGuard(build(desk), settings.gateway_allowed_hosts), settings.gateway_http)
     loop = asyncio.get_running_loop()
     for ending in (signal.SIGTERM, signal.SIGINT):

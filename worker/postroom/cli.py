@@ -1,0 +1,202 @@
+"""`postroom`: the command line. One function a command; what they do is elsewhere, imported when needed.
+
+Exit codes: 0 done; 1 something is wrong, and it was said what and what to do; 2 the command line itself;
+130 ended by Ctrl-C. Errors of the domain are lines, never tracebacks.
+"""
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from postroom.letter.problems import Rejected
+from postroom.local.trouble import Trouble
+
+app = typer.Typer(
+    name="postroom",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Letters from events: templates are declared, proved before they are live, no letter is lost.\n\n"
+    "Start with [bold]postroom up[/bold]: it runs everything on this machine and says where the inbox is.",
+)
+
+
+class Form(StrEnum):
+    """How `check` says what it found."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
+DATA = Path(".postroom")
+"""The data folder where none is named; the one that `postroom up` takes."""
+
+Data = Annotated[Path, Option("--data", help="The data folder of `postroom up`.", metavar="DIR")]
+Brokers = Annotated[
+    str | None,
+    Option(
+        "--bootstrap-servers", help="Use these Kafka brokers, not the embedded one.", metavar="HOST:PORT,…"
+    ),
+]
+Gateway = Annotated[
+    str | None, Option("--gateway", help="The gateway; without it the running one's.", metavar="URL")
+]
+Text = str | None
+
+
+@app.command()
+def up(
+    folder: Annotated[
+        Path | None, Argument(help="Your manifests. Default: examples.", metavar="[DIR]")
+    ] = None,
+    data: Data = DATA,
+    once: Annotated[bool, Option("--once", help="Send every sample, see it arrive, end.")] = False,
+    bootstrap_servers: Brokers = None,
+    deliver: Annotated[bool, Option("--deliver", help="Let mode SMTP send to its relay.")] = False,
+    port_inbox: Annotated[int, Option(help="Port of the inbox.", min=0, max=65535)] = 8025,
+    port_gateway: Annotated[int, Option(help="Port of the gateway.", min=0, max=65535)] = 8080,
+    port_smtp: Annotated[int, Option(help="Port of the sandbox's mail server.", min=0, max=65535)] = 1025,
+    port_broker: Annotated[int, Option(help="Port of the embedded broker.", min=0, max=65535)] = 9092,
+) -> None:
+    """Run everything on this machine: broker, workers, inbox, gateway.
+
+    Edit a manifest and the next letter is of the new revision; a bad edit is shown by file and line, and
+    the last good revision keeps serving. Without --deliver every letter ends in the inbox. Nothing listens
+    beyond 127.0.0.1. Where a port is taken another one is chosen.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from postroom.local import session
+    from postroom.local.plan import Ports, Wishes
+
+    ports = Ports(port_broker, port_smtp, port_inbox, port_gateway)
+    wishes = Wishes(folder or _examples(), data, bootstrap_servers, deliver, ports)
+    run = session.once if once else session.live
+    raise typer.Exit(asyncio.run(run(wishes, Console())))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, Argument(help="A folder of manifests, or one file.", metavar="DIR")],
+    form: Annotated[Form, Option("--format", help="How to say it.")] = Form.TEXT,
+    strict: Annotated[bool, Option("--strict", help="Warnings count as errors.")] = False,
+) -> None:
+    """Prove every template offline, with the code that workers send with.
+
+    Each finding is one line: file:line: rule: what is wrong and what to do. The exit code is 1 when
+    something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
+    """
+    from postroom.local import check as checking
+    from postroom.local.manifests import read_folder
+
+    reading = read_folder(folder)
+    for line in checking.report(reading, form.value):
+        typer.echo(line)
+    raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)
+
+
+@app.command()
+def send(
+    event_type: Annotated[str, Argument(help="What happened, for instance shop.user.welcomed.")],
+    pairs: Annotated[list[str] | None, Argument(help="name=text or name:=json.", metavar="[DATA]...")] = None,
+    to: Annotated[str, Option("--to", help="The recipient's address.", metavar="ADDRESS")] = "",
+    file: Annotated[Path | None, Option(help="The data as a JSON file; DATA adds to it.")] = None,
+    message_id: Annotated[Text, Option("--id", help="The message's id; twice the same is sent once.")] = None,
+    locale: Annotated[Text, Option(help="The reader's language, for instance de.")] = None,
+    not_before: Annotated[Text, Option(help="Send at this time (RFC 3339), not now.")] = None,
+    profile: Annotated[Text, Option(help="Where several profiles serve the event type.")] = None,
+    gateway: Gateway = None,
+    data: Data = DATA,
+) -> None:
+    """Hand one message in, as an application would.
+
+    For instance: postroom send shop.user.welcomed --to mira@example.com first_name=Mira items:='[1, 2]'
+    """
+    from postroom.local import send as sending
+
+    if not to:
+        raise Trouble("A message has a recipient.", "Add --to mira@example.com")
+    message = {"event_type": event_type, "recipient": to, "data": sending.gather_data(pairs or (), file)}
+    options = {"message_id": message_id, "locale": locale, "not_before": not_before}
+    message |= {name: value for name, value in options.items() if value is not None}
+    accepted = sending.send(message, gateway, data, profile)
+    typer.echo(f"accepted as {accepted.id} for profile {accepted.profile}")
+    if accepted.inbox:
+        typer.echo(f"inbox: {accepted.inbox}   its way: postroom letter {accepted.id}")
+
+
+@app.command()
+def letter(
+    wanted: Annotated[str, Argument(help="An id, Message-ID, request id, user id or address.")],
+    data: Data = DATA,
+    ledger: Annotated[
+        list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
+    ] = None,
+) -> None:
+    """Say what became of a letter: its state, its times, every attempt and the relay's answers."""
+    from rich.console import Console
+
+    from postroom.local import letters
+    from postroom.local.folder import DataFolder
+
+    found = letters.find(wanted, ledger or DataFolder(data).ledgers())
+    if not found:
+        raise Trouble(
+            f"No ledger knows {wanted}.",
+            "A letter is known once a worker has taken its event. Look for dead letters on <topic>.dlq.",
+        )
+    Console().print(letters.draw(found))
+
+
+@app.command()
+def worker() -> None:
+    """Run one profile's worker; configured by POSTROOM_PROFILE, POSTROOM_BUNDLES and others."""
+    importlib.import_module("postroom.delivery.programs.consume").main()
+
+
+@app.command()
+def sandbox() -> None:
+    """Run the mail server that captures every letter, and its inbox; configured by POSTROOM_SANDBOX_…."""
+    importlib.import_module("postroom.sandbox.program").main()
+
+
+@app.command()
+def gateway() -> None:
+    """Run the HTTP intake; configured by POSTROOM_GATEWAY_…, POSTROOM_BUNDLES and others."""
+    importlib.import_module("postroom.gateway.programs.serve").main()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"postroom {installed('postroom')}")
+
+
+def _examples() -> Path:
+    """The example manifests: in the package of a wheel, in the tree of a checkout."""
+    here = Path(__file__).parent
+    shipped = here / "local" / "examples"
+    return shipped if shipped.is_dir() else here.parents[1] / "manifests" / "examples"
+
+
+def main() -> None:
+    """Run the command line; what the domain refuses becomes lines on standard error."""
+    try:
+        app()
+    except Trouble as trouble:
+        sys.stderr.write(f"postroom: {trouble}\n")
+        sys.exit(1)
+    except Rejected as rejected:
+        sys.stderr.writelines(f"postroom: {problem}\n" for problem in rejected.problems)
+        sys.exit(1)

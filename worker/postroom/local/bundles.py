@@ -1,0 +1,104 @@
+"""Play the operator: write what workers and the gateway read, and keep what was good when an edit is bad.
+
+Input: the verdict on a folder of manifests. Output: for every profile a folder with `profile.yaml` and
+`templates.json`, each replaced in one step. A template whose edit does not pass keeps its last good
+revision; one whose manifest is gone is gone, unless a file cannot be read at all: then nobody can tell
+what was in it, and everything that is missing stays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from postroom.letter.bundle import pack, unpack
+from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.problems import Rejected
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.proofs import Verdict
+from postroom.local.folder import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A profile as it is served: its manifest, its live templates, and which of them are held back."""
+
+    home: str
+    profile: SmtpProfile
+    templates: tuple[CompiledTemplate, ...]
+    held: tuple[str, ...] = ()
+    """Templates that serve an older revision because the newest does not pass."""
+
+
+def home_of(profile: SmtpProfile) -> str:
+    """The name of a profile's folder and ledger: its name, with its namespace where that is not `default`."""
+    metadata = profile.metadata
+    return metadata.name if metadata.namespace == "default" else f"{metadata.namespace}.{metadata.name}"
+
+
+def publish(folder: Path, verdict: Verdict, *, complete: bool) -> list[Stand]:
+    """Write every profile's files; `complete` is false when some manifest could not be read at all."""
+    stands = [_stand(folder, profile, verdict, complete) for profile in _profiles(folder, verdict, complete)]
+    for stand in stands:
+        home = folder / stand.home
+        _write(home / "templates.json", pack(stand.templates))
+        text = stand.profile.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        _write(home / "profile.yaml", yaml.safe_dump(text, sort_keys=False, allow_unicode=True))
+    if complete:
+        _withdraw_others(folder, {stand.home for stand in stands})
+    return stands
+
+
+def _profiles(folder: Path, verdict: Verdict, complete: bool) -> list[SmtpProfile]:
+    found = {home_of(profile): profile for profile in verdict.profiles.values()}
+    if not complete:
+        for file in sorted(folder.glob("*/profile.yaml")):
+            if file.parent.name not in found and (before := _read_profile(file)):
+                found[file.parent.name] = before
+    return [found[home] for home in sorted(found)]
+
+
+def _stand(folder: Path, profile: SmtpProfile, verdict: Verdict, complete: bool) -> Stand:
+    metadata = profile.metadata
+    live = {each.name: each for each in verdict.compiled(metadata.namespace, metadata.name)}
+    failed = {
+        key.name
+        for key, proof in verdict.proofs.items()
+        if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not proof.passed
+    }
+    held = []
+    for before in _before(folder / home_of(profile) / "templates.json"):
+        gone_unseen = not complete and before.name not in {key.name for key in verdict.proofs}
+        if before.name not in live and (before.name in failed or gone_unseen):
+            live[before.name] = before
+            held.append(before.name)
+    return Stand(home_of(profile), profile, tuple(live[name] for name in sorted(live)), tuple(held))
+
+
+def _before(bundle: Path) -> Iterator[CompiledTemplate]:
+    try:
+        yield from unpack(bundle.read_text(encoding="utf-8"))
+    except (OSError, Rejected):
+        return
+
+
+def _read_profile(file: Path) -> SmtpProfile | None:
+    try:
+        return SmtpProfile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file unless it says the same already: readers look again at every change."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def _withdraw_others(folder: Path, homes: set[str]) -> None:
+    for profile in folder.glob("*/profile.yaml"):
+        if profile.parent.name not in homes:
+            profile.unlink()
+            (profile.parent / "templates.json").unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""`postroom check`: prove a folder of manifests and say what is wrong, for people, programs and GitHub.
+
+Input: a `Reading`. Output: lines. In the text form errors come first, then warnings, then one line of
+summary; `json` is one document; `github` is workflow commands, which GitHub shows beside the lines of a
+change (docs.github.com, "Workflow commands").
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Literal
+
+from postroom.local.manifests import Finding, Reading
+
+Form = Literal["text", "json", "github"]
+
+
+def passes(reading: Reading, *, strict: bool) -> bool:
+    """Whether everything may go live; with `strict` a warning is as bad as an error."""
+    return not reading.errors and not (strict and reading.warnings)
+
+
+def report(reading: Reading, form: Form) -> Iterator[str]:
+    """The findings in one of the forms."""
+    match form:
+        case "json":
+            yield _json(reading)
+        case "github":
+            yield from map(_github, reading.findings)
+            yield summary(reading)
+        case "text":
+            yield from _text(reading)
+
+
+def summary(reading: Reading) -> str:
+    """`8 files: 6 templates and 1 layout pass for 1 profile; 2 warnings`."""
+    proofs = reading.verdict.proofs
+    templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
+    passed = sum(proof.passed for proof in templates)
+    letters = sum(len(proof.samples) for proof in templates)
+    verb = "passes" if len(templates) == 1 else "pass"
+    return (
+        f"{_count(reading.files, 'file')}, {_count(len(reading.verdict.profiles), 'profile')}; "
+        f"{passed} of {_count(len(templates), 'template')} {verb}, {_count(letters, 'sample letter')} rendered; "
+        f"{_count(len(reading.errors), 'error')}, {_count(len(reading.warnings), 'warning')}"
+    )
+
+
+def _text(reading: Reading) -> Iterator[str]:
+    yield from map(str, reading.errors)
+    if reading.warnings:
+        if reading.errors:
+            yield ""
+        yield from (f"{finding} (warning)" for finding in reading.warnings)
+    yield from (f"skipped: {line}" for line in reading.skipped)
+    if reading.findings or reading.skipped:
+        yield ""
+    yield summary(reading)
+
+
+def _json(reading: Reading) -> str:
+    templates = [
+        {
+            "namespace": key.namespace,
+            "name": key.name,
+            "passes": proof.passed,
+            "revision": proof.compiled.revision if proof.compiled else None,
+            "samples": [
+                {"name": sample.name, "locale": sample.locale, "html_bytes": sample.html_bytes}
+                for sample in proof.samples
+            ],
+        }
+        for key, proof in reading.verdict.proofs.items()
+        if key.kind == "EmailTemplate"
+    ]
+    findings = [asdict(finding) for finding in reading.findings]
+    document = {
+        "findings": findings,
+        "templates": templates,
+        "skipped": reading.skipped,
+        "files": reading.files,
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def _github(finding: Finding) -> str:
+    place = f"file={_property(finding.file)},line={finding.line},title={_property(finding.rule)}"
+    return f"::{finding.severity} {place}::{_data(finding.message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,103 @@
+"""`postroom letter`: what became of a letter, from the ledgers of a data folder.
+
+Input: an event id, Message-ID, request id, user id or address, and the ledgers to look in. Output: every
+row that fits, with its attempts, as something rich can print. There is no index on these on purpose, so
+that a look takes about a second a million letters. Failure: `Trouble` when there is no ledger.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from postroom.adapters.ledger.reader import AttemptView, LedgerReader, LetterView
+from postroom.local.trouble import Trouble
+from postroom.local.view import STATES
+
+
+def find(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
+    """The letters that fit, oldest first; raises Trouble."""
+    if not ledgers:
+        raise Trouble(
+            "There is no ledger to look in.",
+            "Name the data folder of `postroom up` with --data, or a ledger file with --ledger.",
+        )
+    found: list[LetterView] = []
+    for path in ledgers:
+        if not path.exists():
+            raise Trouble(f"There is no ledger {path}.")
+        try:
+            with LedgerReader(path) as ledger:
+                found += ledger.find(wanted)
+        except sqlite3.Error as error:
+            raise Trouble(f"{path} cannot be read as a ledger: {error}.") from None
+    return sorted(found, key=lambda letter: letter.received)
+
+
+def draw(letters: Iterable[LetterView]) -> RenderableType:
+    """Every letter, one after the other."""
+    return Group(*(part for letter in letters for part in (_letter(letter), Text())))
+
+
+def _letter(letter: LetterView) -> RenderableType:
+    head = Text.assemble(
+        (letter.state, f"bold {STATES.get(letter.state, '')}"), "  ", (letter.event_type, "bold"), "  to ",
+        letter.recipient,
+    )  # fmt: skip
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(letter):
+        facts.add_row(name, Text(value))
+    parts: list[RenderableType] = [head, Padding(facts, (0, 0, 0, 2))]
+    if letter.attempts:
+        parts.append(Padding(_attempts(letter.attempts), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
+    yield "id", letter.event_id
+    yield "source", letter.source
+    yield "profile", letter.profile
+    if letter.template:
+        yield "template", f"{letter.template}@{letter.revision}" if letter.revision else letter.template
+    if letter.message_id:
+        yield "Message-ID", letter.message_id
+    yield "record", f"{letter.topic} partition {letter.partition} offset {letter.offset}"
+    yield "received", _time(letter.received)
+    yield "updated", _time(letter.updated)
+    if letter.due:
+        yield "due", _time(letter.due)
+    if letter.code or letter.reason:
+        yield "reason", ": ".join(part for part in (letter.code, letter.reason) if part)
+    if letter.reply:
+        yield "reply", letter.reply
+    if letter.doubts:
+        yield (
+            "doubts",
+            f"{letter.doubts}: so often the relay's answer stayed unknown; a copy may have arrived",
+        )
+    if letter.user_id:
+        yield "user id", letter.user_id
+    if letter.request_id:
+        yield "request id", letter.request_id
+
+
+def _attempts(attempts: Sequence[AttemptView]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("attempt", "at", "result", "stage"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("answer", overflow="fold")
+    for number, attempt in enumerate(attempts, 1):
+        answer = " ".join(part for part in (str(attempt.code or ""), attempt.text or "") if part)
+        table.add_row(str(number), _time(attempt.at), attempt.result, attempt.stage or "", Text(answer))
+    return table
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S%z}"

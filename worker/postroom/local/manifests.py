@@ -1,0 +1,151 @@
+"""Read a folder of manifests and prove all of them.
+
+Input: a folder (every *.yaml and *.yml below it, but for hidden ones) or one file. Output: a `Reading` with
+the verdict and every finding as `file:line: rule: what is wrong`. What is wrong in one file takes nothing
+else down with it. Failure: `Trouble` when there is no such folder.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from postroom.letter.layout import layout_field
+from postroom.letter.manifest import Located, read
+from postroom.letter.problems import Code, Problem
+from postroom.letter.proofs import Key, Object, Verdict, key_of, prove_all
+from postroom.local.trouble import Trouble
+
+SUFFIXES = frozenset({".yaml", ".yml"})
+Severity = Literal["error", "warning"]
+LARGEST = 8 * 1024 * 1024
+"""Bytes of a manifest file; an object has at most 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or could be better, at a line of a file."""
+
+    file: str
+    line: int
+    rule: str
+    message: str
+    severity: Severity = "error"
+    subject: str = ""
+    """The object: `EmailTemplate welcome`."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.rule}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A folder as it was read: what it declares, what was proved, what is wrong."""
+
+    objects: tuple[Object, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
+    findings: tuple[Finding, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """Objects of others, which are left alone."""
+    files: int = 0
+    complete: bool = True
+    """Whether every object of ours could be read; if not, what is missing may be in what could not."""
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What keeps something from going live."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What could be better."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+
+def read_folder(folder: Path) -> Reading:
+    """Everything below a folder, read and proved; raises Trouble."""
+    files = list(manifest_files(folder))
+    found = [located for file in files for located in _read(file, folder)]
+    objects = tuple(located.object for located in found if located.object is not None)
+    verdict = prove_all(objects, time.monotonic)
+    unread = [finding for located in found for finding in _findings(located, located.problems)]
+    proved = list(_proved(found, verdict))
+    return Reading(
+        objects,
+        verdict,
+        tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
+        tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
+        len(files),
+        complete=not unread,
+    )
+
+
+def manifest_files(folder: Path) -> Iterator[Path]:
+    """The manifest files of a folder in the order of their names, or the one file that was named."""
+    if folder.is_file():
+        yield folder
+        return
+    if not folder.is_dir():
+        raise Trouble(f"There is no folder {folder}.", "Name the folder that holds your manifests (*.yaml).")
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in SUFFIXES and path.is_file() and not hidden:
+            yield path
+
+
+def _read(file: Path, folder: Path) -> Iterable[Located]:
+    name = _shown(file, folder)
+    try:
+        if file.stat().st_size > LARGEST:
+            return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
+        return list(read(file.read_text(encoding="utf-8"), name))
+    except UnicodeDecodeError as error:
+        return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
+    except OSError as error:
+        return [_unreadable(name, f"cannot be read: {error.strerror}")]
+
+
+def _unreadable(name: str, rule: str) -> Located:
+    return Located(name, 1, problems=(Problem(Code.MANIFEST_INVALID, "manifest", rule),))
+
+
+def _shown(file: Path, folder: Path) -> str:
+    """The file as a person would type it: below the folder that was named."""
+    return str(file if folder.is_file() else folder / file.relative_to(folder))
+
+
+def _proved(found: Iterable[Located], verdict: Verdict) -> Iterator[Finding]:
+    """The findings of every proof, at the lines of the objects that they are about."""
+    places: dict[Key, Located] = {}
+    for located in found:
+        if located.object is not None:
+            places[key_of(located.object)] = located  # of two with one name the second is at fault
+    for key, proof in verdict.proofs.items():
+        for problem in proof.problems:
+            yield from _placed(problem, key, places, "error")
+        for warning in proof.warnings:
+            yield from _placed(warning, key, places, "warning")
+
+
+def _placed(
+    problem: Problem, key: Key, places: Mapping[Key, Located], severity: Severity
+) -> Iterator[Finding]:
+    """A problem of a template may be in its layout: then it is shown there."""
+    for other, located in places.items():
+        own = layout_field(other.name)
+        if other.kind == "EmailLayout" and other.namespace == key.namespace and problem.field.startswith(own):
+            there = Problem(problem.code, "spec" + problem.field[len(own) :], problem.message, problem.line)
+            yield from _findings(located, [there], severity)
+            return
+    yield from _findings(places[key], [problem], severity)
+
+
+def _findings(
+    located: Located, problems: Iterable[Problem], severity: Severity = "error"
+) -> Iterator[Finding]:
+    subject = f"{located.kind} {located.name}".strip()
+    for problem in problems:
+        message = problem.message if problem.field == "manifest" else f"{problem.field} {problem.message}"
+        line = located.line(problem.field, problem.line)
+        yield Finding(located.file, line, str(problem.code), message, severity, subject)

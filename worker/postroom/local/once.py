@@ -1,0 +1,176 @@
+"""`postroom up --once`: send the samples of every live template as events and see them arrive.
+
+Input: a run that is ready. Output: a table of the letters and whether all of them came: each in the ledger
+with a final state and, where the sandbox took it, in the inbox under its Message-ID. A letter that did not
+come is told with its reason.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from postroom.adapters.clock import SystemClock
+from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.template import EmailTemplate, Sample
+from postroom.local import client
+from postroom.local.bundles import Stand
+from postroom.local.up import Run
+from postroom.local.view import STATES
+
+ARRIVAL_SECONDS = 60.0
+"""How long a letter may take until it is settled."""
+INBOX_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+READER = "reader@example.org"
+"""Who gets a sample that names nobody."""
+GOOD = frozenset({"captured", "accepted"})
+FINAL = GOOD | {"failed", "render_failed", "expired", "suppressed", "in_doubt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A sample on its way, and what came of it."""
+
+    event_type: str
+    recipient: str
+    sample: str
+    home: str
+    id: str = ""
+    state: str = "not accepted"
+    subject: str = ""
+    template: str = ""
+    milliseconds: int | None = None
+    reasons: tuple[str, ...] = field(default=())
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the letter is where it should be."""
+        return self.state in GOOD and not self.reasons
+
+
+async def send_samples(run: Run, console: Console) -> bool:
+    """Send, wait, tell; whether every letter came."""
+    asked = list(samples(run))
+    if not asked:
+        console.print("No live template has a sample: there is nothing to send.", style="red")
+        return False
+    with console.status(f"sending {len(asked)} letters") as status:
+        sent = []
+        for number, (sample, message) in enumerate(asked, 1):
+            status.update(f"letter {number} of {len(asked)}: {sample.event_type}")
+            sent.append(await _one(run, sample, message))
+    console.print(table(sent))
+    for each in sent:
+        for reason in each.reasons:
+            console.print(f"{each.event_type} ({each.sample}): {reason}", style="red", markup=False)
+    came = sum(each.arrived for each in sent)
+    console.print(f"\n{came} of {len(sent)} letters arrived.", highlight=False)
+    return came == len(sent)
+
+
+def samples(run: Run) -> Iterator[tuple[Sent, dict[str, Any]]]:
+    """Every sample of every live template, and the message that it makes."""
+    sources = {
+        (item.metadata.namespace, item.metadata.name): item
+        for item in run.reading.objects
+        if isinstance(item, EmailTemplate)
+    }
+    for stand in run.stands:
+        for compiled in stand.templates:
+            source = sources.get((compiled.namespace, compiled.name))
+            if source is None or compiled.suspend or compiled.name in stand.held:
+                continue
+            for sample in source.spec.samples:
+                yield _sample(stand, compiled, sample)
+
+
+def _sample(stand: Stand, compiled: CompiledTemplate, sample: Sample) -> tuple[Sent, dict[str, Any]]:
+    message: dict[str, Any] = {
+        "event_type": compiled.event_types[0],
+        "recipient": sample.recipient or READER,
+        "data": dict(sample.data),
+    }
+    if sample.locale:
+        message["locale"] = sample.locale
+    return Sent(message["event_type"], message["recipient"], sample.name, stand.home), message
+
+
+async def _one(run: Run, sample: Sent, message: dict[str, Any]) -> Sent:
+    begin = SystemClock().now()
+    profile = next(stand.profile.metadata.name for stand in run.stands if stand.home == sample.home)
+    url = f"{run.gateway}/v1/messages?{urlencode({'profile': profile})}"
+    try:
+        answer = await asyncio.to_thread(client.post, url, message)
+    except client.Unanswered as silence:
+        return replace(sample, reasons=(str(silence),))
+    if not answer.ok:
+        return replace(sample, reasons=_broken_rules(answer))
+    letter = await _settled(run, sample.home, answer.body["id"])
+    if letter is None:
+        late = f"no worker has taken it after {ARRIVAL_SECONDS:.0f} s; see {run.folder.path / 'logs'}"
+        return replace(sample, id=answer.body["id"], state="on the topic", reasons=(late,))
+    return await _arrived(run, replace(sample, id=answer.body["id"]), letter, begin)
+
+
+async def _settled(run: Run, home: str, event_id: str) -> LetterView | None:
+    """The letter's row once it is final, or as it is when the time is over."""
+    deadline = asyncio.get_running_loop().time() + ARRIVAL_SECONDS
+    while True:
+        letter = await asyncio.to_thread(_look, run, home, event_id)
+        if letter is not None and letter.state in FINAL:
+            return letter
+        if asyncio.get_running_loop().time() > deadline:
+            return letter
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _look(run: Run, home: str, event_id: str) -> LetterView | None:
+    with LedgerReader(run.folder.ledger(home)) as ledger:
+        return next(iter(ledger.find(event_id, 1)), None)
+
+
+async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) -> Sent:
+    took = round((letter.updated - begin).total_seconds() * 1000)
+    template = f"{letter.template}@{letter.revision}" if letter.template else ""
+    known = replace(sent, state=letter.state, template=template, milliseconds=took)
+    if letter.state not in GOOD:
+        why = ": ".join(part for part in (letter.code, letter.reason or letter.reply) if part)
+        return replace(known, reasons=(f"{letter.state}: {why or 'no reason on record'}",))
+    if letter.state != "captured":
+        return replace(known, subject=f"({letter.reply or letter.state})")
+    query = urlencode({"message_id": letter.message_id or "", "timeout": INBOX_SECONDS})
+    try:
+        answer = await asyncio.to_thread(client.get, f"{run.inbox}/api/v1/wait?{query}", INBOX_SECONDS + 5)
+    except client.Unanswered as reason:
+        return replace(known, reasons=(str(reason),))
+    if not answer.ok:
+        return replace(known, reasons=(f"captured, but not in the inbox: {answer.detail}",))
+    return replace(known, subject=str(answer.body["subject"]))
+
+
+def _broken_rules(answer: client.Answer) -> tuple[str, ...]:
+    errors = answer.body.get("errors", []) if isinstance(answer.body, dict) else []
+    return tuple(f"{e['pointer']}: {e['detail']} ({e['code']})" for e in errors) or (answer.detail,)
+
+
+def table(letters: list[Sent]) -> Table:
+    """The letters as a table that fits the terminal."""
+    shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4)):
+        shown.add_column(name, ratio=ratio, overflow="ellipsis", no_wrap=True)
+    shown.add_column("state", no_wrap=True)
+    shown.add_column("template@revision", ratio=3, overflow="ellipsis", no_wrap=True)
+    shown.add_column("ms", justify="right", no_wrap=True)
+    for each in letters:
+        state = Text(each.state, style=STATES.get(each.state, "red"))
+        took = "" if each.milliseconds is None else f"{each.milliseconds:,}"
+        shown.add_row(each.event_type, each.recipient, Text(each.subject), state, each.template, took)
+    return shown

@@ -1,0 +1,95 @@
+"""One `postroom up` from start to end: come to life, show or send, end in order.
+
+Input: what the user asked for and a console. Output: the exit code. Ctrl-C and SIGTERM end it in order; a
+second one while it ends is answered with patience, since workers settle their letters then.
+"""
+
+import asyncio
+import signal
+
+from rich.console import Console
+
+from postroom.local.manifests import Reading
+from postroom.local.once import send_samples
+from postroom.local.plan import Wishes
+from postroom.local.show import Notes, show
+from postroom.local.up import Run
+from postroom.local.watch import follow
+
+
+async def live(wishes: Wishes, console: Console) -> int:
+    """Run until asked to end; raises Trouble when it cannot start."""
+    notes, stopping = Notes(console), _stopping()
+    run = Run(wishes, notes)
+    if not await _start(run, console, stopping):
+        return 130
+    following = asyncio.create_task(follow(run, notes, stopping))
+    try:
+        await show(run, console, notes, stopping)
+    finally:
+        stopping.set()
+        await following
+        await _end(run, console)
+    return 0
+
+
+async def once(wishes: Wishes, console: Console) -> int:
+    """Send every sample, see it arrive, end; 0 when all came and every manifest passed."""
+    stopping = _stopping()
+    run = Run(wishes, Notes(console))
+    if not await _start(run, console, stopping):
+        return 130
+    sending = asyncio.create_task(send_samples(run, console))
+    ended = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
+        came = sending.done() and sending.result()
+    finally:
+        sending.cancel()
+        ended.cancel()
+        await asyncio.gather(sending, ended, return_exceptions=True)
+        await _end(run, console)
+    _tell_errors(run.reading, console)
+    if stopping.is_set():
+        return 130
+    console.print(
+        f"Look at them: postroom up --data {wishes.data}, then open {run.inbox}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0 if came and not run.reading.errors else 1
+
+
+async def _start(run: Run, console: Console, stopping: asyncio.Event) -> bool:
+    """Start it; False when it was asked to end before it was ready."""
+    starting = asyncio.create_task(run.start())
+    ended = asyncio.create_task(stopping.wait())
+    with console.status("starting"):
+        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    starting.result()
+    _tell_errors(run.reading, console)
+    return True
+
+
+async def _end(run: Run, console: Console) -> None:
+    with console.status("ending: letters under way are settled first"):
+        await run.stop()
+
+
+def _tell_errors(reading: Reading, console: Console) -> None:
+    for finding in reading.errors:
+        console.print(str(finding), style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _stopping() -> asyncio.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(ending, stopping.set)
+    return stopping

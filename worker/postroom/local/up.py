@@ -1,0 +1,173 @@
+"""`postroom up`: everything on one machine. READ FIRST: `Run.start` is the order in which it comes to life.
+
+Input: `Wishes`. Output: a running post room, whose addresses are in `addresses` and in up.json. Programs that
+end are started again; a changed manifest reaches the running workers without a restart, a changed profile
+restarts its own worker, a new one gets a topic and a worker. `stop` ends it in order: the gateway first, so
+that nothing new comes in, then the workers, which drain, then the sandbox and the broker. Failure: `Trouble`.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+
+from postroom.local import client, plan
+from postroom.local.broker import LocalBroker, Surroundings
+from postroom.local.bundles import Stand, publish
+from postroom.local.folder import Addresses, DataFolder
+from postroom.local.keeper import BrokerKeeper
+from postroom.local.manifests import Reading, read_folder
+from postroom.local.plan import Wishes
+from postroom.local.sockets import LOOPBACK, free_port
+from postroom.local.supervise import Child, Program, Tell
+from postroom.local.topics import create_topics
+from postroom.local.trouble import Trouble
+
+READY_SECONDS = 60.0
+"""How long the programs may take until they answer."""
+LOOK_SECONDS = 0.1
+
+
+class Run:
+    """One run of `postroom up` on one data folder."""
+
+    def __init__(self, wishes: Wishes, tell: Tell) -> None:
+        self.wishes = wishes
+        self.folder = DataFolder(wishes.data.absolute())
+        self.reading = Reading()
+        self.stands: list[Stand] = []
+        self.ports = wishes.ports
+        self.broker: BrokerKeeper | None = None
+        self.children: dict[str, Child] = {}
+        """By name: `sandbox`, `gateway`, `worker <profile>`."""
+        self._tell = tell
+        self._worker_ports: dict[str, int] = {}
+
+    @property
+    def bootstrap(self) -> str:
+        """The brokers' addresses."""
+        return self.wishes.bootstrap or (self.broker.bootstrap if self.broker else "")
+
+    @property
+    def inbox(self) -> str:
+        """The address of the inbox."""
+        return f"http://{LOOPBACK}:{self.ports.inbox}"
+
+    @property
+    def gateway(self) -> str:
+        """The address of the gateway."""
+        return f"http://{LOOPBACK}:{self.ports.gateway}"
+
+    def worker_address(self, home: str) -> str:
+        """Where a worker's status pages are."""
+        return f"http://{LOOPBACK}:{self._worker_ports[home]}"
+
+    async def start(self) -> None:
+        """Bring everything to life; raises Trouble (what was started is then stopped)."""
+        await asyncio.to_thread(self.folder.acquire, self._tell)
+        try:
+            self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
+            self.ports = plan.choose_ports(self.ports, self._tell, embedded=self.wishes.bootstrap is None)
+            await self._start_broker()
+            self._start(plan.sandbox(self.folder, self.ports))
+            await self.apply(self.reading)
+            self._start(plan.gateway(self.folder, self.ports, self.bootstrap))
+            await self._until_ready()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def apply(self, reading: Reading) -> None:
+        """Make the workers serve what the manifests say now."""
+        self.reading = reading
+        before = {stand.home: stand for stand in self.stands}
+        self.stands = await asyncio.to_thread(
+            publish, self.folder.bundles, reading.verdict, complete=reading.complete
+        )
+        wanted = [topic for stand in self.stands for topic in plan.topics(stand)]
+        for name in await asyncio.to_thread(create_topics, self.bootstrap, wanted):
+            self._tell(f"topic {name} created")
+        now = {stand.home: stand for stand in self.stands}
+        gone = [home for home in before if home not in now]
+        changed = [home for home in before.keys() & now.keys() if before[home].profile != now[home].profile]
+        await self._stop(f"worker {home}" for home in [*gone, *changed])
+        for home in now:
+            if f"worker {home}" not in self.children:
+                self._start(self._worker(home))
+        self._write_addresses()
+
+    async def stop(self) -> None:
+        """End everything in order; safe to call at any moment."""
+        await self._stop(["gateway"])
+        await self._stop([name for name in self.children if name.startswith("worker ")])
+        await self._stop(["sandbox"])
+        if self.broker is not None:
+            await self.broker.stop()
+        self.folder.forget_addresses()
+        self.folder.release()
+
+    async def _start_broker(self) -> None:
+        if self.wishes.bootstrap is not None:
+            return
+        surroundings = Surroundings(self.folder.log("broker"), self.folder.inherited, self._tell)
+        broker = LocalBroker(self.folder.broker, self.ports.broker, fsync=True, surroundings=surroundings)
+        self.broker = BrokerKeeper(broker, self._tell)
+        await self.broker.start()
+
+    def _worker(self, home: str) -> Program:
+        wanted = plan.WORKER_PORT + len(self._worker_ports)
+        taken = frozenset(self._worker_ports.values())
+        self._worker_ports.setdefault(home, free_port(wanted, taken))
+        shared = plan.Surroundings(self.folder, self.bootstrap, self.ports.smtp, self.wishes.deliver)
+        return plan.worker(home, self._worker_ports[home], shared)
+
+    def _start(self, program: Program) -> None:
+        child = Child(program, self._tell)
+        self.children[program.name] = child
+        child.start()
+
+    async def _stop(self, names: Iterable[str]) -> None:
+        ending = [child for name in list(names) if (child := self.children.pop(name, None))]
+        await asyncio.gather(*(child.stop() for child in ending))
+
+    async def _until_ready(self) -> None:
+        """Wait until every program says that it is ready; raises Trouble that names those that do not."""
+        addresses = {"sandbox": self.inbox, "gateway": self.gateway}
+        addresses |= {f"worker {stand.home}": self.worker_address(stand.home) for stand in self.stands}
+        if not self.stands:
+            del addresses["gateway"]  # it is ready once there is a template
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        while addresses:
+            for name, address in list(addresses.items()):
+                if (reason := await asyncio.to_thread(_unready, address)) is None:
+                    del addresses[name]
+                elif asyncio.get_running_loop().time() > deadline:
+                    log = self.children[name].program.log
+                    raise Trouble(
+                        f"The {name} is not ready after {READY_SECONDS:.0f} s: {reason}", f"See {log}"
+                    )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _write_addresses(self) -> None:
+        self.folder.write_addresses(
+            Addresses(
+                pid=os.getpid(),
+                bootstrap_servers=self.bootstrap,
+                gateway=self.gateway,
+                inbox=self.inbox,
+                smtp=f"{LOOPBACK}:{self.ports.smtp}",
+                manifests=str(self.wishes.manifests.absolute()),
+                workers={stand.home: self.worker_address(stand.home) for stand in self.stands},
+            )
+        )
+
+
+def _unready(address: str) -> str | None:
+    """None when the program at an address is ready, else why not."""
+    try:
+        answer = client.get(f"{address}/readyz", timeout=2)
+    except client.Unanswered:
+        return "it does not answer"
+    if answer.ok:
+        return None
+    problems = answer.body.get("problems") if isinstance(answer.body, dict) else None
+    return ", ".join(problems) if problems else answer.detail

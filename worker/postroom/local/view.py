@@ -1,0 +1,149 @@
+"""The page that `postroom up` shows: addresses, letters by state, the last letters, what is wrong.
+
+Input: a `Page`. Output: something rich can print, made for 80 columns and better at 120. Pure: it looks at
+nothing and decides nothing. Addresses of people are masked.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from postroom.letter.address import mask
+from postroom.local.manifests import Finding
+from postroom.local.observe import ProfileView, Snapshot
+
+STATES = {
+    "claimed": "cyan",
+    "dotting": "cyan",
+    "accepted": "green",
+    "captured": "green",
+    "scheduled": "blue",
+    "deferred": "yellow",
+    "in_doubt": "yellow",
+    "suppressed": "dim",
+    "expired": "dim",
+    "failed": "red",
+    "render_failed": "red",
+}
+"""Every state of the ledger and its colour, in the order of a letter's life."""
+SHOWN_LETTERS = 8
+SHOWN_FINDINGS = 6
+SHOWN_NOTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything that is shown at one moment."""
+
+    places: Sequence[tuple[str, str]]
+    """Name and address: inbox, gateway, Kafka, manifests, data."""
+    snapshot: Snapshot
+    rate: float
+    """Letters per second, over the last seconds."""
+    findings: Sequence[Finding] = ()
+    notes: Sequence[str] = ()
+
+
+def draw(page: Page) -> RenderableType:
+    """The whole page."""
+    parts: list[RenderableType] = [_places(page.places), Text()]
+    parts.append(_profiles(page.snapshot.profiles, page.rate))
+    if page.snapshot.latest:
+        parts += [Text(), _latest(page.snapshot)]
+    else:
+        parts += [Text(), Text("  No letter yet. In another terminal:  postroom send --help", style="dim")]
+    if trouble := list(_trouble(page)):
+        parts += [Text(), *trouble]
+    parts += [Text(), Text("  Ctrl-C ends it. Letters and inbox stay in the data folder.", style="dim")]
+    return Group(*parts)
+
+
+def _places(places: Iterable[tuple[str, str]]) -> RenderableType:
+    table = _table()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, address in places:
+        table.add_row(name, Text(address, style="bold" if address.startswith("http") else ""))
+    return table
+
+
+def _profiles(profiles: Sequence[ProfileView], rate: float) -> RenderableType:
+    if not profiles:
+        return Text("  No SmtpProfile yet: add one to the manifests.", style="yellow")
+    table = _table(show_header=True)
+    for name in ("profile", "mode"):
+        table.add_column(name, no_wrap=True)
+    for name in ("templates", "lag", "letters/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("letters")
+    for index, profile in enumerate(profiles):
+        shown = f"{rate:.1f}" if index == 0 else ""
+        lag = "–" if profile.lag is None else f"{profile.lag:,}"
+        table.add_row(
+            profile.home,
+            profile.mode,
+            str(profile.templates),
+            lag,
+            shown,
+            letters_by_state(profile.letters.items()),
+        )
+    return table
+
+
+def letters_by_state(counts: Iterable[tuple[str, int]]) -> Text:
+    """`14 captured, 1 deferred`, in the order of a letter's life."""
+    found = dict(counts)
+    parts = [
+        Text(f"{found[state]:,} {state}", style=colour)
+        for state, colour in STATES.items()
+        if found.get(state)
+    ]
+    return Text(", ").join(parts) if parts else Text("none yet", style="dim")
+
+
+def _latest(snapshot: Snapshot) -> RenderableType:
+    table = _table()
+    for ratio in (None, None, 3, 4):
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio)
+    for letter in snapshot.latest[:SHOWN_LETTERS]:
+        revision = f"@{letter.revision}" if letter.revision else ""
+        what = f"{letter.template}{revision}" if letter.template else letter.event_type
+        reason = f"  {letter.code}" if letter.code else ""
+        table.add_row(
+            Text(f"{letter.received.astimezone():%H:%M:%S}", style="dim"),
+            Text(letter.state, style=STATES.get(letter.state, "")),
+            mask(letter.recipient),
+            Text(what) + Text(reason, style="yellow"),
+        )
+    return table
+
+
+def _trouble(page: Page) -> Iterable[RenderableType]:
+    lines: list[Text] = []
+    errors = [finding for finding in page.findings if finding.severity == "error"]
+    lines += [Text(str(finding), style="red") for finding in errors[:SHOWN_FINDINGS]]
+    if len(errors) > SHOWN_FINDINGS:
+        lines.append(Text(f"and {len(errors) - SHOWN_FINDINGS} more: postroom check", style="red"))
+    for profile in page.snapshot.profiles:
+        lines += [Text(f"{profile.home}: {problem}", style="yellow") for problem in profile.problems]
+        if profile.held:
+            held = ", ".join(profile.held)
+            lines.append(Text(f"{profile.home}: {held} serves its last good revision", style="yellow"))
+    lines += [Text(note, style="dim") for note in page.notes[-SHOWN_NOTES:]]
+    for line in lines:
+        yield Padding(line, (0, 0, 0, 2))
+
+
+def _table(*, show_header: bool = False) -> Table:
+    return Table(
+        box=None,
+        show_header=show_header,
+        header_style="dim",
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        expand=False,
+    )

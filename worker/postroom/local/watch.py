@@ -1,0 +1,71 @@
+"""Follow a folder of manifests: an edit is proved and served within a second, a bad one is shown.
+
+Input: a `Run`. Output: the run's workers serve what the folder says. A bad edit changes nothing that is
+live; its findings are told once and stand on the page until they are mended.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from watchfiles import Change, awatch
+
+from postroom.local.manifests import SUFFIXES, Finding, Reading, read_folder
+from postroom.local.supervise import Tell
+from postroom.local.trouble import Trouble
+from postroom.local.up import Run
+
+DEBOUNCE_MS = 200
+"""Editors write a file in several steps."""
+
+
+async def follow(run: Run, tell: Tell, stopping: asyncio.Event) -> None:
+    """Apply every edit until `stopping` is set."""
+    folder = run.wishes.manifests
+    async for changes in awatch(
+        folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping
+    ):
+        await take(run, tell, _names(folder, changes))
+
+
+async def take(run: Run, tell: Tell, what: str) -> None:
+    """Read the folder again and serve what passes."""
+    before = run.reading
+    try:
+        reading = await asyncio.to_thread(read_folder, run.wishes.manifests)
+        await run.apply(reading)
+    except Trouble as trouble:
+        tell(f"{what}: {trouble.what}")
+        return
+    for line in _news(before, reading, what):
+        tell(line)
+
+
+def _news(before: Reading, now: Reading, what: str) -> Iterable[str]:
+    new = [finding for finding in now.errors if finding not in before.errors]
+    yield from map(str, new)
+    live = {key: proof.compiled for key, proof in now.verdict.proofs.items() if proof.compiled}
+    old = {key: proof.compiled for key, proof in before.verdict.proofs.items() if proof.compiled}
+    changed = [f"{key.name}@{each.revision}" for key, each in live.items() if old.get(key) != each]
+    if changed:
+        yield f"{what}: now serves {', '.join(sorted(changed))}"
+    elif before.errors and not now.errors:
+        yield f"{what}: mended"
+    elif not new and now.errors != before.errors:
+        yield f"{what}: {_count(now.errors)} left"
+
+
+def _count(findings: Iterable[Finding]) -> str:
+    number = len(list(findings))
+    return "1 problem" if number == 1 else f"{number} problems"
+
+
+def _is_manifest(_: Change, path: str) -> bool:
+    file = Path(path)
+    return file.suffix in SUFFIXES and not file.name.startswith(".")
+
+
+def _names(folder: Path, changes: Iterable[tuple[Change, str]]) -> str:
+    names = sorted({Path(path).name for _, path in changes})
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or folder.name
