@@ -11,7 +11,8 @@ from pathlib import Path
 from writers.http import http
 from writers.language import event_limits, language
 from writers.manifests import manifest
-from writers.programs import metrics, settings
+from writers.metrics import metrics
+from writers.settings import settings
 from writers.tables import Words
 from writers.vocabulary import problems, states
 

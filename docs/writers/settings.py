@@ -1,24 +1,14 @@
-"""The pages of settings and metrics: what operators of the programs set and watch."""
+"""The page of settings: every environment variable of every program."""
 
-import ast
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic_settings import BaseSettings
 
 import postroom
 from writers.tables import Words, table
-
-METRIC_KINDS = {
-    "Counter": "counter",
-    "Gauge": "gauge",
-    "Histogram": "histogram",
-    "CounterMetricFamily": "counter",
-    "GaugeMetricFamily": "gauge",
-}
 
 
 def settings_classes() -> Iterator[type[BaseSettings]]:
@@ -66,41 +56,3 @@ def shown_default(value: object) -> str:
     if isinstance(value, frozenset | list | tuple) and not hasattr(value, "_fields"):
         return ",".join(map(str, value)) or "empty"
     return "none" if value is None else str(value)
-
-
-def metrics(_: Words) -> str:
-    """Every metric that the programs expose, found where the code declares it."""
-    rows = sorted(
-        found for root in postroom.__path__ for path in Path(root).rglob("*.py") for found in declared(path)
-    )
-    return (
-        "# Metrics\n\n"
-        "Each program serves these at `/metrics` in Prometheus' text format. No label holds an address, "
-        "an id or any other personal data.\n\n" + table(("Metric", "Kind", "Labels", "What it counts"), rows)
-    )
-
-
-def declared(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """The metrics that one module declares with a literal name and text."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)):
-            continue
-        kind = METRIC_KINDS.get(node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
-        texts = [
-            each.value
-            for each in node.args[:2]
-            if isinstance(each, ast.Constant) and isinstance(each.value, str)
-        ]
-        if kind and len(texts) == 2 and texts[0].startswith("postroom_"):
-            name = f"{texts[0]}_total" if kind == "counter" else texts[0]
-            yield f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels(node)) or "–", texts[1]
-
-
-def labels(call: ast.Call) -> list[str]:
-    """The label names of a metric's declaration."""
-    given = call.args[2] if len(call.args) > 2 else None
-    named = [each.value for each in call.keywords if each.arg in {"labelnames", "labels"}]
-    for node in (given, *named):
-        if isinstance(node, ast.List | ast.Tuple):
-            return [str(each.value) for each in node.elts if isinstance(each, ast.Constant)]
-    return []

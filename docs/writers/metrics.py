@@ -1,0 +1,34 @@
+"""The page of the metrics: what each program answers at /metrics, with nothing behind it but dummies."""
+
+import re
+from collections.abc import Iterator
+from unittest.mock import MagicMock
+
+from prometheus_client import generate_latest
+
+from postroom.delivery.programs.status import Watch
+from postroom.gateway.meter import Meter
+from postroom.sandbox import health
+from writers.tables import Words, table
+
+FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
+
+
+def metrics(_: Words) -> str:
+    """Every metric of worker, gateway and sandbox."""
+    worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock()).metrics.registry)
+    sandbox = bytes(health.metrics(MagicMock()).body)
+    lines = [
+        "# Metrics\n",
+        "Each program serves these at `/metrics`, in Prometheus' text format.\n",
+    ]
+    for program, text in (("Worker", worker), ("Gateway", Meter().exposition()), ("Sandbox", sandbox)):
+        lines += [f"## {program}\n", table(("Metric", "Kind", "What it says"), families(text.decode()))]
+    return "\n".join(lines)
+
+
+def families(exposition: str) -> Iterator[tuple[str, str, str]]:
+    """The metrics of an exposition, but for the creation times that the client library adds."""
+    for found in FAMILY.finditer(exposition):
+        if not found[1].endswith("_created"):
+            yield f"`{found[1]}`", found[3], found[2]
