@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,11 +30,22 @@ PUBLISH_PATIENCE_SECONDS = 30.0
 log = structlog.get_logger("postroom.kafka")
 
 
-def consumer_settings(bootstrap: str, group: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who this consumer is in its group."""
+
+    group: str
+    instance: str
+    """A static name (KIP-345): a worker that was killed is back at once, without waiting for its old
+    session to end. Two living workers must never share one."""
+
+
+def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
     """What the consumer is configured with, and why."""
     return {
         "bootstrap.servers": bootstrap,
-        "group.id": group,
+        "group.id": member.group,
+        "group.instance.id": member.instance,
         "client.id": "postroom-worker",
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
@@ -51,14 +63,15 @@ def consumer_settings(bootstrap: str, group: str) -> dict[str, Any]:
         # an unknown topic is looked for again soon: it may be created after the worker
         "topic.metadata.refresh.interval.ms": 5_000,
         "allow.auto.create.topics": True,
+        "enable.metrics.push": False,
     }
 
 
 class KafkaEvents:
     """Implements ports.events.Events for one topic."""
 
-    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
-        self._settings = consumer_settings(bootstrap, group)
+    def __init__(self, bootstrap: str, topic: str, member: Membership) -> None:
+        self._settings = consumer_settings(bootstrap, member)
         self._topic = topic
         self._lock = threading.Lock()
         self._wanted: dict[Partition, int] = {}
@@ -246,6 +259,7 @@ class KafkaDeadLetters:
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 5,
+                "enable.metrics.push": False,
                 "message.timeout.ms": int(PUBLISH_PATIENCE_SECONDS * 1000),
             }
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import RowKeys, moment, stamp
@@ -69,7 +69,8 @@ _FENCE = (
     .where(
         letter.c.row == bindparam("r"),
         letter.c.generation == bindparam("g"),
-        letter.c.state.in_([State.CLAIMED.value, State.DOTTING.value]),
+        # spelled out: an IN list cannot be used for many rows at once
+        or_(letter.c.state == State.CLAIMED.value, letter.c.state == State.DOTTING.value),
     )
     .values(state=State.DOTTING.value, updated_at=bindparam("now"))
 )
@@ -96,25 +97,23 @@ def claim(
 ) -> list[Claimed | Existing]:
     """Insert what is new; meet what is known. One answer a letter, in order."""
     at = stamp(now)
-    known = _look_up(connection, [one.identity.hash64() for one in letters], holder, at)
+    known = _Known(connection, [one.identity.hash64() for one in letters], holder, at)
     answers: list[Claimed | Existing] = []
-    fresh: list[Claimed] = []
+    fresh: list[tuple[Claimed, int]] = []
     for one in letters:
-        met, slot = _meet(known, one)
+        met, slot = known.meet(one)
         if met is not None:
             answers.append(_existing(met, one, holder))
             continue
         claimed = Claimed(one, holder.keys.next(at), now)
-        known[slot] = _Fresh(claimed, holder.generation)
-        fresh.append(claimed)
+        known.add(slot, _Fresh(claimed, holder.generation))
+        fresh.append((claimed, slot))
         answers.append(claimed)
     if fresh:
-        connection.execute(_INSERT_LETTER, [_letter_row(one, holder, at) for one in fresh])
-        rows = {id(entry.claimed): slot for slot, entry in known.items() if isinstance(entry, _Fresh)}
         bucket = int(at // BUCKET_SECONDS)
+        connection.execute(_INSERT_LETTER, [_letter_row(one, holder, at) for one, _ in fresh])
         connection.execute(
-            _INSERT_IDENTITY,
-            [{"bucket": bucket, "hash": rows[id(one)], "row": one.row} for one in fresh],
+            _INSERT_IDENTITY, [{"bucket": bucket, "hash": slot, "row": one.row} for one, slot in fresh]
         )
     return answers
 
@@ -127,31 +126,51 @@ class _Fresh:
     generation: int
 
 
-def _look_up(
-    connection: Connection, hashes: list[int], holder: Holder, at: float
-) -> "dict[int, Row[Any] | _Fresh]":
-    newest = int(at // BUCKET_SECONDS)
-    oldest = int((at - holder.window) // BUCKET_SECONDS)
-    # one bucket ahead, for a clock that was set back since
-    buckets = list(range(oldest, newest + 2))
-    found = connection.execute(_KNOWN, {"buckets": buckets, "hashes": hashes})
-    known: dict[int, Row[Any] | _Fresh] = {}
-    for row in found:
-        known[row.hash] = row
-    return known
+_Met = Any
+"""A row of `_KNOWN`, or a claim of this very call."""
 
 
-def _meet(known: "dict[int, Row[Any] | _Fresh]", one: Letter) -> "tuple[Row[Any] | _Fresh | None, int]":
-    """The row of this very identity, or None and the slot to use: a foreign hash moves on to the next."""
-    slot = one.identity.hash64()
-    while (met := known.get(slot)) is not None:
-        if _same_identity(met, one):
-            return met, slot
-        slot = (slot + 1) % HASH_SPACE
-    return None, slot
+class _Known:
+    """The identities of the window by slot. A slot is a hash, or where a foreign identity has it, the next.
+
+    The next slots are read when a letter comes to them, which two equal hashes make a matter of centuries.
+    """
+
+    def __init__(self, connection: Connection, hashes: list[int], holder: Holder, at: float) -> None:
+        self._connection = connection
+        newest = int(at // BUCKET_SECONDS)
+        oldest = int((at - holder.window) // BUCKET_SECONDS)
+        # one bucket ahead, for a clock that was set back since
+        self._buckets = list(range(oldest, newest + 2))
+        self._slots: dict[int, list[_Met]] = {}
+        self._read(hashes)
+
+    def meet(self, one: Letter) -> "tuple[_Met | None, int]":
+        """The row of this very identity, or None and the slot to use."""
+        slot = one.identity.hash64()
+        while found := self._at(slot):
+            for met in found:
+                if _same_identity(met, one):
+                    return met, slot
+            slot = (slot + 1) % HASH_SPACE
+        return None, slot
+
+    def add(self, slot: int, fresh: _Fresh) -> None:
+        """Have the next letter meet a claim of this call."""
+        self._slots[slot].append(fresh)
+
+    def _at(self, slot: int) -> "list[_Met]":
+        if slot not in self._slots:
+            self._read([slot])
+        return self._slots[slot]
+
+    def _read(self, hashes: list[int]) -> None:
+        self._slots |= {each: [] for each in hashes}
+        for row in self._connection.execute(_KNOWN, {"buckets": self._buckets, "hashes": hashes}):
+            self._slots[row.hash].append(row)
 
 
-def _same_identity(met: "Row[Any] | _Fresh", one: Letter) -> bool:
+def _same_identity(met: "_Met", one: Letter) -> bool:
     if isinstance(met, _Fresh):
         return met.claimed.letter.identity == one.identity
     mine = one.identity
@@ -163,7 +182,7 @@ def _same_identity(met: "Row[Any] | _Fresh", one: Letter) -> bool:
     )
 
 
-def _existing(met: "Row[Any] | _Fresh", one: Letter, holder: Holder) -> Existing:
+def _existing(met: "_Met", one: Letter, holder: Holder) -> Existing:
     if isinstance(met, _Fresh):
         held, first = met.claimed, met.claimed.letter
         return Existing(

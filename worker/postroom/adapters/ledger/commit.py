@@ -57,11 +57,16 @@ class GroupCommit:
         result: T = await job.future
         return result
 
-    async def close(self) -> None:
-        """Finish what waits and end the thread."""
+    async def finish(self, last: Callable[[Connection], Any]) -> None:
+        """Do what waits and then `last`, and end the thread; the disk gets one more chance, not another."""
         self._closing.set()
+        job = Job(last, self._loop.create_future())
+        self._jobs.put(job)
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        try:
+            await job.future
+        finally:
+            await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
         open_ = True

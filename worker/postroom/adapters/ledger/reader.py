@@ -56,18 +56,19 @@ class LetterView:
     attempts: tuple[AttemptView, ...] = ()
 
 
-_LETTER = (
-    "SELECT row, profile, source, event_id, event_type, recipient, state, doubts, due, code, reason, reply,"
-    " template, revision, message_id, topic, partition, offset, user_id, request_id, received_at, updated_at"
-    " FROM letter"
+_COLUMNS = (
+    *("row", "profile", "source", "event_id", "event_type", "recipient", "state", "doubts", "due", "code"),
+    *("reason", "reply", "template", "revision", "message_id", "topic", "partition", "offset", "user_id"),
+    *("request_id", "received_at", "updated_at"),
 )
+_LETTER = f"SELECT {', '.join(_COLUMNS)} FROM letter"  # noqa: S608 - constant names
 
 
 class LedgerReader:
     """A read-only view of one ledger file; use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
 
     def __enter__(self) -> Self:
         return self
@@ -105,8 +106,10 @@ class LedgerReader:
 
 
 def _letter(row: tuple[Any, ...], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
-    values = list(row)
-    due = values[8]
-    values[8] = None if due is None else moment(due)
-    values[20:22] = [moment(values[20]), moment(values[21])]
-    return LetterView(*values[:22], attempts)
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["received"], values["updated"] = (
+        moment(values.pop("received_at")),
+        moment(values.pop("updated_at")),
+    )
+    values["due"] = None if values["due"] is None else moment(values["due"])
+    return LetterView(**values, attempts=attempts)

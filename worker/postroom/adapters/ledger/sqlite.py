@@ -8,12 +8,15 @@ PostgreSQL.
 import fcntl
 import os
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Engine, create_engine, event, insert, select, update
+import structlog
+from sqlalchemy import URL, Engine, create_engine, event, insert, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from postroom.adapters.ledger import claims, deadletters, settlements
@@ -37,6 +40,8 @@ from postroom.ports.ledger import (
 
 CACHE_KIB = 16_384
 
+log = structlog.get_logger("postroom.ledger")
+
 
 class SqliteLedger:
     """Implements ports.ledger.Ledger; open it with `await SqliteLedger.open(path, window)`."""
@@ -55,12 +60,17 @@ class SqliteLedger:
 
         `window` is dedupe.window in seconds.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        engine = _engine(path)
-        with engine.begin() as connection:
-            _prepare(connection, path)
-            clean, generation = _enlist(connection, now)
+        with ExitStack() as undo:
+            lock = undo.enter_context(_lock(path))
+            engine = _engine(path)
+            undo.callback(engine.dispose)
+            try:
+                with engine.begin() as connection:
+                    _prepare(connection, path)
+                    clean, generation = _enlist(connection, now)
+            except DatabaseError as error:
+                raise _unusable(path, error.orig or error) from None
+            undo.pop_all()
         return cls(lock, engine, Holder(generation, RowKeys(generation), window), clean)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
@@ -119,19 +129,36 @@ class SqliteLedger:
         await self._writer.run(lambda c: deadletters.absolve(c, records))
 
     async def close(self) -> None:
-        """See the port."""
-        await self._writer.run(self._sign_off)
-        await self._writer.close()
-        self._engine.dispose()
-        self._lock.close()
+        """See the port. On a disk that takes no writes it gives up, and the next start finds an unclean end."""
+        try:
+            await self._writer.finish(self._sign_off)
+        except OperationalError as error:
+            log.error("ledger closed without its last writes", reason=str(error.orig))
+        finally:
+            self._engine.dispose()
+            self._lock.close()
 
     def _sign_off(self, connection: Connection) -> None:
         ours = worker.c.generation == self._holder.generation
         connection.execute(update(worker).where(ours).values(ended_in_order=True))
 
 
+def _unusable(path: Path, error: BaseException) -> Rejected:
+    return Rejected(
+        Problem(
+            Code.SETTING_INVALID,
+            "POSTROOM_LEDGER",
+            f"{path} cannot be used: {error}. Give a path on a local disk that this process may write to",
+        )
+    )
+
+
 def _lock(path: Path) -> IO[str]:
-    lock = path.with_name(path.name + ".lock").open("a+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("a+")
+    except OSError as error:
+        raise _unusable(path, error) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -154,7 +181,7 @@ def _lock(path: Path) -> IO[str]:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),
         poolclass=StaticPool,
         connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 10},
     )

@@ -6,17 +6,20 @@ cannot start, 1 when a part fails (its platform starts it again; nothing is lost
 
 import asyncio
 import contextlib
+import platform
 import signal
 import sys
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from postroom import logs
 from postroom.adapters.clock import SystemClock
-from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents
+from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents, Membership
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
@@ -76,6 +79,12 @@ async def work(settings: WorkerSettings) -> None:
     log.info("worker closed")
 
 
+def membership(topic: str, ledger: Path) -> Membership:
+    """The worker's place in the group; the file lock sees to it that no two have the same."""
+    place = blake2b(f"{platform.node()}:{ledger.resolve()}".encode(), digest_size=8).hexdigest()
+    return Membership(f"{topic}.workers", f"worker-{place}")
+
+
 def announce(profile: SmtpProfile, exit_: Exit) -> None:
     """Say what this worker does, and what of its profile it does not act on."""
     log.info("profile", name=profile.metadata.name, mode=exit_.mode, topic=topic_of(profile))
@@ -108,7 +117,7 @@ class Worker:
         self._templates, self._caution = parts.templates, parts.caution
         self._suspended = parts.profile.spec.suspend
         topic, bootstrap = topic_of(parts.profile), parts.settings.bootstrap_servers
-        self._events = KafkaEvents(bootstrap, topic, f"{topic}.workers")
+        self._events = KafkaEvents(bootstrap, topic, membership(topic, parts.settings.ledger))
         self._dead_letters = KafkaDeadLetters(bootstrap)
         carrier = Carrier(self._carry, self._report, self._withdraw, parts.settings.grace)
         self._reception = Reception(self._events, carrier)

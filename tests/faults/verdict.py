@@ -1,0 +1,50 @@
+"""The verdict of a crash test: what was published, what the sink has, what the ledger says of it."""
+
+from dataclasses import dataclass
+
+from tests.fixtures.pipeline import Plant
+from tests.fixtures.recording_sink import RecordingSink
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The figures that the promise is judged by."""
+
+    published: int
+    lost: int
+    doubled: int
+    unmarked: int
+    """Letters that arrived twice although the ledger has no doubt on record: never allowed."""
+    bound: int
+    """Rows in `dotting` over all kills: no more letters than these may arrive twice."""
+    kills: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.published} events, {self.kills} kills: {self.lost} lost, {self.doubled} doubled "
+            f"(bound {self.bound}), {self.unmarked} of them unmarked"
+        )
+
+    def hold(self) -> None:
+        """Fail unless the promise was kept."""
+        assert self.lost == 0, str(self)
+        assert self.unmarked == 0, str(self)
+        assert self.doubled <= self.bound, str(self)
+
+
+def judge(plant: Plant, sink: RecordingSink, published: int, killed: list[int]) -> Verdict:
+    """Join the ledger with the sink; `killed` has the rows in `dotting` found after each kill."""
+    rows = plant.query("SELECT event_id, message_id, state, doubts FROM letter")
+    arrived = {f"{message_id}": sink.copies[f"{message_id}"] for _, message_id, _, _ in rows}
+    accepted = [message_id for _, message_id, state, _ in rows if state in ("captured", "accepted")]
+    doubtless = {message_id for _, message_id, _, doubts in rows if not doubts}
+    doubled = [message_id for message_id, copies in arrived.items() if copies > 1]
+    assert not sink.misplaced
+    return Verdict(
+        published=published,
+        lost=published - sum(1 for message_id in accepted if arrived[message_id] >= 1),
+        doubled=sum(arrived[message_id] - 1 for message_id in doubled),
+        unmarked=sum(message_id in doubtless for message_id in doubled),
+        bound=sum(killed),
+        kills=len(killed),
+    )
