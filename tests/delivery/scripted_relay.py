@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -42,7 +42,8 @@ OK = None
 DROP = Raw(b"", then_drop=True)
 RESET = "reset"
 """Ends the connection with RST."""
-SILENCE = Raw(b"")
+SILENCE = "silence"
+"""No answer, ever."""
 
 Step = str | Raw | Wait | None
 FULL = ("PIPELINING", "SIZE 50000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
@@ -74,7 +75,7 @@ class Seen:
 class ScriptedRelay:
     """The server; start it with `async with served(relay)`."""
 
-    script: dict[str, Sequence[Step]] = field(default_factory=dict)
+    script: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     extensions: Sequence[str] = FULL
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
@@ -103,6 +104,8 @@ class ScriptedRelay:
             await Session(self, reader, writer).run()
         except (OSError, asyncio.IncompleteReadError, Gone):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
         finally:
             writer.close()
             with suppress(OSError):
@@ -209,6 +212,8 @@ class Session:
         reply = usual or USUAL.get(verb, "250 ok")
         if isinstance(step, Wait):
             await step.event.wait()
+        elif step == SILENCE:
+            await asyncio.Event().wait()
         elif isinstance(step, Raw):
             self.writer.write(step.data)
             if step.then_drop:

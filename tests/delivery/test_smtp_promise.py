@@ -149,4 +149,4 @@ class Promise(RuleBasedStateMachine):
 
 
 TestPromise = Promise.TestCase
-TestPromise.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestPromise.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

@@ -5,6 +5,7 @@ relay's own words where it had any; the socket is closed.
 """
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -120,15 +121,21 @@ class Opener:
 
 
 @asynccontextmanager
-async def _step(stage: Stage, seconds: float, overdue: str) -> AsyncIterator[None]:
+async def _step(stage: Stage, seconds: float, failed: str) -> AsyncIterator[None]:
     """Bound a step in time and name it in whatever goes wrong there."""
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit:
             yield
-    except TimeoutError as error:
-        raise Unopened(stage, f"{overdue} within {seconds:g} s") from error
     except (OSError, Garbled) as error:
-        raise Unopened(stage, str(error) or type(error).__name__) from error
+        overdue = f"{failed} within {seconds:g} s"
+        raise Unopened(stage, overdue if limit.expired() else f"{failed}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ConnectionError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error)
 
 
 def _expect(stage: Stage, wanted: int, code: int, text: bytes) -> None:

@@ -1,0 +1,324 @@
+"""The pool over real sockets: how many connections, how long, how fast, and what a drain leaves behind."""
+
+import asyncio
+import math
+import socket
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from postroom.adapters.smtp import pool as pool_module
+from postroom.adapters.smtp.counters import Cause
+from postroom.adapters.smtp.settings import Backoff, Patience, Rate
+from postroom.adapters.smtp.throttle import Throttle
+from postroom.ports.relay import Grant, Lost, Parcel, Reply, Stage, Withheld
+from tests.delivery.scripted_relay import OK, SILENCE, ScriptedRelay, Step, Wait, served
+from tests.delivery.smtp_letters import ACCEPTED, Letter, Register, grant_all, letters, pool, until
+
+QUICK = Backoff(first=0.01, ceiling=0.04)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweep a hundred times a second: the tests have no seconds to wait."""
+    monkeypatch.setattr(pool_module, "SWEEP", 0.01)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+def test_nothing_is_opened_before_there_is_a_letter_and_no_more_than_letters() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, connections=10) as sender:
+            before = (sender.reachable, relay.connections)
+            sender.deliver(letters(3), register.note)
+            await register.of(3)
+            assert before == (None, 0)
+            assert sender.reachable is True
+            assert 1 <= relay.connections <= 3
+
+    asyncio.run(run())
+
+
+def test_connections_share_the_letters_and_are_reused() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, connections=4) as sender:
+            sender.deliver(letters(100), register.note)
+            assert await register.of(100) == [ACCEPTED] * 100
+        assert relay.connections == 4
+        assert sender.counters.accepted == sender.counters.letters == 100
+        assert sender.counters.connects == 4
+        assert sender.counters.pipelined > 80
+        assert max(register.groups) > 1
+
+    asyncio.run(run())
+
+
+def test_a_connection_ends_with_quit_after_its_messages() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, messages_per_connection=3) as sender:
+            sender.deliver(letters(7), register.note)
+            assert await register.of(7) == [ACCEPTED] * 7
+        assert relay.connections == 3
+        assert relay.commands.count("QUIT") == 3
+
+    asyncio.run(run())
+
+
+def test_an_unused_connection_is_closed_with_quit() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, patience=Patience(idle=0.02)) as sender:
+            sender.deliver(letters(1), register.note)
+            await until(lambda: sender.counters.drops[Cause.QUIT] == 1)
+            assert relay.commands[-1] == "QUIT"
+            assert sender.connections == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("verb", "stage"), [("MAIL", Stage.MAIL), ("DATA", Stage.DATA), ("DOT", Stage.DOT)])
+def test_a_relay_that_does_not_answer_is_left_when_patience_ends(verb: str, stage: Stage) -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay({verb: [SILENCE]}), Register()
+        patience = Patience(command=0.03, data=0.03, dot=0.03)
+        async with served(relay), pool(relay.port, patience=patience) as sender:
+            sender.deliver(letters(2), register.note)
+            lost, other = await register.of(2)
+        assert isinstance(lost, Lost)
+        assert (lost.stage, lost.dot_sent) == (stage, stage is Stage.DOT)
+        assert lost.reason == f"no answer to {stage.upper()} within 0.03 s"
+        assert other == ACCEPTED
+
+    asyncio.run(run())
+
+
+def test_a_relay_that_does_not_greet_is_left_when_patience_ends() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay({"greeting": [SILENCE]}), Register()
+        async with served(relay), pool(relay.port, patience=Patience(command=0.03)) as sender:
+            sender.deliver(letters(1), register.note)
+            (result,) = await register.of(1)
+        assert isinstance(result, Lost)
+        assert "did not greet within 0.03 s" in result.reason
+
+    asyncio.run(run())
+
+
+def test_every_waiting_letter_is_told_when_the_relay_is_out_of_reach(closed_port: int) -> None:
+    async def run() -> None:
+        register = Register()
+        async with pool(closed_port, connections=8, backoff=QUICK) as sender:
+            sender.deliver(letters(20), register.note)
+            results = await register.of(20)
+            assert sender.reachable is False
+        assert all(isinstance(r, Lost) and r.stage is Stage.CONNECT and not r.dot_sent for r in results)
+        assert isinstance(results[0], Lost)
+        assert results[0].reason == f"127.0.0.1:{closed_port} did not accept a connection: Connection refused"
+
+    asyncio.run(run())
+
+
+def test_letters_that_come_after_a_failure_wait_for_the_one_next_attempt() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay({"greeting": ["421 4.3.2 busy", "421 4.3.2 busy"]}), Register()
+        async with served(relay), pool(relay.port, connections=2, backoff=QUICK) as sender:
+            sender.deliver([Letter("early@example.net")], register.note)
+            await register.of(1)
+            sender.deliver(letters(5), register.note)
+            assert sender.queued == 5
+            await register.of(6)
+            assert all(isinstance(register.results[letter.recipient], Lost) for letter in letters(5))
+            assert relay.connections == 2
+            sender.deliver([Letter("late@example.net")], register.note)
+            await register.of(7)
+            assert register.results["late@example.net"] == ACCEPTED
+            assert sender.reachable is True
+
+    asyncio.run(run())
+
+
+def test_failures_to_open_more_only_keep_the_pool_small() -> None:
+    async def run() -> None:
+        busy: list[Step] = ["421 4.7.0 too many connections"] * 500
+        relay, register = ScriptedRelay({"greeting": [OK, *busy]}), Register()
+        async with served(relay), pool(relay.port, connections=8, backoff=QUICK) as sender:
+            sender.deliver(letters(50), register.note)
+            assert await register.of(50) == [ACCEPTED] * 50
+            assert sender.reachable is True
+            assert sender.counters.connect_failures >= 7
+
+    asyncio.run(run())
+
+
+def test_a_drain_hands_back_what_waits_and_waits_for_what_is_under_way() -> None:
+    async def run() -> None:
+        answered = asyncio.Event()
+        relay, register = ScriptedRelay({"DOT": [Wait(answered)]}), Register()
+        async with served(relay), pool(relay.port) as sender:
+            sender.deliver(letters(5), register.note)
+            await until(lambda: len(relay.seen) == 1)
+            draining = asyncio.create_task(sender.drain(5))
+            await until(lambda: len(register.results) == 4)
+            answered.set()
+            await draining
+            assert register.results.pop("reader0@example.net") == ACCEPTED
+            assert set(register.results.values()) == {Withheld(fenced=False)}
+        assert len(relay.accepted) == 1
+
+    asyncio.run(run())
+
+
+def test_a_drain_that_runs_out_of_grace_leaves_the_letter_in_doubt() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay({"DOT": [SILENCE]}), Register()
+        async with served(relay), pool(relay.port) as sender:
+            sender.deliver(letters(1), register.note)
+            await until(lambda: len(relay.seen) == 1)
+            await sender.drain(0.02)
+            assert await register.of(1) == [Lost(Stage.DOT, True, "no answer within 0.02 s of grace")]
+
+    asyncio.run(run())
+
+
+def test_a_letter_that_the_fence_is_at_work_on_is_handed_back_after_its_answer() -> None:
+    async def run() -> None:
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            asked.set()
+            await answer.wait()
+            return Grant(parcels, math.inf)
+
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, fence) as sender:
+            sender.deliver(letters(1), register.note)
+            await asked.wait()
+            draining = asyncio.create_task(sender.drain(5))
+            await until(lambda: sender.connections == 0)
+            assert register.results == {}
+            answer.set()
+            await draining
+            assert await register.of(1) == [Withheld(fenced=False)]
+        assert relay.seen == []
+
+    asyncio.run(run())
+
+
+def test_a_fence_that_does_not_answer_does_not_hold_up_a_drain_beyond_its_grace() -> None:
+    async def run() -> None:
+        asked = asyncio.Event()
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            asked.set()
+            await asyncio.Event().wait()
+            return Grant(parcels, math.inf)
+
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, fence) as sender:
+            sender.deliver(letters(3), register.note)
+            await asked.wait()
+            await sender.drain(0.02)
+            assert await register.of(3) == [Withheld(fenced=False)] * 3
+
+    asyncio.run(run())
+
+
+def test_what_is_delivered_after_a_drain_is_handed_back_at_once_and_open_starts_again() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port) as sender:
+            await sender.drain(1)
+            sender.deliver([Letter("back@example.net")], register.note)
+            assert register.results == {"back@example.net": Withheld(fenced=False)}
+            await sender.open(grant_all)
+            sender.deliver(letters(3), register.note)
+            await register.of(4)
+            assert len(relay.accepted) == 3
+
+    asyncio.run(run())
+
+
+def test_the_fence_is_asked_in_groups() -> None:
+    async def run() -> None:
+        groups: list[int] = []
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            groups.append(len(parcels))
+            await asyncio.sleep(0.002)
+            return Grant(parcels, math.inf)
+
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, fence, connections=8) as sender:
+            sender.deliver(letters(80), register.note)
+            await register.of(80)
+        assert sum(groups) == 80
+        assert max(groups) >= 4
+
+    asyncio.run(run())
+
+
+def test_a_letter_given_back_with_its_grant_is_not_asked_for_again() -> None:
+    async def run() -> None:
+        asked: list[str] = []
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            asked.extend(parcel.envelope.recipient for parcel in parcels)
+            return Grant(parcels, math.inf)
+
+        relay, register = ScriptedRelay({"DOT": ["421 4.3.2 closing"]}), Register()
+        async with served(relay), pool(relay.port, fence) as sender:
+            sender.deliver(letters(2), register.note)
+            assert await register.of(2) == [Reply(Stage.DOT, 421, "4.3.2 closing"), ACCEPTED]
+        assert sorted(asked) == ["reader0@example.net", "reader1@example.net"]
+        assert relay.connections == 2
+
+    asyncio.run(run())
+
+
+def test_the_rate_holds_letters_back() -> None:
+    async def run() -> float:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port, connections=4, rate=Rate(100, 1.0)) as sender:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            sender.deliver(letters(20), register.note)
+            assert await register.of(20) == [ACCEPTED] * 20
+            return loop.time() - began
+
+    assert asyncio.run(run()) >= 0.09
+
+
+def test_a_throttle_lets_no_more_through_than_its_rate_and_first_burst() -> None:
+    throttle = Throttle(Rate(60, 60.0), now=0.0)
+    passed = [second for second in range(100) if throttle.pass_one(float(second))]
+    assert len(passed) == 100
+    throttle = Throttle(Rate(60, 60.0), now=0.0)
+    assert sum(throttle.pass_one(tick / 10) for tick in range(1000)) == 6 + 99
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_report_that_raises_holds_up_no_other() -> None:
+    async def run() -> None:
+        heard: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+
+        def fail(results: object) -> None:
+            raise RuntimeError("a bug")
+
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port) as sender:
+            sender.deliver([Letter("unlucky@example.net")], fail)
+            sender.deliver(letters(2), register.note)
+            assert await register.of(2) == [ACCEPTED] * 2
+        assert heard == ["a report of results raised"]
+
+    asyncio.run(run())
