@@ -102,7 +102,7 @@ def boundaries(identity: str, bodies: tuple[bytes, ...]) -> tuple[str, str]:
 
 def format_date(date: datetime) -> str:
     """RFC 5322 §3.3, in UTC and in English whatever the locale."""
-    d = date.astimezone(UTC)
+    d = date if date.tzinfo is UTC else date.astimezone(UTC)
     return (
         f"{DAYS[d.weekday()]}, {d.day:02d} {MONTHS[d.month - 1]} {d.year:04d}"
         f" {d.hour:02d}:{d.minute:02d}:{d.second:02d} +0000"

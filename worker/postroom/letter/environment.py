@@ -37,6 +37,10 @@ class Missing(StrictUndefined):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        """A list that holds one is not printed either."""
+        return str(self)
+
     @property
     def _undefined_message(self) -> str:
         name: Any = self._undefined_name

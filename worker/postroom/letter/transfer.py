@@ -5,11 +5,10 @@ as character references, which readers see no different; text with some of them 
 and what is mostly of them, base64. Lines are at most 998 octets (RFC 5322 §2.1.1), 76 when encoded.
 """
 
-import re
 from binascii import b2a_base64, b2a_qp
 
 CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in (9, 10))
-RAW = re.compile(r"<([sS][tT][yY][lL][eE]|[sS][cC][rR][iI][pP][tT]|[xX][mM][pP]|[nN][oO][sS][cC][rR])")
+RAW_ELEMENTS = (b"style", b"script", b"xmp", b"noscript", b"plaintext")
 """Elements in which HTML reads no character references."""
 LINE_OCTETS = 990
 """Under 998, with room for a stuffed dot and the line end."""
@@ -32,14 +31,19 @@ def encode_html(html: str) -> tuple[str, bytes]:
 
 def _references_suffice(html: str) -> bool:
     """Whether character references say it without bloating the letter, and are read where they stand."""
-    if (len(html.encode()) - len(html)) * 8 > len(html):
+    octets = html.encode().lower()
+    if (len(octets) - len(html)) * 8 > len(html):
         return False
-    raw = RAW.search(html)
-    while raw:
-        end = html.find(f"</{raw.group(1)}", raw.end())
-        if end < 0 or not html[raw.end() : end].isascii():
+    return all(_is_ascii_within(octets, name) for name in RAW_ELEMENTS)
+
+
+def _is_ascii_within(page: bytes, name: bytes) -> bool:
+    start = page.find(b"<" + name)
+    while start >= 0:
+        end = page.find(b"</" + name, start)
+        if end < 0 or not page[start:end].isascii():
             return False
-        raw = RAW.search(html, end + 2)
+        start = page.find(b"<" + name, end)
     return True
 
 
@@ -57,11 +61,19 @@ def encode_text(text: str) -> tuple[str, bytes]:
 
 def _plain(octets: bytes) -> tuple[str, bytes] | None:
     """ASCII as it is, when its lines are short and hold no control characters."""
-    if max(map(len, octets.split(b"\n"))) > LINE_OCTETS or len(octets.translate(None, CONTROLS)) < len(
-        octets
-    ):
+    if _has_long_line(octets) or len(octets.translate(None, CONTROLS)) < len(octets):
         return None
     return "7bit", octets.replace(b"\n", b"\r\n")
+
+
+def _has_long_line(octets: bytes) -> bool:
+    """Hop from line end to line end, as far as one may."""
+    start = 0
+    while len(octets) - start > LINE_OCTETS:
+        start = octets.rfind(b"\n", start, start + LINE_OCTETS + 1) + 1
+        if start == 0:
+            return True
+    return False
 
 
 def encode_file(content: bytes) -> bytes:

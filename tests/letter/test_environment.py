@@ -1,0 +1,277 @@
+"""The sandbox: what templates may say, what they may use, and how they are told."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markupsafe import escape
+
+from postroom.letter.bounds import MAX_ITERATIONS, Meter
+from postroom.letter.environment import HTML, TEXT, LetterEnvironment, Script
+from postroom.letter.problems import Code, Rejected
+from tests.letter.specimens import refusal, render
+
+LIMITED = {
+    Code.RENDER_LIMIT,
+    Code.RENDER_FAILED,
+    Code.TEMPLATE_UNSAFE,
+    Code.TEMPLATE_SYNTAX,
+    Code.FILTER_NOT_ALLOWED,
+}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ x.__init__.__globals__ }}",
+        "{{ x|attr('__class__') }}",
+        "{{ x|map(attribute='__class__')|list }}",
+        "{{ range.__init__ }}",
+        "{{ self }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ _meter }}",
+        "{% set _meter = 1 %}",
+        "{{ lipsum() }}",
+        "{{ cycler('a') }}",
+        "{{ joiner() }}",
+        "{{ namespace() }}",
+        "{{ dict(a=1) }}",
+        "{{ config }}",
+        "{{ env }}",
+        "{{ x.format(1) }}",
+        "{{ x.format_map({}) }}",
+        "{{ x.encode() }}",
+        "{{ x.center(9) }}",
+        "{{ d.update({'a': 1}) }}",
+        "{{ d.pop('k') }}",
+        "{{ items.append(1) }}",
+        "{{ x() }}",
+        "{{ 1() }}",
+        "{% import 'x' as y %}",
+        "{% from 'x' import y %}",
+        "{% include '/etc/passwd' %}",
+        "{% include x %}",
+        "{% extends 'x' %}",
+        "{% macro m() %}{% endmacro %}",
+        "{% call x() %}{% endcall %}",
+        "{% filter upper %}x{% endfilter %}",
+        "{% set y %}x{% endset %}",
+        "{% autoescape false %}{{ x }}{% endautoescape %}",
+        "{% for a in items recursive %}{{ loop(a) }}{% endfor %}",
+        "{% block b %}{% endblock %}",
+        "{{ x|safe }}",
+        "{{ x|xmlattr }}",
+        "{{ x|pprint }}",
+        "{{ x is callable }}",
+        "{{ x is sameas x }}",
+        "{% debug %}",
+        "{% do x %}",
+    ],
+)
+def test_a_way_out_of_the_sandbox_is_refused(source: str) -> None:
+    for environment in (HTML, TEXT):
+        problem = refusal(source, environment, x="text", d={"k": 1}, items=[[1]])
+        assert problem.field == "spec.html"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 200000000 }}",
+        "{{ [0] * 50000000 }}",
+        "{{ x * 9999999 }}",
+        "{{ '%0200000000d' % 1 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ 9.5 ** 1000 }}",
+        "{{ 10 ** 64 * 10 ** 64 }}",
+        "{{ 'a'|center(200000000) }}",
+        "{{ 'a'|indent(200000000) }}",
+        "{{ 'a'|format }}",
+        "{{ '%0200000000d'|format(1) }}",
+        "{{ x|replace('', x) }}",
+        "{{ items|join(x) }}",
+        "{% set a = x %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}",
+        "{% set a = x %}" + "{% set a = a + a %}" * 40 + "{{ a }}",
+        "{% set a = [1] %}" + "{% set a = a + a %}" * 40 + "{{ a|length }}",
+        "{% for a in range(10 ** 9) %}x{% endfor %}",
+        "{% for a in range(900) %}{% for b in range(900) %}x{% endfor %}{% endfor %}",
+        "{% for a in range(100) %}" * 20 + "x" + "{% endfor %}" * 20,
+        "{% for a in items %}{{ x }}{{ x }}{{ x }}{{ x }}{% endfor %}",
+        "{% for a in items|map('upper') %}{% for b in items|map('upper') %}{% endfor %}{% endfor %}",
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "1+" * 9000 + "1 }}",
+        "{{ " + "9" * 5000 + " }}",
+        "{{ " + "x." * 3000 + "y }}",
+        "{% if x %}" * 200 + "{% endif %}" * 200,
+    ],
+)
+def test_nothing_runs_away(source: str) -> None:
+    problem = refusal(source, x="a" * 1000, items=["b"] * 1000)
+    assert problem.code in LIMITED
+
+
+def test_an_honest_letter_stays_within_its_bounds() -> None:
+    rows = [{"name": "Ada", "price": 9.5}] * 500
+    source = "{% for row in rows %}{{ row.name ~ '!' }}{{ row.price * 2 }}{% endfor %}"
+    assert render(source, rows=rows) == "Ada!19.0" * 500
+
+
+def test_the_turns_of_all_loops_are_one_sum() -> None:
+    half = "{% for a in items %}{% endfor %}"
+    items = [0] * (MAX_ITERATIONS // 2)
+    assert render(half * 2, items=items) == ""
+    assert refusal(half * 3, items=items).code is Code.RENDER_LIMIT
+
+
+def test_time_is_bounded_by_the_clock_that_was_handed_in() -> None:
+    ticks = iter(range(100))
+    script = Script(HTML, "{% for a in items %}{% for b in items %}x{% endfor %}{% endfor %}", "spec.html")
+    with pytest.raises(Rejected) as caught:
+        script.render({"letter": {}, "items": [1] * 50}, Meter(lambda: float(next(ticks))))
+    assert caught.value.code is Code.RENDER_LIMIT
+
+
+def test_a_missing_variable_is_named_with_its_line() -> None:
+    problem = refusal("one\n{{ first_name }}")
+    assert (problem.code, problem.line) == (Code.VARIABLE_MISSING, 2)
+    assert "`first_name`" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("{{ o.city }}", "city"),
+        ("{{ o['city'] }}", "city"),
+        ("{{ l[3] }}", "item 3"),
+        ("{% if gone %}{% endif %}", "gone"),
+    ],
+)
+def test_what_is_not_there_is_named(source: str, name: str) -> None:
+    problem = refusal(source, o={}, l=[])
+    assert problem.code is Code.VARIABLE_MISSING
+    assert name in problem.message
+
+
+def test_what_may_be_missing_can_be_asked_for() -> None:
+    assert render("{{ a|default('b') }}{% if c is defined %}{{ c }}{% endif %}") == "b"
+
+
+def test_errors_hold_no_word_of_the_data() -> None:
+    for source in (
+        "{{ secret|int + [] }}",
+        "{{ secret|money('EUR') }}",
+        "{{ secret + 1 }}",
+        "{{ secret|date }}",
+    ):
+        assert "hunter2" not in str(refusal(source, s="hunter2"))
+
+
+def test_an_objects_keys_come_before_its_methods() -> None:
+    assert render("{{ order.items|length }}{{ order.get }}", order={"items": [1, 2], "get": "x"}) == "2x"
+    assert render("{% for k, v in order.items() %}{{ k }}{{ v }}{% endfor %}", order={"a": 1}) == "a1"
+
+
+def test_html_is_escaped_and_text_is_not() -> None:
+    assert render("{{ x }}", HTML, x="<script>&\"'") == "&lt;script&gt;&amp;&#34;&#39;"
+    assert render("{{ x }}", TEXT, x="<script>&\"'") == "<script>&\"'"
+
+
+def test_joining_and_replacing_keep_the_escaping() -> None:
+    assert render("{{ x|join('<br>') }}", x=["<a>", "b"]) == "&lt;a&gt;&lt;br&gt;b"
+    assert render("{{ x|replace('a', '<') }}", x="a") == "&lt;"
+    assert render("{{ x ~ '<' }}", x="&") == "&amp;&lt;"
+
+
+@given(st.text(), st.sampled_from(["{{ x }}", "{{ x|upper|lower }}", "{{ [x]|join('') }}", "{{ x ~ '' }}"]))
+@settings(max_examples=60, deadline=None)
+def test_no_value_brings_markup_into_html(value: str, source: str) -> None:
+    out = render(source, x=value)
+    assert "<" not in out
+    assert ">" not in out
+    if source == "{{ x }}":
+        assert out == str(escape(value))
+
+
+@pytest.mark.parametrize(
+    ("locale", "source", "expected"),
+    [
+        ("de", "{{ 1234.5|money('EUR') }}", "1.234,50\xa0€"),
+        ("en", "{{ 1234.5|money('USD') }}", "$1,234.50"),
+        ("de-AT", "{{ '2026-11-23'|date('long') }}", "23. November 2026"),
+        ("en", "{{ '2026-11-23T23:30:00Z'|date('medium', 'Europe/Berlin') }}", "Nov 24, 2026"),
+        ("en-GB", "{{ '2026-11-23T23:30:00Z'|time('short', 'Europe/Berlin') }}", "00:30"),
+        ("ja", "{{ '2026-11-23'|date('full') }}", "2026年11月23日月曜日"),
+        ("pl", "{{ 2|plural(one='list', few='listy', other='listów') }}", "listy"),
+        ("pl", "{{ 5|plural(one='list', few='listy', many='listów', other='listu') }}", "listów"),
+        ("en", "{{ 1|plural(one='item', other='items') }}", "item"),
+        ("fr", "{{ 12345.5|number }}", "12\u202f345,5"),
+        ("en", "{{ 0.25|percent }}", "25%"),
+        ("xx-unknown", "{{ 12345|number }}", "12,345"),
+    ],
+)
+def test_values_are_written_as_the_language_writes_them(locale: str, source: str, expected: str) -> None:
+    assert Script(TEXT, source, "x").render({"letter": {"locale": locale}}, Meter()) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ '1e999999'|money('EUR') }}",
+        "{{ 1e308|number }}",
+        "{{ 'x'|money('EUR') }}",
+        "{{ 1|money('euro') }}",
+        "{{ true|number }}",
+        "{{ 'yesterday'|date }}",
+        "{{ '2026-11-23'|time }}",
+        "{{ '2026-11-23T10:00:00Z'|time('short', '../../etc/passwd') }}",
+        "{{ '2026-11-23'|date('evil') }}",
+        "{{ 1|plural(one='x') }}",
+    ],
+)
+def test_what_cannot_be_formatted_says_what_is_needed(source: str) -> None:
+    problem = refusal(source)
+    assert problem.code is Code.RENDER_FAILED
+    assert problem.message.startswith("`")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("a\nb\n{% if %}", 3),
+        ("{% for x in %}", 1),
+        ("\n{{ x|nope }}", 2),
+        ("\n\n{{ x is nope }}", 3),
+        ("{{ x", 1),
+    ],
+)
+def test_a_mistake_in_the_source_has_its_line(source: str, line: int) -> None:
+    problem = refusal(source)
+    assert problem.line == line
+    assert problem.code in {Code.TEMPLATE_SYNTAX, Code.FILTER_NOT_ALLOWED}
+
+
+def test_a_file_name_is_never_taken_from_a_template() -> None:
+    script = Script(HTML, "{{ 1 }}", "spec.html'); import os")
+    assert script._template.filename == "<template>"
+
+
+@given(JSON)
+@settings(max_examples=60, deadline=None)
+def test_any_json_renders_or_is_refused(value: Any) -> None:
+    source = (
+        "{% for a in x %}{{ a }}{{ loop.last }}{% endfor %}{{ x.name }}{{ x[0] }}{{ x|upper }}{{ x + 1 }}"
+    )
+    for environment in (HTML, TEXT):
+        with suppress(Rejected):
+            render(source, environment, x=value)
+
+
+def test_both_environments_are_the_same_but_for_escaping() -> None:
+    assert isinstance(HTML, LetterEnvironment)
+    assert HTML.filters.keys() == TEXT.filters.keys()
+    assert HTML.autoescape
+    assert not TEXT.autoescape
