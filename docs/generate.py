@@ -8,6 +8,7 @@ meanings are in reference/words.toml. A name without a meaning, or a meaning wit
 import sys
 from pathlib import Path
 
+from writers.commands import command_line
 from writers.http import http
 from writers.language import event_limits, language
 from writers.manifests import manifest
@@ -36,6 +37,7 @@ def pages(words: Words) -> dict[str, str]:
         "settings.md": settings(words),
         "metrics.md": metrics(words),
         "http.md": http(words),
+        "command-line.md": command_line(words),
     }
     return {name: NOTE + text.rstrip() + "\n" for name, text in found.items()}
 

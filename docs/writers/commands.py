@@ -1,0 +1,53 @@
+"""The page of the command line: the typer application in, a section for each command out."""
+
+import inspect
+import re
+from typing import Any
+
+import typer
+
+from postroom.cli import app
+from writers.tables import Words, table
+
+MARKUP = re.compile(r"\[/?[a-z]+\]")
+
+
+def command_line(_: Words) -> str:
+    """Every command with its arguments and options, in the order of `postroom --help`."""
+    group: Any = typer.main.get_command(app)
+    lines = ["# Command line\n", plain(group.help)]
+    for name, command in group.commands.items():
+        if not command.hidden:
+            lines += [f"\n## postroom {name}\n", plain(command.help), "", *parameters(command)]
+    return "\n".join(lines)
+
+
+def plain(text: str | None) -> str:
+    """A help text without rich's markup and typer's paragraph marks."""
+    return MARKUP.sub("", inspect.cleandoc(text or "").replace("\b\n", "").replace("\f", ""))
+
+
+def parameters(command: Any) -> list[str]:
+    """A command's arguments and options as a table; none, when it has none."""
+    rows = [
+        (f"`{name_of(each)}`", shown(each), plain(each.help))
+        for each in command.params
+        if not each.hidden and each.name != "help"
+    ]
+    return [table(("Argument or option", "Default", "What it says"), rows)] if rows else []
+
+
+def name_of(each: Any) -> str:
+    """An argument as the usage line has it, an option with its value's name."""
+    if each.param_type_name == "argument":
+        return str(each.metavar or each.name.upper())
+    return f"{', '.join(each.opts)} {each.metavar}" if each.metavar else ", ".join(each.opts)
+
+
+def shown(each: Any) -> str:
+    """A default worth showing."""
+    if each.required:
+        return "**required**"
+    if each.default in (None, False, "", (), []) or callable(each.default):
+        return "–"
+    return f"`{each.default}`"
