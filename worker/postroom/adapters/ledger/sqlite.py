@@ -129,7 +129,7 @@ class SqliteLedger:
         await self._writer.run(lambda c: deadletters.absolve(c, records))
 
     async def close(self) -> None:
-        """See the port. On a disk that takes no writes it gives up, and the next start finds an unclean end."""
+        """See the port. Where the disk takes no writes it gives up; the next start finds an unclean end."""
         try:
             await self._writer.finish(self._sign_off)
         except OperationalError as error:

@@ -1,0 +1,386 @@
+"""What every ledger keeps: the contract of ports.ledger, asked of each adapter.
+
+A subclass gives a fixture `lives`: how a process begins on the same store, and how it dies.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+from unittest.mock import patch
+
+import pytest
+
+from postroom.letter.identity import Identity
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import Claimed, Existing, Ledger, State
+from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
+from tests.delivery.scenario import scenario
+
+PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
+LATER = NOON + DAY / 24
+LIVING_STATES = [State.CLAIMED, State.DOTTING]
+SETTLED_STATES = [state for state in State if state not in LIVING_STATES]
+
+
+class Lives(Protocol):
+    """The lives of a worker on one store."""
+
+    async def begin(self) -> Ledger:
+        """A process starts; the one before has ended."""
+        ...
+
+    async def die(self) -> None:
+        """The process that runs is killed."""
+        ...
+
+    async def attempts(self, row: int) -> Sequence[str]:
+        """The results on record for a row, oldest first."""
+        ...
+
+
+async def claim(ledger: Ledger, name: str = "a", offset: int = 0) -> Claimed:
+    """Claim a letter that is new."""
+    [claimed] = await ledger.claim([letter(name, offset)], NOON)
+    assert isinstance(claimed, Claimed)
+    return claimed
+
+
+async def meet(ledger: Ledger, name: str = "a") -> Existing:
+    """Meet the row of a letter that is known."""
+    [met] = await ledger.claim([letter(name, 99)], LATER)
+    assert isinstance(met, Existing)
+    return met
+
+
+async def bring(ledger: Ledger, state: State, name: str = "a") -> Claimed:
+    """A letter in the given state."""
+    claimed = await claim(ledger, name)
+    if state is not State.CLAIMED:
+        await ledger.fence([claimed], NOON)
+    if state not in LIVING_STATES:
+        waits = state in (State.DEFERRED, State.SCHEDULED)
+        await ledger.settle([ended(claimed, state, due=LATER if waits else None)], NOON)
+    return claimed
+
+
+class LedgerContract:
+    """The claims; pytest collects them in the subclasses."""
+
+    @scenario
+    async def test_a_new_letter_is_claimed(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        one = letter()
+        [claimed] = await ledger.claim([one], NOON)
+        assert isinstance(claimed, Claimed)
+        assert claimed.letter is one
+        assert (claimed.received, claimed.answers, claimed.tries, claimed.doubts) == (NOON, 0, 0, 0)
+        assert claimed.from_topic
+        assert not claimed.found_dotting
+
+    @scenario
+    async def test_the_same_identity_twice_in_a_batch_is_claimed_once(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        first, second, other = letter("a", 0), letter("a", 1), letter("b", 2)
+        claimed, met, third = await ledger.claim([first, second, other], NOON)
+        assert isinstance(claimed, Claimed)
+        assert isinstance(met, Existing)
+        assert isinstance(third, Claimed)
+        assert (met.letter, met.row, met.state, met.living) == (second, claimed.row, State.CLAIMED, True)
+        assert met.same_payload
+
+    @scenario
+    async def test_a_known_letter_is_met_in_the_state_it_is_in(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        for number, state in enumerate(State):
+            claimed = await bring(ledger, state, f"letter{number}")
+            met = await meet(ledger, f"letter{number}")
+            assert (met.row, met.state, met.living, met.received) == (claimed.row, state, True, NOON)
+            assert met.tries == (state not in LIVING_STATES)
+
+    @scenario
+    async def test_another_payload_under_the_same_identity_shows(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await claim(ledger)
+        first, second = await ledger.claim([letter("a", 1), letter("a", 2, data={"name": "b"})], NOON)
+        assert isinstance(first, Existing)
+        assert isinstance(second, Existing)
+        assert (first.same_payload, second.same_payload) == (True, False)
+
+    @scenario
+    async def test_equal_hashes_of_two_identities_are_two_letters(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        with patch.object(Identity, "hash64", lambda _: 7):
+            [one] = await ledger.claim([letter("a")], NOON)
+            [two] = await ledger.claim([letter("b")], NOON)
+            three, four = await ledger.claim([letter("c"), letter("d")], NOON + DAY)
+            answers = await ledger.claim([letter(name, 9) for name in "dcba"], NOON + 2 * DAY)
+        fresh = (four, three, two, one)
+        assert all(isinstance(claimed, Claimed) for claimed in fresh)
+        assert all(isinstance(met, Existing) for met in answers)
+        assert [met.row for met in answers] == [claimed.row for claimed in fresh]
+
+    @scenario
+    async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        first = await claim(ledger)
+        [within] = await ledger.claim([letter("a", 1)], NOON + 8 * DAY)
+        [beyond] = await ledger.claim([letter("a", 2)], NOON + 10 * DAY)
+        assert isinstance(within, Existing)
+        assert within.row == first.row
+        assert isinstance(beyond, Claimed)
+        assert beyond.row != first.row
+
+    @scenario
+    async def test_a_clock_that_was_set_back_still_finds_todays_letters(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        first = await claim(ledger)
+        [met] = await ledger.claim([letter("a", 1)], NOON - DAY)
+        assert isinstance(met, Existing)
+        assert met.row == first.row
+
+    # --- take over ---
+
+    @scenario
+    async def test_a_dead_process_s_claim_is_taken_over_by_one(self, lives: Lives) -> None:
+        first = await claim(await lives.begin())
+        await lives.die()
+        ledger = await lives.begin()
+        met = await meet(ledger)
+        assert not met.living
+        taken, again = await ledger.take_over([met, met], LATER)
+        assert taken is not None
+        assert (taken.row, taken.doubts, taken.found_dotting) == (first.row, 0, False)
+        assert again is None
+
+    @scenario
+    async def test_a_row_that_changed_since_is_not_taken_over(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claimed = await claim(ledger)
+        met = await meet(ledger)
+        await ledger.settle([ended(claimed)], NOON)
+        assert list(await ledger.take_over([met], LATER)) == [None]
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_a_death_in_dotting_is_a_doubt_on_record(self, lives: Lives) -> None:
+        first = await bring(await lives.begin(), State.DOTTING)
+        await lives.die()
+        ledger = await lives.begin()
+        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        assert taken is not None
+        assert (taken.doubts, taken.found_dotting) == (1, True)
+        assert (await meet(ledger)).doubts == 1
+        assert list(await lives.attempts(first.row)) == ["in_doubt"]
+
+    # --- fence ---
+
+    @scenario
+    async def test_the_fence_lets_through_what_is_ours(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        one, two = await claim(ledger, "a"), await claim(ledger, "b")
+        assert set(await ledger.fence([one, two], NOON)) == {one, two}
+        assert set(await ledger.fence([one], NOON)) == {one}
+        assert (await meet(ledger, "a")).state is State.DOTTING
+
+    @scenario
+    async def test_the_fence_holds_back_what_is_not_ours(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        mine, done, released = [await claim(ledger, name) for name in "abc"]
+        await ledger.settle([ended(done)], NOON)
+        await ledger.release([released])
+        assert list(await ledger.fence([mine, done, released], NOON)) == [mine]
+        assert (await meet(ledger, "b")).state is State.ACCEPTED
+        assert (await meet(ledger, "c")).state is State.CLAIMED
+
+    @scenario
+    async def test_the_fence_holds_back_what_an_earlier_life_claimed(self, lives: Lives) -> None:
+        old = await claim(await lives.begin())
+        await lives.die()
+        ledger = await lives.begin()
+        assert list(await ledger.fence([old], LATER)) == []
+
+    # --- settle, release ---
+
+    @scenario
+    async def test_an_attempt_is_settled_with_its_history(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claims = [(state, await claim(ledger, f"letter{n}")) for n, state in enumerate(SETTLED_STATES)]
+        await ledger.settle([ended(one, state, answers=1, tries=2, doubts=3) for state, one in claims], NOON)
+        for state, one in claims:
+            met = await meet(ledger, one.letter.identity.id)
+            assert (met.state, met.answers, met.tries, met.doubts) == (state, 1, 2, 3)
+            assert list(await lives.attempts(one.row)) == [state.value]
+
+    @scenario
+    async def test_a_late_settlement_leaves_the_row_and_keeps_the_reply(self, lives: Lives) -> None:
+        old = await bring(await lives.begin(), State.DOTTING)
+        await lives.die()
+        ledger = await lives.begin()
+        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        assert taken is not None
+        await ledger.settle([ended(taken, State.DEFERRED, due=LATER)], LATER)
+        await lives.die()
+        newest = await lives.begin()
+        await newest.settle([ended(old)], LATER)
+        met = await meet(newest)
+        assert (met.state, met.doubts) == (State.DEFERRED, 1)
+        assert newest.health.late_settlements == 1
+        assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
+
+    @scenario
+    async def test_a_settlement_without_an_attempt_leaves_none(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claimed = await claim(ledger)
+        await ledger.settle([ended(claimed, State.EXPIRED, attempt=None)], NOON)
+        assert list(await lives.attempts(claimed.row)) == []
+
+    @pytest.mark.parametrize("state", LIVING_STATES)
+    @scenario
+    async def test_a_letter_given_back_is_taken_by_the_next_claim(self, lives: Lives, state: State) -> None:
+        ledger = await lives.begin()
+        claimed = await bring(ledger, state)
+        await ledger.release([claimed])
+        met = await meet(ledger)
+        assert (met.state, met.living) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([met], LATER)
+        assert taken is not None
+        assert not taken.found_dotting
+
+    @scenario
+    async def test_only_our_own_letters_can_be_given_back(self, lives: Lives) -> None:
+        old = await bring(await lives.begin(), State.DOTTING)
+        await lives.die()
+        ledger = await lives.begin()
+        await ledger.release([old])
+        assert (await meet(ledger)).state is State.DOTTING
+
+    # --- due, recover ---
+
+    @scenario
+    async def test_due_letters_come_back_longest_due_first_and_once(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        for name, hours in (("late", 3), ("soon", 1), ("next", 2), ("never", 9)):
+            due = NOON + hours * DAY / 24
+            await ledger.settle([ended(await claim(ledger, name), State.DEFERRED, due=due, answers=1)], NOON)
+        now = NOON + DAY / 6
+        first = await ledger.due(now, 2)
+        rest = await ledger.due(now, 10)
+        assert [one.identity.id for one in first] == ["soon", "next"]
+        assert [one.identity.id for one in rest] == ["late"]
+        assert list(await ledger.due(now, 10)) == []
+        assert first[0].record == record("soon")
+        assert (first[0].answers, first[0].tries, first[0].received) == (1, 1, NOON)
+        assert (await meet(ledger, "soon")).state is State.CLAIMED
+
+    @scenario
+    async def test_a_scheduled_letter_comes_back_too_and_a_parked_one_does_not(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.SCHEDULED, "scheduled")
+        await bring(ledger, State.IN_DOUBT, "parked")
+        assert [one.identity.id for one in await ledger.due(LATER, 10)] == ["scheduled"]
+
+    @scenario
+    async def test_a_letter_deferred_again_comes_back_again(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.DEFERRED)
+        [recalled] = await ledger.due(LATER, 10)
+        claimed = Claimed(letter(), recalled.row, recalled.received, tries=recalled.tries, from_topic=False)
+        await ledger.fence([claimed], LATER)
+        await ledger.settle([ended(claimed, State.DEFERRED, due=LATER + DAY)], LATER)
+        assert list(await ledger.due(LATER, 10)) == []
+        [again] = await ledger.due(LATER + DAY, 10)
+        assert (again.row, again.tries) == (recalled.row, 2)
+
+    @pytest.mark.parametrize("resend", [True, False])
+    @scenario
+    async def test_recovery_takes_up_what_a_dead_process_had_recalled(
+        self, lives: Lives, resend: bool
+    ) -> None:
+        ledger = await lives.begin()
+        for name in ("claimed", "dotting"):
+            await bring(ledger, State.DEFERRED, name)
+        one, two = await ledger.due(LATER, 10)
+        dotted = Claimed(letter("dotting"), two.row, two.received, from_topic=False)
+        await ledger.fence([dotted], LATER)
+        await lives.die()
+        ledger = await lives.begin()
+        recovery = await ledger.recover(LATER, resend)
+        assert (recovery.clean, recovery.recalled, recovery.in_doubt) == (False, 1, 1)
+        assert (await meet(ledger, "dotting")).doubts == 1
+        assert (await meet(ledger, "dotting")).state is (State.DEFERRED if resend else State.IN_DOUBT)
+        assert list(await lives.attempts(two.row)) == ["deferred", "in_doubt"]
+        due = [again.row for again in await ledger.due(LATER, 10)]
+        assert due == ([one.row, two.row] if resend else [one.row])
+
+    @scenario
+    async def test_recovery_leaves_to_the_topic_what_will_come_from_it_again(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        for number, state in enumerate(State):
+            await bring(ledger, state, f"letter{number}")
+        await lives.die()
+        ledger = await lives.begin()
+        recovery = await ledger.recover(NOON, resend=True)
+        assert (recovery.recalled, recovery.in_doubt) == (0, 0)
+        for number, state in enumerate(State):
+            assert (await meet(ledger, f"letter{number}")).state is state
+
+    @scenario
+    async def test_an_orderly_end_is_known_at_the_next_start(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        assert (await ledger.recover(NOON, resend=True)).clean
+        await ledger.close()
+        assert (await (await lives.begin()).recover(NOON, resend=True)).clean
+        await lives.die()
+        assert not (await (await lives.begin()).recover(NOON, resend=True)).clean
+
+    # --- outbox, suspects ---
+
+    @scenario
+    async def test_the_outbox_holds_a_dead_letter_once_and_in_order(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        first, second = (dead_letter(record(str(n), n), PROBLEM) for n in range(2))
+        await ledger.bury([first])
+        await ledger.bury([second, first])
+        waiting = await ledger.waiting(10)
+        assert [one.dead_letter for one in waiting] == [first, second]
+        assert len(await ledger.waiting(1)) == 1
+
+    @scenario
+    async def test_a_failed_letter_and_its_dead_letter_are_one(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claimed = await claim(ledger)
+        buried = dead_letter(claimed.letter.record, PROBLEM)
+        await ledger.settle([ended(claimed, State.FAILED, problem=PROBLEM, dead_letter=buried)], NOON)
+        await lives.die()
+        ledger = await lives.begin()
+        assert [one.dead_letter for one in await ledger.waiting(10)] == [buried]
+        assert (await meet(ledger)).state is State.FAILED
+
+    @scenario
+    async def test_a_published_dead_letter_leaves_the_outbox(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await ledger.bury([dead_letter(record(str(n), n), PROBLEM) for n in range(3)])
+        first, second, third = await ledger.waiting(10)
+        await ledger.published([first, third])
+        await ledger.published([])
+        assert list(await ledger.waiting(10)) == [second]
+
+    @scenario
+    async def test_careful_attempts_are_counted_across_deaths_until_absolved(self, lives: Lives) -> None:
+        one, two = record("a", 1), record("b", 2)
+        ledger = await lives.begin()
+        assert list(await ledger.suspect([one])) == [1]
+        await lives.die()
+        ledger = await lives.begin()
+        assert list(await ledger.suspect([one, two])) == [2, 1]
+        await ledger.absolve([one])
+        await ledger.absolve([])
+        assert list(await ledger.suspect([one, two])) == [1, 2]
+
+    @scenario
+    async def test_nothing_to_do_is_done(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        assert list(await ledger.claim([], NOON)) == []
+        assert list(await ledger.take_over([], NOON)) == []
+        await ledger.release([])
+        await ledger.bury([])
+        assert list(await ledger.due(NOON, 10)) == []

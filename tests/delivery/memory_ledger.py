@@ -1,0 +1,188 @@
+"""A ledger in memory, for tests that are not about the disk. It passes the contract of the real one.
+
+`MemoryStore` is what survives a process; each `MemoryLedger` on it is one life of a worker.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from postroom.letter.event import Record
+from postroom.letter.identity import Identity
+from postroom.ports.ledger import (
+    Attempt,
+    Claimed,
+    DeadLetter,
+    Existing,
+    Health,
+    Letter,
+    Recalled,
+    Recovery,
+    Settlement,
+    State,
+    Waiting,
+)
+
+DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
+
+
+@dataclass
+class MemoryRow:
+    """One letter of the memory ledger."""
+
+    row: int
+    letter: Letter
+    state: State
+    generation: int
+    received: datetime
+    answers: int = 0
+    tries: int = 0
+    doubts: int = 0
+    due: datetime | None = None
+    stored: Record | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass
+class MemoryStore:
+    """What is on the disk."""
+
+    rows: dict[int, MemoryRow] = field(default_factory=dict)
+    outbox: list[Waiting] = field(default_factory=list)
+    suspects: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    generation: int = 0
+    clean: bool = True
+    numbers: int = 0
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+
+class MemoryLedger:
+    """Implements ports.ledger.Ledger: one life of a worker on a store."""
+
+    def __init__(self, store: MemoryStore, window: float) -> None:
+        self.health = Health()
+        self.store = store
+        self._window = timedelta(seconds=window)
+        self._was_clean, store.clean = store.clean, False
+        store.generation += 1
+        self.generation = store.generation
+
+    async def recover(self, now: datetime, resend: bool) -> Recovery:
+        recalled = in_doubt = 0
+        for row in self.store.rows.values():
+            if row.generation == self.generation or row.stored is None:
+                continue
+            if row.state is State.CLAIMED:
+                row.state, row.due = State.DEFERRED, now
+                recalled += 1
+            elif row.state is State.DOTTING:
+                row.state, row.due = (State.DEFERRED, now) if resend else (State.IN_DOUBT, None)
+                row.doubts += 1
+                row.attempts.append(DEATH)
+                in_doubt += 1
+        return Recovery(self._was_clean, recalled, in_doubt)
+
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
+        return [self._claim(one, now) for one in letters]
+
+    def _claim(self, one: Letter, now: datetime) -> Claimed | Existing:
+        row = self._known(one.identity, now)
+        if row is None:
+            row = MemoryRow(self.store.number(), one, State.CLAIMED, self.generation, now)
+            self.store.rows[row.row] = row
+            return Claimed(one, row.row, now)
+        living, same = row.generation == self.generation, row.letter.digest == one.digest
+        history = (row.received, row.answers, row.tries, row.doubts)
+        return Existing(one, row.row, row.state, row.generation, living, same, *history)
+
+    def _known(self, identity: Identity, now: datetime) -> MemoryRow | None:
+        for row in self.store.rows.values():
+            # remembered by whole days, as the real ledger's buckets do
+            age = (now - self._window).date() <= row.received.date()
+            if age and row.letter.identity == identity:
+                return row
+        return None
+
+    async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
+        return [self._take_over(one) for one in rows]
+
+    def _take_over(self, met: Existing) -> Claimed | None:
+        row = self.store.rows[met.row]
+        if (row.state, row.generation) != (met.state, met.generation):
+            return None
+        doubt = row.state is State.DOTTING
+        row.doubts += doubt
+        if doubt:
+            row.attempts.append(DEATH)
+        row.state, row.generation = State.CLAIMED, self.generation
+        return Claimed(met.letter, row.row, row.received, row.answers, row.tries, row.doubts, doubt)
+
+    def _ours(self, one: Claimed) -> MemoryRow | None:
+        row = self.store.rows[one.row]
+        return row if row.generation == self.generation else None
+
+    async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
+        granted = []
+        for one in claimed:
+            row = self._ours(one)
+            if row and row.state in (State.CLAIMED, State.DOTTING):
+                row.state = State.DOTTING
+                granted.append(one)
+        return granted
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        for one in settlements:
+            row = self.store.rows[one.claimed.row]
+            if one.attempt:
+                row.attempts.append(one.attempt)
+            if self._ours(one.claimed):
+                row.state, row.due = one.state, one.due
+                row.answers, row.tries, row.doubts = one.answers, one.tries, one.doubts
+                row.stored = one.claimed.letter.record if one.keeps_event else None
+            else:
+                self.health.late_settlements += 1
+            await self.bury([one.dead_letter] if one.dead_letter else [])
+
+    async def release(self, claimed: Sequence[Claimed]) -> None:
+        for row in filter(None, map(self._ours, claimed)):
+            row.state, row.generation = State.CLAIMED, 0
+
+    async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
+        for one in dead_letters:
+            if all(waiting.dead_letter.id != one.id for waiting in self.store.outbox):
+                self.store.outbox.append(Waiting(self.store.number(), one))
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
+        ready = [row for row in self.store.rows.values() if row.due is not None and row.due <= now]
+        ready = sorted(ready, key=lambda row: row.due or now)[:limit]
+        for row in ready:
+            row.state, row.generation, row.due = State.CLAIMED, self.generation, None
+        return [self._recalled(row) for row in ready]
+
+    def _recalled(self, row: MemoryRow) -> Recalled:
+        assert row.stored is not None
+        history = (row.received, row.answers, row.tries, row.doubts)
+        return Recalled(row.row, row.letter.identity, row.letter.event.type, row.stored, *history)
+
+    async def waiting(self, limit: int) -> Sequence[Waiting]:
+        return self.store.outbox[:limit]
+
+    async def published(self, waiting: Sequence[Waiting]) -> None:
+        gone = {one.row for one in waiting}
+        self.store.outbox = [one for one in self.store.outbox if one.row not in gone]
+
+    async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
+        for one in records:
+            place = (one.topic, one.partition, one.offset)
+            self.store.suspects[place] = self.store.suspects.get(place, 0) + 1
+        return [self.store.suspects[one.topic, one.partition, one.offset] for one in records]
+
+    async def absolve(self, records: Sequence[Record]) -> None:
+        for one in records:
+            self.store.suspects.pop((one.topic, one.partition, one.offset), None)
+
+    async def close(self) -> None:
+        self.store.clean = True
