@@ -22,6 +22,13 @@ LIMITED = {
 }
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
 @pytest.mark.parametrize(
     "source",
     [
