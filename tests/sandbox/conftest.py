@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from postroom.sandbox.app import create_app
 from postroom.sandbox.inbox import Inbox
@@ -61,10 +62,23 @@ def keep(store: Store) -> Callable[..., Summary]:
     return keep
 
 
+@pytest.fixture(scope="session")
+def any_app() -> FastAPI:
+    """The application, put together once: that takes longer than most tests."""
+    return create_app(Inbox.__new__(Inbox), {"inbox.shop.example"})
+
+
 @pytest.fixture
-def ask(inbox: Inbox) -> Ask:
+def app(any_app: FastAPI, inbox: Inbox) -> FastAPI:
+    """The application over this test's inbox."""
+    any_app.state.inbox = inbox
+    return any_app
+
+
+@pytest.fixture
+def ask(app: FastAPI) -> Ask:
     """Asks the HTTP side: `ask("GET", "/api/v1/letters")`."""
-    transport = httpx.ASGITransport(create_app(inbox, {"inbox.shop.example"}))
+    transport = httpx.ASGITransport(app)
 
     async def send(method: str, url: str, **more: Any) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8025") as client:

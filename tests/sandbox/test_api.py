@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from postroom.sandbox.app import create_app
 from postroom.sandbox.arrivals import BACKLOG, Behind, Changed, Closed, Listener
 from postroom.sandbox.events import _stream, told
 from postroom.sandbox.inbox import Inbox
@@ -122,7 +122,9 @@ def test_marking_and_deleting_and_undoing(ask: Ask, keep: Keep) -> None:
         ("GET", "/api/v1/letters/1/html", 404, "letter 1"),
     ],
 )
-def test_errors_are_problems_that_name_the_place(ask: Ask, method: str, url: str, status: int, word: str) -> None:
+def test_errors_are_problems_that_name_the_place(
+    ask: Ask, method: str, url: str, status: int, word: str
+) -> None:
     answer = ask(method, url)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -143,9 +145,9 @@ def test_a_cid_picture_has_an_address_of_its_own(ask: Ask, keep: Keep) -> None:
 # -- waiting and live news
 
 
-def together(inbox: Inbox, *work: Callable[[httpx.AsyncClient], Any]) -> list[Any]:
+def together(app: FastAPI, *work: Callable[[httpx.AsyncClient], Any]) -> list[Any]:
     async def run() -> list[Any]:
-        transport = httpx.ASGITransport(create_app(inbox))
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8025") as client:
             return await asyncio.gather(*(piece(client) for piece in work))
 
@@ -157,18 +159,18 @@ def test_waiting_finds_a_letter_that_is_there_already(ask: Ask, keep: Keep) -> N
     assert ask("GET", "/api/v1/wait?to=mira@example.com").json()["subject"] == "Early"
 
 
-def test_waiting_ends_when_the_letter_comes_and_not_before(inbox: Inbox) -> None:
+def test_waiting_ends_when_the_letter_comes_and_not_before(app: FastAPI, inbox: Inbox) -> None:
     async def wait(client: httpx.AsyncClient) -> httpx.Response:
         return await client.get("/api/v1/wait?subject=code&timeout=5")
 
     async def send(client: httpx.AsyncClient) -> None:
-        while not len(inbox.arrivals):
+        while not len(inbox.arrivals):  # noqa: ASYNC110 - only to give the waiting call its turn
             await asyncio.sleep(0)
         for subject in ("Other", "Your code is 481920", "code again"):
             found = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter(subject))))
             inbox.arrivals.tell(found)
 
-    answer, _ = together(inbox, wait, send)
+    answer, _ = together(app, wait, send)
     assert answer.json()["subject"] == "Your code is 481920"
     assert answer.json()["codes"] == ["481920"]
     assert len(inbox.arrivals) == 0
@@ -205,7 +207,12 @@ def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, ke
         return begin + [piece async for piece in stream]
 
     pieces = asyncio.run(run())
-    assert [piece.partition("\n")[0] for piece in pieces] == ["retry: 2000", "id: 2", "id: 3", "event: changed"]
+    assert [piece.partition("\n")[0] for piece in pieces] == [
+        "retry: 2000",
+        "id: 2",
+        "id: 3",
+        "event: changed",
+    ]
     data = json.loads(pieces[2].split("data: ")[1])
     assert (data["id"], data["subject"]) == (3, "Three")
 
@@ -271,7 +278,9 @@ def test_only_known_names_are_answered(ask: Ask, host: str, status: int) -> None
         ({"sec-fetch-site": "same-site"}, 403),
     ],
 )
-def test_only_own_pages_and_programs_may_change_something(ask: Ask, headers: dict[str, str], status: int) -> None:
+def test_only_own_pages_and_programs_may_change_something(
+    ask: Ask, headers: dict[str, str], status: int
+) -> None:
     assert ask("DELETE", "/api/v1/letters", headers=headers).status_code == status
     assert ask("GET", "/api/v1/letters", headers=headers).status_code == 200
 

@@ -61,4 +61,4 @@ def test_hostile_letters_take_no_longer_than_their_length(piece: str) -> None:
     letter = take_apart(content)
     links(letter)
     codes(letter, piece)
-    assert time.perf_counter() - begin < 2.0
+    assert time.perf_counter() - begin < 5.0

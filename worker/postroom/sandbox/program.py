@@ -8,6 +8,7 @@ with 0.
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,42 +66,40 @@ async def serve(settings: SandboxSettings) -> None:
 
 async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> None:
     arrivals, tally = Arrivals(), Tally()
-    mail = MailServer(store, arrivals.tell, tally)
-    smtp = await mail.start(settings.smtp)
-    inbox = Inbox(store, smtp, limits, arrivals, tally)
-    web = WebServer(_web_config(inbox, settings))
-    stopping = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    serving = asyncio.create_task(_serve_web(web, settings.http))
-    log.info(
-        "sandbox ready", smtp=str(smtp), http=f"http://{settings.http}/", database=str(settings.database)
-    )
-    stopped = asyncio.create_task(stopping.wait())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    arrivals.close()
-    await mail.stop()
-    web.should_exit = True
-    await serving
-    stopped.cancel()
+    with _bound(settings.http) as listening:
+        mail = MailServer(store, arrivals.tell, tally)
+        smtp = await mail.start(settings.smtp)
+        inbox = Inbox(store, smtp, limits, arrivals, tally)
+        web = WebServer(_web_config(inbox, settings))
+        stopping = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+        serving = asyncio.create_task(web.serve([listening]))
+        announce(smtp, Endpoint(*listening.getsockname()[:2]))
+        await stopping.wait()
+        arrivals.close()
+        await mail.stop()
+        web.should_exit = True
+        await serving
     log.info("sandbox closed", captured=tally.captured)
 
 
-async def _serve_web(web: WebServer, endpoint: Endpoint) -> None:
+def announce(smtp: Endpoint, http: Endpoint) -> None:
+    """Say where the sandbox listens, now that it does."""
+    log.info("sandbox ready", smtp=str(smtp), http=f"http://{http}/")
+
+
+def _bound(endpoint: Endpoint) -> socket.socket:
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
-        await web.serve()
-    except SystemExit:
-        # uvicorn has said why on standard error; a failed start is no reason to skip the clean end.
-        raise OSError(
-            f"cannot serve the inbox on {endpoint}: the port is taken or the address is not ours"
-        ) from None
+        return socket.create_server(endpoint, family=family, backlog=512)
+    except OSError as error:
+        raise OSError(f"cannot serve the inbox on {endpoint}: {error.strerror}") from None
 
 
 def _web_config(inbox: Inbox, settings: SandboxSettings) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(inbox, settings.allowed_hosts),
-        host=settings.http.host,
-        port=settings.http.port,
         lifespan="off",
         access_log=False,
         log_config=None,

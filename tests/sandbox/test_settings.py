@@ -1,0 +1,111 @@
+"""The sandbox's settings, and the program as a process."""
+
+import os
+import signal
+import smtplib
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from postroom.sandbox import program
+from postroom.sandbox.settings import Endpoint, SandboxSettings
+from tests.sandbox.letters import letter
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> SandboxSettings:
+    for name, value in {"database": "x.sqlite", **given}.items():
+        monkeypatch.setenv(f"POSTROOM_SANDBOX_{name.upper()}", value)
+    return SandboxSettings()  # type: ignore[call-arg]
+
+
+def test_the_defaults_stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch)
+    assert (found.smtp, found.http) == (Endpoint("127.0.0.1", 1025), Endpoint("127.0.0.1", 8025))
+    assert found.allowed_hosts == frozenset()
+
+
+def test_places_and_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(
+        monkeypatch, smtp="[::1]:2525", http="0.0.0.0:80", allowed_hosts="inbox, Inbox.shop.example"
+    )
+    assert found.smtp == Endpoint("::1", 2525)
+    assert str(found.smtp) == "[::1]:2525"
+    assert found.allowed_hosts == {"inbox", "inbox.shop.example"}
+
+
+@pytest.mark.parametrize("value", ["1025", "localhost", "localhost:x", ":1025", "localhost:70000"])
+def test_a_place_without_host_or_port_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    with pytest.raises(ValidationError, match="is not host:port, for instance"):
+        settings(monkeypatch, smtp=value)
+
+
+def use_until_closed(smtp: Endpoint, http: Endpoint, seen: list[str]) -> None:
+    """A user's side: send a letter, wait for it, listen, and end the program while listening."""
+    try:
+        with smtplib.SMTP(*smtp) as client:
+            client.send_message(letter("Hello"))
+        found = httpx.get(f"http://{http}/api/v1/wait?subject=Hello&timeout=10", timeout=20)
+        seen.append(found.json()["subject"])
+        with httpx.stream("GET", f"http://{http}/api/v1/events", timeout=20) as stream:
+            pieces = stream.iter_text()
+            next(pieces)
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append(f"{len(list(pieces))} after closing")
+    except BaseException as error:
+        seen.append(repr(error))
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+
+
+def test_it_takes_letters_serves_them_and_ends_cleanly_on_sigterm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen, users = list[str](), list[threading.Thread]()
+
+    def announce(smtp: Endpoint, http: Endpoint) -> None:
+        users.append(threading.Thread(target=use_until_closed, args=(smtp, http, seen)))
+        users[0].start()
+
+    monkeypatch.setattr(program, "announce", announce)
+    settings(monkeypatch, smtp="127.0.0.1:0", http="127.0.0.1:0", database=str(tmp_path / "s.sqlite"))
+    program.main()
+    users[0].join(10)
+    assert seen == ["Hello", "0 after closing"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"keep_letters": "0"}, "POSTROOM_SANDBOX_KEEP_LETTERS: Input should be greater"),
+        ({"smtp": "nonsense"}, "POSTROOM_SANDBOX_SMTP: Value error, 'nonsense' is not host:port"),
+        ({"database": "/dev/null/x"}, "postroom sandbox: [Errno"),
+    ],
+)
+def test_what_it_cannot_start_with_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: dict[str, str], said: str
+) -> None:
+    for name, value in {"database": "x", **given}.items():
+        monkeypatch.setenv(f"POSTROOM_SANDBOX_{name.upper()}", value)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    output = capsys.readouterr().err
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        for kind in ("smtp", "http"):
+            place = {"smtp": "127.0.0.1:0", "http": "127.0.0.1:0", kind: taken}
+            settings(monkeypatch, database=str(tmp_path / kind), **place)
+            with pytest.raises(SystemExit):
+                program.main()
+            assert taken.rpartition(":")[2] in capsys.readouterr().err
