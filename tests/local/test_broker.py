@@ -9,6 +9,7 @@ from subprocess import PIPE
 
 import pytest
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 
 from postroom.local.broker import LocalBroker
 from postroom.local.topics import Topic, create_topics
@@ -19,12 +20,13 @@ pytestmark = pytest.mark.kafka
 NOT_LEADER = 6
 TOPIC_AUTHORIZATION_FAILED = 29
 PARENT = """
-import sys
-from postroom.local.broker import LocalBroker
-broker = LocalBroker().start()
+import os, sys
+from postroom.local.broker import LocalBroker, Surroundings
+broker = LocalBroker(surroundings=Surroundings(inherited=(os.dup(1),))).start()
 print(broker.port, flush=True)
 sys.stdin.read()
 """
+"""Starts a broker that holds this process's output open as long as it lives."""
 
 
 def produce(bootstrap: str, topic: str, count: int, patience_ms: int = 10_000) -> list[object]:
@@ -131,6 +133,21 @@ def test_a_broker_ends_when_its_parent_is_killed(broker: LocalBroker) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=PIPE, stdout=PIPE, text=True) as parent:
         assert parent.stdout is not None
         port = int(parent.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
-            parent.kill()
-            assert connection.recv(1) == b""  # the broker has closed: its process ended
+        parent.kill()
+        assert parent.stdout.read() == ""  # the end of the output: nobody holds it any more
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_broker_without_a_parent_serves_its_clients_until_they_leave(broker: LocalBroker) -> None:
+    """Workers commit their offsets then."""
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=PIPE, stdout=PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        address = f"127.0.0.1:{parent.stdout.readline().strip()}"
+        client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        client.list_topics(timeout=10)
+        parent.kill()
+        parent.wait()
+        assert client.list_topics(timeout=10).brokers
+        del client
+        assert parent.stdout.read() == ""

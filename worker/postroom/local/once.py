@@ -29,6 +29,8 @@ ARRIVAL_SECONDS = 60.0
 """How long a letter may take until it is settled."""
 INBOX_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+WIDE = 130
+"""Columns from which a letter fits on a line."""
 READER = "reader@example.org"
 """Who gets a sample that names nobody."""
 GOOD = frozenset({"captured", "accepted"})
@@ -67,7 +69,7 @@ async def send_samples(run: Run, console: Console) -> bool:
         for number, (sample, message) in enumerate(asked, 1):
             status.update(f"letter {number} of {len(asked)}: {sample.event_type}")
             sent.append(await _one(run, sample, message))
-    console.print(table(sent))
+    console.print(table(sent, console.width))
     for each in sent:
         for reason in each.reasons:
             console.print(f"{each.event_type} ({each.sample}): {reason}", style="red", markup=False)
@@ -161,16 +163,40 @@ def _broken_rules(answer: client.Answer) -> tuple[str, ...]:
     return tuple(f"{e['pointer']}: {e['detail']} ({e['code']})" for e in errors) or (answer.detail,)
 
 
-def table(letters: list[Sent]) -> Table:
-    """The letters as a table that fits the terminal."""
+def table(letters: list[Sent], width: int) -> Table:
+    """The letters as a table: a line each where the terminal is wide, two lines each where it is not."""
+    return _wide(letters) if width >= WIDE else _narrow(letters)
+
+
+def _wide(letters: list[Sent]) -> Table:
     shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-    for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4)):
+    shown.add_column("state", no_wrap=True, min_width=8)
+    shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
+    for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4), ("template@revision", 4)):
         shown.add_column(name, ratio=ratio, overflow="ellipsis", no_wrap=True)
-    shown.add_column("state", no_wrap=True)
-    shown.add_column("template@revision", ratio=3, overflow="ellipsis", no_wrap=True)
-    shown.add_column("ms", justify="right", no_wrap=True)
     for each in letters:
-        state = Text(each.state, style=STATES.get(each.state, "red"))
-        took = "" if each.milliseconds is None else f"{each.milliseconds:,}"
-        shown.add_row(each.event_type, each.recipient, Text(each.subject), state, each.template, took)
+        shown.add_row(
+            _state(each), _took(each), each.event_type, each.recipient, Text(each.subject), each.template
+        )
     return shown
+
+
+def _narrow(letters: list[Sent]) -> Table:
+    shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    shown.add_column("state", no_wrap=True, min_width=8)
+    shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
+    shown.add_column("event → recipient, subject, template@revision")
+    for each in letters:
+        lines = Text(f"{each.event_type} → {each.recipient}")
+        for detail in filter(None, (each.subject, each.template)):
+            lines.append(f"\n{detail}", style="dim")
+        shown.add_row(_state(each), _took(each), lines)
+    return shown
+
+
+def _state(letter: Sent) -> Text:
+    return Text(letter.state, style=STATES.get(letter.state, "red"))
+
+
+def _took(letter: Sent) -> str:
+    return "" if letter.milliseconds is None else f"{letter.milliseconds:,}"

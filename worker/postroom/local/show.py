@@ -5,6 +5,7 @@ the page, and printed at once where there is none.
 """
 
 import asyncio
+import shlex
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.padding import Padding
 
-from postroom.local.observe import Snapshot, observe
+from postroom.letter.template import EmailTemplate
+from postroom.local.observe import ProfileView, Snapshot, observe
 from postroom.local.up import Run
 from postroom.local.view import Page, draw, letters_by_state
 
@@ -50,18 +52,28 @@ class Notes:
             self._live = False
 
 
-class Rate:
-    """Letters per second over the last few looks."""
+class Rates:
+    """Letters per second of each profile, over the last few looks."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._seen: deque[Snapshot] = deque(maxlen=WINDOW)
 
-    def of(self, snapshot: Snapshot) -> float:
-        """The rate up to this look."""
-        done = sum(count for state, count in snapshot.letters.items() if state not in UNDER_WAY)
-        self._seen.append((snapshot.at, done))
-        (begin, first), (end, last) = self._seen[0], self._seen[-1]
-        return max(0.0, (last - first) / (end - begin)) if end > begin else 0.0
+    def of(self, snapshot: Snapshot) -> dict[str, float]:
+        """The rates up to this look, by profile."""
+        self._seen.append(snapshot)
+        first = self._seen[0]
+        seconds = snapshot.at - first.at
+        before = {profile.home: _done(profile) for profile in first.profiles}
+        return {
+            profile.home: max(0.0, (_done(profile) - before.get(profile.home, 0)) / seconds)
+            if seconds
+            else 0.0
+            for profile in snapshot.profiles
+        }
+
+
+def _done(profile: ProfileView) -> int:
+    return sum(count for state, count in profile.letters.items() if state not in UNDER_WAY)
 
 
 def places(run: Run) -> list[tuple[str, str]]:
@@ -75,6 +87,21 @@ def places(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def example(run: Run) -> str:
+    """A command that sends a letter of one of the live templates, ready to be copied."""
+    sources = [item for item in run.reading.objects if isinstance(item, EmailTemplate)]
+    flat = [
+        (source.spec.event_types[0], source.spec.samples[0].data)
+        for source in sources
+        if all(isinstance(value, str) for value in source.spec.samples[0].data.values())
+    ]
+    if not flat:
+        return "postroom send --help"
+    event_type, data = min(flat, key=lambda each: len(shlex.join(map(str, each[1].values()))))
+    pairs = shlex.join(f"{name}={value}" for name, value in data.items())
+    return f"postroom send {event_type} --to mira@example.com {pairs}"
+
+
 async def show(run: Run, console: Console, notes: Notes, stopping: asyncio.Event) -> None:
     """Show the run until `stopping` is set."""
     if console.is_terminal:
@@ -84,11 +111,18 @@ async def show(run: Run, console: Console, notes: Notes, stopping: asyncio.Event
 
 
 async def _show_page(run: Run, console: Console, notes: Notes, stopping: asyncio.Event) -> None:
-    rate = Rate()
+    rates = Rates()
     with notes.behind_a_page(), Live(console=console, auto_refresh=False, transient=True) as live:
         while not stopping.is_set():
             snapshot = await observe(run)
-            page = Page(places(run), snapshot, rate.of(snapshot), run.reading.findings, tuple(notes.kept))
+            page = Page(
+                places(run),
+                snapshot,
+                rates.of(snapshot),
+                example=example(run),
+                findings=run.reading.findings,
+                notes=tuple(notes.kept),
+            )
             live.update(Padding(draw(page), (1, 1, 0, 1)), refresh=True)
             await _pause(stopping, LOOK_SECONDS)
 

@@ -8,6 +8,7 @@ Children are in a session of their own, so that Ctrl-C reaches only the supervis
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ class Child:
                 return
             pause = SHORTEST_PAUSE if loop.time() - begin > STEADY_SECONDS else pause
             self.restarts += 1
-            self._tell(f"{self.program.name} {_ending(code)}; starting it again{_because(self.program.log)}")
+            self._tell(f"{self.program.name} {_ending(code, self.program.log)}; starting it again")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -114,17 +115,22 @@ class Child:
         )
 
 
-def _ending(code: int) -> str:
+def _ending(code: int, log: Path) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    said = _last_words(log)
+    return f"ended with exit code {code}{f': {said}' if said else ''} (see {log.name})"
 
 
-def _because(log: Path) -> str:
-    """The last line that a program said, as a reason a person can read."""
-    if not log.exists():
-        return ""
+def _last_words(log: Path) -> str:
+    """The last line that a program said: its `event` and `reason` when it is a log line."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LAST_WORDS))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return f" ({lines[-1][:160]}; log: {log})" if lines else f" (log: {log})"
+    if not lines:
+        return ""
+    try:
+        entry = json.loads(lines[-1])
+        return ": ".join(str(entry[name]) for name in ("event", "reason") if name in entry)
+    except (ValueError, TypeError):
+        return lines[-1][:200]

@@ -4,11 +4,10 @@ Input: a `Page`. Output: something rich can print, made for 80 columns and bette
 nothing and decides nothing. Addresses of people are masked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -42,8 +41,10 @@ class Page:
     places: Sequence[tuple[str, str]]
     """Name and address: inbox, gateway, Kafka, manifests, data."""
     snapshot: Snapshot
-    rate: float
-    """Letters per second, over the last seconds."""
+    rates: Mapping[str, float]
+    """Letters per second over the last seconds, by profile."""
+    example: str
+    """A command that sends a letter."""
     findings: Sequence[Finding] = ()
     notes: Sequence[str] = ()
 
@@ -51,14 +52,14 @@ class Page:
 def draw(page: Page) -> RenderableType:
     """The whole page."""
     parts: list[RenderableType] = [_places(page.places), Text()]
-    parts.append(_profiles(page.snapshot.profiles, page.rate))
+    parts.append(_profiles(page.snapshot.profiles, page.rates))
     if page.snapshot.latest:
         parts += [Text(), _latest(page.snapshot)]
     else:
-        parts += [Text(), Text("  No letter yet. In another terminal:  postroom send --help", style="dim")]
-    if trouble := list(_trouble(page)):
+        parts += [Text(), Text("No letter yet. In another terminal:", style="dim"), Text(f"  {page.example}")]
+    if trouble := _trouble(page):
         parts += [Text(), *trouble]
-    parts += [Text(), Text("  Ctrl-C ends it. Letters and inbox stay in the data folder.", style="dim")]
+    parts += [Text(), Text("Ctrl-C ends it. Letters and inbox stay in the data folder.", style="dim")]
     return Group(*parts)
 
 
@@ -71,24 +72,24 @@ def _places(places: Iterable[tuple[str, str]]) -> RenderableType:
     return table
 
 
-def _profiles(profiles: Sequence[ProfileView], rate: float) -> RenderableType:
+def _profiles(profiles: Sequence[ProfileView], rates: Mapping[str, float]) -> RenderableType:
     if not profiles:
-        return Text("  No SmtpProfile yet: add one to the manifests.", style="yellow")
+        return Text("No SmtpProfile yet: add one to the manifests.", style="yellow")
     table = _table(show_header=True)
     for name in ("profile", "mode"):
         table.add_column(name, no_wrap=True)
     for name in ("templates", "lag", "letters/s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("letters")
-    for index, profile in enumerate(profiles):
-        shown = f"{rate:.1f}" if index == 0 else ""
+    for profile in profiles:
+        rate = f"{rates.get(profile.home, 0.0):.1f}"
         lag = "–" if profile.lag is None else f"{profile.lag:,}"
         table.add_row(
             profile.home,
             profile.mode,
             str(profile.templates),
             lag,
-            shown,
+            rate,
             letters_by_state(profile.letters.items()),
         )
     return table
@@ -122,7 +123,7 @@ def _latest(snapshot: Snapshot) -> RenderableType:
     return table
 
 
-def _trouble(page: Page) -> Iterable[RenderableType]:
+def _trouble(page: Page) -> list[Text]:
     lines: list[Text] = []
     errors = [finding for finding in page.findings if finding.severity == "error"]
     lines += [Text(str(finding), style="red") for finding in errors[:SHOWN_FINDINGS]]
@@ -134,8 +135,7 @@ def _trouble(page: Page) -> Iterable[RenderableType]:
             held = ", ".join(profile.held)
             lines.append(Text(f"{profile.home}: {held} serves its last good revision", style="yellow"))
     lines += [Text(note, style="dim") for note in page.notes[-SHOWN_NOTES:]]
-    for line in lines:
-        yield Padding(line, (0, 0, 0, 2))
+    return lines
 
 
 def _table(*, show_header: bool = False) -> Table:

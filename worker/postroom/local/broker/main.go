@@ -2,7 +2,7 @@
 //
 // It is franz-go's kfake (BSD-3-Clause) behind flags. It listens on the loopback interface only, keeps
 // its topics and offsets in -data-dir (or in memory when that is empty), and ends when its standard
-// input closes, so that no broker outlives the program that started it, however that program ended.
+// input closes (clients.go says how), so that no broker outlives the program that started it.
 // With a -data-dir topics have to be created by a client; in memory they are created at first use.
 //
 // Input: flags, then control lines of JSON on standard input (control.go).
@@ -15,7 +15,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -75,7 +74,8 @@ func readFlags() options {
 }
 
 func run(o options) error {
-	cluster, err := kfake.NewCluster(clusterOptions(o)...)
+	connected := &clients{}
+	cluster, err := kfake.NewCluster(clusterOptions(o, connected)...)
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,7 @@ func run(o options) error {
 	go func() {
 		defer close(parentGone)
 		(&controls{cluster: cluster}).serve(os.Stdin, replies)
+		connected.leave()
 	}()
 	upkeep := time.NewTicker(upkeepEvery)
 	defer upkeep.Stop()
@@ -106,9 +107,9 @@ func run(o options) error {
 	}
 }
 
-func clusterOptions(o options) []kfake.Opt {
+func clusterOptions(o options, connected *clients) []kfake.Opt {
 	opts := []kfake.Opt{
-		kfake.ListenFn(listenOnLoopback),
+		kfake.ListenFn(connected.listen),
 		kfake.DefaultNumPartitions(o.partitions),
 		kfake.GroupMinSessionTimeout(shortestSession),
 		kfake.BrokerConfigs(o.configs),
@@ -130,13 +131,4 @@ func clusterOptions(o options) []kfake.Opt {
 		opts = append(opts, kfake.SyncWrites())
 	}
 	return opts
-}
-
-// listenOnLoopback keeps the port that kfake asks for and nothing of its address.
-func listenOnLoopback(_, address string) (net.Listener, error) {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	return net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
 }
