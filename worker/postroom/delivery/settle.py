@@ -36,7 +36,7 @@ async def settle(decided: Decided, post: Post) -> Progress:
     settlements: list[Settlement] = []
     returned: list[Claimed] = []
     for one, outcome in decided:
-        history = History(one.received, one.answers, one.tries)
+        history = History(one.received, one.answers, one.tries, one.doubts)
         step = follow(outcome, history, post.house.policy, now, post.clock.chance())
         if isinstance(step, GiveBack) and not one.from_topic:
             step = TryAgain(now, None)  # no offset brings it back: its row must

@@ -57,6 +57,8 @@ class History:
     received: datetime
     answers: int
     tries: int
+    doubts: int = 0
+    """Earlier attempts whose answer is unknown."""
 
 
 def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float) -> Step:
@@ -68,10 +70,8 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
         case Deferred(problem=problem) | Unreachable(problem=problem):
             return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
-        case InDoubt(problem=problem) if policy.on_in_doubt == "Park":
-            return Hold(problem)
         case InDoubt(problem=problem):
-            return TryAgain(now + _delay(0, policy, chance), problem)
+            return _doubted(problem, history, policy, now + _delay(history.doubts, policy, chance))
         case NoTemplate(problem=problem):
             return _wait_for_template(problem, history, policy, now)
         case TooEarly(at=at):
@@ -99,6 +99,15 @@ def _finish(outcome: Accepted | Refused | Unrenderable | Expired, policy: Policy
 def _again(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
     if at - history.received > timedelta(seconds=policy.max_age):
         return _exhausted(problem, f"it is older than {policy.max_age:.0f} s (retry.maxAge)")
+    return TryAgain(at, problem)
+
+
+def _doubted(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
+    """A resend may be one more copy in the inbox: they are bounded as answers are, then a person decides."""
+    too_often = history.doubts + 1 >= policy.max_attempts
+    too_late = at - history.received > timedelta(seconds=policy.max_age)
+    if policy.on_in_doubt == "Park" or too_often or too_late:
+        return Hold(problem)
     return TryAgain(at, problem)
 
 

@@ -1,0 +1,86 @@
+"""What each fact of the SMTP dialogue means: RFC 5321's codes at every stage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.delivery.decide.reply import judge
+from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Refused, Unreachable
+from postroom.letter.problems import Code
+from postroom.ports.relay import Lost, Reply, Stage, Withheld
+
+OF_THE_LETTER = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT)
+BEFORE = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
+TEMPORARY = (421, 450, 451, 452, 454, 432, 499)
+PERMANENT = (500, 502, 503, 523, 550, 551, 552, 553, 554, 556, 599)
+
+PAIRS = [(stage, code) for stage in OF_THE_LETTER for code in TEMPORARY]
+
+
+@pytest.mark.parametrize(("stage", "code"), PAIRS)
+def test_a_4yz_says_not_now_at_every_stage(stage: Stage, code: int) -> None:
+    outcome = judge(Reply(stage, code, "4.7.1 later"))
+    assert isinstance(outcome, Deferred)
+    assert outcome.problem.code is Code.RELAY_DEFERRED
+    assert outcome.problem.field == f"smtp.{stage}"
+    assert f"{code} 4.7.1 later" in outcome.problem.message
+
+
+@pytest.mark.parametrize("stage", OF_THE_LETTER)
+@pytest.mark.parametrize("code", PERMANENT)
+def test_a_5yz_says_never_but_552_to_a_recipient_means_too_many(stage: Stage, code: int) -> None:
+    outcome = judge(Reply(stage, code, "5.1.1 no"))
+    if (stage, code) == (Stage.RCPT, 552):
+        assert isinstance(outcome, Deferred)
+    else:
+        assert isinstance(outcome, Refused)
+        assert outcome.problem.code is Code.RELAY_REFUSED
+
+
+@pytest.mark.parametrize("code", [250, 251, 252])
+def test_only_a_2yz_to_the_dot_is_acceptance(code: int) -> None:
+    assert isinstance(judge(Reply(Stage.DOT, code, "queued")), Accepted)
+    for stage in (Stage.MAIL, Stage.RCPT, Stage.DATA):
+        assert isinstance(judge(Reply(stage, code, "odd")), Deferred)
+
+
+@pytest.mark.parametrize("stage", OF_THE_LETTER)
+@pytest.mark.parametrize("code", [100, 354, 399, 600, 999])
+def test_an_answer_that_makes_no_sense_is_tried_again(stage: Stage, code: int) -> None:
+    assert isinstance(judge(Reply(stage, code, "what")), Deferred)
+
+
+@pytest.mark.parametrize("stage", BEFORE)
+@pytest.mark.parametrize("code", [421, 454, 500, 530, 534, 535, 550, 554])
+def test_a_refusal_before_the_letter_is_about_the_relay_and_never_fails_a_letter(
+    stage: Stage, code: int
+) -> None:
+    outcome = judge(Reply(stage, code, "no"))
+    assert isinstance(outcome, Unreachable)
+    assert outcome.problem.code is Code.RELAY_UNREACHABLE
+    assert str(code) in outcome.lost.reason
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_loss_is_doubt_only_once_the_dot_was_handed_over(stage: Stage) -> None:
+    before = judge(Lost(stage, dot_sent=False, reason="reset by peer"))
+    assert isinstance(before, Unreachable)
+    assert before.problem.field == f"smtp.{stage}"
+    after = judge(Lost(stage, dot_sent=True, reason="reset by peer"))
+    assert isinstance(after, InDoubt)
+    assert after.problem.code is Code.CONNECTION_LOST_AFTER_DOT
+    assert "reset by peer" in after.problem.message
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_what_never_left_is_handed_back(fenced: bool) -> None:
+    assert judge(Withheld(fenced)) == HandedBack()
+
+
+@given(st.sampled_from(Stage), st.integers(0, 999), st.text(max_size=512))
+def test_every_reply_has_a_meaning_and_no_refusal_is_taken_for_acceptance(
+    stage: Stage, code: int, text: str
+) -> None:
+    outcome = judge(Reply(stage, code, text))
+    assert isinstance(outcome, Accepted) == (stage is Stage.DOT and 200 <= code < 300)
+    assert not isinstance(outcome, InDoubt | HandedBack)

@@ -1,0 +1,187 @@
+"""When a letter is tried again, and when it ends."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.delivery.decide.retry import (
+    SUSPENDED_RECHECK,
+    TEMPLATE_PATIENCE,
+    TEMPLATE_RECHECK,
+    History,
+    Policy,
+    follow,
+)
+from postroom.delivery.outcome import (
+    Accepted,
+    Deferred,
+    Expired,
+    Finish,
+    GiveBack,
+    HandedBack,
+    Hold,
+    InDoubt,
+    NoTemplate,
+    Outcome,
+    Refused,
+    TooEarly,
+    TryAgain,
+    Unreachable,
+    Unrenderable,
+)
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import State
+from postroom.ports.relay import Lost, Reply, Stage
+from tests.delivery.letters import NOON, POLICY, TAKEN
+
+PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 later")
+DEFERRED = Deferred(PROBLEM, Reply(Stage.RCPT, 451, "later"))
+UNREACHABLE = Unreachable(PROBLEM, Lost(Stage.CONNECT, False, "refused"))
+DOUBT = InDoubt(PROBLEM)
+MISSING = NoTemplate(Problem(Code.TEMPLATE_MISSING, "event_type", "none"))
+SUSPENDED = NoTemplate(Problem(Code.TEMPLATE_SUSPENDED, "event_type", "suspended"))
+OUTCOMES: list[Outcome] = [
+    Accepted(TAKEN),
+    DEFERRED,
+    UNREACHABLE,
+    Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")),
+    DOUBT,
+    Unrenderable(PROBLEM),
+    MISSING,
+    SUSPENDED,
+    TooEarly(NOON + timedelta(hours=3)),
+    Expired(PROBLEM),
+    HandedBack(),
+]
+NEW = History(NOON, 0, 0)
+policies = st.builds(
+    Policy,
+    max_attempts=st.integers(1, 100),
+    initial_delay=st.floats(1, 600),
+    max_delay=st.floats(600, 14_400),
+    max_age=st.floats(0, 1e6),
+    on_in_doubt=st.sampled_from(["Resend", "Park"]),
+    accepted_as=st.sampled_from([State.ACCEPTED, State.CAPTURED]),
+)
+histories = st.builds(
+    History, st.just(NOON), st.integers(0, 200), st.integers(0, 10_000), st.integers(0, 200)
+)
+ages = st.floats(0, 2e6).map(lambda seconds: NOON + timedelta(seconds=seconds))
+chances = st.floats(0, 1, exclude_max=True)
+
+
+def wait(step: object, now: datetime = NOON) -> float:
+    assert isinstance(step, TryAgain)
+    return (step.at - now).total_seconds()
+
+
+@given(st.sampled_from(OUTCOMES), histories, policies, ages, chances)
+def test_every_outcome_has_a_step_and_every_end_of_a_refusal_says_why(
+    outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float
+) -> None:
+    step = follow(outcome, history, policy, now, chance)
+    assert isinstance(step, Finish | TryAgain | Hold | GiveBack)
+    if isinstance(step, Finish) and step.bury:
+        assert step.problem is not None
+    if isinstance(outcome, Accepted):
+        assert step == Finish(policy.accepted_as)
+    if isinstance(step, Finish) and not isinstance(outcome, Accepted | Expired):
+        assert step.bury
+
+
+@given(st.sampled_from([DEFERRED, UNREACHABLE, DOUBT]), histories, policies, ages, chances)
+def test_a_delay_is_bounded_and_no_retry_is_later_than_max_age(
+    outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float
+) -> None:
+    step = follow(outcome, history, policy, now, chance)
+    if isinstance(step, TryAgain):
+        assert 0.79 * policy.initial_delay <= wait(step, now) <= 1.21 * policy.max_delay
+        assert (step.at - NOON).total_seconds() <= policy.max_age + 1e-3
+
+
+def test_delays_double_up_to_the_longest_and_chance_spreads_them_by_a_fifth() -> None:
+    waits = [wait(follow(UNREACHABLE, replace(NEW, tries=tries), POLICY, NOON, 0.5)) for tries in range(10)]
+    assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]
+    spread = [wait(follow(UNREACHABLE, NEW, POLICY, NOON, chance)) for chance in (0.0, 0.25, 0.75, 1.0)]
+    assert spread == [4, 4.5, 5.5, 6]
+
+
+def test_the_last_answered_attempt_fails_the_letter_and_names_the_last_answer() -> None:
+    assert isinstance(follow(DEFERRED, replace(NEW, answers=3, tries=3), POLICY, NOON, 0.5), TryAgain)
+    step = follow(DEFERRED, replace(NEW, answers=4, tries=4), POLICY, NOON, 0.5)
+    assert isinstance(step, Finish)
+    assert (step.state, step.bury) == (State.FAILED, True)
+    assert step.problem is not None
+    assert step.problem.code is Code.ATTEMPTS_EXHAUSTED
+    assert "retry.maxAttempts" in step.problem.message
+    assert PROBLEM.message in step.problem.message
+
+
+def test_an_outage_uses_up_no_attempts_but_max_age_ends_it() -> None:
+    long = replace(NEW, answers=4, tries=5000)
+    assert isinstance(follow(UNREACHABLE, long, POLICY, NOON + timedelta(hours=23), 0.5), TryAgain)
+    step = follow(UNREACHABLE, long, POLICY, NOON + timedelta(hours=24), 0.5)
+    assert isinstance(step, Finish)
+    assert step.problem is not None
+    assert "retry.maxAge" in step.problem.message
+
+
+def test_a_doubt_is_sent_again_or_parked_as_the_profile_says() -> None:
+    assert wait(follow(DOUBT, NEW, POLICY, NOON, 0.5)) == 5
+    assert follow(DOUBT, NEW, replace(POLICY, on_in_doubt="Park"), NOON, 0.5) == Hold(PROBLEM)
+
+
+def test_a_relay_that_never_answers_the_dot_does_not_get_copies_without_end() -> None:
+    """Each resend may be another copy in the inbox: they come ever later, then a person decides."""
+    steps = [follow(DOUBT, replace(NEW, tries=n, doubts=n), POLICY, NOON, 0.5) for n in range(5)]
+    assert [wait(step) for step in steps[:4]] == [5, 10, 20, 40]
+    assert steps[4] == Hold(PROBLEM)
+    assert follow(DOUBT, NEW, POLICY, NOON + timedelta(days=1), 0.5) == Hold(PROBLEM)
+
+
+@pytest.mark.parametrize("policy", ["Resend", "Park"])
+def test_only_doubt_asks_for_the_policy_of_doubt(policy: Literal["Resend", "Park"]) -> None:
+    chosen = replace(POLICY, on_in_doubt=policy)
+    for outcome in OUTCOMES:
+        if not isinstance(outcome, InDoubt):
+            assert follow(outcome, NEW, chosen, NOON, 0.5) == follow(outcome, NEW, POLICY, NOON, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "buried"),
+    [
+        (Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")), State.FAILED, True),
+        (Unrenderable(PROBLEM), State.RENDER_FAILED, True),
+        (Expired(PROBLEM), State.EXPIRED, False),
+    ],
+)
+def test_an_end_is_an_end_whatever_came_before(outcome: Outcome, state: State, buried: bool) -> None:
+    for history in (NEW, History(NOON, 4, 4000, 3)):
+        assert follow(outcome, history, POLICY, NOON, 0.5) == Finish(state, PROBLEM, bury=buried)
+
+
+def test_a_letter_waits_for_its_template_five_minutes_and_then_fails() -> None:
+    assert follow(MISSING, NEW, POLICY, NOON + TEMPLATE_PATIENCE, 0.5) == TryAgain(
+        NOON + TEMPLATE_PATIENCE + TEMPLATE_RECHECK, MISSING.problem
+    )
+    late = NOON + TEMPLATE_PATIENCE + timedelta(seconds=1)
+    assert follow(MISSING, NEW, POLICY, late, 0.5) == Finish(State.RENDER_FAILED, MISSING.problem, bury=True)
+
+
+def test_a_suspended_template_holds_its_letters_until_max_age() -> None:
+    later = NOON + timedelta(hours=23)
+    assert follow(SUSPENDED, NEW, POLICY, later, 0.5) == TryAgain(
+        later + SUSPENDED_RECHECK, SUSPENDED.problem
+    )
+    end = follow(SUSPENDED, NEW, POLICY, NOON + timedelta(hours=25), 0.5)
+    assert end == Finish(State.RENDER_FAILED, SUSPENDED.problem, bury=True)
+
+
+def test_a_letter_for_later_is_scheduled_and_one_handed_back_is_given_back() -> None:
+    at = NOON + timedelta(days=30)
+    assert follow(TooEarly(at), NEW, POLICY, NOON, 0.5) == TryAgain(at, None, State.SCHEDULED)
+    assert follow(HandedBack(), NEW, POLICY, NOON, 0.5) == GiveBack()
