@@ -23,9 +23,17 @@ from postroom.ports.ledger import DeadLetter
 
 POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
+SILENCE_SECONDS = 30.0
 BATCH = 500
 REVOKE_PATIENCE_SECONDS = 60.0
 PUBLISH_PATIENCE_SECONDS = 30.0
+
+QUIET = {
+    # what matters comes through error_cb; the library's own lines would repeat it ten times a second
+    "log_level": 2,
+    "enable.metrics.push": False,
+    "reconnect.backoff.max.ms": 2_000,
+}
 
 log = structlog.get_logger("postroom.kafka")
 
@@ -59,11 +67,10 @@ def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
         # the default backoff of a second caps throughput whenever the prefetch queue was full
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,
-        "reconnect.backoff.max.ms": 2_000,
         # an unknown topic is looked for again soon: it may be created after the worker
         "topic.metadata.refresh.interval.ms": 5_000,
         "allow.auto.create.topics": True,
-        "enable.metrics.push": False,
+        **QUIET,
     }
 
 
@@ -82,6 +89,7 @@ class KafkaEvents:
         self._connected: bool | None = None
         self._lag: int | None = None
         self._lag_due = 0.0
+        self._said: dict[str, float] = {}
         self._assignment: list[TopicPartition] = []
         self._loop: asyncio.AbstractEventLoop
         self._receiver: Receiver
@@ -167,7 +175,7 @@ class KafkaEvents:
             elif error.fatal():
                 raise KafkaException(error)
             else:
-                log.warning("kafka reports", error=error.str())
+                self._complain(error)
         if records:
             self._connected = True
             self._loop.call_soon_threadsafe(self._receiver.received, records)
@@ -245,7 +253,14 @@ class KafkaEvents:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._connected = False
-        log.warning("kafka reports", error=error.str())
+        self._complain(error)
+
+    def _complain(self, error: KafkaError) -> None:
+        """Say it once, and again only after a while: a broker that is away errs many times a second."""
+        now = time.monotonic()
+        if now >= self._said.get(error.name(), 0.0) + SILENCE_SECONDS:
+            self._said[error.name()] = now
+            log.warning("kafka reports", error=error.str())
 
 
 class KafkaDeadLetters:
@@ -259,7 +274,7 @@ class KafkaDeadLetters:
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 5,
-                "enable.metrics.push": False,
+                **QUIET,
                 "message.timeout.ms": int(PUBLISH_PATIENCE_SECONDS * 1000),
             }
         )

@@ -27,13 +27,14 @@ async def deliver(records: Sequence[Record], post: Post) -> AsyncIterator[Progre
     yield Progress(
         known=batch.tombstones + claims.known, held=claims.held, taken_in_doubt=claims.taken_in_doubt
     )
-    async for decided in send(claims.claimed, verdicts, post):  # Claimed → Outcome
-        yield await settle(decided, post)  # Outcome → Step
+    outcomes = send(claims.claimed, verdicts, post)  # Claimed → Outcome
+    async for progress in settle(outcomes, post):  # Outcome → Step
+        yield progress
 
 
 async def redeliver(recalled: Sequence[Recalled], post: Post) -> AsyncIterator[Progress]:
     """Carry letters whose time has come again; the ledger has claimed them already."""
     claimed, verdicts = recollect(recalled, post)  # Recalled → Claimed | Outcome
     verdicts |= render([one.letter for one in claimed if one.letter not in verdicts], post)
-    async for decided in send(claimed, verdicts, post):
-        yield await settle(decided, post)
+    async for progress in settle(send(claimed, verdicts, post), post):
+        yield progress

@@ -1,6 +1,7 @@
 """Outcomes → settled rows: one commit a group, with its dead letters in the outbox."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -29,7 +30,29 @@ from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Settlement, Stat
 from postroom.ports.relay import Stage
 
 
-async def settle(decided: Decided, post: Post) -> Progress:
+async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Progress]:
+    """Settle every group as soon as it is there.
+
+    None waits for the commit of the one before: a letter's settlement goes into the very next commit after
+    its answer, beside the fence of the letter that follows it, so that at most two letters a connection
+    are in doubt if the process dies.
+    """
+    settling: asyncio.Queue[asyncio.Task[Progress] | None] = asyncio.Queue()
+
+    async def begin_each() -> None:
+        try:
+            async for decided in groups:
+                settling.put_nowait(asyncio.create_task(settle_group(decided, post)))
+        finally:
+            settling.put_nowait(None)
+
+    beginning = asyncio.create_task(begin_each())
+    while (task := await settling.get()) is not None:
+        yield await task
+    await beginning
+
+
+async def settle_group(decided: Decided, post: Post) -> Progress:
     """Put a group's outcomes on record and say what follows for each."""
     now = post.clock.now()
     progress = Progress()
