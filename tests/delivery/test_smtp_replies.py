@@ -139,6 +139,7 @@ def test_mail_declares_what_the_relay_offers(
         (Envelope("a@example.com", "b@example.net> NOTIFY=NEVER"), b"", FULL, Stage.RCPT, 501),
         (Envelope("a@example.com", ""), b"", FULL, Stage.RCPT, 501),
         (Envelope("a@example.com", "b\x85@example.net"), b"", FULL, Stage.RCPT, 501),
+        (Envelope("a@example.com", "b\ud800@example.net"), b"", FULL, Stage.RCPT, 501),
     ],
 )
 def test_a_letter_that_needs_what_is_not_offered_is_refused_in_the_relays_place(

@@ -17,7 +17,7 @@ import re
 from postroom.adapters.smtp.capabilities import Capabilities
 from postroom.ports.relay import Envelope, Reply, Stage
 
-_BREAKING = re.compile(r"[\x00-\x20\x7f-\x9f<>\u2028\u2029]")
+_BREAKING = re.compile(r"[\x00-\x20\x7f-\x9f<>\u2028\u2029\ud800-\udfff]")
 
 
 def find_objection(envelope: Envelope, content: bytes, relay: Capabilities) -> Reply | None:

@@ -50,17 +50,13 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the socket, or keep them until it takes them."""
-        self._push(data if self._tls is None else self._tls.encrypt(data))
+        self._push(self._seal(data))
 
     def write_content(self, content: bytes, following: bytes) -> None:
         """Write a letter up to and with its dot, and the commands after it."""
-        if self._tls is None:
-            self._dot_at = self._handed + len(content)
-            self._push(content + following)
-            return
-        records = self._tls.encrypt(content)
-        self._dot_at = self._handed + len(records)
-        self._push(records + self._tls.encrypt(following) if following else records)
+        sealed = self._seal(content)
+        self._dot_at = self._handed + len(sealed)
+        self._push(sealed + self._seal(following) if following else sealed)
 
     @property
     def dot_sent(self) -> bool:
@@ -80,6 +76,16 @@ class Wire:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
+
+    def _seal(self, data: bytes) -> bytes:
+        """The records of `data`, or itself in clear. What can't be sealed is counted and never sent."""
+        if self._tls is None or self._closed or self._broken:
+            return data
+        try:
+            return self._tls.encrypt(data)
+        except OSError as error:
+            self._fall_silent(error)
+            return data
 
     def _push(self, data: bytes) -> None:
         self._handed += len(data)
