@@ -54,7 +54,7 @@ bench: .venv/.dev ## Measure letters per second and CPU per letter; takes minute
 	@$(RUN)python -m pytest -m bench -s
 
 crash: .venv/.dev ## Kill the worker again and again and count every letter; takes minutes
-	@$(RUN)python -m pytest -m faults -s
+	@$(RUN)python -m tests.layers --only faults -s
 
 clean: ## Remove what was built; keeps .postroom and the caches under ~/.cache
 	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

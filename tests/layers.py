@@ -32,6 +32,8 @@ class Layer:
     marker: str
     says: str
     missing: Callable[[], str | None] = lambda: None
+    slow: str | None = None
+    """Where it takes minutes: what to say instead of running it, unless in CI or asked for by name."""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ LAYERS = (
         "kafka", "kafka and not faults and not bench", "an embedded broker and Apache Kafka", missing_broker
     ),
     Layer("browser", "browser", "the inbox in Chromium", missing_browser),
+    Layer("faults", "faults", "kill -9 again and again", missing_broker, "takes minutes: `make crash`"),
 )
 
 
@@ -148,6 +151,9 @@ def main() -> int:
     outcomes = []
     for layer in LAYERS:
         if chosen.only and layer.name not in chosen.only:
+            continue
+        if layer.slow and not (in_ci() or chosen.only):
+            outcomes.append(Outcome(layer, reasons=[layer.slow]))
             continue
         print(f"\n=== {layer.name}: {layer.says} ===", flush=True)
         outcomes.append(run(layer, extra))
