@@ -60,10 +60,11 @@ class Reception:
         """See the port."""
         if self._closing:
             return  # nothing of them is committed, so they come again
-        for record in records:
+        ours = self._ours(records)
+        for record in ours:
             self._marks[record.topic, record.partition].receive(record.offset)
         reach("received")
-        self._start(records)
+        self._start(ours)
         if self.open_records >= ROOM and not self._paused:
             self._paused = True
             self._events.pause()
@@ -72,6 +73,7 @@ class Reception:
         """See the port."""
         await self._settle_down(partitions)
         gone = [(partition, self._marks.pop(partition, None)) for partition in partitions]
+        self._resume_when_there_is_room()
         return {partition: offset for partition, mark in gone if mark and (offset := _committable(mark))}
 
     def lost(self, partitions: Sequence[Partition]) -> None:
@@ -80,6 +82,7 @@ class Reception:
         self._forget_held(partitions)
         for partition in partitions:
             self._marks.pop(partition, None)
+        self._resume_when_there_is_room()
 
     @property
     def open_records(self) -> int:
@@ -127,15 +130,22 @@ class Reception:
             mark = self._marks.get((record.topic, record.partition))
             if mark is not None:
                 mark.finish(record.offset)
-        self._held.extend(progress.held)
+        self._held.extend(self._ours(progress.held))
         self._carrier.report(progress)
         self._moved.set()
         moved = {partition: offset for partition, mark in self._marks.items() if (offset := mark.advance())}
         if moved:
             self._events.commit(moved)
+        self._resume_when_there_is_room()
+
+    def _resume_when_there_is_room(self) -> None:
         if self._paused and self.open_records <= ROOM // 2:
             self._paused = False
             self._events.resume()
+
+    def _ours(self, records: Sequence[Record]) -> list[Record]:
+        """Without those whose partition went meanwhile: they are another worker's now."""
+        return [one for one in records if (one.topic, one.partition) in self._marks]
 
     async def _settle_down(self, partitions: Sequence[Partition]) -> None:
         loop = asyncio.get_running_loop()
