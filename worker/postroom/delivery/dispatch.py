@@ -27,6 +27,7 @@ class Dispatch:
         self._clock = clock
         self._room = room
         self._handed = 0
+        self._feeding = False
         self._ready: deque[Waiting] = deque()
         self._lanes = Lanes()
 
@@ -55,6 +56,9 @@ class Dispatch:
         await self._relay.drain(grace)
 
     def _feed(self) -> None:
+        if self._feeding:
+            return  # a relay that drains answers from within deliver; the loop below goes on with what came
+        self._feeding = True
         while self._ready and self._handed < self._room:
             report = self._ready[0][1]
             batch: list[Claimed] = []
@@ -62,6 +66,7 @@ class Dispatch:
                 batch.append(self._ready.popleft()[0])
                 self._handed += 1
             self._relay.deliver(batch, partial(self._arrived, report))
+        self._feeding = False
 
     def _arrived(self, report: Report, results: Sequence[tuple[Parcel, Result]]) -> None:
         self._handed -= len(results)
