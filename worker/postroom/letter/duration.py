@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 LONGEST = 366 * 24 * 3600.0
 """No duration of a manifest is longer than a leap year; more is a typing mistake."""
 
-_PARTS = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,8})m(?!s))?(?:(\d{1,9})s)?(?:(\d{1,12})ms)?")
+_PARTS = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,8})m(?!s))?(?:(\d{1,9})s)?(?:(\d{1,12})ms)?", re.ASCII)
 
 
 def seconds(text: str) -> float:

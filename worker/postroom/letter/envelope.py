@@ -57,6 +57,9 @@ CLOUD = {
 IN_DATA = {"$attachments": "attachments", "$metadata": "metadata"}
 """Members of a CloudEvent's data that are not for the template: an attribute cannot hold an object."""
 
+PROBLEMS = 20
+"""As many as a person reads; an event may hold thousands."""
+
 IGNORED = frozenset({"namespace"})
 """What nobody may choose: an event belongs to the profile of the topic it came on."""
 
@@ -126,7 +129,7 @@ def _plain(envelope: Any, topic: str) -> Opened:
     for name, content in envelope.items():
         if ours := PLAIN.get(name):
             opened.members[ours] = content
-        elif name not in IGNORED:
+        elif name not in IGNORED and len(opened.problems) < PROBLEMS:
             hint = did_you_mean(name, PLAIN, _SYNONYMS)
             rule = f"is not a member of the envelope{hint or '; values of the letter go into data'}"
             opened.problems.append(Problem(Code.FIELD_UNKNOWN, _short(name), rule))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
-from postroom.letter.envelope import open_envelope
+from postroom.letter.envelope import PROBLEMS, open_envelope
 from postroom.letter.form import Form
 from postroom.letter.hint import did_you_mean
 from postroom.letter.problems import Code, Rejected
@@ -29,8 +29,6 @@ ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
 SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
-PROBLEMS = 20
-"""As many as a person reads; an event may hold thousands."""
 PACK_VERSION = 1
 
 _ATTACHMENT_MEMBERS = frozenset({"filename", "content_type", "content"})

@@ -19,7 +19,7 @@ METADATA_KEY_CHARACTERS = 64
 METADATA_VALUE_CHARACTERS = 512
 
 _NOWHEN = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
@@ -97,8 +97,13 @@ class Form:
 
     def reply_to(self) -> str | None:
         """The reply address, normalized, when it is there."""
-        text = self.text_if_given("reply_to", 1024)
-        address = self._address("reply_to", text, Code.FIELD_INVALID) if text is not None else None
+        value = self._members.get("reply_to")
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.refuse("reply_to", "must be text: one address")
+            return None
+        address = self._address("reply_to", value, Code.FIELD_INVALID)
         return str(address) if address else None
 
     def _address(self, name: str, text: str, code: Code) -> Address | None:

@@ -16,7 +16,7 @@ import yaml
 
 CHARACTERS = 4 * 1024 * 1024
 DEPTH = 64
-NODES = 100_000
+NODES = 20_000
 OPEN_BRACKETS = 2000
 """The parser's work grows with the square of the brackets that are open at once."""
 
@@ -75,7 +75,7 @@ class Document:
         while path not in self.places:
             if not path:
                 return self.first
-            path = re.sub(r"(?:^|\.)[^.\[]*$|\[[^\[]*$", "", path)
+            path = re.sub(r"(?:^|\.)[^.\[]*$|\[[^.\[]*$", "", path)
         place = self.places[path]
         if within is None or place.node.kind != "scalar":
             return place.line
@@ -267,26 +267,17 @@ def _resolve(node: Node) -> Any:
 
 
 def _line_within(node: Node, within: int, lines: list[str]) -> int:
+    """A literal block keeps its lines; of a folded or quoted text each written line is looked up in turn."""
     if node.style == "|":
         return min(node.first + within, node.last)
-    written = lines[node.first : node.last] if node.style == ">" else lines[node.first - 1 : node.last]
-    offset = node.first + 1 if node.style == ">" else node.first
-    for index, number in enumerate(_folded(written, keep_indent=node.style == ">")):
-        if number >= within:
-            return offset + index
+    if within <= 1 and node.style != ">":
+        return node.first
+    position = 0
+    for number in range(node.first + 1, node.last + 1):
+        written = lines[number - 1].strip()
+        found = node.text.find(written, position) if written else -1
+        if found >= 0:
+            if node.text.count("\n", 0, found) + 1 >= within:
+                return number
+            position = found + len(written)
     return node.last
-
-
-def _folded(lines: list[str], keep_indent: bool) -> Iterator[int]:
-    """For each source line of a folded text the line of the text it became part of (YAML 1.2 §6.5)."""
-    indent = min((len(line) - len(line.lstrip(" ")) for line in lines if line.strip()), default=0)
-    number, blanks, before = 1, 0, False
-    for index, line in enumerate(lines):
-        if not line.strip():
-            blanks += 1
-            yield number + blanks
-            continue
-        indented = keep_indent and line[indent : indent + 1].isspace()
-        number += blanks + (index > blanks and (indented or before))
-        yield number
-        blanks, before = 0, indented
