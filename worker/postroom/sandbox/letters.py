@@ -53,7 +53,8 @@ def html_response(letter: Letter, number: int, host: str = "", scheme: str | Non
         f"default-src 'none'; img-src data:{pictures}; style-src 'unsafe-inline'; sandbox; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
-    return Response(html, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
+    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer"}
+    return Response(html, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def file_response(part: Part, number: int) -> Response:
