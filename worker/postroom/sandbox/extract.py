@@ -61,7 +61,9 @@ def codes(letter: Letter, subject: str) -> list[str]:
         near = _distance(about, match.start())
         if near <= _REACH and any(c.isdigit() for c in code):
             found[code] = min(found.get(code, near), near)
-    return sorted(found, key=lambda code: found[code])[:MAX_CODES]
+    # Beside a number that follows its word at once, one at some distance is an order or a date.
+    limit = max(3 * min(found.values(), default=0), 30)
+    return sorted((code for code in found if found[code] <= limit), key=lambda code: found[code])[:MAX_CODES]
 
 
 def _distance(places: list[int], place: int) -> int:

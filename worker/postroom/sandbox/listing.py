@@ -72,7 +72,7 @@ def describe(inbox: Inbox, place: Place) -> dict[str, object]:
         "newest_url": replace(place, before=None).list_url(),
         "list_url": place.list_url(),
         "newest": newest[0].id if newest else 0,
-        "last_came": f"came {wording.full(wording.at(newest[0].received_at))}" if newest else "",
+        "last_came": wording.lately(wording.at(newest[0].received_at), now) if newest else "",
         "hints": HINTS,
         "send_command": SEND_COMMAND,
         "smtp": inbox.smtp,

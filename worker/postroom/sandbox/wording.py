@@ -32,9 +32,9 @@ def full(moment: datetime) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"
 
 
-def short(moment: datetime, now: datetime) -> str:
-    """The time on the day itself, the date before."""
-    return f"{moment:%H:%M}" if moment.date() == now.date() else day(moment, now)
+def lately(moment: datetime, now: datetime) -> str:
+    """The time of day, with the date in front when it was not today."""
+    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{day(moment, now)}, {moment:%H:%M:%S}"
 
 
 def day(moment: datetime, now: datetime) -> str:
