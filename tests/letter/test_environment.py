@@ -194,7 +194,7 @@ def test_joining_and_replacing_keep_the_escaping() -> None:
 
 
 @given(st.text(), st.sampled_from(["{{ x }}", "{{ x|upper|lower }}", "{{ [x]|join('') }}", "{{ x ~ '' }}"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_value_brings_markup_into_html(value: str, source: str) -> None:
     out = render(source, x=value)
     assert "<" not in out
@@ -267,7 +267,7 @@ def test_a_file_name_is_never_taken_from_a_template() -> None:
 
 
 @given(JSON)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_json_renders_or_is_refused(value: Any) -> None:
     source = (
         "{% for a in x %}{{ a }}{{ loop.last }}{% endfor %}{{ x.name }}{{ x[0] }}{{ x|upper }}{{ x + 1 }}"

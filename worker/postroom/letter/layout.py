@@ -58,14 +58,19 @@ def flatten(html: str, field: str, layout: EmailLayout | None, *, preheader: boo
     return join(_with_preheader(filled) if preheader else filled)
 
 
+def layout_alone(layout: EmailLayout) -> Source:
+    """The layout with its partials and the blocks' own contents, to be read by itself."""
+    page = split(layout.spec.html, f"{layout_field(layout.metadata.name)}.html")
+    return join(_filled(expand(page, layout_partials(layout)), {}))
+
+
 def layout_partials(layout: EmailLayout | None) -> Mapping[str, list[Piece]]:
     """The layout's partials, taken apart."""
     if layout is None:
         return {}
-    name = layout.metadata.name
-    return {
-        p.name: split(p.html, f"{layout_field(name)}.partials[{p.name}].html") for p in layout.spec.partials
-    }
+    place = f"{layout_field(layout.metadata.name)}.partials"
+    partials = enumerate(layout.spec.partials)
+    return {partial.name: split(partial.html, f"{place}[{index}].html") for index, partial in partials}
 
 
 def layout_field(name: str) -> str:

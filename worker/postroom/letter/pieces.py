@@ -80,15 +80,17 @@ class Source:
 def join(pieces: Iterable[Piece]) -> Source:
     """Put pieces together again."""
     texts: list[str] = []
-    origin: list[tuple[str, int]] = []
-    fresh = True
+    origin: list[tuple[str, int]] = [("spec.html", 1)]
+    claimed = False
     for piece in pieces:
-        for offset, part in enumerate(piece.text.split("\n")):
-            # The last writer of a line is the one that errors on it are most likely about.
-            if offset or fresh:
-                origin.append((piece.field, piece.line + offset))
-            elif part.strip():
-                origin[-1] = (piece.field, piece.line + offset)
-            fresh = False
+        first, *others = piece.text.split("\n")
+        # Where several fields meet on a line, errors are about the one that says something to Jinja.
+        speaks = piece.kind != "data"
+        if speaks or (first.strip() and not claimed):
+            origin[-1] = (piece.field, piece.line)
+            claimed = claimed or speaks
+        if others:
+            origin += [(piece.field, piece.line + offset) for offset, _ in enumerate(others, 1)]
+            claimed = False
         texts.append(piece.text)
     return Source("".join(texts), tuple(origin))

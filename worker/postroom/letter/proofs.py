@@ -12,7 +12,7 @@ from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.draft import locate
 from postroom.letter.environment import HTML, Script
-from postroom.letter.layout import flatten, layout_field
+from postroom.letter.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.proof import Proof, css_problems, prove
@@ -146,7 +146,7 @@ def prove_layout(layout: EmailLayout) -> Proof:
     name = layout.metadata.name
     problems = list(css_problems(layout.spec.css or "", "spec.css", 0))
     try:
-        page = flatten("", f"{layout_field(name)}.html", layout)
+        page = layout_alone(layout)
         try:
             Script(HTML, page.text, "spec.html")
         except Rejected as rejected:

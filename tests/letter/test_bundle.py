@@ -1,0 +1,99 @@
+"""Bundles: what is packed is what is loaded, and nothing else is."""
+
+import json
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from postroom.letter.bundle import load, pack, unpack
+from postroom.letter.problems import Code, Rejected
+from tests.letter.specimens import compiled, event
+
+FULL: dict[str, Any] = {
+    "category": "Subscription",
+    "unsubscribeUrl": "https://x.org/u?r={{ letter.recipient|urlencode }}",
+    "preheader": "Hi {{ name }}",
+    "css": "p { color: #111111 }",
+    "locales": [{"tag": "de", "subject": "Hallo {{ name }}"}],
+    "from": {"name": "Zoë", "address": "zoe@larkfield.example"},
+    "replyTo": "help@larkfield.example",
+    "headers": [{"name": "X-Kind", "value": "{{ name }}"}],
+    "subjectVariants": [{"name": "a", "subject": "A"}, {"name": "b", "subject": "B", "weight": 3}],
+    "attachments": [{"filename": "a.txt", "contentType": "text/plain", "content": "aGk="}],
+    "expiresAfter": "10m",
+}
+
+
+def test_a_template_comes_back_as_it_was_packed() -> None:
+    template = compiled(**FULL)
+    assert unpack(pack([template])) == [template]
+
+
+def test_a_bundle_is_json_in_order_of_names() -> None:
+    first = compiled()
+    text = pack([replace(first, name="b"), replace(first, name="a")])
+    assert [template["name"] for template in json.loads(text)["templates"]] == ["a", "b"]
+
+
+def test_the_same_manifest_has_the_same_revision_and_another_has_another() -> None:
+    assert compiled().revision == compiled().revision
+    assert len(compiled().revision) == 12
+    others = [compiled(subject="Other"), compiled("<p>Other {{ name }}</p>"), compiled(expiresAfter="5m")]
+    assert len({compiled().revision, *(other.revision for other in others)}) == 4
+
+
+def test_holding_a_template_back_does_not_change_its_revision() -> None:
+    assert compiled(suspend=True).revision == compiled().revision
+
+
+def test_a_catalog_finds_a_template_by_event_type() -> None:
+    catalog = load([pack([compiled(eventTypes=["a.b", "c.d"])])])
+    found = catalog.find("c.d")
+    assert found is not None
+    assert (found.name, found.suspended) == ("test", False)
+    assert catalog.find("a.b") is found
+    assert catalog.find("e.f") is None
+
+
+def test_shards_are_read_together_and_the_first_claim_counts() -> None:
+    one, two = compiled(), replace(compiled(), name="other", event_types=("shop.test", "shop.more"))
+    catalog = load([pack([one]), pack([two])])
+    assert [catalog.find(name).name for name in ("shop.test", "shop.more")] == ["test", "other"]  # type: ignore[union-attr]
+
+
+NO_BUNDLES = [
+    "",
+    "{}",
+    "[]",
+    "null",
+    '{"format": "x"}',
+    "[" * 100_000,
+    '{"format": "postroom.bundle/1", "templates": [{}]}',
+]
+
+
+@pytest.mark.parametrize("text", NO_BUNDLES)
+def test_what_is_not_a_bundle_is_refused(text: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        load([text])
+    assert caught.value.code is Code.MANIFEST_INVALID
+
+
+def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
+    template = compiled()
+    evil = replace(template.editions[0], html="{{ ''.__class__ }}")
+    found = load([pack([replace(template, editions=(evil,))])]).find("shop.test")
+    assert found is not None
+    with pytest.raises(Rejected) as caught:
+        found.render(event(name="x"))
+    assert caught.value.code is Code.TEMPLATE_UNSAFE
+
+
+def test_a_hundred_templates_load_within_a_second() -> None:
+    template = compiled("<p>Hello {{ name }}</p>" * 200)
+    text = pack([replace(template, name=f"t{n}", event_types=(f"shop.{n}",)) for n in range(100)])
+    start = perf_counter()
+    assert len(load([text]).templates) == 100
+    assert perf_counter() - start < 1

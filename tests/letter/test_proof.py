@@ -1,0 +1,325 @@
+"""Proofs: what is wrong with a template, said with its place; and what is right with it, kept."""
+
+from typing import Any
+
+import pytest
+
+from postroom.letter.problems import Code
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.proofs import Key, prove_all
+from postroom.letter.template import EmailTemplate
+from tests.letter.specimens import layout, one_sample, problem_of, problems_of, proved, template, variables
+
+PAGE = layout(
+    "<html><body>\n{% block content %}{% endblock %}\n{% block foot %}the foot{% endblock %}\n</body></html>",
+    partials=[{"name": "address", "html": "1 Quay\nStreet"}],
+)
+
+
+@pytest.mark.parametrize(
+    ("html", "code", "line", "words"),
+    [
+        ("a\nb\nc\nd\ne\nf\n{% if %}", Code.TEMPLATE_SYNTAX, 7, ""),
+        ("\n{{ ''.__class__ }}", Code.TEMPLATE_UNSAFE, 2, "unsafe attribute `__class__`"),
+        ("\n{% include '/etc/passwd' %}", Code.PARTIAL_NOT_FOUND, 2, "partials"),
+        ("{{ name|center(9) }}", Code.FILTER_NOT_ALLOWED, 1, "`center`"),
+        ("{{ name|safe }}", Code.FILTER_NOT_ALLOWED, 1, "`safe`"),
+        ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean `name`"),
+        ("{% set x = 1 %}{{ x }}\n{{ y }}", Code.VARIABLE_UNDECLARED, 2, "`y`"),
+        ("{{ letter.recipeint }}", Code.VARIABLE_UNDECLARED, 1, "did you mean `recipient`"),
+        ("{{ name }}\n{{ name.upper().foo }}", Code.VARIABLE_MISSING, 2, "`foo`"),
+        (
+            "{% for i in range(200) %}{% for j in range(200) %}\n{% endfor %}{% endfor %}",
+            Code.RENDER_LIMIT,
+            1,
+            "",
+        ),
+        ("<html>{% block content %}x{% endblock %}</html>", Code.LAYOUT_NOT_FOUND, None, "layoutRef"),
+        ("<style>p { color }</style>", Code.CSS_INVALID, 1, ""),
+    ],
+)
+def test_what_is_wrong_with_html_has_rule_and_line(
+    html: str, code: Code, line: int | None, words: str
+) -> None:
+    problem = problem_of(html)
+    assert (problem.field, problem.code, problem.line) == ("spec.html", code, line)
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"subject": "{{ nmae }}"}, "spec.subject"),
+        ({"preheader": "{{ nmae }}"}, "spec.preheader"),
+        ({"text": "{{ nmae }}"}, "spec.text"),
+        ({"headers": [{"name": "X-A", "value": "{{ nmae }}"}]}, "spec.headers[0].value"),
+        ({"locales": [{"tag": "fr"}, {"tag": "de", "subject": "{{ nmae }}"}]}, "spec.locales[1].subject"),
+        ({"locales": [{"tag": "de", "html": "{{ nmae }}"}]}, "spec.locales[0].html"),
+        ({"subjectVariants": [{"name": "a", "subject": "{{ nmae }}"}]}, "spec.subjectVariants[0].subject"),
+        ({"unsubscribeUrl": "https://x.org/{{ nmae }}"}, "spec.unsubscribeUrl"),
+    ],
+)
+def test_a_problem_is_told_of_the_field_it_is_in(spec: dict[str, Any], field: str) -> None:
+    problem = problem_of("<p>{{ name }}</p>", **spec)
+    assert (problem.field, problem.code, problem.line) == (field, Code.VARIABLE_UNDECLARED, 1)
+
+
+ORDER = variables(
+    order={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "string"},
+            "items": {
+                "type": "array",
+                "items": {"type": "object", "additionalProperties": False, "properties": {"title": {}}},
+            },
+            "open": {"type": "object"},
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("html", "name"),
+    [
+        ("{{ order.ident }}", "ident"),
+        ("{{ order['ident'] }}", "ident"),
+        ("{% for item in order.items %}{{ item.titel }}{% endfor %}", "titel"),
+        ("{{ order.items[0].titel }}", "titel"),
+        ("{% set o = order %}{{ o.ident }}", "ident"),
+        ("{% with o = order %}{{ o.ident }}{% endwith %}", "ident"),
+        ("{% if order.ident %}{% endif %}", "ident"),
+    ],
+)
+def test_paths_are_followed_where_the_schema_is_closed(html: str, name: str) -> None:
+    spec: dict[str, Any] = {
+        "subject": "x",
+        "variables": ORDER,
+        "samples": one_sample(order={"id": "1", "items": [{"title": "a"}]}),
+    }
+    problem = problem_of(html, **spec)
+    assert problem.code is Code.VARIABLE_UNDECLARED
+    assert f"`{name}`" in problem.message
+
+
+def test_what_the_schema_leaves_open_is_not_judged() -> None:
+    html = (
+        "{% for k, v in order.open.items() %}{{ k }}{{ v }}{% endfor %}"
+        "{% for i in order.items %}{{ loop.index }}{{ i.title }}{% endfor %}"
+        "{{ order.items|length }}{{ order.open.anything is defined }}"
+    )
+    data = {"id": "1", "items": [{"title": "a"}], "open": {"a": 1}}
+    assert proved(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
+
+
+def test_a_sample_that_breaks_the_schema_is_named() -> None:
+    problems = problems_of(
+        "<p>{{ name }}</p>",
+        samples=[{"name": "a", "data": {"name": "x"}}, {"name": "b", "data": {"nmae": 1}}],
+    )
+    assert {problem.code for problem in problems} == {Code.VARIABLE_MISSING, Code.VARIABLE_UNKNOWN}
+    assert all(problem.field.startswith("spec.samples[1].data.") for problem in problems)
+    assert all("sample `b`" in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+        {"$ref": "file:///etc/passwd"},
+        {"properties": {"name": {"$ref": "other.json#/x"}}},
+        {"properties": {"name": {"type": "strnig"}}},
+        {"properties": {"name": {"pattern": "(unclosed"}}},
+        {"properties": {"name": {"pattern": "(?=lookahead)"}}},
+        {"properties": {"name": {"$ref": "#/$defs/none"}}},
+        {"properties": {"name": {}, "letter": {}}},
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused(schema: dict[str, Any]) -> None:
+    problem = problems_of("<p>{{ name }}</p>", variables={"type": "object", **schema})[0]
+    assert problem.code is Code.SCHEMA_INVALID
+    assert problem.field.startswith("spec.variables")
+
+
+def test_every_language_is_rendered_with_every_sample() -> None:
+    proof = proved(
+        locales=[{"tag": "de", "html": "<p>Hallo {{ name }}</p>"}],
+        samples=[{"name": "a", "data": {"name": "A"}}, {"name": "b", "locale": "de", "data": {"name": "B"}}],
+    )
+    assert [(sample.name, sample.locale) for sample in proof.samples] == [
+        ("a", "en"),
+        ("a", "de"),
+        ("b", "de"),
+        ("b", "en"),
+    ]
+    assert all(sample.html_bytes > 10 < sample.text_bytes + 10 for sample in proof.samples)
+
+
+def test_a_mistake_that_shows_in_one_language_only_is_found() -> None:
+    problem = problem_of("<p>{{ name }}</p>", locales=[{"tag": "de", "html": "<p>\n{{ name.x }}</p>"}])
+    assert (problem.field, problem.line) == ("spec.locales[0].html", 2)
+
+
+@pytest.mark.parametrize(
+    ("html", "spec", "words"),
+    [
+        ('<img src="x">{{ name }}', {}, "no alt text"),
+        ("<p>{{ name }}</p>" + "<p>long</p>" * 10_000, {}, "102 KB"),
+        ('<a href="http://x.org">{{ name }}</a>', {}, "http://"),
+        ("<form>{{ name }}</form>", {}, "<form>"),
+        ("<p>x</p>", {"subject": "x"}, "`name` is declared and nothing reads it"),
+        ("<p>{{ name }}</p>", {"subject": "x" * 90}, "90 characters"),
+        ("<html><body>{{ name }}</body></html>", {}, "says no language"),
+        ('<link rel="stylesheet" href="/etc/passwd"><p>{{ name }}</p>', {}, "linked style sheet"),
+        ("<p>{{ name }}</p>", {"category": "Subscription", "unsubscribeUrl": "https://x.org"}, "unsubscribe"),
+    ],
+)
+def test_what_breaks_no_rule_is_advised_on(html: str, spec: dict[str, Any], words: str) -> None:
+    proof = proved(html, **spec)
+    assert any(words in warning.message for warning in proof.warnings), proof.warnings
+    assert {warning.code for warning in proof.warnings} == {Code.ADVICE}
+
+
+def test_a_clean_template_gets_no_advice() -> None:
+    assert proved().warnings == ()
+
+
+# --- layouts --------------------------------------------------------------------------------------
+
+
+def test_a_template_without_blocks_fills_content() -> None:
+    html = proved(page=PAGE).samples[0].rendered.html
+    assert "<p>Hello Zoë</p>" in html
+    assert "the foot" in html
+
+
+def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> None:
+    foot = "{% block foot %}{{ super() }}, {% include 'address' %}{% endblock %}"
+    html = "{% block content %}{{ name }}{% endblock %}\n" + foot
+    text = proved(html, page=PAGE).samples[0].rendered.text
+    assert text == "Zoë the foot, 1 Quay Street\n"
+
+
+@pytest.mark.parametrize(
+    ("html", "code", "line", "words"),
+    [
+        ("{% block contnet %}{{ name }}{% endblock %}", Code.TEMPLATE_SYNTAX, 1, "did you mean `content`"),
+        ("{% block content %}{{ name }}", Code.TEMPLATE_SYNTAX, 1, "endblock"),
+        (
+            "{% block content %}{{ name }}{% endblock %}\n\nlost",
+            Code.TEMPLATE_SYNTAX,
+            3,
+            "outside the blocks",
+        ),
+        ("a\n{% include 'adress' %}", Code.PARTIAL_NOT_FOUND, 2, "did you mean `address`"),
+        ("a\n{% include name %}", Code.PARTIAL_NOT_FOUND, 2, "`name`"),
+        ("a\nb\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean"),
+    ],
+)
+def test_lines_are_those_of_the_template_also_in_a_layout(
+    html: str, code: Code, line: int, words: str
+) -> None:
+    problem = problem_of(html, page=PAGE)
+    assert (problem.field, problem.code, problem.line) == ("spec.html", code, line)
+    assert words in problem.message
+
+
+def test_a_mistake_in_the_layout_is_told_of_the_layout() -> None:
+    page = layout(
+        "<html><body>\n{{ nmae }}\n{% block content %}{% endblock %}{% include 'a' %}</body></html>",
+        partials=[{"name": "a", "html": "x\n{{ nobody }}"}],
+    )
+    problems = problems_of("<p>{{ name }}</p>", page=page)
+    assert [(problem.field, problem.line) for problem in problems] == [
+        ("EmailLayout/page.spec.html", 2),
+        ("EmailLayout/page.spec.partials[0].html", 2),
+    ]
+
+
+def test_a_partial_cannot_include_itself_for_ever() -> None:
+    page = layout(
+        "{% block content %}{% endblock %}{% include 'a' %}",
+        partials=[{"name": "a", "html": "{% include 'a' %}"}],
+    )
+    assert problem_of("<p>{{ name }}</p>", page=page).code is Code.TEMPLATE_UNSAFE
+
+
+def test_partials_that_double_each_other_are_bounded() -> None:
+    partials = [{"name": f"p{n}", "html": f"{{% include 'p{n + 1}' %}}" * 40} for n in range(6)]
+    page = layout(
+        "{% block content %}{% endblock %}{% include 'p0' %}",
+        partials=[*partials, {"name": "p6", "html": "x"}],
+    )
+    assert problem_of("<p>{{ name }}</p>", page=page).code is Code.TOO_LARGE
+
+
+# --- sets -----------------------------------------------------------------------------------------
+
+
+def profile(name: str = "shop", **spec: Any) -> SmtpProfile:
+    return SmtpProfile.model_validate(
+        {
+            "apiVersion": "postroom.dev/v1alpha1",
+            "kind": "SmtpProfile",
+            "metadata": {"name": name},
+            "spec": {"from": {"address": "post@larkfield.example"}, **spec},
+        }
+    )
+
+
+def named(name: str, **spec: Any) -> EmailTemplate:
+    found = template(**spec)
+    return found.model_copy(update={"metadata": found.metadata.model_copy(update={"name": name})})
+
+
+def key(name: str, kind: str = "EmailTemplate") -> Key:
+    return Key(kind, "default", name)
+
+
+def test_a_set_gives_each_profile_its_templates() -> None:
+    verdict = prove_all([profile(), named("a", eventTypes=["a.a"]), named("b", eventTypes=["b.b"])])
+    assert verdict.passed
+    assert [each.name for each in verdict.compiled("default", "shop")] == ["a", "b"]
+    assert verdict.compiled("default", "other") == []
+    assert verdict.compiled("elsewhere", "shop") == []
+
+
+def test_the_first_template_keeps_an_event_type() -> None:
+    verdict = prove_all([profile(), named("old"), named("new")])
+    assert [each.name for each in verdict.compiled("default", "shop")] == ["old"]
+    [problem] = verdict.proofs[key("new")].problems
+    assert (problem.code, problem.field) == (Code.EVENT_TYPE_CONFLICT, "spec.eventTypes[0]")
+    assert "old" in problem.message
+
+
+def test_a_template_that_fails_claims_nothing() -> None:
+    verdict = prove_all([profile(), named("old", html="{% if %}"), named("new")])
+    assert [each.name for each in verdict.compiled("default", "shop")] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "field"),
+    [
+        ({"layoutRef": {"name": "pgae"}}, Code.LAYOUT_NOT_FOUND, "spec.layoutRef.name"),
+        ({"smtpProfileRef": {"name": "shpo"}}, Code.PROFILE_NOT_FOUND, "spec.smtpProfileRef.name"),
+        ({"from": {"address": "x@evil.example"}}, Code.SENDER_NOT_ALLOWED, "spec.from.address"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(spec: dict[str, Any], code: Code, field: str) -> None:
+    verdict = prove_all([profile(allowedFromDomains=["larkfield.example"]), PAGE, named("a", **spec)])
+    proof = verdict.proofs[key("a")]
+    assert [(problem.code, problem.field) for problem in proof.problems] == [(code, field)]
+    assert proof.compiled is None
+
+
+def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
+    verdict = prove_all([profile(), named("a", subject="One"), named("a", subject="Two")])
+    assert [problem.code for problem in verdict.proofs[key("a")].problems] == [Code.MANIFEST_INVALID]
+
+
+def test_a_layout_is_proved_for_itself() -> None:
+    bad = layout("<p>\n{% if %}", css="p { color }", partials=[{"name": "a", "html": "x"}])
+    problems = prove_all([bad]).proofs[key("page", "EmailLayout")].problems
+    assert [(problem.field, problem.line) for problem in problems] == [("spec.css", 1), ("spec.html", 2)]
+    assert prove_all([PAGE]).passed
