@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from postroom.delivery.outcome import Progress
 from postroom.letter.event import Event
-from postroom.letter.render import Catalog, LiveTemplate, Rendered
+from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
 from postroom.ports.events import Partition, Receiver
 from postroom.ports.relay import Fence, Grant, Parcel, Report, Result, Withheld
 from tests.delivery.letters import KIND, NOON, TAKEN
@@ -42,6 +42,7 @@ class PlainTemplate:
     suspended: bool = False
     lifetime: timedelta | None = None
     fails: Exception | None = None
+    sender: Sender | None = None
 
     def expires(self, event: Event) -> datetime | None:
         return event.expires or (event.time + self.lifetime if self.lifetime else None)
@@ -50,7 +51,9 @@ class PlainTemplate:
         if self.fails:
             raise self.fails
         text = f"for {event.data['name']}"
-        return Rendered(self.name, self.revision, text, f"<p>{text}</p>", text, None, None, (), (), "en")
+        return Rendered(
+            self.name, self.revision, text, f"<p>{text}</p>", text, self.sender, None, (), (), "en"
+        )
 
 
 @dataclass

@@ -20,14 +20,16 @@ from postroom.ports.ledger import Recalled
 
 async def deliver(records: Sequence[Record], post: Post) -> AsyncIterator[Progress]:
     """Carry one batch from records to settled rows."""
-    batch = validate(records, post)  # Record  → Letter | Malformed
-    verdicts = render(batch.letters, post)  # Letter  → content | Outcome
-    claims = await claim(batch.letters, verdicts, post)  # Letter  → Claimed | known | held | mismatched
+    with post.procession.join() as turn:
+        batch = validate(records, post)  # Record  → Letter | Malformed
+        verdicts = render(batch.letters, post)  # Letter  → content | Outcome
+        claims = await claim(batch.letters, verdicts, post)  # Letter  → Claimed | known | held | mismatched
+        await turn.wait()
+        outcomes = send(claims.claimed, verdicts, post)  # Claimed → Outcome
     yield await bury(batch.malformed + claims.mismatched, post)
     yield Progress(
         known=batch.tombstones + claims.known, held=claims.held, taken_in_doubt=claims.taken_in_doubt
     )
-    outcomes = send(claims.claimed, verdicts, post)  # Claimed → Outcome
     async for progress in settle(outcomes, post):  # Outcome → Step
         yield progress
 

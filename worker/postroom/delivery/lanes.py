@@ -1,11 +1,15 @@
 """Lanes: letters with one record key go one after the other, others side by side.
 
+In: letters and batches in the order they came. Out: which may go now.
+
 A letter without a key has no lane. The next of a lane may go when the one before has an answer, whatever
 it is: a deferred letter does not hold back the next.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from postroom.ports.ledger import Claimed
 from postroom.ports.relay import Report
@@ -61,3 +65,25 @@ def split(
     for entry in line:
         (gone if unwanted(entry[0]) else stay).append(entry)
     return stay, gone
+
+
+class Procession:
+    """Batches are claimed side by side and enter their lanes in the order they came.
+
+    Without it a batch that waits for one commit more, to take over a dead claim, would be overtaken, and
+    with it letters of one key.
+    """
+
+    def __init__(self) -> None:
+        self._last = asyncio.Event()
+        self._last.set()
+
+    @contextmanager
+    def join(self) -> Iterator[asyncio.Event]:
+        """A place at the end; the event is set when those before have left theirs, in whatever way."""
+        before, self._last = self._last, asyncio.Event()
+        mine = self._last
+        try:
+            yield before
+        finally:
+            mine.set()

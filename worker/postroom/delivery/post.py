@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.lanes import Procession
 from postroom.letter.render import Sender
 from postroom.ports.ledger import Ledger
 from postroom.ports.world import Clock, Templates
@@ -32,3 +33,4 @@ class Post:
     templates: Templates
     dispatch: Dispatch
     clock: Clock
+    procession: Procession = field(default_factory=Procession)

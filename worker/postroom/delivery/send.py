@@ -36,19 +36,23 @@ class Tray:
         return taken
 
 
-async def send(claimed: Sequence[Claimed], verdicts: Verdicts, post: Post) -> AsyncIterator[Decided]:
-    """Send what may be sent; a letter with a verdict is decided without the relay."""
+def send(claimed: Sequence[Claimed], verdicts: Verdicts, post: Post) -> AsyncIterator[Decided]:
+    """Send what may be sent, at once; a letter with a verdict is decided without the relay."""
     decided = [(one, verdicts[one.letter]) for one in claimed if one.letter in verdicts]
+    going = [one for one in claimed if one.letter not in verdicts]
+    tray = Tray()
+    post.dispatch.deliver(going, tray.put)
+    return _outcomes(decided, tray, len(going), post.clock)
+
+
+async def _outcomes(decided: Decided, tray: Tray, open_: int, clock: Clock) -> AsyncIterator[Decided]:
     if decided:
         yield decided
-    going = [one for one in claimed if one.letter not in verdicts]
-    tray, open_ = Tray(), len(going)
-    post.dispatch.deliver(going, tray.put)
     while open_:
         results = await tray.take()
         reach("answered")
         open_ -= len(results)
-        yield [(one, _judge(one, result, post.clock)) for one, result in results]
+        yield [(one, _judge(one, result, clock)) for one, result in results]
 
 
 def _judge(one: Claimed, result: Result, clock: Clock) -> Outcome:
