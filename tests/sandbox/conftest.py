@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from postroom.sandbox.app import create_app
 from postroom.sandbox.inbox import Inbox
 from postroom.sandbox.mta import MailServer
-from postroom.sandbox.settings import Endpoint
 from postroom.sandbox.store import Store
 from postroom.sandbox.summary import Envelope, Summary
+from postroom.web import Endpoint
 
 T = TypeVar("T")
 Ask = Callable[..., httpx.Response]

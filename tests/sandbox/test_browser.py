@@ -20,8 +20,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from postroom.sandbox.app import create_app
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.program import WebServer
 from postroom.sandbox.summary import Summary
+from postroom.web import WebServer
 from tests.sandbox.browsing import browser, missing
 from tests.sandbox.conftest import ENVELOPE, Loop
 from tests.sandbox.letters import letter, raw, with_picture

@@ -11,9 +11,9 @@ import pytest
 from postroom.sandbox import mta
 from postroom.sandbox.mta import MailServer
 from postroom.sandbox.search import Filter
-from postroom.sandbox.settings import Endpoint
 from postroom.sandbox.store import Store
 from postroom.sandbox.summary import Summary
+from postroom.web import Endpoint
 from tests.sandbox.letters import letter, raw
 
 Mail = tuple[Endpoint, MailServer]

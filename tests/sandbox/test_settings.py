@@ -12,8 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from postroom.sandbox import program
-from postroom.sandbox.settings import Endpoint, SandboxSettings
+from postroom.sandbox.settings import SandboxSettings
+from postroom.web import Endpoint
 from tests.sandbox.letters import letter
+
+
+@pytest.fixture(autouse=True)
+def leave_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "configure", lambda _form: None)
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> SandboxSettings:
@@ -24,17 +30,20 @@ def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> SandboxSettings:
 
 def test_the_defaults_stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch)
-    assert (found.smtp, found.http) == (Endpoint("127.0.0.1", 1025), Endpoint("127.0.0.1", 8025))
-    assert found.allowed_hosts == frozenset()
+    assert (found.sandbox_smtp, found.sandbox_http) == (
+        Endpoint("127.0.0.1", 1025),
+        Endpoint("127.0.0.1", 8025),
+    )
+    assert found.sandbox_allowed_hosts == frozenset()
 
 
 def test_places_and_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(
         monkeypatch, smtp="[::1]:2525", http="0.0.0.0:80", allowed_hosts="inbox, Inbox.shop.example"
     )
-    assert found.smtp == Endpoint("::1", 2525)
-    assert str(found.smtp) == "[::1]:2525"
-    assert found.allowed_hosts == {"inbox", "inbox.shop.example"}
+    assert found.sandbox_smtp == Endpoint("::1", 2525)
+    assert str(found.sandbox_smtp) == "[::1]:2525"
+    assert found.sandbox_allowed_hosts == {"inbox", "inbox.shop.example"}
 
 
 @pytest.mark.parametrize("value", ["1025", "localhost", "localhost:x", ":1025", "localhost:70000"])

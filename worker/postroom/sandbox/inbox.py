@@ -10,9 +10,9 @@ from postroom.sandbox.arrivals import Arrivals, Changed
 from postroom.sandbox.mime import Letter, take_apart
 from postroom.sandbox.mta import Tally
 from postroom.sandbox.problem import no_such_letter
-from postroom.sandbox.settings import Endpoint
 from postroom.sandbox.store import Limits, Store
 from postroom.sandbox.summary import Summary
+from postroom.web import Endpoint
 
 
 @dataclass(slots=True)

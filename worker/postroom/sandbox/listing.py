@@ -12,7 +12,8 @@ from postroom.sandbox.summary import Summary
 
 PAGE = 50
 HINTS = ("to:", "from:", "subject:", "template:", "has:attachment", "is:unread")
-SEND_COMMAND = "postroom send shop.user.welcomed --to me@example.com first_name=Noor"
+SEND_COMMAND = """postroom send shop.user.welcomed --to me@example.com \\
+    first_name=Noor confirm_url=https://larkfield.example/confirm/7Qm2"""
 
 
 @dataclass(frozen=True, slots=True)

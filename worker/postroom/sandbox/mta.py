@@ -19,9 +19,9 @@ from typing import Any
 from aiosmtpd.smtp import SMTP, Session, syntax
 from aiosmtpd.smtp import Envelope as Transaction
 
-from postroom.sandbox.settings import Endpoint
 from postroom.sandbox.store import Store
 from postroom.sandbox.summary import Envelope, Summary
+from postroom.web import Endpoint
 
 MAX_LETTER = 25 * 1024 * 1024
 MAX_LINE = 1000  # CRLF included, RFC 5321 §4.5.3.1.6

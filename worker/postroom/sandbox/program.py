@@ -10,45 +10,36 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import structlog
-import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from postroom.logs import configure
 from postroom.sandbox.app import create_app
 from postroom.sandbox.arrivals import Arrivals
 from postroom.sandbox.inbox import Inbox
 from postroom.sandbox.mta import MailServer, Tally
 from postroom.sandbox.schema import NewerDatabase
-from postroom.sandbox.settings import Endpoint, SandboxSettings
+from postroom.sandbox.settings import SandboxSettings
 from postroom.sandbox.store import AlreadyOpen, Limits, Store
+from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.sandbox")
 
 
-class WebServer(uvicorn.Server):
-    """uvicorn without its own signal handling: this program has one for all its parts."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
 def main() -> None:
     """Run the sandbox; the process ends when it does."""
-    # aiosmtpd reports every stranger's odd command; uvicorn every request.
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(SandboxSettings()))  # type: ignore[call-arg]
+        settings = SandboxSettings()  # type: ignore[call-arg]
     except ValidationError as error:
-        for item in error.errors():
-            name = "_".join(str(place) for place in item["loc"]).upper()
-            sys.stderr.write(f"POSTROOM_SANDBOX_{name}: {item['msg']}\n")
+        sys.stderr.writelines(map(_said, error.errors()))
         sys.exit(2)
+    configure(settings.log_format)
+    # aiosmtpd warns of every stranger's odd command; the tally counts them.
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(serve(settings))
     except (AlreadyOpen, NewerDatabase, OSError) as error:
         sys.stderr.write(f"postroom sandbox: {error}\n")
         sys.exit(2)
@@ -56,8 +47,8 @@ def main() -> None:
 
 async def serve(settings: SandboxSettings) -> None:
     """Open the store, listen on both ports, and serve until a signal."""
-    limits = Limits(settings.keep_letters, settings.keep_bytes)
-    store = Store(settings.database, limits)
+    limits = Limits(settings.sandbox_keep_letters, settings.sandbox_keep_bytes)
+    store = Store(settings.sandbox_database, limits)
     try:
         await _serve(settings, store, limits)
     finally:
@@ -66,11 +57,11 @@ async def serve(settings: SandboxSettings) -> None:
 
 async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> None:
     arrivals, tally = Arrivals(), Tally()
-    with _bound(settings.http) as listening:
+    with _bound(settings.sandbox_http) as listening:
         mail = MailServer(store, arrivals.tell, tally)
-        smtp = await mail.start(settings.smtp)
+        smtp = await mail.start(settings.sandbox_smtp)
         inbox = Inbox(store, smtp, limits, arrivals, tally)
-        web = WebServer(_web_config(inbox, settings))
+        web = web_server(create_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
         stopping = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stopping.set)
@@ -97,15 +88,9 @@ def _bound(endpoint: Endpoint) -> socket.socket:
         raise OSError(f"cannot serve the inbox on {endpoint}: {error.strerror}") from None
 
 
-def _web_config(inbox: Inbox, settings: SandboxSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(inbox, settings.allowed_hosts),
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+def _said(error: ErrorDetails) -> str:
+    name = "_".join(str(place) for place in error["loc"]).upper()
+    return f"POSTROOM_{name.removeprefix('POSTROOM_')}: {error['msg']}\n"
 
 
 if __name__ == "__main__":
