@@ -1,5 +1,6 @@
 """Manifests: read as kubectl reads them, with the line of everything that is wrong."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from postroom.letter.manifest import Located, read
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.template import EmailTemplate
+from postroom.letter.template import EmailTemplate, EmailTemplateSpec
 from postroom.letter.yamltree import documents
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").rglob("*.yaml"))
@@ -246,7 +247,9 @@ def test_a_wrong_version_or_kind_is_explained(head: str, field: str, words: str)
         ("a: 1\n b: 2\n", 2, "is not YAML"),
         ("a: [1\nb: 2\n", 2, "is not YAML"),
         ("a: 1\n\tb: 2\n", 2, "is not YAML"),
-        ("a: {{ name }}\n", 1, "a key must be text"),
+        ("subject: {{ name }}\n", 1, "put a template expression in quotes"),
+        ("subject: {% if a %}\n", 1, "in quotes"),
+        ("subject: Welcome: {{ name }}\n", 1, "put a text with a colon in quotes"),
         ("a: 'x\n", 2, "is not YAML"),
         ("a: \x00\n", 1, "U+0000"),
         ("a: \ud800\n", 1, "half a surrogate pair"),
@@ -298,6 +301,25 @@ def test_an_object_over_a_mebibyte_is_too_large() -> None:
 @given(st.text("ab:-[]{}&*!|>#'\" \n?,0", max_size=30))
 def test_no_text_makes_reading_fail(text: str) -> None:
     assert all(located.problems or located.skipped for located in read(text, "a.yaml"))
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 70_000) | st.sampled_from(["", "a", "5m", "a@x.org", "en"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "x"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+fields = [info.alias or name for name, info in EmailTemplateSpec.model_fields.items()]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.sampled_from(fields), anything, max_size=6))
+def test_no_object_makes_reading_fail(spec: dict[str, Any]) -> None:
+    head = {"apiVersion": "postroom.dev/v1alpha1", "kind": "EmailTemplate", "metadata": {"name": "a"}}
+    located = only(json.dumps(head | {"spec": spec}))
+    assert located.problems
+    assert all(located.place(problem) == "welcome.yaml:1" for problem in located.problems)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -142,6 +142,11 @@ def test_a_field_over_its_bounds_is_refused_by_its_path(spec: dict[str, Any], fi
     assert set(broken(spec)) == {field}
 
 
+def test_autoscaling_to_zero_is_refused_with_its_reason() -> None:
+    message = broken({"workers": {"autoscaling": {"minReplicas": 0}}})["spec.workers.autoscaling.minReplicas"]
+    assert "nobody to send the letters that come due" in message
+
+
 def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
     assert broken({"smtp": {"hots": "relay", "host": "relay"}})["spec.smtp.hots"].endswith(
         "did you mean host?"

@@ -136,12 +136,14 @@ class Kafka(Spec):
 class Autoscaling(Spec):
     """KEDA on consumer lag."""
 
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = 5
     lag_threshold: Annotated[int, Field(ge=1, le=1_000_000)] = 500
 
     @model_validator(mode="after")
     def _a_range(self) -> Self:
+        if self.min_replicas == 0:
+            broken([("minReplicas", "0 leaves nobody to send the letters that come due; write at least 1")])
         if self.min_replicas > self.max_replicas:
             broken([("minReplicas", f"{self.min_replicas} is more than maxReplicas {self.max_replicas}")])
         return self

@@ -25,6 +25,10 @@ _MERGE = "<<"
 _TAG = "tag:yaml.org,2002:"
 _TRUE = ("y", "yes", "true", "on")
 _FALSE = ("n", "no", "false", "off")
+_HINTS = {
+    "mapping values are not allowed in this context": "; put a text with a colon in quotes, or indent anew",
+    "found character that cannot start any token": "; put texts beginning with % @ ` in quotes, no tabs",
+}
 _NULLS = ("", "~", "null", "Null", "NULL")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,30}|0x[0-9a-fA-F_]{1,16}|0b[01_]{1,64}|0o[0-7_]{1,22})")
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
@@ -108,9 +112,9 @@ def _roots(text: str) -> Iterator[Node]:
         yield from _tree(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise Unreadable(
-            mark.line + 1 if mark else 1, f"is not YAML: {error.problem or error.context}"
-        ) from None
+        said = error.problem or error.context or "unknown mistake"
+        rule = f"is not YAML: {said}{_HINTS.get(said, '')}"
+        raise Unreadable(mark.line + 1 if mark else 1, rule) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, f"holds the character U+{error.character:04X}, which YAML forbids") from None
@@ -240,7 +244,7 @@ class _Reading:
 
 def _key(node: Node) -> str:
     if node.kind != "scalar":
-        raise Unreadable(node.first, "a key must be text")
+        raise Unreadable(node.first, "a key must be text; put a template expression in quotes: '{{ name }}'")
     if node.plain and not isinstance(_resolve(node), str | int):
         raise Unreadable(node.first, f"the key {node.text[:40]!r} is not text; put it in quotes")
     if node.plain and isinstance(_resolve(node), bool):
