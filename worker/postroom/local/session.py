@@ -8,6 +8,8 @@ import asyncio
 import signal
 
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 
 from postroom.local.manifests import Reading
 from postroom.local.once import send_samples
@@ -64,7 +66,8 @@ async def _start(run: Run, console: Console, stopping: asyncio.Event) -> bool:
     """Start it; False when it was asked to end before it was ready."""
     starting = asyncio.create_task(run.start())
     ended = asyncio.create_task(stopping.wait())
-    with console.status("starting"):
+    with console.status("starting") as status:
+        run.stage = _Stage(console, status)
         await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
     if not starting.done():
@@ -74,6 +77,20 @@ async def _start(run: Run, console: Console, stopping: asyncio.Event) -> bool:
     starting.result()
     _tell_errors(run.reading, console)
     return True
+
+
+class _Stage:
+    """What is being done now: in a terminal's status line, else a line for what takes long."""
+
+    def __init__(self, console: Console, status: Status) -> None:
+        self._console = console
+        self._status = status
+
+    def __call__(self, line: str) -> None:
+        if self._console.is_terminal:
+            self._status.update(escape(line))
+        elif "broker" in line and not line.startswith(("starting", "waiting")):
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 async def _end(run: Run, console: Console) -> None:

@@ -39,6 +39,8 @@ class Run:
         self.broker: BrokerKeeper | None = None
         self.children: dict[str, Child] = {}
         """By name: `sandbox`, `gateway`, `worker <profile>`."""
+        self.stage: Tell = _quiet
+        """Hears what `start` is doing, for somebody who waits."""
         self._tell = tell
         self._worker_ports: dict[str, int] = {}
 
@@ -65,6 +67,7 @@ class Run:
         """Bring everything to life; raises Trouble (what was started is then stopped)."""
         await asyncio.to_thread(self.folder.acquire, self._tell)
         try:
+            self.stage(f"proving {self.wishes.manifests}")
             self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
             self.ports = plan.choose_ports(self.ports, self._tell, embedded=self.wishes.bootstrap is None)
             await self._start_broker()
@@ -108,7 +111,8 @@ class Run:
     async def _start_broker(self) -> None:
         if self.wishes.bootstrap is not None:
             return
-        surroundings = Surroundings(self.folder.log("broker"), self.folder.inherited, self._tell)
+        self.stage("starting the broker")
+        surroundings = Surroundings(self.folder.log("broker"), self.folder.inherited, self.stage)
         broker = LocalBroker(self.folder.broker, self.ports.broker, fsync=True, surroundings=surroundings)
         self.broker = BrokerKeeper(broker, self._tell)
         await self.broker.start()
@@ -137,6 +141,7 @@ class Run:
             del addresses["gateway"]  # it is ready once there is a template
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
         while addresses:
+            self.stage(f"waiting for {', '.join(addresses)}")
             for name, address in list(addresses.items()):
                 if (reason := await asyncio.to_thread(_unready, address)) is None:
                     del addresses[name]
@@ -159,6 +164,10 @@ class Run:
                 workers={stand.home: self.worker_address(stand.home) for stand in self.stands},
             )
         )
+
+
+def _quiet(_: str) -> None:
+    """Nobody waits."""
 
 
 def _unready(address: str) -> str | None:
