@@ -24,9 +24,9 @@ PAGE = layout(
         ("\n{% include '/etc/passwd' %}", Code.PARTIAL_NOT_FOUND, 2, "partials"),
         ("{{ name|center(9) }}", Code.FILTER_NOT_ALLOWED, 1, "`center`"),
         ("{{ name|safe }}", Code.FILTER_NOT_ALLOWED, 1, "`safe`"),
-        ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean `name`"),
+        ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean name"),
         ("{% set x = 1 %}{{ x }}\n{{ y }}", Code.VARIABLE_UNDECLARED, 2, "`y`"),
-        ("{{ letter.recipeint }}", Code.VARIABLE_UNDECLARED, 1, "did you mean `recipient`"),
+        ("{{ letter.recipeint }}", Code.VARIABLE_UNDECLARED, 1, "did you mean recipient"),
         ("{{ name }}\n{{ name.upper().foo }}", Code.VARIABLE_MISSING, 2, "`foo`"),
         (
             "{% for i in range(200) %}{% for j in range(200) %}\n{% endfor %}{% endfor %}",
@@ -204,7 +204,7 @@ def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> N
 @pytest.mark.parametrize(
     ("html", "code", "line", "words"),
     [
-        ("{% block contnet %}{{ name }}{% endblock %}", Code.TEMPLATE_SYNTAX, 1, "did you mean `content`"),
+        ("{% block contnet %}{{ name }}{% endblock %}", Code.TEMPLATE_SYNTAX, 1, "did you mean content"),
         ("{% block content %}{{ name }}", Code.TEMPLATE_SYNTAX, 1, "endblock"),
         (
             "{% block content %}{{ name }}{% endblock %}\n\nlost",
@@ -212,7 +212,7 @@ def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> N
             3,
             "outside the blocks",
         ),
-        ("a\n{% include 'adress' %}", Code.PARTIAL_NOT_FOUND, 2, "did you mean `address`"),
+        ("a\n{% include 'adress' %}", Code.PARTIAL_NOT_FOUND, 2, "did you mean address"),
         ("a\n{% include name %}", Code.PARTIAL_NOT_FOUND, 2, "`name`"),
         ("a\nb\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean"),
     ],

@@ -78,7 +78,7 @@ def _options(rendered: Rendered) -> str:
         refuse_control("List-Unsubscribe", rendered.unsubscribe)
         if any(sign in rendered.unsubscribe for sign in "<> ") or len(rendered.unsubscribe) > 900:
             raise Rejected(Problem(Code.FIELD_INVALID, "List-Unsubscribe", "not a URL that fits a header"))
-        lines.append(f"List-Unsubscribe:\r\n <{rendered.unsubscribe}>")
+        lines.append(f"List-Unsubscribe: <{rendered.unsubscribe}>")
         lines.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     return "".join(f"{line}\r\n" for line in lines)
 

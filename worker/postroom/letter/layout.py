@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from postroom.letter.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout
 
 MAX_DEPTH = 8
@@ -100,7 +100,7 @@ def expand(pieces: Iterable[Piece], partials: Mapping[str, list[Piece]], depth: 
 def _partial(piece: Piece, partials: Mapping[str, list[Piece]], depth: int) -> list[Piece]:
     name = piece.words[1] if len(piece.words) == 2 else ""
     if name not in partials:
-        known = did_you_mean(name, partials) or ("" if partials else "; there are none without a layoutRef")
+        known = did_you_mean(name, partials) if partials else "; there are none without a layoutRef"
         message = f"`{name or piece.text}` is not among the layout's partials{known}"
         raise Rejected(Problem(Code.PARTIAL_NOT_FOUND, piece.field, message, piece.line))
     if depth >= MAX_DEPTH:

@@ -191,9 +191,8 @@ FACTS = ("event_type", "locale", "preheader", "recipient", "subject", "time", "u
 
 def facts(event: Event, edition: LiveEdition) -> dict[str, Any]:
     """The variable `letter`: what Postroom knows beside the event's data."""
-    spoken = (
-        event.locale if event.locale and event.locale.lower().startswith(edition.language) else edition.tag
-    )
+    asked = event.locale or ""
+    spoken = asked if asked.partition("-")[0].lower() == edition.language else edition.tag
     return {
         "event_type": event.type,
         "locale": spoken,

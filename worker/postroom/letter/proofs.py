@@ -16,7 +16,7 @@ from postroom.letter.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.proof import Proof, css_problems, prove
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 Object = EmailTemplate | EmailLayout | SmtpProfile

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 
 MAX_DEPTH = 16
 MASK = "the value"

@@ -14,7 +14,7 @@ from jinja2 import nodes
 from postroom.letter.live import FACTS
 from postroom.letter.problems import Code, Problem
 from postroom.letter.schema import Schema, resolve
-from postroom.letter.suggest import did_you_mean
+from postroom.letter.hint import did_you_mean
 
 LETTER: Schema = {"properties": {name: {} for name in FACTS}}
 BUILT_IN = frozenset(("range",))

@@ -1,0 +1,117 @@
+"""Golden letters: an event goes in, these bytes come out.
+
+A case is a folder of tests/golden/letters:
+
+    event.json      the event as an application publishes it
+    manifest.yaml   the template; where there is none, it is the shipped example that has the event's type
+    letter.eml      the finished letter (without the doubled dots of SMTP), or
+    refusal.txt     why there is none
+
+`make golden` writes the last two anew. Read the diff before you commit it.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from postroom.letter.bundle import load, pack
+from postroom.letter.compose import compose
+from postroom.letter.event import Event, Record, parse
+from postroom.letter.identity import Identity, message_id
+from postroom.letter.manifest import read
+from postroom.letter.problems import Rejected
+from postroom.letter.proofs import Verdict, prove_all
+from postroom.letter.render import Catalog, Sender
+from postroom.letter.template import EmailTemplate
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "manifests" / "examples"
+CASES = sorted(path for path in (ROOT / "tests" / "golden" / "letters").iterdir() if path.is_dir())
+PUBLISHED = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+
+def proved(*files: Path) -> Verdict:
+    located = [each for file in files for each in read(file.read_text(), file.name)]
+    assert not [problem for each in located for problem in each.problems]
+    return prove_all([each.object for each in located if each.object])
+
+
+@pytest.fixture(scope="module")
+def examples() -> Verdict:
+    return proved(*sorted(EXAMPLES.glob("*.yaml")))
+
+
+def catalog_of(verdict: Verdict) -> tuple[Catalog, Sender]:
+    """What the worker of profile `shop` would have."""
+    [profile] = [each for key, each in verdict.profiles.items() if key.name == "shop"]
+    mailbox = profile.spec.sender
+    templates = verdict.compiled(profile.metadata.namespace, "shop")
+    return load([pack(templates)]), Sender(mailbox.address, mailbox.name)
+
+
+def read_event(case: Path) -> Event:
+    value = (case / "event.json").read_bytes()
+    return parse(Record("postroom.default.shop", 0, 0, PUBLISHED, None, value))
+
+
+def make(event: Event, catalog: Catalog, sender: Sender) -> bytes:
+    """The whole way of a letter, as a file that mail programs open."""
+    template = catalog.find(event.type)
+    assert template is not None, f"no template has {event.type}"
+    rendered = template.render(event)
+    identity = Identity("shop", event.source, event.id, event.recipient)
+    chosen = rendered.sender or sender
+    letter = compose(
+        rendered,
+        to=event.recipient,
+        sender=chosen,
+        message_id=message_id(identity, chosen.address.rpartition("@")[2]),
+        date=event.time,
+    )
+    return letter.replace(b"\r\n..", b"\r\n.")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_letter_is_the_golden_one(case: Path, examples: Verdict, rewrite: bool) -> None:
+    own = case / "manifest.yaml"
+    verdict = proved(EXAMPLES / "profile.yaml", EXAMPLES / "layout.yaml", own) if own.exists() else examples
+    try:
+        found = {"letter.eml": make(read_event(case), *catalog_of(verdict))}
+    except Rejected as rejected:
+        lines = "".join(f"{problem}\n" for problem in rejected.problems)
+        found = {"refusal.txt": lines.encode()}
+    if rewrite:
+        (case / "letter.eml").unlink(missing_ok=True)
+        (case / "refusal.txt").unlink(missing_ok=True)
+        for name, content in found.items():
+            (case / name).write_bytes(content)
+    kept = {
+        path.name: path.read_bytes() for path in case.iterdir() if path.name in {"letter.eml", "refusal.txt"}
+    }
+    assert found == kept, "`make golden` writes the golden letters anew; read the diff before you commit it"
+
+
+def test_the_shipped_examples_are_proved_without_a_word(examples: Verdict) -> None:
+    said = [
+        f"{key.name}: {problem}"
+        for key, proof in examples.proofs.items()
+        for problem in (*proof.problems, *proof.warnings)
+    ]
+    assert said == []
+
+
+def test_every_shipped_example_has_a_golden_letter() -> None:
+    shown = {read_event(case).type for case in CASES if not (case / "manifest.yaml").exists()}
+    objects = [each.object for file in EXAMPLES.glob("*.yaml") for each in read(file.read_text(), file.name)]
+    templates = [each for each in objects if isinstance(each, EmailTemplate)]
+    assert len(templates) >= 6
+    assert {name for each in templates for name in each.spec.event_types} == shown
+    assert all(len(each.spec.samples) >= 2 for each in templates)
+
+
+def test_every_example_letter_costs_no_inlining_at_send_time(examples: Verdict) -> None:
+    editions = [
+        edition for proof in examples.proofs.values() if proof.compiled for edition in proof.compiled.editions
+    ]
+    assert {edition.inline for edition in editions} == {"source"}
