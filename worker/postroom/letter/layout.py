@@ -9,9 +9,9 @@ never become a file. A template without a layout that is not a whole page gets a
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from postroom.letter.hint import did_you_mean
 from postroom.letter.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout
 
 MAX_DEPTH = 8

@@ -12,11 +12,11 @@ from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.draft import locate
 from postroom.letter.environment import HTML, Script
+from postroom.letter.hint import did_you_mean
 from postroom.letter.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.proof import Proof, css_problems, prove
-from postroom.letter.hint import did_you_mean
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 Object = EmailTemplate | EmailLayout | SmtpProfile

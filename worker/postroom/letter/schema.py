@@ -12,8 +12,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Problem, Rejected
 
 MAX_DEPTH = 16
 MASK = "the value"

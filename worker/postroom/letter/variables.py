@@ -11,10 +11,10 @@ from typing import Any
 
 from jinja2 import nodes
 
+from postroom.letter.hint import did_you_mean
 from postroom.letter.live import FACTS
 from postroom.letter.problems import Code, Problem
 from postroom.letter.schema import Schema, resolve
-from postroom.letter.hint import did_you_mean
 
 LETTER: Schema = {"properties": {name: {} for name in FACTS}}
 BUILT_IN = frozenset(("range",))
