@@ -47,7 +47,7 @@ def script(tmp_path: Path, code: str) -> Script:
 async def until(met: Callable[[], bool]) -> None:
     """Give way to the loop until a condition of the outside world is met."""
     async with asyncio.timeout(20):
-        while not met():
+        while not met():  # noqa: ASYNC110 - a process cannot set an Event of ours
             await asyncio.sleep(0.005)
 
 

@@ -16,7 +16,7 @@ from postroom.local.once import send_samples
 from postroom.local.plan import Wishes
 from postroom.local.show import Notes, show
 from postroom.local.up import Run
-from postroom.local.watch import follow
+from postroom.local.watch import Listener, follow
 
 
 async def live(wishes: Wishes, console: Console) -> int:
@@ -25,7 +25,7 @@ async def live(wishes: Wishes, console: Console) -> int:
     run = Run(wishes, notes)
     if not await _start(run, console, stopping):
         return 130
-    following = asyncio.create_task(follow(run, notes, stopping))
+    following = asyncio.create_task(follow(run, Listener(notes, notes.finding), stopping))
     try:
         await show(run, console, notes, stopping)
     finally:

@@ -41,6 +41,11 @@ class Notes:
         if not self._live:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def finding(self, line: str) -> None:
+        """Take a finding: a live page shows it by itself as long as it stands."""
+        if not self._live:
+            self(line)
+
     @contextmanager
     def behind_a_page(self) -> Iterator[None]:
         """Only keep lines: a page shows them."""
@@ -89,17 +94,19 @@ def places(run: Run) -> list[tuple[str, str]]:
 
 def example(run: Run) -> str:
     """A command that sends a letter of one of the live templates, ready to be copied."""
-    sources = [item for item in run.reading.objects if isinstance(item, EmailTemplate)]
-    flat = [
-        (source.spec.event_types[0], source.spec.samples[0].data)
-        for source in sources
-        if all(isinstance(value, str) for value in source.spec.samples[0].data.values())
-    ]
-    if not flat:
-        return "postroom send --help"
-    event_type, data = min(flat, key=lambda each: len(shlex.join(map(str, each[1].values()))))
-    pairs = shlex.join(f"{name}={value}" for name, value in data.items())
-    return f"postroom send {event_type} --to mira@example.com {pairs}"
+    sources = (item for item in run.reading.objects if isinstance(item, EmailTemplate))
+    commands = [command for source in sources if (command := _command(source))]
+    return min(commands, key=len, default="postroom send --help")
+
+
+def _command(source: EmailTemplate) -> str | None:
+    """The first sample's required variables on a command line; None when they are no plain texts."""
+    sample = source.spec.samples[0].data
+    needed = {name: sample.get(name) for name in source.spec.variables.get("required", [])}
+    if not all(isinstance(value, str) for value in needed.values()):
+        return None
+    pairs = shlex.join(f"{name}={value}" for name, value in needed.items())
+    return f"postroom send {source.spec.event_types[0]} --to mira@example.com {pairs}".rstrip()
 
 
 async def show(run: Run, console: Console, notes: Notes, stopping: asyncio.Event) -> None:

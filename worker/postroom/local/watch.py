@@ -6,6 +6,7 @@ live; its findings are told once and stand on the page until they are mended.
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -19,40 +20,52 @@ DEBOUNCE_MS = 200
 """Editors write a file in several steps."""
 
 
-async def follow(run: Run, tell: Tell, stopping: asyncio.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears what an edit came to: `tell` of news, `finding` of what is wrong."""
+
+    tell: Tell
+    finding: Tell
+
+
+async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
     folder = run.wishes.manifests
     async for changes in awatch(
         folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping
     ):
-        await take(run, tell, _names(folder, changes))
+        await take(run, listener, _names(folder, changes))
 
 
-async def take(run: Run, tell: Tell, what: str) -> None:
-    """Read the folder again and serve what passes."""
+async def take(run: Run, listener: Listener, what: str) -> None:
+    """Read the folder again and serve what passes; `what` names the files that changed."""
     before = run.reading
     try:
         reading = await asyncio.to_thread(read_folder, run.wishes.manifests)
         await run.apply(reading)
     except Trouble as trouble:
-        tell(f"{what}: {trouble.what}")
+        listener.tell(f"{what}: {trouble.what}")
         return
-    for line in _news(before, reading, what):
-        tell(line)
+    for finding in reading.errors:
+        if finding not in before.errors:
+            listener.finding(str(finding))
+    if news := _news(before, reading):
+        listener.tell(f"{what}: {news}")
 
 
-def _news(before: Reading, now: Reading, what: str) -> Iterable[str]:
-    new = [finding for finding in now.errors if finding not in before.errors]
-    yield from map(str, new)
-    live = {key: proof.compiled for key, proof in now.verdict.proofs.items() if proof.compiled}
-    old = {key: proof.compiled for key, proof in before.verdict.proofs.items() if proof.compiled}
-    changed = [f"{key.name}@{each.revision}" for key, each in live.items() if old.get(key) != each]
+def _news(before: Reading, now: Reading) -> str:
+    """What an edit came to, when it is more than new findings."""
+    old = {key: proof.compiled for key, proof in before.verdict.proofs.items()}
+    changed = [
+        f"{key.name}@{proof.compiled.revision}"
+        for key, proof in now.verdict.proofs.items()
+        if proof.compiled and old.get(key) != proof.compiled
+    ]
     if changed:
-        yield f"{what}: now serves {', '.join(sorted(changed))}"
-    elif before.errors and not now.errors:
-        yield f"{what}: mended"
-    elif not new and now.errors != before.errors:
-        yield f"{what}: {_count(now.errors)} left"
+        return f"now serves {', '.join(sorted(changed))}"
+    if len(now.errors) < len(before.errors):
+        return "mended" if not now.errors else f"{_count(now.errors)} left"
+    return ""
 
 
 def _count(findings: Iterable[Finding]) -> str:
