@@ -39,6 +39,7 @@ class Peer:
     def __init__(self, sock: socket.socket, tls: ssl.SSLObject | None, read: ssl.MemoryBIO) -> None:
         self.sock, self.tls, self.read_bio = sock, tls, read
         self.plain = bytearray()
+        self.taken_leave_of = False
 
     def read(self, size: int) -> int:
         """Take at most `size` bytes off the socket; keep what can be understood of them."""
@@ -53,6 +54,7 @@ class Peer:
         with suppress(ssl.SSLWantReadError):
             while piece := self.tls.read(65536):
                 self.plain += piece
+            self.taken_leave_of = True
         return len(data)
 
 
@@ -219,5 +221,19 @@ def test_a_closed_wire_tells_nothing_and_takes_nothing() -> None:
             assert not wire.dot_sent
             await asyncio.sleep(0)
             assert ear.ends == []
+
+    asyncio.run(run())
+
+
+def test_a_connection_under_tls_is_closed_with_the_alert_that_tells_it_from_a_cut(
+    authority: trustme.CA,
+) -> None:
+    async def run() -> None:
+        async with wired(authority) as (wire, _, peer):
+            wire.write(b"QUIT\r\n")
+            wire.close()
+            peer.read(65536)
+            assert peer.plain == b"QUIT\r\n"
+            assert peer.taken_leave_of
 
     asyncio.run(run())

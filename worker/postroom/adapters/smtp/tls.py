@@ -4,6 +4,7 @@ Bytes are moved by whoever owns the socket, so that it knows which records have 
 """
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from postroom.adapters.smtp.settings import Tls, TlsMode
@@ -72,6 +73,12 @@ class Records:
         if not data:
             return b""
         self._object.write(data)
+        return self._out.read()
+
+    def farewell(self) -> bytes:
+        """The closing alert, without which the other side must suspect a cut (RFC 8446 §6.1)."""
+        with suppress(OSError):
+            self._object.unwrap()
         return self._out.read()
 
     def decrypt(self, data: bytes) -> tuple[bytes, bool]:

@@ -12,6 +12,7 @@ Failure: `lost(cause, reason)`, once, never from within a call of ours.
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Protocol
 
 from postroom.adapters.smtp.channel import Channel
@@ -72,6 +73,9 @@ class Wire:
         """Close at once; what the socket has not taken is gone."""
         if self._closed:
             return
+        if self._tls is not None and not self._broken and not self._backlog:
+            with suppress(OSError):
+                self._sock.send(self._tls.farewell())
         self._closed = True
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
