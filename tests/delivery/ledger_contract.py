@@ -365,16 +365,18 @@ class LedgerContract:
         assert list(await ledger.waiting(10)) == [second]
 
     @scenario
-    async def test_careful_attempts_are_counted_across_deaths_until_absolved(self, lives: Lives) -> None:
+    async def test_marks_and_tries_are_kept_across_deaths_until_absolved(self, lives: Lives) -> None:
         one, two = record("a", 1), record("b", 2)
         ledger = await lives.begin()
-        assert list(await ledger.suspect([one])) == [1]
+        assert list(await ledger.suspect([one])) == [0]
+        assert await ledger.accuse(one) == 1
         await lives.die()
         ledger = await lives.begin()
-        assert list(await ledger.suspect([one, two])) == [2, 1]
+        assert list(await ledger.suspect([one, two])) == [2, 0]
+        assert await ledger.accuse(one) == 2
         await ledger.absolve([one])
         await ledger.absolve([])
-        assert list(await ledger.suspect([one, two])) == [1, 2]
+        assert list(await ledger.suspect([one, two])) == [0, 1]
 
     @scenario
     async def test_nothing_to_do_is_done(self, lives: Lives) -> None:

@@ -175,10 +175,16 @@ class MemoryLedger:
         self.store.outbox = [one for one in self.store.outbox if one.row not in gone]
 
     async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
-        for one in records:
-            place = (one.topic, one.partition, one.offset)
-            self.store.suspects[place] = self.store.suspects.get(place, 0) + 1
-        return [self.store.suspects[one.topic, one.partition, one.offset] for one in records]
+        places = [(one.topic, one.partition, one.offset) for one in records]
+        found = [self.store.suspects.get(place, 0) for place in places]
+        for place in places:
+            self.store.suspects.setdefault(place, 1)
+        return found
+
+    async def accuse(self, record: Record) -> int:
+        place = (record.topic, record.partition, record.offset)
+        self.store.suspects[place] = self.store.suspects.get(place, 1) + 1
+        return self.store.suspects[place] - 1
 
     async def absolve(self, records: Sequence[Record]) -> None:
         for one in records:

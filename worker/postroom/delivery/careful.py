@@ -4,9 +4,9 @@ The records that may have been in hand then are the first ones received now. Eac
 tried, durably, and tried in a process of its own; one that keeps killing goes to the dead-letter topic
 after three attempts, and its neighbours pass.
 
-A group is counted together, which is cheap. If the worker dies over a group, the next start finds counts
-above one and goes through those one by one, forgetting each that proves harmless: the first that is left
-after another death is the one that was in hand.
+A group is marked together, which is cheap. If the worker dies over a group, the next start finds the marks
+and goes through those records one by one, each counted on its own before it is tried: only these tries,
+and deaths in the separate process, speak against a record.
 """
 
 import asyncio
@@ -56,23 +56,17 @@ class Caution:
     async def _sift_group(self, group: Sequence[Record]) -> list[tuple[Record, bool]]:
         counts = await self._ledger.suspect(group)
         verdicts = [
-            (record, count <= 1 and await self._rehearsal.survives(pack(record)))
+            (record, count == 0 and await self._rehearsal.survives(pack(record)))
             for record, count in zip(group, counts, strict=True)
         ]
         await self._ledger.absolve([record for record, harmless in verdicts if harmless])
-        first = True
-        for place, (record, harmless) in enumerate(verdicts):
-            if not harmless:
-                verdicts[place] = (record, await self._try_alone(record, counts[place] if first else 1))
-                first = False
-        return verdicts
+        return [(record, harmless or await self._try_alone(record)) for record, harmless in verdicts]
 
-    async def _try_alone(self, record: Record, count: int) -> bool:
-        while count <= ATTEMPTS:
+    async def _try_alone(self, record: Record) -> bool:
+        while await self._ledger.accuse(record) <= ATTEMPTS:
             if await self._rehearsal.survives(pack(record)):
                 await self._ledger.absolve([record])
                 return True
-            count = (await self._ledger.suspect([record]))[0]
         await self._ledger.absolve([record])
         return False
 

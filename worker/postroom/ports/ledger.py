@@ -232,7 +232,11 @@ class Ledger(Protocol):
         ...
 
     async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
-        """Count a careful attempt at each record before it is made; returns the counts so far."""
+        """Mark records before they are tried carefully; returns the counts found (0: not marked before)."""
+        ...
+
+    async def accuse(self, record: Record) -> int:
+        """Count a try at one marked record on its own, before it is made; returns how many these are."""
         ...
 
     async def absolve(self, records: Sequence[Record]) -> None:

@@ -7,22 +7,32 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import moment, stamp
-from postroom.adapters.ledger.schema import outbox, suspect
+from postroom.adapters.ledger.schema import letter, outbox, suspect
 from postroom.letter.event import Record, pack, unpack
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import DeadLetter, Waiting
+from postroom.ports.ledger import DeadLetter, State, Waiting
 
 _WAITING = select(outbox).order_by(outbox.c.row).limit(bindparam("limit"))
 _PUBLISHED = delete(outbox).where(outbox.c.row == bindparam("r"))
 
-_SUSPECT = (
-    upsert(suspect)
+_COUNT = select(suspect.c.tries).where(
+    suspect.c.topic == bindparam("t"),
+    suspect.c.partition == bindparam("p"),
+    suspect.c.offset == bindparam("o"),
+)
+_MARK = (
+    insert(suspect)
     .values(topic=bindparam("t"), partition=bindparam("p"), offset=bindparam("o"), tries=1)
+    .on_conflict_do_nothing()
+)
+_ACCUSE = (
+    insert(suspect)
+    .values(topic=bindparam("t"), partition=bindparam("p"), offset=bindparam("o"), tries=2)
     .on_conflict_do_update(
         index_elements=["topic", "partition", "offset"], set_={"tries": suspect.c.tries + 1}
     )
@@ -32,6 +42,21 @@ _ABSOLVE = delete(suspect).where(
     suspect.c.topic == bindparam("t"),
     suspect.c.partition == bindparam("p"),
     suspect.c.offset == bindparam("o"),
+)
+_CLOSE = (
+    update(letter)
+    .where(
+        letter.c.topic == bindparam("t"),
+        letter.c.partition == bindparam("p"),
+        letter.c.offset == bindparam("o"),
+        letter.c.state == State.CLAIMED.value,
+    )
+    .values(
+        state=State.RENDER_FAILED.value,
+        code=bindparam("code"),
+        reason=bindparam("reason"),
+        updated_at=bindparam("now"),
+    )
 )
 
 
@@ -65,9 +90,17 @@ def published(connection: Connection, rows: Sequence[int]) -> None:
         connection.execute(_PUBLISHED, [{"r": row} for row in rows])
 
 
-def suspects(connection: Connection, records: Sequence[Record]) -> list[int]:
-    """Count one more careful attempt at each record; returns the counts, this one included."""
-    return [connection.execute(_SUSPECT, _position(one)).scalar_one() for one in records]
+def mark(connection: Connection, records: Sequence[Record]) -> list[int]:
+    """Mark records as under suspicion; returns the counts found, 0 where there was no mark."""
+    found = [connection.execute(_COUNT, _position(one)).scalar() or 0 for one in records]
+    connection.execute(_MARK, [_position(one) for one in records])
+    return found
+
+
+def accuse(connection: Connection, record: Record) -> int:
+    """Count a try at one record on its own; the mark itself is the first count and no try."""
+    tries: int = connection.execute(_ACCUSE, _position(record)).scalar_one()
+    return tries - 1
 
 
 def absolve(connection: Connection, records: Sequence[Record]) -> None:
@@ -78,3 +111,14 @@ def absolve(connection: Connection, records: Sequence[Record]) -> None:
 
 def _position(record: Record) -> dict[str, Any]:
     return {"t": record.topic, "p": record.partition, "o": record.offset}
+
+
+def close_poisoned(connection: Connection, dead_letters: Sequence[DeadLetter], at: float) -> None:
+    """Settle the rows that an earlier life claimed for records that turned out to be poison.
+
+    The table is searched by position, without an index: poison is rare.
+    """
+    for one in dead_letters:
+        if one.problems[0].code is Code.POISON:
+            values = {"code": Code.POISON.value, "reason": str(one.problems[0]), "now": at}
+            connection.execute(_CLOSE, _position(one.record) | values)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.claims import Holder
-from postroom.adapters.ledger.deadletters import outbox_row
+from postroom.adapters.ledger.deadletters import close_poisoned, outbox_row
 from postroom.adapters.ledger.rows import moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.letter.event import pack, unpack
@@ -78,6 +78,7 @@ def bury(connection: Connection, dead_letters: Sequence[DeadLetter]) -> None:
     """Put dead letters into the outbox; one that is there already stays as it is."""
     if dead_letters:
         connection.execute(_BURY, [outbox_row(one) for one in dead_letters])
+        close_poisoned(connection, dead_letters, stamp(dead_letters[0].at))
 
 
 def release(connection: Connection, claimed: Sequence[Claimed], holder: Holder) -> None:

@@ -122,7 +122,11 @@ class SqliteLedger:
 
     async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
         """See the port."""
-        return await self._writer.run(lambda c: deadletters.suspects(c, records))
+        return await self._writer.run(lambda c: deadletters.mark(c, records))
+
+    async def accuse(self, record: Record) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: deadletters.accuse(c, record))
 
     async def absolve(self, records: Sequence[Record]) -> None:
         """See the port."""
