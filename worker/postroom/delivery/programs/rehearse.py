@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.post import House
 from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.render import render_one
 from postroom.delivery.validate import read
-from postroom.letter.event import unpack
+from postroom.letter.event import Record, unpack
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
 
@@ -30,13 +31,17 @@ def main() -> None:
     house = house_of(read_profile(Path(sys.argv[1])), State.CAPTURED)
     templates = FolderTemplates(Path(sys.argv[2]))
     templates.refresh()
-    _answer()
-    while (payload := _next(sys.stdin.buffer)) is not None:
-        record = unpack(payload)
-        # an ordinary bad record is the journey's to refuse
-        with contextlib.suppress(Rejected):
-            render_one(read(record, house.profile), templates.current(), house, record.timestamp)
+    with contextlib.suppress(BrokenPipeError):  # the worker is gone
         _answer()
+        while (payload := _next(sys.stdin.buffer)) is not None:
+            _render(unpack(payload), templates, house)
+            _answer()
+
+
+def _render(record: Record, templates: FolderTemplates, house: House) -> None:
+    # an ordinary bad record is the journey's to refuse
+    with contextlib.suppress(Rejected):
+        render_one(read(record, house.profile), templates.current(), house, record.timestamp)
 
 
 def _next(stream: BinaryIO) -> bytes | None:
