@@ -156,6 +156,8 @@ def readable(value: str) -> str:
     if "=?" in value:
         with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             value = str(make_header(decode_header(value)))
+    if value.isprintable():
+        return value
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in value)
 
 

@@ -14,7 +14,6 @@ import socket
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiosmtpd.smtp import SMTP, Session, syntax
 from aiosmtpd.smtp import Envelope as Transaction
@@ -71,6 +70,31 @@ class Dialogue(SMTP):
         self.desk = desk
         # The library shares this table between all sessions and grows it at each EHLO.
         self.command_size_limits = collections.defaultdict(lambda: self.command_size_limit)
+
+        self._replies = bytearray()
+
+    async def push(self, status: str | bytes) -> None:
+        """Answer; the answers to a pipelined group leave in one segment."""
+        line = status.encode("utf-8", "replace") if isinstance(status, str) else status
+        if not self._replies:
+            self.loop.call_soon(self.flush)
+        self._replies += line + b"\r\n"
+        if not line.startswith((b"250", b"354")):
+            self.flush()  # the session may end with this answer
+        await self._writer.drain()
+
+    def flush(self) -> None:
+        """Write the answers that have gathered."""
+        replies, self._replies = bytes(self._replies), bytearray()
+        if replies and self.transport is not None:
+            self._writer.write(replies)
+
+    def end(self) -> None:
+        """Say goodbye and close."""
+        if self.transport is not None and not self.transport.is_closing():
+            self._replies += b"421 4.3.2 The sandbox is closing\r\n"
+            self.flush()
+            self.transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, and be known to the server until the connection ends."""
@@ -233,7 +257,7 @@ class MailServer:
             async with asyncio.timeout(grace):
                 await self._desk.idle.wait()
         for session in list(self._desk.sessions):
-            _end(session.transport)
+            session.end()
         self._server = None
 
     def count_sessions(self) -> int:
@@ -243,9 +267,3 @@ class MailServer:
     def _open(self) -> asyncio.BaseProtocol:
         self.tally.sessions += 1
         return Dialogue(self._desk, asyncio.get_running_loop())
-
-
-def _end(transport: Any) -> None:
-    if transport is not None and not transport.is_closing():
-        transport.write(b"421 4.3.2 The sandbox is closing\r\n")
-        transport.close()

@@ -11,10 +11,11 @@ from postroom.sandbox.mime import Headers, read_headers, readable, take_apart
 
 MAX_FIELD = 2000
 
+# Searched in the letter in lower case, behind a line end: a literal beginning makes that ten times quicker.
 _NAMES_A_FILE = re.compile(
-    rb"(?im)^content-(?:disposition|type):[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*?(?:name|attachment)"
+    rb"\ncontent-(?:disposition|type):[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*?(?:name|attachment)"
 )
-_NO_TEXT = re.compile(rb"(?im)^content-type:[ \t]*(?!text/|multipart/)")
+_NO_TEXT = re.compile(rb"\ncontent-type:[ \t]*(?!text/|multipart/)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def _value(headers: Headers, name: str) -> str:
 
 
 def _count_attachments(raw: bytes) -> int:
-    if not (_NAMES_A_FILE.search(raw) or _NO_TEXT.search(raw)):
+    lowered = b"\n" + raw.lower()
+    if not (_NAMES_A_FILE.search(lowered) or _NO_TEXT.search(lowered)):
         return 0
     return len(take_apart(raw).attachments)
