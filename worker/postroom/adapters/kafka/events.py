@@ -1,77 +1,31 @@
-"""Kafka: the consumer-group membership and the dead-letter producer, on confluent-kafka.
+"""The consumer-group membership.
 
-The consumer polls on a thread of its own, always, so that slow letters never cost the membership; what it
-reads goes to the event loop, and what the loop wants committed goes back. Offsets are committed by hand,
-never stored. Rebalances are cooperative; a revoke waits until what is under way is decided.
+It polls on a thread of its own, always, so that slow letters never cost the membership; what it reads goes
+to the event loop, and what the loop wants committed goes back. Offsets are committed by hand, never
+stored. Rebalances are cooperative; a revoke waits until what is under way is decided.
 """
 
 import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from postroom.adapters.kafka.settings import Membership, consumer_settings
 from postroom.letter.event import Record
-from postroom.letter.profile import dead_letter_topic
 from postroom.ports.events import Partition, Receiver
-from postroom.ports.ledger import DeadLetter
 
 POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 BATCH = 500
 REVOKE_PATIENCE_SECONDS = 60.0
-PUBLISH_PATIENCE_SECONDS = 30.0
-
-QUIET = {
-    # what matters comes through error_cb; the library's own lines would repeat it ten times a second
-    "log_level": 2,
-    "enable.metrics.push": False,
-    "reconnect.backoff.max.ms": 2_000,
-}
 
 log = structlog.get_logger("postroom.kafka")
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Who this consumer is in its group."""
-
-    group: str
-    instance: str
-    """A static name (KIP-345): a worker that was killed is back at once, without waiting for its old
-    session to end. Two living workers must never share one."""
-
-
-def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
-    """What the consumer is configured with, and why."""
-    return {
-        "bootstrap.servers": bootstrap,
-        "group.id": member.group,
-        "group.instance.id": member.instance,
-        "client.id": "postroom-worker",
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 3_000,
-        # prefetch is bounded in bytes: the defaults (64 MB, 100,000 messages) do not fit a small pod
-        "queued.max.messages.kbytes": 16_384,
-        "queued.min.messages": 5_000,
-        # the default backoff of a second caps throughput whenever the prefetch queue was full
-        "fetch.queue.backoff.ms": 10,
-        "fetch.wait.max.ms": 100,
-        # an unknown topic is looked for again soon: it may be created after the worker
-        "topic.metadata.refresh.interval.ms": 5_000,
-        "allow.auto.create.topics": True,
-        **QUIET,
-    }
 
 
 class KafkaEvents:
@@ -261,66 +215,6 @@ class KafkaEvents:
         if now >= self._said.get(error.name(), 0.0) + SILENCE_SECONDS:
             self._said[error.name()] = now
             log.warning("kafka reports", error=error.str())
-
-
-class KafkaDeadLetters:
-    """Implements ports.events.DeadLetters: publishes to `<topic>.dlq` with the problem in the headers."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "client.id": "postroom-dead-letters",
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 5,
-                **QUIET,
-                "message.timeout.ms": int(PUBLISH_PATIENCE_SECONDS * 1000),
-            }
-        )
-
-    async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
-        """See the port. A record too big with its headers goes without its value, which the topic keeps."""
-        return await asyncio.to_thread(self._publish, dead_letters)
-
-    def _publish(self, dead_letters: Sequence[DeadLetter]) -> list[bool]:
-        acknowledged = [False] * len(dead_letters)
-
-        def tell(place: int, error: KafkaError | None) -> None:
-            acknowledged[place] = error is None
-            if error is not None:
-                log.error("dead letter was not published", id=dead_letters[place].id, error=error.str())
-
-        for place, one in enumerate(dead_letters):
-            self._produce(one, lambda error, _message, place=place: tell(place, error))
-        self._producer.flush(PUBLISH_PATIENCE_SECONDS)
-        return acknowledged
-
-    def _produce(self, one: DeadLetter, told: Any) -> None:
-        record, topic = one.record, dead_letter_topic(one.record.topic)
-        headers = dead_letter_headers(one)
-        try:
-            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=told)
-        except KafkaException as failure:
-            if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                raise
-            headers.append(("postroom_value_omitted", b"too large; read it at postroom_source"))
-            self._producer.produce(topic, None, record.key, headers=headers, on_delivery=told)
-
-
-def dead_letter_headers(one: DeadLetter) -> list[tuple[str, str | bytes | None]]:
-    """The record's own headers and what went wrong: code, field, message, and where it came from."""
-    problem = one.problems[0]
-    said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
-    return [
-        *one.record.headers,
-        ("postroom_dead_letter_id", one.id.encode()),
-        ("postroom_source", one.id.encode()),
-        ("postroom_problem_code", problem.code.value.encode()),
-        ("postroom_problem_field", problem.field.encode()),
-        ("postroom_problem", said.encode(errors="replace")),
-        ("postroom_at", one.at.isoformat(timespec="milliseconds").encode()),
-    ]
 
 
 def _record(message: Message) -> Record:
