@@ -19,6 +19,61 @@ def refusal(data: bytes, **options: Any) -> Problem:
 
 
 @pytest.mark.parametrize(
+    "data", [b"", b"  \n", b"\xff\xfe", b"\xef\xbb\xbf{}", b'"\xe4"', b"nul", b"{} x", b"'a'"]
+)
+def test_what_is_not_utf8_json_is_refused(data: bytes) -> None:
+    assert refusal(data).code is Code.NOT_UTF8_JSON
+
+
+def test_an_empty_value_and_a_byte_order_mark_are_called_by_name() -> None:
+    assert "is empty" in refusal(b"").message
+    assert "byte order mark" in refusal(b"\xef\xbb\xbf{}").message
+
+
+def test_a_syntax_error_tells_its_place() -> None:
+    assert "line 2, column 6" in refusal(b'{"a": 1,\n"b": }').message
+
+
+@pytest.mark.parametrize("data", [b"NaN", b"[-Infinity]", b'{"a": Infinity}', b"1e999", b"[-1e400]"])
+def test_numbers_that_json_does_not_have_are_refused(data: bytes) -> None:
+    assert refusal(data).code is Code.NUMBER_OUT_OF_RANGE
+
+
+def test_a_number_of_5000_digits_is_refused_by_its_length() -> None:
+    problem = refusal(b'{"n": ' + b"7" * 5000 + b"}")
+    assert problem.code is Code.NUMBER_OUT_OF_RANGE
+    assert "5000 digits" in problem.message
+
+
+def test_a_duplicate_key_is_refused_by_name() -> None:
+    problem = refusal(b'{"data": {"total": 1, "tax": 2, "total": 3}}')
+    assert problem.code is Code.DUPLICATE_KEY
+    assert "'total'" in problem.message
+
+
+def test_a_key_that_is_written_in_two_ways_is_still_a_duplicate() -> None:
+    assert refusal(b'{"a": 1, "\\u0061": 2}').code is Code.DUPLICATE_KEY
+
+
+def test_a_lone_surrogate_is_refused_with_its_path() -> None:
+    problem = refusal(b'{"data": {"names": ["ok", "\\ud800"]}}')
+    assert (problem.code, problem.field) == (Code.LONE_SURROGATE, "data.names[1]")
+
+
+def test_a_lone_surrogate_in_a_key_is_refused() -> None:
+    assert refusal(b'{"\\udc00": 1}').code is Code.LONE_SURROGATE
+
+
+def test_surrogate_pairs_and_escaped_backslashes_are_fine() -> None:
+    assert loads(b'["\\ud83d\\ude00", "\\\\ud800", "\\\\u0000"]') == ["\U0001f600", "\\ud800", "\\u0000"]
+
+
+def test_a_nul_character_is_refused_with_its_path() -> None:
+    problem = refusal(b'{"data": {"name": "a\\u0000b"}}')
+    assert (problem.code, problem.field) == (Code.CONTROL_CHARACTER, "data.name")
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"[" * 100_000,
