@@ -11,6 +11,7 @@ A case is a folder of tests/golden/letters:
 """
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ CASES = sorted(path for path in (ROOT / "tests" / "golden" / "letters").iterdir(
 PUBLISHED = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
+@cache
 def proved(*files: Path) -> Verdict:
     located = [each for file in files for each in read(file.read_text(), file.name)]
     assert not [problem for each in located for problem in each.problems]

@@ -7,8 +7,9 @@ from unittest.mock import patch
 import pytest
 
 from postroom.letter.css import read_css
-from postroom.letter.inline import CannotInline, canonical, inline_page, inline_source
+from postroom.letter.inline import canonical, inline_page, inline_source
 from postroom.letter.problems import Code, Rejected
+from postroom.letter.protect import CannotInline
 from tests.letter.specimens import problem_of, proved, render, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"

@@ -23,6 +23,8 @@ PAGE = layout(
         ("\n{{ ''.__class__ }}", Code.TEMPLATE_UNSAFE, 2, "unsafe attribute `__class__`"),
         ("\n{% include '/etc/passwd' %}", Code.PARTIAL_NOT_FOUND, 2, "partials"),
         ("{{ name|center(9) }}", Code.FILTER_NOT_ALLOWED, 1, "`center`"),
+        ("<p\n title={{ name }}>x</p>", Code.TEMPLATE_UNSAFE, 2, "write quotes around `{{ name }}`"),
+        ("<p {{ name }}>x</p>", Code.TEMPLATE_UNSAFE, 1, "write quotes"),
         ("{{ name|safe }}", Code.FILTER_NOT_ALLOWED, 1, "`safe`"),
         ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean name"),
         ("{% set x = 1 %}{{ x }}\n{{ y }}", Code.VARIABLE_UNDECLARED, 2, "`y`"),

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from postroom.letter.compiled import Edition, Subject
 from postroom.letter.environment import HTML, TEXT, LetterEnvironment, Script
 from postroom.letter.layout import flatten
-from postroom.letter.pieces import Source
-from postroom.letter.problems import Problem, Rejected
+from postroom.letter.pieces import Source, split
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.protect import Protected
 from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
 from postroom.letter.variables import Reader, Reading
 
@@ -140,7 +141,18 @@ def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem
     found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
     problems += [locate(problem, draft.page) for problem in (*found, *reader.reading.problems)]
     reading.used |= reader.reading.used
+    if not found:
+        problems += find_unquoted(draft.page)
     return problems, reading
+
+
+def find_unquoted(page: Source) -> list[Problem]:
+    """Values in a tag without quotes around them: what escaping cannot make safe."""
+    problems = []
+    for piece in Protected(split(page.text, "spec.html")).unquoted:
+        message = f"write quotes around `{piece.text}`: a space in the value would begin another attribute"
+        problems.append(locate(Problem(Code.TEMPLATE_UNSAFE, "", message, piece.line), page))
+    return problems
 
 
 def locate(problem: Problem, page: Source) -> Problem:

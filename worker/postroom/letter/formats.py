@@ -68,7 +68,7 @@ def _number(value: Any, name: str) -> Decimal:
 
 
 def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | date) else None
+    return value if isinstance(value, str | int | float | date) else None
 
 
 def _tag(context: Context) -> str:
@@ -77,7 +77,8 @@ def _tag(context: Context) -> str:
 
 
 # The same prices and days come again and again, and CLDR's patterns take ten microseconds each.
-cached = lru_cache(maxsize=4096)
+# Typed, since 1 and true are equal and not the same.
+cached = lru_cache(maxsize=4096, typed=True)
 
 
 @cached
@@ -106,8 +107,9 @@ def write_moment(tag: str, value: Any, style: str, zone: str) -> str:
 
 
 @cached
-def write_money(tag: str, number: Decimal, currency: str) -> str:
+def write_money(tag: str, value: Any, currency: str) -> str:
     """An amount."""
+    number = _number(value, "money")
     if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
         raise Unsuitable("`money` needs a currency code of three capitals, such as EUR")
     return numbers.format_currency(number, currency, locale=locale_of(tag))
@@ -134,7 +136,7 @@ def format_moment(context: Context, value: Any, style: str = "medium", zone: str
 @pass_context
 def format_money(context: Context, value: Any, currency: str) -> str:
     """`{{ total|money("EUR") }}`: an ISO 4217 code, the locale's way of writing it."""
-    return write_money(_tag(context), _number(value, "money"), str(currency))
+    return write_money(_tag(context), _hashable(value), str(currency))
 
 
 @pass_context

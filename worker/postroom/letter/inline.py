@@ -8,26 +8,22 @@ to sheets are left alone, and `@import` is refused before premailer sees the CSS
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 from lxml import etree  # type: ignore[import-untyped]
 
 from postroom.letter.css import Sheet, read_css
-from postroom.letter.pieces import Piece, split
+from postroom.letter.pieces import split
+from postroom.letter.protect import DOCTYPE, CannotInline, Protected
 
 COMMENT_OR_STYLE = re.compile(r"<!--.*?-->|<style\b([^>]*)>(.*?)</style\s*>", re.DOTALL | re.IGNORECASE)
 MEDIA = re.compile(r"""\bmedia\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
-DOCTYPE = re.compile(r"\s*<!doctype[^>]*>\s*", re.IGNORECASE)
 HEAD_END = re.compile(r"</head\s*>", re.IGNORECASE)
 HTML_START = re.compile(r"<html\b[^>]*>", re.IGNORECASE)
 ADDED_META = re.compile(r'<meta http-equiv="Content-Type" content="text/html; charset=[^"]*">\n?')
 QUIET = 60
 """Above logging's CRITICAL: the inliner's parser reports what `read_css` has already judged."""
-
-
-class CannotInline(Exception):
-    """CSS cannot be inlined before the event is known; the message says why."""
 
 
 def take_styles(page: str, css: str = "") -> tuple[str, str]:
@@ -120,136 +116,3 @@ def inline_source(source: str, css: str) -> str:
     protected = Protected(pieces)
     protected.check(sheet)
     return protected.restore(_apply(protected.text, sheet))
-
-
-OPENERS = ("if", "for")
-MIDDLES = ("elif", "else")
-CLOSERS = ("endif", "endfor")
-NEXT_STATE = {
-    "text": re.compile(r"<!--|</?[a-zA-Z]"),
-    "tag": re.compile(r"[>\"']"),
-    '"': re.compile('"'),
-    "'": re.compile("'"),
-    "comment": re.compile("-->"),
-    "title": re.compile("</title", re.IGNORECASE),
-}
-TITLE = re.compile(r"<(title)\b", re.IGNORECASE)
-
-
-class Protected:
-    """Source whose Jinja constructs are placeholders that an HTML parser carries through unharmed."""
-
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        joined = "".join(piece.text for piece in pieces)
-        self._mark = next(mark for mark in (f"jx{n}x" for n in range(1_000_000)) if mark not in joined)
-        self._held: list[str] = []
-        self._groups: list[list[int]] = []
-        self._open: list[list[int]] = []
-        self._in_text: set[int] = set()
-        self._state, self._title = "text", False
-        self.text = "".join(self._write(piece) for piece in pieces)
-
-    def _write(self, piece: Piece) -> str:
-        if piece.kind == "data":
-            self._advance(piece.text)
-            return piece.text
-        number = len(self._held)
-        self._held.append(piece.text)
-        token = f"{self._mark}{number}j"
-        if piece.kind == "block":
-            self._group(piece, number)
-            if self._state == "text":
-                self._in_text.add(number)
-                return f"<!--{token}-->"
-            if self._state == "tag":
-                return f" {token} "
-        return token
-
-    def _group(self, piece: Piece, number: int) -> None:
-        word = piece.words[0] if piece.words else ""
-        if word in OPENERS:
-            self._open.append([number])
-        elif word in MIDDLES and self._open:
-            self._open[-1].append(number)
-        elif word in CLOSERS and self._open:
-            self._groups.append([*self._open.pop(), number])
-
-    def _advance(self, text: str) -> None:
-        position = 0
-        while found := NEXT_STATE[self._state].search(text, position):
-            if self._state == "text":
-                title = TITLE.match(text, found.start())
-                self._state = "comment" if found.group() == "<!--" else "tag"
-                self._title = title is not None
-            elif self._state == "tag":
-                quoted = found.group() in "\"'"
-                self._state = found.group() if quoted else "title" if self._title else "text"
-                self._title = self._title and quoted
-            elif self._state == "title":
-                self._state, self._title = "tag", False
-            else:
-                self._state = "text" if self._state == "comment" else "tag"
-            position = found.end()
-
-    def tree(self) -> etree._Element:
-        """The protected source, parsed."""
-        return etree.fromstring(DOCTYPE.sub("", self.text, count=1), etree.HTMLParser())
-
-    def check(self, sheet: Sheet) -> None:
-        """Refuse source whose styles an event could change. Raises CannotInline."""
-        tree = self.tree()
-        if sheet.inlined:
-            for name in ("class", "id"):
-                for value in tree.xpath(f"//@{name}"):
-                    if self._mark in value:
-                        raise CannotInline(
-                            f"a `{name}` depends on the event; write the whole element in each branch instead"
-                        )
-        parents = self._parents(tree)
-        for group in self._groups:
-            places = {
-                parents.get(number, "outside" if number in self._in_text else "tag") for number in group
-            }
-            if len(places) > 1:
-                raise CannotInline(
-                    f"`{self._held[group[0]]}` begins and ends in different elements, so that the page"
-                    " has another shape in each branch"
-                )
-
-    def _parents(self, tree: etree._Element) -> dict[int, str]:
-        """The path of the element that each placeholder stands in."""
-        root = tree.getroottree()
-        parents = {}
-        for comment in tree.iter(etree.Comment):
-            number = self.number(comment.text or "")
-            parent = comment.getparent()
-            if number is not None and parent is not None:
-                parents[number] = root.getpath(parent)
-        return parents
-
-    def number(self, text: str) -> int | None:
-        """The placeholder that a comment is, if it is one."""
-        found = re.fullmatch(rf"{self._mark}(\d+)j", text)
-        return int(found.group(1)) if found else None
-
-    def _placeholder(self) -> re.Pattern[str]:
-        return re.compile(rf"<!--{self._mark}(\d+)j-->|{self._mark}(\d+)j(?:=\"\")?")
-
-    def restore_some(self, text: str) -> str:
-        """Put back the constructs that `text` kept; those of elements that were left out are gone."""
-        return self._placeholder().sub(lambda found: self._held[int(found.group(1) or found.group(2))], text)
-
-    def restore(self, page: str) -> str:
-        """Put the constructs back; each must be there exactly once. Raises CannotInline."""
-        seen = [0] * len(self._held)
-
-        def back(found: re.Match[str]) -> str:
-            number = int(found.group(1) or found.group(2))
-            seen[number] += 1
-            return self._held[number]
-
-        out = self._placeholder().sub(back, page)
-        lost = next((number for number, count in enumerate(seen) if count != 1), None)
-        if lost is not None:
-            raise CannotInline(f"`{self._held[lost]}` stands where styles or HTML cannot be known in advance")
-        return out

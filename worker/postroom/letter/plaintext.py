@@ -9,8 +9,8 @@ import re
 
 from lxml import etree  # type: ignore[import-untyped]
 
-from postroom.letter.inline import DOCTYPE, Protected
 from postroom.letter.pieces import split
+from postroom.letter.protect import DOCTYPE, Protected
 
 LINE, PARAGRAPH = "\x01", "\x02"
 PARAGRAPHS = frozenset(

@@ -142,9 +142,11 @@ def filler(schema: Schema, root: Schema, depth: int = 0) -> Filler | None:
     if not (defaults or nested or each_item):
         return None
 
+    deep = any(isinstance(default, list | dict) for default in defaults.values())
+
     def fill(value: Any) -> Any:
         if isinstance(value, dict) and (defaults or nested):
-            value = {**deepcopy(defaults), **value} if defaults else dict(value)
+            value = {**(deepcopy(defaults) if deep else defaults), **value}
             for name, function in nested.items():
                 if name in value:
                     value[name] = function(value[name])

@@ -8,7 +8,7 @@ and what is mostly of them, base64. Lines are at most 998 octets (RFC 5322 §2.1
 from binascii import b2a_base64, b2a_qp
 
 CONTROLS = bytes(octet for octet in (*range(32), 127) if octet not in (9, 10))
-RAW_ELEMENTS = (b"style", b"script", b"xmp", b"noscript", b"plaintext")
+RAW_ELEMENTS = (b"style", b"script", b"xmp")
 """Elements in which HTML reads no character references."""
 LINE_OCTETS = 990
 """Under 998, with room for a stuffed dot and the line end."""
@@ -32,7 +32,7 @@ def encode_html(html: str) -> tuple[str, bytes]:
 def _references_suffice(html: str) -> bool:
     """Whether character references say it without bloating the letter, and are read where they stand."""
     octets = html.encode().lower()
-    if (len(octets) - len(html)) * 8 > len(html):
+    if (len(octets) - len(html)) * 16 > len(html):
         return False
     return all(_is_ascii_within(octets, name) for name in RAW_ELEMENTS)
 

@@ -14,10 +14,12 @@ from typing import Any
 from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
-from postroom.letter.inline import CannotInline, canonical, inline_source
+from postroom.letter.inline import canonical, inline_source
 from postroom.letter.live import Live
+from postroom.letter.pieces import split
 from postroom.letter.plaintext import text_of_source
 from postroom.letter.problems import Rejected
+from postroom.letter.protect import CannotInline
 from postroom.letter.render import Rendered
 from postroom.letter.template import Sample
 
@@ -26,6 +28,7 @@ SAMPLE_TIME = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 SAMPLE_RECIPIENT = "reader@example.org"
 FULL_TRIALS = 64
 """Up to so many letters every sample is tried in every language; beyond it, each in its own."""
+RAW_ELEMENT = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)\s*>)", re.DOTALL | re.IGNORECASE)
 SPACE = re.compile(r"\s+")
 
 
@@ -75,7 +78,25 @@ def quicken(edition: Edition) -> tuple[Edition, str]:
     except Rejected:
         return edition, "its source cannot be read as HTML"
     fast = replace(edition, html=html, css="", inline="source")
-    return (fast if edition.text is not None else with_text(fast)), ""
+    fast = fast if edition.text is not None else with_text(fast)
+    return replace(fast, html=with_references(html)), ""
+
+
+def with_references(html: str) -> str:
+    """The source with its own letters outside ASCII as character references, when they are few.
+
+    They would be written so for each letter otherwise (`transfer`).
+    """
+    if (len(html.encode()) - len(html)) * 16 > len(html):
+        return html
+    pieces = split(html, "spec.html")
+    return "".join(_refer(piece.text) if piece.kind == "data" else piece.text for piece in pieces)
+
+
+def _refer(text: str) -> str:
+    parts = RAW_ELEMENT.split(text)
+    parts[::2] = [part.encode("ascii", "xmlcharrefreplace").decode() for part in parts[::2]]
+    return "".join(parts)
 
 
 def with_text(edition: Edition) -> Edition:
