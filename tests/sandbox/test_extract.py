@@ -26,6 +26,8 @@ def found_codes(text: str, subject: str = "Hello") -> list[str]:
         ("Call us: +32 9 555 1234", []),
         ("Your code: https://shop.example.com/481920", []),
         ("Paid 123456.78 with your code", []),
+        ("Parcels are on us until 31 December 2026. You need no code.", []),
+        ("Your code is 2026.", ["2026"]),
     ],
 )
 def test_codes_are_found_near_their_word(text: str, expected: list[str]) -> None:

@@ -23,9 +23,11 @@ _CODE = re.compile(
     r"(?<![\w/.=&#-])(\d{4,8}|\d{3}[ \u00a0-]\d{3}|[A-Z0-9]{3,5}-[A-Z0-9]{3,5})(?![\w/=&-]|[.,]\d)"
 )
 _ABOUT_CODES = re.compile(
-    r"(?i)code|\bpin\b|\botp\b|einmal|verif|passwor[dt]|token|código|codice|kód|код|コード|番号|验证码|驗證碼|인증|رمز"
+    r"(?i)code|\bpin\b|\botp\b|one-time|einmal|verif|código|codice|kód|код|コード|验证码|驗證碼|인증|رمز"
 )
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _REACH = 120
+_BESIDE = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ def codes(letter: Letter, subject: str) -> list[str]:
     for match in _CODE.finditer(text):
         code = re.sub(r"[ \u00a0]", "", match.group(1))
         near = _distance(about, match.start())
+        if _YEAR.fullmatch(code) and near > _BESIDE:
+            continue
         if near <= _REACH and any(c.isdigit() for c in code):
             found[code] = min(found.get(code, near), near)
     # Beside a number that follows its word at once, one at some distance is an order or a date.
-    limit = max(3 * min(found.values(), default=0), 30)
+    limit = max(3 * min(found.values(), default=0), 2 * _BESIDE)
     return sorted((code for code in found if found[code] <= limit), key=lambda code: found[code])[:MAX_CODES]
 
 
