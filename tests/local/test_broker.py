@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from postroom.local import topics
 from postroom.local.broker import LocalBroker
 from postroom.local.topics import Topic, create_topics
 from postroom.local.trouble import Trouble
@@ -116,6 +117,12 @@ def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, t
     broker.control("fault", keys=["Produce"], topic=topic, code=NOT_LEADER, count=2)
     assert produce(broker.bootstrap, topic, 1) == []
     broker.control("clear")
+
+
+def test_topics_on_a_broker_that_does_not_answer_are_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "ANSWER_SECONDS", 0.5)
+    with pytest.raises(Trouble, match="No Kafka broker answers"):
+        create_topics("127.0.0.1:1", [Topic("t", 1, 1000)])
 
 
 def test_an_unknown_fault_is_refused_by_name(broker: LocalBroker) -> None:

@@ -54,6 +54,15 @@ def test_every_example_arrives_in_the_inbox(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
+def test_every_example_arrives_through_apache_kafka_too(tmp_path: Path, apache_kafka: str) -> None:
+    """Brokers of one's own: nothing but the topics is created there."""
+    done = postroom(
+        "up", "--once", "--data", str(tmp_path / "data"), "--bootstrap-servers", apache_kafka, *ANY_PORT
+    )
+    assert done.returncode == 0, done.stdout
+    assert not (tmp_path / "data" / "broker").exists()
+
+
 def test_letters_survive_kills_of_worker_broker_and_up(start: Start) -> None:
     up = start()
     for victim in ("postroom.local.child worker", "postroom/broker-"):

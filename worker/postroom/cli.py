@@ -21,9 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Letters from events: templates are declared, proved before they are live, no letter is lost.\n\n"
-    "Start with [bold]postroom up[/bold]: it runs everything on this machine and says where the inbox is.",
+    "Start with **postroom up**: it runs everything on this machine and says where the inbox is.",
 )
 
 
@@ -53,9 +53,7 @@ Text = str | None
 
 @app.command()
 def up(
-    folder: Annotated[
-        Path | None, Argument(help="Your manifests. Default: examples.", metavar="[DIR]")
-    ] = None,
+    folder: Annotated[Path | None, Argument(help="Your manifests. Default: examples.", metavar="DIR")] = None,
     data: Data = DATA,
     once: Annotated[bool, Option("--once", help="Send every sample, see it arrive, end.")] = False,
     bootstrap_servers: Brokers = None,
@@ -92,7 +90,7 @@ def check(
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
-    Each finding is one line: file:line: rule: what is wrong and what to do. The exit code is 1 when
+    Each finding is one line: `file:line: rule: what is wrong and what to do`. The exit code is 1 when
     something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
     """
     from postroom.local import check as checking
@@ -107,7 +105,7 @@ def check(
 @app.command()
 def send(
     event_type: Annotated[str, Argument(help="What happened, for instance shop.user.welcomed.")],
-    pairs: Annotated[list[str] | None, Argument(help="name=text or name:=json.", metavar="[DATA]...")] = None,
+    pairs: Annotated[list[str] | None, Argument(help="name=text or name:=json.", metavar="DATA")] = None,
     to: Annotated[str, Option("--to", help="The recipient's address.", metavar="ADDRESS")] = "",
     file: Annotated[Path | None, Option(help="The data as a JSON file; DATA adds to it.")] = None,
     message_id: Annotated[Text, Option("--id", help="The message's id; twice the same is sent once.")] = None,
@@ -119,7 +117,7 @@ def send(
 ) -> None:
     """Hand one message in, as an application would.
 
-    For instance: postroom send shop.user.welcomed --to mira@example.com first_name=Mira items:='[1, 2]'
+    For instance: `postroom send shop.user.code-requested --to mira@example.com code=492087`
     """
     from postroom.local import send as sending
 

@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from postroom.local.trouble import Trouble
 
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
 
 MAX_MESSAGE = 9 * 1024 * 1024
 """An event may have 8 MiB (attachments ride in it); Kafka's default of 1 MiB would refuse it."""
@@ -44,6 +44,13 @@ def create_topics(bootstrap: str, wanted: Iterable[Topic]) -> list[str]:
     ]
     if not topics:
         return []
+    try:
+        admin.list_topics(timeout=ANSWER_SECONDS)
+    except KafkaException:
+        raise Trouble(
+            f"No Kafka broker answers at {bootstrap}.",
+            "Check --bootstrap-servers; without it `postroom up` runs a broker of its own.",
+        ) from None
     answers: dict[str, Future[None]] = admin.create_topics(topics, operation_timeout=ANSWER_SECONDS)
     return [name for name, answer in answers.items() if _was_created(name, answer)]
 

@@ -31,10 +31,12 @@ class Listener:
 async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
     folder = run.wishes.manifests
-    async for changes in awatch(
-        folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping
-    ):
-        await take(run, listener, _names(folder, changes))
+    edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping)
+    try:
+        async for changes in edits:
+            await take(run, listener, _names(folder, changes))
+    except (OSError, RuntimeError) as error:  # the system's watcher gave up, as when the folder was removed
+        listener.tell(f"{folder} is not followed any more ({error}); start again to follow it")
 
 
 async def take(run: Run, listener: Listener, what: str) -> None:
@@ -45,6 +47,9 @@ async def take(run: Run, listener: Listener, what: str) -> None:
         await run.apply(reading)
     except Trouble as trouble:
         listener.tell(f"{what}: {trouble.what}")
+        return
+    except OSError as error:
+        listener.tell(f"{what}: not served, {error}")
         return
     for finding in reading.errors:
         if finding not in before.errors:

@@ -1,0 +1,84 @@
+"""The command line: lines instead of tracebacks, and an exit code that says what happened."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from postroom import cli
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.local.plan import Ports, choose_ports
+from postroom.local.sockets import free_port
+from tests.local.sources import PROFILE, TEMPLATE, write
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["postroom", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_help_names_every_command() -> None:
+    text = CliRunner().invoke(cli.app, ["--help"]).output
+    for command in ("up", "check", "send", "letter", "worker", "sandbox", "gateway", "version"):
+        assert command in text
+
+
+def test_check_ends_with_1_when_something_may_not_go_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, profile=PROFILE, welcome=TEMPLATE)
+    assert run(monkeypatch, "check", str(tmp_path)) == 0
+    write(tmp_path, welcome=TEMPLATE.replace("{{ name }}", "{{ nam }}"))
+    assert run(monkeypatch, "check", str(tmp_path), "--format", "github") == 1
+    assert "::error file=" in capsys.readouterr().out
+
+
+def test_trouble_is_two_lines_on_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "send", "user.welcomed", "--to", "a@example.org", "--data", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("postroom: Nothing runs on the data folder")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["send", "x"], ["letter", "x", "--data", "nowhere"], ["check", "nowhere"]]
+)
+def test_what_is_missing_is_said_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(monkeypatch, *command) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_what_the_domain_refuses_is_a_line_for_each_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise Rejected(Problem(Code.SETTING_MISSING, "POSTROOM_LEDGER", "is not set"))
+
+    monkeypatch.setattr(cli, "app", refuse)
+    assert run(monkeypatch) == 1
+    assert capsys.readouterr().err == "postroom: POSTROOM_LEDGER: is not set (setting_missing)\n"
+
+
+def test_the_examples_are_found() -> None:
+    assert list(cli._examples().glob("*.yaml"))
+
+
+def test_a_taken_port_is_replaced_and_said() -> None:
+    import socket
+
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = choose_ports(
+            Ports(broker=0, smtp=0, inbox=taken, gateway=free_port()), told.append, embedded=True
+        )
+    assert ports.inbox != taken
+    assert told == [f"port {taken} is taken; the inbox is on {ports.inbox}"]
+    assert len({ports.broker, ports.smtp, ports.inbox, ports.gateway}) == 4

@@ -1,0 +1,90 @@
+"""`postroom send` reads data from the command line, and says what to do when nobody listens."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from postroom.local import client
+from postroom.local.client import Answer, Unanswered
+from postroom.local.folder import Addresses, DataFolder
+from postroom.local.send import gather_data, read_pair, send
+from postroom.local.sockets import free_port
+from postroom.local.trouble import Trouble
+
+
+@pytest.mark.parametrize(
+    ("pair", "name", "value"),
+    [
+        ("name=Mira", "name", "Mira"),
+        ("name=", "name", ""),
+        ("equation=a=b", "equation", "a=b"),
+        ("count:=3", "count", 3),
+        ('items:=[{"a": 1}]', "items", [{"a": 1}]),
+        ("url=https://example.org/?a=b:=c", "url", "https://example.org/?a=b:=c"),
+    ],
+)
+def test_a_pair_is_text_or_json(pair: str, name: str, value: object) -> None:
+    assert read_pair(pair) == (name, value)
+
+
+@pytest.mark.parametrize("pair", ["name", "=x", ":=3", "count:=three"])
+def test_what_is_no_pair_is_told_with_the_way_to_write_it(pair: str) -> None:
+    with pytest.raises(Trouble) as trouble:
+        read_pair(pair)
+    assert trouble.value.remedy
+
+
+def test_pairs_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"name": "Ada", "age": 3}')
+    assert gather_data(["name=Mira"], tmp_path / "data.json") == {"name": "Mira", "age": 3}
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_a_file_that_is_no_object_is_told(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "data.json").write_text(text)
+    with pytest.raises(Trouble, match=r"data\.json"):
+        gather_data([], tmp_path / "data.json")
+
+
+def test_without_a_run_the_reader_learns_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(Trouble, match="Nothing runs") as trouble:
+        send({}, None, tmp_path)
+    assert "postroom up" in trouble.value.remedy
+
+
+def test_a_run_that_has_gone_is_told_as_such(tmp_path: Path) -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    folder = DataFolder(tmp_path)
+    folder.write_addresses(Addresses(1, "b", gone, "http://inbox", "s", "m"))
+    with pytest.raises(Trouble, match="does not answer"):
+        send({}, None, tmp_path)
+
+
+def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [{"pointer": "/data/name", "detail": "is required", "code": "variable_missing"}]
+    monkeypatch.setattr(client, "post", lambda *_: Answer(422, {"errors": errors}))
+    with pytest.raises(Trouble, match=r"/data/name: is required \(variable_missing\)"):
+        send({}, "http://127.0.0.1:1", tmp_path)
+
+
+def test_the_profile_goes_with_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def post(url: str, _: object) -> Answer:
+        asked.append(url)
+        return Answer(202, {"id": "m-1", "profile": "crm"})
+
+    monkeypatch.setattr(client, "post", post)
+    accepted = send({}, "http://127.0.0.1:1/", tmp_path, "crm")
+    assert asked == ["http://127.0.0.1:1/v1/messages?profile=crm"]
+    assert (accepted.id, accepted.profile, accepted.inbox) == ("m-1", "crm", None)
+
+
+def test_an_answer_that_is_no_json_is_still_an_answer() -> None:
+    assert client._json(b"<html>") is None
+    assert Answer(502, None).detail == "HTTP 502"
+    assert json.loads('{"detail": "no"}') == {"detail": "no"}
+    with pytest.raises(Unanswered):
+        client.get(f"http://127.0.0.1:{free_port()}/")

@@ -1,0 +1,115 @@
+"""What a person sees: the live page, a letter's history, the table of samples; at 80 columns and at 130."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console, RenderableType
+
+from postroom.adapters.ledger.reader import AttemptView, LetterView
+from postroom.local import letters, once, view
+from postroom.local.manifests import Finding
+from postroom.local.observe import ProfileView, Snapshot
+from postroom.local.once import Sent
+from postroom.local.show import Rates
+
+AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+LETTER = LetterView(
+    row=1, profile="default/shop", source="kafka://postroom.default.shop", event_id="m-1",
+    event_type="user.welcomed", recipient="mira.de.smet@example.org", state="deferred", doubts=1, due=AT,
+    code="relay_deferred", reason="the relay said not now", reply="451 4.3.0 later", template="welcome",
+    revision="0123456789ab", message_id="<a@b>", topic="postroom.default.shop", partition=2, offset=7,
+    user_id=None, request_id="r-9", received=AT, updated=AT,
+    attempts=(AttemptView(AT, "deferred", "rcpt", 451, "4.3.0 later", "0123456789ab"),),
+)  # fmt: skip
+PROFILE = ProfileView("shop", "postroom.default.shop", "Sandbox", (), 3, {"captured": 14, "deferred": 1}, 6)
+
+
+def shown(what: RenderableType, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def page(latest: Sequence[LetterView] = (), **changes: object) -> view.Page:
+    snapshot = Snapshot(0.0, (PROFILE,), tuple(latest))
+    plain = view.Page([("inbox", "http://127.0.0.1:8025")], snapshot, {"shop": 2.5}, "postroom send x")
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_page_fits_its_terminal(width: int) -> None:
+    text = shown(view.draw(page([LETTER] * 20)), width)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("http://127.0.0.1:8025", "14 captured, 1 deferred", "2.5", "welcome@0123456789ab"):
+        assert word in text
+
+
+def test_people_are_masked_on_the_page_and_named_in_a_letters_history() -> None:
+    assert "mira.de.smet" not in shown(view.draw(page([LETTER])))
+    assert "mira.de.smet@example.org" in shown(letters.draw([LETTER]))
+
+
+def test_an_empty_page_says_how_to_send_a_letter() -> None:
+    assert "postroom send x" in shown(view.draw(page()))
+
+
+def test_findings_that_stand_are_on_the_page_and_many_are_counted() -> None:
+    findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no") for number in range(9)]
+    text = shown(view.draw(page(findings=findings, notes=["the broker ended; starting it again"])))
+    assert "m/0.yaml:1: css_invalid" in text
+    assert "and 3 more" in text
+    assert "the broker ended" in text
+
+
+def test_a_worker_in_trouble_and_a_held_template_are_named() -> None:
+    troubled = replace(PROFILE, problems=("kafka: no broker answers",), held=("welcome",), lag=None)
+    text = shown(view.draw(page(snapshot=Snapshot(0.0, (troubled,)))))
+    assert "shop: kafka: no broker answers" in text
+    assert "welcome serves its last good revision" in text
+
+
+def test_no_profile_at_all_is_said() -> None:
+    assert "No SmtpProfile yet" in shown(view.draw(page(snapshot=Snapshot(0.0))))
+
+
+def test_every_state_of_the_ledger_has_its_colour() -> None:
+    from postroom.ports.ledger import State
+
+    assert set(view.STATES) == {str(state) for state in State}
+
+
+def test_a_letters_history_holds_every_fact() -> None:
+    text = shown(letters.draw([LETTER]), 120)
+    for word in (
+        "deferred",
+        "m-1",
+        "451 4.3.0 later",
+        "relay_deferred",
+        "<a@b>",
+        "due",
+        "partition 2 offset 7",
+    ):
+        assert word in text
+    assert "a copy may have arrived" in text
+    assert "rcpt" in text
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_the_samples_table_keeps_state_and_time_at_every_width(width: int) -> None:
+    sent = Sent("user.welcomed", "mira@example.org", "ada", "shop", "m-1", "captured", "Welcome", "w@1", 12)
+    text = shown(once.table([sent, replace(sent, state="failed", milliseconds=None)], width), width)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("captured", "failed", "12", "mira@example.org", "Welcome", "w@1"):
+        assert word in text
+
+
+def test_a_rate_is_taken_over_the_last_looks() -> None:
+    rates = Rates()
+    assert rates.of(Snapshot(0.0, (PROFILE,))) == {"shop": 0.0}
+    assert rates.of(Snapshot(2.0, (replace(PROFILE, letters={"captured": 24, "claimed": 9}),))) == {
+        "shop": 4.5
+    }
