@@ -1,6 +1,7 @@
 """A profile's manifest as the worker's rules."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from postroom.delivery.decide.retry import Policy
@@ -19,7 +20,11 @@ def read_profile(path: Path) -> SmtpProfile:
         text = path.read_text("utf-8")
     except OSError as error:
         raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_PROFILE", str(error))) from None
-    found = [one.object for one in read(text, path.name) if isinstance(one.object, SmtpProfile)]
+    located = list(read(text, path.name))
+    broken = [replace(problem, field=one.place(problem)) for one in located for problem in one.problems]
+    if broken:
+        raise Rejected(*broken)
+    found = [one.object for one in located if isinstance(one.object, SmtpProfile)]
     if len(found) != 1:
         raise Rejected(
             Problem(

@@ -1,0 +1,62 @@
+"""Kill `postroom up` itself, with all it started, again and again, and count every letter in its inbox."""
+
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.pipeline import MANIFESTS, TOPIC, events, publish, wait_until
+from tests.local.running import Up
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("broker")]
+
+EVENTS = 2000
+KILLS = 5
+
+
+def copies(data: Path) -> list[int]:
+    """How often each letter is in the inbox."""
+    inbox = data / "sandbox.sqlite"
+    if not inbox.exists():
+        return []
+    connection = sqlite3.connect(f"file:{inbox}?mode=ro", uri=True, timeout=30)
+    try:
+        rows = connection.execute("SELECT count(*) FROM letters GROUP BY message_id").fetchall()
+    finally:
+        connection.close()
+    return [count for (count,) in rows]
+
+
+def doubts(data: Path) -> int:
+    """Letters that the ledgers have a doubt about."""
+    (ledger,) = (data / "ledgers").glob("**/*.sqlite")
+    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=30)
+    try:
+        return int(connection.execute("SELECT count(*) FROM letter WHERE doubts > 0").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_no_letter_is_lost_when_everything_is_killed_at_random(tmp_path: Path) -> None:
+    chance, data, published = random.Random(11), tmp_path / "data", 0
+    for burst in range(KILLS):
+        up = Up(MANIFESTS, data)
+        up.until("letters: ")
+        values = events(EVENTS // KILLS, seed=burst, prefix=f"u{burst}-")
+        published += publish(up.addresses.bootstrap_servers, values, TOPIC)
+        time.sleep(chance.random() * 0.5)
+        up.kill()
+    up = Up(MANIFESTS, data)
+    up.until("letters: ")
+    wait_until(lambda: len(copies(data)) >= published, f"{published} letters in the inbox")
+    assert up.end() == 0
+    arrived, doubted = copies(data), doubts(data)
+    doubled = sum(count - 1 for count in arrived)
+    print(
+        f"\nup killed {KILLS} times: {published} events, {published - len(arrived)} lost, "
+        f"{doubled} doubled, {doubted} with a doubt on record"
+    )
+    assert len(arrived) == published
+    assert doubled <= doubted
