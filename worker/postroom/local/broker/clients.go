@@ -26,11 +26,16 @@ func (c *clients) listen(_, address string) (net.Listener, error) {
 	return countingListener{listener, c}, err
 }
 
-// leave returns when nobody is connected, or when the farewell has been long enough.
+// leave returns when nobody has been connected for a moment, or when the farewell has been long enough.
+// The moment is for clients between two connections: they close one before they open the next.
 func (c *clients) leave() {
-	const look = 50 * time.Millisecond
-	for waited := time.Duration(0); waited < farewell && c.open.Load() > 0; waited += look {
+	const look, moment = 50 * time.Millisecond, 500 * time.Millisecond
+	alone := time.Duration(0)
+	for waited := time.Duration(0); waited < farewell && alone < moment; waited += look {
 		time.Sleep(look)
+		if alone += look; c.open.Load() > 0 {
+			alone = 0
+		}
 	}
 }
 
