@@ -235,3 +235,14 @@ def test_rset_refused_puts_the_letter_behind_it_at_fault_for_nothing() -> None:
     world.hear(250, 550, 503, 421)
     assert world.results == {first: Reply(Stage.RCPT, 550, "text")}
     assert world.returned == [second]
+
+
+def test_421_while_a_letter_waits_for_the_fence_answers_that_letter() -> None:
+    world = World()
+    (ticket,) = world.put(1)
+    world.dialogue.begin()
+    world.hear(250, 250, 354, 421)
+    assert world.results == {ticket: Reply(Stage.DATA, 421, "text")}
+    assert world.ended is Cause.CLOSING
+    world.grant(ticket)
+    assert world.contents == []

@@ -1,6 +1,7 @@
 """TLS and credentials over real sockets: what is demanded, what is never said in clear, what is reported."""
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,15 @@ from typing import Any
 import pytest
 import trustme
 
-from postroom.adapters.smtp.settings import Auth, AuthMethod, Credentials, RelaySettings, Tls, TlsMode
+from postroom.adapters.smtp.settings import (
+    Auth,
+    AuthMethod,
+    Credentials,
+    Patience,
+    RelaySettings,
+    Tls,
+    TlsMode,
+)
 from postroom.ports.relay import Lost, Result, Stage
 from tests.delivery.scripted_relay import DROP, FULL, Raw, ScriptedRelay, Step, served
 from tests.delivery.smtp_letters import ACCEPTED, IN_CLEAR, Register, letters, pool
@@ -232,3 +241,43 @@ def test_the_connections_address_stands_for_a_name_in_ehlo() -> None:
 def test_a_client_certificate_needs_its_key() -> None:
     with pytest.raises(ValueError, match="both a client certificate and its key"):
         RelaySettings("relay.example.com", tls=Tls(certificate_file=Path("tls.crt")))
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "does not answer"])
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        relay, loop = ScriptedRelay(), asyncio.get_running_loop()
+        connect = loop.sock_connect
+
+        async def find(*_: object, **__: object) -> list[Any]:
+            kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*kind, ("127.0.0.1", 1)), (*kind, ("127.0.0.1", relay.port))]
+
+        async def hesitate(sock: socket.socket, address: Any) -> None:
+            if silent and address[1] == 1:
+                await asyncio.Event().wait()
+            await connect(sock, address)
+
+        monkeypatch.setattr(loop, "getaddrinfo", find)
+        monkeypatch.setattr(loop, "sock_connect", hesitate)
+        assert await send(relay, patience=Patience(connect=0.1)) == [ACCEPTED] * 3
+
+    asyncio.run(run())
+
+
+def test_a_name_without_an_address_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> list[Result]:
+        async def find(*_: object, **__: object) -> list[Any]:
+            raise socket.gaierror(-2, "Name or service not known")
+
+        register = Register()
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find)
+        async with pool(25, host="relay.example.com") as sender:
+            sender.deliver(letters(1), register.note)
+            return await register.of(1)
+
+    reason = refused(asyncio.run(run()), Stage.CONNECT)
+    assert reason.startswith("relay.example.com:25 did not accept a connection:")
+    assert "Name or service not known" in reason

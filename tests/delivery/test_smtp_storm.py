@@ -25,7 +25,7 @@ def storm(seed: int) -> dict[str, list[Step]]:
 
 
 @pytest.mark.parametrize("extensions", [FULL, LOCKSTEP], ids=["pipelined", "lockstep"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_in_a_storm_every_letter_gets_one_result_and_every_copy_is_accounted_for(
     seed: int, extensions: Sequence[str]
 ) -> None:

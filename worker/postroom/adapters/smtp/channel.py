@@ -91,16 +91,21 @@ class Channel:
         return plain
 
 
-async def connect(host: str, port: int) -> Channel:
-    """Connect to the first address of the host that answers; OSError when none does."""
+async def connect(host: str, port: int, patience: float) -> Channel:
+    """Connect to the first address of the host that answers within its share of `patience` seconds.
+
+    OSError when none does: the last address's own.
+    """
     loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure = OSError("the name has no address")
+    for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, address)
+            async with asyncio.timeout(patience / len(found)):
+                await loop.sock_connect(sock, address)
         except OSError as error:
             failure = error
             sock.close()
@@ -109,4 +114,4 @@ async def connect(host: str, port: int) -> Channel:
             raise
         else:
             return Channel(sock)
-    raise failure or OSError(f"{host} has no address")
+    raise failure

@@ -65,25 +65,24 @@ class Dialogue:
         self._adopt(ticket)
         mail, rcpt = write_commands(ticket.parcel.envelope, ticket.content, self._offer)
         if not self._offer.pipelining:
-            reset = [(b"RSET\r\n", self._on_reset)] if self._unclean else []
-            self._script.extend(
-                [*reset, (mail, self._on_mail), (rcpt, self._on_rcpt), (b"DATA\r\n", self._on_data)]
-            )
-            self._unclean = False
+            if self._unclean:
+                self._script.append((b"RSET\r\n", self._on_reset))
+            self._script.extend(zip((mail, rcpt, b"DATA\r\n"), self._group, strict=True))
             self._step()
-            return
-        if self._unclean:
-            self._unclean = False
-            self._awaited.append(self._on_reset)
-            mail = b"RSET\r\n" + mail
-        self._awaited.extend(self._group)
-        self._line.write(b"%b%bDATA\r\n" % (mail, rcpt))
+        else:
+            if self._unclean:
+                self._awaited.append(self._on_reset)
+                mail = b"RSET\r\n" + mail
+            self._awaited.extend(self._group)
+            self._line.write(b"%b%bDATA\r\n" % (mail, rcpt))
+        self._unclean = False
 
     def hear(self, code: int, text: bytes) -> None:
         """Take one reply of the relay."""
         if self._awaited:
             self._awaited.popleft()(code, text)
         elif code == 421:
+            self.refusal = self.refusal or Reply(self.stage, code, printable(text))
             self.lose(Cause.CLOSING, f"421 {printable(text)}")
         else:
             self.lose(Cause.UNASKED, f"the relay said {code} without being asked")
@@ -145,10 +144,8 @@ class Dialogue:
 
     def _on_reset(self, code: int, text: bytes) -> None:
         if not 200 <= code < 300:
-            self.lose(
-                Cause.CLOSING if code == 421 else Cause.CONFUSED,
-                f"RSET was answered {code} {printable(text)}",
-            )
+            cause = Cause.CLOSING if code == 421 else Cause.CONFUSED
+            self.lose(cause, f"RSET was answered {code} {printable(text)}")
         elif self._script:
             self._step()
 

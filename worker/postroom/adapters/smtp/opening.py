@@ -56,8 +56,10 @@ class Opener:
     async def _open(self, mode: TlsMode) -> Opened:
         settings, patience = self._settings, self._settings.patience
         where = f"{settings.host}:{settings.port}"
-        async with _step(Stage.CONNECT, patience.connect, f"{where} did not accept a connection"):
-            channel = await connect(settings.host, settings.port)
+        try:
+            channel = await connect(settings.host, settings.port, patience.connect)
+        except OSError as error:
+            raise Unopened(Stage.CONNECT, f"{where} did not accept a connection: {_words(error)}") from error
         try:
             if mode is TlsMode.IMPLICIT:
                 await self._secure(channel)
@@ -133,6 +135,8 @@ async def _step(stage: Stage, seconds: float, failed: str) -> AsyncIterator[None
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
     if isinstance(error, ConnectionError) and error.errno is not None:
         return os.strerror(error.errno)
     return str(error)
