@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from postroom.letter.problems import Code
 from postroom.letter.profile import SmtpProfile
+from postroom.letter.proof import prove
 from postroom.letter.proofs import Key, prove_all
 from postroom.letter.template import EmailTemplate
 from tests.letter.specimens import layout, one_sample, problem_of, problems_of, proved, template, variables
@@ -185,6 +188,82 @@ def test_what_breaks_no_rule_is_advised_on(html: str, spec: dict[str, Any], word
 
 def test_a_clean_template_gets_no_advice() -> None:
     assert proved().warnings == ()
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "<p>",
+        "</p>",
+        "<div",
+        'class="a">',
+        "</div>",
+        "<table>",
+        "<tr>",
+        "<td>",
+        "</table>",
+        "<style>",
+        "</style>",
+        "p{color:red}",
+        "@media",
+        "<!--",
+        "-->",
+        "<title>",
+        "</title>",
+        "{{name}}",
+        "{%if(name)%}",
+        "{%else%}",
+        "{%endif%}",
+        "{%for(c)in(name)%}",
+        "{%endfor%}",
+        "{{c}}",
+        "<a",
+        "href='",
+        "'>",
+        '"',
+        "<br>",
+        "<",
+        "&",
+        "&nbsp;",
+        "é",
+        "田",
+        "<html>",
+        "<body>",
+        "</html>",
+        "<head>",
+        "</head>",
+        "<!doctype",
+        "{#c#}",
+        "{%raw%}",
+        "{%endraw%}",
+        "<img",
+        "text",
+        "<script>",
+        "</script>",
+        "<svg>",
+        "<o:p>",
+        "{{",
+        "}}",
+        'class="{{name}}"',
+        'style="color:{{name}}"',
+        "\\",
+        "'",
+    ]
+)
+
+
+@given(st.lists(FRAGMENTS, min_size=1, max_size=20), st.lists(FRAGMENTS, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_a_proof_says_what_is_wrong_and_never_raises(html: list[str], css: list[str]) -> None:
+    proof = prove(template("".join(html).replace("(", " ").replace(")", " "), css="".join(css) or None), None)
+    assert proof.passed != bool(proof.problems)
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<!--" * 60_000, "<style>" * 30_000, "<div>" * 5_000, " " * 250_000, "<a b='" * 30_000, "<" * 250_000],
+)
+def test_a_monstrous_page_is_read_in_one_go(html: str) -> None:
+    prove(template(html), None)
 
 
 # --- layouts --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lxml import etree  # type: ignore[import-untyped]
 
 from postroom.letter.problems import Code, Problem
-from postroom.letter.protect import DOCTYPE
+from postroom.letter.protect import parse_page
 from postroom.letter.render import Rendered
 
 GMAIL_CLIP = 102 * 1024
@@ -27,7 +27,7 @@ def advise(rendered: Rendered, category: str) -> Iterator[Problem]:
             f"the subject is {len(rendered.subject)} characters long; clients show {SUBJECT_SHOWN} at most",
             "spec.subject",
         )
-    tree = etree.fromstring(DOCTYPE.sub("", rendered.html, count=1) or "<html></html>", etree.HTMLParser())
+    tree = parse_page(rendered.html)
     yield from _look_at(tree)
     if category == "Subscription" and rendered.unsubscribe not in set(tree.xpath("//a/@href")):
         yield _warning("a subscription's letter shows its unsubscribe link: {{ letter.unsubscribe_url }}")

@@ -15,12 +15,15 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from postroom.letter.css import Sheet, read_css
 from postroom.letter.pieces import split
-from postroom.letter.protect import DOCTYPE, CannotInline, Protected
+from postroom.letter.protect import DOCTYPE, CannotInline, Protected, parse_page
 
-COMMENT_OR_STYLE = re.compile(r"<!--.*?-->|<style\b([^>]*)>(.*?)</style\s*>", re.DOTALL | re.IGNORECASE)
+# What is not closed runs to the end, as for an HTML parser; so the search stays linear.
+COMMENT_OR_STYLE = re.compile(
+    r"<!--.*?(?:-->|\Z)|<style\b([^>]*)(?:>|\Z)(.*?)(?:</style\s*>|\Z)", re.DOTALL | re.IGNORECASE
+)
 MEDIA = re.compile(r"""\bmedia\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
 HEAD_END = re.compile(r"</head\s*>", re.IGNORECASE)
-HTML_START = re.compile(r"<html\b[^>]*>", re.IGNORECASE)
+HTML_START = re.compile(r"<html\b[^>]{0,2000}>", re.IGNORECASE)
 ADDED_META = re.compile(r'<meta http-equiv="Content-Type" content="text/html; charset=[^"]*">\n?')
 QUIET = 60
 """Above logging's CRITICAL: the inliner's parser reports what `read_css` has already judged."""
@@ -95,8 +98,7 @@ def _with_style(page: str, kept: str) -> str:
 
 def canonical(page: str) -> str:
     """The page as a parser understands it, for comparing two ways of writing the same."""
-    tree = etree.fromstring(DOCTYPE.sub("", page, count=1) or "<html></html>", etree.HTMLParser())
-    return str(etree.tostring(tree, method="html", encoding="unicode"))
+    return str(etree.tostring(parse_page(page), method="html", encoding="unicode"))
 
 
 # --- on source -----------------------------------------------------------------------------------

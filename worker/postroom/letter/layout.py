@@ -35,7 +35,7 @@ PREHEADER = (
     + "</div>"
 )
 """The preview line; the invisible tail keeps the body's first words out of the preview."""
-BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+BODY = re.compile(r"<body\b[^>]{0,2000}>", re.IGNORECASE)
 WHOLE_PAGE = re.compile(r"<(?:!doctype|html)\b", re.IGNORECASE)
 SUPER = re.compile(r"\{\{-?\s*super\(\)\s*-?\}\}")
 

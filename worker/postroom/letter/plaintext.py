@@ -10,7 +10,7 @@ import re
 from lxml import etree  # type: ignore[import-untyped]
 
 from postroom.letter.pieces import split
-from postroom.letter.protect import DOCTYPE, Protected
+from postroom.letter.protect import Protected, parse_page
 
 LINE, PARAGRAPH = "\x01", "\x02"
 PARAGRAPHS = frozenset(
@@ -42,8 +42,7 @@ SPACE = re.compile(r"[ \t\r\n\f]+")
 
 def text_of_page(page: str) -> str:
     """The text of a rendered page."""
-    tree = etree.fromstring(DOCTYPE.sub("", page, count=1) or "<html></html>", etree.HTMLParser())
-    return settle("".join(_Walk(None).read(tree)))
+    return settle("".join(_Walk(None).read(parse_page(page))))
 
 
 def text_of_source(source: str) -> str:

@@ -16,6 +16,19 @@ from postroom.letter.pieces import Piece
 DOCTYPE = re.compile(r"\s*<!doctype[^>]*>\s*", re.IGNORECASE)
 
 
+def parse_page(page: str) -> etree._Element:
+    """The page as an HTML parser understands it; whatever it is, there is a tree."""
+    doctype = DOCTYPE.match(page)
+    body = page[doctype.end() :] if doctype else page
+    try:
+        tree = etree.fromstring(body, etree.HTMLParser())
+    except etree.ParserError:  # nothing in it
+        tree = None
+    except etree.XMLSyntaxError:
+        tree = None
+    return etree.fromstring("<html><body></body></html>", etree.HTMLParser()) if tree is None else tree
+
+
 class CannotInline(Exception):
     """CSS cannot be inlined before the event is known; the message says why."""
 
@@ -95,7 +108,7 @@ class Protected:
 
     def tree(self) -> etree._Element:
         """The protected source, parsed."""
-        return etree.fromstring(DOCTYPE.sub("", self.text, count=1), etree.HTMLParser())
+        return parse_page(self.text)
 
     def check(self, sheet: Sheet) -> None:
         """Refuse source whose styles an event could change. Raises CannotInline."""

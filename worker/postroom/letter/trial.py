@@ -28,7 +28,7 @@ SAMPLE_TIME = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 SAMPLE_RECIPIENT = "reader@example.org"
 FULL_TRIALS = 64
 """Up to so many letters every sample is tried in every language; beyond it, each in its own."""
-RAW_ELEMENT = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)\s*>)", re.DOTALL | re.IGNORECASE)
+RAW_ELEMENT = re.compile(r"(<(?:style|script)\b.*?(?:</(?:style|script)|\Z))", re.DOTALL | re.IGNORECASE)
 SPACE = re.compile(r"\s+")
 
 
