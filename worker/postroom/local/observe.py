@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Snapshot:
     """Seconds of the event loop's clock."""
     profiles: tuple[ProfileView, ...] = ()
     latest: tuple[LetterView, ...] = ()
-    restarts: Mapping[str, int] = field(default_factory=dict)
+    took: float = 0.0
+    """Seconds that the look took."""
 
     @property
     def letters(self) -> Counter[str]:
@@ -55,7 +56,8 @@ class Snapshot:
 
 async def observe(run: Run) -> Snapshot:
     """Look once; takes milliseconds, and as long as two seconds for a worker that hangs."""
-    stands = list(run.stands)
+    loop = asyncio.get_running_loop()
+    begin, stands = loop.time(), list(run.stands)
     statuses = await asyncio.gather(
         *(asyncio.to_thread(_status, run.worker_address(stand.home)) for stand in stands)
     )
@@ -76,10 +78,7 @@ async def observe(run: Run) -> Snapshot:
             )
         )
     latest.sort(key=lambda letter: letter.received, reverse=True)
-    restarts = {name: child.restarts for name, child in run.children.items() if child.restarts}
-    if run.broker is not None and run.broker.restarts:
-        restarts["broker"] = run.broker.restarts
-    return Snapshot(asyncio.get_running_loop().time(), tuple(profiles), tuple(latest[:LATEST]), restarts)
+    return Snapshot(loop.time(), tuple(profiles), tuple(latest[:LATEST]), loop.time() - begin)
 
 
 def _status(address: str) -> dict[str, Any]:

@@ -131,7 +131,7 @@ async def _show_page(run: Run, console: Console, notes: Notes, stopping: asyncio
                 notes=tuple(notes.kept),
             )
             live.update(Padding(draw(page), (1, 1, 0, 1)), refresh=True)
-            await _pause(stopping, LOOK_SECONDS)
+            await _pause(stopping, _rest(snapshot))
 
 
 async def _print_lines(run: Run, console: Console, stopping: asyncio.Event) -> None:
@@ -145,7 +145,12 @@ async def _print_lines(run: Run, console: Console, stopping: asyncio.Event) -> N
         if line != told:
             console.print(line, highlight=False, soft_wrap=True)
             told = line
-        await _pause(stopping, QUIET_SECONDS)
+        await _pause(stopping, max(QUIET_SECONDS, _rest(snapshot)))
+
+
+def _rest(snapshot: Snapshot) -> float:
+    """How long to look away: a large ledger takes long to count, and looking may not become its main work."""
+    return max(LOOK_SECONDS, snapshot.took * 10)
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

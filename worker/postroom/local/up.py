@@ -90,6 +90,9 @@ class Run:
         for name in await asyncio.to_thread(create_topics, self.bootstrap, wanted):
             self._tell(f"topic {name} created")
         now = {stand.home: stand for stand in self.stands}
+        for home, stand in now.items():
+            if home not in before or before[home].profile.spec.mode != stand.profile.spec.mode:
+                self._tell_mode(stand)
         gone = [home for home in before if home not in now]
         changed = [home for home in before.keys() & now.keys() if before[home].profile != now[home].profile]
         await self._stop(f"worker {home}" for home in [*gone, *changed])
@@ -97,6 +100,18 @@ class Run:
             if f"worker {home}" not in self.children:
                 self._start(self._worker(home))
         self._write_addresses()
+
+    def _tell_mode(self, stand: Stand) -> None:
+        """Say where a profile's letters go when that is not what its manifest may lead one to think."""
+        if stand.profile.spec.mode != "SMTP":
+            return
+        relay = stand.profile.spec.smtp.host if stand.profile.spec.smtp else "its relay"
+        if self.wishes.deliver:
+            self._tell(f"profile {stand.home} sends to {relay}: real people get these letters")
+        else:
+            self._tell(
+                f"profile {stand.home} (mode SMTP) goes to the inbox; --deliver lets it send to {relay}"
+            )
 
     async def stop(self) -> None:
         """End everything in order; safe to call at any moment."""
