@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from postroom.letter.compiled import Edition, Subject
-from postroom.letter.environment import HTML, TEXT, LetterEnvironment, Script
+from postroom.letter.environment import HTML, TEXT, LetterEnvironment, script_of
 from postroom.letter.layout import flatten
 from postroom.letter.pieces import Source, split
 from postroom.letter.problems import Code, Problem, Rejected
@@ -121,7 +121,7 @@ def _text(text: Part | None, html: Part) -> Part | None:
 def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> list[Problem]:
     """Compile a part and look its variables up; what was found wrong."""
     try:
-        Script(environment, part.source, part.field)
+        script_of(environment, part.source, part.field)
     except Rejected as rejected:
         return list(rejected.problems)
     reader.read(environment.parse(part.source))

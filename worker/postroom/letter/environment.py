@@ -11,6 +11,7 @@ object's own keys come before dict's methods: `order.items` is the order's items
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -161,6 +162,12 @@ class Script:
                 line = self._template.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
         return line
+
+
+@lru_cache(maxsize=1024)
+def script_of(environment: LetterEnvironment, source: str, field: str) -> Script:
+    """A compiled template, kept: a proof tries the same sources again and again. Raises as Script does."""
+    return Script(environment, source, field)
 
 
 def placed(problem: Problem, field: str) -> Problem:

@@ -9,7 +9,8 @@ to sheets are left alone, and `@import` is refused before premailer sees the CSS
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from lxml import etree  # type: ignore[import-untyped]
 
@@ -63,12 +64,9 @@ def _read(css: str) -> Sheet:
 
 
 def _apply(page: str, sheet: Sheet) -> str:
-    # Half a second of imports that most workers never need.
-    from premailer import Premailer  # type: ignore[import-untyped]  # noqa: PLC0415
-
     doctype = DOCTYPE.match(page)
     body = page[doctype.end() :] if doctype else page
-    inliner = Premailer(
+    inliner = _inliner()(
         css_text=[sheet.inlined] if sheet.inlined else None,
         allow_network=False,
         allow_loading_external_files=False,
@@ -82,6 +80,24 @@ def _apply(page: str, sheet: Sheet) -> str:
     if not declared:
         out = ADDED_META.sub("", out, count=1)
     return ("<!doctype html>\n" if doctype else "") + _with_style(out, sheet.kept)
+
+
+@cache
+def _inliner() -> Any:
+    """Premailer with its reading of a sheet remembered: it takes longer than all the rest."""
+    # Half a second of imports that most workers never need.
+    from premailer import Premailer  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    class Inliner(Premailer):  # type: ignore[misc]
+        @staticmethod
+        @lru_cache(maxsize=128)
+        def _read_rules(css: str, index: int) -> Any:
+            return Premailer(disable_validation=True)._parse_style_rules(css, index)  # noqa: SLF001
+
+        def _parse_style_rules(self, css_body: str, ruleset_index: int) -> Any:
+            return self._read_rules(css_body, ruleset_index)
+
+    return Inliner
 
 
 def _with_style(page: str, kept: str) -> str:

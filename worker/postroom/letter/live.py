@@ -14,7 +14,7 @@ from typing import Any
 
 from postroom.letter.bounds import Meter, Monotonic
 from postroom.letter.compiled import CompiledTemplate, Edition
-from postroom.letter.environment import HTML, TEXT, Script
+from postroom.letter.environment import HTML, TEXT, Script, script_of
 from postroom.letter.event import Attachment, Event
 from postroom.letter.inline import inline_page
 from postroom.letter.plaintext import settle, text_of_page
@@ -36,11 +36,11 @@ class LiveEdition:
         self._edition = edition
         self.tag = edition.tag
         self.language = edition.tag.partition("-")[0].lower()
-        self._subjects = [Script(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
+        self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
-        self._preheader = Script(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
-        self._html = Script(HTML, edition.html, "spec.html")
-        self._text = Script(TEXT, edition.text, "spec.text") if edition.text is not None else None
+        self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
+        self._html = script_of(HTML, edition.html, "spec.html")
+        self._text = script_of(TEXT, edition.text, "spec.text") if edition.text is not None else None
 
     def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
         """Subject and preview line."""
@@ -114,13 +114,13 @@ class Live:
     @cached_property
     def _headers(self) -> tuple[tuple[str, Script], ...]:
         return tuple(
-            (name, Script(TEXT, source, f"spec.headers[{name}]")) for name, source in self.compiled.headers
+            (name, script_of(TEXT, source, f"spec.headers[{name}]")) for name, source in self.compiled.headers
         )
 
     @cached_property
     def _unsubscribe(self) -> Script | None:
         source = self.compiled.unsubscribe_url
-        return Script(TEXT, source, "spec.unsubscribeUrl") if source else None
+        return script_of(TEXT, source, "spec.unsubscribeUrl") if source else None
 
     @cached_property
     def _files(self) -> tuple[Attachment, ...]:

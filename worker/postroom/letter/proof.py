@@ -25,7 +25,7 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered
 from postroom.letter.schema import Contract
 from postroom.letter.template import EmailLayout, EmailTemplate, EmailTemplateSpec
-from postroom.letter.trial import Try, compare, quicken, tries
+from postroom.letter.trial import Try, differences, quicken, tries
 from postroom.letter.variables import Reader, unused
 
 
@@ -80,10 +80,11 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, monotonic: Monoto
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
     sure = _compiled(template, languages)
     letters = list(tries(sure, samples))
-    problems = _render_samples(Live(sure, monotonic), letters, {draft.tag: draft.page for draft in languages})
+    pages = {draft.tag: draft.page for draft in languages}
+    expected, problems = _render_samples(Live(sure, monotonic), letters, pages)
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons = _quickened(sure, letters, monotonic)
+    final, reasons = _quickened(sure, letters, expected, monotonic)
     results = tuple(_results(final, letters, monotonic))
     warnings = [
         *_unused(template.spec, used),
@@ -173,28 +174,36 @@ def _compiled(template: EmailTemplate, languages: list[Draft]) -> CompiledTempla
     )
 
 
-def _render_samples(live: Live, letters: list[Try], pages: Mapping[str, Source]) -> list[Problem]:
-    problems = []
+def _render_samples(
+    live: Live, letters: list[Try], pages: Mapping[str, Source]
+) -> tuple[list[Rendered], list[Problem]]:
+    rendered, problems = [], []
     for letter in letters:
         try:
-            live.write(letter.event, letter.data)
+            rendered.append(live.write(letter.event, letter.data))
         except Rejected as rejected:
             page = pages[live.edition(letter.event.locale).tag]
             for problem in rejected.problems:
                 placed = locate(problem, page) if problem.field == "spec.html" else problem
                 message = f"sample `{letter.sample.name}`: {placed.message}"
                 problems.append(Problem(placed.code, placed.field, message, placed.line))
-    return problems
+    return rendered, problems
 
 
 def _quickened(
-    sure: CompiledTemplate, letters: list[Try], monotonic: Monotonic | None
+    sure: CompiledTemplate, letters: list[Try], expected: list[Rendered], monotonic: Monotonic | None
 ) -> tuple[CompiledTemplate, list[str]]:
     attempts = [quicken(edition) for edition in sure.editions]
     fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
     reasons = [reason for _, reason in attempts if reason]
-    final, differing = compare(sure, fast, letters, monotonic)
-    return final.sealed(), reasons + differing
+    differing = differences(Live(fast, monotonic), zip(letters, expected, strict=True))
+    kept = tuple(
+        slow if slow.tag in differing else quick
+        for slow, quick in zip(sure.editions, fast.editions, strict=True)
+    )
+    return replace(fast, editions=kept).sealed(), reasons + [
+        f"{tag}: {why}" for tag, why in differing.items()
+    ]
 
 
 def _results(
