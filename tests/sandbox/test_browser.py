@@ -221,7 +221,7 @@ def test_the_views_open_by_click_and_by_number(reader: Reader, arrive: Arrive) -
     reader.until(lambda: "multipart/alternative" in reader.texts("#leaf td"))
     reader.press("2")
     reader.until(lambda: reader.all(".phone iframe"))
-    assert reader.in_frame("return innerWidth") == 359
+    assert reader.in_frame("return innerWidth") == 375
     reader.press("3")
     reader.until(lambda: reader.all(".is-night"))
     ground = "return getComputedStyle(document.body).backgroundColor"
@@ -283,6 +283,21 @@ def test_one_pane_shows_on_a_phone(reader: Reader, arrive: Arrive) -> None:
     assert reader.run("return document.documentElement.scrollWidth <= innerWidth") is True
     reader.one('[data-do="back"]').click()
     reader.until(lambda: reader.one("#list").is_displayed())
+
+
+def test_the_rack_lies_over_the_list_where_there_is_no_room(reader: Reader, arrive: Arrive) -> None:
+    arrive("One")
+    reader.driver.set_window_size(800, 900)
+    reader.open()
+    reader.until(reader.is_live)
+    assert not reader.one("#rack").is_displayed()
+    reader.one('[href="#rack"]').click()
+    reader.until(lambda: reader.one("#rack").is_displayed())
+    arrive("Two")
+    reader.until(lambda: len(reader.all(".slip")) == 2)
+    assert reader.one("#rack").is_displayed()
+    reader.one('#rack [href="#list"]').click()
+    reader.until(lambda: not reader.one("#rack").is_displayed())
 
 
 def test_the_browser_has_nothing_to_complain_about(reader: Reader, arrive: Arrive) -> None:

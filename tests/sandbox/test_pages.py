@@ -178,6 +178,7 @@ def test_deleting_offers_an_undo_that_works(ask: Ask, keep: Keep, inbox: Inbox) 
     undo = next(
         str(form["action"]) for form in Elements(page).named("form") if "/undo" in str(form["action"])
     )
+    assert "1 letter deleted." in page
     assert inbox.store.counts().letters == 0
     assert ask("POST", undo).headers["location"] == "/"
     assert inbox.store.counts().letters == 1

@@ -1,6 +1,7 @@
 """The store: what is kept, how long, and what can be undone."""
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,13 +118,33 @@ def test_each_deletion_is_undone_by_itself(store: Store, keep: Keep) -> None:
 def test_a_deletion_is_final_after_ten_minutes(tmp_path: Path) -> None:
     clock = [1_000_000]
     store = Store(tmp_path / "s.sqlite", now=lambda: clock[0])
-    first = store.capture(ENVELOPE, b"Subject: secret-word\r\n\r\n").result(5)
+    first = store.capture(ENVELOPE, b"Subject: secretword\r\n\r\nother secretword").result(5)
+    store.catch_up()
     deletion, _ = store.delete(first.id).result(5)
     clock[0] += UNDO_MS + 1
     store._writer.submit(store._while_idle).result(5)
     assert store.restore(deletion).result(5) == 0
     store.close()
-    assert b"secret-word" not in (tmp_path / "s.sqlite").read_bytes()
+    assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
+
+
+def test_idle_work_that_fails_stops_no_capture(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_raw: bytes) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("postroom.sandbox.words.take_apart", fail)
+    store.capture(ENVELOPE, b"Subject: one\r\n\r\nwords").result(5)
+    assert ids(store, Filter(words=("one",))) == [1]
+    failed = threading.Event()
+
+    def fail_idly(connection: sqlite3.Connection) -> bool:
+        failed.set()
+        raise RecursionError
+
+    monkeypatch.setattr(store._writer, "_idle", fail_idly)
+    assert store.capture(ENVELOPE, b"Subject: two\r\n\r\n").result(5).id == 2
+    assert failed.wait(5)
+    assert store.capture(ENVELOPE, b"Subject: three\r\n\r\n").result(5).id == 3
 
 
 def test_marking_counts_down_the_unread(store: Store, keep: Keep) -> None:

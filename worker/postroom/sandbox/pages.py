@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from postroom.sandbox import wording
 from postroom.sandbox.inbox import Here, Inbox
 from postroom.sandbox.listing import Place, describe
 from postroom.sandbox.problem import Refused
@@ -43,10 +44,15 @@ Where = Annotated[Place, Depends(_place)]
 
 @routes.get("/")
 def show_list(
-    inbox: Here, request: Request, place: Where, deleted: Annotated[int | None, Query(ge=1)] = None
+    inbox: Here,
+    request: Request,
+    place: Where,
+    deleted: Annotated[int | None, Query(ge=1)] = None,
+    letters: Annotated[int, Query(ge=1)] = 1,
 ) -> HTMLResponse:
     """The list; after a deletion with the way to undo it."""
-    notice = None if deleted is None else {"text": "Deleted.", "undo": f"/undo?deletion={deleted}"}
+    said = f"{wording.counted(letters, 'letter')} deleted."
+    notice = None if deleted is None else {"text": said, "undo": f"/undo?deletion={deleted}"}
     return _page(request, describe(inbox, place) | {"opened": None, "missing": None, "notice": notice})
 
 
@@ -62,14 +68,14 @@ async def show_letter(inbox: Here, request: Request, letter: int, place: Where) 
 async def delete_letter(inbox: Here, letter: int) -> RedirectResponse:
     """Delete a letter and go back to the list."""
     deletion, number = await inbox.delete(letter)
-    return _to(f"/?deleted={deletion}" if number else "/")
+    return _to(f"/?deleted={deletion}&letters={number}" if number else "/")
 
 
 @routes.post("/delete-all")
 async def delete_all(inbox: Here) -> RedirectResponse:
     """Delete every letter."""
     deletion, number = await inbox.delete()
-    return _to(f"/?deleted={deletion}" if number else "/")
+    return _to(f"/?deleted={deletion}&letters={number}" if number else "/")
 
 
 @routes.post("/undo")

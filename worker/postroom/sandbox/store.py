@@ -222,9 +222,11 @@ class Store:
         ).fetchone()
 
     def _while_idle(self, connection: sqlite3.Connection) -> bool:
-        query = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 200"
+        query = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 2000"
         gone = [row[0] for row in connection.execute(query, (self.now() - UNDO_MS,))]
         self._erase(connection, gone)
+        if gone and self.full_text:
+            words.forget(connection)
         more = self.full_text and words.index_some(connection)
         return bool(gone) or more
 

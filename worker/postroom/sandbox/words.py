@@ -25,7 +25,7 @@ def index_some(connection: sqlite3.Connection) -> bool:
     )
     rows = connection.execute(query, (BATCH,)).fetchall()
     for number, subject, sender, recipients, template, raw in rows:
-        body = readable_text(take_apart(raw))
+        body = _body(raw)
         connection.execute(
             "INSERT OR REPLACE INTO words (rowid, subject, sender, recipients, template, body) "
             "VALUES (?, ?, ?, ?, ?, ?)",
@@ -33,6 +33,18 @@ def index_some(connection: sqlite3.Connection) -> bool:
         )
     connection.executemany("UPDATE letters SET indexed = 1 WHERE id = ?", [(row[0],) for row in rows])
     return len(rows) == BATCH
+
+
+def _body(raw: bytes) -> str:
+    try:
+        return readable_text(take_apart(raw))
+    except Exception:  # noqa: BLE001 - one unreadable letter must not keep the others from being found
+        return ""
+
+
+def forget(connection: sqlite3.Connection) -> None:
+    """Write the index anew without the words of erased letters: erasing alone only marks them as gone."""
+    connection.execute("INSERT INTO words (words) VALUES ('optimize')")
 
 
 def readable_text(letter: Letter) -> str:

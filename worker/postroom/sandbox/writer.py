@@ -21,13 +21,14 @@ _Job = tuple[Work[Any], "Future[Any]"]
 
 MAX_GROUP = 500
 _IDLE_AFTER = 0.05
+_LOOK_AGAIN = 60.0
 
 
 class Writer:
     """Owns the writing connection.
 
-    `idle` is called while nothing waits, until it returns false; `undone` after work was rolled back, so that
-    what is remembered beside the database can be read again.
+    `idle` is called while nothing waits, until it returns false, and then once a minute; `undone` after work
+    was rolled back, so that what is remembered beside the database can be read again.
     """
 
     def __init__(self, connection: sqlite3.Connection, idle: Idle, undone: Undone) -> None:
@@ -54,7 +55,7 @@ class Writer:
         more_to_do = True
         while True:
             try:
-                job = self._jobs.get(timeout=_IDLE_AFTER if more_to_do else None)
+                job = self._jobs.get(timeout=_IDLE_AFTER if more_to_do else _LOOK_AGAIN)
             except queue.Empty:
                 more_to_do = self._do_idle_work()
                 continue
@@ -120,7 +121,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             more = self._idle(self._connection)
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:  # noqa: BLE001 - whatever it is, captures must go on; tried again in a minute
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             return False

@@ -38,6 +38,11 @@ function replace(selector, page) {
   return true;
 }
 
+// While the rack lies open over the list it stays as it is: a new one would not be the fragment's target.
+function replaceRack(page) {
+  if (location.hash !== '#rack') replace('#rack', page);
+}
+
 let asked = 0;
 
 async function show(url, { push = true, focus } = {}) {
@@ -47,9 +52,10 @@ async function show(url, { push = true, focus } = {}) {
   if (turn !== asked) return;
   if (!desk?.dataset.view || !replace('#letter', page)) { location.href = url; return; }
   if (push) history.pushState(null, '', url);
+  here = location.pathname + location.search;
   document.title = page.title;
   desk.dataset.view = $('#desk', page).dataset.view;
-  replace('#rack', page);
+  replaceRack(page);
   markOpen(new URL(url, location.href).pathname);
   if (focus) $(focus)?.focus();
   if (innerWidth <= 720) scrollTo(0, 0);
@@ -66,7 +72,11 @@ function markOpen(path) {
   }
 }
 
-addEventListener('popstate', () => show(location.href, { push: false }));
+// A change of the fragment alone (the rack opens by one) is no other page.
+let here = location.pathname + location.search;
+addEventListener('popstate', () => {
+  if (here !== location.pathname + location.search) show(location.href, { push: false });
+});
 
 // ---------- live arrival
 
@@ -86,7 +96,7 @@ function update(page) {
   if (!next || !desk.dataset.view !== !next.dataset.view) { location.reload(); return; }
   const last = newest();
   desk.dataset.newest = next.dataset.newest;
-  replace('#rack', page);
+  replaceRack(page);
   const came = $('#last-came', page);
   if (came) $('#last-came').textContent = came.textContent;
   const list = $('#slips'), fresh = $('#slips', page);
