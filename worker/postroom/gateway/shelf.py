@@ -5,6 +5,7 @@ projected volume, locally what `postroom up` writes. Output: a `Directory`. Fail
 be read keeps its last good state; what is wrong is in `faults`.
 """
 
+import time
 from pathlib import Path
 
 import yaml
@@ -58,7 +59,7 @@ class Shelf:
 
 def _room(folder: Path) -> Room:
     profile = SmtpProfile.model_validate(yaml.safe_load((folder / "profile.yaml").read_text()))
-    catalog = load(file.read_text() for file in sorted(folder.glob("*.json")))
+    catalog = load((file.read_text() for file in sorted(folder.glob("*.json"))), time.monotonic)
     return Room(profile.metadata.name, topic_of(profile), catalog)
 
 
