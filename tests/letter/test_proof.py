@@ -85,6 +85,16 @@ ORDER = variables(
 )
 
 
+def test_all_mistakes_that_can_be_seen_are_told_at_once() -> None:
+    problems = problems_of("{{ name|uper }}\n{{ nmae }}", subject="{{ nmae }}")
+    assert [(problem.code, problem.line) for problem in problems] == [
+        (Code.VARIABLE_UNDECLARED, 1),
+        (Code.FILTER_NOT_ALLOWED, 1),
+        (Code.VARIABLE_UNDECLARED, 2),
+    ]
+    assert "did you mean upper?" in problems[1].message
+
+
 @pytest.mark.parametrize(
     ("html", "name"),
     [

@@ -6,7 +6,10 @@ field that it was written in, for messages.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+
+from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
 from postroom.letter.environment import HTML, TEXT, LetterEnvironment, script_of
@@ -120,12 +123,15 @@ def _text(text: Part | None, html: Part) -> Part | None:
 
 def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> list[Problem]:
     """Compile a part and look its variables up; what was found wrong."""
+    problems: tuple[Problem, ...] = ()
     try:
         script_of(environment, part.source, part.field)
     except Rejected as rejected:
-        return list(rejected.problems)
-    reader.read(environment.parse(part.source))
-    return []
+        problems = rejected.problems
+    # A part that may not be compiled can often be read all the same; so all its mistakes show at once.
+    with suppress(TemplateSyntaxError, RecursionError, ValueError):
+        reader.read(environment.parse(part.source))
+    return list(problems)
 
 
 def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem], Reading]:

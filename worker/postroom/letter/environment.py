@@ -26,6 +26,7 @@ from postroom.letter.bounds import LimitExceeded, Meter, Unsuitable
 from postroom.letter.filters import MEASURED
 from postroom.letter.formats import FORMATS
 from postroom.letter.grammar import refuse_forbidden
+from postroom.letter.hint import did_you_mean
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.vocabulary import FILTERS, METHODS, TESTS
 
@@ -181,13 +182,13 @@ def explain_syntax(error: Exception, field: str) -> Problem:
         message = str(error.message)
         if message.startswith("No filter named"):
             name = message.split("'")[1]
-            message = f"there is no filter `{name}` in letters; docs/reference lists those there are"
+            known = did_you_mean(name, (each for each in FILTERS | FORMATS.keys() if each[0] != "_"))
+            message = f"there is no filter `{name}` in letters{known}"
             return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
         if message.startswith("No test named"):
             name = message.split("'")[1]
-            return Problem(
-                Code.FILTER_NOT_ALLOWED, field, f"there is no test `{name}` in letters", error.lineno
-            )
+            message = f"there is no test `{name}` in letters{did_you_mean(name, TESTS)}"
+            return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
         return Problem(Code.TEMPLATE_SYNTAX, field, message.rstrip("."), error.lineno)
     if isinstance(error, LimitExceeded):
         return Problem(Code.TEMPLATE_UNSAFE, field, str(error))
