@@ -1,6 +1,8 @@
 """The gateway's HTTP surface: 202 only for what the broker has, and problems that name the field."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -17,10 +19,26 @@ from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
 from postroom.gateway.problem import pointer
 from postroom.gateway.publish import NotAccepted, TooLarge
+from postroom.gateway.status import Attempt, Status
 from postroom.letter.envelope import PLAIN
 from tests.gateway.stand_in import Board, catalog
 
 GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}
+
+
+AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+class Records:
+    """Knows one letter, by its id."""
+
+    def find(self, message_id: str) -> list[Status]:
+        attempts = (Attempt(AT, "captured", "dot", 250, "stored"),)
+        known = Status(
+            message_id, "default/shop", "shop.user.welcomed", "captured", None, None, "welcome",
+            "0123456789ab", "<a@b>", AT, AT, None, 0, attempts,
+        )  # fmt: skip
+        return [known] if message_id in {"order-7", "a/b c"} else []
 
 
 class Caller:
@@ -30,10 +48,9 @@ class Caller:
         self.board = Board()
         self.unready: str | None = None
         rooms = [Room("shop", "postroom.default.shop", catalog("shop.user.welcomed"))]
-        desk = Desk(
-            Intake(lambda: Directory(rooms), self.board, SystemClock().now, new_id), Meter(), self._ready
-        )
-        self.app = HostGuard(build(desk), {"gateway.example"})
+        intake = Intake(lambda: Directory(rooms), self.board, SystemClock().now, new_id)
+        self.desk = Desk(intake, Meter(), self._ready, Records())
+        self.app = HostGuard(build(self.desk), {"gateway.example"})
 
     async def _ready(self) -> str | None:
         return self.unready
@@ -69,7 +86,33 @@ def test_an_id_that_a_header_would_mangle_is_refused(call: Caller) -> None:
 
 
 def test_a_message_id_is_escaped_in_its_location(call: Caller) -> None:
-    assert call.post(headers={"Idempotency-Key": "a/b c"}).headers["location"] == "/v1/messages/a%2Fb%20c"
+    location = call.post(headers={"Idempotency-Key": "a/b c"}).headers["location"]
+    assert location == "/v1/messages/a%2Fb%20c"
+    assert call("GET", location).json()["id"] == "a/b c"
+
+
+def test_what_became_of_a_message_is_told_with_its_attempts(call: Caller) -> None:
+    answer = call("GET", "/v1/messages/order-7")
+    assert answer.status_code == 200
+    (letter,) = answer.json()["letters"]
+    assert (letter["state"], letter["updated"]) == ("captured", "2026-05-04T12:00:00+00:00")
+    assert letter["attempts"][0]["code"] == 250
+    assert "recipient" not in letter
+
+
+def test_a_message_that_no_worker_has_taken_yet_is_404(call: Caller) -> None:
+    answer = call("GET", "/v1/messages/order-8")
+    assert answer.status_code == 404
+    assert "once a worker has taken" in answer.json()["detail"]
+
+
+def test_without_a_ledger_nothing_is_promised() -> None:
+    """No Location that leads nowhere."""
+    call = Caller()
+    call.app = HostGuard(build(replace(call.desk, letters=None)))
+    answer = call.post()
+    assert (answer.status_code, "location" in answer.headers) == (202, False)
+    assert call("GET", "/v1/messages/order-7").status_code == 404
 
 
 def test_a_broken_rule_is_a_problem_document_with_a_pointer(call: Caller) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from postroom.local import client
 from tests.local.running import ANY_PORT, Up, postroom
 
 pytestmark = [
@@ -141,6 +142,9 @@ def test_send_and_letter_speak_with_a_running_up(start: Start) -> None:
     assert sent.returncode == 0
     up.wait_for("mira@example.org")
     up.until("1 captured")
+    message_id = sent.stdout.split()[2]
+    known = client.get(f"{up.addresses.gateway}/v1/messages/{message_id}")
+    assert [letter["state"] for letter in known.body["letters"]] == ["captured"]
     told = postroom("letter", "mira@example.org", *data)
     for word in ("captured", "verification-code@", "Message-ID", "250"):
         assert word in told.stdout

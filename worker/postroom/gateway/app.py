@@ -1,10 +1,13 @@
 """The gateway's HTTP surface: routes in, answers out; the work is the intake's.
 
 `POST /v1/messages` answers 202 once the broker has acknowledged, and problem details (RFC 9457) for
-everything else. `/healthz` says that the process lives, `/readyz` that a message would be accepted now.
-No CORS is granted and only application/json is read, so that a foreign web page can send nothing.
+everything else. `GET /v1/messages/{id}` says what became of one where there is a ledger to look in; only
+then the 202 has a Location. `/healthz` says that the process lives, `/readyz` that a message would be
+accepted now. No CORS is granted and only application/json is read, so that a foreign web page can send
+nothing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +23,7 @@ from postroom.gateway.intake import Intake, Prepared
 from postroom.gateway.meter import CONTENT_TYPE, Meter
 from postroom.gateway.problem import Refusal, as_response, refused
 from postroom.gateway.publish import NotAccepted, TooLarge
+from postroom.gateway.status import Letters
 from postroom.letter.problems import Rejected
 
 RETRY_AFTER_SECONDS = 2
@@ -33,6 +37,8 @@ class Desk:
     meter: Meter
     ready: Callable[[], Awaitable[str | None]]
     """None when a message would be accepted now, else the reason why not."""
+    letters: Letters | None = None
+    """Where letters are looked up; None where this gateway has no ledger to look in."""
 
 
 def build(desk: Desk) -> FastAPI:
@@ -57,6 +63,14 @@ def build(desk: Desk) -> FastAPI:
         responses=openapi.RESPONSES,
         openapi_extra=openapi.EXTRA,
     )
+    if desk.letters is not None:
+        app.add_api_route(
+            "/v1/messages/{message_id:path}",
+            get_message,
+            tags=["messages"],
+            summary="What became of a message",
+            responses=openapi.STATUS_RESPONSES,
+        )
     app.add_api_route("/healthz", healthz, tags=["operations"], summary="The process lives")
     app.add_api_route("/readyz", readyz, tags=["operations"], summary="A message would be accepted now")
     app.add_api_route("/metrics", metrics, tags=["operations"], summary="Figures for Prometheus")
@@ -74,8 +88,18 @@ async def post_message(
     body = await _read(request)
     prepared = _prepare(desk, intake.Request(body, _unquoted(idempotency_key), profile))
     await _accept(desk, prepared)
-    location = f"/v1/messages/{quote(prepared.id, safe='')}"
-    return JSONResponse({"id": prepared.id, "profile": prepared.profile}, 202, {"Location": location})
+    known = desk.letters is not None
+    headers = {"Location": f"/v1/messages/{quote(prepared.id, safe='')}"} if known else {}
+    return JSONResponse({"id": prepared.id, "profile": prepared.profile}, 202, headers)
+
+
+async def get_message(request: Request, message_id: str) -> JSONResponse:
+    """The letters of a message id; 404 until a worker has taken it."""
+    letters = request.app.state.desk.letters
+    found = await asyncio.to_thread(letters.find, message_id)
+    if not found:
+        raise Refusal(404, f"no letter of {message_id} is on record; it is once a worker has taken its event")
+    return JSONResponse({"id": message_id, "letters": [letter.to_json() for letter in found]})
 
 
 async def healthz() -> dict[str, str]:

@@ -70,12 +70,16 @@ def _problem(says: str) -> dict[str, Any]:
 RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The broker has acknowledged the message; a worker makes the letter.",
-        "headers": {"Location": {"schema": _TEXT, "description": "The message's own address."}},
+        "headers": {"Location": {"schema": _TEXT, "description": "Where its letter can be looked up."}},
     },
     413: _problem("The body is too large."),
     415: _problem("The body is not application/json."),
     422: _problem("A rule is broken; `errors` names each field."),
     503: _problem("The broker did not acknowledge in time; repeat under the same id."),
+}
+STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The letters of this id, one for each profile that has it, with their attempts."},
+    404: _problem("No letter of this id is on record yet."),
 }
 EXTRA: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": MESSAGE}}}

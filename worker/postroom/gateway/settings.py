@@ -32,6 +32,11 @@ class GatewaySettings(BaseSettings):
         description="The folder that holds one folder per profile with profile.yaml and templates*.json. "
         "Required."
     )
+    gateway_ledgers: Path | None = Field(
+        default=None,
+        description="The folder of the workers' ledgers (*.sqlite), to look letters up in. Without it the "
+        "API does not answer what became of a message.",
+    )
     gateway_ack_seconds: float = Field(
         default=5.0, gt=0, le=60, description="How long a request waits for the broker's acknowledgement."
     )

@@ -79,6 +79,7 @@ def gateway(folder: DataFolder, ports: Ports, bootstrap: str) -> Program:
         "POSTROOM_GATEWAY_HTTP": f"{LOOPBACK}:{ports.gateway}",
         "POSTROOM_BOOTSTRAP_SERVERS": bootstrap,
         "POSTROOM_BUNDLES": str(folder.bundles),
+        "POSTROOM_GATEWAY_LEDGERS": str(folder.path / "ledgers"),
     }
     return Program("gateway", "gateway", environment, folder.log("gateway"), folder.inherited)
 

@@ -54,11 +54,8 @@ async def once(wishes: Wishes, console: Console) -> int:
     _tell_errors(run.reading, console)
     if stopping.is_set():
         return 130
-    console.print(
-        f"Look at them: postroom up --data {wishes.data}, then open {run.inbox}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    again = f"postroom up --data {wishes.data}"
+    console.print(f"They stay in the inbox; to look at them:  {again}", highlight=False, soft_wrap=True)
     return 0 if came and not run.reading.errors else 1
 
 

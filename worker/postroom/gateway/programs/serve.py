@@ -15,6 +15,7 @@ from postroom.gateway.host import HostGuard
 from postroom.gateway.ids import new_id
 from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
+from postroom.gateway.programs.ledgers import LedgerFolder
 from postroom.gateway.publish import KafkaPublisher
 from postroom.gateway.settings import GatewaySettings, read_settings
 from postroom.gateway.shelf import Shelf
@@ -39,11 +40,9 @@ async def serve(settings: GatewaySettings) -> None:
     log = structlog.get_logger("gateway")
     publisher = KafkaPublisher(settings.bootstrap_servers, settings.gateway_ack_seconds)
     shelf = Shelf(settings.bundles)
-    desk = Desk(
-        Intake(shelf.directory, publisher, SystemClock().now, new_id),
-        Meter(),
-        Readiness(shelf, publisher).reason,
-    )
+    intake = Intake(shelf.directory, publisher, SystemClock().now, new_id)
+    letters = LedgerFolder(settings.gateway_ledgers) if settings.gateway_ledgers else None
+    desk = Desk(intake, Meter(), Readiness(shelf, publisher).reason, letters)
     server = web_server(HostGuard(build(desk), settings.gateway_allowed_hosts), settings.gateway_http)
     loop = asyncio.get_running_loop()
     for ending in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,62 @@
+"""What became of a message: its state and every attempt, without personal data.
+
+The gateway asks whoever keeps the letters (`Letters`); it keeps none itself. A message that was accepted is
+unknown until a worker has taken it from the topic, usually within milliseconds.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at the letter; `code` and `text` are the relay's answer."""
+
+    at: datetime
+    result: str
+    stage: str | None
+    code: int | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A letter's state as the ledger has it (docs: ledger states)."""
+
+    id: str
+    profile: str
+    event_type: str
+    state: str
+    code: str | None
+    reason: str | None
+    template: str | None
+    revision: str | None
+    message_id: str | None
+    received: datetime
+    updated: datetime
+    due: datetime | None
+    doubts: int
+    attempts: tuple[Attempt, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; times are RFC 3339."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+class Letters(Protocol):
+    """Where letters are looked up."""
+
+    def find(self, message_id: str) -> list[Status]:
+        """The letters of a message id, oldest first: one for each profile that has it; may block."""
+        ...
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
