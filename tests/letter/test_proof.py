@@ -28,6 +28,8 @@ PAGE = layout(
         ("{{ name|center(9) }}", Code.FILTER_NOT_ALLOWED, 1, "`center`"),
         ("<p\n title={{ name }}>x</p>", Code.TEMPLATE_UNSAFE, 2, "write quotes around `{{ name }}`"),
         ("<p {{ name }}>x</p>", Code.TEMPLATE_UNSAFE, 1, "write quotes"),
+        ("<div>" * 300 + "{{ name }}", Code.TOO_DEEP, None, "256"),
+        ("{% for i in range(300) %}<div>{% endfor %}{{ name }}", Code.TOO_DEEP, None, "256"),
         ("{{ name|safe }}", Code.FILTER_NOT_ALLOWED, 1, "`safe`"),
         ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean name"),
         ("{% set x = 1 %}{{ x }}\n{{ y }}", Code.VARIABLE_UNDECLARED, 2, "`y`"),

@@ -148,14 +148,19 @@ def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem
     problems += [locate(problem, draft.page) for problem in (*found, *reader.reading.problems)]
     reading.used |= reader.reading.used
     if not found:
-        problems += find_unquoted(draft.page)
+        problems += read_markup(draft.page)
     return problems, reading
 
 
-def find_unquoted(page: Source) -> list[Problem]:
-    """Values in a tag without quotes around them: what escaping cannot make safe."""
+def read_markup(page: Source) -> list[Problem]:
+    """HTML that a parser would drop, and values in a tag without quotes, which escaping cannot make safe."""
+    protected = Protected(split(page.text, "spec.html"))
     problems = []
-    for piece in Protected(split(page.text, "spec.html")).unquoted:
+    try:
+        protected.tree()
+    except Rejected as rejected:
+        problems += [locate(problem, page) for problem in rejected.problems]
+    for piece in protected.unquoted:
         message = f"write quotes around `{piece.text}`: a space in the value would begin another attribute"
         problems.append(locate(Problem(Code.TEMPLATE_UNSAFE, "", message, piece.line), page))
     return problems

@@ -75,6 +75,7 @@ def _apply(page: str, sheet: Sheet) -> str:
         disable_link_rewrites=True,
         cssutils_logging_level=QUIET,
     )
+    parse_page(body)
     declared = ADDED_META.search(body)
     out = inliner.transform(body, pretty_print=False)
     if not declared:

@@ -22,6 +22,7 @@ from postroom.letter.layout import layout_field
 from postroom.letter.live import FACTS, Live
 from postroom.letter.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.protect import parse_page
 from postroom.letter.render import Rendered
 from postroom.letter.schema import Contract
 from postroom.letter.template import EmailLayout, EmailTemplate, EmailTemplateSpec
@@ -180,7 +181,9 @@ def _render_samples(
     rendered, problems = [], []
     for letter in letters:
         try:
-            rendered.append(live.write(letter.event, letter.data))
+            made = live.write(letter.event, letter.data)
+            parse_page(made.html)
+            rendered.append(made)
         except Rejected as rejected:
             page = pages[live.edition(letter.event.locale).tag]
             for problem in rejected.problems:

@@ -12,21 +12,24 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from postroom.letter.css import Sheet
 from postroom.letter.pieces import Piece
+from postroom.letter.problems import Code, Problem, Rejected
 
 DOCTYPE = re.compile(r"\s*<!doctype[^>]*>\s*", re.IGNORECASE)
 
 
 def parse_page(page: str) -> etree._Element:
-    """The page as an HTML parser understands it; whatever it is, there is a tree."""
+    """The page as an HTML parser understands it. Raises Rejected (too_deep) where it would drop the rest."""
     doctype = DOCTYPE.match(page)
     body = page[doctype.end() :] if doctype else page
+    parser = etree.HTMLParser()
     try:
-        tree = etree.fromstring(body, etree.HTMLParser())
-    except etree.ParserError:  # nothing in it
-        tree = None
-    except etree.XMLSyntaxError:
-        tree = None
-    return etree.fromstring("<html><body></body></html>", etree.HTMLParser()) if tree is None else tree
+        tree = etree.fromstring(body, parser)
+    except etree.LxmlError:
+        tree = None  # there is nothing in it
+    if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in parser.error_log):
+        message = "elements stand in one another more than 256 deep; is one in a loop not closed?"
+        raise Rejected(Problem(Code.TOO_DEEP, "spec.html", message))
+    return etree.fromstring("<html><body></body></html>", parser) if tree is None else tree
 
 
 class CannotInline(Exception):

@@ -117,10 +117,10 @@ def difference(quick: Live, letter: Try, expected: Rendered) -> str:
     """What differs from the letter that is expected, or nothing."""
     try:
         found = quick.write(letter.event, letter.data)
+        if canonical(found.html) != canonical(expected.html):
+            return "html"
     except Rejected as rejected:
         return str(rejected.problems[0].code)
-    if canonical(found.html) != canonical(expected.html):
-        return "html"
     return "" if _same_words(found, expected) else "text"
 
 
