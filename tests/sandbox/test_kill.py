@@ -1,0 +1,71 @@
+"""A 250 is a promise: what the sandbox acknowledged is there after it was killed at any moment."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from postroom.sandbox.search import Filter
+from postroom.sandbox.store import Store
+
+pytestmark = pytest.mark.faults
+
+ENVELOPE = b"MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n"
+KILLS = 8
+
+
+def start(database: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
+    """The program on ports of the system's choice, and where it takes letters."""
+    environment = {
+        **os.environ,
+        "POSTROOM_SANDBOX_DATABASE": str(database),
+        "POSTROOM_SANDBOX_SMTP": "127.0.0.1:0",
+        "POSTROOM_SANDBOX_HTTP": "127.0.0.1:0",
+        "POSTROOM_LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "postroom.sandbox.program"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    host, _, port = json.loads(process.stderr.readline())["smtp"].rpartition(":")
+    return process, (host, int(port))
+
+
+def send_until_killed(process: subprocess.Popen[str], where: tuple[str, int], letters: int) -> set[int]:
+    """Send letters down one pipeline and kill the program after some replies; the ids it acknowledged."""
+    acknowledged: set[int] = set()
+    with socket.create_connection(where, timeout=10) as client, client.makefile("rb") as replies:
+        client.sendall(b"EHLO test\r\n" + (ENVELOPE + b"Subject: x\r\n\r\nHello\r\n.\r\n") * letters * 2)
+        while line := replies.readline():
+            if line.startswith(b"250 2.0.0 Stored as letter "):
+                acknowledged.add(int(line.split()[-1]))
+            if len(acknowledged) == letters:
+                process.kill()
+                break
+        try:
+            rest = replies.read()
+        except ConnectionResetError:
+            rest = b""
+    acknowledged |= {int(line.split()[-1]) for line in rest.splitlines() if b"Stored as letter" in line}
+    return acknowledged
+
+
+def test_a_killed_sandbox_has_every_letter_that_it_acknowledged(tmp_path: Path) -> None:
+    database = tmp_path / "sandbox.sqlite"
+    promised: set[int] = set()
+    for kill in range(KILLS):
+        process, where = start(database)
+        try:
+            promised |= send_until_killed(process, where, 20 + 17 * kill)
+        finally:
+            process.kill()
+            process.communicate()
+    store = Store(database)
+    kept = {letter.id for letter in store.find(Filter(), 10_000)}
+    assert all(store.raw(letter) == b"Subject: x\r\n\r\nHello\r\n" for letter in kept)
+    store.close()
+    assert len(promised) >= sum(20 + 17 * kill for kill in range(KILLS))
+    assert promised <= kept
