@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from postroom.ports.relay import Grant, Parcel, Result, Withheld
-from tests.delivery.scripted_relay import FULL, ScriptedRelay, Wait, served
+from tests.delivery.scripted_relay import FULL, OK, ScriptedRelay, Wait, served
 from tests.delivery.smtp_letters import ACCEPTED, Register, grant_all, letters, pool, until
 
 LOCKSTEP = tuple(word for word in FULL if word != "PIPELINING")
@@ -125,3 +125,53 @@ def test_a_fence_that_raises_sends_nothing_and_loses_nothing() -> None:
     assert results.count(Withheld(fenced=False)) == 1
     assert results.count(ACCEPTED) == 2
     assert len(failures) == 1
+
+
+def test_a_letter_that_both_the_relay_and_the_fence_refuse_is_withheld() -> None:
+    """Somebody else owns it: what the relay said of it is theirs to hear."""
+    relay = ScriptedRelay({"RCPT": ["550 5.1.1 unknown"]})
+
+    async def run() -> list[Result]:
+        answer = asyncio.Event()
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            await answer.wait()
+            return Grant([], math.inf)
+
+        register = Register()
+        async with served(relay), pool(relay.port, fence) as sender:
+            sender.deliver(letters(1), register.note)
+            await until(lambda: "DATA" in relay.commands and sender.connections == 1)
+            await until(lambda: sender._connections.copy().pop().dialogue.resting)
+            assert register.results == {}
+            answer.set()
+            return await register.of(1)
+
+    assert asyncio.run(run()) == [Withheld(fenced=True)]
+
+
+def test_a_letter_that_the_fence_refuses_while_it_waits_again_is_not_offered() -> None:
+    async def run() -> None:
+        answer, greet = asyncio.Event(), asyncio.Event()
+        relay = ScriptedRelay({"greeting": [OK, Wait(greet)], "DOT": ["421 4.3.2 closing"]})
+
+        async def fence(parcels: Sequence[Parcel]) -> Grant:
+            if parcels[0].envelope.recipient == "reader1@example.net":
+                await answer.wait()
+                return Grant(parcels[1:], math.inf)
+            return Grant(parcels, math.inf)
+
+        register = Register()
+        async with served(relay), pool(relay.port, fence) as sender:
+            sender.deliver(letters(3), register.note)
+            await until(lambda: relay.connections == 2)
+            answer.set()
+            await register.of(2)
+            greet.set()
+            await register.of(3)
+        assert register.results["reader1@example.net"] == Withheld(fenced=True)
+        assert register.results["reader2@example.net"] == ACCEPTED
+        assert relay.connections == 2
+        assert "RCPT TO:<reader1@example.net>" not in relay.commands
+
+    asyncio.run(run())

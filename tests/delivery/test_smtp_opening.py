@@ -18,6 +18,7 @@ from postroom.adapters.smtp.settings import (
     Tls,
     TlsMode,
 )
+from postroom.adapters.smtp.tls import Contexts
 from postroom.ports.relay import Lost, Result, Stage
 from tests.delivery.scripted_relay import DROP, FULL, Raw, ScriptedRelay, Step, served
 from tests.delivery.smtp_letters import ACCEPTED, IN_CLEAR, Register, letters, pool
@@ -281,3 +282,13 @@ def test_a_name_without_an_address_is_a_reason(monkeypatch: pytest.MonkeyPatch) 
     reason = refused(asyncio.run(run()), Stage.CONNECT)
     assert reason.startswith("relay.example.com:25 did not accept a connection:")
     assert "Name or service not known" in reason
+
+
+def test_a_rotated_file_makes_a_new_context_and_an_unchanged_one_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    contexts = Contexts(Tls(ca_file=file))
+    first = contexts.current()
+    assert contexts.current() is first
+    trustme.CA(organization_name="another").cert_pem.write_to_path(file)
+    assert contexts.current() is not first

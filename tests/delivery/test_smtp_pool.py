@@ -234,3 +234,34 @@ def test_a_report_that_raises_holds_up_no_other() -> None:
         assert heard == ["a report of results raised"]
 
     asyncio.run(run())
+
+
+def test_a_burst_after_silence_is_no_larger_than_the_first() -> None:
+    throttle = Throttle(Rate(60, 60.0), now=0.0)
+    assert sum(throttle.pass_one(0.0) for _ in range(20)) == 6
+    assert sum(throttle.pass_one(3600.0) for _ in range(20)) == 6
+    assert throttle.wait() == pytest.approx(1.0)
+
+
+def test_a_relay_that_stays_away_is_asked_ever_more_seldom(closed_port: int) -> None:
+    async def run() -> list[float]:
+        register, delays = Register(), []
+        async with pool(closed_port, backoff=QUICK) as sender:
+            for number in range(4):
+                sender.deliver([Letter(f"reader{number}@example.net")], register.note)
+                await register.of(number + 1)
+                delays.append(sender._growth._delay)
+        return delays
+
+    assert asyncio.run(run()) == [0.01, 0.02, 0.04, 0.04]
+
+
+def test_a_letter_given_back_goes_before_those_that_wait() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay({"DOT": ["421 4.3.2 closing"]}), Register()
+        async with served(relay), pool(relay.port) as sender:
+            sender.deliver(letters(4), register.note)
+            await register.of(4)
+        assert [seen.recipients[0] for seen in relay.seen] == [letter.recipient for letter in letters(4)]
+
+    asyncio.run(run())

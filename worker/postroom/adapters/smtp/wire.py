@@ -170,9 +170,9 @@ class Wire:
         self._break(error)
 
     def _break(self, error: OSError | None) -> None:
-        """Stop for good and tell the reader in the loop's next turn."""
+        """Stop for good and tell the reader; only ever called by the loop."""
         if self._closed:
             return
         self.close()
         reason = f"the connection broke: {error}" if error else "the relay closed the connection"
-        self._loop.call_soon(self._reader.broken, Cause.CLOSED, reason)
+        self._reader.broken(Cause.CLOSED, reason)
