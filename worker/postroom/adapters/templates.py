@@ -46,8 +46,9 @@ class FolderTemplates:
     def refresh(self) -> bool:
         """Read the folder if it changed; True when there is a new catalog."""
         try:
-            texts = [path.read_text("utf-8") for path in sorted(self._folder.glob("*.json"))]
+            texts = [path.read_text("utf-8") for path in self._shards()]
         except (OSError, UnicodeDecodeError) as error:
+            self._seen = b""
             return self._keep(str(error))
         seen = blake2b("\0".join(texts).encode()).digest()
         if seen == self._seen:
@@ -59,6 +60,10 @@ class FolderTemplates:
             return self._keep(str(rejected))
         self.problem = ""
         return True
+
+    def _shards(self) -> list[Path]:
+        # glob would pass over a folder that is not there, and every template would be gone with it
+        return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
 
     def _keep(self, reason: str) -> bool:
         if reason != self.problem:
