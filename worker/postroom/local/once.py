@@ -6,6 +6,7 @@ come is told with its reason.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -135,8 +136,11 @@ async def _settled(run: Run, home: str, event_id: str) -> LetterView | None:
 
 
 def _look(run: Run, home: str, event_id: str) -> LetterView | None:
-    with LedgerReader(run.folder.ledger(home)) as ledger:
-        return next(iter(ledger.find(event_id, 1)), None)
+    try:
+        with LedgerReader(run.folder.ledger(home)) as ledger:
+            return next(iter(ledger.find(event_id, 1)), None)
+    except sqlite3.Error:  # its worker is being started again at this very moment; the next look sees it
+        return None
 
 
 async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) -> Sent:
