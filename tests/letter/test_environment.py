@@ -95,6 +95,11 @@ def test_a_way_out_of_the_sandbox_is_refused(source: str) -> None:
         "{{ 9 ** (9 ** 9) }}",
         "{{ 9.5 ** 1000 }}",
         "{{ 10 ** 64 * 10 ** 64 }}",
+        "{{ 1.5|round(1000000000, 'ceil') }}",
+        "{{ 1.5|round(-1000000000, 'floor') }}",
+        "{{ items|map('round', 1000000000, 'ceil')|list }}",
+        "{{ [items]|sum(start=[]) }}",
+        "{{ items|select('in', items)|list }}",
         "{{ 'a'|center(200000000) }}",
         "{{ 'a'|indent(200000000) }}",
         "{{ 'a'|format }}",
@@ -140,6 +145,17 @@ def test_time_is_bounded_by_the_clock_that_was_handed_in() -> None:
     with pytest.raises(Rejected) as caught:
         script.render({"letter": {}, "items": [1] * 50}, Meter(lambda: float(next(ticks))))
     assert caught.value.code is Code.RENDER_LIMIT
+
+
+def test_a_loop_with_a_clock_is_the_loop_without_one() -> None:
+    source = "{% for a in items %}{{ loop.index }}/{{ loop.length }}{{ a }}{{ loop.last }} {% endfor %}"
+    script = Script(TEXT, source, "spec.text")
+    timed = script.render({"letter": {}, "items": ["x", "y"]}, Meter(lambda: 0.0))
+    assert timed == render(source, TEXT, items=["x", "y"]) == "1/2xFalse 2/2yTrue "
+
+
+def test_numbers_are_added_and_rounded() -> None:
+    assert render("{{ [1, 2.5]|sum }} {{ [{'n': 2}]|sum('n') }} {{ 2.346|round(2) }}") == "3.5 2 2.35"
 
 
 def test_a_missing_variable_is_named_with_its_line() -> None:

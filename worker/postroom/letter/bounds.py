@@ -4,7 +4,7 @@ A `Meter` is made for each rendering and charged by the environment. Going over 
 which becomes the problem `render_limit`. Time is checked only when a clock was handed in.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -46,13 +46,12 @@ class Meter:
 
     def loop(self, items: Iterable[Any]) -> Iterable[Any]:
         """Charge a loop before it runs. Jinja has no `break`, so that its length is its turns."""
-        if not isinstance(items, Sized):
+        if not isinstance(items, Collection):
             items = list(islice(items, MAX_ITERATIONS - self._turns + 1))
         self._turns += len(items)
         if self._turns > MAX_ITERATIONS:
             raise LimitExceeded(f"the loops of one rendering take more than {MAX_ITERATIONS:,} turns in all")
-        self.check_time()
-        return items
+        return TimedItems(items, self) if self._monotonic else items
 
     def check_time(self) -> None:
         """Refuse to go on past the deadline."""
@@ -70,6 +69,25 @@ class Meter:
             self.check_time()
             parts += batch
         return "".join(parts)
+
+
+class TimedItems:
+    """A loop's items, with a look at the clock before each."""
+
+    __slots__ = ("_items", "_meter")
+
+    def __init__(self, items: Collection[Any], meter: Meter) -> None:
+        self._items = items
+        self._meter = meter
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        check = self._meter.check_time
+        for item in self._items:
+            check()
+            yield item
 
 
 def bounded_length(length: int) -> None:
@@ -99,7 +117,7 @@ def calculate(operator: Callable[[Any, Any], Any], symbol: str, left: Any, right
         bounded_length(len(left) + len(right))
         return left + right  # type: ignore[operator]
     if not (isinstance(left, int | float) and isinstance(right, int | float)):
-        raise Unsuitable(f"`{symbol}` needs numbers on both sides")
+        raise Unsuitable(f"`{symbol}` needs numbers")
     if symbol == "**" and (abs(left) > 1_000_000 or abs(right) > 64):
         raise LimitExceeded("a power is out of range")
     return bounded_number(operator(bounded_number(left), bounded_number(right)))

@@ -3,15 +3,20 @@
 `'a'|replace('a', long)` and `list|join(long)` multiply lengths; the sandbox of Jinja does not bound that.
 """
 
-from typing import Any
+import operator
+from typing import Any, Literal
 
-from jinja2 import pass_context, pass_eval_context
+from jinja2 import Environment, pass_context, pass_environment, pass_eval_context
+from jinja2.filters import do_round
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, markup_join, str_join
 from markupsafe import Markup
 
 from postroom.letter import bounds
 from postroom.letter.bounds import Meter
+
+MAX_PRECISION = 15
+Rounding = Literal["common", "ceil", "floor"]
 
 
 @pass_eval_context
@@ -43,6 +48,25 @@ def concatenate(eval_ctx: EvalContext, parts: list[Any]) -> Any:
     return (markup_join if eval_ctx.autoescape else str_join)(parts)
 
 
+def round_number(
+    value: Any, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common"
+) -> float:
+    """Jinja's round, whose `10**precision` is bounded."""
+    if not (isinstance(precision, int) and 0 <= precision <= MAX_PRECISION):
+        raise bounds.Unsuitable(f"`round` takes a precision from 0 to {MAX_PRECISION}")
+    return float(do_round(bounds.bounded_number(float(value)), precision, method))
+
+
+@pass_environment
+def add_up(environment: Environment, items: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    """Jinja's sum, of numbers alone: adding lists to lists takes quadratic time."""
+    total = start
+    for item in items:
+        value = item if attribute is None else environment.getitem(item, attribute)
+        total = bounds.calculate(operator.add, "sum", total, value)
+    return total
+
+
 @pass_context
 def charge_loop(context: Context, items: Any) -> Any:
     """Every `for` passes its items through the rendering's meter."""
@@ -50,5 +74,12 @@ def charge_loop(context: Context, items: Any) -> Any:
     return meter.loop(items)
 
 
-MEASURED = {"join": join, "replace": replace, "_concat": concatenate, "_loop": charge_loop}
+MEASURED = {
+    "join": join,
+    "replace": replace,
+    "round": round_number,
+    "sum": add_up,
+    "_concat": concatenate,
+    "_loop": charge_loop,
+}
 """By the names that templates use; `_concat` and `_loop` are put in by the environment."""

@@ -4,11 +4,11 @@ from jinja2.runtime import LoopContext
 
 FILTERS = frozenset(
     "abs capitalize count d default dictsort e escape filesizeformat first float groupby int items last"  # noqa: SIM905  a table
-    " length list lower map max min reject rejectattr reverse round select selectattr sort string sum"
+    " length list lower map max min reject rejectattr reverse select selectattr sort string"
     " title trim truncate unique upper urlencode wordcount".split()
 )
 TESTS = frozenset(
-    "boolean defined divisibleby even false float in integer iterable mapping none number odd sequence"  # noqa: SIM905  a table
+    "boolean defined divisibleby even false float integer iterable mapping none number odd sequence"  # noqa: SIM905  a table
     " string true undefined == eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le".split()
 )
 _STRING = (
