@@ -15,8 +15,6 @@ from postroom.local.sockets import LOOPBACK, free_port
 from postroom.local.supervise import Program, Tell
 from postroom.local.topics import Topic
 
-WORKER_PORT = 9464
-"""The first worker's status pages; the next ones follow."""
 DEAD_LETTER_PARTITIONS = 1
 
 

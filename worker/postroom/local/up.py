@@ -133,9 +133,8 @@ class Run:
         await self.broker.start()
 
     def _worker(self, home: str) -> Program:
-        wanted = plan.WORKER_PORT + len(self._worker_ports)
-        taken = frozenset(self._worker_ports.values())
-        self._worker_ports.setdefault(home, free_port(wanted, taken))
+        # never a fixed port: of two runs that start together one would take the other's worker for its own
+        self._worker_ports.setdefault(home, free_port())
         shared = plan.Surroundings(self.folder, self.bootstrap, self.ports.smtp, self.wishes.deliver)
         return plan.worker(home, self._worker_ports[home], shared)
 
