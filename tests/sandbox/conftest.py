@@ -76,7 +76,7 @@ def app(any_app: FastAPI, inbox: Inbox) -> FastAPI:
 
 
 @pytest.fixture
-def ask(app: FastAPI) -> Ask:
+def ask(app: FastAPI) -> Iterator[Ask]:
     """Asks the HTTP side: `ask("GET", "/api/v1/letters")`."""
     transport = httpx.ASGITransport(app)
 
@@ -84,7 +84,8 @@ def ask(app: FastAPI) -> Ask:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8025") as client:
             return await client.request(method, url, **more)
 
-    return lambda method, url, **more: asyncio.run(send(method, url, **more))
+    with asyncio.Runner() as runner:
+        yield lambda method, url, **more: runner.run(send(method, url, **more))
 
 
 @pytest.fixture

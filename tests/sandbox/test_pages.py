@@ -10,6 +10,7 @@ import pytest
 from postroom.sandbox import pages
 from postroom.sandbox.inbox import Inbox
 from postroom.sandbox.letters import with_scheme
+from postroom.sandbox.listing import SEND_COMMAND
 from postroom.sandbox.reading import VIEWS
 from postroom.sandbox.store import Limits
 from postroom.sandbox.summary import Summary
@@ -69,14 +70,10 @@ def hostile_letter(payload: str) -> bytes:
 
 @pytest.mark.parametrize("payload", HOSTILE)
 def test_nothing_that_a_letter_says_becomes_markup(ask: Ask, keep: Keep, payload: str) -> None:
-    keep(b"Subject: harmless\r\n\r\n", "a@x.org")
-    harmless = {
-        view: len(Elements(ask("GET", f"/letters/1?view={view}").text).named("script")) for view in VIEWS
-    }
     keep(hostile_letter(payload), f'"{payload}"@x.org')
     for view in VIEWS:
-        page = Elements(ask("GET", f"/letters/2?view={view}").text)
-        assert len(page.named("script")) == harmless[view] == 1
+        page = Elements(ask("GET", f"/letters/1?view={view}").text)
+        assert len(page.named("script")) == 1
         for tag, attributes in page.found:
             assert not any(name.startswith("on") for name in attributes), (tag, attributes)
             assert "style" not in attributes
@@ -147,8 +144,11 @@ def test_every_icon_of_the_pages_is_drawn() -> None:
 
 def test_the_empty_inbox_says_how_to_send_a_letter(ask: Ask) -> None:
     page = ask("GET", "/").text
-    assert "No letter has come yet" in page
-    assert "postroom send" in page
+    assert "The inbox is empty" in page
+    assert SEND_COMMAND in page
+    event_type = SEND_COMMAND.split()[2]
+    examples = Path(__file__).parents[2] / "manifests/examples"
+    assert any(f"- {event_type}\n" in example.read_text() for example in examples.glob("*.yaml"))
     assert "<code>127.0.0.1</code>, port <code>1025</code>" in page
 
 

@@ -12,8 +12,7 @@ from postroom.sandbox.summary import Summary
 
 PAGE = 50
 HINTS = ("to:", "from:", "subject:", "template:", "has:attachment", "is:unread")
-SEND_COMMAND = """postroom send shop.user.welcomed --to me@example.com \\
-    first_name=Noor confirm_url=https://larkfield.example/confirm/7Qm2"""
+SEND_COMMAND = "postroom send shop.user.code-requested --to mira@example.com code=492087"
 
 
 @dataclass(frozen=True, slots=True)
