@@ -5,6 +5,7 @@ import inspect
 from jinja2.runtime import LoopContext
 
 from postroom.letter import bounds, event, form, strict
+from postroom.letter.filters import MEASURED
 from postroom.letter.formats import FORMATS
 from postroom.letter.header import ALLOWED
 from postroom.letter.live import FACTS
@@ -16,7 +17,7 @@ KINDS = {str: "texts", dict: "maps", LoopContext: "`loop`"}
 
 def language(words: Words) -> str:
     """Filters, tests, methods, the variable `letter`, headers and bounds."""
-    bounded = sorted({"join", "replace"} | FILTERS)
+    bounded = sorted({name for name in MEASURED if name[0] != "_"} | FILTERS)
     formats = [
         (f"`{name}`", (inspect.getdoc(function) or "").partition("\n")[0])
         for name, function in FORMATS.items()
