@@ -166,7 +166,7 @@ def test_a_display_name_comes_back_as_it_was(name: str) -> None:
 
 
 @given(ANY_TEXT, PRINTABLE)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name: str) -> None:
     letter = rendered(subject=subject, sender=Sender("post@larkfield.example", name))
     try:
@@ -186,7 +186,7 @@ def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name:
 
 
 @given(PRINTABLE)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_field_folds_into_short_lines_that_say_the_same(value: str) -> None:
     assume(value == value.strip())
     lines = field("X-Test", value).split("\r\n")
@@ -196,7 +196,7 @@ def test_a_field_folds_into_short_lines_that_say_the_same(value: str) -> None:
 
 
 @given(ANY_TEXT, ANY_TEXT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_body_comes_back_as_it_was(text: str, html: str) -> None:
     found_text, found_html = parts_of(reopen(finish(rendered(text=text, html=html))))
     assert _lines(found_text) == _lines(text)
