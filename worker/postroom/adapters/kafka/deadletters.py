@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -10,6 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from postroom.adapters.kafka.settings import PUBLISH_PATIENCE_SECONDS, producer_settings
 from postroom.letter.profile import dead_letter_topic
 from postroom.ports.ledger import DeadLetter
+
+OMITTED = b"too large; read it at postroom_source"
 
 log = structlog.get_logger("postroom.kafka")
 
@@ -21,40 +22,56 @@ class KafkaDeadLetters:
         self._producer = Producer(producer_settings(bootstrap))
 
     async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
-        """See the port. A record too big with its headers goes without its value, which the topic keeps."""
+        """See the port. A record too big for the topic goes as its problem alone; its own topic has it."""
         return await asyncio.to_thread(self._publish, dead_letters)
 
     def _publish(self, dead_letters: Sequence[DeadLetter]) -> list[bool]:
-        acknowledged = [False] * len(dead_letters)
-
-        def tell(place: int, error: KafkaError | None) -> None:
-            acknowledged[place] = error is None
-            if error is not None:
-                log.error("dead letter was not published", id=dead_letters[place].id, error=error.str())
-
-        for place, one in enumerate(dead_letters):
-            self._produce(one, lambda error, _message, place=place: tell(place, error))
+        acknowledged: set[str] = set()
+        for one in dead_letters:
+            self._produce_whole(one, acknowledged)
         self._producer.flush(PUBLISH_PATIENCE_SECONDS)
-        return acknowledged
+        return [one.id in acknowledged for one in dead_letters]
 
-    def _produce(self, one: DeadLetter, told: Any) -> None:
-        record, topic = one.record, dead_letter_topic(one.record.topic)
-        headers = dead_letter_headers(one)
+    def _produce_whole(self, one: DeadLetter, acknowledged: set[str]) -> None:
+        record = one.record
+
+        def tell(error: KafkaError | None, _: object) -> None:
+            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._produce_problem(one, acknowledged)
+            else:
+                _note(one, error, acknowledged)
+
+        headers = [*record.headers, *dead_letter_headers(one)]
         try:
-            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=told)
+            topic = dead_letter_topic(record.topic)
+            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=tell)
         except KafkaException as failure:
-            if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            error: KafkaError = failure.args[0]
+            if error.fatal():
                 raise
-            headers.append(("postroom_value_omitted", b"too large; read it at postroom_source"))
-            self._producer.produce(topic, None, record.key, headers=headers, on_delivery=told)
+            tell(error, None)  # too large, or a topic that is known to refuse us: the next round tries again
+
+    def _produce_problem(self, one: DeadLetter, acknowledged: set[str]) -> None:
+        """Without value, key and headers of the record: any of them may be what is too large."""
+        headers = [*dead_letter_headers(one), ("postroom_value_omitted", OMITTED)]
+        topic = dead_letter_topic(one.record.topic)
+        self._producer.produce(
+            topic, None, headers=headers, on_delivery=lambda error, _: _note(one, error, acknowledged)
+        )
+
+
+def _note(one: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> None:
+    if error is None:
+        acknowledged.add(one.id)
+    else:
+        log.error("dead letter was not published", id=one.id, error=error.str())
 
 
 def dead_letter_headers(one: DeadLetter) -> list[tuple[str, str | bytes | None]]:
-    """The record's own headers and what went wrong: code, field, message, and where it came from."""
+    """What went wrong: code, field, message, and where the record is."""
     problem = one.problems[0]
     said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
     return [
-        *one.record.headers,
         ("postroom_dead_letter_id", one.id.encode()),
         ("postroom_source", one.id.encode()),
         ("postroom_problem_code", problem.code.value.encode()),

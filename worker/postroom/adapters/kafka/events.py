@@ -8,7 +8,8 @@ stored. Rebalances are cooperative; a revoke waits until what is under way is de
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from postroom.ports.events import Partition, Receiver
 
 POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
+KNOCK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 BATCH = 500
 REVOKE_PATIENCE_SECONDS = 60.0
@@ -36,8 +38,11 @@ class KafkaEvents:
         self._topic = topic
         self._lock = threading.Lock()
         self._wanted: dict[Partition, int] = {}
+        self._latest: dict[Partition, int] = {}
+        """The offsets of what is assigned that were handed to the client, on the polling thread."""
         self._pause_wanted = False
-        self._paused = False
+        self._paused: bool | None = False
+        """Of all that is assigned; None when that has to be said anew."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
         self._connected: bool | None = None
@@ -102,9 +107,9 @@ class KafkaEvents:
             while not self._stopping.is_set():
                 self._hand_on(self._consumer.consume(BATCH, POLL_SECONDS))
                 self._apply_pause()
-                self._commit(asynchronous=True)
+                self._commit_soon()
                 self._measure_lag()
-            self._commit(asynchronous=False)
+            self._commit_now()
             self._consumer.close()
         except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
             error = failure
@@ -138,12 +143,22 @@ class KafkaEvents:
         if time.monotonic() < self._lag_due:
             return
         self._lag_due = time.monotonic() + LAG_SECONDS
+        if self._connected is False:
+            self._knock()
         lag = 0
         for place in self._consumer.position(self._assignment) if self._assignment else ():
             marks = self._consumer.get_watermark_offsets(place, cached=True)
             if marks and marks[1] >= 0 and place.offset >= 0:
                 lag += max(0, marks[1] - place.offset)
         self._lag = lag
+
+    def _knock(self) -> None:
+        """On a quiet topic nothing else would tell that the brokers are back."""
+        try:
+            self._consumer.list_topics(self._topic, timeout=KNOCK_SECONDS)
+        except KafkaException:
+            return
+        self._connected = True
 
     def _apply_pause(self) -> None:
         wanted = self._pause_wanted
@@ -152,17 +167,29 @@ class KafkaEvents:
         (self._consumer.pause if wanted else self._consumer.resume)(self._assignment)
         self._paused = wanted
 
-    def _commit(self, asynchronous: bool) -> None:
+    def _commit_soon(self) -> None:
         with self._lock:
             wanted, self._wanted = self._wanted, {}
-        if not wanted:
-            return
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in wanted.items()]
+        if wanted:
+            self._latest |= wanted
+            with self._grumbling():
+                self._consumer.commit(offsets=_places(wanted), asynchronous=True)
+
+    def _commit_now(self) -> None:
+        """Commit all again: nobody hears whether the last commits of `_commit_soon` arrived."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+        self._latest |= wanted
+        if self._latest:
+            with self._grumbling():
+                for place in self._consumer.commit(offsets=_places(self._latest), asynchronous=False):
+                    if place.error is not None:
+                        raise KafkaException(place.error)
+
+    @contextmanager
+    def _grumbling(self) -> Iterator[None]:
         try:
-            if asynchronous:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
+            yield
         except KafkaException as failure:
             # the records come again and are met by their ledger rows: a nuisance, never a loss
             log.warning("offsets were not committed", error=str(failure))
@@ -171,8 +198,8 @@ class KafkaEvents:
         self._connected = True
         self._await(self._tell_assigned(_names(partitions)))
         consumer.incremental_assign(partitions)
-        self._assignment = consumer.assignment()
-        self._paused = False  # new partitions begin to fetch at once; the next round pauses them too
+        self._assignment += partitions
+        self._paused = None  # new partitions fetch at once, others may be paused: the next round says which
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
     async def _tell_assigned(self, partitions: Sequence[Partition]) -> None:
@@ -181,9 +208,8 @@ class KafkaEvents:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions revoked", partitions=[p.partition for p in partitions])
         self.commit(self._await(self._tell_revoked(_names(partitions))) or {})
-        self._commit(asynchronous=False)
-        consumer.incremental_unassign(partitions)
-        self._assignment = consumer.assignment()
+        self._commit_now()
+        self._unassign(consumer, partitions)
 
     async def _tell_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         return await self._receiver.revoked(partitions)
@@ -195,8 +221,14 @@ class KafkaEvents:
             for name in names:
                 self._wanted.pop(name, None)
         self._loop.call_soon_threadsafe(self._receiver.lost, names)
+        self._unassign(consumer, partitions)
+
+    def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_unassign(partitions)
-        self._assignment = consumer.assignment()
+        # kept here: a consumer that is closing refuses to say what it has, on no exception that can be caught
+        gone = set(_names(partitions))
+        self._latest = {one: offset for one, offset in self._latest.items() if one not in gone}
+        self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
 
     def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
         if self._stopping.is_set():
@@ -218,16 +250,27 @@ class KafkaEvents:
 
 
 def _record(message: Message) -> Record:
-    _, milliseconds = message.timestamp()
     return Record(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,
-        timestamp=datetime.fromtimestamp(milliseconds / 1000, UTC),
+        timestamp=_moment(message.timestamp()[1]),
         key=message.key(),
         value=message.value(),
         headers=tuple(message.headers() or ()),  # type: ignore[arg-type]
     )
+
+
+def _places(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+
+
+def _moment(milliseconds: int) -> datetime:
+    """A producer may write any number there; one that is no date must not end the worker."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[Partition]:
