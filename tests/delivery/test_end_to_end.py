@@ -61,7 +61,7 @@ async def office(path: Path, relay: ScriptedRelay, shelf: Shelf, clock: SetClock
     ledger = await SqliteLedger.open(path, WINDOW, NOON)
     quick = Backoff(0.01, 0.01)
     settings = RelaySettings("127.0.0.1", relay.port, tls=IN_CLEAR, connections=2, backoff=quick)
-    dispatch = Dispatch(SmtpRelay(settings), ledger, clock, room=8)
+    dispatch = Dispatch(SmtpRelay(settings), ledger, clock, room=COUNT)
     await dispatch.open()
     yield Office(Post(HOUSE, ledger, shelf, dispatch, clock))
     await dispatch.drain(1)

@@ -1,5 +1,6 @@
 """The watermark against the plainest model of it: the records received, and which of them are done."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -60,6 +61,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestWatermark = Model.TestCase
+TestWatermark.settings = settings(max_examples=30, stateful_step_count=30)
 
 
 def test_a_hole_that_was_never_received_does_not_stop_it() -> None:
