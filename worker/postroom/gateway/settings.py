@@ -4,19 +4,17 @@ A value that cannot be read ends the program before it listens, with the variabl
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.startup import ProgramSettings
 from postroom.web import Endpoint, EndpointSetting
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(ProgramSettings):
     """The gateway's settings, frozen once read."""
-
-    model_config = SettingsConfigDict(env_prefix="POSTROOM_", frozen=True)
 
     gateway_http: EndpointSetting = Field(
         default=Endpoint("127.0.0.1", 8080), description="Where the API is served, as host:port."
@@ -41,30 +39,9 @@ class GatewaySettings(BaseSettings):
         default=5.0, gt=0, le=60, description="How long a request waits for the broker's acknowledgement."
     )
 
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="How log lines are written: json for machines, console for people."
-    )
-
     @field_validator("gateway_allowed_hosts", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return frozenset(name.strip().lower() for name in value.split(",") if name.strip())
-
-
-def read_settings() -> GatewaySettings:
-    """The settings from the environment; raises Rejected that names every variable and the rule."""
-    try:
-        return GatewaySettings()  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise Rejected(*map(_problem, error.errors())) from None
-
-
-def _problem(error: Any) -> Problem:
-    name = "_".join(str(place) for place in error["loc"])
-    variable = f"POSTROOM_{name.upper()}"
-    if error["type"] == "missing":
-        about = GatewaySettings.model_fields[name].description
-        return Problem(Code.SETTING_MISSING, variable, f"is not set. {about}")
-    return Problem(Code.SETTING_INVALID, variable, error["msg"])

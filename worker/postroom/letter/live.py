@@ -136,7 +136,10 @@ class Live:
         """The event's own time, else its time plus expiresAfter."""
         if event.expires is not None or self.compiled.expires_after is None:
             return event.expires
-        return event.time + timedelta(seconds=self.compiled.expires_after)
+        try:
+            return event.time + timedelta(seconds=self.compiled.expires_after)
+        except OverflowError:  # an event of the year 9999 outlives every calendar
+            return None
 
     def edition(self, locale: str | None) -> LiveEdition:
         """The nearest language: `de-AT`, else `de`, else the template's own."""

@@ -15,7 +15,7 @@ from postroom.letter.environment import HTML, Script
 from postroom.letter.hint import did_you_mean
 from postroom.letter.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proof import Proof, css_problems, prove
 from postroom.letter.template import EmailLayout, EmailTemplate
 
@@ -118,10 +118,12 @@ def _check_profile(template: EmailTemplate, known: Mapping[Key, Object], problem
         place = "spec.smtpProfileRef.name"
         problems.append(_missing(Code.PROFILE_NOT_FOUND, "SmtpProfile", place, name, known))
         return
-    allowed = found.spec.allowed_from_domains
     sender = template.spec.sender
-    if sender and allowed and sender.address.rpartition("@")[2] not in allowed:
-        message = f"profile {name} allows letters from {', '.join(allowed)} only"
+    if sender and not allows_sender(found, sender.address):
+        message = (
+            f"profile {name} does not send from this domain; add it to its spec.allowedFromDomains, or leave "
+            "spec.from out to send as the profile does"
+        )
         problems.append(Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message))
 
 

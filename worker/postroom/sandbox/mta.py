@@ -241,12 +241,11 @@ class MailServer:
         self._desk = Desk(store, arrived, self.tally, socket.gethostname() or "sandbox")
         self._server: asyncio.Server | None = None
 
-    async def start(self, endpoint: Endpoint) -> Endpoint:
-        """Listen; returns where, with the port that was chosen for 0. OSError when it is taken."""
+    async def start(self, listening: socket.socket) -> Endpoint:
+        """Serve on a bound socket, which it closes in the end; returns where it listens."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._open, endpoint.host, endpoint.port, backlog=512)
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return Endpoint(host, port)
+        self._server = await loop.create_server(self._open, sock=listening)
+        return Endpoint(*listening.getsockname()[:2])
 
     async def stop(self, grace: float = 5.0) -> None:
         """Take no more sessions, answer those that wait for the disk, and close."""

@@ -7,15 +7,12 @@ with 0.
 
 import asyncio
 import logging
-import signal
-import socket
-import sys
+import sqlite3
+from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from postroom.logs import configure
+from postroom.letter.problems import Code, Problem, Rejected
 from postroom.sandbox.app import create_app
 from postroom.sandbox.arrivals import Arrivals
 from postroom.sandbox.inbox import Inbox
@@ -23,6 +20,7 @@ from postroom.sandbox.mta import MailServer, Tally
 from postroom.sandbox.schema import NewerDatabase
 from postroom.sandbox.settings import SandboxSettings
 from postroom.sandbox.store import AlreadyOpen, Limits, Store
+from postroom.startup import begin, bind, stop_signal
 from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.sandbox")
@@ -30,25 +28,15 @@ log = structlog.get_logger("postroom.sandbox")
 
 def main() -> None:
     """Run the sandbox; the process ends when it does."""
-    try:
-        settings = SandboxSettings()  # type: ignore[call-arg]
-    except ValidationError as error:
-        sys.stderr.writelines(map(_said, error.errors()))
-        sys.exit(2)
-    configure(settings.log_format)
     # aiosmtpd warns of every stranger's odd command; the tally counts them.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(serve(settings))
-    except (AlreadyOpen, NewerDatabase, OSError) as error:
-        sys.stderr.write(f"postroom sandbox: {error}\n")
-        sys.exit(2)
+    begin("sandbox", SandboxSettings, serve)
 
 
 async def serve(settings: SandboxSettings) -> None:
     """Open the store, listen on both ports, and serve until a signal."""
     limits = Limits(settings.sandbox_keep_letters, settings.sandbox_keep_bytes)
-    store = Store(settings.sandbox_database, limits)
+    store = _open_store(settings.sandbox_database, limits)
     try:
         await _serve(settings, store, limits)
     finally:
@@ -57,14 +45,12 @@ async def serve(settings: SandboxSettings) -> None:
 
 async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> None:
     arrivals, tally = Arrivals(), Tally()
-    with _bound(settings.sandbox_http) as listening:
+    stopping = stop_signal()
+    with bind(settings.sandbox_http, "POSTROOM_SANDBOX_HTTP") as listening:
         mail = MailServer(store, arrivals.tell, tally)
-        smtp = await mail.start(settings.sandbox_smtp)
+        smtp = await mail.start(bind(settings.sandbox_smtp, "POSTROOM_SANDBOX_SMTP"))
         inbox = Inbox(store, smtp, limits, arrivals, tally)
         web = web_server(create_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
-        stopping = asyncio.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, stopping.set)
         serving = asyncio.create_task(web.serve([listening]))
         announce(smtp, Endpoint(*listening.getsockname()[:2]))
         await stopping.wait()
@@ -75,22 +61,18 @@ async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> Non
     log.info("sandbox closed", captured=tally.captured)
 
 
+def _open_store(path: Path, limits: Limits) -> Store:
+    try:
+        return Store(path, limits)
+    except (AlreadyOpen, NewerDatabase, OSError, sqlite3.Error) as error:
+        raise Rejected(
+            Problem(Code.SETTING_INVALID, "POSTROOM_SANDBOX_DATABASE", f"cannot open it: {error}")
+        ) from None
+
+
 def announce(smtp: Endpoint, http: Endpoint) -> None:
     """Say where the sandbox listens, now that it does."""
     log.info("sandbox ready", smtp=str(smtp), http=f"http://{http}/")
-
-
-def _bound(endpoint: Endpoint) -> socket.socket:
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    try:
-        return socket.create_server(endpoint, family=family, backlog=512)
-    except OSError as error:
-        raise OSError(f"cannot serve the inbox on {endpoint}: {error.strerror}") from None
-
-
-def _said(error: ErrorDetails) -> str:
-    name = "_".join(str(place) for place in error["loc"]).upper()
-    return f"POSTROOM_{name.removeprefix('POSTROOM_')}: {error['msg']}\n"
 
 
 if __name__ == "__main__":

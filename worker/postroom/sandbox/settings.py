@@ -4,18 +4,17 @@ A value that cannot be read ends the program before it listens, with the variabl
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
+from postroom.startup import ProgramSettings
 from postroom.web import Endpoint, EndpointSetting
 
 
-class SandboxSettings(BaseSettings):
+class SandboxSettings(ProgramSettings):
     """The sandbox's settings, frozen once read."""
-
-    model_config = SettingsConfigDict(env_prefix="POSTROOM_", frozen=True)
 
     sandbox_smtp: EndpointSetting = Field(
         default=Endpoint("127.0.0.1", 1025), description="Where letters are taken in, as host:port."
@@ -36,9 +35,6 @@ class SandboxSettings(BaseSettings):
         description="Names under which browsers may open the inbox, separated by commas. "
         "IP addresses and localhost are always allowed; any other name must be listed, "
         "so that a foreign page cannot reach the inbox through a name of its own.",
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="How log lines are written: json for machines, console for people."
     )
 
     @field_validator("sandbox_allowed_hosts", mode="before")

@@ -7,8 +7,7 @@ cannot start, 1 when a part fails (its platform starts it again; nothing is lost
 import asyncio
 import contextlib
 import platform
-import signal
-import sys
+import socket
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,7 +16,6 @@ from typing import Any
 
 import structlog
 
-from postroom import logs
 from postroom.adapters.clock import SystemClock
 from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents, Membership
 from postroom.adapters.ledger.sqlite import SqliteLedger
@@ -34,13 +32,13 @@ from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
 from postroom.delivery.programs.status import Watch, status_pages
 from postroom.delivery.receive import ROOM, Carrier, Reception
-from postroom.delivery.settings import WorkerSettings, read_settings, summary
+from postroom.delivery.settings import WorkerSettings
 from postroom.delivery.settle import bury
 from postroom.letter.event import Record
-from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.letter.render import Catalog
 from postroom.ports.events import Partition
+from postroom.startup import begin, bind, stop_signal
 from postroom.web import web_server
 
 log = structlog.get_logger("postroom.worker")
@@ -48,19 +46,12 @@ log = structlog.get_logger("postroom.worker")
 
 def main() -> None:
     """Run the worker; the process ends when it does."""
-    try:
-        settings = read_settings()
-        logs.configure(settings.log_format)
-        log.info("settings", **summary(settings))
-        asyncio.run(work(settings))
-    except Rejected as rejected:
-        for problem in rejected.problems:
-            print(f"postroom worker: {problem}", file=sys.stderr)  # noqa: T201 - the last word to a person
-        sys.exit(2)
+    begin("worker", WorkerSettings, work)
 
 
 async def work(settings: WorkerSettings) -> None:
     """Start every part, serve until a signal or a failure, drain."""
+    stopping = stop_signal()
     profile = read_profile(settings.profile)
     clock = SystemClock()
     exit_ = open_exit(profile, settings)
@@ -74,7 +65,9 @@ async def work(settings: WorkerSettings) -> None:
     post = Post(house, ledger, templates, Dispatch(exit_.relay, ledger, clock, exit_.room), clock)
     rehearsal = Rehearsal(rehearse.__name__, [str(settings.profile), str(settings.bundles)])
     caution = Caution(ledger, rehearsal, 0 if recovery.clean else ROOM)
-    await Worker(Parts(settings, profile, exit_, post, templates, caution)).run()
+    with bind(settings.http, "POSTROOM_HTTP") as listening:
+        worker = Worker(Parts(settings, profile, exit_, post, templates, caution))
+        await worker.run(stopping, listening)
     await ledger.close()
     log.info("worker closed")
 
@@ -125,18 +118,14 @@ class Worker:
         self._reporter = Reporter(self._watch.metrics, parts.post.clock)
         self._watch.totals = self._reporter.totals
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain; a failed part is raised after the drain."""
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stopping.set)
+    async def run(self, stopping: asyncio.Event, listening: socket.socket) -> None:
+        """Serve until `stopping` is set, then drain; a failed part is raised after the drain."""
         await self._post.dispatch.open()
         server = web_server(
             status_pages(self._watch.metrics.registry, self._watch.status), self._settings.http
         )
         parts = [asyncio.create_task(part) for part in self._parts()]
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve([listening]))
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait({*parts, waiting}, return_when=asyncio.FIRST_COMPLETED)
         self._watch.draining = True

@@ -4,8 +4,6 @@ It ends in order on SIGTERM and SIGINT: no new requests, acknowledgements on the
 """
 
 import asyncio
-import signal
-import sys
 
 import structlog
 
@@ -17,22 +15,15 @@ from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
 from postroom.gateway.programs.ledgers import LedgerFolder
 from postroom.gateway.publish import KafkaPublisher
-from postroom.gateway.settings import GatewaySettings, read_settings
+from postroom.gateway.settings import GatewaySettings
 from postroom.gateway.shelf import Shelf
-from postroom.letter.problems import Rejected
-from postroom.logs import configure
-from postroom.web import web_server
+from postroom.startup import begin, bind, stop_signal
+from postroom.web import Endpoint, web_server
 
 
 def main() -> None:
-    """Serve until a signal asks to end; settings that cannot be read end it with status 2."""
-    try:
-        settings = read_settings()
-    except Rejected as rejected:
-        sys.stderr.writelines(f"{problem.field} {problem.message}\n" for problem in rejected.problems)
-        sys.exit(2)
-    configure(settings.log_format)
-    asyncio.run(serve(settings))
+    """Serve until a signal asks to end; what cannot start ends with status 2."""
+    begin("gateway", GatewaySettings, serve)
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -44,11 +35,13 @@ async def serve(settings: GatewaySettings) -> None:
     letters = LedgerFolder(settings.gateway_ledgers) if settings.gateway_ledgers else None
     desk = Desk(intake, Meter(), Readiness(shelf, publisher).reason, letters)
     server = web_server(HostGuard(build(desk), settings.gateway_allowed_hosts), settings.gateway_http)
-    loop = asyncio.get_running_loop()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(ending, setattr, server, "should_exit", True)
-    log.info("gateway serves", address=f"http://{settings.gateway_http}")
-    await server.serve()
+    stopping = stop_signal()
+    with bind(settings.gateway_http, "POSTROOM_GATEWAY_HTTP") as listening:
+        log.info("gateway serves", address=f"http://{Endpoint(*listening.getsockname()[:2])}")
+        serving = asyncio.create_task(server.serve([listening]))
+        await stopping.wait()
+        server.should_exit = True
+        await serving
     await publisher.close()
     log.info("gateway has ended")
 
