@@ -11,7 +11,7 @@ import pytest
 
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Claimed, Existing, Ledger, State
+from postroom.ports.ledger import KEEPS_EVENT, Claimed, Existing, Ledger, State
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
 from tests.delivery.scenario import scenario
 
@@ -377,6 +377,18 @@ class LedgerContract:
         await ledger.absolve([one])
         await ledger.absolve([])
         assert list(await ledger.suspect([one, two])) == [0, 1]
+
+    @scenario
+    async def test_only_final_letters_of_long_ago_are_forgotten(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        for state in State:
+            await bring(ledger, state, state.value)
+        assert await ledger.prune(NOON, 100) == 0
+        final = [state for state in SETTLED_STATES if state not in KEEPS_EVENT]
+        assert await ledger.prune(LATER, 2) == 2
+        assert await ledger.prune(LATER, 100) == len(final) - 2
+        for state in (State.CLAIMED, State.DOTTING, *KEEPS_EVENT):
+            assert (await meet(ledger, state.value)).state is state
 
     @scenario
     async def test_nothing_to_do_is_done(self, lives: Lives) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from postroom.letter.event import Record
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import (
+    FINAL,
     Attempt,
     Claimed,
     DeadLetter,
@@ -189,6 +190,12 @@ class MemoryLedger:
     async def absolve(self, records: Sequence[Record]) -> None:
         for one in records:
             self.store.suspects.pop((one.topic, one.partition, one.offset), None)
+
+    async def prune(self, before: datetime, limit: int) -> int:
+        old = [one.row for one in self.store.rows.values() if one.received < before and one.state in FINAL]
+        for row in old[:limit]:
+            del self.store.rows[row]
+        return len(old[:limit])
 
     async def close(self) -> None:
         self.store.clean = True

@@ -138,6 +138,15 @@ async def test_a_letter_whose_template_never_comes_is_a_dead_letter(bench: Bench
 
 
 @scenario
+async def test_a_letter_pinned_to_another_revision_waits_for_it(bench: Bench) -> None:
+    await bench.carry(record(template_revision="ffffffffffff"))
+    assert (bench.state(), bench.relay.carried) == (State.DEFERRED, [])
+    bench.clock.pass_(301)
+    await bench.recall()
+    assert (bench.state(), bench.buried) == (State.RENDER_FAILED, [(0, "template_missing")])
+
+
+@scenario
 async def test_a_letter_that_cannot_be_rendered_is_on_record(bench: Bench) -> None:
     problem = Problem(Code.VARIABLE_MISSING, "data.total", "is not in the event")
     bench.shelf = Shelf({KIND: PlainTemplate(fails=Rejected(problem))})
@@ -238,6 +247,15 @@ async def test_a_claim_that_died_in_dotting_is_resent_with_its_doubt(bench: Benc
     bench = bench.again()
     progress = await bench.carry(record())
     assert (bench.state(), bench.row().doubts, progress.taken_in_doubt) == (State.ACCEPTED, 1, 1)
+
+
+@scenario
+async def test_a_resend_that_is_dropped_again_is_a_second_doubt(bench: Bench) -> None:
+    await _die(bench, dotting=True)
+    bench = bench.again()
+    bench.relay.answers[A] = DROPPED
+    await bench.carry(record())
+    assert (bench.state(), bench.row().doubts) == (State.DEFERRED, 2)
 
 
 @scenario

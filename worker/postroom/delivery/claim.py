@@ -70,7 +70,7 @@ async def _take_over(rows: list[Existing], claims: Claims, verdicts: Verdicts, p
         if claimed.found_dotting:
             claims.taken_in_doubt += 1
             if post.house.policy.on_in_doubt == "Park":
-                verdicts[claimed.letter] = InDoubt(_doubt())
+                verdicts[claimed.letter] = InDoubt(_doubt(), counted=True)
 
 
 def _mismatch(letter: Letter) -> Problem:

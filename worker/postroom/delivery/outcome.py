@@ -48,6 +48,8 @@ class InDoubt:
     """The dot left and no answer came: the relay may or may not have the letter."""
 
     problem: Problem
+    counted: bool = False
+    """True: the doubt is on the row already, since it was found there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) ->
     template = catalog.find(letter.event.type)
     if template is None or template.suspended:
         return NoTemplate(_no_template(letter, template))
+    pinned = letter.event.revision
+    if pinned is not None and pinned != template.revision:
+        return NoTemplate(_not_this_revision(letter, template))
     letter.template, letter.revision = template.name, template.revision
     letter.expires = template.expires(letter.event)
     if letter.expires is not None and letter.expires <= now:
@@ -89,6 +92,15 @@ def expired(letter: Letter) -> Problem:
         "expires",
         f"it was worth sending until {letter.expires:%Y-%m-%d %H:%M:%S} UTC (expiresAfter or the event's "
         "own expiry), so it was not sent",
+    )
+
+
+def _not_this_revision(letter: Letter, template: LiveTemplate) -> Problem:
+    return Problem(
+        Code.TEMPLATE_MISSING,
+        "template_revision",
+        f"the event asks for {template.name}@{letter.event.revision}, and {template.revision} is live; apply "
+        "that revision again, or publish the event without template_revision",
     )
 
 

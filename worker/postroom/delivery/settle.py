@@ -88,7 +88,7 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
     """The row's next state, its history and its dead letter, if there is one."""
     answered = isinstance(outcome, Accepted | Deferred | Refused)
     tried = answered or isinstance(outcome, Unreachable | InDoubt)
-    doubted = isinstance(outcome, InDoubt) and not one.found_dotting
+    doubted = isinstance(outcome, InDoubt) and not outcome.counted
     state, problem, due, buried = _ending(step)
     return Settlement(
         claimed=one,

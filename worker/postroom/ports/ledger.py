@@ -139,6 +139,8 @@ class Settlement:
 
 
 KEEPS_EVENT = frozenset({State.DEFERRED, State.SCHEDULED, State.IN_DOUBT})
+FINAL = frozenset(State) - KEEPS_EVENT - {State.CLAIMED, State.DOTTING}
+"""States that nothing is waiting to happen in; only such letters are ever forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,13 @@ class Ledger(Protocol):
 
     async def absolve(self, records: Sequence[Record]) -> None:
         """Forget the careful attempts at records that proved harmless."""
+        ...
+
+    async def prune(self, before: datetime, limit: int) -> int:
+        """Forget up to `limit` final letters received before then, and old identities; how many went.
+
+        Letters that wait or are in doubt stay, however old.
+        """
         ...
 
     async def close(self) -> None:

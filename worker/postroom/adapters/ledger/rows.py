@@ -16,6 +16,11 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def first_key(at: float) -> int:
+    """The lowest key that a letter received at this time can have."""
+    return int(at * 1000) << (GENERATION_BITS + SEQUENCE_BITS)
+
+
 class RowKeys:
     """Time-ordered 63-bit keys: 41 bits of milliseconds, 10 of generation, 12 of sequence.
 

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from postroom.adapters.ledger import claims, deadletters, settlements
+from postroom.adapters.ledger import claims, deadletters, pruning, settlements
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import GroupCommit
 from postroom.adapters.ledger.rows import RowKeys, stamp
@@ -39,6 +39,8 @@ from postroom.ports.ledger import (
 )
 
 CACHE_KIB = 16_384
+CHECKPOINT_PAGES = 4_000
+"""16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
 
 log = structlog.get_logger("postroom.ledger")
 
@@ -132,6 +134,10 @@ class SqliteLedger:
         """See the port."""
         await self._writer.run(lambda c: deadletters.absolve(c, records))
 
+    async def prune(self, before: datetime, limit: int) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: pruning.prune(c, before, limit))
+
     async def close(self) -> None:
         """See the port. Where the disk takes no writes it gives up; the next start finds an unclean end."""
         try:
@@ -193,7 +199,12 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def tune(connection: Any, _record: Any) -> None:
         # FULL: a commit is on the disk when it returns, which is what the fence relies on
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_KIB}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

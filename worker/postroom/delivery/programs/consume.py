@@ -26,7 +26,7 @@ from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
-from postroom.delivery.programs import deferred, outbox, rehearse
+from postroom.delivery.programs import deferred, outbox, prune, rehearse
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
@@ -142,6 +142,7 @@ class Worker:
         parts = [
             deferred.run(self._post, self._report),
             outbox.run(self._post.ledger, self._dead_letters),
+            prune.run(self._post.ledger, self._post.clock, self._post.house.window),
             self._templates.watch(self._tell_templates),
             self._reception.run(),
         ]

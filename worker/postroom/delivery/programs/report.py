@@ -68,7 +68,7 @@ class Reporter:
             self._metrics.letters(state, code, count)
             if code:
                 self._tell(examples[state, code], state, count)
-        doubts = sum(isinstance(one.outcome, InDoubt) and not one.claimed.found_dotting for one in settled)
+        doubts = sum(isinstance(one.outcome, InDoubt) and not one.outcome.counted for one in settled)
         if doubts:
             self._metrics.doubts("no_answer_to_the_dot", doubts)
         self._metrics.seconds(
