@@ -4,12 +4,14 @@ import inspect
 
 from jinja2.runtime import LoopContext
 
-from postroom.letter import bounds, event, form, strict
-from postroom.letter.filters import MEASURED
-from postroom.letter.formats import FORMATS
+from postroom.letter import event
 from postroom.letter.header import ALLOWED
+from postroom.letter.incoming import form, strict
+from postroom.letter.language import bounds
+from postroom.letter.language.filters import MEASURED
+from postroom.letter.language.formats import FORMATS
+from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
 from postroom.letter.live import FACTS
-from postroom.letter.vocabulary import FILTERS, METHODS, TESTS
 from writers.tables import Words, table
 
 KINDS = {str: "texts", dict: "maps", LoopContext: "`loop`"}

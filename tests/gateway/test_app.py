@@ -20,7 +20,7 @@ from postroom.gateway.meter import Meter
 from postroom.gateway.problem import pointer
 from postroom.gateway.publish import NotAccepted, TooLarge
 from postroom.gateway.status import Attempt, Status
-from postroom.letter.envelope import PLAIN
+from postroom.letter.incoming.envelope import PLAIN
 from tests.gateway.stand_in import Board, catalog
 
 GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
-from postroom.letter.bounds import Meter
 from postroom.letter.bundle import CompiledTemplate, load, pack
-from postroom.letter.environment import HTML, LetterEnvironment, Script
 from postroom.letter.event import Attachment, Event
+from postroom.letter.language.bounds import Meter
+from postroom.letter.language.environment import HTML, LetterEnvironment, Script
 from postroom.letter.live import Live
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proof import Proof, prove

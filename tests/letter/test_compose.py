@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from postroom.letter.compose import compose, format_date
-from postroom.letter.encodedword import field
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.render import Rendered, Sender
+from postroom.letter.wire.encodedword import field
 from tests.letter.specimens import (
     MESSAGE_ID,
     NOON,

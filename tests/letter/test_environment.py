@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from postroom.letter.bounds import MAX_ITERATIONS, Meter
-from postroom.letter.environment import HTML, TEXT, LetterEnvironment, Script
+from postroom.letter.language.bounds import MAX_ITERATIONS, Meter
+from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, Script
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import refusal, render
 

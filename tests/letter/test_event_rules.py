@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.envelope import CLOUD, PLAIN, PROBLEMS
 from postroom.letter.event import ATTACHMENTS, ATTACHMENTS_BYTES, Record, parse
+from postroom.letter.incoming.envelope import CLOUD, PLAIN, PROBLEMS
 from postroom.letter.problems import Code, Rejected
 from tests.letter.events import (
     ENVELOPE,

@@ -6,10 +6,10 @@ from unittest.mock import patch
 
 import pytest
 
-from postroom.letter.css import read_css
-from postroom.letter.inline import canonical, inline_page, inline_source
+from postroom.letter.page.css import read_css
+from postroom.letter.page.inline import canonical, inline_page, inline_source
+from postroom.letter.page.protect import CannotInline
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.protect import CannotInline
 from tests.letter.specimens import problem_of, proved, render, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"

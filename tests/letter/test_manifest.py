@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from postroom.letter.manifest import Located, read
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
+from postroom.letter.reading.yamltree import documents
 from postroom.letter.template import EmailTemplate, EmailTemplateSpec
-from postroom.letter.yamltree import documents
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").rglob("*.yaml"))
 WELCOME = """\

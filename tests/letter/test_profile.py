@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from postroom.letter.duration import seconds
-from postroom.letter.explain import explain
 from postroom.letter.problems import Code
 from postroom.letter.profile import SmtpProfile, allows_sender, dead_letter_topic, topic_of
+from postroom.letter.reading.explain import explain
 
 
 def manifest(spec: dict[str, Any], name: str = "shop", namespace: str = "larkfield") -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postroom.letter.incoming.strict import MAX_DEPTH, MAX_DIGITS, loads
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.strict import MAX_DEPTH, MAX_DIGITS, loads
 
 
 def refusal(data: bytes, **options: Any) -> Problem:

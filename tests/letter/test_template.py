@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from postroom.letter.explain import explain
 from postroom.letter.header import header_rule
 from postroom.letter.problems import Code
+from postroom.letter.reading.explain import explain
 from postroom.letter.template import HTML_CHARACTERS, EmailLayout, EmailTemplate
 
 FILE = {"filename": "terms.pdf", "contentType": "application/pdf", "content": "aGVsbG8="}

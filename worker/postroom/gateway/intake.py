@@ -17,7 +17,7 @@ from typing import Any
 from postroom.gateway.directory import Directory
 from postroom.gateway.publish import Publisher
 from postroom.letter import event as events
-from postroom.letter import strict
+from postroom.letter.incoming import strict
 from postroom.letter.problems import Code, Problem, Rejected
 
 MAX_BODY = strict.MAX_BYTES - 4096

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
+from postroom.letter.language.bounds import Monotonic
 from postroom.letter.live import Live
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Catalog

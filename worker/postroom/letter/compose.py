@@ -11,11 +11,11 @@ from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import quote
 
-from postroom.letter.encodedword import extra_field, field, mailbox, refuse_address, refuse_control
 from postroom.letter.event import Attachment
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
-from postroom.letter.transfer import encode_file, encode_html, encode_text
+from postroom.letter.wire.encodedword import extra_field, field, mailbox, refuse_address, refuse_control
+from postroom.letter.wire.transfer import encode_file, encode_html, encode_text
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
-from postroom.letter.envelope import PROBLEMS, open_envelope
-from postroom.letter.form import Form
 from postroom.letter.hint import did_you_mean
+from postroom.letter.incoming.envelope import PROBLEMS, open_envelope
+from postroom.letter.incoming.form import Form
 from postroom.letter.problems import Code, Rejected
+from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
 
 ID_CHARACTERS = 256
 SOURCE_CHARACTERS = 1024

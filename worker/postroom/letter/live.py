@@ -12,12 +12,12 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-from postroom.letter.bounds import Meter, Monotonic
 from postroom.letter.compiled import CompiledTemplate, Edition
-from postroom.letter.environment import HTML, TEXT, Script, script_of
 from postroom.letter.event import Attachment, Event
-from postroom.letter.inline import inline_page
-from postroom.letter.plaintext import settle, text_of_page
+from postroom.letter.language.bounds import Meter, Monotonic
+from postroom.letter.language.environment import HTML, TEXT, Script, script_of
+from postroom.letter.page.inline import inline_page
+from postroom.letter.page.plaintext import settle, text_of_page
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract

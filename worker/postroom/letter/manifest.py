@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from postroom.letter.explain import explain
 from postroom.letter.hint import did_you_mean
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.spec import API_VERSION, GROUP
+from postroom.letter.reading.explain import explain
+from postroom.letter.reading.spec import API_VERSION, GROUP
+from postroom.letter.reading.yamltree import Document, Unreadable, documents
 from postroom.letter.template import EmailLayout, EmailTemplate
-from postroom.letter.yamltree import Document, Unreadable, documents
 
 OBJECT_CHARACTERS = 1024 * 1024
 """The API server takes objects of about 1 MiB; as JSON in ASCII, so that no encoding is larger."""

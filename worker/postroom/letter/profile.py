@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from postroom.letter.address import DomainText
 from postroom.letter.duration import Duration, seconds
-from postroom.letter.spec import Broken, Mailbox, Metadata, NameRef, ObjectName, Spec, broken
+from postroom.letter.reading.spec import Broken, Mailbox, Metadata, NameRef, ObjectName, Spec, broken
 
 TOPIC_PREFIX = "postroom."
 TOPIC_CHARACTERS = 242

@@ -10,24 +10,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from postroom.letter.advice import advise
-from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate, File
-from postroom.letter.css import read_css
-from postroom.letter.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.duration import seconds
-from postroom.letter.environment import TEXT
-from postroom.letter.inline import styles_of
-from postroom.letter.layout import layout_field
+from postroom.letter.language.bounds import Monotonic
+from postroom.letter.language.environment import TEXT
+from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
-from postroom.letter.pieces import Source
+from postroom.letter.page.css import read_css
+from postroom.letter.page.inline import styles_of
+from postroom.letter.page.layout import layout_field
+from postroom.letter.page.protect import parse_page
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.protect import parse_page
+from postroom.letter.proving.advice import advise
+from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
+from postroom.letter.proving.trial import Try, differences, quicken, tries
+from postroom.letter.proving.variables import Reader, unused
 from postroom.letter.render import Rendered
 from postroom.letter.schema import Contract
 from postroom.letter.template import EmailLayout, EmailTemplate, EmailTemplateSpec
-from postroom.letter.trial import Try, differences, quicken, tries
-from postroom.letter.variables import Reader, unused
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ nothing else down with it.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from postroom.letter.bounds import Monotonic
 from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.draft import locate
-from postroom.letter.environment import HTML, Script
 from postroom.letter.hint import did_you_mean
-from postroom.letter.layout import layout_alone, layout_field
+from postroom.letter.language.bounds import Monotonic
+from postroom.letter.language.environment import HTML, Script
+from postroom.letter.page.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proof import Proof, css_problems, prove
+from postroom.letter.proving.draft import locate
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 Object = EmailTemplate | EmailLayout | SmtpProfile

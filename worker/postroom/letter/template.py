@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from postroom.letter.address import AddressText
-from postroom.letter.attachment import decode_base64, filename_rule, media_type_rule
 from postroom.letter.duration import Duration
 from postroom.letter.header import header_rule
 from postroom.letter.problems import Code
-from postroom.letter.spec import (
+from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.reading.spec import (
     Broken,
     Label,
     LocaleTag,

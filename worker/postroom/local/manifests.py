@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from postroom.letter.layout import layout_field
 from postroom.letter.manifest import Located, read
+from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proofs import Key, Object, Verdict, key_of, prove_all
 from postroom.local.trouble import Trouble

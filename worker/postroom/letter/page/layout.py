@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from postroom.letter.hint import did_you_mean
-from postroom.letter.pieces import Piece, Source, join, split
+from postroom.letter.language.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.template import EmailLayout
 

@@ -21,14 +21,14 @@ from jinja2.runtime import Context, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from postroom.letter import bounds
-from postroom.letter.bounds import LimitExceeded, Meter, Unsuitable
-from postroom.letter.filters import MEASURED
-from postroom.letter.formats import FORMATS
-from postroom.letter.grammar import refuse_forbidden
 from postroom.letter.hint import did_you_mean
+from postroom.letter.language import bounds
+from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable
+from postroom.letter.language.filters import MEASURED
+from postroom.letter.language.formats import FORMATS
+from postroom.letter.language.grammar import refuse_forbidden
+from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.vocabulary import FILTERS, METHODS, TESTS
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""

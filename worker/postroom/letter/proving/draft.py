@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
-from postroom.letter.environment import HTML, TEXT, LetterEnvironment, script_of
-from postroom.letter.layout import flatten
-from postroom.letter.pieces import Source, split
+from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
+from postroom.letter.language.pieces import Source, split
+from postroom.letter.page.layout import flatten
+from postroom.letter.page.protect import Protected
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.protect import Protected
+from postroom.letter.proving.variables import Reader, Reading
 from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
-from postroom.letter.variables import Reader, Reading
 
 
 @dataclass(frozen=True, slots=True)

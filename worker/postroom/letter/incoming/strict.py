@@ -122,9 +122,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS:
+    digits = len(text) - text.startswith("-")
+    if digits > MAX_DIGITS:
         raise _Breach(
-            Code.NUMBER_OUT_OF_RANGE, f"has a number of {len(text)} digits; at most {MAX_DIGITS} are allowed"
+            Code.NUMBER_OUT_OF_RANGE, f"has a number of {digits} digits; at most {MAX_DIGITS} are allowed"
         )
     return int(text)
 

@@ -7,7 +7,7 @@ manifests put their own field in front of it.
 import binascii
 import re
 
-from postroom.letter.spec import control_character
+from postroom.letter.reading.spec import control_character
 
 FILENAME_OCTETS = 255
 

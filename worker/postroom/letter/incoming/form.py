@@ -11,7 +11,7 @@ from typing import Any
 
 from postroom.letter.address import Address, normalize
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.spec import control_character
+from postroom.letter.reading.spec import control_character
 
 LOCALE_CHARACTERS = 35
 METADATA_ENTRIES = 32

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from lxml import etree  # type: ignore[import-untyped]
 
+from postroom.letter.page.protect import parse_page
 from postroom.letter.problems import Code, Problem
-from postroom.letter.protect import parse_page
 from postroom.letter.render import Rendered
 
 GMAIL_CLIP = 102 * 1024

@@ -10,7 +10,7 @@ from typing import Literal
 
 from jinja2.exceptions import TemplateSyntaxError
 
-from postroom.letter.environment import HTML, explain_syntax
+from postroom.letter.language.environment import HTML, explain_syntax
 from postroom.letter.problems import Rejected
 
 Kind = Literal["data", "block", "variable", "raw"]

@@ -13,7 +13,7 @@ from babel import Locale, UnknownLocaleError, dates, numbers
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
-from postroom.letter.bounds import Unsuitable
+from postroom.letter.language.bounds import Unsuitable
 
 LARGEST = Decimal(10) ** 15
 STYLES = ("short", "medium", "long", "full")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from postroom.letter import strict
 from postroom.letter.hint import did_you_mean
+from postroom.letter.incoming import strict
 from postroom.letter.problems import Code, Problem, Rejected
 
 Headers = Sequence[tuple[str, bytes | None]]

@@ -13,12 +13,12 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
-from postroom.letter.inline import canonical, inline_source
+from postroom.letter.language.pieces import split
 from postroom.letter.live import Live
-from postroom.letter.pieces import split
-from postroom.letter.plaintext import text_of_source
+from postroom.letter.page.inline import canonical, inline_source
+from postroom.letter.page.plaintext import text_of_source
+from postroom.letter.page.protect import CannotInline
 from postroom.letter.problems import Rejected
-from postroom.letter.protect import CannotInline
 from postroom.letter.render import Rendered
 from postroom.letter.template import Sample
 

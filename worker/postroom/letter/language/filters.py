@@ -12,8 +12,8 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, markup_join, str_join
 from markupsafe import Markup
 
-from postroom.letter import bounds
-from postroom.letter.bounds import Meter
+from postroom.letter.language import bounds
+from postroom.letter.language.bounds import Meter
 
 MAX_PRECISION = 15
 Rounding = Literal["common", "ceil", "floor"]

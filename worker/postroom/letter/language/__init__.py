@@ -1,0 +1,1 @@
+"""The language of templates: a bounded Jinja2 without a way out, and what its filters do."""

@@ -1,0 +1,1 @@
+"""What is done to a page of HTML: its layout, its CSS inlined, its plain text."""

@@ -1,0 +1,1 @@
+"""The steps of a proof: sources drafted, names checked, samples rendered, advice given."""

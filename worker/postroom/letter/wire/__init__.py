@@ -1,0 +1,1 @@
+"""How text goes over the wire: header words and transfer encodings."""
