@@ -1,8 +1,10 @@
 """What every program of ours needs to serve HTTP beside its other work: an endpoint, a quiet server."""
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import uvicorn
 from pydantic import BeforeValidator
@@ -31,6 +33,30 @@ def read_endpoint(value: object) -> object:
 
 EndpointSetting = Annotated[Endpoint, NoDecode, BeforeValidator(read_endpoint)]
 """The type of a setting that is written host:port."""
+
+
+def goes_by(host: str, names: Collection[str]) -> bool:
+    """Whether a Host header may be ours: an IP address, localhost, or one of `names`.
+
+    Any other name may be an attacker's that points at this machine, so that a web page of his passes for
+    the same origin (DNS rebinding).
+    """
+    name = hostname(host)
+    if name in names or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def hostname(host: str) -> str:
+    """A Host header's name without the port, in lower case; empty when it cannot be read."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 class WebServer(uvicorn.Server):

@@ -5,13 +5,13 @@ origin. Such a request carries the attacker's name in `Host`: addresses, localho
 any other name is answered with 421.
 """
 
-import ipaddress
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from postroom.gateway.problem import Refusal, as_response
+from postroom.web import goes_by
 
 
 class HostGuard:
@@ -19,21 +19,11 @@ class HostGuard:
 
     def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
         self._app = app
-        self._allowed = {"localhost", *allowed}
+        self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._allows(Headers(scope=scope).get("host", "")):
+        if scope["type"] == "http" and not goes_by(Headers(scope=scope).get("host", ""), self._allowed):
             refusal = Refusal(421, "this host name is not allowed; add it to POSTROOM_GATEWAY_ALLOWED_HOSTS")
             await as_response(refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def _allows(self, host: str) -> bool:
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-        if name.lower().rstrip(".") in self._allowed:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True

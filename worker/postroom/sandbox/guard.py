@@ -6,7 +6,6 @@ must come from the inbox's own pages or from a program that is no browser. Every
 that keep browsers strict, unless it has set stricter ones itself.
 """
 
-import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.sandbox.problem import Refused, problem
+from postroom.web import goes_by
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -36,7 +36,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str] = ()) -> None:
         self._app = app
-        self._allowed = frozenset(allowed_hosts) | {"localhost"}
+        self._allowed = frozenset(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refusal, or pass the request on."""
@@ -57,7 +57,7 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> Refused | None:
         host = headers.get("host", "")
-        if not self._knows(host):
+        if not goes_by(host, self._allowed):
             return Refused(
                 421,
                 "Unknown host name",
@@ -69,24 +69,6 @@ class Guard:
                 403, "Foreign origin", "A page of another origin may not change anything in the inbox."
             )
         return None
-
-    def _knows(self, host: str) -> bool:
-        name = hostname(host)
-        if name in self._allowed or name.endswith(".localhost"):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
-
-
-def hostname(host: str) -> str:
-    """A Host header's name without the port, in lower case; empty when it cannot be read."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
 
 
 def _is_foreign(headers: Headers, host: str) -> bool:
