@@ -36,6 +36,8 @@ class Layer:
     missing: Callable[[], str | None] = lambda: None
     slow: str | None = None
     """Where it takes minutes: what to say instead of running it, unless in CI or asked for by name."""
+    side_by_side: bool = False
+    """Whether its tests share nothing, so that every core may run some."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,12 @@ def missing_browser() -> str | None:
 
 MARKERS = ("kafka", "postgres", "apiserver", "browser", "kind", "faults", "bench")
 LAYERS = (
-    Layer("unit", " and ".join(f"not {marker}" for marker in MARKERS), "no server, no network"),
+    Layer(
+        "unit",
+        " and ".join(f"not {marker}" for marker in MARKERS),
+        "no server, no network",
+        side_by_side=True,
+    ),
     Layer(
         "kafka", "kafka and not faults and not bench", "an embedded broker and Apache Kafka", missing_broker
     ),
@@ -109,6 +116,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         report = Path(folder, "report.xml")
         begin = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}", *extra]
+        if layer.side_by_side:
+            command += ["-n", "auto"]
         code = subprocess.run(command, check=False).returncode
         outcome.seconds = time.monotonic() - begin
         if report.exists():

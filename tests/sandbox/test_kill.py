@@ -30,7 +30,9 @@ def start(database: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
     command = [sys.executable, "-m", "postroom.sandbox.program"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    host, _, port = json.loads(process.stderr.readline())["smtp"].rpartition(":")
+    said = map(json.loads, process.stderr)
+    ready = next(line for line in said if line["event"] == "sandbox ready")
+    host, _, port = ready["smtp"].rpartition(":")
     return process, (host, int(port))
 
 
