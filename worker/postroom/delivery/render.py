@@ -11,6 +11,7 @@ from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Un
 from postroom.delivery.post import House, Post
 from postroom.letter.address import normalize
 from postroom.letter.compose import compose
+from postroom.letter.hint import did_you_mean
 from postroom.letter.identity import message_id
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
@@ -36,7 +37,7 @@ def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) ->
     """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
     template = catalog.find(letter.event.type)
     if template is None or template.suspended:
-        return NoTemplate(_no_template(letter, template))
+        return NoTemplate(_no_template(letter, template, catalog))
     pinned = letter.event.revision
     if pinned is not None and pinned != template.revision:
         return NoTemplate(_not_this_revision(letter, template))
@@ -104,7 +105,7 @@ def _not_this_revision(letter: Letter, template: LiveTemplate) -> Problem:
     )
 
 
-def _no_template(letter: Letter, template: LiveTemplate | None) -> Problem:
+def _no_template(letter: Letter, template: LiveTemplate | None, catalog: Catalog) -> Problem:
     kind = letter.event.type
     if template is not None:
         return Problem(
@@ -115,5 +116,6 @@ def _no_template(letter: Letter, template: LiveTemplate | None) -> Problem:
     return Problem(
         Code.TEMPLATE_MISSING,
         "event_type",
-        f"no live template serves {kind}; apply an EmailTemplate with this event type for the same profile",
+        f"no live template serves {kind}{did_you_mean(kind, catalog.templates)}; apply an EmailTemplate with "
+        "this event type for the same profile, and the letter goes out by itself within five minutes",
     )

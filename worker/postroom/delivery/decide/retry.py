@@ -32,7 +32,8 @@ from postroom.ports.ledger import State
 TEMPLATE_PATIENCE = timedelta(minutes=5)
 """How long an event waits for its template: kubectl apply and the first event race."""
 
-TEMPLATE_RECHECK = timedelta(seconds=2)
+TEMPLATE_RECHECK = timedelta(seconds=2), timedelta(seconds=15)
+"""The first and the longest wait for a template; in between a letter waits as long as it has waited."""
 SUSPENDED_RECHECK = timedelta(seconds=15)
 JITTER = 0.2
 
@@ -130,4 +131,5 @@ def _wait_for_template(problem: Problem, history: History, policy: Policy, now: 
         return TryAgain(now + SUSPENDED_RECHECK, problem)
     if age > TEMPLATE_PATIENCE:
         return Finish(State.RENDER_FAILED, problem, bury=True)
-    return TryAgain(now + TEMPLATE_RECHECK, problem)
+    shortest, longest = TEMPLATE_RECHECK
+    return TryAgain(now + max(shortest, min(longest, age)), problem)

@@ -122,7 +122,7 @@ class Worker:
         self._reception = Reception(self._events, carrier)
         self._watch = Watch(parts, self._events, self._reception)
         self._reporter = Reporter(self._watch.metrics, parts.post.clock)
-        self._watch.totals = self._reporter.totals
+        self._watch.reporter = self._reporter
 
     async def run(self, stopping: asyncio.Event, listening: socket.socket) -> None:
         """Serve until `stopping` is set, then drain; a failed part is raised after the drain."""

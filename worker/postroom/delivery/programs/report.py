@@ -12,6 +12,8 @@ from postroom.delivery.outcome import (
     GiveBack,
     Hold,
     InDoubt,
+    Malformed,
+    NoTemplate,
     Progress,
     Settled,
     TryAgain,
@@ -31,21 +33,13 @@ class Reporter:
         self._metrics = metrics
         self._clock = clock
         self.totals: Counter[str] = Counter()
+        self.last_refusal = ""
+        """The last record that went to the dead-letter topic unread, and why."""
 
     def take(self, progress: Progress) -> None:
         """Take in one group."""
         self._settled(progress.settled, self._clock.now())
-        for one in progress.malformed:
-            self._metrics.records("malformed", one.problems[0].code, 1)
-        if progress.malformed:
-            self.totals["dead_letters"] += len(progress.malformed)
-            first = progress.malformed[0]
-            log.warning(
-                "records refused; they go to the dead-letter topic",
-                count=len(progress.malformed),
-                first=f"{first.record.topic}/{first.record.partition}/{first.record.offset}",
-                problem=str(first.problems[0]),
-            )
+        self._refused(progress.malformed)
         if progress.known:
             self._metrics.records("known", "", len(progress.known))
         if progress.taken_in_doubt:
@@ -54,6 +48,24 @@ class Reporter:
                 "letters found in doubt: a worker died after their dot may have left",
                 count=progress.taken_in_doubt,
             )
+
+    def _refused(self, malformed: list[Malformed]) -> None:
+        if not malformed:
+            return
+        self.totals["dead_letters"] += len(malformed)
+        kinds = Counter(one.problems[0].code.value for one in malformed)
+        firsts = {one.problems[0].code.value: one for one in reversed(malformed)}
+        for code, count in kinds.items():
+            self._metrics.records("malformed", code, count)
+            first = firsts[code]
+            place = f"{first.record.topic}/{first.record.partition}/{first.record.offset}"
+            log.warning(
+                "records refused; they go to the dead-letter topic",
+                count=count,
+                first=place,
+                problem=str(first.problems[0]),
+            )
+            self.last_refusal = f"{place}: {first.problems[0]}"
 
     def _settled(self, settled: list[Settled], now: datetime) -> None:
         kinds: Counter[tuple[str, str]] = Counter()
@@ -66,7 +78,7 @@ class Reporter:
         for (state, code), count in kinds.items():
             self.totals[state] += count
             self._metrics.letters(state, code, count)
-            if code:
+            if code and not waits_on(examples[state, code]):
                 self._tell(examples[state, code], state, count)
         doubts = sum(isinstance(one.outcome, InDoubt) and not one.outcome.counted for one in settled)
         if doubts:
@@ -88,6 +100,13 @@ class Reporter:
             template=f"{letter.template}@{letter.revision}" if letter.template else letter.event.type,
             problem=str(problem),
         )
+
+
+def waits_on(one: Settled) -> bool:
+    """Whether a letter goes on waiting for its template, as was said when it began to."""
+    return (
+        isinstance(one.outcome, NoTemplate) and isinstance(one.step, TryAgain) and not one.claimed.from_topic
+    )
 
 
 def ending(one: Settled) -> tuple[str, Problem | None]:

@@ -1,6 +1,5 @@
 """The worker's small web server: /healthz, /readyz, /metrics, /statusz. No personal data in any of them."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from postroom.adapters.metrics import Facts, Metrics
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.post import Post
 from postroom.delivery.programs.relays import Exit
+from postroom.delivery.programs.report import Reporter
 from postroom.delivery.receive import Reception
 from postroom.letter.profile import SmtpProfile
 
@@ -63,7 +63,7 @@ class Watch:
         self._post, self._templates = parts.post, parts.templates
         self._events, self._reception = events, reception
         self.metrics = Metrics(self._gauges, self._counters)
-        self.totals: Counter[str] = Counter()
+        self.reporter: Reporter | None = None
         self.draining = False
 
     def status(self) -> dict[str, Any]:
@@ -81,7 +81,8 @@ class Watch:
             "open_records": self._reception.open_records,
             "lag": self._events.lag,
             "templates": {one.name: one.revision for one in catalog.templates.values()},
-            "letters": dict(self.totals),
+            "letters": dict(self.reporter.totals) if self.reporter else {},
+            "last_refusal": self.reporter.last_refusal if self.reporter else "",
         }
 
     def _problems(self) -> list[str]:
