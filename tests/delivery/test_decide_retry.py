@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.delivery.decide.retry import (
-    SUSPENDED_RECHECK,
     TEMPLATE_PATIENCE,
     TEMPLATE_RECHECK,
     History,
@@ -166,16 +165,23 @@ def test_an_end_is_an_end_whatever_came_before(outcome: Outcome, state: State, b
 
 def test_a_letter_waits_for_its_template_five_minutes_and_then_fails() -> None:
     assert follow(MISSING, NEW, POLICY, NOON + TEMPLATE_PATIENCE, 0.5) == TryAgain(
-        NOON + TEMPLATE_PATIENCE + TEMPLATE_RECHECK, MISSING.problem
+        NOON + TEMPLATE_PATIENCE + TEMPLATE_RECHECK[1], MISSING.problem
     )
+    assert follow(MISSING, NEW, POLICY, NOON, 0.5) == TryAgain(NOON + TEMPLATE_RECHECK[0], MISSING.problem)
     late = NOON + TEMPLATE_PATIENCE + timedelta(seconds=1)
     assert follow(MISSING, NEW, POLICY, late, 0.5) == Finish(State.RENDER_FAILED, MISSING.problem, bury=True)
+
+
+def test_a_letter_that_was_tried_before_waits_for_its_template_as_long_as_for_a_relay() -> None:
+    tried = replace(NEW, tries=1)
+    assert isinstance(follow(MISSING, tried, POLICY, NOON + timedelta(hours=1), 0.5), TryAgain)
+    assert isinstance(follow(MISSING, tried, POLICY, NOON + timedelta(hours=25), 0.5), Finish)
 
 
 def test_a_suspended_template_holds_its_letters_until_max_age() -> None:
     later = NOON + timedelta(hours=23)
     assert follow(SUSPENDED, NEW, POLICY, later, 0.5) == TryAgain(
-        later + SUSPENDED_RECHECK, SUSPENDED.problem
+        later + 4 * TEMPLATE_RECHECK[1], SUSPENDED.problem
     )
     end = follow(SUSPENDED, NEW, POLICY, NOON + timedelta(hours=25), 0.5)
     assert end == Finish(State.RENDER_FAILED, SUSPENDED.problem, bury=True)

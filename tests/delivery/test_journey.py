@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 
@@ -348,12 +349,28 @@ async def test_a_batch_that_is_held_up_is_not_overtaken_by_the_next(bench: Bench
 
 @scenario
 async def test_a_batch_that_fails_lets_the_next_pass(bench: Bench) -> None:
-    bench.shelf = Shelf({KIND: PlainTemplate(fails=ZeroDivisionError("a bug"))})
-    with pytest.raises(ZeroDivisionError):
+    bug = ZeroDivisionError("a bug")
+    with patch.object(bench.shelf, "current", side_effect=bug), pytest.raises(ZeroDivisionError):
         await bench.carry(record("a"))
-    bench.shelf.templates[KIND] = PlainTemplate()
     await bench.carry(record("b"))
     assert bench.state("b") is State.ACCEPTED
+
+
+@scenario
+async def test_a_template_that_breaks_on_one_event_ends_that_letter_alone(bench: Bench) -> None:
+    bench.shelf = Shelf({KIND: PlainTemplate(fails=UnicodeEncodeError("utf-8", "x", 0, 1, "a surrogate"))})
+    await bench.carry(record("a"))
+    assert (bench.state("a"), bench.buried) == (State.RENDER_FAILED, [(0, "render_failed")])
+
+
+@scenario
+async def test_a_scheduled_letter_that_is_deferred_is_as_old_as_its_hour(bench: Bench) -> None:
+    hour = NOON + 3 * DAY
+    await bench.carry(record(not_before=hour.isoformat()))
+    bench.clock.pass_(3 * DAY.total_seconds())
+    bench.relay.answers[A] = LATER
+    await bench.recall()
+    assert bench.state() is State.DEFERRED
 
 
 @scenario

@@ -30,7 +30,10 @@ class FolderTemplates:
         self._folder = folder
         self._catalog = Catalog({})
         self._seen = b""
+        self._read = False
         self.problem = ""
+        self.ready = asyncio.Event()
+        """Set once a first catalog was read: until then nobody knows which templates there are."""
 
     def current(self) -> Catalog:
         """See the port."""
@@ -41,6 +44,8 @@ class FolderTemplates:
         while True:
             if await asyncio.to_thread(self.refresh):
                 changed(self._catalog)
+            if self._read:
+                self.ready.set()
             await asyncio.sleep(LOOK_SECONDS)
 
     def refresh(self) -> bool:
@@ -50,6 +55,9 @@ class FolderTemplates:
         except (OSError, UnicodeDecodeError) as error:
             self._seen = b""
             return self._keep(str(error))
+        if not texts:
+            self._seen = b""
+            return self._keep("it holds no *.json")
         seen = blake2b("\0".join(texts).encode()).digest()
         if seen == self._seen:
             return False
@@ -58,7 +66,7 @@ class FolderTemplates:
             self._catalog = load(texts, time.monotonic)
         except Rejected as rejected:
             return self._keep(str(rejected))
-        self.problem = ""
+        self.problem, self._read = "", True
         return True
 
     def _shards(self) -> list[Path]:

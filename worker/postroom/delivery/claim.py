@@ -69,8 +69,14 @@ async def _take_over(rows: list[Existing], claims: Claims, verdicts: Verdicts, p
         claims.claimed.append(claimed)
         if claimed.found_dotting:
             claims.taken_in_doubt += 1
-            if post.house.policy.on_in_doubt == "Park":
+            if _parks(claimed, post):
                 verdicts[claimed.letter] = InDoubt(_doubt(), counted=True)
+
+
+def _parks(claimed: Claimed, post: Post) -> bool:
+    """Whether a person decides: always under Park, and after as many doubts as there may be answers."""
+    policy = post.house.policy
+    return policy.on_in_doubt == "Park" or claimed.doubts >= policy.max_attempts
 
 
 def _mismatch(letter: Letter) -> Problem:

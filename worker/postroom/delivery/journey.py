@@ -22,7 +22,7 @@ async def deliver(records: Sequence[Record], post: Post) -> AsyncIterator[Progre
     """Carry one batch from records to settled rows."""
     with post.procession.join() as turn:
         batch = validate(records, post)  # Record  → Letter | Malformed
-        verdicts = render(batch.letters, post)  # Letter  → content | Outcome
+        verdicts = await render(batch.letters, post)  # Letter  → content | Outcome
         claims = await claim(batch.letters, verdicts, post)  # Letter  → Claimed | known | held | mismatched
         await turn.wait()
         outcomes = send(claims.claimed, verdicts, post)  # Claimed → Outcome
@@ -37,6 +37,6 @@ async def deliver(records: Sequence[Record], post: Post) -> AsyncIterator[Progre
 async def redeliver(recalled: Sequence[Recalled], post: Post) -> AsyncIterator[Progress]:
     """Carry letters whose time has come again; the ledger has claimed them already."""
     claimed, verdicts = recollect(recalled, post)  # Recalled → Claimed | Outcome
-    verdicts |= render([one.letter for one in claimed if one.letter not in verdicts], post)
+    verdicts |= await render([one.letter for one in claimed if one.letter not in verdicts], post)
     async for progress in settle(send(claimed, verdicts, post), post):
         yield progress

@@ -4,6 +4,7 @@ Renders with the catalog of this moment; each letter is wholly of one revision. 
 verdict here is claimed and settled like any other, so that it is on record.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -18,39 +19,55 @@ from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
 from postroom.ports.ledger import Letter
 from postroom.ports.relay import Envelope
 
+TURN_SECONDS = 0.02
+"""How long a batch may render before the event loop gets a turn."""
+
 Verdicts = dict[Letter, Outcome]
 """Letters whose outcome is clear before anything is sent."""
 
 
-def render(letters: Sequence[Letter], post: Post) -> Verdicts:
-    """Fill in each letter's content, or say why there is none."""
+async def render(letters: Sequence[Letter], post: Post) -> Verdicts:
+    """Fill in each letter's content, or say why there is none; sockets get their turn in between."""
     catalog, now = post.templates.current(), post.clock.now()
     verdicts: Verdicts = {}
+    begun = post.clock.monotonic()
     for letter in letters:
         verdict = render_one(letter, catalog, post.house, now)
         if verdict is not None:
             verdicts[letter] = verdict
+        if post.clock.monotonic() - begun > TURN_SECONDS:
+            await asyncio.sleep(0)
+            begun = post.clock.monotonic()
     return verdicts
 
 
 def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
     """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
-    template = catalog.find(letter.event.type)
+    event = letter.event
+    letter.expires = event.expires
+    if letter.expires is not None and letter.expires <= now:
+        return Expired(expired(letter))
+    if event.not_before is not None and event.not_before > now:
+        return TooEarly(event.not_before)
+    template = catalog.find(event.type)
     if template is None or template.suspended:
         return NoTemplate(_no_template(letter, template, catalog))
-    pinned = letter.event.revision
-    if pinned is not None and pinned != template.revision:
+    if event.revision is not None and event.revision != template.revision:
         return NoTemplate(_not_this_revision(letter, template))
+    try:
+        return _render_with(template, letter, house, now)
+    except Rejected as rejected:
+        return Unrenderable(rejected.problems[0])
+    except Exception as error:  # noqa: BLE001 - one letter's trouble must not become the worker's
+        return Unrenderable(_broke(template, error))
+
+
+def _render_with(template: LiveTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
     letter.expires = template.expires(letter.event)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
-    if letter.event.not_before is not None and letter.event.not_before > now:
-        return TooEarly(letter.event.not_before)
-    try:
-        _fill(letter, template.render(letter.event), house)
-    except Rejected as rejected:
-        return Unrenderable(rejected.problems[0])
+    _fill(letter, template.render(letter.event), house)
     return None
 
 
@@ -102,6 +119,15 @@ def _not_this_revision(letter: Letter, template: LiveTemplate) -> Problem:
         "template_revision",
         f"the event asks for {template.name}@{letter.event.revision}, and {template.revision} is live; apply "
         "that revision again, or publish the event without template_revision",
+    )
+
+
+def _broke(template: LiveTemplate, error: Exception) -> Problem:
+    return Problem(
+        Code.RENDER_FAILED,
+        "spec.html",
+        f"template {template.name}@{template.revision} broke on this event ({type(error).__name__}), which "
+        "its proof did not foresee; add the event's data as a sample and run postroom check",
     )
 
 

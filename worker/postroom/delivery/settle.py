@@ -59,7 +59,7 @@ async def settle_group(decided: Decided, post: Post) -> Progress:
     settlements: list[Settlement] = []
     returned: list[Claimed] = []
     for one, outcome in decided:
-        history = History(one.received, one.answers, one.tries, one.doubts)
+        history = History(_since(one), one.answers, one.tries, one.doubts)
         step = follow(outcome, history, post.house.policy, now, post.clock.chance())
         if isinstance(step, GiveBack) and not one.from_topic:
             step = TryAgain(now, None)  # no offset brings it back: its row must
@@ -71,9 +71,16 @@ async def settle_group(decided: Decided, post: Post) -> Progress:
         progress.settled.append(Settled(one, outcome, step))
     if settlements:
         await post.ledger.settle(settlements, now)
+    for ended in settlements:
+        ended.claimed.letter.content = b""  # a slow neighbour may keep the batch alive for minutes
     if returned:
         await post.ledger.release(returned)
     return progress
+
+
+def _since(one: Claimed) -> datetime:
+    scheduled = one.letter.event.not_before
+    return max(one.received, scheduled) if scheduled else one.received
 
 
 async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:

@@ -60,6 +60,10 @@ class Address:
         return f"{self.local}@{self.domain}"
 
 
+_IN_TEXT = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
+"""What looks like an address in running text."""
+
+
 def normalize(text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID) -> Address:
     """The one address that `text` is; raises Rejected(code), or `one_address_per_item` for a list."""
     plain = _PLAIN.fullmatch(text) if len(text) <= ADDRESS_OCTETS else None
@@ -154,6 +158,11 @@ def _normalized_domain(text: str) -> str:
 
 DomainText = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_normalized_domain)]
 """A field of a manifest: one domain; the model holds it as a lower-case A-label."""
+
+
+def mask_all(text: str) -> str:
+    """A text in which every address is masked: relays quote recipients in their answers."""
+    return _IN_TEXT.sub(lambda found: mask(found.group()), text)
 
 
 def mask(address: str) -> str:

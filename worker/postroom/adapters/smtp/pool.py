@@ -29,6 +29,7 @@ from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.settings import RelaySettings
 from postroom.adapters.smtp.throttle import Throttle
 from postroom.adapters.smtp.ticket import Ticket
+from postroom.letter.address import mask_all
 from postroom.ports.relay import Fence, Lost, Parcel, Report, Result, Withheld
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,7 @@ class SmtpRelay:
         self._connections.discard(connection)
         self.counters.drops[cause] += 1
         if cause not in (Cause.QUIT, Cause.DRAINED):
-            log.info("relay connection ended", relay=self.settings.host, cause=cause, reason=reason)
+            log.info("relay connection ended", relay=self.settings.host, cause=cause, reason=mask_all(reason))
         if self._draining:
             self._look_for_quiet()
         else:

@@ -14,6 +14,10 @@ BEFORE_THE_LETTER = frozenset({Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
 """Stages whose refusal speaks about the profile or the relay, not about one letter."""
 
 
+LOGIN_WANTED = frozenset({530, 534, 535, 538})
+"""RFC 4954 §6: the relay wants a login or TLS first. That is the profile's to mend, no letter's fault."""
+
+
 def judge(result: Result) -> Outcome:
     """Say what the fact means for the letter."""
     match result:
@@ -42,7 +46,7 @@ def _answer(reply: Reply) -> Outcome:
     if reply.stage is Stage.DOT and 200 <= reply.code < 300:
         return Accepted(reply)
     said = f"the relay answered {reply.code} {reply.text}".rstrip()
-    if reply.stage in BEFORE_THE_LETTER:
+    if reply.stage in BEFORE_THE_LETTER or reply.code in LOGIN_WANTED:
         lost = Lost(reply.stage, dot_sent=False, reason=said)
         return Unreachable(Problem(Code.RELAY_UNREACHABLE, place, said), lost)
     if is_temporary(reply):

@@ -33,8 +33,7 @@ TEMPLATE_PATIENCE = timedelta(minutes=5)
 """How long an event waits for its template: kubectl apply and the first event race."""
 
 TEMPLATE_RECHECK = timedelta(seconds=2), timedelta(seconds=15)
-"""The first and the longest wait for a template; in between a letter waits as long as it has waited."""
-SUSPENDED_RECHECK = timedelta(seconds=15)
+"""The first and the longest wait for a template, four times that for one that is suspended."""
 JITTER = 0.2
 
 
@@ -55,7 +54,8 @@ class Policy:
 class History:
     """What is known of a letter before this attempt's outcome."""
 
-    received: datetime
+    since: datetime
+    """When it could be sent first: received, or the time it was scheduled for. Ages count from here."""
     answers: int
     tries: int
     doubts: int = 0
@@ -98,7 +98,7 @@ def _finish(outcome: Accepted | Refused | Unrenderable | Expired, policy: Policy
 
 
 def _again(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
-    if at - history.received > timedelta(seconds=policy.max_age):
+    if at - history.since > timedelta(seconds=policy.max_age):
         return _exhausted(problem, f"it is older than {policy.max_age:.0f} s (retry.maxAge)")
     return TryAgain(at, problem)
 
@@ -106,7 +106,7 @@ def _again(problem: Problem, history: History, policy: Policy, at: datetime) -> 
 def _doubted(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
     """A resend may be one more copy in the inbox: they are bounded as answers are, then a person decides."""
     too_often = history.doubts + 1 >= policy.max_attempts
-    too_late = at - history.received > timedelta(seconds=policy.max_age)
+    too_late = at - history.since > timedelta(seconds=policy.max_age)
     if policy.on_in_doubt == "Park" or too_often or too_late:
         return Hold(problem)
     return TryAgain(at, problem)
@@ -124,12 +124,17 @@ def _delay(tries: int, policy: Policy, chance: float) -> timedelta:
 
 
 def _wait_for_template(problem: Problem, history: History, policy: Policy, now: datetime) -> Step:
-    age = now - history.received
-    if problem.code is Code.TEMPLATE_SUSPENDED:
-        if age > timedelta(seconds=policy.max_age):
-            return Finish(State.RENDER_FAILED, problem, bury=True)
-        return TryAgain(now + SUSPENDED_RECHECK, problem)
-    if age > TEMPLATE_PATIENCE:
+    """Wait as long as the letter has waited, within bounds.
+
+    One that was tried before had its template once: it waits as long as retries do, so that a worker whose
+    templates are late buries nothing.
+    """
+    age = now - history.since
+    suspended = problem.code is Code.TEMPLATE_SUSPENDED
+    patience = timedelta(seconds=policy.max_age)
+    if not suspended and not history.tries:
+        patience = TEMPLATE_PATIENCE
+    if age > patience:
         return Finish(State.RENDER_FAILED, problem, bury=True)
     shortest, longest = TEMPLATE_RECHECK
-    return TryAgain(now + max(shortest, min(longest, age)), problem)
+    return TryAgain(now + max(shortest, min(longest * 4 if suspended else longest, age)), problem)

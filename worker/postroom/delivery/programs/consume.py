@@ -27,7 +27,8 @@ from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
-from postroom.delivery.programs import deferred, outbox, prune, rehearse
+from postroom.delivery.programs import outbox, prune, rehearse
+from postroom.delivery.programs.deferred import Deferred
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
@@ -123,6 +124,7 @@ class Worker:
         self._watch = Watch(parts, self._events, self._reception)
         self._reporter = Reporter(self._watch.metrics, parts.post.clock)
         self._watch.reporter = self._reporter
+        self._deferred = Deferred(parts.post, self._report)
 
     async def run(self, stopping: asyncio.Event, listening: socket.socket) -> None:
         """Serve until `stopping` is set, then drain; a failed part is raised after the drain."""
@@ -146,7 +148,7 @@ class Worker:
 
     def _parts(self) -> Sequence[Coroutine[Any, Any, None]]:
         parts = [
-            deferred.run(self._post, self._report),
+            self._redeliver(),
             outbox.run(self._post.ledger, self._dead_letters),
             prune.run(self._post.ledger, self._post.clock, self._post.house.window),
             self._templates.watch(self._tell_templates),
@@ -154,15 +156,22 @@ class Worker:
         ]
         return parts if self._suspended else [*parts, self._receive()]
 
+    async def _redeliver(self) -> None:
+        await self._templates.ready.wait()
+        await self._deferred.run()
+
     async def _receive(self) -> None:
+        await self._templates.ready.wait()
         await self._events.start(self._reception)
         await self._events.ended
 
     async def _drain(self) -> None:
         """Bring what is under way to a decision, settle, commit, leave the group."""
+        self._deferred.stop()
         draining = asyncio.create_task(self._reception.drain())
         await self._post.dispatch.drain(self._settings.grace)
         offsets = await draining
+        await self._deferred.settled()
         if not self._suspended:
             await self._events.stop(offsets)
         with contextlib.suppress(TimeoutError):

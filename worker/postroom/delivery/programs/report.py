@@ -18,7 +18,7 @@ from postroom.delivery.outcome import (
     Settled,
     TryAgain,
 )
-from postroom.letter.address import mask
+from postroom.letter.address import mask, mask_all
 from postroom.letter.problems import Problem
 from postroom.ports.ledger import State
 from postroom.ports.world import Clock
@@ -63,9 +63,9 @@ class Reporter:
                 "records refused; they go to the dead-letter topic",
                 count=count,
                 first=place,
-                problem=str(first.problems[0]),
+                problem=mask_all(str(first.problems[0])),
             )
-            self.last_refusal = f"{place}: {first.problems[0]}"
+            self.last_refusal = f"{place}: {mask_all(str(first.problems[0]))}"
 
     def _settled(self, settled: list[Settled], now: datetime) -> None:
         kinds: Counter[tuple[str, str]] = Counter()
@@ -98,7 +98,7 @@ class Reporter:
             first=letter.identity.id,
             recipient=mask(letter.identity.recipient),
             template=f"{letter.template}@{letter.revision}" if letter.template else letter.event.type,
-            problem=str(problem),
+            problem=mask_all(str(problem)),
         )
 
 
