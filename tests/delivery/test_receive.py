@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -236,3 +236,27 @@ async def test_a_drain_takes_no_more_and_returns_every_partition_s_offset(desk: 
     assert await reception.drain() == {ZERO: 3, ONE: 9}
     reception.received(records(5, 0, start=3))
     assert reception.open_records == 0
+
+
+@scenario
+async def test_letters_done_behind_a_slow_one_leave_room_for_others(desk: Desk) -> None:
+    reception = desk.reception()
+    reception.received(records(ROOM - 1))
+    await until(lambda: len(desk.batches) == ROOM // BATCH)
+    for place in range(1, ROOM // BATCH):
+        desk.finish(place)
+    await until(lambda: reception.open_records <= BATCH)
+    reception.received(records(1000, start=ROOM))
+    assert not desk.is_paused()
+
+
+@scenario
+async def test_heavy_events_fill_the_room_by_their_weight(desk: Desk) -> None:
+    reception = desk.reception()
+    heavy = [replace(one, value=b"x" * (1 << 20)) for one in records(64)]
+    reception.received(heavy)
+    await until(lambda: len(desk.batches) == 16)
+    assert desk.is_paused()
+    for place in range(16):
+        desk.finish(place)
+    await until(lambda: not desk.is_paused())

@@ -10,11 +10,13 @@ and deaths in the separate process, speak against a record.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 
 from postroom.delivery.outcome import Malformed
 from postroom.letter.event import Record, pack
 from postroom.letter.problems import Code, Problem
+from postroom.ports.events import Partition
 from postroom.ports.ledger import Ledger
 from postroom.ports.rehearsal import Rehearsal
 
@@ -26,19 +28,18 @@ class Caution:
     """Sifts the first records after an unclean exit; later ones pass untouched."""
 
     def __init__(self, ledger: Ledger, rehearsal: Rehearsal, records: int) -> None:
-        """`records`: how many may have been in hand when the worker died; 0 after an orderly exit."""
+        """`records`: how many of each partition may have been in hand; 0 after an orderly exit."""
         self._ledger = ledger
         self._rehearsal = rehearsal
-        self._left = records
+        self._left: defaultdict[Partition, int] = defaultdict(lambda: records)
         self._turn = asyncio.Lock()
 
-    @property
-    def over(self) -> bool:
-        """Whether every suspicious record has been seen."""
-        return self._left <= 0
+    def concerns(self, records: Sequence[Record]) -> bool:
+        """Whether any of these may have been in hand when the worker died."""
+        return any(self._left[one.topic, one.partition] > 0 for one in records)
 
     async def sift(self, records: Sequence[Record]) -> tuple[list[Record], list[Malformed]]:
-        """Split a batch into those that may go on and those that kill; one batch at a time."""
+        """Split a batch into those that may go on and those that kill; one batch at a time, in order."""
         safe: list[Record] = []
         poisonous: list[Malformed] = []
         async with self._turn:
@@ -48,8 +49,9 @@ class Caution:
                         safe.append(record)
                     else:
                         poisonous.append(Malformed(record, (_poison(),)))
-            self._left -= len(records)
-            if self.over:
+            for record in records:
+                self._left[record.topic, record.partition] -= 1
+            if all(left <= 0 for left in self._left.values()):
                 await self._rehearsal.close()
         return safe, poisonous
 

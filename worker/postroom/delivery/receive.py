@@ -8,7 +8,7 @@ stays open. When a partition goes, what is under way is brought to a decision fi
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from postroom.delivery.outcome import Progress
@@ -20,8 +20,17 @@ from postroom.ports.events import Events, Partition
 BATCH = 250
 """Records carried together; more saves little and makes the first wait longer."""
 
+BATCH_BYTES = 4 << 20
+"""A batch of large events is cut sooner."""
+
 ROOM = 2000
-"""Records received and not yet behind the watermark, at most; then the source pauses."""
+"""Records under way, at most; then the source pauses."""
+
+ROOM_BYTES = 64 << 20
+"""Bytes of events under way, at most: attachments make letters several times that size in memory."""
+
+GAP = 10_000
+"""Records received and not yet behind the watermark, at most: done ones wait there for a slow one before."""
 
 LOOK_AGAIN_SECONDS = 0.25
 """How often records in somebody's hands are claimed anew, and a drain looks whether it is done."""
@@ -49,6 +58,7 @@ class Reception:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: Counter[Partition] = Counter()
         self._moved = asyncio.Event()
+        self._bytes = 0
         self._paused = False
         self._closing = False
 
@@ -65,7 +75,7 @@ class Reception:
             self._marks[record.topic, record.partition].receive(record.offset)
         reach("received")
         self._start(ours)
-        if self.open_records >= ROOM and not self._paused:
+        if self._fill() >= 1 and not self._paused:
             self._paused = True
             self._events.pause()
 
@@ -86,8 +96,8 @@ class Reception:
 
     @property
     def open_records(self) -> int:
-        """Records received and not yet behind the watermark."""
-        return sum(mark.held for mark in self._marks.values())
+        """Records received and not yet done."""
+        return sum(mark.open for mark in self._marks.values())
 
     @property
     def partitions(self) -> Sequence[Partition]:
@@ -111,9 +121,9 @@ class Reception:
         return await self.revoked(list(self._marks))
 
     def _start(self, records: Sequence[Record]) -> None:
-        for start in range(0, len(records), BATCH):
-            batch = records[start : start + BATCH]
+        for batch in _cut(records):
             self._under_way.update((one.topic, one.partition) for one in batch)
+            self._bytes += _size(batch)
             self._tasks.add(asyncio.create_task(self._carry(batch)))
 
     async def _carry(self, batch: Sequence[Record]) -> None:
@@ -122,6 +132,8 @@ class Reception:
                 self._take(progress)
         finally:
             self._under_way.subtract((one.topic, one.partition) for one in batch)
+            self._bytes -= _size(batch)
+            self._resume_when_there_is_room()
             self._moved.set()
 
     def _take(self, progress: Progress) -> None:
@@ -139,9 +151,14 @@ class Reception:
         self._resume_when_there_is_room()
 
     def _resume_when_there_is_room(self) -> None:
-        if self._paused and self.open_records <= ROOM // 2:
+        if self._paused and self._fill() <= 0.5:
             self._paused = False
             self._events.resume()
+
+    def _fill(self) -> float:
+        """How full the room is: 1 and more is full."""
+        behind = sum(mark.held for mark in self._marks.values())
+        return max(self.open_records / ROOM, self._bytes / ROOM_BYTES, behind / GAP)
 
     def _ours(self, records: Sequence[Record]) -> list[Record]:
         """Without those whose partition went meanwhile: they are another worker's now."""
@@ -161,6 +178,24 @@ class Reception:
 
     def _forget_held(self, partitions: Sequence[Partition]) -> None:
         self._held = [one for one in self._held if (one.topic, one.partition) not in partitions]
+
+
+def _cut(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Records into batches, in order, none too long and none too heavy."""
+    batch: list[Record] = []
+    weight = 0
+    for record in records:
+        if batch and (len(batch) == BATCH or weight >= BATCH_BYTES):
+            yield batch
+            batch, weight = [], 0
+        batch.append(record)
+        weight += len(record.value or b"")
+    if batch:
+        yield batch
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(len(one.value or b"") for one in records)
 
 
 def _committable(mark: Watermark) -> int | None:

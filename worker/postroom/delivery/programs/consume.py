@@ -5,7 +5,6 @@ cannot start, 1 when a part fails (its platform starts it again; nothing is lost
 """
 
 import asyncio
-import contextlib
 import platform
 import socket
 import sys
@@ -33,13 +32,14 @@ from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
 from postroom.delivery.programs.status import Watch, status_pages
-from postroom.delivery.receive import ROOM, Carrier, Reception
+from postroom.delivery.receive import GAP, Carrier, Reception
 from postroom.delivery.settings import WorkerSettings
 from postroom.delivery.settle import bury
 from postroom.letter.event import Record
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.letter.render import Catalog
 from postroom.ports.events import Partition
+from postroom.ports.ledger import Recovery
 from postroom.startup import begin, bind, stop_signal
 from postroom.web import web_server
 
@@ -71,9 +71,9 @@ async def work(settings: WorkerSettings) -> None:
     await asyncio.to_thread(templates.refresh)
     post = Post(house, ledger, templates, Dispatch(exit_.relay, ledger, clock, exit_.room), clock)
     rehearsal = Rehearsal(rehearse.__name__, [str(settings.profile), str(settings.bundles)])
-    caution = Caution(ledger, rehearsal, 0 if recovery.clean else ROOM)
+    caution = Caution(ledger, rehearsal, 0 if recovery.clean else GAP)
     with bind(settings.http, "POSTROOM_HTTP") as listening:
-        worker = Worker(Parts(settings, profile, exit_, post, templates, caution))
+        worker = Worker(Parts(settings, profile, exit_, post, templates, caution, recovery))
         await worker.run(stopping, listening)
     await ledger.close()
     log.info("worker closed")
@@ -107,6 +107,7 @@ class Parts:
     post: Post
     templates: FolderTemplates
     caution: Caution
+    recovery: Recovery
 
 
 class Worker:
@@ -124,6 +125,7 @@ class Worker:
         self._watch = Watch(parts, self._events, self._reception)
         self._reporter = Reporter(self._watch.metrics, parts.post.clock)
         self._watch.reporter = self._reporter
+        self._watch.metrics.doubts("worker_died", parts.recovery.in_doubt)
         self._deferred = Deferred(parts.post, self._report)
 
     async def run(self, stopping: asyncio.Event, listening: socket.socket) -> None:
@@ -166,7 +168,10 @@ class Worker:
         await self._events.ended
 
     async def _drain(self) -> None:
-        """Bring what is under way to a decision, settle, commit, leave the group."""
+        """Bring what is under way to a decision, settle, commit, leave the group.
+
+        Dead letters that are not out by now stay in the outbox: the next life publishes them.
+        """
         self._deferred.stop()
         draining = asyncio.create_task(self._reception.drain())
         await self._post.dispatch.drain(self._settings.grace)
@@ -174,12 +179,9 @@ class Worker:
         await self._deferred.settled()
         if not self._suspended:
             await self._events.stop(offsets)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.grace):
-                await outbox.publish(self._post.ledger, self._dead_letters)
 
     async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
-        if not self._caution.over:
+        if self._caution.concerns(records):
             records, poisonous = await self._caution.sift(records)
             yield await bury(poisonous, self._post)
         async for progress in deliver(records, self._post):

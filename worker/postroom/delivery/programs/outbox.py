@@ -16,11 +16,11 @@ BATCH = 200
 async def run(ledger: Ledger, dead_letters: DeadLetters) -> None:
     """Publish what waits until cancelled."""
     while True:
-        if not await publish(ledger, dead_letters):
+        if not await _publish(ledger, dead_letters):
             await asyncio.sleep(LOOK_SECONDS)
 
 
-async def publish(ledger: Ledger, dead_letters: DeadLetters) -> int:
+async def _publish(ledger: Ledger, dead_letters: DeadLetters) -> int:
     """One round; returns how many dead letters the broker acknowledged."""
     waiting = await ledger.waiting(BATCH)
     if not waiting:
