@@ -15,7 +15,7 @@ from typing import Any
 from postroom.letter.hint import did_you_mean
 from postroom.letter.incoming.envelope import PROBLEMS, open_envelope
 from postroom.letter.incoming.form import Form
-from postroom.letter.problems import Code, Rejected
+from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
 
 ID_CHARACTERS = 256
@@ -46,6 +46,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    unreadable: str = ""
+    """Why the headers could not be read, and are missing; such a record is never an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,9 @@ def parse(record: Record) -> Event:
 
     Raises Rejected with every problem found. A tombstone (`value is None`) is the caller's to skip.
     """
+    if record.unreadable:
+        rule = f"cannot be read: {record.unreadable}; write the names of headers in UTF-8"
+        raise Rejected(Problem(Code.NOT_UTF8_JSON, "headers", rule))
     opened = open_envelope(record.value or b"", record.headers, record.topic)
     form = Form(opened.members, opened.names, opened.problems)
     recipient = form.recipient()
@@ -183,6 +188,7 @@ def pack(record: Record) -> bytes:
             "key": _pack_bytes(record.key),
             "value": _pack_bytes(record.value),
             "headers": [(name, _pack_bytes(content)) for name, content in record.headers],
+            **({"unreadable": record.unreadable} if record.unreadable else {}),
         }
     ).encode()
 
@@ -200,6 +206,7 @@ def unpack(data: bytes) -> Record:
         key=_unpack_bytes(packed["key"]),
         value=_unpack_bytes(packed["value"]),
         headers=tuple((name, _unpack_bytes(content)) for name, content in packed["headers"]),
+        unreadable=packed.get("unreadable", ""),
     )
 
 

@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
-from postroom.letter.event import Record
 from postroom.ports.events import Partition, Receiver
 
 POLL_SECONDS = 0.1
@@ -128,7 +127,7 @@ class KafkaEvents:
         for message in messages:
             error = message.error()
             if error is None:
-                records.append(_record(message))
+                records.append(record_of(message))
             elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 log.warning("topic does not exist yet; waiting for it", topic=self._topic)
             elif error.fatal():
@@ -249,28 +248,8 @@ class KafkaEvents:
             log.warning("kafka reports", error=error.str())
 
 
-def _record(message: Message) -> Record:
-    return Record(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp=_moment(message.timestamp()[1]),
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]
-    )
-
-
 def _places(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
     return [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
-
-
-def _moment(milliseconds: int) -> datetime:
-    """A producer may write any number there; one that is no date must not end the worker."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[Partition]:

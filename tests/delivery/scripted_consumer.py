@@ -1,0 +1,90 @@
+"""A consumer of the client library as a script: what it hands out, and what it was asked for."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+Listener = Callable[[Any, list[TopicPartition]], None]
+
+
+class ScriptedMessage:
+    """A message on partition 0 of topic `t`."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 1_795_473_510_000)
+
+    def key(self) -> None:
+        return None
+
+    def value(self) -> bytes:
+        return b"{}"
+
+    def headers(self) -> None:
+        return None
+
+
+class ScriptedConsumer:
+    """Assigns partition 0 of `t` at the first poll, then hands out records as fast as it is asked.
+
+    A listener put into `rebalance` is called with the partitions in the next poll, as the library does.
+    """
+
+    def __init__(self, endless: bool = True) -> None:
+        self.endless = endless
+        self.handed_out = 0
+        self.paused: set[int] = set()
+        self.committed: list[TopicPartition] = []
+        self.rebalance: list[tuple[str, list[TopicPartition]]] = []
+
+    def subscribe(self, _: Sequence[str], **listeners: Listener) -> None:
+        self._listeners = listeners
+        self.rebalance.append(("on_assign", [TopicPartition("t", 0)]))
+
+    def consume(self, count: int, seconds: float) -> list[ScriptedMessage]:
+        while self.rebalance:
+            event, partitions = self.rebalance.pop(0)
+            self._listeners[event](self, partitions)
+        if self.paused or not self.endless:
+            time.sleep(seconds / 20)
+            return []
+        first, self.handed_out = self.handed_out, self.handed_out + count
+        return [ScriptedMessage(offset) for offset in range(first, self.handed_out)]
+
+    def incremental_assign(self, _: Sequence[TopicPartition]) -> None:
+        pass
+
+    def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
+        self.paused -= {one.partition for one in partitions}
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        self.paused |= {one.partition for one in partitions}
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        self.paused -= {one.partition for one in partitions}
+
+    def position(self, _: Sequence[TopicPartition]) -> list[TopicPartition]:
+        return []
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
+        self.committed += offsets
+        return []
+
+    def close(self) -> None:
+        pass
