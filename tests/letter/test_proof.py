@@ -350,6 +350,22 @@ def test_a_reference_that_leads_nowhere_is_named(spec: dict[str, Any], code: Cod
     assert proof.compiled is None
 
 
+def test_what_is_there_but_faulty_is_not_said_to_be_missing() -> None:
+    broken = [key("shop", "SmtpProfile"), key("page", "EmailLayout")]
+    for spec in ({}, {"layoutRef": {"name": "page"}}):
+        proof = prove_all([named("a", **spec)], faulty=broken).proofs[key("a")]
+        assert (proof.problems, proof.passed) == ((), False)
+    proof = prove_all([named("a", subject="{{ nmae }}")], faulty=broken).proofs[key("a")]
+    assert [problem.code for problem in proof.problems] == [Code.VARIABLE_UNDECLARED]
+
+
+def test_a_profile_of_another_namespace_is_named() -> None:
+    found = named("a")
+    other = found.model_copy(update={"metadata": found.metadata.model_copy(update={"namespace": "other"})})
+    [problem] = prove_all([profile(), other]).proofs[Key("EmailTemplate", "other", "a")].problems
+    assert "`shop` in namespace other; there is one in default" in problem.message
+
+
 def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
     verdict = prove_all([profile(), named("a", subject="One"), named("a", subject="Two")])
     assert [problem.code for problem in verdict.proofs[key("a")].problems] == [Code.MANIFEST_INVALID]

@@ -47,6 +47,7 @@ class Located:
     document: Document | None = None
     root: str = ""
     """The object's path in its document, when it is an item of a List."""
+    namespace: str = "default"
 
     def line(self, field: str = "", within: int | None = None) -> int:
         """The file's line of a field such as `spec.html`, or of line `within` of that field's text."""
@@ -88,11 +89,12 @@ def _objects(document: Document, value: Any, file: str, root: str = "") -> Itera
         yield Located(file, first, problems=(problem,), document=document, root=root)
         return
     kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
+    namespace = _text(_member(value, "metadata", "namespace")) or "default"
     found, problems, skipped = _understand(value, kind)
     problems = tuple(
         sorted(problems, key=lambda problem: document.line(f"{root}.{problem.field}".lstrip(".")))
     )
-    yield Located(file, first, kind, name, found, problems, skipped, document, root)
+    yield Located(file, first, kind, name, found, problems, skipped, document, root, namespace)
 
 
 def _understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:

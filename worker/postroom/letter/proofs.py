@@ -32,6 +32,14 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class _Known:
+    """What references may lead to: the sound objects, and the names of those that are there but faulty."""
+
+    objects: Mapping[Key, Object]
+    faulty: frozenset[Key]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a set."""
 
@@ -54,8 +62,14 @@ def key_of(item: Object) -> Key:
     return Key(item.kind, item.metadata.namespace, item.metadata.name)
 
 
-def prove_all(objects: Iterable[Object], monotonic: Monotonic | None = None) -> Verdict:
-    """Prove every template and layout of a set."""
+def prove_all(
+    objects: Iterable[Object], monotonic: Monotonic | None = None, faulty: Iterable[Key] = ()
+) -> Verdict:
+    """Prove every template and layout of a set.
+
+    `faulty` names what is in the set and could not be read. A template that refers to it is not live, and
+    nothing more is said of it: the mistake is said where it was made.
+    """
     known: dict[Key, Object] = {}
     proofs: dict[Key, Proof] = {}
     claims: dict[tuple[str, str, str], str] = {}
@@ -68,9 +82,10 @@ def prove_all(objects: Iterable[Object], monotonic: Monotonic | None = None) -> 
             )
         else:
             known[key] = item
+    around = _Known(known, frozenset(faulty))
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _prove_one(item, known, monotonic)
+            proof = _prove_one(item, around, monotonic)
             conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
             compiled = None if conflicts else proof.compiled
             found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
@@ -84,52 +99,51 @@ def prove_all(objects: Iterable[Object], monotonic: Monotonic | None = None) -> 
     return Verdict(proofs, profiles)
 
 
-def _prove_one(template: EmailTemplate, known: Mapping[Key, Object], monotonic: Monotonic | None) -> Proof:
-    problems: list[Problem] = []
-    layout = _layout_of(template, known, problems)
-    _check_profile(template, known, problems)
-    if template.spec.layout_ref and layout is None:
+def _prove_one(template: EmailTemplate, known: _Known, monotonic: Monotonic | None) -> Proof:
+    spec, namespace = template.spec, template.metadata.namespace
+    profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
+    page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
+    problems = [*_check_layout(page, known), *_check_profile(template, profile, known)]
+    layout = known.objects.get(page) if page else None
+    if page and not isinstance(layout, EmailLayout):
         return Proof(template.metadata.name, problems=tuple(problems))
-    proof = prove(template, layout, monotonic)
-    if not problems:
+    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, monotonic)
+    if not problems and profile in known.objects:
         return proof
     return replace(proof, compiled=None, problems=(*problems, *proof.problems))
 
 
-def _layout_of(
-    template: EmailTemplate, known: Mapping[Key, Object], problems: list[Problem]
-) -> EmailLayout | None:
-    reference = template.spec.layout_ref
-    if reference is None:
-        return None
-    found = known.get(Key("EmailLayout", template.metadata.namespace, reference.name))
-    if isinstance(found, EmailLayout):
-        return found
-    problems.append(
-        _missing(Code.LAYOUT_NOT_FOUND, "EmailLayout", "spec.layoutRef.name", reference.name, known)
-    )
-    return None
+def _check_layout(page: Key | None, known: _Known) -> Iterator[Problem]:
+    if page and page not in known.objects:
+        yield from _missing(Code.LAYOUT_NOT_FOUND, page, "spec.layoutRef.name", known)
 
 
-def _check_profile(template: EmailTemplate, known: Mapping[Key, Object], problems: list[Problem]) -> None:
-    name = template.spec.smtp_profile_ref.name
-    found = known.get(Key("SmtpProfile", template.metadata.namespace, name))
+def _check_profile(template: EmailTemplate, profile: Key, known: _Known) -> Iterator[Problem]:
+    found = known.objects.get(profile)
     if not isinstance(found, SmtpProfile):
-        place = "spec.smtpProfileRef.name"
-        problems.append(_missing(Code.PROFILE_NOT_FOUND, "SmtpProfile", place, name, known))
+        yield from _missing(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", known)
         return
     sender = template.spec.sender
     if sender and not allows_sender(found, sender.address):
         message = (
-            f"profile {name} does not send from this domain; add it to its spec.allowedFromDomains, or leave "
-            "spec.from out to send as the profile does"
+            f"profile {profile.name} does not send from this domain; add it to its spec.allowedFromDomains, "
+            "or leave spec.from out to send as the profile does"
         )
-        problems.append(Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message))
+        yield Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
 
 
-def _missing(code: Code, kind: str, place: str, name: str, known: Mapping[Key, Object]) -> Problem:
-    names = [key.name for key in known if key.kind == kind]
-    return Problem(code, place, f"there is no {kind} `{name}` in this namespace{did_you_mean(name, names)}")
+def _missing(code: Code, wanted: Key, place: str, known: _Known) -> Iterator[Problem]:
+    """That a reference leads nowhere, unless it leads to what is faulty itself."""
+    if wanted in known.faulty:
+        return
+    there = [key for key in (*known.objects, *known.faulty) if key.kind == wanted.kind]
+    homes = sorted(key.namespace for key in there if key.name == wanted.name)
+    hint = did_you_mean(wanted.name, (key.name for key in there if key.namespace == wanted.namespace))
+    if homes:
+        hint = f"; there is one in {', '.join(homes)}, and a reference stays in its own namespace"
+    yield Problem(
+        code, place, f"there is no {wanted.kind} `{wanted.name}` in namespace {wanted.namespace}{hint}"
+    )
 
 
 def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
