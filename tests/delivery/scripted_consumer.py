@@ -49,6 +49,7 @@ class ScriptedConsumer:
     def __init__(self, endless: bool = True) -> None:
         self.endless = endless
         self.handed_out = 0
+        self.polls = 0
         self.paused: set[int] = set()
         self.committed: list[TopicPartition] = []
         self.rebalance: list[tuple[str, list[TopicPartition]]] = []
@@ -58,6 +59,7 @@ class ScriptedConsumer:
         self.rebalance.append(("on_assign", [TopicPartition("t", 0)]))
 
     def consume(self, count: int, seconds: float) -> list[ScriptedMessage]:
+        self.polls += 1
         while self.rebalance:
             event, partitions = self.rebalance.pop(0)
             self._listeners[event](self, partitions)

@@ -15,8 +15,10 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from postroom.adapters.kafka.crossing import Crossing
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
+from postroom.letter.event import Record
 from postroom.ports.events import Partition, Receiver
 
 POLL_SECONDS = 0.1
@@ -24,6 +26,7 @@ LAG_SECONDS = 1.0
 KNOCK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 BATCH = 500
+"""Records read at once; while more than that is on the way to the loop, nothing further is fetched."""
 REVOKE_PATIENCE_SECONDS = 60.0
 
 log = structlog.get_logger("postroom.kafka")
@@ -39,6 +42,7 @@ class KafkaEvents:
         self._wanted: dict[Partition, int] = {}
         self._latest: dict[Partition, int] = {}
         """The offsets of what is assigned that were handed to the client, on the polling thread."""
+        self._crossing = Crossing(BATCH)
         self._pause_wanted = False
         self._paused: bool | None = False
         """Of all that is assigned; None when that has to be said anew."""
@@ -136,7 +140,15 @@ class KafkaEvents:
                 self._complain(error)
         if records:
             self._connected = True
-            self._loop.call_soon_threadsafe(self._receiver.received, records)
+            self._crossing.begin(len(records))
+            self._loop.call_soon_threadsafe(self._take, records)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """On the loop: the other end of `_hand_on`."""
+        try:
+            self._receiver.received(records)
+        finally:
+            self._crossing.end(len(records))
 
     def _measure_lag(self) -> None:
         if time.monotonic() < self._lag_due:
@@ -160,7 +172,8 @@ class KafkaEvents:
         self._connected = True
 
     def _apply_pause(self) -> None:
-        wanted = self._pause_wanted
+        # a loop that is behind for a moment is waited for: a pause throws away what was prefetched
+        wanted = not self._crossing.clear(POLL_SECONDS) or self._pause_wanted
         if wanted == self._paused:
             return
         (self._consumer.pause if wanted else self._consumer.resume)(self._assignment)

@@ -1,0 +1,113 @@
+"""The polling thread, on a scripted consumer: back-pressure, and rebalances that go wrong."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from postroom.adapters.kafka import KafkaEvents, Membership, events
+from postroom.letter.event import Record
+from postroom.ports.events import Partition
+from tests.delivery.scripted_consumer import ScriptedConsumer
+
+
+@dataclass
+class Listener:
+    """A receiver that notes what it hears."""
+
+    count: int = 0
+    assignments: list[Partition] = field(default_factory=list)
+    gone: list[Partition] = field(default_factory=list)
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        self.assignments += partitions
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.count += len(records)
+
+    async def revoked(self, _: Sequence[Partition]) -> Mapping[Partition, int]:
+        return {}
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        self.gone += partitions
+
+
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> ScriptedConsumer:
+    scripted = ScriptedConsumer()
+    monkeypatch.setattr(events, "Consumer", lambda _: scripted)
+    return scripted
+
+
+@asynccontextmanager
+async def polling(listener: Listener) -> AsyncIterator[KafkaEvents]:
+    source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+    await source.start(listener)
+    try:
+        yield source
+    finally:
+        await source.stop({})
+
+
+def wait_here(condition: Callable[[], object]) -> None:
+    """Without the loop, which is then as busy as it can be."""
+    never, end = threading.Event(), time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        never.wait(0.005)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - it is in another thread
+            await asyncio.sleep(0.005)
+
+
+def test_a_busy_loop_is_handed_two_batches_and_no_more(consumer: ScriptedConsumer) -> None:
+    async def scenario() -> None:
+        listener = Listener()
+        async with polling(listener):
+            await until(lambda: listener.count)
+            wait_here(lambda: consumer.paused == {0})
+            held = consumer.handed_out
+            assert held - listener.count == 2 * events.BATCH
+            await until(lambda: listener.count > held)
+
+    asyncio.run(scenario())
+
+
+def test_a_partition_that_comes_while_the_loop_is_busy_is_paused_too(consumer: ScriptedConsumer) -> None:
+    async def scenario() -> None:
+        listener = Listener()
+        async with polling(listener):
+            await until(lambda: listener.count)
+            wait_here(lambda: consumer.paused == {0})
+            consumer.rebalance.append(("on_assign", [TopicPartition("t", 1)]))
+            await until(lambda: ("t", 1) in listener.assignments)
+            wait_here(lambda: consumer.paused == {0, 1})
+            await until(lambda: not consumer.paused)
+
+    asyncio.run(scenario())
+
+
+def test_the_receivers_pause_holds_when_the_loop_is_free_again(consumer: ScriptedConsumer) -> None:
+    async def scenario() -> None:
+        listener = Listener()
+        async with polling(listener) as source:
+            await until(lambda: listener.count)
+            wait_here(lambda: consumer.paused == {0})
+            source.pause()
+            await until(lambda: listener.count == consumer.handed_out)
+            held = consumer.handed_out
+            polls = consumer.polls
+            await until(lambda: consumer.polls > polls + 3)
+            assert (consumer.paused, consumer.handed_out) == ({0}, held)
+            source.resume()
+            await until(lambda: listener.count > held)
+
+    asyncio.run(scenario())
