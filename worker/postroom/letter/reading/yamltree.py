@@ -29,6 +29,7 @@ _HINTS = {
     "mapping values are not allowed in this context": "; put a text with a colon in quotes, or indent anew",
     "found character that cannot start any token": "; put texts beginning with % @ ` in quotes, no tabs",
 }
+_BARE_BRACE = re.compile(r"^\s*(?:- +)?(?:[\w.-]+: +)?\{[{%#]")
 _NULLS = ("", "~", "null", "Null", "NULL")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,30}|0x[0-9a-fA-F_]{1,16}|0b[01_]{1,64}|0o[0-7_]{1,22})")
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
@@ -113,13 +114,22 @@ def _roots(text: str) -> Iterator[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = error.problem or error.context or "unknown mistake"
-        rule = f"is not YAML: {said}{_HINTS.get(said, '')}"
+        rule = f"is not YAML: {said}{_bare_brace(text, error) or _HINTS.get(said, '')}"
         raise Unreadable(mark.line + 1 if mark else 1, rule) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, f"holds the character U+{error.character:04X}, which YAML forbids") from None
     except UnicodeEncodeError as error:
         raise Unreadable(text.count("\n", 0, error.start) + 1, "holds half a surrogate pair") from None
+
+
+def _bare_brace(text: str, error: yaml.MarkedYAMLError) -> str:
+    """The hint for `subject: {{ name }}, hello`, which YAML takes for a mapping within a mapping."""
+    lines = text.splitlines()
+    marks = (error.problem_mark, error.context_mark)
+    near = (lines[mark.line] for mark in marks if mark and mark.line < len(lines))
+    found = any(_BARE_BRACE.search(line) for line in near)
+    return "; a text that begins with { needs quotes: '{{ name }}, …'" if found else ""
 
 
 def _tree(events: Iterable[yaml.Event]) -> Iterator[Node]:
