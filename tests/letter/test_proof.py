@@ -32,7 +32,12 @@ PAGE = layout(
         ("{% for i in range(300) %}<div>{% endfor %}{{ name }}", Code.TOO_DEEP, None, "256"),
         ("{{ name|safe }}", Code.FILTER_NOT_ALLOWED, 1, "`safe`"),
         ("\n\n{{ nmae }}", Code.VARIABLE_UNDECLARED, 3, "did you mean name"),
-        ("{% set x = 1 %}{{ x }}\n{{ y }}", Code.VARIABLE_UNDECLARED, 2, "`y`"),
+        (
+            "{% set x = 1 %}{{ x }}\n{{ y }}",
+            Code.VARIABLE_UNDECLARED,
+            2,
+            "which has name; declare it as spec.variables.properties.y",
+        ),
         ("{{ letter.recipeint }}", Code.VARIABLE_UNDECLARED, 1, "did you mean recipient"),
         ("{{ name }}\n{{ name.upper().foo }}", Code.VARIABLE_MISSING, 2, "`foo`"),
         (

@@ -17,6 +17,8 @@ from postroom.letter.problems import Code, Problem
 from postroom.letter.schema import Schema, resolve
 
 LETTER: Schema = {"properties": {name: {} for name in FACTS}}
+FEW = 8
+"""Up to so many declared variables are listed in a message."""
 BUILT_IN = frozenset(("range",))
 ALWAYS = frozenset(("items", "keys", "values", "get"))
 """dict's methods, which any object has."""
@@ -115,8 +117,8 @@ class Reader:
             self.reading.used.add(name)
             return resolve(scope[name], self._root)
         if report and not self._open and name not in BUILT_IN:
-            message = f"`{name}` is not declared in `variables`{did_you_mean(name, self._known)}"
-            self._report(message, line)
+            hint = did_you_mean(name, self._known) or self._way_out(name)
+            self._report(f"`{name}` is not declared in `variables`{hint}", line)
         return None
 
     def _attribute(self, owner: Any, name: str, line: int, *, report: bool) -> Any:
@@ -130,6 +132,12 @@ class Reader:
             message = f"`{name}` is not among the declared properties{did_you_mean(name, properties)}"
             self._report(message, line)
         return None
+
+    def _way_out(self, name: str) -> str:
+        """What there is instead, when it is few, and where the name would be declared."""
+        there = [known for known in self._known if known != "letter"]
+        listed = f", which has {', '.join(there)}" if 0 < len(there) <= FEW else ""
+        return f"{listed}; declare it as spec.variables.properties.{name}"
 
     def _report(self, message: str, line: int) -> None:
         problem = Problem(Code.VARIABLE_UNDECLARED, self._place, message, line)
