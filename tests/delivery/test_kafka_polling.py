@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from postroom.adapters.kafka import KafkaEvents, Membership, events
 from postroom.letter.event import Record
@@ -111,3 +111,22 @@ def test_the_receivers_pause_holds_when_the_loop_is_free_again(consumer: Scripte
             await until(lambda: listener.count > held)
 
     asyncio.run(scenario())
+
+
+def test_a_start_that_failed_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._INVALID_ARG))
+
+    monkeypatch.setattr(events, "Consumer", refuse)
+
+    async def scenario() -> None:
+        source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+        with pytest.raises(KafkaException):
+            await source.start(Listener())
+        await source.stop({})
+
+    asyncio.run(scenario())
+
+
+def test_what_never_started_can_be_stopped() -> None:
+    asyncio.run(KafkaEvents("nowhere", "t", Membership("workers", "one")).stop({}))

@@ -97,7 +97,8 @@ class KafkaEvents:
         """See the port."""
         self.commit(offsets)
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.is_alive():  # it is not when it was never started: the settings may be refused
+            await asyncio.to_thread(self._thread.join)
 
     # --- on the polling thread ---
 
