@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from postroom.adapters.ledger import commit
 from postroom.adapters.ledger.reader import LedgerReader
@@ -196,6 +197,16 @@ async def test_an_error_that_no_wait_mends_reaches_the_caller(path: Path) -> Non
         with pytest.raises(ZeroDivisionError):
             await ledger._writer.run(lambda _: 1 // 0)
         assert len(await ledger.claim([letter()], NOON)) == 1
+
+
+@scenario
+async def test_an_error_of_the_database_names_no_address(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.claim([letter("ada")], NOON)
+        ledger._holder.keys._last = 0  # it makes the same key again
+        with pytest.raises(IntegrityError) as failed:
+            await ledger.claim([letter("grace")], NOON)
+    assert "grace" not in str(failed.value)
 
 
 def test_row_keys_are_in_the_order_of_arrival_however_many_come_in_a_moment() -> None:

@@ -193,6 +193,8 @@ def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=StaticPool,
+        # an error that quotes the parameters would carry addresses into the log
+        hide_parameters=True,
         connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 10},
     )
 
