@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from postroom.adapters.kafka import KafkaEvents, Membership, events
+from postroom.adapters.kafka.settings import consumer_settings
 from postroom.letter.event import Record
 from postroom.ports.events import Partition
 from tests.delivery.scripted_consumer import ScriptedConsumer
@@ -45,8 +46,8 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> ScriptedConsumer:
 
 
 @asynccontextmanager
-async def polling(listener: Listener) -> AsyncIterator[KafkaEvents]:
-    source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+async def polling(listener: Listener, patience: float = 60) -> AsyncIterator[KafkaEvents]:
+    source = KafkaEvents("nowhere", "t", Membership("workers", "one", patience))
     await source.start(listener)
     try:
         yield source
@@ -130,3 +131,37 @@ def test_a_start_that_failed_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_never_started_can_be_stopped() -> None:
     asyncio.run(KafkaEvents("nowhere", "t", Membership("workers", "one")).stop({}))
+
+
+def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on(
+    consumer: ScriptedConsumer,
+) -> None:
+    class Undecided(Listener):
+        source: KafkaEvents
+
+        async def revoked(self, _: Sequence[Partition]) -> Mapping[Partition, int]:
+            self.source.commit({("t", 0): 5})
+            await asyncio.Event().wait()
+            return {("t", 0): 9}
+
+    consumer.endless = False
+    listener = Undecided()
+
+    async def scenario() -> None:
+        async with polling(listener, patience=0.05) as source:
+            listener.source = source
+            consumer.rebalance.append(("on_revoke", [TopicPartition("t", 0)]))
+            await until(lambda: listener.gone)
+            consumer.rebalance.append(("on_assign", [TopicPartition("t", 1)]))
+            await until(lambda: ("t", 1) in listener.assignments)
+            assert not source.ended.done()
+
+    asyncio.run(scenario())
+    assert listener.gone == [("t", 0)]
+    assert consumer.committed == []
+
+
+def test_a_patient_worker_keeps_its_membership_while_it_waits() -> None:
+    usual, patient = (consumer_settings("nowhere", Membership("g", "i", at)) for at in (60, 600))
+    assert usual["max.poll.interval.ms"] == 300_000
+    assert patient["max.poll.interval.ms"] > 600_000

@@ -8,9 +8,8 @@ stored. Rebalances are cooperative; a revoke waits until what is under way is de
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -27,7 +26,6 @@ KNOCK_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 BATCH = 500
 """Records read at once; while more than that is on the way to the loop, nothing further is fetched."""
-REVOKE_PATIENCE_SECONDS = 60.0
 
 log = structlog.get_logger("postroom.kafka")
 
@@ -38,6 +36,7 @@ class KafkaEvents:
     def __init__(self, bootstrap: str, topic: str, member: Membership) -> None:
         self._settings = consumer_settings(bootstrap, member)
         self._topic = topic
+        self._patience = member.patience
         self._lock = threading.Lock()
         self._wanted: dict[Partition, int] = {}
         self._latest: dict[Partition, int] = {}
@@ -209,23 +208,38 @@ class KafkaEvents:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._connected = True
-        self._await(self._tell_assigned(_names(partitions)))
+        if not self._stopping.is_set():  # ahead of the first record, which goes to the loop the same way
+            self._loop.call_soon_threadsafe(self._receiver.assigned, _names(partitions))
         consumer.incremental_assign(partitions)
         self._assignment += partitions
         self._paused = None  # new partitions fetch at once, others may be paused: the next round says which
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
-    async def _tell_assigned(self, partitions: Sequence[Partition]) -> None:
-        self._receiver.assigned(partitions)
-
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions revoked", partitions=[p.partition for p in partitions])
-        self.commit(self._await(self._tell_revoked(_names(partitions))) or {})
+        try:
+            offsets = self._ask_for_offsets(_names(partitions))
+        except TimeoutError:
+            log.warning("letters of revoked partitions were not decided in time", patience=self._patience)
+            self._on_lost(consumer, partitions)
+            return
+        self.commit(offsets)
         self._commit_now()
         self._unassign(consumer, partitions)
 
-    async def _tell_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        return await self._receiver.revoked(partitions)
+    def _ask_for_offsets(self, names: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Raises TimeoutError when what is under way is not decided within the patience."""
+        if self._stopping.is_set():
+            return {}  # the program drained already, and its loop may be waiting for this thread
+        answer = asyncio.run_coroutine_threadsafe(self._tell_revoked(names), self._loop)
+        try:
+            return answer.result(self._patience)
+        except TimeoutError:
+            answer.cancel()
+            raise
+
+    async def _tell_revoked(self, names: Sequence[Partition]) -> Mapping[Partition, int]:
+        return await self._receiver.revoked(names)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", partitions=[p.partition for p in partitions])
@@ -242,12 +256,6 @@ class KafkaEvents:
         gone = set(_names(partitions))
         self._latest = {one: offset for one, offset in self._latest.items() if one not in gone}
         self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
-
-    def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
-        if self._stopping.is_set():
-            work.close()  # the program drained already, and its loop may be waiting for this thread
-            return None
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(REVOKE_PATIENCE_SECONDS)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

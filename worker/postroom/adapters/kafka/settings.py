@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PUBLISH_PATIENCE_SECONDS = 30.0
+POLL_INTERVAL_MS = 300_000
+"""The library's own default; raised for a worker that is more patient."""
 
 QUIET = {
     # what matters comes through error_cb; the library's own lines would repeat it ten times a second
@@ -21,6 +23,8 @@ class Membership:
     instance: str
     """A static name (KIP-345): a worker that was killed is back at once, without waiting for its old
     session to end. Two living workers must never share one."""
+    patience: float = 60.0
+    """Seconds to wait for the letters of a revoked partition; longer than the program's grace for them."""
 
 
 def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
@@ -36,6 +40,8 @@ def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 3_000,
+        # a revoke is waited for between two polls, and must not cost the membership
+        "max.poll.interval.ms": max(POLL_INTERVAL_MS, int(member.patience * 2_000)),
         # prefetch is bounded in bytes: the defaults (64 MB, 100,000 messages) do not fit a small pod
         "queued.max.messages.kbytes": 16_384,
         "queued.min.messages": 5_000,
