@@ -3,6 +3,7 @@
 A subclass gives a fixture `lives`: how a process begins on the same store, and how it dies.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 from unittest.mock import patch
@@ -11,7 +12,7 @@ import pytest
 
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import KEEPS_EVENT, Claimed, Existing, Ledger, State
+from postroom.ports.ledger import KEEPS_EVENT, Attempt, Claimed, Existing, Ledger, State
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
 from tests.delivery.scenario import scenario
 
@@ -232,6 +233,20 @@ class LedgerContract:
         claimed = await claim(ledger)
         await ledger.settle([ended(claimed, State.EXPIRED, attempt=None)], NOON)
         assert list(await lives.attempts(claimed.row)) == []
+
+    @scenario
+    async def test_a_reason_that_is_not_unicode_fails_nobody(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        one, neighbour = await claim(ledger, "a"), await claim(ledger, "b")
+        problem = Problem(Code.VARIABLE_MISSING, "data.\ud83d", "`\ud83d` is not there")
+        attempt = Attempt("failed", None, 554, "\udcff")
+        buried = dead_letter(one.letter.record, problem)
+        failed = ended(one, State.FAILED, problem=problem, attempt=attempt, dead_letter=buried)
+        await asyncio.gather(ledger.settle([failed], NOON), ledger.settle([ended(neighbour)], NOON))
+        assert (await meet(ledger, "a")).state is State.FAILED
+        assert (await meet(ledger, "b")).state is State.ACCEPTED
+        [waiting] = await ledger.waiting(10)
+        assert waiting.dead_letter.problems[0].code is Code.VARIABLE_MISSING
 
     @pytest.mark.parametrize("state", LIVING_STATES)
     @scenario

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger.rows import moment, stamp
+from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import letter, outbox, suspect
 from postroom.letter.event import Record, pack, unpack
 from postroom.letter.problems import Code, Problem
@@ -62,7 +62,7 @@ _CLOSE = (
 
 def outbox_row(one: DeadLetter) -> dict[str, Any]:
     """A dead letter as its outbox row."""
-    problems = [[p.code.value, p.field, p.message, p.line] for p in one.problems]
+    problems = [[p.code.value, legible(p.field), legible(p.message), p.line] for p in one.problems]
     return {
         "dead_letter": one.id,
         "record": pack(one.record),
@@ -120,5 +120,5 @@ def close_poisoned(connection: Connection, dead_letters: Sequence[DeadLetter], a
     """
     for one in dead_letters:
         if one.problems[0].code is Code.POISON:
-            values = {"code": Code.POISON.value, "reason": str(one.problems[0]), "now": at}
+            values = {"code": Code.POISON.value, "reason": legible(str(one.problems[0])), "now": at}
             connection.execute(_CLOSE, _position(one.record) | values)

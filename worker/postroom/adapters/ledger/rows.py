@@ -1,4 +1,4 @@
-"""How values stand in a row: times as seconds, keys in time order."""
+"""How values stand in a row: times as seconds, text as UTF-8, keys in time order."""
 
 from datetime import UTC, datetime
 
@@ -14,6 +14,11 @@ def stamp(moment_: datetime) -> float:
 def moment(seconds: float) -> datetime:
     """Seconds since 1970 → aware UTC time."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def legible(text: str) -> str:
+    """Text that can be stored: a lone surrogate, which UTF-8 does not know, becomes a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def first_key(at: float) -> int:

@@ -14,11 +14,11 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.deadletters import close_poisoned, outbox_row
-from postroom.adapters.ledger.rows import moment, stamp
+from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.letter.event import pack, unpack
 from postroom.letter.identity import Identity
-from postroom.ports.ledger import Claimed, DeadLetter, Recalled, Settlement, State
+from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
 
 _SETTLE = (
     update(letter)
@@ -163,14 +163,18 @@ def _row(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
         "doubts": one.doubts,
         "due": stamp(one.due) if one.due else None,
         "code": one.problem.code.value if one.problem else None,
-        "reason": str(one.problem) if one.problem else None,
-        "reply": f"{one.attempt.code} {one.attempt.text}" if one.attempt and one.attempt.code else None,
+        "reason": legible(str(one.problem)) if one.problem else None,
+        "reply": _reply(one.attempt),
         "template": carried.template,
         "revision": carried.revision,
         "message_id": carried.message_id,
         "event": pack(carried.record) if one.keeps_event else None,
         "now": at,
     }
+
+
+def _reply(attempt: Attempt | None) -> str | None:
+    return legible(f"{attempt.code} {attempt.text}") if attempt and attempt.code else None
 
 
 def _note(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
@@ -182,6 +186,6 @@ def _note(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
         "result": one.attempt.result,
         "stage": one.attempt.stage,
         "code": one.attempt.code,
-        "text": one.attempt.text,
+        "text": legible(one.attempt.text),
         "revision": one.claimed.letter.revision,
     }
