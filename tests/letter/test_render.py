@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from postroom.letter.language.origin import origins
+from postroom.letter.live import CONTROL
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import NOON, attachment, event, layout, live, proved, variables
 
@@ -135,7 +137,23 @@ def test_a_subject_variant_stays_with_its_reader() -> None:
 def test_a_line_end_in_a_subject_is_refused(name: str) -> None:
     with pytest.raises(Rejected) as caught:
         live().render(event(name=name))
-    assert (caught.value.code, caught.value.problems[0].field) == (Code.CONTROL_CHARACTER, "subject")
+    [problem] = caught.value.problems
+    assert (problem.code, problem.field) == (Code.CONTROL_CHARACTER, "subject")
+    assert problem.message.endswith("it comes from `name`")
+    assert "evil" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("subject", "named"),
+    [
+        ("{{ plain }} {{ order.title }} {{ order['title'] }}", ["order.title"]),
+        ("{{ plain.upper() }} {{ order.count }}{% if x %}\n{% endif %}", ["plain", "order.count"]),
+        ("{% for item in order['items'] %}{{ item }}{% endfor %}", []),
+    ],
+)
+def test_a_character_is_traced_to_the_variables_that_hold_it(subject: str, named: list[str]) -> None:
+    data = {"plain": "x", "order": {"title": "a\nb", "count": 2, "items": ["\n"]}}
+    assert origins(subject, data, CONTROL) == named
 
 
 def test_a_subject_that_comes_out_empty_is_refused() -> None:

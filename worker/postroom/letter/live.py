@@ -16,6 +16,7 @@ from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Attachment, Event
 from postroom.letter.language.bounds import Meter, Monotonic
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
+from postroom.letter.language.origin import origins
 from postroom.letter.page.inline import inline_page
 from postroom.letter.page.plaintext import settle, text_of_page
 from postroom.letter.problems import Code, Problem, Rejected
@@ -44,7 +45,7 @@ class LiveEdition:
 
     def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
         """Subject and preview line."""
-        subject = one_line(self._subject(recipient).render(variables, meter), "subject")
+        subject = one_line(self._subject(recipient), variables, meter, "subject")
         if not subject:
             raise Rejected(Problem(Code.RENDER_FAILED, "spec.subject", "the subject comes out empty"))
         preheader = self._preheader.render(variables, meter).strip() if self._preheader else ""
@@ -72,12 +73,14 @@ class LiveEdition:
         raise AssertionError("the shares cover every place")
 
 
-def one_line(text: str, field: str) -> str:
-    """The text without spaces around it. Raises Rejected (control_character) for line ends and the like."""
-    text = text.strip(" ")
+def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:
+    """Rendered, without spaces around it. Raises Rejected (control_character) for line ends and the like."""
+    text = script.render(variables, meter).strip(" ")
     found = CONTROL.search(text)
     if found:
-        message = f"control character U+{ord(found.group()):04X}, which could begin another header"
+        names = origins(script.source, variables, CONTROL)
+        origin = f"; it comes from {', '.join(f'`{name}`' for name in names)}" if names else ""
+        message = f"control character U+{ord(found.group()):04X}, which could begin another header{origin}"
         raise Rejected(Problem(Code.CONTROL_CHARACTER, field, message))
     return text
 
@@ -172,7 +175,7 @@ class Live:
             text=text,
             sender=self._sender,
             reply_to=event.reply_to or self.compiled.reply_to,
-            headers=tuple((name, one_line(s.render(variables, meter), name)) for name, s in self._headers),
+            headers=tuple((name, one_line(s, variables, meter, name)) for name, s in self._headers),
             attachments=self._files + event.attachments,
             language=edition.tag,
             unsubscribe=unsubscribe,

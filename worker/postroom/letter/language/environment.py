@@ -129,11 +129,12 @@ CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError,
 class Script:
     """A compiled template. Rendering gives text, or Rejected with the field and the line."""
 
-    __slots__ = ("_constant", "_root", "_template", "field")
+    __slots__ = ("_constant", "_root", "_template", "field", "source")
 
     def __init__(self, environment: LetterEnvironment, source: str, field: str) -> None:
         """Compile `source`; raises Rejected (template_syntax, template_unsafe, filter_not_allowed)."""
         self.field = field
+        self.source = source
         self._constant = None if "{" in source else source
         if self._constant is not None:
             return
