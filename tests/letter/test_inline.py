@@ -97,6 +97,20 @@ def test_a_mistake_in_css_has_its_line(css: str, line: int) -> None:
     assert (caught.value.code, caught.value.problems[0].line) == (Code.CSS_INVALID, line)
 
 
+@pytest.mark.parametrize(
+    ("css", "words"),
+    [
+        ("h1 color: red", "write `selector { property: value }`"),
+        ("h1 { color red }", "in `h1`: this is no declaration: write `property: value;`"),
+        ("h1 { color: red } }", "a { for each }"),
+    ],
+)
+def test_a_mistake_in_css_is_said_without_the_parsers_words(css: str, words: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        read_css(css)
+    assert words in caught.value.problems[0].message
+
+
 def test_a_mistake_in_a_style_element_has_the_line_of_the_html() -> None:
     problem = problem_of("<p>{{ name }}</p>\n<style>\np { color: red }\np { color }\n</style>")
     assert (problem.field, problem.line) == ("spec.html", 4)

@@ -18,6 +18,9 @@ POSITIONAL = (*INLINABLE_PSEUDO, "+", "~")
 GROUPS = frozenset(("media", "supports"))
 KEPT = frozenset(("font-face", "keyframes", "-webkit-keyframes"))
 
+OUTSIDE = "this is no rule: write `selector { property: value }`, and a { for each }"
+INSIDE = "this is no declaration: write `property: value;`"
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -64,7 +67,7 @@ def read_css(css: str, field: str = "spec.css", offset: int = 0) -> Sheet:
 
 def _keep(node: Any, report: Any) -> Iterator[str]:
     if node.type == "error":
-        report(node.message, node.source_line)
+        report(_plainly(node.message, OUTSIDE), node.source_line)
     elif node.type == "at-rule":
         name = node.lower_at_keyword
         if name in GROUPS and node.content is not None:
@@ -101,9 +104,15 @@ def _read_rule(node: Any, report: Any) -> _Rule:
         if item.type == "declaration":
             declarations.append(item)
         else:
-            message = item.message if item.type == "error" else "rules inside of rules are not for letters"
+            nested = "rules inside of rules are not for letters"
+            message = _plainly(item.message, INSIDE) if item.type == "error" else nested
             report(f"in `{', '.join(selectors)[:60]}`: {message}", item.source_line)
     return _Rule(selectors, tuple(declarations))
+
+
+def _plainly(said: str, meant: str) -> str:
+    """The parser's words, but for those that only its author understands."""
+    return meant if "block for a qualified rule" in said else said.rstrip(".")
 
 
 def _split_selectors(prelude: Iterable[Any]) -> Iterator[str]:

@@ -34,9 +34,10 @@ def advise(rendered: Rendered, category: str) -> Iterator[Problem]:
 
 
 def _look_at(tree: etree._Element) -> Iterator[Problem]:
-    missing = tree.xpath("count(//img[not(@alt)])")
+    missing = len(tree.xpath("//img[not(@alt)]"))
     if missing:
-        yield _warning(f"{int(missing)} of the images have no alt text; many readers see only that")
+        images = "an image has" if missing == 1 else f"{missing} images have"
+        yield _warning(f"{images} no alt text; many readers see only that")
     for name in IGNORED:
         if tree.find(f".//{name}") is not None:
             yield _warning(f"mail clients do not show or run <{name}>")
