@@ -195,8 +195,13 @@ def test_a_line_of_a_quoted_text_over_several_lines_is_found() -> None:
 
 def test_an_unknown_field_is_placed_and_the_nearest_name_told() -> None:
     located = only(WELCOME.replace("subject:", "subjet:"))
-    assert [located.place(problem) for problem in located.problems] == ["welcome.yaml:6", "welcome.yaml:10"]
-    assert "did you mean subject?" in located.problems[1].message
+    assert [located.place(problem) for problem in located.problems] == ["welcome.yaml:10"]
+    assert "did you mean subject?" in located.problems[0].message
+
+
+def test_a_required_field_is_missing_when_nothing_resembles_it() -> None:
+    located = only(WELCOME.replace("subject:", "zzz:"))
+    assert [problem.code for problem in located.problems] == [Code.FIELD_MISSING, Code.FIELD_UNKNOWN]
 
 
 def test_snake_case_is_not_accepted_where_the_api_server_would_refuse_it() -> None:

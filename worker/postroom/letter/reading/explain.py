@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from postroom.letter.hint import did_you_mean
+from postroom.letter.hint import did_you_mean, nearest
 from postroom.letter.problems import Code, Problem
 
 Location = tuple[int | str, ...]
@@ -42,14 +42,24 @@ _PATTERNS = {
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
-    """One problem for each broken rule."""
-    for one in error.errors(include_url=False):
+    """One problem for each broken rule; of a required field that is there misspelt, only that it is."""
+    found = error.errors(include_url=False)
+    meant = {_meant(model, one["loc"]) for one in found if one["type"] == "extra_forbidden"}
+    for one in found:
+        if one["type"] == "missing" and one["loc"] in meant:
+            continue
         location, context = one["loc"], one.get("ctx", {})
         if "broken" in context:
             for field, rule in context["broken"]:
                 yield Problem(Code(one["type"]), _join(dotted(location), field), rule)
         else:
             yield _problem(model, location, one["type"], context, one["msg"])
+
+
+def _meant(model: type[BaseModel], location: Location) -> Location:
+    """Where an unknown field would stand if it were spelt as the nearest known one."""
+    name = nearest(str(location[-1]), _known_fields(model, location))
+    return (*location[:-1], name) if name else location
 
 
 def dotted(location: Location) -> str:
