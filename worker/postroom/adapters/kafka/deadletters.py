@@ -1,14 +1,18 @@
 """The producer of dead letters: to `<topic>.dlq`, with what went wrong in the headers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from postroom.adapters.kafka.settings import PUBLISH_PATIENCE_SECONDS, producer_settings
+from postroom.letter.event import Record
 from postroom.letter.profile import dead_letter_topic
 from postroom.ports.ledger import DeadLetter
+
+Headers = list[tuple[str, str | bytes | None]]
 
 OMITTED = b"too large; read it at postroom_source"
 
@@ -33,31 +37,34 @@ class KafkaDeadLetters:
         return [one.id in acknowledged for one in dead_letters]
 
     def _produce_whole(self, one: DeadLetter, acknowledged: set[str]) -> None:
-        record = one.record
-
-        def tell(error: KafkaError | None, _: object) -> None:
+        def tell(error: KafkaError | None) -> None:
             if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 self._produce_problem(one, acknowledged)
             else:
                 _note(one, error, acknowledged)
 
-        headers = [*record.headers, *dead_letter_headers(one)]
-        try:
-            topic = dead_letter_topic(record.topic)
-            self._producer.produce(topic, record.value, record.key, headers=headers, on_delivery=tell)
-        except KafkaException as failure:
-            error: KafkaError = failure.args[0]
-            if error.fatal():
-                raise
-            tell(error, None)  # too large, or a topic that is known to refuse us: the next round tries again
+        self._produce(one.record, [*one.record.headers, *dead_letter_headers(one)], tell)
 
     def _produce_problem(self, one: DeadLetter, acknowledged: set[str]) -> None:
         """Without value, key and headers of the record: any of them may be what is too large."""
         headers = [*dead_letter_headers(one), ("postroom_value_omitted", OMITTED)]
-        topic = dead_letter_topic(one.record.topic)
-        self._producer.produce(
-            topic, None, headers=headers, on_delivery=lambda error, _: _note(one, error, acknowledged)
-        )
+        bare = replace(one.record, key=None, value=None)
+        self._produce(bare, headers, lambda error: _note(one, error, acknowledged))
+
+    def _produce(self, record: Record, headers: Headers, tell: Callable[[KafkaError | None], None]) -> None:
+        """Tell what became of it; raises only what this producer never recovers from."""
+        topic = dead_letter_topic(record.topic)
+        try:
+            self._producer.produce(
+                topic, record.value, record.key, headers=headers, on_delivery=lambda error, _: tell(error)
+            )
+        except BufferError:
+            tell(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001 - the name the library publishes
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            if error.fatal():
+                raise
+            tell(error)  # too large, or a topic that is known to refuse us: the next round tries again
 
 
 def _note(one: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> None:
@@ -67,7 +74,7 @@ def _note(one: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> 
         log.error("dead letter was not published", id=one.id, error=error.str())
 
 
-def dead_letter_headers(one: DeadLetter) -> list[tuple[str, str | bytes | None]]:
+def dead_letter_headers(one: DeadLetter) -> Headers:
     """What went wrong: code, field, message, and where the record is."""
     problem = one.problems[0]
     said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
