@@ -1,6 +1,7 @@
 """The producer of dead letters, on a scripted client: one letter's trouble stays that letter's."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -62,3 +63,10 @@ def test_a_producer_that_is_beyond_recovery_says_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(deadletters, "Producer", lambda _: ScriptedProducer(fatal, late=False))
     with pytest.raises(KafkaException):
         asyncio.run(KafkaDeadLetters("nowhere").publish([REFUSED]))
+
+
+@pytest.mark.parametrize("patience", [0.1, 0, -1])
+def test_a_publish_in_a_hurry_is_over_in_time_though_no_broker_answers(patience: float) -> None:
+    producer, begun = KafkaDeadLetters("127.0.0.1:1"), time.monotonic()
+    assert list(asyncio.run(producer.publish([SMALL], patience))) == [False]
+    assert time.monotonic() - begun < 3

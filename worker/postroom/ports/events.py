@@ -9,6 +9,9 @@ from postroom.ports.ledger import DeadLetter
 Partition = tuple[str, int]
 """Topic and partition number."""
 
+PUBLISH_PATIENCE_SECONDS = 30.0
+"""How long a dead letter may take to be acknowledged, when nobody is in a hurry."""
+
 
 class Receiver(Protocol):
     """What the event source calls, all on the program's event loop."""
@@ -62,6 +65,8 @@ class Events(Protocol):
 class DeadLetters(Protocol):
     """The producer to the dead-letter topic."""
 
-    async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
-        """Publish and wait for the acknowledgements; True for each that the broker has."""
+    async def publish(
+        self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_PATIENCE_SECONDS
+    ) -> Sequence[bool]:
+        """Publish and wait for the acknowledgements, so many seconds at most; True for each that came."""
         ...

@@ -7,9 +7,10 @@ from dataclasses import replace
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from postroom.adapters.kafka.settings import PUBLISH_PATIENCE_SECONDS, producer_settings
+from postroom.adapters.kafka.settings import producer_settings
 from postroom.letter.event import Record
 from postroom.letter.profile import dead_letter_topic
+from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
 from postroom.ports.ledger import DeadLetter
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -25,15 +26,17 @@ class KafkaDeadLetters:
     def __init__(self, bootstrap: str) -> None:
         self._producer = Producer(producer_settings(bootstrap))
 
-    async def publish(self, dead_letters: Sequence[DeadLetter]) -> Sequence[bool]:
+    async def publish(
+        self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_PATIENCE_SECONDS
+    ) -> Sequence[bool]:
         """See the port. A record too big for the topic goes as its problem alone; its own topic has it."""
-        return await asyncio.to_thread(self._publish, dead_letters)
+        return await asyncio.to_thread(self._publish, dead_letters, patience)
 
-    def _publish(self, dead_letters: Sequence[DeadLetter]) -> list[bool]:
+    def _publish(self, dead_letters: Sequence[DeadLetter], patience: float) -> list[bool]:
         acknowledged: set[str] = set()
         for one in dead_letters:
             self._produce_whole(one, acknowledged)
-        self._producer.flush(PUBLISH_PATIENCE_SECONDS)
+        self._producer.flush(max(0.0, patience))  # below zero the library waits for ever
         return [one.id in acknowledged for one in dead_letters]
 
     def _produce_whole(self, one: DeadLetter, acknowledged: set[str]) -> None:

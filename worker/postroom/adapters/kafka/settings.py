@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-PUBLISH_PATIENCE_SECONDS = 30.0
+from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
+
 POLL_INTERVAL_MS = 300_000
 """The library's own default; raised for a worker that is more patient."""
 
