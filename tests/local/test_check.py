@@ -46,6 +46,11 @@ def test_json_is_one_document_with_revisions(reading: Reading) -> None:
     assert document["files"] == 2
 
 
+def test_a_template_that_cannot_be_read_counts_as_one_that_does_not_pass(tmp_path: Path) -> None:
+    write(tmp_path, profile=PROFILE, welcome=TEMPLATE.replace("html:", "htm:"))
+    assert "; 0 of 1 templates pass; " in list(report(read_folder(tmp_path), "text"))[-1]
+
+
 def test_strict_takes_a_warning_for_an_error() -> None:
     assert passes(Reading(findings=(WARNING,)), strict=False)
     assert not passes(Reading(findings=(WARNING,)), strict=True)

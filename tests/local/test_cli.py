@@ -36,6 +36,18 @@ def test_check_ends_with_1_when_something_may_not_go_live(
     assert "::error file=" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", [None, "", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n"])
+def test_a_folder_without_a_manifest_is_no_folder_that_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    if text is not None:
+        write(tmp_path, other=text)
+    assert run(monkeypatch, "check", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"postroom: {tmp_path} holds no ")
+    assert "EmailTemplate" in said
+
+
 def test_trouble_is_two_lines_on_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

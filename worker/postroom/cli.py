@@ -94,9 +94,10 @@ def check(
     something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
     """
     from postroom.local import check as checking
-    from postroom.local.manifests import read_folder
+    from postroom.local.manifests import demand_manifests, read_folder
 
     reading = read_folder(folder)
+    demand_manifests(reading, folder)
     for line in checking.report(reading, form.value):
         typer.echo(line)
     raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)

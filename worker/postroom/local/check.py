@@ -38,10 +38,10 @@ def summary(reading: Reading) -> str:
     templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
     passed = sum(proof.passed for proof in templates)
     letters = sum(len(proof.samples) for proof in templates)
-    verb = "passes" if len(templates) == 1 else "pass"
+    asked = len(templates) + reading.unread_templates
     parts = [
         f"{_count(reading.files, 'file')}, {_count(len(reading.verdict.profiles), 'profile')}",
-        f"{passed} of {_count(len(templates), 'template')} {verb}",
+        f"{passed} of {asked} {'template passes' if asked == passed == 1 else 'templates pass'}",
         f"{_count(letters, 'sample letter')} rendered",
         f"{_count(len(reading.errors), 'error')}, {_count(len(reading.warnings), 'warning')}",
     ]

@@ -2,7 +2,8 @@
 
 Input: a folder (every *.yaml and *.yml below it, but for hidden ones) or one file. Output: a `Reading` with
 the verdict and every finding as `file:line: rule: what is wrong`. What is wrong in one file takes nothing
-else down with it. Failure: `Trouble` when there is no such folder.
+else down with it. Failure: `Trouble` when there is no such folder; or nothing of ours in it
+(`demand_manifests`).
 """
 
 import time
@@ -51,6 +52,8 @@ class Reading:
     files: int = 0
     complete: bool = True
     """Whether every object of ours could be read; if not, what is missing may be in what could not."""
+    unread_templates: int = 0
+    """Templates that could not be read: they were not proved, and do not pass."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -79,6 +82,21 @@ def read_folder(folder: Path) -> Reading:
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         len(files),
         complete=not unread,
+        unread_templates=sum(
+            located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
+            for located in found
+        ),
+    )
+
+
+def demand_manifests(reading: Reading, folder: Path) -> None:
+    """Raise Trouble when a folder declares nothing of ours: a green check of nothing would deceive."""
+    if reading.objects or reading.findings:
+        return
+    read = "no *.yaml or *.yml file" if not reading.files else "no manifest of Postroom in its YAML files"
+    raise Trouble(
+        f"{folder} holds {read}.",
+        "Name the folder with your EmailTemplates and SmtpProfiles (apiVersion: postroom.dev/v1alpha1).",
     )
 
 

@@ -15,7 +15,7 @@ from postroom.local.broker import LocalBroker, Surroundings
 from postroom.local.bundles import Stand, publish
 from postroom.local.folder import Addresses, DataFolder
 from postroom.local.keeper import BrokerKeeper
-from postroom.local.manifests import Reading, read_folder
+from postroom.local.manifests import Reading, demand_manifests, read_folder
 from postroom.local.plan import Wishes
 from postroom.local.sockets import LOOPBACK, free_port
 from postroom.local.supervise import Child, Program, Tell
@@ -69,6 +69,7 @@ class Run:
         try:
             self.stage(f"proving {self.wishes.manifests}")
             self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
+            demand_manifests(self.reading, self.wishes.manifests)
             self.ports = plan.choose_ports(self.ports, self._tell, embedded=self.wishes.bootstrap is None)
             await self._start_broker()
             self._start(plan.sandbox(self.folder, self.ports))
