@@ -73,6 +73,23 @@ def test_addresses_of_another_version_are_none(tmp_path: Path) -> None:
     assert DataFolder(tmp_path).addresses() is None
 
 
+def test_nobody_else_looks_into_a_data_folder(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "deep" / "data")
+    folder.acquire(print)
+    folder.release()
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("path", ["file", "file/data", "data"])
+def test_a_folder_that_cannot_be_used_is_named_with_the_way_out(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "up.lock").mkdir()  # what may not be opened for writing
+    with pytest.raises(Trouble, match=f"{path} cannot be used") as trouble:
+        DataFolder(tmp_path / path).acquire(print)
+    assert "--data" in trouble.value.remedy
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_atomically(tmp_path / "deep" / "a.txt", "one")
     write_atomically(tmp_path / "deep" / "a.txt", "two")

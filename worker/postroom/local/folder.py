@@ -8,7 +8,8 @@
     up.json                        addresses and process ids of the run that owns the folder
     up.lock, programs.lock         who owns it: the run itself, and every program it started
 
-Failure: `Trouble` when another run owns the folder. The locks are flocks: they end with their processes,
+Failure: `Trouble` when another run owns the folder, or it cannot be made or written. Nobody but its owner
+may look into it: one-time codes and addresses lie there. The locks are flocks: they end with their processes,
 so that nothing has to be cleaned up after a kill.
 """
 
@@ -82,9 +83,7 @@ class DataFolder:
 
     def acquire(self, tell: Callable[[str], None]) -> None:
         """Make the folder this run's own; raises Trouble when another run has it."""
-        for folder in (self.path, self.bundles, self.path / "ledgers", self.path / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not self._take("up.lock"):
+        if not self._claim():
             other = self.addresses()
             by = f" by process {other.pid}" if other else ""
             raise Trouble(
@@ -123,6 +122,21 @@ class DataFolder:
             return Addresses(**json.loads((self.path / "up.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def _claim(self) -> bool:
+        """Make the folder where it is not there yet and take its first lock; raises Trouble."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(mode=0o700)
+            for folder in (self.bundles, self.path / "ledgers", self.path / "logs"):
+                folder.mkdir(exist_ok=True)
+            return self._take("up.lock")
+        except OSError as error:
+            raise Trouble(
+                f"The data folder {self.path} cannot be used: {error.strerror} ({error.filename}).",
+                "Name a folder that you may write to: --data DIR",
+            ) from None
 
     def _take(self, name: str, *, inherit: bool = False) -> bool:
         lock = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o644)
