@@ -187,6 +187,8 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ({"data": "text"}, Code.FIELD_INVALID),
         ({"locale": "en_US"}, Code.FIELD_INVALID),
         ({"locale": "../../etc"}, Code.FIELD_INVALID),
+        ({"locale": "xx-yy-zz"}, Code.FIELD_INVALID),
+        ({"locale": "de-Latn-Latn"}, Code.FIELD_INVALID),
         ({"reply_to": "a@x.org\r\nBcc: b@y.org"}, Code.FIELD_INVALID),
         ({"reply_to": "nobody"}, Code.FIELD_INVALID),
         ({"template_revision": "a\rb"}, Code.CONTROL_CHARACTER),

@@ -192,3 +192,10 @@ def test_a_layout_names_each_partial_once() -> None:
         assert refused(EmailLayout, {"html": "x", "partials": [{"name": name, "html": "x"}]})[0][1] == (
             "spec.partials[0].name"
         )
+
+
+@pytest.mark.parametrize(
+    "tag", ["de", "pt-BR", "zh-Hant-TW", "es-419", "sl-rozaj-biske", "de-DE-1996", "en-US-u-hc-h12", "en-x-a"]
+)
+def test_a_language_tag_may_have_every_part_of_its_grammar(tag: str) -> None:
+    assert template(defaultLocale=tag).spec.default_locale == tag

@@ -11,7 +11,7 @@ from typing import Any
 
 from postroom.letter.address import Address, normalize
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.reading.spec import control_character
+from postroom.letter.reading.spec import LANGUAGE_TAG, control_character
 
 LOCALE_CHARACTERS = 35
 METADATA_ENTRIES = 32
@@ -20,7 +20,7 @@ METADATA_VALUE_CHARACTERS = 512
 
 _NOWHEN = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
+_LANGUAGE = re.compile(LANGUAGE_TAG)
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )

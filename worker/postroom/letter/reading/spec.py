@@ -21,7 +21,13 @@ API_VERSION = "postroom.dev/v1alpha1"
 GROUP = "postroom.dev"
 
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-_TAG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
+LANGUAGE_TAG = (
+    r"^[A-Za-z]{2,8}(-[A-Za-z]{3}){0,3}"  # language, extended language
+    r"(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"  # script, region
+    r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"  # variants
+    r"(-[0-9A-WYZa-wyz](-[A-Za-z0-9]{2,8})+)*(-[Xx](-[A-Za-z0-9]{1,8})+)?$"  # extensions, private use
+)
+"""The grammar of RFC 5646 §2.1; not whether a subtag is registered, which changes with the registry."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_BUT_LAYOUT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -67,7 +73,7 @@ Prose = AfterValidator(_prose)
 """Lines and tabs are fine, other control characters are not."""
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
-LocaleTag = Annotated[str, Field(min_length=2, max_length=35, pattern=_TAG)]
+LocaleTag = Annotated[str, Field(min_length=2, max_length=35, pattern=LANGUAGE_TAG)]
 """A BCP 47 language tag such as `en`, `de-AT`, `zh-Hant-TW`."""
 Label = Annotated[str, Field(min_length=1, max_length=63), OneLine]
 """A short name that people read: of a sample, a subject variant."""
