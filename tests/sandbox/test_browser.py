@@ -153,7 +153,7 @@ def test_a_letter_arrives_while_the_page_is_open(reader: Reader, arrive: Arrive)
     arrive("The second")
     reader.until(lambda: reader.texts(".slip .subj") == ["The second", "The first"])
     assert reader.one("#said").get_attribute("textContent") == "New letter: The second"
-    assert reader.texts(".hole .n") == ["2", "2", "2 unread"]
+    assert reader.texts(".hole .n") == ["2", "2", "2, 2 unread"]
 
 
 def test_a_letter_opens_in_place_and_counts_as_read(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.sandbox import pages
+from postroom.sandbox import pages, wording
 from postroom.sandbox.inbox import Inbox
 from postroom.sandbox.letters import with_scheme
 from postroom.sandbox.listing import SEND_COMMAND
@@ -292,3 +292,25 @@ def test_text_has_contrast(theme: int, ground: str, ink: str) -> None:
 def test_controls_and_focus_have_contrast(theme: int, ground: str, line: str) -> None:
     found = tokens()
     assert contrast(found[line][theme], found[ground][theme]) >= 3
+
+
+def test_the_number_of_a_pile_is_of_letters_and_its_words_say_how_many_are_unread(
+    ask: Ask, keep: Keep, inbox: Inbox
+) -> None:
+    for _ in range(3):
+        keep(raw(letter("One")))
+    ask("GET", "/letters/1", headers={"sec-fetch-site": "none"})
+    page = ask("GET", "/").text
+    assert 'title="3 letters, 2 unread">3<' in page
+
+
+def test_an_international_domain_is_shown_as_people_write_it(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter("One")), "ada@xn--bcher-kva.example")
+    page = ask("GET", "/letters/1").text
+    assert "<b>ada@bücher.example</b>" in page
+    assert 'title="ada@xn--bcher-kva.example"' in page
+
+
+@pytest.mark.parametrize("text", ["ada@xn--.example", "ada@xn--a.example", "xn--bcher-kva", "", "a@XN--0.b"])
+def test_a_domain_that_does_not_lead_back_is_shown_as_it_is(text: str) -> None:
+    assert wording.address(text) == text

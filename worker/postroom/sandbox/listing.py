@@ -111,7 +111,7 @@ def subject_of(letter: Summary) -> str:
 
 def recipients_of(letter: Summary) -> str:
     """The first recipient and how many more there are."""
-    first, *more = letter.recipients
+    first, *more = map(wording.address, letter.recipients)
     return f"{first} and {len(more)} more" if more else first
 
 
@@ -133,6 +133,7 @@ def _pile(pile: Pile) -> dict[str, object]:
         "template": pile.template,
         "letters": pile.letters,
         "unread": pile.unread,
+        "said": wording.counted(pile.letters, "letter") + (f", {pile.unread} unread" if pile.unread else ""),
         "query": query,
         "url": _url("/", q=query),
     }

@@ -93,7 +93,10 @@ def _front(letter: Summary) -> dict[str, object]:
         "subject": subject_of(letter),
         "sender_name": name,
         "sender_address": address,
-        "to": ", ".join(letter.recipients) if len(letter.recipients) <= 20 else recipients_of(letter),
+        "to": ", ".join(map(wording.address, letter.recipients))
+        if len(letter.recipients) <= 20
+        else recipients_of(letter),
+        "to_wire": ", ".join(letter.recipients[:20]),
         "template": letter.template,
         "revision": letter.revision,
         "template_url": Place(query=f"template:{letter.template}").list_url(),
@@ -108,7 +111,9 @@ def _front(letter: Summary) -> dict[str, object]:
 
 def _sender(sender: str) -> tuple[str, str]:
     name, bracket, address = sender.rpartition("<")
-    return (name.strip(' "'), f"<{address}") if bracket and name.strip() else ("", sender)
+    if not (bracket and name.strip()):
+        return "", wording.address(sender)
+    return name.strip(' "'), f"<{wording.address(address.rstrip('>'))}>"
 
 
 def _tabs(number: int, letter: Letter, place: Place) -> list[Tab]:

@@ -1,6 +1,8 @@
-"""How the page says sizes, times and numbers. Times are UTC, to the second where there is room."""
+"""How the page says sizes, times, numbers and addresses. Times are UTC, to the second where there is room."""
 
 from datetime import UTC, datetime
+
+import idna
 
 _UNITS = ("KB", "MB", "GB")
 
@@ -42,3 +44,15 @@ def day(moment: datetime, now: datetime) -> str:
     if moment.date() == now.date():
         return "Today"
     return f"{moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
+
+
+def address(text: str) -> str:
+    """The address with its domain as people write it, when that leads back to the very same domain."""
+    local, at_sign, domain = text.rpartition("@")
+    if not at_sign or "xn--" not in domain.lower():
+        return text
+    try:
+        shown = idna.decode(domain)
+        return f"{local}@{shown}" if idna.encode(shown).decode() == domain.lower() else text
+    except UnicodeError:  # idna's own errors are UnicodeErrors
+        return text
