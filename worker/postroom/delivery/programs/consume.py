@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -79,10 +78,15 @@ async def work(settings: WorkerSettings) -> None:
     log.info("worker closed")
 
 
-def membership(topic: str, ledger: Path) -> Membership:
+REVOKE_MARGIN_SECONDS = 15.0
+"""What a revoke may take beyond the grace of the letters under way."""
+
+
+def membership(topic: str, settings: WorkerSettings) -> Membership:
     """The worker's place in the group; the file lock sees to it that no two have the same."""
-    place = blake2b(f"{platform.node()}:{ledger.resolve()}".encode(), digest_size=8).hexdigest()
-    return Membership(f"{topic}.workers", f"worker-{place}")
+    home = f"{platform.node()}:{settings.ledger.resolve()}"
+    place = blake2b(home.encode(), digest_size=8).hexdigest()
+    return Membership(f"{topic}.workers", f"worker-{place}", settings.grace + REVOKE_MARGIN_SECONDS)
 
 
 def announce(profile: SmtpProfile, exit_: Exit) -> None:
@@ -118,7 +122,7 @@ class Worker:
         self._templates, self._caution = parts.templates, parts.caution
         self._suspended = parts.profile.spec.suspend
         topic, bootstrap = topic_of(parts.profile), parts.settings.bootstrap_servers
-        self._events = KafkaEvents(bootstrap, topic, membership(topic, parts.settings.ledger))
+        self._events = KafkaEvents(bootstrap, topic, membership(topic, parts.settings))
         self._dead_letters = KafkaDeadLetters(bootstrap)
         carrier = Carrier(self._carry, self._report, self._withdraw, parts.settings.grace)
         self._reception = Reception(self._events, carrier)
