@@ -15,6 +15,8 @@ from postroom.sandbox.mime import Letter, Part
 from postroom.sandbox.problem import Refused
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"})
+_SCROLLBAR = "<style>html { scrollbar-width: thin; scrollbar-color: #8a929b transparent }</style>"
+"""In the page's frame: a browser's own bar would be a white strip beside a dark letter."""
 SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 _CID = re.compile(r"(?i)\bcid:([^\s\"'<>()\\]{1,300})")
@@ -46,7 +48,7 @@ def html_response(letter: Letter, number: int, host: str = "", scheme: str | Non
         raise Refused(404, "No HTML part", f"Letter {number} has no HTML part.")
     html = _with_pictures(part.text(), letter, number)
     if scheme is not None:
-        html = with_scheme(html, dark=scheme == "dark")
+        html = with_scheme(html, dark=scheme == "dark") + _SCROLLBAR
     # Only this letter's pictures: a letter must not reach any other address of the inbox, not even with GET.
     pictures = f" {host}/letters/{number}/pictures/" if re.fullmatch(r"[\w.:\[\]-]+", host) else ""
     policy = (
