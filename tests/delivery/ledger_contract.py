@@ -122,19 +122,63 @@ class LedgerContract:
     @scenario
     async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        first = await claim(ledger)
+        first = await bring(ledger, State.ACCEPTED)
+        assert await ledger.prune(NOON, 100) == 0
         [within] = await ledger.claim([letter("a", 1)], NOON + 8 * DAY)
-        [beyond] = await ledger.claim([letter("a", 2)], NOON + 10 * DAY)
         assert isinstance(within, Existing)
         assert within.row == first.row
+        assert await ledger.prune(NOON + 2 * DAY, 100) == 1
+        [beyond] = await ledger.claim([letter("a", 2)], NOON + 10 * DAY)
         assert isinstance(beyond, Claimed)
         assert beyond.row != first.row
 
     @scenario
-    async def test_a_clock_that_was_set_back_still_finds_todays_letters(self, lives: Lives) -> None:
+    async def test_a_letter_forgotten_within_its_day_is_new_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        first = await claim(ledger)
-        [met] = await ledger.claim([letter("a", 1)], NOON - DAY)
+        await bring(ledger, State.ACCEPTED)
+        assert await ledger.prune(NOON + DAY / 24, 100) == 1
+        again, neighbour = await ledger.claim([letter("a", 1), letter("b", 2)], NOON + DAY / 8)
+        assert isinstance(again, Claimed)
+        assert isinstance(neighbour, Claimed)
+        assert (await meet(ledger)).row == again.row
+
+    @scenario
+    async def test_a_letter_that_waits_longer_than_the_window_stays_known(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claimed = await claim(ledger)
+        sent = NOON + 30 * DAY
+        await ledger.settle([ended(claimed, State.SCHEDULED, due=sent)], NOON)
+        for day in range(10, 30, 5):
+            assert await ledger.prune(NOON + (day - 8) * DAY, 100) == 0
+            [met] = await ledger.claim([letter("a", day)], NOON + day * DAY)
+            assert isinstance(met, Existing)
+            assert (met.row, met.state) == (claimed.row, State.SCHEDULED)
+
+    @scenario
+    async def test_a_letter_stays_known_for_the_window_after_its_end(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        claimed = await claim(ledger)
+        sent = NOON + 30 * DAY
+        await ledger.settle([ended(claimed, State.SCHEDULED, due=sent)], NOON)
+        [recalled] = await ledger.due(sent, 10)
+        carried = Claimed(letter(), recalled.row, recalled.received, from_topic=False)
+        await ledger.settle([ended(carried)], sent)
+        assert await ledger.prune(sent - DAY, 100) == 0
+        [met] = await ledger.claim([letter("a", 9)], sent + 7 * DAY)
+        assert isinstance(met, Existing)
+        assert (met.row, met.state) == (claimed.row, State.ACCEPTED)
+        assert await ledger.prune(sent + DAY, 100) == 1
+        assert isinstance((await ledger.claim([letter("a", 10)], sent + 9 * DAY))[0], Claimed)
+
+    @pytest.mark.parametrize("days", [1, 3, 400])
+    @scenario
+    async def test_a_clock_that_was_set_back_still_finds_todays_letters(
+        self, lives: Lives, days: int
+    ) -> None:
+        first = await claim(await lives.begin())
+        await lives.die()
+        ledger = await lives.begin()
+        [met] = await ledger.claim([letter("a", 1)], NOON - days * DAY)
         assert isinstance(met, Existing)
         assert met.row == first.row
 

@@ -5,10 +5,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from postroom.letter.event import Record
-from postroom.letter.identity import Identity
 from postroom.ports.ledger import (
     FINAL,
     Attempt,
@@ -36,6 +35,7 @@ class MemoryRow:
     state: State
     generation: int
     received: datetime
+    updated: datetime
     answers: int = 0
     tries: int = 0
     doubts: int = 0
@@ -66,7 +66,6 @@ class MemoryLedger:
     def __init__(self, store: MemoryStore, window: float) -> None:
         self.health = Health()
         self.store = store
-        self._window = timedelta(seconds=window)
         self._was_clean, store.clean = store.clean, False
         store.generation += 1
         self.generation = store.generation
@@ -90,22 +89,14 @@ class MemoryLedger:
         return [self._claim(one, now) for one in letters]
 
     def _claim(self, one: Letter, now: datetime) -> Claimed | Existing:
-        row = self._known(one.identity, now)
+        row = next((row for row in self.store.rows.values() if row.letter.identity == one.identity), None)
         if row is None:
-            row = MemoryRow(self.store.number(), one, State.CLAIMED, self.generation, now)
+            row = MemoryRow(self.store.number(), one, State.CLAIMED, self.generation, now, now)
             self.store.rows[row.row] = row
             return Claimed(one, row.row, now)
         living, same = row.generation == self.generation, row.letter.digest == one.digest
         history = (row.received, row.answers, row.tries, row.doubts)
         return Existing(one, row.row, row.state, row.generation, living, same, *history)
-
-    def _known(self, identity: Identity, now: datetime) -> MemoryRow | None:
-        for row in self.store.rows.values():
-            # remembered by whole days, as the real ledger's buckets do
-            age = (now - self._window).date() <= row.received.date()
-            if age and row.letter.identity == identity:
-                return row
-        return None
 
     async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
         return [self._take_over(one) for one in rows]
@@ -141,6 +132,7 @@ class MemoryLedger:
                 row.attempts.append(one.attempt)
             if self._ours(one.claimed):
                 row.state, row.due = one.state, one.due
+                row.updated = now
                 row.answers, row.tries, row.doubts = one.answers, one.tries, one.doubts
                 row.stored = one.claimed.letter.record if one.keeps_event else None
             else:
@@ -192,7 +184,7 @@ class MemoryLedger:
             self.store.suspects.pop((one.topic, one.partition, one.offset), None)
 
     async def prune(self, before: datetime, limit: int) -> int:
-        old = [one.row for one in self.store.rows.values() if one.received < before and one.state in FINAL]
+        old = [one.row for one in self.store.rows.values() if one.updated < before and one.state in FINAL]
         for row in old[:limit]:
             del self.store.rows[row]
         return len(old[:limit])

@@ -252,6 +252,29 @@ async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> No
     assert known.row == first.row
 
 
+@scenario
+async def test_an_identity_goes_with_its_letter_and_one_that_waits_moves_on(path: Path) -> None:
+    async with opened(path) as ledger:
+        sent, waits = await ledger.claim([letter("a"), letter("b")], NOON)
+        assert isinstance(sent, Claimed)
+        assert isinstance(waits, Claimed)
+        scheduled = ended(waits, State.SCHEDULED, due=NOON + 30 * DAY)
+        await ledger.settle([ended(sent), scheduled], NOON)
+        assert await ledger.prune(NOON + 2 * DAY, 100) == 1
+        day = int(NOON.timestamp() // 86_400)
+        assert execute(path, "SELECT bucket, row FROM identity") == [(day + 10, waits.row)]
+
+
+@scenario
+async def test_an_identity_whose_letter_is_gone_gives_its_place_away(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.claim([letter("a")], NOON)
+        execute(path, "DELETE FROM letter")
+        [again] = await ledger.claim([letter("a", 1)], NOON)
+        assert isinstance(again, Claimed)
+        assert execute(path, "SELECT row FROM identity") == [(again.row,)]
+
+
 def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
     """Run a statement as a process of its own would."""
     connection = sqlite3.connect(path)

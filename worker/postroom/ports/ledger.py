@@ -246,9 +246,9 @@ class Ledger(Protocol):
         ...
 
     async def prune(self, before: datetime, limit: int) -> int:
-        """Forget up to `limit` final letters received before then, and old identities; how many went.
+        """Forget up to `limit` letters that ended before then; how many went.
 
-        Letters that wait or are in doubt stay, however old.
+        Letters that wait or are in doubt stay, however old. A letter is known until it is forgotten.
         """
         ...
 

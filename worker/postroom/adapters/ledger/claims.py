@@ -1,8 +1,7 @@
 """Claims and fences: the statements that say who may send a letter.
 
 Each function runs inside a group's transaction. In: letters, or claimed letters. Out: a fresh claim or the
-row that was met, or those that the fence let through. A hash that matches is compared with the whole
-identity, never trusted.
+row that was met, or those that the fence let through.
 """
 
 import json
@@ -14,40 +13,14 @@ from typing import Any
 from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger.rows import RowKeys, moment, stamp
-from postroom.adapters.ledger.schema import attempt, identity, letter
+from postroom.adapters.ledger import identities
+from postroom.adapters.ledger.identities import Known, Lookup
+from postroom.adapters.ledger.rows import RowKeys, stamp
+from postroom.adapters.ledger.schema import attempt, letter
 from postroom.ports.ledger import Claimed, Existing, Letter, State
 
-BUCKET_SECONDS = 86_400
-HASH_SPACE = 1 << 63
-
 _INSERT_LETTER = insert(letter)
-_INSERT_IDENTITY = insert(identity)
 _INSERT_ATTEMPT = insert(attempt)
-
-_COLUMNS = (
-    letter.c.row,
-    letter.c.profile,
-    letter.c.source,
-    letter.c.event_id,
-    letter.c.recipient,
-    letter.c.digest,
-    letter.c.state,
-    letter.c.generation,
-    letter.c.received_at,
-    letter.c.answers,
-    letter.c.tries,
-    letter.c.doubts,
-)
-
-_KNOWN = (
-    select(identity.c.hash, *_COLUMNS)
-    .join(letter, letter.c.row == identity.c.row)
-    .where(
-        identity.c.bucket.in_(bindparam("buckets", expanding=True)),
-        identity.c.hash.in_(bindparam("hashes", expanding=True)),
-    )
-)
 
 _TAKE = (
     update(letter)
@@ -84,12 +57,14 @@ _MINE = select(letter.c.row).where(
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """This process as the ledger knows it: its generation, its row keys, how far identities reach back."""
+    """This process as the ledger knows it: its generation, its row keys, where identities are."""
 
     generation: int
     keys: RowKeys
     window: float
-    """Seconds that identities are remembered (dedupe.window)."""
+    """Seconds that ended letters are remembered (dedupe.window)."""
+    buckets: set[int]
+    """The buckets that may hold identities. Claims add to it; it is read anew when letters are forgotten."""
 
 
 def claim(
@@ -97,114 +72,35 @@ def claim(
 ) -> list[Claimed | Existing]:
     """Insert what is new; meet what is known. One answer a letter, in order."""
     at = stamp(now)
-    known = _Known(connection, [one.identity.hash64() for one in letters], holder, at)
+    lookup = Lookup(connection, holder.buckets, [one.identity.hash64() for one in letters])
     answers: list[Claimed | Existing] = []
     fresh: list[tuple[Claimed, int]] = []
     for one in letters:
-        met, slot = known.meet(one)
+        met, slot = lookup.meet(one.identity)
         if met is not None:
             answers.append(_existing(met, one, holder))
             continue
         claimed = Claimed(one, holder.keys.next(at), now)
-        known.add(slot, _Fresh(claimed, holder.generation))
+        lookup.add(slot, Known(one.identity, one.digest, claimed.row, State.CLAIMED, holder.generation, now))
         fresh.append((claimed, slot))
         answers.append(claimed)
     if fresh:
-        bucket = int(at // BUCKET_SECONDS)
         connection.execute(_INSERT_LETTER, [_letter_row(one, holder, at) for one, _ in fresh])
-        connection.execute(
-            _INSERT_IDENTITY, [{"bucket": bucket, "hash": slot, "row": one.row} for one, slot in fresh]
-        )
+        bucket = identities.bucket_of(at)
+        identities.put(connection, bucket, [(slot, one.row) for one, slot in fresh])
+        holder.buckets.add(bucket)
     return answers
 
 
-@dataclass(frozen=True, slots=True)
-class _Fresh:
-    """A claim made by this very call: the same identity twice in one batch meets it."""
-
-    claimed: Claimed
-    generation: int
-
-
-_Met = Any
-"""A row of `_KNOWN`, or a claim of this very call."""
-
-
-class _Known:
-    """The identities of the window by slot. A slot is a hash, or where a foreign identity has it, the next.
-
-    The next slots are read when a letter comes to them, which two equal hashes make a matter of centuries.
-    """
-
-    def __init__(self, connection: Connection, hashes: list[int], holder: Holder, at: float) -> None:
-        self._connection = connection
-        newest = int(at // BUCKET_SECONDS)
-        oldest = int((at - holder.window) // BUCKET_SECONDS)
-        # one bucket ahead, for a clock that was set back since
-        self._buckets = list(range(oldest, newest + 2))
-        self._slots: dict[int, list[_Met]] = {}
-        self._read(hashes)
-
-    def meet(self, one: Letter) -> "tuple[_Met | None, int]":
-        """The row of this very identity, or None and the slot to use."""
-        slot = one.identity.hash64()
-        while found := self._at(slot):
-            for met in found:
-                if _same_identity(met, one):
-                    return met, slot
-            slot = (slot + 1) % HASH_SPACE
-        return None, slot
-
-    def add(self, slot: int, fresh: _Fresh) -> None:
-        """Have the next letter meet a claim of this call."""
-        self._slots[slot].append(fresh)
-
-    def _at(self, slot: int) -> "list[_Met]":
-        if slot not in self._slots:
-            self._read([slot])
-        return self._slots[slot]
-
-    def _read(self, hashes: list[int]) -> None:
-        self._slots |= {each: [] for each in hashes}
-        for row in self._connection.execute(_KNOWN, {"buckets": self._buckets, "hashes": hashes}):
-            self._slots[row.hash].append(row)
-
-
-def _same_identity(met: "_Met", one: Letter) -> bool:
-    if isinstance(met, _Fresh):
-        return met.claimed.letter.identity == one.identity
-    mine = one.identity
-    return (met.profile, met.source, met.event_id, met.recipient) == (
-        mine.profile,
-        mine.source,
-        mine.id,
-        mine.recipient,
-    )
-
-
-def _existing(met: "_Met", one: Letter, holder: Holder) -> Existing:
-    if isinstance(met, _Fresh):
-        held, first = met.claimed, met.claimed.letter
-        return Existing(
-            one,
-            held.row,
-            State.CLAIMED,
-            met.generation,
-            True,
-            first.digest == one.digest,
-            held.received,
-            0,
-            0,
-            0,
-        )
+def _existing(met: Known, one: Letter, holder: Holder) -> Existing:
     return Existing(
         letter=one,
         row=met.row,
-        state=State(met.state),
+        state=met.state,
         generation=met.generation,
         living=met.generation == holder.generation,
-        same_payload=bytes(met.digest) == one.digest,
-        received=moment(met.received_at),
+        same_payload=met.digest == one.digest,
+        received=met.received,
         answers=met.answers,
         tries=met.tries,
         doubts=met.doubts,

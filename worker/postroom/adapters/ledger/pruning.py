@@ -1,7 +1,7 @@
-"""Forgetting: final letters and identities that lie behind the dedupe window.
+"""Forgetting: letters that ended before the dedupe window, and their identities.
 
 Runs inside a group's transaction. Row keys are in time order, so the oldest letters are found at the front
-of the table without an index.
+of the table without an index; those among them that wait or ended late are passed over.
 """
 
 from datetime import datetime
@@ -9,26 +9,42 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger.claims import BUCKET_SECONDS
+from postroom.adapters.ledger import identities
+from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.rows import first_key, stamp
-from postroom.adapters.ledger.schema import attempt, identity, letter
+from postroom.adapters.ledger.schema import attempt, letter
+from postroom.letter.identity import Identity
 from postroom.ports.ledger import FINAL
 
 
-def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete up to `limit` final letters received before then, with their attempts; returns how many."""
+def prune(connection: Connection, holder: Holder, before: datetime, limit: int) -> int:
+    """Delete up to `limit` letters that ended before then, with all that hangs on them; how many went."""
     at = stamp(before)
-    rows = [
-        row.row
-        for row in connection.execute(
-            select(letter.c.row)
-            .where(letter.c.row < first_key(at), letter.c.state.in_([state.value for state in FINAL]))
-            .order_by(letter.c.row)
-            .limit(limit)
-        )
-    ]
-    if rows:
+    buckets = identities.buckets(connection)
+    gone = _ended(connection, at, limit)
+    if gone:
+        rows = [row for row, _ in gone]
         connection.execute(delete(attempt).where(attempt.c.row.in_(rows)))
         connection.execute(delete(letter).where(letter.c.row.in_(rows)))
-    connection.execute(delete(identity).where(identity.c.bucket < int(at // BUCKET_SECONDS)))
-    return len(rows)
+        identities.forget(connection, buckets, gone)
+    if len(gone) < limit:
+        today = identities.bucket_of(at + holder.window)
+        identities.tidy(connection, identities.bucket_of(at), today, limit)
+        buckets.add(today)
+    holder.buckets.clear()
+    holder.buckets.update(buckets)
+    return len(gone)
+
+
+def _ended(connection: Connection, at: float, limit: int) -> list[tuple[int, Identity]]:
+    found = connection.execute(
+        select(letter.c.row, letter.c.profile, letter.c.source, letter.c.event_id, letter.c.recipient)
+        .where(
+            letter.c.row < first_key(at),
+            letter.c.state.in_([state.value for state in FINAL]),
+            letter.c.updated_at < at,
+        )
+        .order_by(letter.c.row)
+        .limit(limit)
+    )
+    return [(row.row, Identity(row.profile, row.source, row.event_id, row.recipient)) for row in found]

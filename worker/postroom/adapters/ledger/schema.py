@@ -1,8 +1,8 @@
 """The ledger's tables, in SQLAlchemy Core so that another database can carry the same rows.
 
 `letter` holds one row a letter under a time-ordered key; `identity` is the narrow table that makes an
-identity unique, in buckets of a day of first sight, so that inserts stay close together and old days can
-be dropped whole. Random keys over the whole table would cost many times more at a million rows.
+identity unique, in buckets of a day of first sight, so that inserts stay close together and few are
+searched. Random keys over the whole table would cost many times more at a million rows.
 """
 
 from sqlalchemy import (

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from postroom.adapters.ledger import claims, deadletters, pruning, settlements
+from postroom.adapters.ledger import claims, deadletters, identities, pruning, settlements
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import GroupCommit
 from postroom.adapters.ledger.rows import RowKeys, stamp
@@ -70,10 +70,11 @@ class SqliteLedger:
                 with engine.begin() as connection:
                     _prepare(connection, path)
                     clean, generation = _enlist(connection, now)
+                    holder = Holder(generation, RowKeys(generation), window, identities.buckets(connection))
             except DatabaseError as error:
                 raise _unusable(path, error.orig or error) from None
             undo.pop_all()
-        return cls(lock, engine, Holder(generation, RowKeys(generation), window), clean)
+        return cls(lock, engine, holder, clean)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""
@@ -136,7 +137,7 @@ class SqliteLedger:
 
     async def prune(self, before: datetime, limit: int) -> int:
         """See the port."""
-        return await self._writer.run(lambda c: pruning.prune(c, before, limit))
+        return await self._writer.run(lambda c: pruning.prune(c, self._holder, before, limit))
 
     async def close(self) -> None:
         """See the port. Where the disk takes no writes it gives up; the next start finds an unclean end."""

@@ -1,0 +1,175 @@
+"""Which letters are known: identities by hash, in buckets of the day they were first seen.
+
+A letter is known for exactly as long as its row is there, whatever the clock says: every bucket that holds
+an identity is looked at, and there are about as many as the window has days. In: letters to look up,
+claims to add, rows to forget. Out: the row that was met. A hash that matches is compared with the whole
+identity, never trusted; an identity whose row is gone is a free slot.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, delete, select, tuple_
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Connection
+
+from postroom.adapters.ledger.rows import moment
+from postroom.adapters.ledger.schema import identity, letter
+from postroom.letter.identity import Identity
+from postroom.ports.ledger import State
+
+BUCKET_SECONDS = 86_400
+HASH_SPACE = 1 << 63
+
+_KNOWN = (
+    select(
+        identity.c.hash,
+        letter.c.row,
+        letter.c.profile,
+        letter.c.source,
+        letter.c.event_id,
+        letter.c.recipient,
+        letter.c.digest,
+        letter.c.state,
+        letter.c.generation,
+        letter.c.received_at,
+        letter.c.answers,
+        letter.c.tries,
+        letter.c.doubts,
+    )
+    .join(letter, letter.c.row == identity.c.row)
+    .where(
+        identity.c.bucket.in_(bindparam("buckets", expanding=True)),
+        identity.c.hash.in_(bindparam("hashes", expanding=True)),
+    )
+)
+
+_NEXT_BUCKET = (
+    select(identity.c.bucket)
+    .where(identity.c.bucket > bindparam("after"))
+    .order_by(identity.c.bucket)
+    .limit(1)
+)
+
+_FORGET = delete(identity).where(
+    identity.c.bucket.in_(bindparam("buckets", expanding=True)),
+    identity.c.hash.in_(bindparam("hashes", expanding=True)),
+    identity.c.row.in_(bindparam("rows", expanding=True)),
+)
+
+_put = insert(identity)
+# who puts has found no living row at this slot, so what may stand there is a leftover
+_PUT = _put.on_conflict_do_update(index_elements=["bucket", "hash"], set_={"row": _put.excluded.row})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A row that a letter may meet, in the table already or claimed by this very call."""
+
+    identity: Identity
+    digest: bytes
+    row: int
+    state: State
+    generation: int
+    received: datetime
+    answers: int = 0
+    tries: int = 0
+    doubts: int = 0
+
+
+class Lookup:
+    """The known letters by slot. A slot is a hash, or where a foreign identity has it, the next.
+
+    The next slots are read when a letter comes to them, which two equal hashes make a matter of centuries.
+    """
+
+    def __init__(self, connection: Connection, buckets: Iterable[int], hashes: Sequence[int]) -> None:
+        self._connection = connection
+        self._buckets = sorted(buckets)
+        self._slots: dict[int, list[Known]] = {}
+        self._read(hashes)
+
+    def meet(self, wanted: Identity) -> tuple[Known | None, int]:
+        """The row of this very identity, or None and the slot to use."""
+        slot = wanted.hash64()
+        while found := self._at(slot):
+            for known in found:
+                if known.identity == wanted:
+                    return known, slot
+            slot = (slot + 1) % HASH_SPACE
+        return None, slot
+
+    def add(self, slot: int, known: Known) -> None:
+        """Have the next letter meet a claim of this call."""
+        self._slots[slot].append(known)
+
+    def _at(self, slot: int) -> list[Known]:
+        if slot not in self._slots:
+            self._read([slot])
+        return self._slots[slot]
+
+    def _read(self, hashes: Sequence[int]) -> None:
+        self._slots |= {each: [] for each in hashes}
+        for row in self._connection.execute(_KNOWN, {"buckets": self._buckets, "hashes": hashes}):
+            known = Known(
+                identity=Identity(row.profile, row.source, row.event_id, row.recipient),
+                digest=bytes(row.digest),
+                row=row.row,
+                state=State(row.state),
+                generation=row.generation,
+                received=moment(row.received_at),
+                answers=row.answers,
+                tries=row.tries,
+                doubts=row.doubts,
+            )
+            self._slots[row.hash].append(known)
+
+
+def bucket_of(at: float) -> int:
+    """The bucket of a moment."""
+    return int(at // BUCKET_SECONDS)
+
+
+def buckets(connection: Connection) -> set[int]:
+    """Every bucket that holds an identity: one look at the primary key for each."""
+    found: set[int] = set()
+    last: int | None = -(1 << 62)
+    while (last := connection.execute(_NEXT_BUCKET, {"after": last}).scalar()) is not None:
+        found.add(last)
+    return found
+
+
+def put(connection: Connection, bucket: int, rows: Iterable[tuple[int, int]]) -> None:
+    """Store identities, each a slot and its row, in a bucket."""
+    connection.execute(_PUT, [{"bucket": bucket, "hash": slot, "row": row} for slot, row in rows])
+
+
+def forget(connection: Connection, within: Iterable[int], gone: Sequence[tuple[int, Identity]]) -> None:
+    """Delete the identities of rows that are deleted, in these buckets."""
+    hashes = [each.hash64() for _, each in gone]
+    rows = [row for row, _ in gone]
+    connection.execute(_FORGET, {"buckets": sorted(within), "hashes": hashes, "rows": rows})
+
+
+def tidy(connection: Connection, behind: int, today: int, limit: int) -> None:
+    """Empty the buckets behind the window, up to `limit` identities a call, so that few are looked at.
+
+    What is left there belongs to letters that wait or ended late, and moves to today's bucket; an identity
+    whose row is gone goes.
+    """
+    left = connection.execute(
+        select(identity, letter.c.row.label("living"))
+        .join(letter, letter.c.row == identity.c.row, isouter=True)
+        .where(identity.c.bucket < behind)
+        .limit(limit)
+    ).all()
+    if not left:
+        return
+    connection.execute(
+        delete(identity).where(
+            tuple_(identity.c.bucket, identity.c.hash).in_([(each.bucket, each.hash) for each in left])
+        )
+    )
+    if moved := [(each.hash, each.row) for each in left if each.living is not None]:
+        put(connection, today, moved)
