@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from postroom import cli
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.local.plan import Ports, choose_ports
+from postroom.local.plan import Ports, Wishes, choose_ports
 from postroom.local.sockets import free_port
+from postroom.local.trouble import Trouble
 from tests.local.sources import PROFILE, TEMPLATE, write
 
 
@@ -88,9 +89,11 @@ def test_a_taken_port_is_replaced_and_said() -> None:
     told: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        ports = choose_ports(
-            Ports(broker=0, smtp=0, inbox=taken, gateway=free_port()), told.append, embedded=True
-        )
+        wanted = Ports(broker=0, smtp=0, inbox=taken, gateway=free_port())
+        ports = choose_ports(Wishes(Path(), Path(), ports=wanted), told.append)
+        with pytest.raises(Trouble, match=f"Port {taken} is taken") as trouble:
+            choose_ports(Wishes(Path(), Path(), ports=wanted, fixed_ports=frozenset({"inbox"})), print)
+    assert "--port-inbox" in trouble.value.remedy
     assert ports.inbox != taken
     assert told == [f"port {taken} is taken; the inbox is on {ports.inbox}"]
     assert len({ports.broker, ports.smtp, ports.inbox, ports.gateway}) == 4

@@ -53,6 +53,7 @@ Text = str | None
 
 @app.command()
 def up(
+    context: typer.Context,
     folder: Annotated[Path | None, Argument(help="Your manifests. Default: examples.", metavar="DIR")] = None,
     data: Data = DATA,
     once: Annotated[bool, Option("--once", help="Send every sample, see it arrive, end.")] = False,
@@ -67,7 +68,7 @@ def up(
 
     Edit a manifest and the next letter is of the new revision; a bad edit is shown by file and line, and
     the last good revision keeps serving. Without --deliver every letter ends in the inbox. Nothing listens
-    beyond 127.0.0.1. Where a port is taken another one is chosen.
+    beyond 127.0.0.1. Where a port is taken another one is chosen, unless you named it.
     """
     import asyncio
 
@@ -77,7 +78,13 @@ def up(
     from postroom.local.plan import Ports, Wishes
 
     ports = Ports(port_broker, port_smtp, port_inbox, port_gateway)
-    wishes = Wishes(folder or _examples(), data, bootstrap_servers, deliver, ports)
+    chosen = frozenset(
+        name
+        for name in ("broker", "smtp", "inbox", "gateway")
+        if (source := context.get_parameter_source(f"port_{name}")) and source.name == "COMMANDLINE"
+    )
+    manifests = folder or _examples()
+    wishes = Wishes(manifests, data, bootstrap_servers, deliver, ports, chosen, own_manifests=bool(folder))
     run = session.once if once else session.live
     raise typer.Exit(asyncio.run(run(wishes, Console())))
 
@@ -121,6 +128,7 @@ def send(
     For instance: `postroom send shop.user.code-requested --to mira@example.com code=492087`
     """
     from postroom.local import send as sending
+    from postroom.local.commands import command
 
     if not to:
         raise Trouble("A message has a recipient.", "Add --to mira@example.com")
@@ -130,7 +138,7 @@ def send(
     accepted = sending.send(message, gateway, data, profile)
     typer.echo(f"accepted as {accepted.id} for profile {accepted.profile}")
     if accepted.inbox:
-        typer.echo(f"inbox: {accepted.inbox}   its way: postroom letter {accepted.id}")
+        typer.echo(f"inbox: {accepted.inbox}   its way: {command('letter', accepted.id, data=data)}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from postroom.local.folder import DataFolder
 from postroom.local.sockets import LOOPBACK, free_port
 from postroom.local.supervise import Program, Tell
 from postroom.local.topics import Topic
+from postroom.local.trouble import Trouble
 
 DEAD_LETTER_PARTITIONS = 1
 
@@ -37,15 +38,25 @@ class Wishes:
     bootstrap: str | None = None
     deliver: bool = False
     ports: Ports = Ports()
+    fixed_ports: frozenset[str] = frozenset()
+    """Names of the ports that the user chose: another one in their place would not be found."""
+    own_manifests: bool = True
+    """Whether the user named the folder; without one it is the examples."""
 
 
-def choose_ports(wanted: Ports, tell: Tell, *, embedded: bool) -> Ports:
-    """The wanted ports where they are free, else others, and say so."""
+def choose_ports(wishes: Wishes, tell: Tell) -> Ports:
+    """The wanted ports where they are free, else others, and say so; raises Trouble for a chosen one."""
+    wanted, embedded = wishes.ports, wishes.bootstrap is None
     taken: set[int] = set()
     chosen: dict[str, int] = {}
     for name in ("broker", "smtp", "inbox", "gateway"):
         wish = getattr(wanted, name)
         port = wish if name == "broker" and not embedded else free_port(wish, frozenset(taken))
+        if port != wish and wish and name in wishes.fixed_ports:
+            raise Trouble(
+                f"Port {wish} is taken, so it cannot be the {_SAID[name]}'s.",
+                f"Name another with --port-{name}, or leave it out: then a free one is chosen.",
+            )
         if port != wish and wish:
             tell(f"port {wish} is taken; the {_SAID[name]} is on {port}")
         taken.add(port)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from postroom.local.commands import up_again
 from postroom.local.manifests import Reading
 from postroom.local.once import send_samples
 from postroom.local.plan import Wishes
@@ -23,6 +24,7 @@ async def live(wishes: Wishes, console: Console) -> int:
     """Run until asked to end; raises Trouble when it cannot start."""
     notes, stopping = Notes(console), _stopping()
     run = Run(wishes, notes)
+    _tell_errors(await run.prove(), console)
     if not await _start(run, console, stopping):
         return 130
     following = asyncio.create_task(follow(run, Listener(notes, notes.finding), stopping))
@@ -39,6 +41,11 @@ async def once(wishes: Wishes, console: Console) -> int:
     """Send every sample, see it arrive, end; 0 when all came and every manifest passed."""
     stopping = _stopping()
     run = Run(wishes, Notes(console))
+    reading = await run.prove()
+    _tell_errors(reading, console)
+    if not any(proof.compiled for proof in reading.verdict.proofs.values()):
+        console.print("No template is live: nothing was started and nothing sent.")
+        return 1
     if not await _start(run, console, stopping):
         return 130
     sending = asyncio.create_task(send_samples(run, console))
@@ -51,11 +58,10 @@ async def once(wishes: Wishes, console: Console) -> int:
         ended.cancel()
         await asyncio.gather(sending, ended, return_exceptions=True)
         await _end(run, console)
-    _tell_errors(run.reading, console)
     if stopping.is_set():
         return 130
-    again = f"postroom up --data {wishes.data}"
-    console.print(f"They stay in the inbox; to look at them:  {again}", highlight=False, soft_wrap=True)
+    console.print("They stay in the inbox; to look at them:", highlight=False)
+    console.print(f"  {up_again(wishes)}", highlight=False, markup=False, soft_wrap=True)
     return 0 if came and not run.reading.errors else 1
 
 
@@ -72,7 +78,6 @@ async def _start(run: Run, console: Console, stopping: asyncio.Event) -> bool:
         await asyncio.gather(starting, return_exceptions=True)
         return False
     starting.result()
-    _tell_errors(run.reading, console)
     return True
 
 
@@ -86,7 +91,7 @@ class _Stage:
     def __call__(self, line: str) -> None:
         if self._console.is_terminal:
             self._status.update(escape(line))
-        elif "broker" in line and not line.startswith(("starting", "waiting")):
+        elif "Kafka at" in line or ("broker" in line and not line.startswith(("starting", "waiting"))):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

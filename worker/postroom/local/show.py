@@ -5,16 +5,17 @@ the page, and printed at once where there is none.
 """
 
 import asyncio
-import shlex
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.padding import Padding
 
 from postroom.letter.template import EmailTemplate
+from postroom.local.commands import command
 from postroom.local.observe import ProfileView, Snapshot, observe
 from postroom.local.up import Run
 from postroom.local.view import Page, draw, letters_by_state
@@ -95,18 +96,18 @@ def places(run: Run) -> list[tuple[str, str]]:
 def example(run: Run) -> str:
     """A command that sends a letter of one of the live templates, ready to be copied."""
     sources = (item for item in run.reading.objects if isinstance(item, EmailTemplate))
-    commands = [command for source in sources if (command := _command(source))]
-    return min(commands, key=len, default="postroom send --help")
+    commands = [line for source in sources if (line := _command(source, run.wishes.data))]
+    return min(commands, key=len, default=command("send", "--help"))
 
 
-def _command(source: EmailTemplate) -> str | None:
+def _command(source: EmailTemplate, data: Path) -> str | None:
     """The first sample's required variables on a command line; None when they are no plain texts."""
     sample = source.spec.samples[0].data
     needed = {name: sample.get(name) for name in source.spec.variables.get("required", [])}
     if not all(isinstance(value, str) for value in needed.values()):
         return None
-    pairs = shlex.join(f"{name}={value}" for name, value in needed.items())
-    return f"postroom send {source.spec.event_types[0]} --to mira@example.com {pairs}".rstrip()
+    pairs = (f"{name}={value}" for name, value in needed.items())
+    return command("send", source.spec.event_types[0], "--to", "mira@example.com", *pairs, data=data)
 
 
 async def show(run: Run, console: Console, notes: Notes, stopping: asyncio.Event) -> None:

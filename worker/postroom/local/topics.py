@@ -16,6 +16,8 @@ from confluent_kafka.cimpl import NewTopic
 from postroom.local.trouble import Trouble
 
 ANSWER_SECONDS = 15.0
+FIRST_ANSWER_SECONDS = 8.0
+"""A broker that is there answers at once; one that starts beside us takes a few seconds."""
 
 MAX_MESSAGE = 9 * 1024 * 1024
 """An event may have 8 MiB (attachments ride in it); Kafka's default of 1 MiB would refuse it."""
@@ -44,15 +46,21 @@ def create_topics(bootstrap: str, wanted: Iterable[Topic]) -> list[str]:
     ]
     if not topics:
         return []
-    try:
-        admin.list_topics(timeout=ANSWER_SECONDS)
-    except KafkaException:
-        raise Trouble(
-            f"No Kafka broker answers at {bootstrap}.",
-            "Check --bootstrap-servers; without it `postroom up` runs a broker of its own.",
-        ) from None
+    await_broker(bootstrap)
     answers: dict[str, Future[None]] = admin.create_topics(topics, operation_timeout=ANSWER_SECONDS)
     return [name for name, answer in answers.items() if _was_created(name, answer)]
+
+
+def await_broker(bootstrap: str) -> None:
+    """Return once a broker answers; raises Trouble when none does for a while."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        admin.list_topics(timeout=FIRST_ANSWER_SECONDS)
+    except KafkaException:
+        raise Trouble(
+            f"No Kafka broker answers at {bootstrap} (tried for {FIRST_ANSWER_SECONDS:.0f} s).",
+            "Check --bootstrap-servers; without it `postroom up` runs a broker of its own.",
+        ) from None
 
 
 def _was_created(name: str, answer: "Future[None]") -> bool:

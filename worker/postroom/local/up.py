@@ -1,4 +1,4 @@
-"""`postroom up`: everything on one machine. READ FIRST: `Run.start` is the order in which it comes to life.
+"""`postroom up`: everything on one machine. READ FIRST: `Run.prove` and `Run.start`, how it comes to life.
 
 Input: `Wishes`. Output: a running post room, whose addresses are in `addresses` and in up.json. Programs that
 end are started again; a changed manifest reaches the running workers without a restart, a changed profile
@@ -19,7 +19,7 @@ from postroom.local.manifests import Reading, demand_manifests, read_folder
 from postroom.local.plan import Wishes
 from postroom.local.sockets import LOOPBACK, free_port
 from postroom.local.supervise import Child, Program, Tell
-from postroom.local.topics import create_topics
+from postroom.local.topics import await_broker, create_topics
 from postroom.local.trouble import Trouble
 
 READY_SECONDS = 60.0
@@ -63,14 +63,18 @@ class Run:
         """Where a worker's status pages are."""
         return f"http://{LOOPBACK}:{self._worker_ports[home]}"
 
+    async def prove(self) -> Reading:
+        """Read and prove the manifests, before anything is started; raises Trouble."""
+        self.stage(f"proving {self.wishes.manifests}")
+        self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
+        demand_manifests(self.reading, self.wishes.manifests)
+        return self.reading
+
     async def start(self) -> None:
-        """Bring everything to life; raises Trouble (what was started is then stopped)."""
+        """Bring what was proved to life; raises Trouble (what was started is then stopped)."""
         await asyncio.to_thread(self.folder.acquire, self._tell)
         try:
-            self.stage(f"proving {self.wishes.manifests}")
-            self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
-            demand_manifests(self.reading, self.wishes.manifests)
-            self.ports = plan.choose_ports(self.ports, self._tell, embedded=self.wishes.bootstrap is None)
+            self.ports = plan.choose_ports(self.wishes, self._tell)
             await self._start_broker()
             self._start(plan.sandbox(self.folder, self.ports))
             await self.apply(self.reading)
@@ -126,6 +130,8 @@ class Run:
 
     async def _start_broker(self) -> None:
         if self.wishes.bootstrap is not None:
+            self.stage(f"waiting for Kafka at {self.wishes.bootstrap}")
+            await asyncio.to_thread(await_broker, self.wishes.bootstrap)
             return
         self.stage("starting the broker")
         surroundings = Surroundings(self.folder.log("broker"), self.folder.inherited, self.stage)
