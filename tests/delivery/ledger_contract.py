@@ -403,6 +403,30 @@ class LedgerContract:
         assert [one.dead_letter for one in waiting] == [first, second]
         assert len(await ledger.waiting(1)) == 1
 
+    @pytest.mark.parametrize(
+        ("code", "had", "ends"),
+        [
+            (Code.POISON, State.CLAIMED, State.RENDER_FAILED),
+            (Code.FIELD_INVALID, State.CLAIMED, State.FAILED),
+            (Code.POISON, State.DOTTING, State.IN_DOUBT),
+            (Code.FIELD_INVALID, State.DOTTING, State.IN_DOUBT),
+        ],
+    )
+    @scenario
+    async def test_what_a_dead_process_had_in_hand_ends_with_its_record(
+        self, lives: Lives, code: Code, had: State, ends: State
+    ) -> None:
+        first = await bring(await lives.begin(), had)
+        await lives.die()
+        ledger = await lives.begin()
+        other = await claim(ledger, "b", 1)
+        problem = Problem(code, "timestamp", "it cannot be a letter any more")
+        await ledger.bury([dead_letter(one.letter.record, problem, at=LATER) for one in (first, other)])
+        met = await meet(ledger)
+        assert (met.state, met.doubts) == (ends, int(had is State.DOTTING))
+        assert list(await lives.attempts(first.row)) == ["in_doubt"] * met.doubts
+        assert (await meet(ledger, "b")).state is State.CLAIMED  # it is this process's own
+
     @scenario
     async def test_a_failed_letter_and_its_dead_letter_are_one(self, lives: Lives) -> None:
         ledger = await lives.begin()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from postroom.letter.event import Record
+from postroom.letter.problems import Code
 from postroom.ports.ledger import (
     FINAL,
     Attempt,
@@ -147,6 +148,30 @@ class MemoryLedger:
         for one in dead_letters:
             if all(waiting.dead_letter.id != one.id for waiting in self.store.outbox):
                 self.store.outbox.append(Waiting(self.store.number(), one))
+            for row in self._strays(one.record):
+                self._end(row, one)
+
+    def _strays(self, record: Record) -> list[MemoryRow]:
+        """What dead processes had in hand of this record."""
+        place = (record.topic, record.partition, record.offset)
+        return [
+            row
+            for row in self.store.rows.values()
+            if (row.letter.record.topic, row.letter.record.partition, row.letter.record.offset) == place
+            and row.generation != self.generation
+            and row.state in (State.CLAIMED, State.DOTTING)
+            and row.stored is None
+        ]
+
+    def _end(self, row: MemoryRow, buried: DeadLetter) -> None:
+        row.updated = buried.at
+        if row.state is State.DOTTING:
+            row.state, row.stored = State.IN_DOUBT, buried.record
+            row.doubts += 1
+            row.attempts.append(DEATH)
+        else:
+            poison = buried.problems[0].code is Code.POISON
+            row.state = State.RENDER_FAILED if poison else State.FAILED
 
     async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
         ready = [row for row in self.store.rows.values() if row.due is not None and row.due <= now]

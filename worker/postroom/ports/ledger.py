@@ -218,7 +218,10 @@ class Ledger(Protocol):
         ...
 
     async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Put records that never became letters into the outbox."""
+        """Put records that become no letters into the outbox.
+
+        What a dead process had in hand of such a record ends with it: a claim fails, `dotting` is in doubt.
+        """
         ...
 
     async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:

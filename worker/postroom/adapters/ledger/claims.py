@@ -17,6 +17,7 @@ from postroom.adapters.ledger import identities
 from postroom.adapters.ledger.identities import Known, Lookup
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import attempt, letter
+from postroom.adapters.ledger.strays import DEATH, Strays
 from postroom.ports.ledger import Claimed, Existing, Letter, State
 
 _INSERT_LETTER = insert(letter)
@@ -65,6 +66,8 @@ class Holder:
     """Seconds that ended letters are remembered (dedupe.window)."""
     buckets: set[int]
     """The buckets that may hold identities. Claims add to it; it is read anew when letters are forgotten."""
+    strays: Strays
+    """What earlier processes had in hand when this one began."""
 
 
 def claim(
@@ -131,9 +134,7 @@ def take_over(
             continue
         if doubt:
             note = {"row": row.row, "generation": row.generation, "at": at, "result": "in_doubt"}
-            connection.execute(
-                _INSERT_ATTEMPT, note | {"text": "the worker died after the dot may have left"}
-            )
+            connection.execute(_INSERT_ATTEMPT, note | {"text": DEATH})
         taken.append(
             Claimed(
                 row.letter, row.row, row.received, row.answers, row.tries, row.doubts + doubt, bool(doubt)

@@ -7,15 +7,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import legible, moment, stamp
-from postroom.adapters.ledger.schema import letter, outbox, suspect
+from postroom.adapters.ledger.schema import outbox, suspect
 from postroom.letter.event import Record, pack, unpack
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import DeadLetter, State, Waiting
+from postroom.ports.ledger import DeadLetter, Waiting
 
 _WAITING = select(outbox).order_by(outbox.c.row).limit(bindparam("limit"))
 _PUBLISHED = delete(outbox).where(outbox.c.row == bindparam("r"))
@@ -42,21 +42,6 @@ _ABSOLVE = delete(suspect).where(
     suspect.c.topic == bindparam("t"),
     suspect.c.partition == bindparam("p"),
     suspect.c.offset == bindparam("o"),
-)
-_CLOSE = (
-    update(letter)
-    .where(
-        letter.c.topic == bindparam("t"),
-        letter.c.partition == bindparam("p"),
-        letter.c.offset == bindparam("o"),
-        letter.c.state == State.CLAIMED.value,
-    )
-    .values(
-        state=State.RENDER_FAILED.value,
-        code=bindparam("code"),
-        reason=bindparam("reason"),
-        updated_at=bindparam("now"),
-    )
 )
 
 
@@ -111,14 +96,3 @@ def absolve(connection: Connection, records: Sequence[Record]) -> None:
 
 def _position(record: Record) -> dict[str, Any]:
     return {"t": record.topic, "p": record.partition, "o": record.offset}
-
-
-def close_poisoned(connection: Connection, dead_letters: Sequence[DeadLetter], at: float) -> None:
-    """Settle the rows that an earlier life claimed for records that turned out to be poison.
-
-    The table is searched by position, without an index: poison is rare.
-    """
-    for one in dead_letters:
-        if one.problems[0].code is Code.POISON:
-            values = {"code": Code.POISON.value, "reason": legible(str(one.problems[0])), "now": at}
-            connection.execute(_CLOSE, _position(one.record) | values)

@@ -12,8 +12,9 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 from sqlalchemy.engine import Connection
 
+from postroom.adapters.ledger import strays
 from postroom.adapters.ledger.claims import Holder
-from postroom.adapters.ledger.deadletters import close_poisoned, outbox_row
+from postroom.adapters.ledger.deadletters import outbox_row
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.letter.event import pack, unpack
@@ -70,15 +71,15 @@ def settle(connection: Connection, settlements: Sequence[Settlement], holder: Ho
     notes = [_note(one, holder, at) for one in settlements if one.attempt]
     if notes:
         connection.execute(_ATTEMPT, notes)
-    bury(connection, [one.dead_letter for one in settlements if one.dead_letter])
+    bury(connection, [one.dead_letter for one in settlements if one.dead_letter], holder)
     return len(settlements) - done.rowcount
 
 
-def bury(connection: Connection, dead_letters: Sequence[DeadLetter]) -> None:
-    """Put dead letters into the outbox; one that is there already stays as it is."""
+def bury(connection: Connection, dead_letters: Sequence[DeadLetter], holder: Holder) -> None:
+    """Put dead letters into the outbox, once each; end what a dead process had made of these records."""
     if dead_letters:
         connection.execute(_BURY, [outbox_row(one) for one in dead_letters])
-        close_poisoned(connection, dead_letters, stamp(dead_letters[0].at))
+        strays.close(connection, holder.strays, dead_letters, holder.generation)
 
 
 def release(connection: Connection, claimed: Sequence[Claimed], holder: Holder) -> None:
@@ -124,11 +125,16 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
     )
     rows = connection.execute(doubtful).all()
     if rows:
-        text = "the worker died after the dot may have left"
         connection.execute(
             _ATTEMPT,
             [
-                {"row": row.row, "generation": row.generation, "at": at, "result": "in_doubt", "text": text}
+                {
+                    "row": row.row,
+                    "generation": row.generation,
+                    "at": at,
+                    "result": "in_doubt",
+                    "text": strays.DEATH,
+                }
                 for row in rows
             ],
         )

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from postroom.adapters.ledger import claims, deadletters, identities, pruning, settlements
+from postroom.adapters.ledger import claims, deadletters, identities, pruning, settlements, strays
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import GroupCommit
 from postroom.adapters.ledger.rows import RowKeys, stamp
@@ -70,7 +70,8 @@ class SqliteLedger:
                 with engine.begin() as connection:
                     _prepare(connection, path)
                     clean, generation = _enlist(connection, now)
-                    holder = Holder(generation, RowKeys(generation), window, identities.buckets(connection))
+                    known, in_hand = identities.buckets(connection), strays.strays(connection)
+                    holder = Holder(generation, RowKeys(generation), window, known, in_hand)
             except DatabaseError as error:
                 raise _unusable(path, error.orig or error) from None
             undo.pop_all()
@@ -109,7 +110,7 @@ class SqliteLedger:
 
     async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
         """See the port."""
-        await self._writer.run(lambda c: settlements.bury(c, dead_letters))
+        await self._writer.run(lambda c: settlements.bury(c, dead_letters, self._holder))
 
     async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
         """See the port."""
