@@ -125,19 +125,8 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
     )
     rows = connection.execute(doubtful).all()
     if rows:
-        connection.execute(
-            _ATTEMPT,
-            [
-                {
-                    "row": row.row,
-                    "generation": row.generation,
-                    "at": at,
-                    "result": "in_doubt",
-                    "text": strays.DEATH,
-                }
-                for row in rows
-            ],
-        )
+        note = {"at": at, "result": "in_doubt", "text": strays.DEATH}
+        connection.execute(_ATTEMPT, [note | {"row": row.row, "generation": row.generation} for row in rows])
         after = State.DEFERRED if resend else State.IN_DOUBT
         connection.execute(
             update(letter)
