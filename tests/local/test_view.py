@@ -27,8 +27,8 @@ LETTER = LetterView(
 PROFILE = ProfileView("shop", "postroom.default.shop", "Sandbox", (), 3, {"captured": 14, "deferred": 1}, 6)
 
 
-def shown(what: RenderableType, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
+def shown(what: RenderableType, width: int = 80, height: int = 24) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height)
     console.print(what)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -46,6 +46,38 @@ def test_the_page_fits_its_terminal(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for word in ("http://127.0.0.1:8025", "14 captured, 1 deferred", "2.5", "welcome@0123456789ab"):
         assert word in text
+
+
+@pytest.mark.parametrize("height", [24, 50])
+def test_what_is_wrong_and_the_way_out_come_before_letters_that_fill_what_is_left(height: int) -> None:
+    findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no " * 30) for number in range(9)]
+    lines = shown(view.draw(page([LETTER] * 90, findings=findings)), height=height).splitlines()
+    places = {
+        word: next(n for n, line in enumerate(lines) if word in line) for word in ("m/0.y", "Ctrl-C", "@")
+    }
+    assert places["m/0.y"] < places["Ctrl-C"] < places["@"]
+    assert len(lines) == height
+
+
+def test_many_findings_leave_the_way_out_in_sight_on_a_small_terminal() -> None:
+    findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no " * 60) for number in range(9)]
+    lines = shown(view.draw(page([LETTER], findings=findings)), height=16).splitlines()
+    assert len(lines) <= 16
+    assert any("Ctrl-C" in line for line in lines)
+    assert any("more: postroom check" in line for line in lines)
+
+
+def test_refused_records_are_counted_with_the_last_reason() -> None:
+    refused = replace(PROFILE, refused=3, last_refusal="postroom.default.shop/0/7: recipient: no address")
+    text = " ".join(shown(view.draw(page(snapshot=Snapshot(0.0, (refused,))))).split())
+    assert "3 records are refused, on postroom.default.shop.dlq" in text
+    assert "recipient: no address" in text
+
+
+def test_a_long_example_can_be_copied_from_a_narrow_page() -> None:
+    lines = shown(view.draw(page(example="postroom send x --to mira@example.com 'name=Mira de Smet'")), 40)
+    (first,) = (line for line in lines.splitlines() if line.startswith("postroom send"))
+    assert first.endswith("\\")
 
 
 def test_people_are_masked_on_the_page_and_named_in_a_letters_history() -> None:

@@ -16,7 +16,7 @@ from postroom.adapters.ledger.reader import LedgerReader, LetterView
 from postroom.local import client
 from postroom.local.up import Run
 
-LATEST = 12
+LATEST = 40
 """Letters that are looked at for the list."""
 
 
@@ -32,6 +32,9 @@ class ProfileView:
     letters: Mapping[str, int]
     templates: int
     held: tuple[str, ...] = ()
+    refused: int = 0
+    """Records since the worker began that are no events."""
+    last_refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,20 @@ async def observe(run: Run) -> Snapshot:
                 letters=counts,
                 templates=len(stand.templates),
                 held=stand.held,
+                refused=int(status.get("letters", {}).get("dead_letters", 0)),
+                last_refusal=str(status.get("last_refusal") or ""),
             )
         )
     latest.sort(key=lambda letter: letter.received, reverse=True)
     return Snapshot(loop.time(), tuple(profiles), tuple(latest[:LATEST]), loop.time() - begin)
+
+
+def totals(run: Run) -> Counter[str]:
+    """Letters of all profiles by state, from the ledgers alone: the programs may have ended."""
+    total: Counter[str] = Counter()
+    for stand in run.stands:
+        total.update(_ledger(run.folder.ledger(stand.home))[0])
+    return total
 
 
 def _status(address: str) -> dict[str, Any]:

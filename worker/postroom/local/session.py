@@ -13,10 +13,12 @@ from rich.status import Status
 
 from postroom.local.commands import up_again
 from postroom.local.manifests import Reading
+from postroom.local.observe import totals
 from postroom.local.once import send_samples
 from postroom.local.plan import Wishes
 from postroom.local.show import Notes, show
 from postroom.local.up import Run
+from postroom.local.view import letters_by_state
 from postroom.local.watch import Listener, follow
 
 
@@ -34,6 +36,9 @@ async def live(wishes: Wishes, console: Console) -> int:
         stopping.set()
         await following
         await _end(run, console)
+    sums = letters_by_state(totals(run).items()).plain
+    console.print(f"Ended. Letters: {sums}. To go on:", highlight=False, soft_wrap=True)
+    console.print(f"  {up_again(wishes)}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from rich.padding import Padding
 
 from postroom.letter.template import EmailTemplate
 from postroom.local.commands import command
 from postroom.local.observe import ProfileView, Snapshot, observe
 from postroom.local.up import Run
-from postroom.local.view import Page, draw, letters_by_state
+from postroom.local.view import Page, draw, letters_by_state, refusals
 
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 5.0
@@ -88,6 +87,7 @@ def places(run: Run) -> list[tuple[str, str]]:
         ("inbox", run.inbox),
         ("gateway", f"{run.gateway}/v1/messages"),
         ("Kafka", run.bootstrap),
+        *((f"worker {stand.home}", f"{run.worker_address(stand.home)}/statusz") for stand in run.stands),
         ("manifests", str(run.wishes.manifests)),
         ("data", str(run.wishes.data)),
     ]
@@ -130,15 +130,18 @@ async def _show_page(run: Run, console: Console, notes: Notes, stopping: asyncio
                 example=example(run),
                 findings=run.reading.findings,
                 notes=tuple(notes.kept),
+                check=command("check", str(run.wishes.manifests)),
             )
-            live.update(Padding(draw(page), (1, 1, 0, 1)), refresh=True)
+            live.update(draw(page), refresh=True)
             await _pause(stopping, _rest(snapshot))
 
 
 async def _print_lines(run: Run, console: Console, stopping: asyncio.Event) -> None:
+    width = max(10, *(len(name) for name, _ in places(run)))
     for name, address in places(run):
-        console.print(f"{name:<10} {address}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<{width}} {address}", highlight=False, soft_wrap=True)
     told = ""
+    refused: dict[str, int] = {}
     while not stopping.is_set():
         snapshot = await observe(run)
         lag = sum(profile.lag or 0 for profile in snapshot.profiles)
@@ -146,6 +149,10 @@ async def _print_lines(run: Run, console: Console, stopping: asyncio.Event) -> N
         if line != told:
             console.print(line, highlight=False, soft_wrap=True)
             told = line
+        for profile in snapshot.profiles:
+            if profile.refused > refused.get(profile.home, 0):
+                console.print(refusals(profile), highlight=False, markup=False, soft_wrap=True)
+            refused[profile.home] = profile.refused
         await _pause(stopping, max(QUIET_SECONDS, _rest(snapshot)))
 
 
