@@ -56,6 +56,7 @@ async def test_bad_records_become_dead_letters_and_their_neighbours_pass(bench: 
         Record(TOPIC, 0, 2, NOON, None, b"[" * 100_000),
         record("no recipient", 3, recipient=None),
         record("b", 4, at=NOON - timedelta(seconds=WINDOW + 1)),
+        record("c", 7, at=NOON + 2 * DAY),
     ]
     tombstone = Record(TOPIC, 0, 5, NOON, b"k", None)
     progress = await bench.carry(record("a", 0), *bad, tombstone, record("z", 6))
@@ -65,8 +66,9 @@ async def test_bad_records_become_dead_letters_and_their_neighbours_pass(bench: 
         (2, "too_deep"),
         (3, "recipient_missing"),
         (4, "too_old_to_deduplicate"),
+        (7, "dated_ahead"),
     ]
-    assert offsets(progress.finished()) == [0, 1, 2, 3, 4, 5, 6]
+    assert offsets(progress.finished()) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 @scenario

@@ -12,6 +12,10 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Claimed, Letter, Recalled
 
 
+SKEW = timedelta(days=1)
+"""How far ahead a producer's clock may be."""
+
+
 @dataclass(slots=True)
 class Validated:
     """A batch after reading: what can become letters, what can't, and what is nothing at all."""
@@ -24,12 +28,15 @@ class Validated:
 def validate(records: Sequence[Record], post: Post) -> Validated:
     """Read every record; one bad record never touches its neighbours."""
     batch = Validated()
-    oldest = post.clock.now() - timedelta(seconds=post.house.window)
+    now = post.clock.now()
+    oldest, newest = now - timedelta(seconds=post.house.window), now + SKEW
     for record in records:
         if record.value is None:
             batch.tombstones.append(record)
         elif record.timestamp < oldest:
             batch.malformed.append(Malformed(record, (_too_old(record, post.house.window),)))
+        elif record.timestamp > newest:
+            batch.malformed.append(Malformed(record, (_ahead(record),)))
         else:
             try:
                 batch.letters.append(read(record, post.house.profile))
@@ -43,6 +50,15 @@ def read(record: Record, profile: str) -> Letter:
     event = parse(record)
     identity = Identity(profile, event.source, event.id, event.recipient)
     return Letter(identity, payload_digest(event), record, event)
+
+
+def _ahead(record: Record) -> Problem:
+    return Problem(
+        Code.DATED_AHEAD,
+        "timestamp",
+        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, more than a day ahead: it would pass for "
+        "new long after its identity is forgotten; set the producer's clock right and publish it anew",
+    )
 
 
 def _too_old(record: Record, window: float) -> Problem:

@@ -44,6 +44,7 @@ class Code(StrEnum):
     SUPPRESSED = "suppressed"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     TOO_OLD_TO_DEDUPLICATE = "too_old_to_deduplicate"
+    DATED_AHEAD = "dated_ahead"
     SMTPUTF8_REQUIRED = "smtputf8_required"
     RELAY_REFUSED = "relay_refused"
     RELAY_DEFERRED = "relay_deferred"
