@@ -11,7 +11,6 @@ from postroom.letter.identity import Identity, payload_digest
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Claimed, Letter, Recalled
 
-
 SKEW = timedelta(days=1)
 """How far ahead a producer's clock may be."""
 
@@ -56,8 +55,8 @@ def _ahead(record: Record) -> Problem:
     return Problem(
         Code.DATED_AHEAD,
         "timestamp",
-        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, more than a day ahead: it would pass for "
-        "new long after its identity is forgotten; set the producer's clock right and publish it anew",
+        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, more than a day ahead: it would pass "
+        "for new long after its identity is forgotten; set the producer's clock right and publish it anew",
     )
 
 
