@@ -52,6 +52,8 @@ class Reading:
     files: int = 0
     complete: bool = True
     """Whether every object of ours could be read; if not, what is missing may be in what could not."""
+    places: Mapping[Key, str] = field(default_factory=dict)
+    """The file that each object stands in."""
     unread_templates: int = 0
     """Templates that could not be read: they were not proved, and do not pass."""
 
@@ -82,6 +84,7 @@ def read_folder(folder: Path) -> Reading:
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         len(files),
         complete=not unread,
+        places={key_of(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
             located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
             for located in found

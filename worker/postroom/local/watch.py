@@ -1,16 +1,22 @@
 """Follow a folder of manifests: an edit is proved and served within a second, a bad one is shown.
 
+A file that vanishes may be back in a moment (editors and git move files away and write them anew), so
+nothing stops before it has stayed away for `AWAY_SECONDS`; then what stopped is told, and why.
+
 Input: a `Run`. Output: the run's workers serve what the folder says. A bad edit changes nothing that is
 live; its findings are told once and stand on the page until they are mended.
 """
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from watchfiles import Change, awatch
 
+from postroom.letter.proofs import Key
+from postroom.local.bundles import Stand
 from postroom.local.manifests import SUFFIXES, Finding, Reading, read_folder
 from postroom.local.supervise import Tell
 from postroom.local.trouble import Trouble
@@ -18,6 +24,8 @@ from postroom.local.up import Run
 
 DEBOUNCE_MS = 200
 """Editors write a file in several steps."""
+AWAY_SECONDS = 1.5
+"""A file that is away for longer is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,10 @@ async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping)
     try:
         async for changes in edits:
+            if _vanished(changes):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), AWAY_SECONDS)
+                    return
             await take(run, listener, _names(folder, changes))
     except (OSError, RuntimeError) as error:  # the system's watcher gave up, as when the folder was removed
         listener.tell(f"{folder} is not followed any more ({error}); start again to follow it")
@@ -41,7 +53,7 @@ async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
 
 async def take(run: Run, listener: Listener, what: str) -> None:
     """Read the folder again and serve what passes; `what` names the files that changed."""
-    before = run.reading
+    before, stood = run.reading, list(run.stands)
     try:
         reading = await asyncio.to_thread(read_folder, run.wishes.manifests)
         await run.apply(reading)
@@ -54,8 +66,39 @@ async def take(run: Run, listener: Listener, what: str) -> None:
     for finding in reading.errors:
         if finding not in before.errors:
             listener.finding(str(finding))
+    for line in stopped(before, stood, run.stands):
+        listener.tell(line)
     if news := _news(before, reading):
         listener.tell(f"{what}: {news}")
+
+
+def _vanished(changes: Iterable[tuple[Change, str]]) -> bool:
+    return any(not Path(path).exists() for _, path in changes)
+
+
+def stopped(before: Reading, stood: Iterable[Stand], stands: Iterable[Stand]) -> Iterator[str]:
+    """What is served no more, and why: its file is gone, or does not declare it any more."""
+    homes = {stand.home for stand in stands}
+    live = {(each.namespace, each.name) for stand in stands for each in stand.templates}
+    for stand in stood:
+        metadata = stand.profile.metadata
+        if stand.home not in homes:
+            why = _why(before, Key("SmtpProfile", metadata.namespace, metadata.name))
+            count = len(stand.templates)
+            templates = "1 template" if count == 1 else f"{count} templates"
+            yield f"profile {stand.home} stopped with its {templates}: {why}; its letters wait on their topic"
+            continue
+        for each in stand.templates:
+            if (each.namespace, each.name) not in live:  # else it has moved to another profile
+                why = _why(before, Key("EmailTemplate", each.namespace, each.name))
+                yield f"template {each.name} stopped: {why}"
+
+
+def _why(before: Reading, key: Key) -> str:
+    file = before.places.get(key)
+    if file is None:
+        return "no file declares it any more"
+    return f"{file} does not declare it any more" if Path(file).exists() else f"{file} is gone"
 
 
 def _news(before: Reading, now: Reading) -> str:
@@ -79,8 +122,9 @@ def _count(findings: Iterable[Finding]) -> str:
 
 
 def _is_manifest(_: Change, path: str) -> bool:
+    """A manifest, or a folder: of one that is moved only the folder's own name is told."""
     file = Path(path)
-    return file.suffix in SUFFIXES and not file.name.startswith(".")
+    return file.suffix in SUFFIXES | {""} and not file.name.startswith(".")
 
 
 def _names(folder: Path, changes: Iterable[tuple[Change, str]]) -> str:
