@@ -116,6 +116,15 @@ def test_an_event_type_of_two_profiles_needs_the_profile() -> None:
         intake.prepare(Request(body(), profile="warehouse"))
 
 
+@pytest.mark.parametrize("profile", [None, "shop"])
+def test_without_any_profile_the_refusal_names_what_was_sent_and_the_way_out(profile: str | None) -> None:
+    with pytest.raises(Rejected, match="Add an SmtpProfile") as rejected:
+        Directory().find("shop.user.welcomed", profile)
+    (problem,) = rejected.value.problems
+    assert problem.field == "event_type"
+    assert "None" not in problem.message
+
+
 def test_a_suspended_template_takes_nothing() -> None:
     rooms = [Room("shop", "t", catalog("shop.user.welcomed", suspended=True))]
     intake = Intake(lambda: Directory(rooms), Board(), lambda: NOW, lambda _: "id-1")

@@ -47,6 +47,12 @@ class Directory:
     def find(self, event_type: str, profile: str | None = None) -> Address:
         """The owner of an event type, narrowed to one profile if it is given; raises Rejected."""
         rooms = [room for room in self._rooms if profile in (None, room.profile)]
+        if not self._rooms:
+            message = (
+                f"no template is live for {event_type}: there is no profile yet. Add an SmtpProfile and an "
+                "EmailTemplate to the manifests"
+            )
+            raise Rejected(Problem(Code.TEMPLATE_MISSING, "event_type", message))
         if not rooms:
             raise _missing("profile", f"no profile is called {profile}", _names(self._rooms))
         owners = [
