@@ -68,6 +68,23 @@ def test_what_is_missing_is_said_with_the_way_out(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_a_letter_that_nobody_knows_is_looked_for_on_the_dead_letter_topics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundles" / "shop").mkdir(parents=True)
+    (tmp_path / "bundles" / "shop" / "profile.yaml").write_text(PROFILE)
+    monkeypatch.setattr("postroom.local.letters.find", lambda *_: [])
+    assert run(monkeypatch, "letter", "m-1", "--data", str(tmp_path)) == 1
+    assert "are on postroom.default.shop.dlq." in capsys.readouterr().err
+
+
+def test_the_version_is_an_option_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("postroom ")
+
+
 def test_what_the_domain_refuses_is_a_line_for_each_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

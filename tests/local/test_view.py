@@ -127,7 +127,14 @@ def test_a_letters_history_holds_every_fact() -> None:
     ):
         assert word in text
     assert "a copy may have arrived" in text
+    assert "2026-05-04T12:00:00Z" in text
     assert "rcpt" in text
+
+
+def test_a_code_is_said_once() -> None:
+    told = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
+    assert shown(letters.draw([told]), 120).count("relay_deferred") == 1
+    assert letters.reason(LETTER) == "relay_deferred: the relay said not now"
 
 
 @pytest.mark.parametrize("width", [80, 130])

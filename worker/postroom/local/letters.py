@@ -7,15 +7,18 @@ that a look takes about a second a million letters. Failure: `Trouble` when ther
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from postroom.adapters.ledger.reader import AttemptView, LedgerReader, LetterView
+from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
+from postroom.local.folder import DataFolder
 from postroom.local.trouble import Trouble
 from postroom.local.view import STATES
 
@@ -54,9 +57,9 @@ def _letter(letter: LetterView) -> RenderableType:
     facts.add_column(overflow="fold")
     for name, value in _facts(letter):
         facts.add_row(name, Text(value))
-    parts: list[RenderableType] = [head, Padding(facts, (0, 0, 0, 2))]
+    parts: list[RenderableType] = [head, Padding(facts, (0, 0, 0, 2), expand=False)]
     if letter.attempts:
-        parts.append(Padding(_attempts(letter.attempts), (0, 0, 0, 2)))
+        parts.append(Padding(_attempts(letter.attempts), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 
@@ -74,7 +77,7 @@ def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
     if letter.due:
         yield "due", _time(letter.due)
     if letter.code or letter.reason:
-        yield "reason", ": ".join(part for part in (letter.code, letter.reason) if part)
+        yield "reason", reason(letter)
     if letter.reply:
         yield "reply", letter.reply
     if letter.doubts:
@@ -99,5 +102,24 @@ def _attempts(attempts: Sequence[AttemptView]) -> Table:
     return table
 
 
+def reason(letter: LetterView) -> str:
+    """Why a letter is where it is; the code once, also where the words hold it already."""
+    words, code = letter.reason or "", letter.code or ""
+    return words if code in words else ": ".join(part for part in (code, words) if part)
+
+
+def dead_letter_topics(folder: DataFolder) -> list[str]:
+    """Where the records that are no events are, for every profile of a data folder."""
+    found = []
+    for file in sorted(folder.bundles.glob("*/profile.yaml")):
+        try:
+            profile = SmtpProfile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        found.append(dead_letter_topic(topic_of(profile)))
+    return found
+
+
 def _time(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S%z}"
+    """RFC 3339 in UTC, as events and the gateway write times."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -23,6 +23,7 @@ from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.template import EmailTemplate, Sample
 from postroom.local import client
 from postroom.local.bundles import Stand
+from postroom.local.letters import reason
 from postroom.local.up import Run
 from postroom.local.view import STATES
 
@@ -148,7 +149,7 @@ async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) ->
     template = f"{letter.template}@{letter.revision}" if letter.template else ""
     known = replace(sent, state=letter.state, template=template, milliseconds=took)
     if letter.state not in GOOD:
-        why = ": ".join(part for part in (letter.code, letter.reason or letter.reply) if part)
+        why = reason(letter) or letter.reply
         return replace(known, reasons=(f"{letter.state}: {why or 'no reason on record'}",))
     if letter.state != "captured":
         return replace(known, subject=f"({letter.reply or letter.state})")
