@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from postroom.local import client
+from postroom.local import send as sending
 from postroom.local.client import Answer, Unanswered
 from postroom.local.folder import Addresses, DataFolder
-from postroom.local.send import gather_data, read_pair, send
+from postroom.local.send import gather_data, read_pair, send, way_out
 from postroom.local.sockets import free_port
 from postroom.local.trouble import Trouble
 
@@ -67,6 +68,34 @@ def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(client, "post", lambda *_: Answer(422, {"errors": errors}))
     with pytest.raises(Trouble, match=r"/data/name: is required \(variable_missing\)"):
         send({}, "http://127.0.0.1:1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "code", "detail", "remedy"),
+    [
+        ("/data/code", "variable_missing", "`code` is required and not there", "add code=…"),
+        ("/data/shop/name", "variable_missing", "`name` is required", "shop is written as JSON: shop:=…"),
+        (
+            "/data/letters",
+            "variable_invalid",
+            '"3" is not of type "integer"',
+            "for a number write letters:=3",
+        ),
+        ("/data/on", "variable_invalid", '"x" is not of type "boolean"', "for yes or no write on:=true"),
+        ("/data/code", "variable_invalid", '"x" does not match "^[0-9]+$"', ""),
+        ("/recipient", "address_invalid", "is no address", ""),
+    ],
+)
+def test_a_broken_rule_comes_with_what_to_write(pointer: str, code: str, detail: str, remedy: str) -> None:
+    assert way_out({"pointer": pointer, "code": code, "detail": detail}) == remedy
+
+
+def test_an_id_that_is_on_record_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_on_record", lambda *_: {"shop": "captured"})
+    monkeypatch.setattr(client, "post", lambda *_: Answer(202, {"id": "x1", "profile": "shop"}))
+    DataFolder(tmp_path).write_addresses(Addresses(1, "b", "http://g", "http://inbox", "s", "m"))
+    assert send({"message_id": "x1"}, None, tmp_path).known == "captured"
+    assert send({"message_id": "x1"}, "http://elsewhere", tmp_path).known is None
 
 
 def test_the_profile_goes_with_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Letters from events: templates are declared, proved before they are live, no letter is lost.\n\n"
-    "Start with **postroom up**: it runs everything on this machine and says where the inbox is.",
 )
 
 
@@ -35,6 +33,8 @@ class Form(StrEnum):
     GITHUB = "github"
 
 
+UNFOLDED = 4_000
+"""Columns where nobody's terminal folds: more than the longest reply that is kept."""
 DATA = Path(".postroom")
 """The data folder where none is named; the one that `postroom up` takes."""
 
@@ -49,6 +49,24 @@ Gateway = Annotated[
     str | None, Option("--gateway", help="The gateway; without it the running one's.", metavar="URL")
 ]
 Text = str | None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    _: Annotated[
+        bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Letters from events: templates are declared, proved before they are live, no letter is lost.
+
+    Start with **postroom up**: it runs everything on this machine and says where the inbox is.
+    """
 
 
 @app.command()
@@ -136,7 +154,11 @@ def send(
     options = {"message_id": message_id, "locale": locale, "not_before": not_before}
     message |= {name: value for name, value in options.items() if value is not None}
     accepted = sending.send(message, gateway, data, profile)
-    typer.echo(f"accepted as {accepted.id} for profile {accepted.profile}")
+    if accepted.known:
+        there = f"id {accepted.id} is on record already ({accepted.known}): it will not be sent again"
+        typer.echo(f"accepted; {there}")
+    else:
+        typer.echo(f"accepted as {accepted.id} for profile {accepted.profile}")
     if accepted.inbox:
         typer.echo(f"inbox: {accepted.inbox}   its way: {command('letter', accepted.id, data=data)}")
 
@@ -157,11 +179,15 @@ def letter(
 
     found = letters.find(wanted, ledger or DataFolder(data).ledgers())
     if not found:
+        topics = " and ".join(letters.dead_letter_topics(DataFolder(data))) or "<topic>.dlq"
         raise Trouble(
             f"No ledger knows {wanted}.",
-            "A letter is known once a worker has taken its event. Look for dead letters on <topic>.dlq.",
+            f"It is known once a worker has taken its event. Records that are no events are on {topics}.",
         )
-    Console().print(letters.draw(found))
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNFOLDED  # a program reads it, line by line
+    console.print(letters.draw(found))
 
 
 @app.command()

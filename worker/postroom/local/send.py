@@ -4,12 +4,16 @@ Input: an event type, a recipient, data as `name=text`, `name:=json` or a file. 
 the message was accepted. Failure: `Trouble` that says which rule was broken, or what to start first.
 """
 
+import contextlib
 import json
+import re
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postroom.adapters.ledger.reader import LedgerReader
 from postroom.local import client
 from postroom.local.folder import DataFolder
 from postroom.local.trouble import Trouble
@@ -22,6 +26,8 @@ class Accepted:
     id: str
     profile: str
     inbox: str | None
+    known: str | None = None
+    """The state of the letter that was on record under this id before: it is not sent again."""
 
 
 def gather_data(pairs: Iterable[str], file: Path | None) -> dict[str, Any]:
@@ -59,6 +65,8 @@ def send(message: Mapping[str, Any], gateway: str | None, data: Path, profile: s
             f"Nothing runs on the data folder {data}.",
             "Start it with `postroom up` in another terminal, or name a gateway: --gateway http://HOST:PORT",
         )
+    local = running is not None and not gateway
+    known = _on_record(DataFolder(data), message) if local else {}
     url = f"{address.rstrip('/')}/v1/messages" + (f"?profile={profile}" if profile else "")
     try:
         answer = client.post(url, message)
@@ -67,14 +75,53 @@ def send(message: Mapping[str, Any], gateway: str | None, data: Path, profile: s
     if not answer.ok:
         raise _refused(answer)
     inbox = running.inbox if running and not gateway else None
-    return Accepted(str(answer.body["id"]), str(answer.body.get("profile", "")), inbox)
+    served = str(answer.body.get("profile", ""))
+    return Accepted(str(answer.body["id"]), served, inbox, known.get(served))
+
+
+def _on_record(folder: DataFolder, message: Mapping[str, Any]) -> dict[str, str]:
+    """The state by profile of letters that have the message's id and recipient already."""
+    wanted = message.get("message_id")
+    if not wanted:
+        return {}
+    found = {}
+    for path in folder.ledgers():
+        with contextlib.suppress(sqlite3.Error), LedgerReader(path) as ledger:
+            for letter in ledger.find(str(wanted)):
+                same = letter.recipient.casefold() == str(message["recipient"]).casefold()
+                if letter.event_id == wanted and same:
+                    found[letter.profile.rpartition("/")[2]] = letter.state
+    return found
+
+
+def way_out(error: Mapping[str, str]) -> str:
+    """What to write on the command line instead, where a variable is missing or is a text by mistake."""
+    top, _, rest = error["pointer"].removeprefix("/data/").partition("/")
+    if not error["pointer"].startswith("/data/"):
+        return ""
+    if error["code"] == "variable_missing":
+        return f"add {top}=…" if not rest else f"{top} is written as JSON: {top}:=…"
+    wanted = re.search(r'is not of type "(number|integer|boolean|array|object)"', error["detail"])
+    if error["code"] != "variable_invalid" or not wanted or rest:
+        return ""
+    return {
+        "number": f"for a number write {top}:=3",
+        "integer": f"for a number write {top}:=3",
+        "boolean": f"for yes or no write {top}:=true",
+        "array": f"for a list write {top}:='[…]'",
+        "object": f"for an object write {top}:='{{…}}'",
+    }[wanted[1]]
 
 
 def _refused(answer: client.Answer) -> Trouble:
     errors = answer.body.get("errors") if isinstance(answer.body, dict) else None
     if not errors:
         return Trouble(f"The gateway did not accept it: {answer.detail}")
-    lines = [f"  {error['pointer'] or '/'}: {error['detail']} ({error['code']})" for error in errors]
+    lines = []
+    for error in errors:
+        remedy = way_out(error)
+        line = f"  {error['pointer'] or '/'}: {error['detail']} ({error['code']})"
+        lines.append(f"{line}; {remedy}" if remedy else line)
     return Trouble("The message is refused:\n" + "\n".join(lines))
 
 
