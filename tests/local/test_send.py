@@ -81,6 +81,7 @@ def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.Mo
             '"3" is not of type "integer"',
             "for a number write letters:=3",
         ),
+        ("/data/code", "variable_invalid", 'the value is not of type "string"', "for a text write code=…"),
         ("/data/on", "variable_invalid", '"x" is not of type "boolean"', "for yes or no write on:=true"),
         ("/data/code", "variable_invalid", '"x" does not match "^[0-9]+$"', ""),
         ("/recipient", "address_invalid", "is no address", ""),

@@ -21,9 +21,8 @@ from postroom.adapters.clock import SystemClock
 from postroom.adapters.ledger.reader import LedgerReader, LetterView
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.template import EmailTemplate, Sample
-from postroom.local import client
+from postroom.local import client, letters
 from postroom.local.bundles import Stand
-from postroom.local.letters import reason
 from postroom.local.up import Run
 from postroom.local.view import STATES
 
@@ -149,7 +148,7 @@ async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) ->
     template = f"{letter.template}@{letter.revision}" if letter.template else ""
     known = replace(sent, state=letter.state, template=template, milliseconds=took)
     if letter.state not in GOOD:
-        why = reason(letter) or letter.reply
+        why = letters.reason(letter) or letter.reply
         return replace(known, reasons=(f"{letter.state}: {why or 'no reason on record'}",))
     if letter.state != "captured":
         return replace(known, subject=f"({letter.reply or letter.state})")
@@ -168,30 +167,30 @@ def _broken_rules(answer: client.Answer) -> tuple[str, ...]:
     return tuple(f"{e['pointer']}: {e['detail']} ({e['code']})" for e in errors) or (answer.detail,)
 
 
-def table(letters: list[Sent], width: int) -> Table:
+def table(sent: list[Sent], width: int) -> Table:
     """The letters as a table: a line each where the terminal is wide, two lines each where it is not."""
-    return _wide(letters) if width >= WIDE else _narrow(letters)
+    return _wide(sent) if width >= WIDE else _narrow(sent)
 
 
-def _wide(letters: list[Sent]) -> Table:
+def _wide(sent: list[Sent]) -> Table:
     shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     shown.add_column("state", no_wrap=True, min_width=8)
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4), ("template@revision", 4)):
         shown.add_column(name, ratio=ratio, overflow="ellipsis", no_wrap=True)
-    for each in letters:
+    for each in sent:
         shown.add_row(
             _state(each), _took(each), each.event_type, each.recipient, Text(each.subject), each.template
         )
     return shown
 
 
-def _narrow(letters: list[Sent]) -> Table:
+def _narrow(sent: list[Sent]) -> Table:
     shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     shown.add_column("state", no_wrap=True, min_width=8)
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     shown.add_column("event → recipient, subject, template@revision")
-    for each in letters:
+    for each in sent:
         lines = Text(f"{each.event_type} → {each.recipient}")
         for detail in filter(None, (each.subject, each.template)):
             lines.append(f"\n{detail}", style="dim")

@@ -101,10 +101,11 @@ def way_out(error: Mapping[str, str]) -> str:
         return ""
     if error["code"] == "variable_missing":
         return f"add {top}=…" if not rest else f"{top} is written as JSON: {top}:=…"
-    wanted = re.search(r'is not of type "(number|integer|boolean|array|object)"', error["detail"])
+    wanted = re.search(r'is not of type "(number|integer|boolean|array|object|string)"', error["detail"])
     if error["code"] != "variable_invalid" or not wanted or rest:
         return ""
     return {
+        "string": f"for a text write {top}=…",
         "number": f"for a number write {top}:=3",
         "integer": f"for a number write {top}:=3",
         "boolean": f"for yes or no write {top}:=true",
