@@ -165,3 +165,17 @@ def test_a_patient_worker_keeps_its_membership_while_it_waits() -> None:
     usual, patient = (consumer_settings("nowhere", Membership("g", "i", at)) for at in (60, 600))
     assert usual["max.poll.interval.ms"] == 300_000
     assert patient["max.poll.interval.ms"] > 600_000
+
+
+def test_a_fatal_error_of_the_client_ends_the_polling_and_so_the_worker(consumer: ScriptedConsumer) -> None:
+    """A fenced static member reads nothing more, and says so only to the error callback."""
+
+    async def run() -> None:
+        source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+        await source.start(Listener())
+        source._on_error(KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", fatal=True))
+        with pytest.raises(KafkaException, match="fenced"):
+            await asyncio.wait_for(source.ended, 5)
+        await source.stop({})
+
+    asyncio.run(run())

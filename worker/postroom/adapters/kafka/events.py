@@ -51,6 +51,7 @@ class KafkaEvents:
         self._lag: int | None = None
         self._lag_due = 0.0
         self._said: dict[str, float] = {}
+        self._fatal: KafkaError | None = None
         self._assignment: list[TopicPartition] = []
         self._loop: asyncio.AbstractEventLoop
         self._receiver: Receiver
@@ -109,6 +110,8 @@ class KafkaEvents:
             )
             while not self._stopping.is_set():
                 self._hand_on(self._consumer.consume(BATCH, POLL_SECONDS))
+                if self._fatal is not None:
+                    raise KafkaException(self._fatal)
                 self._apply_pause()
                 self._commit_soon()
                 self._measure_lag()
@@ -260,6 +263,8 @@ class KafkaEvents:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._connected = False
+        if error.fatal():
+            self._fatal = error  # this consumer never reads again; the polling ends by it
         self._complain(error)
 
     def _complain(self, error: KafkaError) -> None:
