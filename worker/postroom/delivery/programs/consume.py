@@ -7,7 +7,6 @@ cannot start, 1 when a part fails (its platform starts it again; nothing is lost
 import asyncio
 import platform
 import socket
-import sys
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -42,16 +41,11 @@ from postroom.ports.ledger import Recovery
 from postroom.startup import begin, bind, stop_signal
 from postroom.web import web_server
 
-SWITCH_SECONDS = 0.0005
-"""How soon a waiting thread gets its turn. At Python's 5 ms the ledger's thread waits longer for the
-interpreter than for the disk: 20,000 letters took twice the CPU and more than twice the time."""
-
 log = structlog.get_logger("postroom.worker")
 
 
 def main() -> None:
     """Run the worker; the process ends when it does."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     begin("worker", WorkerSettings, work)
 
 
