@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 import uvicorn
-from selenium.webdriver import Chrome
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -82,7 +82,8 @@ class Reader:
         return found
 
     def press(self, keys: str) -> None:
-        self.driver.switch_to.active_element.send_keys(keys)
+        """Type on the keyboard, wherever the focus is: it may rest on what was just closed."""
+        ActionChains(self.driver).send_keys(keys).perform()
 
     def has_tab(self, name: str) -> bool:
         return self.texts(".tab[aria-current]") == [name]
