@@ -1,0 +1,109 @@
+"""What the operator asks of a cluster, in plain objects.
+
+A `Manifest` is a Kubernetes object as a dictionary. What we send holds exactly the fields that we own; what
+comes back holds everything. A `Ref` says which object, without its content. Every call either does what
+it says or raises a `ClusterError`; each of its kinds says what follows from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Manifest = dict[str, Any]
+"""A Kubernetes object. Treated as frozen: whoever changes one makes a copy."""
+
+FIELD_MANAGER = "postroom-operator"
+"""Who owns the fields that we apply (server-side apply)."""
+API_VERSION = "postroom.dev/v1alpha1"
+"""Of EmailTemplate, EmailLayout and SmtpProfile."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """Which object: `Ref("apps/v1", "Deployment", "shop", "postroom-orders")`; a Namespace is in none."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {place}{self.name}"
+
+
+def ref_of(manifest: Mapping[str, Any]) -> Ref:
+    """Which object a manifest is of."""
+    metadata = manifest["metadata"]
+    return Ref(manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+class ClusterError(Exception):
+    """The API server's refusal, or none of its answers. `message` is its own words."""
+
+    def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds that the server asks us to wait."""
+
+
+class Absent(ClusterError):
+    """The object, its namespace or its kind is not there (404, 410)."""
+
+
+class Conflict(ClusterError):
+    """Somebody else was quicker, or a precondition does not hold (409): look again."""
+
+
+class Refused(ClusterError):
+    """The object is not valid or not allowed (400, 403, 422): the same again will be refused again."""
+
+
+class Ending(Refused):
+    """The namespace is being deleted: nothing can be made in it, and nothing needs to be."""
+
+
+class Unavailable(ClusterError):
+    """No answer, or one that says later (429, 5xx): the same again may do."""
+
+
+class Cluster(Protocol):
+    """The API server, for one who applies, never merges."""
+
+    async def read(self, ref: Ref) -> Manifest | None:
+        """The object, or None."""
+        ...
+
+    async def read_all(self, api_version: str, kind: str, namespace: str, labels: str) -> list[Manifest]:
+        """The objects that a label selector selects; namespace `""` means all, labels `""` too."""
+        ...
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply, forced: the fields given are ours from now on. Returns the whole object."""
+        ...
+
+    async def delete(self, ref: Ref, uid: str) -> None:
+        """Delete that very object; one that is gone or is another by now is left."""
+        ...
+
+    async def write_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Manifest:
+        """Replace the status of that very object of ours."""
+        ...
+
+    async def annotate(self, ref: Ref, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations (None removes one); an object that is gone is left."""
+        ...
+
+    async def scale(self, ref: Ref, replicas: int) -> None:
+        """Write `/scale` under a field manager of its own, so that dropping `.spec.replicas` keeps it."""
+        ...
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create, and raise Conflict when it is there."""
+        ...
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replace at the manifest's own resourceVersion, and raise Conflict when that is not the newest."""
+        ...
