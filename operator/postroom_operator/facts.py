@@ -1,0 +1,72 @@
+"""What the operator finds out beside the cluster's objects: proofs, topics, workers' own reports.
+
+Plain values. Adapters make them, `status` reads them; nothing here decides anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample's letter, by its sizes in UTF-8."""
+
+    name: str
+    locale: str
+    html_bytes: int
+    text_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """What came of the proof of one template or layout. With problems there is no compiled template."""
+
+    compiled: CompiledTemplate | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker has it."""
+
+    name: str
+    partitions: int = 0
+    """0: it is not there, or nobody could tell."""
+    created: bool = False
+    """Whether it was made just now."""
+    differs: tuple[str, ...] = ()
+    """What is otherwise than the profile asks, in words: `partitions: 6, the profile asks for 3`."""
+    problem: str = ""
+    """Why nothing is known, or why it could not be made."""
+    reason: str = ""
+    """A CamelCase word for the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker says of one thing it needs; `ok` None: it does not know yet."""
+
+    ok: bool | None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker's /statusz."""
+
+    pod: str
+    mode: str = ""
+    guarded: bool = False
+    profile_hash: str = ""
+    problems: tuple[str, ...] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """By what was asked: secrets, ledger, kafka, relay, templates."""
+    templates: Mapping[str, str] = field(default_factory=dict)
+    """Revision by template."""
+    lag: int | None = None
