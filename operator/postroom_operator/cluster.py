@@ -32,6 +32,31 @@ class Ref:
         return f"{self.kind} {place}{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object: `Kind("apps/v1", "Deployment")`."""
+
+    api_version: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.api_version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects of one kind as they were at one moment; `version` is that moment's resourceVersion."""
+
+    items: tuple[Manifest, ...]
+    version: int
+
+
+def version_of(manifest: Mapping[str, Any]) -> int:
+    """The resourceVersion, which grows (KEP-5504); 0 where there is none."""
+    text = manifest["metadata"].get("resourceVersion", "")
+    return int(text) if text.isdigit() else 0
+
+
 def ref_of(manifest: Mapping[str, Any]) -> Ref:
     """Which object a manifest is of."""
     metadata = manifest["metadata"]
@@ -76,8 +101,12 @@ class Cluster(Protocol):
         """The object, or None."""
         ...
 
-    async def read_all(self, api_version: str, kind: str, namespace: str, labels: str) -> list[Manifest]:
+    async def read_all(self, kind: Kind, namespace: str = "", labels: str = "") -> Listing:
         """The objects that a label selector selects; namespace `""` means all, labels `""` too."""
+        ...
+
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows this kind of object."""
         ...
 
     async def apply(self, manifest: Manifest) -> Manifest:

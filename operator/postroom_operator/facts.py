@@ -5,6 +5,7 @@ Plain values. Adapters make them, `status` reads them; nothing here decides anyt
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.problems import Problem
@@ -28,6 +29,25 @@ class Proved:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one template of a profile stands, once its neighbours were looked at."""
+
+    manifest: Mapping[str, Any]
+    """The EmailTemplate as the cluster has it."""
+    proved: Proved
+    """The proof of the template alone, with its layout."""
+    problems: tuple[Problem, ...] = ()
+    """All that keeps the newest revision from going live: the proof's, a reference's, a neighbour's."""
+    serving: CompiledTemplate | None = None
+    """What workers get: the newest, or the last good one where the newest has problems."""
+
+    @property
+    def held(self) -> bool:
+        """Whether an older revision serves because the newest does not pass."""
+        return self.serving is not None and bool(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
