@@ -41,8 +41,8 @@ format: .venv/.dev ## Put the code in order: ruff's fixes, then its format
 	@$(RUN)ruff check --fix
 	@$(RUN)ruff format
 
-golden: .venv/.dev ## Write the golden letters anew; read the diff before you commit it
-	@$(RUN)python -m pytest tests/letter/test_golden.py --golden
+golden: .venv/.dev ## Write the golden letters and manifests anew; read the diff before you commit it
+	@$(RUN)python -m pytest tests/letter/test_golden.py tests/operator/test_manifests.py --golden
 	@git --no-pager diff --stat -- tests/golden
 
 docs: .venv/.docs ## Build the documentation into docs/_build/html, warnings as errors

@@ -5,7 +5,7 @@ takes together. A text that is not a bundle is refused whole; the reader keeps w
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
@@ -14,15 +14,46 @@ from postroom.letter.live import Live
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Catalog
 
-__all__ = ["CompiledTemplate", "Edition", "File", "Subject", "load", "pack", "unpack"]
+__all__ = [
+    "FRAME",
+    "CompiledTemplate",
+    "Edition",
+    "File",
+    "Subject",
+    "join",
+    "line",
+    "load",
+    "pack",
+    "size_of",
+    "unpack",
+]
 
 FORMAT = "postroom.bundle/1"
+_HEAD, _BETWEEN, _TAIL = f'{{"format": "{FORMAT}", "templates": [', ",\n", "]}\n"
 
 
-def pack(compiled: Sequence[CompiledTemplate]) -> str:
+def pack(compiled: Iterable[CompiledTemplate]) -> str:
     """The templates as one JSON text, in order of their names."""
-    templates = [template.to_json() for template in sorted(compiled, key=lambda each: each.name)]
-    return json.dumps({"format": FORMAT, "templates": templates}, ensure_ascii=False, indent=1) + "\n"
+    return join(line(template) for template in sorted(compiled, key=lambda each: each.name))
+
+
+def line(template: CompiledTemplate) -> str:
+    """One template as it stands in a bundle, on a line of its own."""
+    return json.dumps(template.to_json(), ensure_ascii=False)
+
+
+def join(lines: Iterable[str]) -> str:
+    """A bundle of what `line` wrote."""
+    return _HEAD + _BETWEEN.join(lines) + _TAIL
+
+
+def size_of(text: str) -> int:
+    """The bytes that a line takes in a bundle, with what parts it from its neighbours."""
+    return len(text.encode()) + len(_BETWEEN)
+
+
+FRAME = len(_HEAD) + len(_TAIL)
+"""The bytes of a bundle without its lines."""
 
 
 def unpack(text: str) -> list[CompiledTemplate]:

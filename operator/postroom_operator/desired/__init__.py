@@ -1,0 +1,1 @@
+"""What should be in the cluster: spec in, plain manifests out. Pure. READ FIRST: profile."""

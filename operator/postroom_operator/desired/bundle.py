@@ -1,0 +1,145 @@
+"""A profile's templates in shards: CompiledTemplates and what is served now → the texts of its ConfigMaps.
+
+A template stays in its shard as long as it fits there; adding, changing or removing one moves no other. So
+an edit writes one small ConfigMap, and what an operator finds after its restart is all that it has to know.
+What does not fit is never dropped in silence: it is named with its size and the limit, and a template
+that was served before and has grown too large serves its last good revision.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from postroom.letter.bundle import FRAME, CompiledTemplate, join, line, size_of, unpack
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom_operator import names
+
+LIMIT = 256 * 1024
+"""Bytes of a shard: a quarter of what a ConfigMap may hold."""
+COMFORT = 64 * 1024
+"""Bytes up to which a shard is filled while there is another: an edit writes its whole shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A template as workers have it now."""
+
+    shard: int
+    template: CompiledTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What becomes of a profile's templates."""
+
+    shards: Mapping[int, str]
+    """The text of each shard; shard 0 is always there."""
+    served: Mapping[str, CompiledTemplate]
+    """What workers get, by name; an older revision where the newest does not fit."""
+    problems: Mapping[str, Problem]
+    """By name: the templates whose newest revision does not fit."""
+
+    @property
+    def hash(self) -> str:
+        """Of all the texts; the same templates in the same shards have the same."""
+        texts = (f"{shard}\n{text}" for shard, text in sorted(self.shards.items()))
+        return names.digest("\n".join(texts), 16)
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The shards while they are filled: name → line in each, and the bytes taken."""
+
+    lines: list[dict[str, str]] = field(default_factory=lambda: [{} for _ in range(names.SHARDS)])
+    used: list[int] = field(default_factory=lambda: [FRAME] * names.SHARDS)
+
+    def fits(self, shard: int, name: str, text: str, room: int = LIMIT) -> bool:
+        """Whether a line fits, in place of the one that the same template has there already."""
+        return self.used[shard] - self._taken(shard, name) + size_of(text) <= room
+
+    def put(self, shard: int, name: str, text: str) -> None:
+        self.used[shard] += size_of(text) - self._taken(shard, name)
+        self.lines[shard][name] = text
+
+    def take(self, shard: int, name: str) -> None:
+        self.used[shard] -= self._taken(shard, name)
+        self.lines[shard].pop(name, None)
+
+    def place_for(self, name: str, text: str) -> int | None:
+        """The first shard with room to spare, else the emptiest one that takes it, else None."""
+        for shard in range(names.SHARDS):
+            if self.fits(shard, name, text, COMFORT):
+                return shard
+        shard = min(range(names.SHARDS), key=lambda each: self.used[each])
+        return shard if self.fits(shard, name, text) else None
+
+    def _taken(self, shard: int, name: str) -> int:
+        before = self.lines[shard].get(name)
+        return 0 if before is None else size_of(before)
+
+
+def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
+    """What is served now, from the shards as they were found; one that cannot be read is as good as none."""
+    found: dict[str, Served] = {}
+    for shard, text in sorted(texts.items()):
+        try:
+            templates = unpack(text)
+        except Rejected:
+            continue
+        for template in templates:
+            found.setdefault(template.name, Served(shard, template))
+    return found
+
+
+def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -> Bundle:
+    """Put each template into its shard.
+
+    What is served now keeps its place and its room until its newer revision has found its own: nobody
+    else's edit can push it out.
+    """
+    wanted = {each.name: each for each in compiled}
+    shelf, served, problems = _Shelf(), dict[str, CompiledTemplate](), dict[str, Problem]()
+    stays = {name: old for name, old in before.items() if name in wanted and 0 <= old.shard < names.SHARDS}
+    for name, old in sorted(stays.items()):
+        text = line(old.template)
+        if shelf.fits(old.shard, name, text):
+            shelf.put(old.shard, name, text)
+            served[name] = old.template
+    for name, template in sorted(wanted.items()):
+        if served.get(name) == template:
+            continue
+        text = line(template)
+        place = _settle(shelf, name, text, stays[name].shard if name in served else None)
+        if place is None:
+            problems[name] = _does_not_fit(name, size_of(text), held=name in served)
+        else:
+            served[name] = template
+    shards = {
+        shard: join(lines[name] for name in sorted(lines))
+        for shard, lines in enumerate(shelf.lines)
+        if lines or shard == 0
+    }
+    return Bundle(shards, served, problems)
+
+
+def _settle(shelf: _Shelf, name: str, text: str, now: int | None) -> int | None:
+    """Put a line where it is now, or else where there is room; None: nowhere, and nothing has changed."""
+    place = now if now is not None and shelf.fits(now, name, text) else shelf.place_for(name, text)
+    if place is not None:
+        if now is not None and now != place:
+            shelf.take(now, name)
+        shelf.put(place, name, text)
+    return place
+
+
+def _does_not_fit(name: str, size: int, *, held: bool) -> Problem:
+    if size + FRAME > LIMIT:
+        rule = (
+            f"template {name} takes {size} bytes once it is compiled, and a shard of the bundle holds "
+            f"{LIMIT - FRAME}; make its attachments, HTML or languages smaller"
+        )
+    else:
+        rule = (
+            f"template {name} takes {size} bytes, and none of the profile's {names.SHARDS} shards of {LIMIT} "
+            "bytes has that much room; move some templates to another SmtpProfile"
+        )
+    return Problem(Code.TOO_LARGE, "spec", rule + ("; its last good revision serves on" if held else ""))

@@ -1,0 +1,221 @@
+"""The consumer Deployment of one profile: ProfileView → manifest.
+
+The number of workers is given only while nobody else owns it: under an autoscaler the manifest has no
+`spec.replicas` at all, or every apply would fight it. A suspended profile keeps its workers, because letters
+that were deferred, and dead letters that are not on their topic yet, still have to leave; the workers read
+no new events.
+"""
+
+import json
+from typing import Any
+
+from postroom.letter.profile import SmtpProfile
+from postroom_operator import names
+from postroom_operator.cluster import Manifest
+from postroom_operator.desired.pod import (
+    SECRET_MODE,
+    TMP,
+    Plain,
+    container,
+    from_pod,
+    pod_spec,
+    probe,
+    tmp_volume,
+    variable,
+)
+from postroom_operator.desired.view import Fixed, ProfileView, owner
+
+HTTP_PORT = 9464
+GRACE_SECONDS = 20
+"""POSTROOM_GRACE: what letters under way may take."""
+TERMINATION_SECONDS = 60
+"""More than the grace and the 15 s in which partitions are given back; the rest is for the ledger."""
+SETTLED_SECONDS = 10
+"""A newcomer counts only once its group has come to rest, so that a roll-out is no storm of rebalances."""
+
+PROFILE_FOLDER = "/etc/postroom/profile"
+BUNDLES_FOLDER = "/etc/postroom/bundles"
+CONNECTIONS_FOLDER = "/var/run/postroom/connections"
+SECRETS_FOLDER = "/var/run/postroom/secrets"
+CONNECTIONS_SECRET = "postroom-connections"
+
+RESOURCES = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
+"""No CPU limit: throttled workers miss the deadlines of their leases."""
+
+
+def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
+    """The workers of a profile."""
+    profile = view.profile
+    labels = names.labels("worker", profile.metadata.name)
+    selector = names.selector(labels)
+    spec: Plain = {
+        "selector": {"matchLabels": selector},
+        "minReadySeconds": SETTLED_SECONDS,
+        "revisionHistoryLimit": 3,
+        # One at a time, the new one first: a letter waits for nobody, and the group moves in small steps.
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {
+            "metadata": {
+                "labels": labels,
+                "annotations": {
+                    "kubectl.kubernetes.io/default-container": "worker",
+                    names.PROFILE_HASH: profile_hash(profile),
+                },
+            },
+            "spec": _pod(view, fixed, selector),
+        },
+    }
+    if not view.autoscaled:
+        spec["replicas"] = view.replicas
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": names.workers(profile.metadata.name),
+            "namespace": profile.metadata.namespace,
+            "labels": labels,
+            "ownerReferences": [owner(profile, view.uid)],
+        },
+        "spec": spec,
+    }
+
+
+def profile_hash(profile: SmtpProfile) -> str:
+    """A hash of what a worker reads of its profile when it starts.
+
+    How many workers there are, where they run and what the topic looks like is not theirs to read. A field
+    that is set to its default is as good as one that is not set.
+    """
+    text = profile.spec.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_defaults=True,
+        exclude={"workers": True, "network_policy": True, "kafka": {"partitions", "retention"}},
+    )
+    return names.digest(json.dumps(text, sort_keys=True), 16)
+
+
+def connections_secret(profile: SmtpProfile) -> str:
+    """The Secret with the credentials of Kafka and the ledger."""
+    ref = profile.spec.connections_secret_ref
+    return ref.name if ref else CONNECTIONS_SECRET
+
+
+def secrets_of(profile: SmtpProfile) -> list[str]:
+    """The other Secrets that the profile names, sorted."""
+    spec = profile.spec
+    found = [spec.dkim.secret_ref.name] if spec.dkim else []
+    if spec.smtp:
+        tls, auth = spec.smtp.tls, spec.smtp.auth
+        found += [ref.name for ref in (tls.ca_ref, tls.client_cert_secret_ref) if ref]
+        found += [auth.secret_ref.name] if auth else []
+    return sorted(set(found))
+
+
+def _pod(view: ProfileView, fixed: Fixed, selector: dict[str, str]) -> Plain:
+    workers = view.profile.spec.workers
+    spec = {
+        **pod_spec(fixed),
+        "terminationGracePeriodSeconds": TERMINATION_SECONDS,
+        "initContainers": [_migrate(view, fixed)],
+        "containers": [_worker(view, fixed)],
+        "volumes": _volumes(view.profile),
+        "topologySpreadConstraints": [
+            {
+                "topologyKey": key,
+                "maxSkew": 1,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector},
+            }
+            for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        ],
+    }
+    chosen = {
+        "nodeSelector": workers.node_selector,
+        "tolerations": workers.tolerations,
+        "priorityClassName": workers.priority_class_name,
+    }
+    return spec | {key: value for key, value in chosen.items() if value}
+
+
+def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
+    env = [
+        variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
+        from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
+    ]
+    mounts = [TMP, _mount("connections", CONNECTIONS_FOLDER)]
+    return {
+        **container("migrate", ["migrate"], env, fixed),
+        "resources": _resources(view.profile),
+        "volumeMounts": mounts,
+    }
+
+
+def _worker(view: ProfileView, fixed: Fixed) -> Plain:
+    secrets = [_mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view.profile)]
+    return {
+        **container("worker", ["worker"], _environment(view), fixed),
+        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "resources": _resources(view.profile),
+        "startupProbe": probe("/healthz", HTTP_PORT, period=2, failures=30),
+        "livenessProbe": probe("/healthz", HTTP_PORT, period=10, failures=3),
+        "readinessProbe": probe("/readyz", HTTP_PORT, period=5, failures=2),
+        "volumeMounts": [
+            TMP,
+            _mount("profile", PROFILE_FOLDER),
+            _mount("bundles", BUNDLES_FOLDER),
+            _mount("connections", CONNECTIONS_FOLDER),
+            *secrets,
+        ],
+    }
+
+
+def _environment(view: ProfileView) -> list[Plain]:
+    return [
+        variable("POSTROOM_PROFILE", f"{PROFILE_FOLDER}/profile.yaml"),
+        variable("POSTROOM_BUNDLES", BUNDLES_FOLDER),
+        variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
+        variable("POSTROOM_SECRETS", SECRETS_FOLDER),
+        variable("POSTROOM_SANDBOX", f"{names.SANDBOX}:1025"),
+        variable("POSTROOM_HTTP", f"0.0.0.0:{HTTP_PORT}"),
+        variable("POSTROOM_GRACE", str(GRACE_SECONDS)),
+        variable("POSTROOM_DELIVERY_ALLOWED", "true" if view.delivery_allowed else "false"),
+        from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
+        from_pod("POSTROOM_POD", "metadata.name"),
+        from_pod("POSTROOM_PROFILE_HASH", f"metadata.annotations['{names.PROFILE_HASH}']"),
+    ]
+
+
+def _volumes(profile: SmtpProfile) -> list[Plain]:
+    name = profile.metadata.name
+    shards = [
+        {"configMap": {"name": names.bundle_map(name, shard), "optional": True}}
+        for shard in range(names.SHARDS)
+    ]
+    return [
+        tmp_volume(),
+        {"name": "profile", "configMap": {"name": names.profile_map(name)}},
+        {"name": "bundles", "projected": {"sources": shards}},
+        _secret("connections", connections_secret(profile)),
+        *(_secret(volume, secret) for volume, secret in _numbered(profile)),
+    ]
+
+
+def _numbered(profile: SmtpProfile) -> list[tuple[str, str]]:
+    """Volume and Secret; a Secret's name can be longer than a volume's may be."""
+    return [(f"secret-{number}", name) for number, name in enumerate(secrets_of(profile))]
+
+
+def _secret(volume: str, name: str) -> Plain:
+    return {
+        "name": volume,
+        "secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE},
+    }
+
+
+def _mount(volume: str, path: str) -> Plain:
+    return {"name": volume, "mountPath": path, "readOnly": True}
+
+
+def _resources(profile: SmtpProfile) -> dict[str, Any]:
+    return profile.spec.workers.resources or RESOURCES

@@ -1,0 +1,118 @@
+"""The bundle: nothing moves without need, nothing is lost or too large, and all of it can be read back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from time import perf_counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.letter.bundle import unpack
+from postroom.letter.compiled import CompiledTemplate, Edition, Subject
+from postroom.letter.problems import Code
+from postroom_operator import names
+from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, read_shards
+
+
+def template(name: str, size: int = 100, revision: int = 0) -> CompiledTemplate:
+    html = f"<p>{revision}</p>".ljust(size, "é")
+    edition = Edition("en", (Subject("s"),), None, html, None, "source", "source")
+    return CompiledTemplate(
+        name, "shop", "orders", (f"shop.{name}",), "Transactional", (edition,), {}
+    ).sealed()
+
+
+def places(bundle: Bundle) -> dict[str, int]:
+    return {name: each.shard for name, each in read_shards(bundle.shards).items()}
+
+
+def then(bundle: Bundle) -> Mapping[str, Served]:
+    return read_shards(bundle.shards)
+
+
+def test_no_templates_make_one_empty_shard() -> None:
+    bundle = assign([], {})
+    assert list(bundle.shards) == [0]
+    assert unpack(bundle.shards[0]) == []
+
+
+def test_an_edit_changes_one_shard() -> None:
+    many = [template(f"t{n}", 10_000) for n in range(40)]
+    before = assign(many, {})
+    edited = [replace(each, reply_to="x@y.example").sealed() if each.name == "t7" else each for each in many]
+    after = assign(edited, then(before))
+    changed = [shard for shard, text in after.shards.items() if text != before.shards.get(shard)]
+    assert len(before.shards) > 3
+    assert changed == [places(before)["t7"]]
+
+
+def test_a_template_that_grew_moves_and_its_neighbours_stay() -> None:
+    before = assign([template(f"t{n}", 30_000) for n in range(4)], {})
+    grown = [template("t0", 120_000, 1), *(template(f"t{n}", 30_000) for n in range(1, 4))]
+    after = assign(grown, then(before))
+    neighbours = {name: shard for name, shard in places(before).items() if name != "t0"}
+    assert {name: shard for name, shard in places(after).items() if name != "t0"} == neighbours
+    assert after.served["t0"] == grown[0]
+
+
+def test_a_template_that_is_larger_than_a_shard_is_named_with_its_size_and_the_limit() -> None:
+    bundle = assign([template("huge", LIMIT)], {})
+    problem = bundle.problems["huge"]
+    assert problem.code is Code.TOO_LARGE
+    assert "template huge takes" in problem.message
+    assert str(LIMIT)[:3] in problem.message
+    assert bundle.served == {}
+
+
+def test_a_template_that_grew_too_large_serves_its_last_good_revision() -> None:
+    good = template("a", 100)
+    bundle = assign([template("a", LIMIT, 1)], then(assign([good], {})))
+    assert bundle.served == {"a": good}
+    assert "last good revision" in bundle.problems["a"].message
+    assert unpack(bundle.shards[0]) == [good]
+
+
+def test_a_full_bundle_takes_nobodys_place_away() -> None:
+    full = assign([template(f"t{n:02}", 120_000) for n in range(names.SHARDS)], {})
+    assert full.problems == {}
+    wanted = [template("a-new-one", 60_000), template("t00", 120_001, 1)] + [
+        template(f"t{n:02}", 120_000) for n in range(1, names.SHARDS)
+    ]
+    after = assign(wanted, then(full))
+    assert set(after.problems) == {"a-new-one"}
+    assert set(after.served) == {f"t{n:02}" for n in range(names.SHARDS)}
+
+
+def test_a_shard_that_cannot_be_read_is_written_anew() -> None:
+    one = template("a")
+    assert read_shards({0: "no bundle", 1: "{}"}) == {}
+    assert assign([one], read_shards({0: "no bundle"})).served == {"a": one}
+
+
+def test_two_thousand_templates_are_packed_within_two_seconds() -> None:
+    many = [template(f"t{n}", 1000) for n in range(2000)]
+    start = perf_counter()
+    bundle = assign(many, {})
+    again = assign(many, read_shards(bundle.shards))
+    assert perf_counter() - start < 2
+    assert again.shards == bundle.shards
+
+
+SIZES = st.dictionaries(
+    st.text("abcdefgh", min_size=1, max_size=2), st.integers(0, LIMIT // 2 + 5000), max_size=40
+)
+
+
+@given(first=SIZES, second=SIZES)
+def test_whatever_is_edited_the_rules_hold(first: dict[str, int], second: dict[str, int]) -> None:
+    before = assign([template(name, size) for name, size in first.items()], {})
+    wanted = {name: template(name, size) for name, size in second.items()}
+    after = assign(wanted.values(), then(before))
+    assert all(len(text.encode()) <= LIMIT for text in after.shards.values())
+    assert 0 in after.shards
+    assert {each.name: each for text in after.shards.values() for each in unpack(text)} == after.served
+    assert {name for name in wanted if after.served.get(name) != wanted[name]} == set(after.problems)
+    assert {name for name in before.served if name in wanted} <= set(after.served)
+    unchanged = {name for name in wanted if before.served.get(name) == wanted[name]}
+    assert {n: places(after)[n] for n in unchanged} == {n: places(before)[n] for n in unchanged}
+    assert assign(wanted.values(), then(after)).shards == after.shards or after.problems
