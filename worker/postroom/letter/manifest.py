@@ -90,14 +90,15 @@ def _objects(document: Document, value: Any, file: str, root: str = "") -> Itera
         return
     kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
     namespace = _text(_member(value, "metadata", "namespace")) or "default"
-    found, problems, skipped = _understand(value, kind)
+    found, problems, skipped = understand(value, kind)
     problems = tuple(
         sorted(problems, key=lambda problem: document.line(f"{root}.{problem.field}".lstrip(".")))
     )
     yield Located(file, first, kind, name, found, problems, skipped, document, root, namespace)
 
 
-def _understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
+def understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
+    """An object as the API server gives it: its model, or its problems, or why it is none of ours."""
     version = _text(value.get("apiVersion"))
     ours = version.partition("/")[0] == GROUP
     if not ours and kind not in KINDS:

@@ -66,6 +66,7 @@ class Code(StrEnum):
     HEADER_NOT_ALLOWED = "header_not_allowed"
     EVENT_TYPE_CONFLICT = "event_type_conflict"
     CSS_INVALID = "css_invalid"
+    PROOF_TIMED_OUT = "proof_timed_out"
     ADVICE = "advice"
 
     # a program that cannot start

@@ -125,25 +125,33 @@ def _check_profile(template: EmailTemplate, profile: Key, known: _Known) -> Iter
         return
     sender = template.spec.sender
     if sender and not allows_sender(found, sender.address):
-        message = (
-            f"profile {profile.name} does not send from this domain; add it to its spec.allowedFromDomains, "
-            "or leave spec.from out to send as the profile does"
-        )
-        yield Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
+        yield foreign_sender(profile.name)
 
 
 def _missing(code: Code, wanted: Key, place: str, known: _Known) -> Iterator[Problem]:
     """That a reference leads nowhere, unless it leads to what is faulty itself."""
-    if wanted in known.faulty:
-        return
-    there = [key for key in (*known.objects, *known.faulty) if key.kind == wanted.kind]
-    homes = sorted(key.namespace for key in there if key.name == wanted.name)
-    hint = did_you_mean(wanted.name, (key.name for key in there if key.namespace == wanted.namespace))
+    if wanted not in known.faulty:
+        yield not_found(code, wanted, place, (*known.objects, *known.faulty))
+
+
+def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Problem:
+    """That a reference leads nowhere; `there` is what it could have led to."""
+    alike = [key for key in there if key.kind == wanted.kind]
+    homes = sorted(key.namespace for key in alike if key.name == wanted.name)
+    hint = did_you_mean(wanted.name, (key.name for key in alike if key.namespace == wanted.namespace))
     if homes:
         hint = f"; there is one in {', '.join(homes)}, and a reference stays in its own namespace"
-    yield Problem(
-        code, place, f"there is no {wanted.kind} `{wanted.name}` in namespace {wanted.namespace}{hint}"
+    message = f"there is no {wanted.kind} `{wanted.name}` in namespace {wanted.namespace}{hint}"
+    return Problem(code, place, message)
+
+
+def foreign_sender(profile: str) -> Problem:
+    """That a template sends from a domain that is not its profile's."""
+    message = (
+        f"profile {profile} does not send from this domain; add it to its spec.allowedFromDomains, "
+        "or leave spec.from out to send as the profile does"
     )
+    return Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
 
 
 def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
@@ -151,10 +159,13 @@ def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str])
     for index, event_type in enumerate(template.spec.event_types):
         owner = claims.setdefault((namespace, profile, event_type), template.metadata.name)
         if owner != template.metadata.name:
-            message = (
-                f"template {owner} has `{event_type}` of profile {profile} already; one template may have it"
-            )
-            yield Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
+            yield claimed(index, event_type, owner, profile)
+
+
+def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
+    """That another template has an event type already."""
+    message = f"template {by} has `{event_type}` of profile {profile} already; one template may have it"
+    return Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
 
 
 def prove_layout(layout: EmailLayout) -> Proof:

@@ -1,0 +1,193 @@
+"""Proof of templates in processes of their own: manifests in, `Proved` out; a hostile one harms only itself.
+
+A few processes answer one question at a time. One that dies over a question, or does not answer in time, is
+replaced, and the question's template gets the problem. What was proved is kept by its content, so that the
+same template with the same layout costs nothing again. Whoever waits for a question that takes longer than
+a moment is let go (None) and told later, so that a slow proof holds up no neighbour.
+"""
+
+import asyncio
+import contextlib
+import json
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from postroom.letter.problems import Code, Problem
+from postroom_operator.adapters.proving import CPU_SECONDS, MEMORY_BYTES, frame, read_answer
+from postroom_operator.cluster import Manifest
+from postroom_operator.facts import Proved
+
+PATIENCE_SECONDS = 30.0
+"""Wall time of one proof; its CPU time ends first unless the machine is overloaded."""
+START_SECONDS = 60.0
+SLOW_SECONDS = 1.0
+"""After so long in work a question is slow."""
+Owner = tuple[str, str, str]
+"""Whose proof it is: kind, namespace, name."""
+
+
+@dataclass(slots=True)
+class _Job:
+    task: "asyncio.Task[Proved]"
+    slow: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    digest: bytes
+    proved: Proved
+
+
+class Prover:
+    """Proves templates and layouts."""
+
+    def __init__(self, processes: int, late: Callable[[Owner], None]) -> None:
+        """`late` is told whose question was answered after its asker had been let go."""
+        self._idle: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
+        self._processes = [_Process() for _ in range(processes)]
+        for process in self._processes:
+            self._idle.put_nowait(process)
+        self._late = late
+        self._kept: dict[Owner, _Kept] = {}
+        self._jobs: dict[bytes, _Job] = {}
+
+    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
+        """What came of the proof, or None while it is slow. Without a template the layout is proved alone."""
+        owner, question, digest = _question(template, layout)
+        kept = self._kept.get(owner)
+        if kept and kept.digest == digest:
+            return kept.proved
+        job = self._jobs.get(digest) or self._start(owner, question, digest)
+        slow = asyncio.ensure_future(job.slow.wait())
+        try:
+            await asyncio.wait({job.task, slow}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slow.cancel()
+        return job.task.result() if job.task.done() else None
+
+    def forget(self, owner: Owner) -> None:
+        """Drop what is kept of an object that is gone."""
+        self._kept.pop(owner, None)
+
+    async def close(self) -> None:
+        """End the processes."""
+        for job in self._jobs.values():
+            job.task.cancel()
+        await asyncio.gather(*(process.close() for process in self._processes))
+
+    def _start(self, owner: Owner, question: bytes, digest: bytes) -> _Job:
+        job = _Job(asyncio.create_task(self._answer(owner, question, digest)))
+        self._jobs[digest] = job
+        return job
+
+    async def _answer(self, owner: Owner, question: bytes, digest: bytes) -> Proved:
+        process = await self._idle.get()
+        job = self._jobs[digest]
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
+        try:
+            proved, lasting = await process.ask(question)
+        finally:
+            timer.cancel()
+            self._idle.put_nowait(process)
+            del self._jobs[digest]
+        if lasting:
+            self._kept[owner] = _Kept(digest, proved)
+        if job.slow.is_set():
+            self._late(owner)
+        return proved
+
+
+class _Process:
+    """One process of `proving`; started at its first question, and again after it died."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(self, question: bytes) -> tuple[Proved, bool]:
+        """The answer, and whether the same question would be answered so again."""
+        process = self._process or await self._begin()
+        assert process.stdin is not None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                process.stdin.write(frame(question))
+                await process.stdin.drain()
+                return read_answer(await _read(process)), True
+        except TimeoutError:
+            await self.close()
+            return _given_up(f"took longer than {PATIENCE_SECONDS:.0f} s"), False
+        except (OSError, asyncio.IncompleteReadError):
+            status = await process.wait()
+            await self.close()
+            return _died(status), True
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    async def _begin(self) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "postroom_operator.adapters.proving")
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=2**24,
+            start_new_session=True,  # Ctrl-C is the operator's
+        )
+        async with asyncio.timeout(START_SECONDS):
+            await _read(process)
+        self._process = process
+        return process
+
+
+def _question(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
+    asked = template or layout
+    assert asked is not None
+    metadata = asked["metadata"]
+    parts = {"template": template and _bare(template), "layout": layout and _bare(layout)}
+    question = json.dumps(parts, ensure_ascii=False).encode()
+    owner = (asked["kind"], metadata["namespace"], metadata["name"])
+    return owner, question, blake2b(question, digest_size=16).digest()
+
+
+def _bare(manifest: Manifest) -> Mapping[str, Any]:
+    """What a proof depends on."""
+    metadata = manifest["metadata"]
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+        "spec": manifest.get("spec"),
+    }
+
+
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    head = await process.stdout.readexactly(4)
+    return await process.stdout.readexactly(struct.unpack(">I", head)[0])
+
+
+def _died(status: int) -> Proved:
+    if status == -24:  # SIGXCPU
+        return _given_up(f"took more than {CPU_SECONDS} s of CPU time")
+    message = (
+        f"its proof ended the process that ran it (status {status}); it needs more than "
+        f"{MEMORY_BYTES // 2**20} MiB of memory, or crashes. Make the template smaller"
+    )
+    return Proved(problems=(Problem(Code.RENDER_LIMIT, "spec", message),))
+
+
+def _given_up(why: str) -> Proved:
+    message = f"its proof {why}; take out loops inside of loops, or some of the samples"
+    return Proved(problems=(Problem(Code.PROOF_TIMED_OUT, "spec", message),))

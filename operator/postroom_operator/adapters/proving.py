@@ -1,0 +1,128 @@
+"""The prover's other side: a process that proves what it is sent, and dies where its parent must not.
+
+Input: questions on standard input, each a length (4 bytes) and JSON: `{"template": …, "layout": …}`, the
+objects as the API server gives them; without a template the layout alone is asked about. Output: an empty
+answer when ready, then one answer to each question in order, framed in the same way. Memory and the CPU
+time of one proof are bounded by the kernel: the process ends, and its parent says of which question.
+"""
+
+import contextlib
+import json
+import resource
+import struct
+import sys
+import time
+from typing import Any, BinaryIO
+
+from postroom.letter.compiled import from_json
+from postroom.letter.manifest import understand
+from postroom.letter.problems import Code, Problem
+from postroom.letter.proof import Proof, prove
+from postroom.letter.proofs import prove_layout
+from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom_operator.facts import Proved, Sample
+
+MEMORY_BYTES = 512 * 1024 * 1024
+"""Address space; the process takes about 150 MB of it before its first proof."""
+CPU_SECONDS = 10
+"""Of one proof. The limits on each rendering (`letter.language.bounds`) come long before it."""
+
+Question = dict[str, Any]
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with contextlib.suppress(BrokenPipeError):  # the operator is gone
+        _write(sys.stdout.buffer, b"")
+        while (question := _read(sys.stdin.buffer)) is not None:
+            _allow_cpu()
+            _write(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
+
+
+def answer(question: Question) -> dict[str, Any]:
+    """Prove what is asked, as plain JSON."""
+    try:
+        return to_json(_prove(question))
+    except (MemoryError, RecursionError) as error:
+        message = f"the proof needs more than it may have ({type(error).__name__}); make the template simpler"
+        return to_json(Proved(problems=(Problem(Code.RENDER_LIMIT, "spec", message),)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this template's and nobody else's
+        message = f"the proof broke off: {type(error).__name__}: {error}. This is a mistake of Postroom's"
+        return to_json(Proved(problems=(Problem(Code.RENDER_FAILED, "spec", message),)))
+
+
+def _prove(question: Question) -> Proved:
+    layout, template = question.get("layout"), question.get("template")
+    page = None
+    if layout is not None:
+        page, problems, _ = understand(layout, "EmailLayout")
+        if template is None:
+            return _found(prove_layout(page)) if isinstance(page, EmailLayout) else Proved(problems=problems)
+    model, problems, _ = understand(template or {}, "EmailTemplate")
+    if not isinstance(model, EmailTemplate):
+        return Proved(problems=problems)
+    return _found(prove(model, page if isinstance(page, EmailLayout) else None, time.monotonic))
+
+
+def _found(proof: Proof) -> Proved:
+    samples = tuple(
+        Sample(each.name, each.locale, each.html_bytes, each.text_bytes) for each in proof.samples
+    )
+    return Proved(proof.compiled, proof.problems, proof.warnings, samples)
+
+
+def to_json(proved: Proved) -> dict[str, Any]:
+    """Plain JSON values."""
+    return {
+        "compiled": proved.compiled.to_json() if proved.compiled else None,
+        "problems": [_plain(problem) for problem in proved.problems],
+        "warnings": [_plain(problem) for problem in proved.warnings],
+        "samples": [[each.name, each.locale, each.html_bytes, each.text_bytes] for each in proved.samples],
+    }
+
+
+def read_answer(text: bytes) -> Proved:
+    """Read what `to_json` wrote."""
+    value = json.loads(text)
+    return Proved(
+        from_json(value["compiled"]) if value["compiled"] else None,
+        tuple(_problem(each) for each in value["problems"]),
+        tuple(_problem(each) for each in value["warnings"]),
+        tuple(Sample(*each) for each in value["samples"]),
+    )
+
+
+def _plain(problem: Problem) -> list[Any]:
+    return [problem.code.value, problem.field, problem.message, problem.line]
+
+
+def _problem(value: list[Any]) -> Problem:
+    code, field, message, line = value
+    return Problem(Code(code), field, message, line)
+
+
+def _allow_cpu() -> None:
+    """Grant the next proof its time, on top of what the process used already."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + CPU_SECONDS + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload behind its length."""
+    return struct.pack(">I", len(payload)) + payload
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    head = stream.read(4)
+    return stream.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
+
+
+def _write(stream: BinaryIO, payload: bytes) -> None:
+    stream.write(frame(payload))
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What workers say of themselves: their /statusz, read from each pod every few seconds.
+
+Pods in, `Report`s out. A profile whose workers change to new templates is asked every second for a while.
+Bounded: a few requests at a time, two seconds each, and no more text than a page has. A pod that does not
+answer has no report.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+
+from postroom_operator.cluster import Manifest
+from postroom_operator.facts import Answer, Report
+from postroom_operator.names import COMPONENT, PROFILE
+
+PORT = 9464
+EVERY_SECONDS = 5.0
+HURRY_SECONDS = 1.0
+HURRY_FOR_SECONDS = 60.0
+AT_A_TIME = 16
+TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+PAGE_BYTES = 512 * 1024
+Group = tuple[str, str]
+"""The workers of one profile: namespace, and the profile as a label's value."""
+
+
+class Workers:
+    """The reports of all workers."""
+
+    def __init__(self, pods: Callable[[], Iterable[Manifest]], changed: Callable[[Group], None]) -> None:
+        """`changed` is told when workers say something else than before, but for how much they have to do."""
+        self._pods = pods
+        self._changed = changed
+        self._reports: dict[Group, dict[str, Report]] = {}
+        self._hurried: dict[Group, float] = {}
+        self._asked: dict[Group, float] = {}
+
+    def reports(self, group: Group) -> tuple[Report, ...]:
+        """What a profile's workers said last, by the name of their pod."""
+        return tuple(report for _, report in sorted(self._reports.get(group, {}).items()))
+
+    def hurry(self, group: Group) -> None:
+        """Ask these every second for a while: they are about to change."""
+        self._hurried[group] = asyncio.get_running_loop().time() + HURRY_FOR_SECONDS
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        gate = asyncio.Semaphore(AT_A_TIME)
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            while True:
+                groups = self._due(asyncio.get_running_loop().time())
+                await asyncio.gather(*(self._ask_all(session, gate, *each) for each in groups))
+                await asyncio.sleep(HURRY_SECONDS)
+
+    def _due(self, now: float) -> Iterator[tuple[Group, list[Manifest]]]:
+        groups: defaultdict[Group, list[Manifest]] = defaultdict(list)
+        for pod in self._pods():
+            labels = pod["metadata"].get("labels") or {}
+            if labels.get(COMPONENT) == "worker" and PROFILE in labels:
+                groups[pod["metadata"]["namespace"], labels[PROFILE]].append(pod)
+        for known in (self._reports, self._hurried, self._asked):
+            for gone in [group for group in known if group not in groups]:
+                del known[gone]
+        for group, pods in groups.items():
+            pace = HURRY_SECONDS if self._hurried.get(group, 0.0) > now else EVERY_SECONDS
+            if now - self._asked.get(group, 0.0) >= pace * 0.9:
+                self._asked[group] = now
+                yield group, pods
+
+    async def _ask_all(
+        self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, group: Group, pods: list[Manifest]
+    ) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(_ask(session, gate, pod)) for pod in pods]
+        found = {report.pod: report for each in asked if (report := each.result())}
+        before = self._reports.get(group, {})
+        self._reports[group] = found
+        if _telling(found) != _telling(before):
+            self._changed(group)
+
+
+def _telling(reports: dict[str, Report]) -> dict[str, Report]:
+    """Reports without what changes all the time."""
+    return {name: replace(report, lag=None) for name, report in reports.items()}
+
+
+async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Manifest) -> Report | None:
+    address = (pod.get("status") or {}).get("podIP")
+    if not address:
+        return None
+    host = f"[{address}]" if ":" in address else address
+    try:
+        async with gate, session.get(f"http://{host}:{PORT}/statusz") as answer:
+            text = await answer.content.read(PAGE_BYTES)
+            return read_report(pod["metadata"]["name"], json.loads(text)) if answer.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def read_report(pod: str, page: dict[str, Any]) -> Report:
+    """A /statusz page as a Report; raises TypeError, ValueError or AttributeError for anything else."""
+    answers = {
+        name: Answer(each.get("ok"), str(each.get("reason") or ""), str(each.get("message") or ""))
+        for name, each in (page.get("conditions") or {}).items()
+    }
+    lag = page.get("lag")
+    return Report(
+        pod=pod,
+        mode=str(page.get("mode") or ""),
+        guarded=bool(page.get("guarded")),
+        profile_hash=str(page.get("profile_hash") or ""),
+        problems=tuple(str(each) for each in page.get("problems") or ()),
+        answers=answers,
+        templates={str(name): str(revision) for name, revision in (page.get("templates") or {}).items()},
+        lag=int(lag) if lag is not None else None,
+    )

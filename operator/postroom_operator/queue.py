@@ -1,0 +1,111 @@
+"""The work queue: keys in, each at most once at a time out; what failed comes back later and later.
+
+Level-triggered: a key says that something about it may have changed, not what. A key that is added while it
+waits is one key; one that is added while it is worked on comes once more. First come, first served, after
+a moment in which a burst becomes one. Everything happens on one event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+SETTLE_SECONDS = 0.05
+"""A burst of events about one key becomes one reconcile."""
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 60.0
+
+K = TypeVar("K", bound=Hashable)
+
+
+class WorkQueue(Generic[K]):
+    """Keys that wait, keys in work, keys that come back at their time."""
+
+    def __init__(self, chance: Callable[[], float]) -> None:
+        self._chance = chance
+        self._ready: dict[K, float] = {}
+        """Since when each key waits, in order."""
+        self._working: set[K] = set()
+        self._again: set[K] = set()
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._failures: dict[K, int] = {}
+        self._takers: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def age(self) -> float:
+        """Seconds that the oldest waiting key has waited."""
+        since = next(iter(self._ready.values()), None)
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing waits and nothing is in work; retries that are to come do not count."""
+        return not (self._ready or self._working)
+
+    def add(self, key: K, after: float = SETTLE_SECONDS) -> None:
+        """Say that a key wants work; the earliest time counts."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if key in self._ready or (timer and timer.when() <= loop.time() + after):
+            return
+        if timer:
+            timer.cancel()
+        self._timers[key] = loop.call_later(after, self._due, key)
+
+    async def take(self) -> K:
+        """The key that waited longest; it is in work until `done` or `failed`."""
+        while not self._ready:
+            taker = asyncio.get_running_loop().create_future()
+            self._takers.append(taker)
+            try:
+                await taker
+            except asyncio.CancelledError:
+                self._hand_on(taker)
+                raise
+        key = next(iter(self._ready))
+        del self._ready[key]
+        self._working.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """The key's work is done."""
+        self._failures.pop(key, None)
+        self._release(key)
+
+    def failed(self, key: K, at_least: float = 0.0) -> float:
+        """The key's work failed; it comes back. Returns after how many seconds."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        wait = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (min(failures, 16) - 1))
+        wait = max(at_least, wait * (0.5 + self._chance() / 2))
+        self._release(key)
+        self.add(key, wait)
+        return wait
+
+    def _release(self, key: K) -> None:
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _due(self, key: K) -> None:
+        self._timers.pop(key, None)
+        if key in self._working:
+            self._again.add(key)
+            return
+        self._ready.setdefault(key, asyncio.get_running_loop().time())
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._takers:
+            taker = self._takers.popleft()
+            if not taker.done():
+                taker.set_result(None)
+                return
+
+    def _hand_on(self, taker: "asyncio.Future[None]") -> None:
+        """A taker that was woken and cancelled at once passes the word on."""
+        if taker.done() and not taker.cancelled():
+            self._wake()

@@ -1,0 +1,198 @@
+"""What was seen of the cluster: objects in, the newest of each kept, and which keys a change concerns.
+
+Fed by watches, by listings, and by the answers to our own writes; the resourceVersion tells which of two is
+newer, so that an echo of a write wakes nobody. `under` finds the objects that belong to a key without a
+search. Nothing here asks the cluster.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, Ref, ref_of, version_of
+from postroom_operator.names import COMPONENT, DELIVERY, MANAGED_BY, OPERATOR, PROFILE, label_value
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """What is reconciled as one: a profile with its templates, a layout, a namespace's sandbox."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def profile_key(namespace: str, name: str) -> Key:
+    """A profile and the templates that refer to it, whether it is there or not."""
+    return Key("SmtpProfile", namespace, name)
+
+
+def layout_key(namespace: str, name: str) -> Key:
+    """A layout by itself."""
+    return Key("EmailLayout", namespace, name)
+
+
+def sandbox_key(namespace: str) -> Key:
+    """A namespace's sandbox."""
+    return Key("Sandbox", namespace, "")
+
+
+class Store:
+    """The newest of every object seen."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Ref, Manifest] = {}
+        self._under: defaultdict[Key, set[Ref]] = defaultdict(set)
+        self._gone: dict[Ref, int] = {}
+        """At which version an object was deleted; a listing begun before may still hold it."""
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def get(self, ref: Ref) -> Manifest | None:
+        """An object, or None."""
+        return self._objects.get(ref)
+
+    def under(self, key: Key, *kinds: str) -> Iterator[Manifest]:
+        """The objects that belong to a key, of some kinds."""
+        for ref in sorted(self._under.get(key, ())):
+            if ref.kind in kinds:
+                yield self._objects[ref]
+
+    def put(self, manifest: Manifest) -> set[Key]:
+        """Take an object in; which keys it concerns, none when it is not newer."""
+        ref, version = ref_of(manifest), version_of(manifest)
+        before = self._objects.get(ref)
+        if version <= self._gone.get(ref, -1) or (before and version <= version_of(before)):
+            return set()
+        self._gone.pop(ref, None)
+        self._forget(ref)
+        self._objects[ref] = manifest
+        for key in _places(manifest):
+            self._under[key].add(ref)
+        return self._woken(before, manifest)
+
+    def drop(self, ref: Ref, version: int) -> set[Key]:
+        """Take an object out that is gone since `version`; which keys that concerns."""
+        before = self._objects.get(ref)
+        if before and version_of(before) > version:
+            return set()
+        self._gone[ref] = version
+        self._forget(ref)
+        return self._woken(before, None) if before else set()
+
+    def replace(self, kind: Kind, namespace: str, listing: Listing) -> set[Key]:
+        """Take in a whole listing: what is not in it and is not newer is gone. Which keys that concerns."""
+        woken: set[Key] = set()
+        there = {ref_of(manifest) for manifest in listing.items}
+        for ref in [*self._objects]:
+            mine = (ref.api_version, ref.kind) == (kind.api_version, kind.kind)
+            if mine and namespace in ("", ref.namespace) and ref not in there:
+                woken |= self.drop(ref, listing.version)
+        for manifest in listing.items:
+            woken |= self.put(manifest)
+        return woken
+
+    def forget_the_gone(self) -> None:
+        """Forget deletions that every listing in use knows of."""
+        self._gone.clear()
+
+    def keys(self) -> set[Key]:
+        """Every key there is anything to do for."""
+        return {key for key in self._under if key.kind in ("SmtpProfile", "EmailLayout", "Sandbox")}
+
+    def profiles(self, namespace: str) -> list[Manifest]:
+        """A namespace's profiles, oldest first."""
+        return sorted(self.under(sandbox_key(namespace), "SmtpProfile"), key=age)
+
+    def _forget(self, ref: Ref) -> None:
+        before = self._objects.pop(ref, None)
+        for key in _places(before) if before else ():
+            self._under[key].discard(ref)
+            if not self._under[key]:
+                del self._under[key]
+
+    def _woken(self, before: Manifest | None, after: Manifest | None) -> set[Key]:
+        either = after or before
+        assert either is not None
+        if either["kind"] == "Namespace":
+            changed = before is None or after is None or _standing(before) != _standing(after)
+            return self._in_namespace(either["metadata"]["name"]) if changed else set()
+        if either["kind"] == "Pod":
+            return set()
+        places = {*(_places(before) if before else ()), *(_places(after) if after else ())}
+        woken = {key for place in places for key in self._served(place)}
+        if either["kind"] == "EmailLayout":
+            users = self.under(_users_of(either), "EmailTemplate")
+            woken.update(key for template in users for key in _profile_of(template))
+        return woken
+
+    def _served(self, place: Key) -> Iterator[Key]:
+        """The keys to reconcile when something under a place changes."""
+        if place.kind == "Workers":
+            for profile in self.under(place, "SmtpProfile"):
+                yield profile_key(place.namespace, profile["metadata"]["name"])
+        elif place.kind != "Users":
+            yield place
+
+    def _in_namespace(self, namespace: str) -> set[Key]:
+        names = (profile["metadata"]["name"] for profile in self.profiles(namespace))
+        return {sandbox_key(namespace), *(profile_key(namespace, name) for name in names)}
+
+
+def age(manifest: Manifest) -> tuple[str, str]:
+    """What sorts objects from old to young: the one that came first counts."""
+    metadata = manifest["metadata"]
+    return metadata.get("creationTimestamp") or "", metadata["name"]
+
+
+def _places(manifest: Manifest) -> list[Key]:
+    """Where an object is found: the keys it belongs to, `Workers` of a profile, `Users` of a layout."""
+    metadata = manifest["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata["name"]
+    if manifest["apiVersion"] != API_VERSION:
+        return _places_of_made(namespace, metadata.get("labels") or {})
+    match manifest["kind"]:
+        case "SmtpProfile":
+            workers = Key("Workers", namespace, label_value(name))
+            return [profile_key(namespace, name), sandbox_key(namespace), workers]
+        case "EmailLayout":
+            return [layout_key(namespace, name)]
+        case _:
+            page = _text(manifest, "layoutRef")
+            return [*_profile_of(manifest), *([Key("Users", namespace, page)] if page else ())]
+
+
+def _users_of(layout: Manifest) -> Key:
+    return Key("Users", layout["metadata"]["namespace"], layout["metadata"]["name"])
+
+
+def _places_of_made(namespace: str, labels: dict[str, str]) -> list[Key]:
+    if labels.get(MANAGED_BY) != OPERATOR:
+        return []
+    if labels.get(COMPONENT) == "sandbox":
+        return [sandbox_key(namespace)]
+    return [Key("Workers", namespace, labels[PROFILE])] if PROFILE in labels else []
+
+
+def _profile_of(template: Manifest) -> list[Key]:
+    name = _text(template, "smtpProfileRef")
+    return [profile_key(template["metadata"]["namespace"], name)] if name else []
+
+
+def _text(manifest: Manifest, reference: str) -> str:
+    """The name in a reference of a spec; the object may be of any shape, valid or not."""
+    spec: Any = manifest.get("spec")
+    found = spec.get(reference) if isinstance(spec, dict) else None
+    name = found.get("name") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _standing(namespace: Manifest) -> tuple[Any, bool]:
+    """What about a namespace concerns us: whether letters may leave, and whether it is being deleted."""
+    metadata = namespace["metadata"]
+    return (metadata.get("labels") or {}).get(DELIVERY), "deletionTimestamp" in metadata

@@ -1,0 +1,86 @@
+"""What each template of a profile comes to, once its neighbours are looked at: proofs in, `Standing` out.
+
+Pure. The oldest template to claim an event type has it. A template whose newest revision has problems keeps
+serving the last good one; so does one whose proof is not done yet. Where the profile is missing nothing is
+served, and the template waits.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.problems import Code, Problem
+from postroom.letter.profile import SmtpProfile, allows_sender
+from postroom.letter.proofs import Key, claimed, foreign_sender, not_found
+from postroom_operator.cluster import Manifest
+from postroom_operator.facts import Proved, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a profile's templates are judged against."""
+
+    namespace: str
+    profile: str
+    there: frozenset[Key]
+    """The profiles and layouts of the namespace, faulty ones too."""
+    model: SmtpProfile | None
+    """The profile, where it is there and sound."""
+    served: Mapping[str, CompiledTemplate]
+    """What workers have now, by template."""
+
+
+def judge(
+    templates: Sequence[Manifest], proofs: Mapping[str, Proved | None], around: Around
+) -> list[Standing]:
+    """Where each template stands; `templates` come oldest first, a proof is None while it is being made."""
+    claims: dict[str, str] = {}
+    return [_stand(each, proofs[each["metadata"]["name"]], around, claims) for each in templates]
+
+
+def layout_of(template: Manifest) -> Key | None:
+    """The layout that a template refers to."""
+    reference = template["spec"].get("layoutRef")
+    return Key("EmailLayout", template["metadata"]["namespace"], reference["name"]) if reference else None
+
+
+def without_layout(layout: Key, there: frozenset[Key]) -> Proved:
+    """The proof of a template whose layout is not there: there is nothing to render."""
+    return Proved(problems=(not_found(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", there),))
+
+
+def _stand(template: Manifest, proved: Proved | None, around: Around, claims: dict[str, str]) -> Standing:
+    name = template["metadata"]["name"]
+    before = around.served.get(name)
+    if proved is None:
+        return Standing(template, Proved(), serving=_claim(name, before, claims))
+    problems = (*proved.problems, *_trouble(name, proved.compiled, around, claims))
+    fresh = proved.compiled if around.model and not problems else None
+    missing = Key("SmtpProfile", around.namespace, around.profile) not in around.there
+    serving = None if missing else _claim(name, fresh or before, claims)
+    return Standing(template, proved, problems, serving)
+
+
+def _trouble(
+    name: str, compiled: CompiledTemplate | None, around: Around, claims: Mapping[str, str]
+) -> Iterator[Problem]:
+    """What stands in the way of a template besides its own proof."""
+    profile = Key("SmtpProfile", around.namespace, around.profile)
+    if profile not in around.there:
+        yield not_found(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", around.there)
+    if compiled is None:
+        return
+    if around.model and compiled.sender and not allows_sender(around.model, compiled.sender[1]):
+        yield foreign_sender(around.profile)
+    for index, event_type in enumerate(compiled.event_types):
+        by = claims.get(event_type, name)
+        if by != name:
+            yield claimed(index, event_type, by, around.profile)
+
+
+def _claim(name: str, compiled: CompiledTemplate | None, claims: dict[str, str]) -> CompiledTemplate | None:
+    """Let a revision serve its event types, unless an older template has one of them."""
+    if compiled is None or any(claims.get(each, name) != name for each in compiled.event_types):
+        return None
+    claims.update(dict.fromkeys(compiled.event_types, name))
+    return compiled
