@@ -3,8 +3,8 @@
 The holder renews its Lease every few seconds. Another operator that is started, on purpose or by mistake,
 waits until the Lease was not renewed for its whole duration, by its own clock, and takes it then; one that
 ends in order hands it back at once. A holder that cannot renew stops writing before anybody may take over,
-and its program ends. Nothing of this guards against a write that is under way at that moment; it does no harm,
-because every write is the whole desired state of one object.
+and its program ends. Nothing of this guards against a write that is under way at that moment; it does no
+harm, because every write is the whole desired state of one object.
 """
 
 import asyncio
