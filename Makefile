@@ -16,16 +16,19 @@ RUN := .venv/bin/
 LOCAL := $(if $(shell command -v go 2>/dev/null),,--extra local)
 UP ?=
 
-.PHONY: help up test check format golden docs bench crash clean
+.PHONY: help up test test-kind check format golden manifests tools docs bench crash clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: .venv/.ready ## Install into .venv and run everything on this machine (arguments: UP="DIR --once")
 	@$(RUN)postroom up $(UP)
 
 test: .venv/.dev ## Run the whole suite that this machine can run, layer by layer
 	@$(RUN)python -m tests.layers
+
+test-kind: .venv/.dev ## Install the chart on a kind cluster, send, upgrade, remove; takes minutes
+	@$(RUN)python -m tests.layers --only kind -s
 
 check: .venv/.dev ## Style, types, the import law, spelling, the generated pages: what CI runs
 	@echo "ruff: style";            $(RUN)ruff check
@@ -42,8 +45,16 @@ format: .venv/.dev ## Put the code in order: ruff's fixes, then its format
 	@$(RUN)ruff format
 
 golden: .venv/.dev ## Write the golden letters and manifests anew; read the diff before you commit it
-	@$(RUN)python -m pytest tests/letter/test_golden.py tests/operator/test_manifests.py --golden
+	@$(RUN)python -m pytest tests/letter/test_golden.py tests/operator/test_manifests.py tests/chart/test_render.py \
+		-k 'golden or manifests' --golden
 	@git --no-pager diff --stat -- tests/golden
+
+manifests: .venv/.dev ## Render manifests/base and overlays from the chart; needs Helm
+	@$(RUN)python -m pytest -q tests/chart/test_manifests.py -k drift --golden
+	@git --no-pager diff --stat -- manifests
+
+tools: ## Build Helm and the chart's linters into the user's cache; needs Go, takes minutes
+	@bash tests/chart/tools
 
 docs: .venv/.docs ## Build the documentation into docs/_build/html, warnings as errors
 	@$(RUN)python docs/generate.py

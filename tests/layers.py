@@ -88,7 +88,27 @@ def missing_browser() -> str | None:
     return "no Chromium: `apt-get install chromium chromium-driver`"
 
 
-MARKERS = ("kafka", "postgres", "apiserver", "browser", "kind", "faults", "bench")
+def find_tool(name: str) -> str | None:
+    """A program of the chart's: the machine's, or the one that `make tools` has built."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return shutil.which(name) or shutil.which(name, path=str(cache / "postroom" / "tools" / "bin"))
+
+
+def missing_helm() -> str | None:
+    """Helm 3 and 4 both render the chart."""
+    return None if find_tool("helm") else "no helm: install Helm 3 or 4, or `make tools` (needs Go)"
+
+
+def missing_kind() -> str | None:
+    """A cluster that is there, or what makes one."""
+    if (missing := missing_helm()) is not None:
+        return missing
+    wanted = ["docker", "kubectl"] + ([] if os.environ.get("POSTROOM_KIND_CLUSTER") else ["kind"])
+    absent = [name for name in wanted if not find_tool(name)]
+    return f"no {' and no '.join(absent)}: install Docker, kind and kubectl" if absent else None
+
+
+MARKERS = ("kafka", "postgres", "apiserver", "browser", "chart", "kind", "faults", "bench")
 LAYERS = (
     Layer(
         "unit",
@@ -99,7 +119,17 @@ LAYERS = (
     Layer(
         "kafka", "kafka and not faults and not bench", "an embedded broker and Apache Kafka", missing_broker
     ),
+    Layer(
+        "chart", "chart", "the chart and the manifests, rendered and linted", missing_helm, side_by_side=True
+    ),
     Layer("browser", "browser", "the inbox in Chromium", missing_browser),
+    Layer(
+        "kind",
+        "kind",
+        "a cluster with nodes: install, send, upgrade, remove",
+        missing_kind,
+        "takes minutes: `make test-kind`",
+    ),
     Layer("faults", "faults", "kill -9 again and again", missing_broker, "takes minutes: `make crash`"),
 )
 
