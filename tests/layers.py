@@ -22,6 +22,7 @@ import pytest
 
 from postroom.local.toolchain import find_go
 from postroom.local.trouble import Trouble
+from tests.cluster.binaries import missing as missing_apiserver
 
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -121,6 +122,12 @@ LAYERS = (
     ),
     Layer(
         "chart", "chart", "the chart and the manifests, rendered and linted", missing_helm, side_by_side=True
+    ),
+    Layer(
+        "apiserver",
+        "apiserver and not faults and not bench",
+        "a real Kubernetes API server without nodes",
+        missing_apiserver,
     ),
     Layer("browser", "browser", "the inbox in Chromium", missing_browser),
     Layer(
