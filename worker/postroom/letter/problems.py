@@ -74,6 +74,11 @@ class Code(StrEnum):
     SETTING_INVALID = "setting_invalid"
     LEDGER_IN_USE = "ledger_in_use"
 
+    # a Secret that a program waits for
+    SECRET_MISSING = "secret_missing"
+    SECRET_KEY_MISSING = "secret_key_missing"
+    SECRET_INVALID = "secret_invalid"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

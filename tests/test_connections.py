@@ -1,0 +1,144 @@
+"""The connections Secret: what its keys become, and what is said when one is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from postroom.connections import Mounted, default_schema, read_connections, read_kafka
+from postroom.letter.problems import Code, Rejected
+from postroom.mounted import read_folder
+
+FOLDER = Path("/var/run/postroom/connections")
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PLAIN = {"kafka-bootstrap-servers": "kafka:9092\n", "ledger-url": "postgresql://post:s3cr3t@db:5432/post"}
+SASL = {
+    "kafka-security-protocol": "SASL_SSL",
+    "kafka-sasl-mechanism": "SCRAM-SHA-512",
+    "kafka-username": "worker",
+    "kafka-password": "pass word \n",
+}
+
+
+def secret(texts: dict[str, str]) -> Mounted:
+    return Mounted(texts, FOLDER, "Secret shop/postroom-connections")
+
+
+def refusal(texts: dict[str, str]) -> Rejected:
+    with pytest.raises(Rejected) as refused:
+        read_connections(secret(texts), "shop")
+    return refused.value
+
+
+def test_the_two_required_keys_are_enough() -> None:
+    found = read_connections(secret(PLAIN), "team-a")
+    assert found.kafka.client_settings() == {
+        "bootstrap.servers": "kafka:9092",
+        "security.protocol": "PLAINTEXT",
+    }
+    assert (found.ledger.url, found.ledger.schema) == (PLAIN["ledger-url"], "postroom_team_a")
+
+
+def test_encryption_and_credentials_become_settings_of_the_client() -> None:
+    texts = PLAIN | SASL | {"kafka-ca.crt": PEM, "kafka-tls.crt": PEM, "kafka-tls.key": PEM}
+    assert read_connections(secret(texts), "shop").kafka.client_settings() == {
+        "bootstrap.servers": "kafka:9092",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "worker",
+        "sasl.password": "pass word ",
+        "ssl.ca.location": "/var/run/postroom/connections/kafka-ca.crt",
+        "ssl.certificate.location": "/var/run/postroom/connections/kafka-tls.crt",
+        "ssl.key.location": "/var/run/postroom/connections/kafka-tls.key",
+    }
+
+
+def test_kafka_alone_asks_for_no_ledger() -> None:
+    assert read_kafka(secret({"kafka-bootstrap-servers": "a:1, [::1]:2,"})).bootstrap_servers == "a:1,[::1]:2"
+
+
+@pytest.mark.parametrize("texts", [{}, {"kafka-bootstrap-servers": " \n"}])
+def test_a_secret_that_is_not_there_is_one_problem_that_says_what_to_create(texts: dict[str, str]) -> None:
+    refused = refusal(texts)
+    said = "is not there, or is empty. Create it with the keys kafka-bootstrap-servers, ledger-url"
+    assert str(refused) == f"Secret shop/postroom-connections: {said} (secret_missing)"
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "code", "said"),
+    [
+        (
+            {"kafka-bootstrap-servers": ""},
+            "kafka-bootstrap-servers",
+            Code.SECRET_KEY_MISSING,
+            "is not in Secret",
+        ),
+        ({"kafka-bootstrap-servers": "a:1,b"}, "kafka-bootstrap-servers", Code.SECRET_INVALID, "entry 2"),
+        ({"kafka-security-protocol": "TLS"}, "kafka-security-protocol", Code.SECRET_INVALID, "SASL_SSL"),
+        ({"kafka-password": "s3cr3t"}, "kafka-password", Code.SECRET_INVALID, "SASL_SSL"),
+        ({"kafka-ca.crt": PEM}, "kafka-ca.crt", Code.SECRET_INVALID, "not encrypted"),
+        (SASL | {"kafka-username": ""}, "kafka-username", Code.SECRET_KEY_MISSING, "Add the key"),
+        (
+            SASL | {"kafka-sasl-mechanism": "GSSAPI"},
+            "kafka-sasl-mechanism",
+            Code.SECRET_INVALID,
+            "is none of",
+        ),
+        (SASL | {"kafka-ca.crt": "s3cr3t"}, "kafka-ca.crt", Code.SECRET_INVALID, "PEM"),
+        (SASL | {"kafka-tls.crt": PEM}, "kafka-tls.key", Code.SECRET_KEY_MISSING, "remove kafka-tls.crt"),
+        ({"ledger-url": ""}, "ledger-url", Code.SECRET_KEY_MISSING, "postgresql://user"),
+        (
+            {"ledger-url": "mysql://u:s3cr3t@h/d"},
+            "ledger-url",
+            Code.SECRET_INVALID,
+            "begin with postgresql://",
+        ),
+        ({"ledger-url": "postgresql:///d?s3cr3t"}, "ledger-url", Code.SECRET_INVALID, "names no host"),
+        ({"ledger-url": "postgresql://u:s3cr3t@h"}, "ledger-url", Code.SECRET_INVALID, "names no database"),
+        ({"ledger-url": "postgresql://u:s3c/r3t@h/d"}, "ledger-url", Code.SECRET_INVALID, "cannot be read"),
+        ({"ledger-schema": "Post-Room"}, "ledger-schema", Code.SECRET_INVALID, "lower-case"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_rule_and_never_with_its_value(
+    change: dict[str, str], key: str, code: Code, said: str
+) -> None:
+    (problem,) = refusal(PLAIN | change).problems
+    assert (problem.field, problem.code) == (key, code)
+    assert said in problem.message
+    assert "Secret shop/postroom-connections" in problem.message
+    assert "s3cr3t" not in str(problem)
+    assert "r3t" not in str(problem)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    found = refusal({"kafka-security-protocol": "SASL_SSL"}).problems
+    assert [problem.field for problem in found] == [
+        "kafka-bootstrap-servers",
+        "kafka-sasl-mechanism",
+        "kafka-username",
+        "kafka-password",
+        "ledger-url",
+    ]
+
+
+def test_no_password_is_shown_where_a_value_is_printed() -> None:
+    texts = PLAIN | SASL | {"kafka-password": "s3cr3t"}
+    assert "s3cr3t" not in f"{secret(texts)} {read_connections(secret(texts), 'shop')}"
+
+
+def test_a_long_namespace_has_a_schema_of_its_own() -> None:
+    one, other = default_schema("a" * 62 + "b"), default_schema("a" * 62 + "c")
+    assert len(one) == len(other) == 63
+    assert one != other
+
+
+def test_a_folder_that_is_not_there_is_an_empty_secret(tmp_path: Path) -> None:
+    assert read_folder(tmp_path / "nowhere") == {}
+
+
+def test_the_files_are_read_from_the_folder_that_the_kubelet_switched_to(tmp_path: Path) -> None:
+    for generation, user in (("..2026_1", "old"), ("..2026_2", "new")):
+        (tmp_path / generation).mkdir()
+        (tmp_path / generation / "kafka-username").write_text(user)
+    (tmp_path / "kafka-username").symlink_to("..data/kafka-username")
+    (tmp_path / "..data").symlink_to("..2026_2")
+    assert read_folder(tmp_path) == {"kafka-username": "new"}
