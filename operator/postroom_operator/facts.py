@@ -51,6 +51,15 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedTopic:
+    """A topic as a profile needs it. One with more partitions is as good; `config` in Kafka's own words."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Topic:
     """A topic as the broker has it."""
 

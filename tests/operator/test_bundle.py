@@ -1,16 +1,18 @@
 """The bundle: nothing moves without need, nothing is lost or too large, and all of it can be read back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from time import perf_counter
+from time import process_time
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.letter.bundle import unpack
 from postroom.letter.compiled import CompiledTemplate, Edition, Subject
 from postroom.letter.problems import Code
 from postroom_operator import names
+from postroom_operator.desired import bundle as packing
 from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, read_shards
 
 
@@ -89,30 +91,43 @@ def test_a_shard_that_cannot_be_read_is_written_anew() -> None:
     assert assign([one], read_shards({0: "no bundle"})).served == {"a": one}
 
 
-def test_two_thousand_templates_are_packed_within_two_seconds() -> None:
+def test_two_thousand_templates_are_packed_within_two_seconds_of_work() -> None:
     many = [template(f"t{n}", 1000) for n in range(2000)]
-    start = perf_counter()
+    start = process_time()
     bundle = assign(many, {})
     again = assign(many, read_shards(bundle.shards))
-    assert perf_counter() - start < 2
+    assert process_time() - start < 2
     assert again.shards == bundle.shards
 
 
+SMALL = 4096
 SIZES = st.dictionaries(
-    st.text("abcdefgh", min_size=1, max_size=2), st.integers(0, LIMIT // 2 + 5000), max_size=40
+    st.text("abcdefgh", min_size=1, max_size=2), st.integers(0, SMALL // 2 + 200), max_size=40
 )
 
 
+@pytest.fixture(scope="module")
+def small_shards() -> Iterator[None]:
+    """So that a few short templates fill them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "LIMIT", SMALL)
+        patch.setattr(packing, "COMFORT", SMALL // 4)
+        yield
+
+
+@settings(deadline=None)
 @given(first=SIZES, second=SIZES)
-def test_whatever_is_edited_the_rules_hold(first: dict[str, int], second: dict[str, int]) -> None:
+def test_whatever_is_edited_the_rules_hold(
+    small_shards: None, first: dict[str, int], second: dict[str, int]
+) -> None:
     before = assign([template(name, size) for name, size in first.items()], {})
     wanted = {name: template(name, size) for name, size in second.items()}
     after = assign(wanted.values(), then(before))
-    assert all(len(text.encode()) <= LIMIT for text in after.shards.values())
+    assert all(len(text.encode()) <= SMALL for text in after.shards.values())
     assert 0 in after.shards
     assert {each.name: each for text in after.shards.values() for each in unpack(text)} == after.served
     assert {name for name in wanted if after.served.get(name) != wanted[name]} == set(after.problems)
     assert {name for name in before.served if name in wanted} <= set(after.served)
     unchanged = {name for name in wanted if before.served.get(name) == wanted[name]}
     assert {n: places(after)[n] for n in unchanged} == {n: places(before)[n] for n in unchanged}
-    assert assign(wanted.values(), then(after)).shards == after.shards or after.problems
+    assert after.problems or assign(wanted.values(), then(after)).shards == after.shards

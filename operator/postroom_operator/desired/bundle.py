@@ -52,9 +52,9 @@ class _Shelf:
     lines: list[dict[str, str]] = field(default_factory=lambda: [{} for _ in range(names.SHARDS)])
     used: list[int] = field(default_factory=lambda: [FRAME] * names.SHARDS)
 
-    def fits(self, shard: int, name: str, text: str, room: int = LIMIT) -> bool:
+    def fits(self, shard: int, name: str, size: int, room: int) -> bool:
         """Whether a line fits, in place of the one that the same template has there already."""
-        return self.used[shard] - self._taken(shard, name) + size_of(text) <= room
+        return self.used[shard] - self._taken(shard, name) + size <= room
 
     def put(self, shard: int, name: str, text: str) -> None:
         self.used[shard] += size_of(text) - self._taken(shard, name)
@@ -64,13 +64,13 @@ class _Shelf:
         self.used[shard] -= self._taken(shard, name)
         self.lines[shard].pop(name, None)
 
-    def place_for(self, name: str, text: str) -> int | None:
+    def place_for(self, name: str, size: int) -> int | None:
         """The first shard with room to spare, else the emptiest one that takes it, else None."""
         for shard in range(names.SHARDS):
-            if self.fits(shard, name, text, COMFORT):
+            if self.fits(shard, name, size, COMFORT):
                 return shard
         shard = min(range(names.SHARDS), key=lambda each: self.used[each])
-        return shard if self.fits(shard, name, text) else None
+        return shard if self.fits(shard, name, size, LIMIT) else None
 
     def _taken(self, shard: int, name: str) -> int:
         before = self.lines[shard].get(name)
@@ -101,7 +101,7 @@ def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -
     stays = {name: old for name, old in before.items() if name in wanted and 0 <= old.shard < names.SHARDS}
     for name, old in sorted(stays.items()):
         text = line(old.template)
-        if shelf.fits(old.shard, name, text):
+        if shelf.fits(old.shard, name, size_of(text), LIMIT):
             shelf.put(old.shard, name, text)
             served[name] = old.template
     for name, template in sorted(wanted.items()):
@@ -123,7 +123,8 @@ def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -
 
 def _settle(shelf: _Shelf, name: str, text: str, now: int | None) -> int | None:
     """Put a line where it is now, or else where there is room; None: nowhere, and nothing has changed."""
-    place = now if now is not None and shelf.fits(now, name, text) else shelf.place_for(name, text)
+    size = size_of(text)
+    place = now if now is not None and shelf.fits(now, name, size, LIMIT) else shelf.place_for(name, size)
     if place is not None:
         if now is not None and now != place:
             shelf.take(now, name)

@@ -92,7 +92,13 @@ def profile_hash(profile: SmtpProfile) -> str:
         exclude_defaults=True,
         exclude={"workers": True, "network_policy": True, "kafka": {"partitions", "retention"}},
     )
-    return names.digest(json.dumps(text, sort_keys=True), 16)
+    return names.digest(json.dumps(_said(text), sort_keys=True), 16)
+
+
+def _said(text: Plain) -> Plain:
+    """Without parts that say nothing, as what is left of one that is all defaults."""
+    parts = {key: _said(each) if isinstance(each, dict) else each for key, each in text.items()}
+    return {key: each for key, each in parts.items() if each != {}}
 
 
 def connections_secret(profile: SmtpProfile) -> str:

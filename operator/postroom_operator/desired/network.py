@@ -1,0 +1,117 @@
+"""The walls around a profile's workers: ProfileView → NetworkPolicy.
+
+Who may come in: pods of this cluster, at the port of health, metrics and status. Where workers may go: DNS,
+the ports of Kafka and the ledger at any address, and the sandbox, or in mode SMTP the relay's port. Kafka's
+and the ledger's addresses are in a Secret that the operator does not read, so a policy can name their ports
+only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from postroom.letter.profile import SmtpProfile
+from postroom_operator import names
+from postroom_operator.cluster import Manifest
+from postroom_operator.desired.deployment import HTTP_PORT
+from postroom_operator.desired.pod import Plain
+from postroom_operator.desired.view import Fixed, ProfileView, owner
+
+DNS_PORTS = (53, 5353)
+"""A policy sees the pod's port, not the Service's: OpenShift's DNS pods listen at 5353."""
+KAFKA_PORTS = (9092, 9093, 9094)
+LEDGER_PORTS = (5432,)
+MAIL_PORTS = (25, 465, 587, 2525)
+"""Where relays listen: submission (RFC 6409, RFC 8314), transport, and the usual alternative."""
+SANDBOX_SMTP, SANDBOX_HTTP = 1025, 8025
+
+
+def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
+    """What workers of a profile may be asked, and whom they may ask."""
+    profile = view.profile
+    labels = names.labels("worker", profile.metadata.name)
+    spec = {
+        "podSelector": {"matchLabels": names.selector(labels)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]}],
+        "egress": [dns(), *_supplies(fixed), *_exit(view), *_peers(view)],
+    }
+    metadata = {
+        "name": names.workers(profile.metadata.name),
+        "namespace": profile.metadata.namespace,
+        "labels": labels,
+        "ownerReferences": [owner(profile, view.uid)],
+    }
+    return _policy(metadata, spec)
+
+
+def sandbox_policy(metadata: Plain) -> Manifest:
+    """The sandbox takes letters from workers and shows them in its own namespace; it sends nothing at all."""
+    workers = {"matchLabels": {names.NAME: "postroom", names.COMPONENT: "worker"}}
+    spec = {
+        "podSelector": {"matchLabels": names.selector(metadata["labels"])},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"podSelector": workers}], "ports": [_tcp(SANDBOX_SMTP)]},
+            {"from": [{"podSelector": {}}], "ports": [_tcp(SANDBOX_HTTP)]},
+        ],
+        "egress": [dns()],
+    }
+    return _policy(metadata, spec)
+
+
+def dns() -> Plain:
+    """Name resolution, wherever the cluster has it (a node-local cache is no pod)."""
+    return {
+        "ports": [{"protocol": protocol, "port": port} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
+    }
+
+
+def _supplies(fixed: Fixed) -> Iterator[Plain]:
+    told = re.findall(r":(\d{1,5})(?=,|\s|$)", fixed.kafka.bootstrap_servers)
+    ports = {*KAFKA_PORTS, *LEDGER_PORTS, *map(int, told)}
+    yield {"ports": [_tcp(port) for port in sorted(ports)]}
+
+
+def _exit(view: ProfileView) -> Iterator[Plain]:
+    """Where letters leave: the sandbox of this namespace, the relay's port, or nowhere."""
+    if view.mode == "Sandbox":
+        sandbox = {"matchLabels": names.selector(names.labels("sandbox"))}
+        yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP)]}
+    elif view.mode == "SMTP" and view.profile.spec.smtp:
+        yield {"ports": [_tcp(view.profile.spec.smtp.port)]}
+
+
+def _peers(view: ProfileView) -> Iterator[Plain]:
+    """What the profile adds; where no letter may leave, not at the ports of relays."""
+    peers = view.profile.spec.network_policy.peers
+    if peers and view.mode == "SMTP":
+        yield {"to": peers}
+    elif peers:
+        yield {"to": peers, "ports": list(_all_but(_relay_ports(view.profile)))}
+
+
+def _relay_ports(profile: SmtpProfile) -> set[int]:
+    return {*MAIL_PORTS, *([profile.spec.smtp.port] if profile.spec.smtp else [])}
+
+
+def _all_but(ports: Iterable[int]) -> Iterator[Plain]:
+    first = 1
+    for port in (*sorted(ports), 65536):
+        if first < port - 1:
+            yield {"protocol": "TCP", "port": first, "endPort": port - 1}
+        elif first == port - 1:
+            yield _tcp(first)
+        first = port + 1
+
+
+def _tcp(port: int) -> Plain:
+    return {"protocol": "TCP", "port": port}
+
+
+def _policy(metadata: Plain, spec: Plain) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": spec,
+    }

@@ -1,0 +1,93 @@
+"""The sandbox of a namespace: a mail server that keeps every letter, and its inbox.
+
+The namespace, the profiles that use it and the operator's settings in; manifests out, or none where no
+profile does. It belongs to all of those profiles and goes with the last of them. Letters are in the pod: a
+pod that is replaced begins with an empty inbox.
+"""
+
+from collections.abc import Iterable
+
+from postroom.letter.profile import SmtpProfile
+from postroom_operator import names
+from postroom_operator.cluster import Manifest
+from postroom_operator.desired.network import SANDBOX_HTTP, SANDBOX_SMTP, sandbox_policy
+from postroom_operator.desired.pod import TMP, Plain, container, pod_spec, probe, tmp_volume, variable
+from postroom_operator.desired.view import Fixed, owner
+
+FOLDER = "/var/lib/postroom"
+KEEP_BYTES = 256 * 1024 * 1024
+VOLUME_SIZE = "1Gi"
+"""More than the letters: indexes, and what SQLite has not given back yet."""
+RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
+
+Owner = tuple[SmtpProfile, str]
+"""A profile and its uid."""
+
+
+def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Manifest]:
+    """What should be there for the sandbox of a namespace, in the order in which it is applied."""
+    references = [owner(profile, uid, controller=False) for profile, uid in owners]
+    if not references:
+        return []
+    metadata = {
+        "name": names.SANDBOX,
+        "namespace": namespace,
+        "labels": names.labels("sandbox"),
+        "ownerReferences": sorted(references, key=lambda each: str(each["uid"])),
+    }
+    return [sandbox_policy(metadata), _deployment(metadata, fixed), _service(metadata)]
+
+
+def _deployment(metadata: Plain, fixed: Fixed) -> Manifest:
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": names.selector(metadata["labels"])},
+        "revisionHistoryLimit": 3,
+        "strategy": {"type": "Recreate"},
+        "template": {
+            "metadata": {"labels": metadata["labels"]},
+            "spec": {
+                **pod_spec(fixed),
+                "containers": [_container(metadata["namespace"], fixed)],
+                "volumes": [tmp_volume(), {"name": "inbox", "emptyDir": {"sizeLimit": VOLUME_SIZE}}],
+            },
+        },
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def _container(namespace: str, fixed: Fixed) -> Plain:
+    local = f"{names.SANDBOX}.{namespace}"
+    hosts = (names.SANDBOX, local, f"{local}.svc", f"{local}.svc.cluster.local")
+    env = [
+        variable("POSTROOM_SANDBOX_SMTP", f"0.0.0.0:{SANDBOX_SMTP}"),
+        variable("POSTROOM_SANDBOX_HTTP", f"0.0.0.0:{SANDBOX_HTTP}"),
+        variable("POSTROOM_SANDBOX_DATABASE", f"{FOLDER}/inbox.sqlite"),
+        variable("POSTROOM_SANDBOX_KEEP_BYTES", str(KEEP_BYTES)),
+        variable("POSTROOM_SANDBOX_ALLOWED_HOSTS", ",".join(hosts)),
+    ]
+    return {
+        **container("sandbox", ["sandbox"], env, fixed),
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in (("smtp", SANDBOX_SMTP), ("http", SANDBOX_HTTP))
+        ],
+        "resources": RESOURCES,
+        "startupProbe": probe("/healthz", SANDBOX_HTTP, period=2, failures=30),
+        "livenessProbe": probe("/healthz", SANDBOX_HTTP, period=10, failures=3),
+        "readinessProbe": probe("/readyz", SANDBOX_HTTP, period=5, failures=2),
+        "volumeMounts": [TMP, {"name": "inbox", "mountPath": FOLDER}],
+    }
+
+
+def _service(metadata: Plain) -> Manifest:
+    ports = [
+        {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+        for name, port in (("smtp", SANDBOX_SMTP), ("http", SANDBOX_HTTP))
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": names.selector(metadata["labels"]), "ports": ports},
+    }

@@ -1,0 +1,25 @@
+"""The topics that a profile needs: SmtpProfile → WantedTopics. Topics are made and grown, never deleted."""
+
+from postroom.letter.duration import seconds
+from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
+from postroom_operator.facts import WantedTopic
+
+DEAD_LETTER_PARTITIONS = 1
+"""Few records, in the order in which they were given up."""
+
+
+def wanted_topics(profile: SmtpProfile) -> tuple[WantedTopic, ...]:
+    """The topic of the profile's events, and that of its dead letters.
+
+    Dead letters stay as long as identities are remembered: replayed later, one could be a second copy.
+    """
+    spec, topic = profile.spec, topic_of(profile)
+    return (
+        WantedTopic(topic, spec.kafka.partitions, _config(spec.kafka.retention)),
+        WantedTopic(dead_letter_topic(topic), DEAD_LETTER_PARTITIONS, _config(spec.dedupe.window)),
+    )
+
+
+def _config(retention: str) -> dict[str, str]:
+    # a compacted topic would drop all but the last letter of each key
+    return {"cleanup.policy": "delete", "retention.ms": str(round(seconds(retention) * 1000))}

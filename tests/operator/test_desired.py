@@ -1,0 +1,188 @@
+"""What workers look like, claim by claim: who may run them, who may reach them, and where letters can go."""
+
+from typing import Any
+
+import pytest
+
+from postroom.delivery.programs.consume import REVOKE_MARGIN_SECONDS, membership
+from postroom.delivery.settings import WorkerSettings
+from postroom.sandbox.settings import SandboxSettings
+from postroom.startup import ProgramSettings
+from postroom_operator import names
+from postroom_operator.cluster import Manifest
+from postroom_operator.desired import sandbox
+from postroom_operator.desired.autoscaler import group_of
+from postroom_operator.desired.deployment import GRACE_SECONDS, TERMINATION_SECONDS, profile_hash
+from postroom_operator.desired.network import MAIL_PORTS
+from postroom_operator.desired.profile import Fixed, KafkaAccess, ProfileView, manifests
+from postroom_operator.desired.topics import wanted_topics
+from tests.operator.seen import UID, golden, profile
+
+FIXED = Fixed("postroom:1", kafka=KafkaAccess("kafka:9092"))
+SMTP: dict[str, Any] = {"mode": "SMTP", "smtp": {"host": "smtp.example.org", "port": 2526}}
+ANYWHERE = {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
+
+
+def made(kind: str, *, fixed: Fixed = FIXED, allowed: bool = False, keda: bool = True, **spec: Any) -> Any:
+    """The object of a kind that a profile with this spec gets, or None."""
+    view = ProfileView(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
+    return next((each for each in manifests(view, fixed) if each["kind"] == kind), None)
+
+
+def open_ports(policy: Manifest) -> set[int]:
+    """Every port that a policy lets out, at whatever address."""
+    found: set[int] = set()
+    for rule in policy["spec"]["egress"]:
+        for port in rule.get("ports", [{"port": 1, "endPort": 65535}]):
+            found |= set(range(port["port"], port.get("endPort", port["port"]) + 1))
+    return found
+
+
+def test_every_pod_passes_the_restricted_standard_and_holds_no_token() -> None:
+    pods = [each["spec"]["template"]["spec"] for each in golden() if each["kind"] == "Deployment"]
+    assert len(pods) > 6
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"]
+
+
+def test_every_object_is_labelled_as_ours_and_owned_by_its_profile() -> None:
+    for each in golden():
+        assert each["metadata"]["labels"][names.MANAGED_BY] == names.OPERATOR
+        assert [owner["uid"] for owner in each["metadata"]["ownerReferences"]] == [UID]
+        assert len(each["metadata"]["name"]) <= names.LABEL_LENGTH
+        assert all(len(value) <= names.LABEL_LENGTH for value in each["metadata"]["labels"].values())
+
+
+def test_a_pod_is_given_more_time_than_its_drain_takes() -> None:
+    assert TERMINATION_SECONDS > GRACE_SECONDS + REVOKE_MARGIN_SECONDS
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("worker", WorkerSettings), ("sandbox", SandboxSettings)])
+def test_every_setting_of_a_pod_is_one_that_its_program_knows_or_is_agreed(
+    kind: str, settings: type[ProgramSettings]
+) -> None:
+    agreed = {"connections", "namespace", "pod", "profile_hash"}
+    for each in golden():
+        if each["kind"] == "Deployment" and each["metadata"]["labels"][names.COMPONENT] == kind:
+            [container] = each["spec"]["template"]["spec"]["containers"]
+            told = {one["name"].removeprefix("POSTROOM_").lower() for one in container["env"]}
+            assert told - set(settings.model_fields) <= agreed
+
+
+def test_the_autoscaler_watches_the_group_that_workers_join(tmp_path: Any) -> None:
+    settings = WorkerSettings.model_construct(ledger=tmp_path / "ledger", grace=20.0)
+    assert membership("t", settings).group == group_of("t")
+
+
+def test_replicas_are_left_out_under_an_autoscaler_and_given_otherwise() -> None:
+    scaling = {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
+    assert "replicas" not in made("Deployment", workers=scaling)["spec"]
+    assert made("Deployment", workers=scaling, keda=False)["spec"]["replicas"] == 2
+    assert made("Deployment")["spec"]["replicas"] == 1
+    assert made("Deployment", workers={"replicas": 0})["spec"]["replicas"] == 0
+
+
+def test_no_more_workers_than_partitions_are_asked_for() -> None:
+    workers = {"autoscaling": {"minReplicas": 5, "maxReplicas": 50}}
+    spec = made("ScaledObject", kafka={"partitions": 4}, workers=workers)["spec"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (4, 4)
+
+
+def test_a_trigger_holds_nothing_but_strings() -> None:
+    [trigger] = made("ScaledObject", workers={"autoscaling": {}})["spec"]["triggers"]
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+    assert "authenticationRef" not in trigger
+
+
+def test_a_suspended_profile_keeps_its_workers_and_their_number() -> None:
+    assert made("Deployment", suspend=True)["spec"]["replicas"] == 1
+    scaled = made("ScaledObject", suspend=True, workers={"autoscaling": {"minReplicas": 2}})
+    assert scaled["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "2"}
+
+
+def test_a_budget_is_there_only_where_more_than_one_worker_can_run() -> None:
+    assert made("PodDisruptionBudget") is None
+    assert made("PodDisruptionBudget", workers={"replicas": 2}) is not None
+    assert made("PodDisruptionBudget", workers={"autoscaling": {}}) is not None
+    assert made("PodDisruptionBudget", workers={"autoscaling": {}}, keda=False) is None
+
+
+@pytest.mark.parametrize("spec", [{}, {"mode": "Log"}, SMTP], ids=["Sandbox", "Log", "SMTP, guarded"])
+@pytest.mark.parametrize("network", [{}, ANYWHERE], ids=["alone", "with peers"])
+def test_where_delivery_is_not_allowed_no_port_of_a_relay_is_open(
+    spec: dict[str, Any], network: dict[str, Any]
+) -> None:
+    ports = open_ports(made("NetworkPolicy", networkPolicy=network, **spec))
+    assert ports & {*MAIL_PORTS} == set()
+    if "smtp" in spec:
+        assert 2526 not in ports
+    assert {53, 5432, 9092} <= ports
+
+
+def test_mode_smtp_opens_the_port_of_its_relay_once_delivery_is_allowed() -> None:
+    assert open_ports(made("NetworkPolicy", allowed=True, **SMTP)) & {25, 465, 587, 2526} == {2526}
+
+
+def test_kafka_is_reached_at_the_ports_that_the_operator_was_told() -> None:
+    fixed = Fixed("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
+    assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
+
+
+def test_the_sandbox_can_ask_for_names_and_for_nothing_else() -> None:
+    found = sandbox.manifests("shop", [(profile(), UID)], FIXED)
+    [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
+    assert open_ports(policy) == {53, 5353}
+
+
+def test_the_sandbox_belongs_to_every_profile_that_uses_it_and_goes_with_the_last() -> None:
+    [policy, *_] = sandbox.manifests("shop", [(profile("b"), "2"), (profile("a"), "1")], FIXED)
+    assert [(each["uid"], "controller" in each) for each in policy["metadata"]["ownerReferences"]] == [
+        ("1", False),
+        ("2", False),
+    ]
+    assert sandbox.manifests("shop", [], FIXED) == []
+
+
+def test_workers_roll_for_what_they_read_at_start_and_for_nothing_else() -> None:
+    assert profile_hash(profile()) != profile_hash(profile(retry={"maxAttempts": 6}))
+    assert profile_hash(profile()) != profile_hash(profile(suspend=True))
+    assert profile_hash(profile()) != profile_hash(profile(kafka={"topic": "postroom.shop.x"}))
+    for same in (
+        {"workers": {"replicas": 4}},
+        {"networkPolicy": ANYWHERE},
+        {"kafka": {"partitions": 12}},
+        {"retry": {"maxAttempts": 5}},
+        {"mode": "Sandbox"},
+    ):
+        assert profile_hash(profile()) == profile_hash(profile(**same)), same
+
+
+def test_a_new_word_about_delivery_rolls_the_workers() -> None:
+    assert made("Deployment", **SMTP) != made("Deployment", allowed=True, **SMTP)
+
+
+def test_a_profile_has_a_topic_and_one_for_its_dead_letters() -> None:
+    letters, dead = wanted_topics(profile(kafka={"partitions": 6, "retention": "24h"}))
+    assert (letters.name, letters.partitions) == ("postroom.shop.orders", 6)
+    assert letters.config == {"cleanup.policy": "delete", "retention.ms": "86400000"}
+    assert (dead.name, dead.partitions) == ("postroom.shop.orders.dlq", 1)
+    assert dead.config["retention.ms"] == str(192 * 3600 * 1000)
+
+
+@pytest.mark.parametrize("name", ["sandbox", "operator", "gateway", "a.b", "x" * 100])
+def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: str) -> None:
+    found = names.workers(name)
+    assert found not in {"postroom-sandbox", "postroom-operator", "postroom-gateway", names.workers("a-b")}
+    assert "." not in found
+    assert len(names.bundle_map(name, 15)) <= names.LABEL_LENGTH
+    assert names.workers(f"{name}x") != found
