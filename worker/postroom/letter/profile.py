@@ -20,6 +20,7 @@ TOPIC_CHARACTERS = 242
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+LabelValue = Annotated[str, Field(max_length=63)]
 FreeObjects = Annotated[list[dict[str, Any]], Field(max_length=16)]
 """Objects that Kubernetes checks when they are applied: tolerations, network policy peers."""
 
@@ -155,7 +156,7 @@ class Workers(Spec):
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     autoscaling: Autoscaling | None = None
     resources: dict[str, Any] | None = None
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] | None = None
     tolerations: FreeObjects | None = None
     priority_class_name: ObjectName | None = None
 

@@ -93,6 +93,8 @@ def _base64(text: str) -> str:
 
 
 def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("properties", {}) is None:  # `properties:` with nothing behind it
+        schema = {**schema, "properties": {}}
     rule = None
     if schema.get("type") != "object":
         rule = "is the JSON Schema of the event's data; it begins with type: object"
