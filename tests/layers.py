@@ -109,6 +109,19 @@ def missing_kind() -> str | None:
     return f"no {' and no '.join(absent)}: install Docker, kind and kubectl" if absent else None
 
 
+def find_postgres() -> Path | None:
+    """Where PostgreSQL's server programs are: on PATH, or where Debian keeps them; the newest."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    kept = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return kept[-1].parent if kept else None
+
+
+def missing_postgres() -> str | None:
+    """Debian's name; elsewhere any PostgreSQL of 14 or newer with `initdb` on PATH."""
+    return None if find_postgres() else "no PostgreSQL server: `apt-get install postgresql`"
+
+
 MARKERS = ("kafka", "postgres", "apiserver", "browser", "chart", "kind", "faults", "bench")
 LAYERS = (
     Layer(
@@ -129,6 +142,7 @@ LAYERS = (
         "a real Kubernetes API server without nodes",
         missing_apiserver,
     ),
+    Layer("postgres", "postgres and not faults and not bench", "the ledger on PostgreSQL", missing_postgres),
     Layer("browser", "browser", "the inbox in Chromium", missing_browser),
     Layer(
         "kind",

@@ -3,6 +3,7 @@
 `MemoryStore` is what survives a process; each `MemoryLedger` on it is one life of a worker.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,6 +72,10 @@ class MemoryLedger:
         store.generation += 1
         self.generation = store.generation
 
+    @property
+    def lease_until(self) -> float:
+        return math.inf
+
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         recalled = in_doubt = 0
         for row in self.store.rows.values():
@@ -94,7 +99,7 @@ class MemoryLedger:
         if row is None:
             row = MemoryRow(self.store.number(), one, State.CLAIMED, self.generation, now, now)
             self.store.rows[row.row] = row
-            return Claimed(one, row.row, now)
+            return Claimed(one, row.row, now, generation=self.generation)
         living, same = row.generation == self.generation, row.letter.digest == one.digest
         history = (row.received, row.answers, row.tries, row.doubts)
         return Existing(one, row.row, row.state, row.generation, living, same, *history)
@@ -111,16 +116,17 @@ class MemoryLedger:
         if doubt:
             row.attempts.append(DEATH)
         row.state, row.generation = State.CLAIMED, self.generation
-        return Claimed(met.letter, row.row, row.received, row.answers, row.tries, row.doubts, doubt)
+        history = (row.received, row.answers, row.tries, row.doubts)
+        return Claimed(met.letter, row.row, *history, found_dotting=doubt, generation=self.generation)
 
     def _ours(self, one: Claimed) -> MemoryRow | None:
         row = self.store.rows[one.row]
-        return row if row.generation == self.generation else None
+        return row if row.generation == one.generation else None
 
     async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
         granted = []
         for one in claimed:
-            row = self._ours(one)
+            row = self._ours(one) if one.generation == self.generation else None
             if row and row.state in (State.CLAIMED, State.DOTTING):
                 row.state = State.DOTTING
                 granted.append(one)
@@ -183,7 +189,9 @@ class MemoryLedger:
     def _recalled(self, row: MemoryRow) -> Recalled:
         assert row.stored is not None
         history = (row.received, row.answers, row.tries, row.doubts)
-        return Recalled(row.row, row.letter.identity, row.letter.event.type, row.stored, *history)
+        return Recalled(
+            row.row, row.letter.identity, row.letter.event.type, row.stored, *history, self.generation
+        )
 
     async def waiting(self, limit: int) -> Sequence[Waiting]:
         return self.store.outbox[:limit]

@@ -4,7 +4,6 @@ In: claimed letters and whom to report to. Out: a Result for each, in groups. Th
 letters more than it has connections; what still waits here goes back at once when its partition goes.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -85,7 +84,7 @@ class Dispatch:
         now = self._clock.now()
         claimed = cast("Sequence[Claimed]", parcels)
         fresh = [one for one in claimed if one.letter.expires is None or one.letter.expires > now]
+        until = self._ledger.lease_until
         granted = await self._ledger.fence(fresh, now) if fresh else ()
         reach("fenced")
-        # the file lock holds as long as the process lives: no lease to outrun
-        return Grant(frozenset(granted), math.inf)
+        return Grant(frozenset(granted), until)

@@ -81,7 +81,16 @@ def recollect(recalled: Sequence[Recalled], post: Post) -> tuple[list[Claimed], 
             letter = _unreadable(row)
             verdicts[letter] = Unrenderable(rejected.problems[0])
         claimed.append(
-            Claimed(letter, row.row, row.received, row.answers, row.tries, row.doubts, from_topic=False)
+            Claimed(
+                letter,
+                row.row,
+                row.received,
+                row.answers,
+                row.tries,
+                row.doubts,
+                from_topic=False,
+                generation=row.generation,
+            )
         )
     return claimed, verdicts
 

@@ -68,6 +68,8 @@ class Claimed:
     """Taken over from a process that died between the dot and its settlement."""
     from_topic: bool = True
     """False: recalled from the ledger, so no offset waits for it."""
+    generation: int = 0
+    """Whose claim it is: the worker that made it, in the life it had then. 0 is nobody's."""
 
     @property
     def envelope(self) -> Envelope:
@@ -155,6 +157,7 @@ class Recalled:
     answers: int
     tries: int
     doubts: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found at start: whether the last process ended in order, and what it left in hand."""
+    """What dead workers left in hand, and whether the last one before this had ended in order."""
 
     clean: bool
     recalled: int
@@ -185,13 +188,29 @@ class Health:
     late_settlements: int = field(default=0)
 
 
+class Unreachable(Exception):
+    """The ledger's server is not there, or lets nobody in, at present; the reason is its message."""
+
+
 class Ledger(Protocol):
     """The delivery ledger of one profile. Durable when a call returns."""
 
     health: Health
 
+    @property
+    def lease_until(self) -> float:
+        """Monotonic seconds until which this worker's claims are surely its own, whatever happens.
+
+        `math.inf` where a lock replaces the lease. Read it before the fence is asked: a lease that was lost
+        in between must not lend its time to letters of the life before.
+        """
+        ...
+
     async def recover(self, now: datetime, resend: bool) -> Recovery:
-        """Take up what dead processes left: retries in hand become due, `dotting` becomes doubt."""
+        """Take up what dead workers left: retries in hand become due, `dotting` becomes doubt.
+
+        At the start, and again from time to time: workers that share a ledger die at any moment.
+        """
         ...
 
     async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
@@ -199,14 +218,19 @@ class Ledger(Protocol):
         ...
 
     async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
-        """Claim existing rows, each on condition that nobody changed it since; None where somebody did.
+        """Claim existing rows, each on condition that its holder is dead and nobody changed it since.
+
+        None where that is not so (any more).
 
         A row in `dotting` comes back with one more doubt, and the doubt is on record as an attempt.
         """
         ...
 
     async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
-        """Mark as `dotting` those that are still this process's; returns them."""
+        """Mark as `dotting` those that are still this process's; returns them.
+
+        A claim of an earlier life of this process is none of its own any more.
+        """
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import identities
-from postroom.adapters.ledger.identities import Known, Lookup
+from postroom.adapters.ledger import identities, leases
+from postroom.adapters.ledger.identities import Buckets, Known, Lookup
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.adapters.ledger.strays import DEATH, Strays
@@ -64,44 +64,78 @@ class Holder:
     keys: RowKeys
     window: float
     """Seconds that ended letters are remembered (dedupe.window)."""
-    buckets: set[int]
-    """The buckets that may hold identities. Claims add to it; it is read anew when letters are forgotten."""
+    buckets: Buckets
     strays: Strays
-    """What earlier processes had in hand when this one began."""
 
 
 def claim(
     connection: Connection, letters: Sequence[Letter], holder: Holder, now: datetime
 ) -> list[Claimed | Existing]:
     """Insert what is new; meet what is known. One answer a letter, in order."""
+    bucket = holder.buckets.current(connection, stamp(now))
+    answers: dict[Letter, Claimed | Existing] = {}
+    while missing := [one for one in letters if one not in answers]:
+        found, fresh = _look_up(connection, missing, holder, now)
+        won = (
+            identities.put(connection, bucket, {slot: one.row for slot, one in fresh.items()})
+            if fresh
+            else ()
+        )
+        if won:
+            rows = [_letter_row(one, holder, stamp(now)) for slot, one in fresh.items() if slot in won]
+            connection.execute(_INSERT_LETTER, rows)
+        # another worker was quicker with these: they are met the next time round
+        lost = {one.row for slot, one in fresh.items() if slot not in won}
+        answers |= {one: answer for one, answer in found.items() if answer.row not in lost}
+    return [answers[one] for one in letters]
+
+
+def _look_up(
+    connection: Connection, letters: Sequence[Letter], holder: Holder, now: datetime
+) -> tuple[dict[Letter, Claimed | Existing], dict[int, Claimed]]:
+    """What each letter meets; where it meets nobody, a claim for the slot that it needs."""
     at = stamp(now)
-    lookup = Lookup(connection, holder.buckets, [one.identity.hash64() for one in letters])
-    answers: list[Claimed | Existing] = []
-    fresh: list[tuple[Claimed, int]] = []
+    lookup = Lookup(connection, holder.buckets.known, [one.identity.hash64() for one in letters])
+    living = _Living(connection, holder.generation)
+    found: dict[Letter, Claimed | Existing] = {}
+    fresh: dict[int, Claimed] = {}
     for one in letters:
         met, slot = lookup.meet(one.identity)
         if met is not None:
-            answers.append(_existing(met, one, holder))
+            found[one] = _existing(met, one, living)
             continue
-        claimed = Claimed(one, holder.keys.next(at), now)
+        claimed = Claimed(one, holder.keys.next(at), now, generation=holder.generation)
         lookup.add(slot, Known(one.identity, one.digest, claimed.row, State.CLAIMED, holder.generation, now))
-        fresh.append((claimed, slot))
-        answers.append(claimed)
-    if fresh:
-        connection.execute(_INSERT_LETTER, [_letter_row(one, holder, at) for one, _ in fresh])
-        bucket = identities.bucket_of(at)
-        identities.put(connection, bucket, [(slot, one.row) for one, slot in fresh])
-        holder.buckets.add(bucket)
-    return answers
+        found[one] = fresh[slot] = claimed
+    return found, fresh
 
 
-def _existing(met: Known, one: Letter, holder: Holder) -> Existing:
+class _Living:
+    """Which generations live; asked of the database only where a letter in hand is another's."""
+
+    def __init__(self, connection: Connection, mine: int) -> None:
+        self._connection = connection
+        self._mine = mine
+        self._others: set[int] | None = None
+
+    def has(self, met: Known) -> bool:
+        """Whether the holder of this row lives."""
+        if met.generation == self._mine:
+            return True
+        if met.state not in (State.CLAIMED, State.DOTTING) or not met.generation:
+            return False
+        if self._others is None:
+            self._others = leases.living(self._connection)
+        return met.generation in self._others
+
+
+def _existing(met: Known, one: Letter, living: _Living) -> Existing:
     return Existing(
         letter=one,
         row=met.row,
         state=met.state,
         generation=met.generation,
-        living=met.generation == holder.generation,
+        living=living.has(met),
         same_payload=met.digest == one.digest,
         received=met.received,
         answers=met.answers,
@@ -113,50 +147,60 @@ def _existing(met: Known, one: Letter, holder: Holder) -> Existing:
 def take_over(
     connection: Connection, rows: Sequence[Existing], holder: Holder, now: datetime
 ) -> list[Claimed | None]:
-    """Claim each row that is still as it was met."""
-    at = stamp(now)
-    taken: list[Claimed | None] = []
-    for row in rows:
-        doubt = int(row.state is State.DOTTING)
-        done = connection.execute(
-            _TAKE,
-            {
-                "r": row.row,
-                "s": row.state.value,
-                "g": row.generation,
-                "mine": holder.generation,
-                "doubt": doubt,
-                "now": at,
-            },
-        )
-        if done.rowcount != 1:
-            taken.append(None)
-            continue
-        if doubt:
-            note = {"row": row.row, "generation": row.generation, "at": at, "result": "in_doubt"}
-            connection.execute(_INSERT_ATTEMPT, note | {"text": DEATH})
-        taken.append(
-            Claimed(
-                row.letter, row.row, row.received, row.answers, row.tries, row.doubts + doubt, bool(doubt)
-            )
-        )
-    return taken
+    """Claim each row that is still as it was met and whose holder is dead."""
+    free = _free(connection, rows, holder)
+    return [_take(connection, row, holder, stamp(now)) if row.generation in free else None for row in rows]
+
+
+def _free(connection: Connection, rows: Sequence[Existing], holder: Holder) -> set[int]:
+    """The generations among these that may be taken from, if this worker may take at all."""
+    wanted = {row.generation for row in rows}
+    if not wanted or not leases.hold(connection, holder.generation):
+        return set()
+    # its own letters are its own to take: it asks only for those it let go of
+    return leases.declare_dead(connection, wanted - {holder.generation}) | {holder.generation}
+
+
+def _take(connection: Connection, row: Existing, holder: Holder, at: float) -> Claimed | None:
+    doubt = int(row.state is State.DOTTING)
+    mine = holder.generation
+    done = connection.execute(
+        _TAKE,
+        {"r": row.row, "s": row.state.value, "g": row.generation, "mine": mine, "doubt": doubt, "now": at},
+    )
+    if done.rowcount != 1:
+        return None
+    if doubt:
+        note = {"row": row.row, "generation": row.generation, "at": at, "result": "in_doubt"}
+        connection.execute(_INSERT_ATTEMPT, note | {"text": DEATH})
+    return Claimed(
+        row.letter,
+        row.row,
+        row.received,
+        row.answers,
+        row.tries,
+        row.doubts + doubt,
+        found_dotting=bool(doubt),
+        generation=mine,
+    )
 
 
 def fence(
     connection: Connection, claimed: Sequence[Claimed], holder: Holder, now: datetime
 ) -> Collection[Claimed]:
     """Mark `dotting` what is still ours; the letters it returns may be sent once the commit is durable."""
-    at = stamp(now)
-    done = connection.execute(_FENCE, [{"r": one.row, "g": holder.generation, "now": at} for one in claimed])
+    at, mine = stamp(now), holder.generation
+    ours = [one for one in claimed if one.generation == mine]
+    if not ours:
+        return ()
+    done = connection.execute(_FENCE, [{"r": one.row, "g": mine, "now": at} for one in ours])
     if done.rowcount == len(claimed):
         return claimed
-    mine = connection.execute(
-        _MINE,
-        {"rows": [one.row for one in claimed], "g": holder.generation, "s": State.DOTTING.value},
+    found = connection.execute(
+        _MINE, {"rows": [one.row for one in ours], "g": mine, "s": State.DOTTING.value}
     )
-    rows = {row.row for row in mine}
-    return [one for one in claimed if one.row in rows]
+    rows = {row.row for row in found}
+    return [one for one in ours if one.row in rows]
 
 
 def _letter_row(one: Claimed, holder: Holder, at: float) -> dict[str, Any]:

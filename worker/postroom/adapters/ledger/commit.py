@@ -1,22 +1,26 @@
 """Group commit: whatever waits goes into one transaction, on one thread.
 
 In: pieces of work, each a function of an open connection. Out: its result, once the commit is durable.
-While a commit runs, the next group gathers; so the more load, the more rows a commit. When the disk
-refuses (full, unmounted), the group is tried again until it works, `health` says why, and nobody goes
-on in the meantime; any other error is a bug and reaches every caller of the group.
+While a commit runs, the next group gathers; so the more load, the more rows a commit. When the database
+refuses (disk full, server gone), the group is tried again until it works, `health` says why, and nobody
+goes on in the meantime; any other error is a bug and reaches every caller of the group.
+
+An error at the commit itself says nothing of its outcome: the database is asked, and a group that landed is
+not done twice.
 """
 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from postroom.ports.ledger import Health
 
@@ -27,6 +31,33 @@ MAX_GROUP = 64
 log = structlog.get_logger("postroom.ledger")
 
 T = TypeVar("T")
+
+
+class Mending(Enum):
+    """What mends an error of the database."""
+
+    TIME = "time"
+    """Waiting: a full disk, a server that is away."""
+    REPETITION = "repetition"
+    """Doing it again at once: two transactions were in each other's way."""
+    NOTHING = "nothing"
+    """It is a bug."""
+
+
+class Database(Protocol):
+    """What the writer has to know of its database."""
+
+    def begun(self, connection: Connection) -> str:
+        """Called at the head of every transaction; its answer names the transaction."""
+        ...
+
+    def landed(self, transaction: str) -> bool:
+        """Whether a transaction whose commit failed took effect all the same. Raises like any access."""
+        ...
+
+    def mending(self, error: DBAPIError) -> Mending:
+        """What mends this error."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +72,9 @@ class Job:
 class GroupCommit:
     """The one writer of a database."""
 
-    def __init__(self, engine: Engine, health: Health) -> None:
+    def __init__(self, engine: Engine, database: Database, health: Health) -> None:
         self._engine = engine
+        self._database = database
         self._health = health
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -87,19 +119,34 @@ class GroupCommit:
         return group
 
     def _commit(self, jobs: list[Job]) -> None:
+        unsure = ""
         while True:
             try:
-                with self._engine.begin() as connection:
-                    for job in jobs:
-                        job.result = job.work(connection)
-            except OperationalError as error:
-                self._ail(str(error.orig))
-                if self._closing.wait(RETRY_SECONDS):
+                if not (unsure and self._database.landed(unsure)):
+                    unsure = ""
+                    for transaction in self._perform(jobs):
+                        unsure = transaction  # an error after this one is the commit's
+            except DBAPIError as error:
+                mending = self._database.mending(error)
+                if mending is Mending.NOTHING or (mending is Mending.TIME and not self._wait(error)):
                     return self._fail(jobs, error)
                 continue
             except Exception as error:  # noqa: BLE001 - a bug: every caller must hear of it
                 return self._fail(jobs, error)
             return self._succeed(jobs)
+
+    def _perform(self, jobs: list[Job]) -> Iterator[str]:
+        """Do the group; yields the transaction's name when only its commit is left."""
+        with self._engine.connect() as connection, connection.begin():
+            transaction = self._database.begun(connection)
+            for job in jobs:
+                job.result = job.work(connection)
+            yield transaction
+
+    def _wait(self, error: DBAPIError) -> bool:
+        """Say what is wrong and let some time pass; False when there is none left."""
+        self._ail(" ".join(str(error.orig).split()))
+        return not self._closing.wait(RETRY_SECONDS)
 
     def _succeed(self, jobs: list[Job]) -> None:
         if not self._health.ok:

@@ -7,17 +7,32 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy.dialects.postgresql import insert  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
+from postroom.adapters.ledger.leases import database_time
 from postroom.adapters.ledger.rows import legible, moment, stamp
-from postroom.adapters.ledger.schema import outbox, suspect
+from postroom.adapters.ledger.schema import outbox, suspect, worker
 from postroom.letter.event import Record, pack, unpack
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import DeadLetter, Waiting
 
-_WAITING = select(outbox).order_by(outbox.c.row).limit(bindparam("limit"))
+_WAITING = (
+    select(outbox)
+    .where(
+        or_(
+            outbox.c.generation == bindparam("mine"),
+            outbox.c.generation.not_in(
+                select(worker.c.generation).where(worker.c.lease_until > database_time())
+            ),
+        )
+    )
+    .order_by(outbox.c.row)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_ADOPT = update(outbox).where(outbox.c.row == bindparam("r")).values(generation=bindparam("mine"))
 _PUBLISHED = delete(outbox).where(outbox.c.row == bindparam("r"))
 
 _COUNT = select(suspect.c.tries).where(
@@ -56,9 +71,11 @@ def outbox_row(one: DeadLetter) -> dict[str, Any]:
     }
 
 
-def waiting(connection: Connection, limit: int) -> list[Waiting]:
-    """The oldest dead letters that the broker has not acknowledged."""
-    rows = connection.execute(_WAITING, {"limit": limit})
+def waiting(connection: Connection, mine: int, limit: int) -> list[Waiting]:
+    """The oldest dead letters that the broker has not acknowledged: this worker's own, and dead ones'."""
+    rows = connection.execute(_WAITING, {"mine": mine, "limit": limit}).all()
+    if adopted := [{"r": row.row, "mine": mine} for row in rows if row.generation != mine]:
+        connection.execute(_ADOPT, adopted)
     return [Waiting(row.row, _dead_letter(row)) for row in rows]
 
 

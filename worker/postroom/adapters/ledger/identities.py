@@ -4,14 +4,18 @@ A letter is known for exactly as long as its row is there, whatever the clock sa
 an identity is looked at, and there are about as many as the window has days. In: letters to look up,
 claims to add, rows to forget. Out: the row that was met. A hash that matches is compared with the whole
 identity, never trusted; an identity whose row is gone is a free slot.
+
+Only one bucket at a time takes new identities, so that two claims of one identity meet in its primary key.
+On a file there is one writer; workers that share a database share a calendar.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import bindparam, delete, select, tuple_
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import moment
@@ -58,9 +62,41 @@ _FORGET = delete(identity).where(
     identity.c.row.in_(bindparam("rows", expanding=True)),
 )
 
-_put = insert(identity)
-# who puts has found no living row at this slot, so what may stand there is a leftover
-_PUT = _put.on_conflict_do_update(index_elements=["bucket", "hash"], set_={"row": _put.excluded.row})
+_PUT = insert(identity).on_conflict_do_nothing()
+
+_OURS = select(identity.c.hash, identity.c.row).where(
+    identity.c.bucket == bindparam("bucket"), identity.c.hash.in_(bindparam("hashes", expanding=True))
+)
+# a letter and its identity come and go in one transaction each, so that this finds leftovers only
+_FREE = delete(identity).where(
+    identity.c.bucket == bindparam("bucket"),
+    identity.c.hash.in_(bindparam("hashes", expanding=True)),
+    ~select(letter.c.row).where(letter.c.row == identity.c.row).exists(),
+)
+
+
+class Buckets(Protocol):
+    """Which buckets there are."""
+
+    known: set[int]
+    """Every bucket that may hold an identity; more do no harm."""
+
+    def current(self, connection: Connection, at: float) -> int:
+        """The bucket that takes identities in this transaction; it is among the known ones then."""
+        ...
+
+
+class OwnBuckets:
+    """The buckets of a file with one writer: today's takes the identities."""
+
+    def __init__(self, known: set[int]) -> None:
+        self.known = known
+
+    def current(self, connection: Connection, at: float) -> int:
+        """See the protocol."""
+        today = bucket_of(at)
+        self.known.add(today)
+        return today
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +170,26 @@ def bucket_of(at: float) -> int:
 def buckets(connection: Connection) -> set[int]:
     """Every bucket that holds an identity: one look at the primary key for each."""
     found: set[int] = set()
-    last: int | None = -(1 << 62)
+    last: int | None = -(1 << 31)
     while (last := connection.execute(_NEXT_BUCKET, {"after": last}).scalar()) is not None:
         found.add(last)
     return found
 
 
-def put(connection: Connection, bucket: int, rows: Iterable[tuple[int, int]]) -> None:
-    """Store identities, each a slot and its row, in a bucket."""
-    connection.execute(_PUT, [{"bucket": bucket, "hash": slot, "row": row} for slot, row in rows])
+def put(connection: Connection, bucket: int, rows: Mapping[int, int]) -> Collection[int]:
+    """Store identities, row by slot, in a bucket; returns the slots that are theirs.
+
+    A slot that a claim of another worker took meanwhile is that one's; leftovers are cleared away, so that
+    whoever asks again gets their place.
+    """
+    slots = sorted(rows)  # in one order, so that two workers never wait for each other
+    done = connection.execute(_PUT, [{"bucket": bucket, "hash": slot, "row": rows[slot]} for slot in slots])
+    if done.rowcount == len(slots):
+        return slots
+    there = connection.execute(_OURS, {"bucket": bucket, "hashes": slots})
+    ours = {each.hash for each in there if each.row == rows[each.hash]}
+    connection.execute(_FREE, {"bucket": bucket, "hashes": [slot for slot in slots if slot not in ours]})
+    return ours
 
 
 def forget(connection: Connection, within: Iterable[int], gone: Sequence[tuple[int, Identity]]) -> None:
@@ -171,5 +218,5 @@ def tidy(connection: Connection, behind: int, today: int, limit: int) -> None:
             tuple_(identity.c.bucket, identity.c.hash).in_([(each.bucket, each.hash) for each in left])
         )
     )
-    if moved := [(each.hash, each.row) for each in left if each.living is not None]:
+    if moved := {each.hash: each.row for each in left if each.living is not None}:
         put(connection, today, moved)

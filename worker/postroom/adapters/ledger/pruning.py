@@ -27,12 +27,10 @@ def prune(connection: Connection, holder: Holder, before: datetime, limit: int) 
         connection.execute(delete(attempt).where(attempt.c.row.in_(rows)))
         connection.execute(delete(letter).where(letter.c.row.in_(rows)))
         identities.forget(connection, buckets, gone)
+    today = holder.buckets.current(connection, at + holder.window)
     if len(gone) < limit:
-        today = identities.bucket_of(at + holder.window)
         identities.tidy(connection, identities.bucket_of(at), today, limit)
-        buckets.add(today)
-    holder.buckets.clear()
-    holder.buckets.update(buckets)
+    holder.buckets.known = buckets | {today}
     return len(gone)
 
 
@@ -46,5 +44,6 @@ def _ended(connection: Connection, at: float, limit: int) -> list[tuple[int, Ide
         )
         .order_by(letter.c.row)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     return [(row.row, Identity(row.profile, row.source, row.event_id, row.recipient)) for row in found]

@@ -17,8 +17,8 @@ def moment(seconds: float) -> datetime:
 
 
 def legible(text: str) -> str:
-    """Text that can be stored: a lone surrogate, which UTF-8 does not know, becomes a question mark."""
-    return text.encode(errors="replace").decode()
+    """Text that can be stored: what UTF-8 or PostgreSQL does not know becomes a question mark."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def first_key(at: float) -> int:

@@ -1,4 +1,4 @@
-"""The ledger's tables, in SQLAlchemy Core so that another database can carry the same rows.
+"""The ledger's tables, in SQLAlchemy Core: the same rows on SQLite and on PostgreSQL.
 
 `letter` holds one row a letter under a time-ordered key; `identity` is the narrow table that makes an
 identity unique, in buckets of a day of first sight, so that inserts stay close together and few are
@@ -19,11 +19,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
-VERSION = 1
+VERSION = 2
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
+
+# PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
 
 metadata = MetaData()
 
@@ -62,6 +65,22 @@ letter = Table(
     Index(
         "letter_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")
     ),
+    # what a dead worker had recalled: only rows that hold their event have an entry
+    Index(
+        "letter_stored",
+        "generation",
+        sqlite_where=text("event IS NOT NULL"),
+        postgresql_where=text("event IS NOT NULL"),
+    ),
+    # letters by the position of their record, for records that are refused when they come again: offsets
+    # arrive in runs, so this index is a few bytes a page and costs a letter nothing
+    Index(
+        "letter_position",
+        "offset",
+        postgresql_using="brin",
+        postgresql_ops={"offset": "int8_minmax_multi_ops"},
+        postgresql_with={"pages_per_range": 16},
+    ).ddl_if(dialect="postgresql"),
 )
 
 identity = Table(
@@ -98,6 +117,8 @@ outbox = Table(
     Column("record", LargeBinary, nullable=False),
     Column("problems", Text, nullable=False),
     Column("at", Float, nullable=False),
+    # the worker that publishes it; a dead one's are taken up by the next that looks
+    Column("generation", Integer, nullable=False, server_default="0"),
 )
 
 worker = Table(
@@ -107,6 +128,10 @@ worker = Table(
     Column("process", String, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("ended_in_order", Boolean, nullable=False, default=False),
+    # in the database's own time; 0 where the worker ended or was declared dead, and then for good
+    Column("lease_until", Float, nullable=False, server_default="0"),
+    # whether what it left in hand has been taken up
+    Column("cleared", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 
@@ -120,3 +145,16 @@ suspect = Table(
     PrimaryKeyConstraint("topic", "partition", "offset"),
     sqlite_with_rowid=False,
 )
+
+calendar = Table(
+    "calendar",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    # the one bucket that identities are put into now: never less than it was
+    Column("bucket", Integer, nullable=False),
+    # the oldest revision of this schema that a program must know to work with it
+    Column("floor", String, nullable=False),
+)
+"""One row, on PostgreSQL only: what the workers of a ledger have to agree on. A file has one writer."""
+
+TABLES_OF_A_FILE = [table for table in metadata.sorted_tables if table is not calendar]

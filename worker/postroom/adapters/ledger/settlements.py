@@ -1,7 +1,7 @@
 """Settlements, returns and the retry queue: the statements that end or postpone an attempt.
 
-Each function runs inside a group's transaction. A row whose generation is no longer ours keeps its state;
-what the relay said is kept all the same, as an attempt.
+Each function runs inside a group's transaction. A row that is no longer the claim's keeps its state; what
+the relay said is kept all the same, as an attempt.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,15 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import strays
+from postroom.adapters.ledger import leases
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.deadletters import outbox_row
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
+from postroom.adapters.ledger.strays import DEATH
 from postroom.letter.event import pack, unpack
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
@@ -56,6 +57,7 @@ _DUE = (
     )
     .order_by(letter.c.due)
     .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)  # workers share the queue: what one is taking, another passes over
 )
 _RECALL = (
     update(letter)
@@ -67,8 +69,8 @@ _RECALL = (
 def settle(connection: Connection, settlements: Sequence[Settlement], holder: Holder, now: datetime) -> int:
     """End attempts; returns how many came too late to change their row."""
     at = stamp(now)
-    done = connection.execute(_SETTLE, [_row(one, holder, at) for one in settlements])
-    notes = [_note(one, holder, at) for one in settlements if one.attempt]
+    done = connection.execute(_SETTLE, [_row(one, at) for one in settlements])
+    notes = [_note(one, at) for one in settlements if one.attempt]
     if notes:
         connection.execute(_ATTEMPT, notes)
     bury(connection, [one.dead_letter for one in settlements if one.dead_letter], holder)
@@ -78,27 +80,31 @@ def settle(connection: Connection, settlements: Sequence[Settlement], holder: Ho
 def bury(connection: Connection, dead_letters: Sequence[DeadLetter], holder: Holder) -> None:
     """Put dead letters into the outbox, once each; end what a dead process had made of these records."""
     if dead_letters:
-        connection.execute(_BURY, [outbox_row(one) for one in dead_letters])
-        strays.close(connection, holder.strays, dead_letters, holder.generation)
+        mine = {"generation": holder.generation}
+        connection.execute(_BURY, [outbox_row(one) | mine for one in dead_letters])
+        holder.strays.end(connection, dead_letters, holder.generation)
 
 
-def release(connection: Connection, claimed: Sequence[Claimed], holder: Holder) -> None:
+def release(connection: Connection, claimed: Sequence[Claimed]) -> None:
     """Let go of rows whose content never left: generation 0 is nobody's."""
     if not claimed:
         return
-    connection.execute(_RELEASE, [{"r": one.row, "g": holder.generation} for one in claimed])
+    connection.execute(_RELEASE, [{"r": one.row, "g": one.generation} for one in claimed])
 
 
 def due(connection: Connection, holder: Holder, now: datetime, limit: int) -> list[Recalled]:
     """Claim the letters whose time has come, longest due first."""
-    at = stamp(now)
+    at, mine = stamp(now), holder.generation
+    # what is recalled under a lease that ended would be nobody's for ever
+    if not leases.hold(connection, mine):
+        return []
     rows = connection.execute(_DUE, {"now": at, "limit": limit}).all()
     if rows:
-        connection.execute(_RECALL, [{"r": row.row, "g": holder.generation, "now": at} for row in rows])
-    return [_recalled(row) for row in rows]
+        connection.execute(_RECALL, [{"r": row.row, "g": mine, "now": at} for row in rows])
+    return [_recalled(row, mine) for row in rows]
 
 
-def _recalled(row: Any) -> Recalled:
+def _recalled(row: Any, mine: int) -> Recalled:
     return Recalled(
         row=row.row,
         identity=Identity(row.profile, row.source, row.event_id, row.recipient),
@@ -108,29 +114,30 @@ def _recalled(row: Any) -> Recalled:
         answers=row.answers,
         tries=row.tries,
         doubts=row.doubts,
+        generation=mine,
     )
 
 
 def recover(connection: Connection, holder: Holder, now: datetime, resend: bool) -> tuple[int, int]:
-    """Dead processes' recalled letters (the event is in the row): due again, or in doubt.
+    """Dead workers' recalled letters (the event is in the row): due again, or in doubt.
 
     Returns how many became due and how many are in doubt. Letters that came from the topic need nothing:
     their offsets were never committed, so they come again and are met by their claim.
     """
+    dead = leases.clear(connection, holder.generation)
+    if not dead:
+        return 0, 0
     at = stamp(now)
-    ours = letter.c.generation != holder.generation
-    stored = letter.c.event.is_not(None)
-    doubtful = select(letter.c.row, letter.c.generation).where(
-        ours, stored, letter.c.state == State.DOTTING.value
-    )
-    rows = connection.execute(doubtful).all()
+    left = letter.c.generation.in_(dead) & letter.c.event.is_not(None)
+    doubtful = left & (letter.c.state == State.DOTTING.value)
+    rows = connection.execute(select(letter.c.row, letter.c.generation).where(doubtful)).all()
     if rows:
-        note = {"at": at, "result": "in_doubt", "text": strays.DEATH}
+        note = {"at": at, "result": "in_doubt", "text": DEATH}
         connection.execute(_ATTEMPT, [note | {"row": row.row, "generation": row.generation} for row in rows])
         after = State.DEFERRED if resend else State.IN_DOUBT
         connection.execute(
             update(letter)
-            .where(ours, stored, letter.c.state == State.DOTTING.value)
+            .where(doubtful)
             .values(
                 state=after.value,
                 due=at if resend else None,
@@ -141,17 +148,17 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
         )
     recalled = connection.execute(
         update(letter)
-        .where(ours, stored, letter.c.state == State.CLAIMED.value)
+        .where(left, letter.c.state == State.CLAIMED.value)
         .values(state=State.DEFERRED.value, due=at, updated_at=at)
     )
     return recalled.rowcount, len(rows)
 
 
-def _row(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
+def _row(one: Settlement, at: float) -> dict[str, Any]:
     carried = one.claimed.letter
     return {
         "r": one.claimed.row,
-        "g": holder.generation,
+        "g": one.claimed.generation,
         "state": one.state.value,
         "answers": one.answers,
         "tries": one.tries,
@@ -172,11 +179,11 @@ def _reply(attempt: Attempt | None) -> str | None:
     return legible(f"{attempt.code} {attempt.text}") if attempt and attempt.code else None
 
 
-def _note(one: Settlement, holder: Holder, at: float) -> dict[str, Any]:
+def _note(one: Settlement, at: float) -> dict[str, Any]:
     assert one.attempt is not None
     return {
         "row": one.claimed.row,
-        "generation": holder.generation,
+        "generation": one.claimed.generation,
         "at": at,
         "result": one.attempt.result,
         "stage": one.attempt.stage,

@@ -6,55 +6,47 @@ PostgreSQL.
 """
 
 import fcntl
+import math
 import os
-from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import structlog
-from sqlalchemy import URL, Engine, create_engine, event, insert, select, update
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from postroom.adapters.ledger import claims, deadletters, identities, pruning, settlements, strays
+from postroom.adapters.ledger import identities, leases
 from postroom.adapters.ledger.claims import Holder
-from postroom.adapters.ledger.commit import GroupCommit
+from postroom.adapters.ledger.commit import Mending
+from postroom.adapters.ledger.identities import OwnBuckets
 from postroom.adapters.ledger.rows import RowKeys, stamp
-from postroom.adapters.ledger.schema import VERSION, metadata, worker
-from postroom.letter.event import Record
+from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION, metadata
+from postroom.adapters.ledger.sql import SqlLedger
+from postroom.adapters.ledger.strays import RememberedStrays
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.ports.ledger import (
-    Claimed,
-    DeadLetter,
-    Existing,
-    Health,
-    Letter,
-    Recalled,
-    Recovery,
-    Settlement,
-    Waiting,
-)
 
 CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000
 """16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
 
-log = structlog.get_logger("postroom.ledger")
+# what version 2 has and version 1 had not; the lock says that all former workers are dead
+_EXPAND = (
+    "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
+    "ALTER TABLE worker ADD COLUMN cleared BOOLEAN NOT NULL DEFAULT 0",
+    "ALTER TABLE outbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX letter_stored ON letter (generation) WHERE event IS NOT NULL",
+)
 
 
-class SqliteLedger:
+class SqliteLedger(SqlLedger):
     """Implements ports.ledger.Ledger; open it with `await SqliteLedger.open(path, window)`."""
 
     def __init__(self, lock: IO[str], engine: Engine, holder: Holder, clean: bool) -> None:
-        self.health = Health()
+        super().__init__(engine, OneFile(), holder, clean)
         self._lock = lock
-        self._engine = engine
-        self._holder = holder
-        self._clean = clean
-        self._writer = GroupCommit(engine, self.health)
 
     @classmethod
     async def open(cls, path: Path, window: float, now: datetime) -> "SqliteLedger":
@@ -69,90 +61,43 @@ class SqliteLedger:
             try:
                 with engine.begin() as connection:
                     _prepare(connection, path)
-                    clean, generation = _enlist(connection, now)
-                    known, in_hand = identities.buckets(connection), strays.strays(connection)
-                    holder = Holder(generation, RowKeys(generation), window, known, in_hand)
+                    process = f"{os.uname().nodename}:{os.getpid()}"
+                    clean, generation = leases.enlist(connection, process, stamp(now), alone=True)
+                    buckets = OwnBuckets(identities.buckets(connection))
+                    in_hand = RememberedStrays(connection)
+                    holder = Holder(generation, RowKeys(generation), window, buckets, in_hand)
             except DatabaseError as error:
                 raise _unusable(path, error.orig or error) from None
             undo.pop_all()
         return cls(lock, engine, holder, clean)
 
-    async def recover(self, now: datetime, resend: bool) -> Recovery:
-        """See the port."""
-        recalled, in_doubt = await self._writer.run(
-            lambda c: settlements.recover(c, self._holder, now, resend)
-        )
-        return Recovery(self._clean, recalled, in_doubt)
-
-    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
-        """See the port."""
-        self.health.rows += len(letters)
-        return await self._writer.run(lambda c: claims.claim(c, letters, self._holder, now))
-
-    async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
-        """See the port."""
-        return await self._writer.run(lambda c: claims.take_over(c, rows, self._holder, now))
-
-    async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
-        """See the port."""
-        self.health.rows += len(claimed)
-        return await self._writer.run(lambda c: claims.fence(c, claimed, self._holder, now))
-
-    async def settle(self, batch: Sequence[Settlement], now: datetime) -> None:
-        """See the port."""
-        self.health.rows += len(batch)
-        late = await self._writer.run(lambda c: settlements.settle(c, batch, self._holder, now))
-        self.health.late_settlements += late
-
-    async def release(self, claimed: Sequence[Claimed]) -> None:
-        """See the port."""
-        await self._writer.run(lambda c: settlements.release(c, claimed, self._holder))
-
-    async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """See the port."""
-        await self._writer.run(lambda c: settlements.bury(c, dead_letters, self._holder))
-
-    async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
-        """See the port."""
-        return await self._writer.run(lambda c: settlements.due(c, self._holder, now, limit))
-
-    async def waiting(self, limit: int) -> Sequence[Waiting]:
-        """See the port."""
-        return await self._writer.run(lambda c: deadletters.waiting(c, limit))
-
-    async def published(self, batch: Sequence[Waiting]) -> None:
-        """See the port."""
-        await self._writer.run(lambda c: deadletters.published(c, [one.row for one in batch]))
-
-    async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
-        """See the port."""
-        return await self._writer.run(lambda c: deadletters.mark(c, records))
-
-    async def accuse(self, record: Record) -> int:
-        """See the port."""
-        return await self._writer.run(lambda c: deadletters.accuse(c, record))
-
-    async def absolve(self, records: Sequence[Record]) -> None:
-        """See the port."""
-        await self._writer.run(lambda c: deadletters.absolve(c, records))
-
-    async def prune(self, before: datetime, limit: int) -> int:
-        """See the port."""
-        return await self._writer.run(lambda c: pruning.prune(c, self._holder, before, limit))
+    @property
+    def lease_until(self) -> float:
+        """The lock is held for as long as the process lives."""
+        return math.inf
 
     async def close(self) -> None:
-        """See the port. Where the disk takes no writes it gives up; the next start finds an unclean end."""
+        """See the port."""
         try:
-            await self._writer.finish(self._sign_off)
-        except OperationalError as error:
-            log.error("ledger closed without its last writes", reason=str(error.orig))
+            await super().close()
         finally:
-            self._engine.dispose()
             self._lock.close()
 
-    def _sign_off(self, connection: Connection) -> None:
-        ours = worker.c.generation == self._holder.generation
-        connection.execute(update(worker).where(ours).values(ended_in_order=True))
+
+class OneFile:
+    """What the writer has to know of SQLite."""
+
+    def begun(self, connection: Connection) -> str:
+        """A file knows its transactions by no name."""
+        return ""
+
+    def landed(self, transaction: str) -> bool:
+        """A commit that fails has been rolled back."""
+        return False
+
+    def mending(self, error: DBAPIError) -> Mending:
+        """A disk may get space, a lock may go."""
+        return Mending.TIME if isinstance(error, OperationalError) else Mending.NOTHING
 
 
 def _unusable(path: Path, error: BaseException) -> Rejected:
@@ -228,19 +173,8 @@ def _prepare(connection: Connection, path: Path) -> None:
                 f"{path} has schema {found}, this Postroom knows up to {VERSION}; use the newer Postroom",
             )
         )
-    metadata.create_all(connection)
+    if found == 1:
+        for statement in _EXPAND:
+            connection.exec_driver_sql(statement)
+    metadata.create_all(connection, tables=TABLES_OF_A_FILE)
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-
-
-def _enlist(connection: Connection, now: datetime) -> tuple[bool, int]:
-    """Take the next generation; says also whether the one before ended in order."""
-    last = connection.execute(
-        select(worker.c.ended_in_order).order_by(worker.c.generation.desc()).limit(1)
-    ).scalar()
-    clean = True if last is None else bool(last)
-    made = connection.execute(
-        insert(worker)
-        .values(process=f"{os.uname().nodename}:{os.getpid()}", started_at=stamp(now))
-        .returning(worker.c.generation)
-    )
-    return clean, made.scalar_one()

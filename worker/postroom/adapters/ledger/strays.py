@@ -1,35 +1,34 @@
-"""Letters that a dead process had in hand and whose record is now refused: nobody will claim them again.
+"""Letters that a dead worker had in hand and whose record is now refused: nobody will claim them again.
 
-The table has no index on positions, so those letters are read once, when the ledger is opened; a malformed
-record that is none of them costs a look into a dictionary. Each function runs inside a group's transaction.
+In: dead letters that are being buried. What a dead worker had made of their records ends with them; a
+letter in `dotting` is in doubt. Each function runs inside a group's transaction.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 
+from postroom.adapters.ledger import leases
 from postroom.adapters.ledger.rows import legible, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.letter.event import pack
 from postroom.letter.problems import Code
 from postroom.ports.ledger import DeadLetter, State
 
-Strays = dict[tuple[str, int, int], list[int]]
-"""Rows by the position of their record: topic, partition, offset."""
+Place = tuple[str, int, int]
+"""Where a record stands: topic, partition, offset."""
 
 DEATH = "the worker died after the dot may have left"
 
+_OPEN = letter.c.state.in_([State.CLAIMED.value, State.DOTTING.value])
 # a row that holds its event comes back by the retry queue, not by its position
-_IN_HAND = select(letter.c.row, letter.c.topic, letter.c.partition, letter.c.offset).where(
-    letter.c.state.in_([State.CLAIMED.value, State.DOTTING.value]), letter.c.event.is_(None)
-)
-_FOUND = select(letter.c.row, letter.c.state, letter.c.generation).where(
-    letter.c.row.in_(bindparam("rows", expanding=True)),
-    letter.c.generation != bindparam("mine"),
-    letter.c.state.in_([State.CLAIMED.value, State.DOTTING.value]),
-)
+_IN_HAND = select(
+    letter.c.row, letter.c.state, letter.c.generation, letter.c.topic, letter.c.partition, letter.c.offset
+).where(_OPEN, letter.c.event.is_(None))
+_ROWS = _IN_HAND.where(letter.c.row.in_(bindparam("rows", expanding=True)))
+_OFFSETS = _IN_HAND.where(letter.c.offset.in_(bindparam("offsets", expanding=True)))
 _END = (
     update(letter)
     .where(letter.c.row == bindparam("r"))
@@ -45,20 +44,53 @@ _END = (
 _NOTE = insert(attempt)
 
 
-def strays(connection: Connection) -> Strays:
-    """What earlier processes left in hand, to be called before this one claims anything."""
-    found: Strays = {}
-    for row in connection.execute(_IN_HAND):
-        found.setdefault((row.topic, row.partition, row.offset), []).append(row.row)
-    return found
+class Strays(Protocol):
+    """How the letters of a dead worker are found by the position of their record."""
+
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> None:
+        """End what dead workers had made of these records; `mine` is the generation that asks."""
+        ...
 
 
-def close(connection: Connection, known: Strays, buried: Sequence[DeadLetter], generation: int) -> None:
-    """End the letters that dead processes had made of these records."""
-    for one in buried:
-        if rows := known.get((one.record.topic, one.record.partition, one.record.offset)):
-            for row in connection.execute(_FOUND, {"rows": rows, "mine": generation}).all():
-                _end(connection, row, one)
+class RememberedStrays:
+    """The strays of a file: its table has no index on positions, so they are read once, when it is opened.
+
+    A malformed record that is none of them costs a look into a dictionary.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """To be made before this process claims anything: the lock says that all there is is strays."""
+        self._rows: dict[Place, list[int]] = {}
+        for row in connection.execute(_IN_HAND):
+            self._rows.setdefault((row.topic, row.partition, row.offset), []).append(row.row)
+
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> None:
+        """See the protocol."""
+        for one in buried:
+            if rows := self._rows.get(_place(one)):
+                for row in connection.execute(_ROWS, {"rows": rows}).all():
+                    if row.generation != mine:
+                        _end(connection, row, one)
+
+
+class SoughtStrays:
+    """The strays of a shared ledger, where workers die at any time: an index on offsets finds them."""
+
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> None:
+        """See the protocol."""
+        by_place = {_place(one): one for one in buried}
+        offsets = [offset for _, _, offset in by_place]
+        rows = connection.execute(_OFFSETS, {"offsets": offsets}).all()
+        found = [row for row in rows if (row.topic, row.partition, row.offset) in by_place]
+        if others := {row.generation for row in found} - {mine}:
+            dead = leases.declare_dead(connection, others)
+            for row in found:
+                if row.generation in dead:
+                    _end(connection, row, by_place[row.topic, row.partition, row.offset])
+
+
+def _place(one: DeadLetter) -> Place:
+    return one.record.topic, one.record.partition, one.record.offset
 
 
 def _end(connection: Connection, row: Any, buried: DeadLetter) -> None:

@@ -1,0 +1,100 @@
+"""The heartbeat: a thread that keeps a worker's lease running, and turns the ledger's calendar.
+
+In: a generation and its lease. Out: `until`, the moment up to which the lease is sure by this machine's
+monotonic clock. It is reckoned from before each renewal was asked for, less a margin, so that it always ends
+before the database's own. A worker that was declared dead meanwhile goes on as a new generation: nothing is
+sent any more under the old one.
+"""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from postroom.adapters.ledger import days, leases
+from postroom.adapters.ledger.leases import LEASE_SECONDS
+from postroom.adapters.ledger.server import reason
+
+BEAT_SECONDS = 5.0
+MARGIN_SECONDS = 2.0
+"""How much sooner than the database a worker holds its lease to be over: clocks do not run alike."""
+
+log = structlog.get_logger("postroom.ledger")
+
+
+class Heartbeat:
+    """Keeps one worker's lease; `reborn` is told the new generation when the old one was lost."""
+
+    def __init__(self, engine: Engine, process: str, calendar_key: int) -> None:
+        self._engine = engine
+        self._process = process
+        self._key = calendar_key
+        self._asked = monotonic()
+        self._reborn: Callable[[int], None] = lambda _: None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="ledger lease", daemon=True)
+        self.until = -float("inf")
+        self.quiet_until = -float("inf")
+        """After an outage others get as long to come back as a lease: until then nobody is taken for dead."""
+        self.generation = 0
+
+    def enlist(self, connection: Connection, started_at: float) -> bool:
+        """Take a generation; returns whether the worker that ended last did so in order."""
+        asked = monotonic()
+        clean, self.generation = leases.enlist(connection, self._process, started_at)
+        self._renewed(asked)
+        return clean
+
+    def start(self, reborn: Callable[[int], None]) -> None:
+        """Beat from now on."""
+        self._reborn = reborn
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more; what is left of the lease runs out."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._stopping.wait(BEAT_SECONDS):
+            try:
+                self.beat()
+            except DBAPIError as error:
+                log.warning(
+                    "lease not renewed", reason=reason(error), left=round(self.until - monotonic(), 1)
+                )
+
+    def beat(self) -> None:
+        """Renew the lease, or take a new generation; then see what day it is."""
+        asked = monotonic()
+        with self._engine.begin() as connection:
+            alive = leases.renew(connection, self.generation)
+        if alive:
+            self._renewed(asked)
+        else:
+            self._begin_anew()
+        self.see_the_day()
+
+    def see_the_day(self) -> None:
+        """Turn the calendar where a new day has begun."""
+        with self._engine.begin() as connection:
+            if days.is_behind(connection):
+                days.turn(connection, self._key)
+
+    def _renewed(self, asked: float) -> None:
+        if asked - self._asked > LEASE_SECONDS:
+            self.quiet_until = asked + LEASE_SECONDS
+        self._asked = asked
+        self.until = asked + LEASE_SECONDS - MARGIN_SECONDS
+
+    def _begin_anew(self) -> None:
+        self.until, lost, asked = -float("inf"), self.generation, monotonic()
+        with self._engine.begin() as connection:
+            _, self.generation = leases.enlist(connection, self._process)
+        log.error("lease lost: going on as a new worker", lost=lost, generation=self.generation)
+        self._reborn(self.generation)  # first: the new lease is for letters of the new generation only
+        self._renewed(asked)

@@ -1,0 +1,114 @@
+"""The ledger's schema on PostgreSQL: made, brought forward, and judged.
+
+Migrations only expand: tables and columns are added, never taken away, so that workers of the release
+before go on beside those of the next. A ledger that a newer release has migrated is used as it is, unless
+that release says (`calendar.floor`) that its schema needs programs that know it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from postroom.adapters.ledger.server import engine, lock_key, reaching, reason, setting, sqlstate
+from postroom.letter.problems import Rejected
+
+VERSION_TABLE = "ledger_version"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :schema")
+_TABLE = text("SELECT to_regclass(:name)")
+_FLOOR = text("SELECT floor FROM calendar")
+
+
+def migrate(url: str, schema: str) -> str:
+    """Bring the ledger to this release's schema; returns one line that says what was done.
+
+    Safe to run any number of times and from many places at once: they wait for each other. All of it is
+    one transaction. Raises Unreachable when the server is away, Rejected when it may not do this.
+    """
+    ledger = engine(url, schema)
+    try:
+        with reaching(), _allowed(schema), ledger.begin() as connection:
+            connection.execute(_LOCK, {"key": lock_key(schema, "migration")})
+            return _migrate(connection, schema)
+    finally:
+        ledger.dispose()
+
+
+def check(connection: Connection, schema: str) -> None:
+    """Raise Rejected unless this release can work with the schema as it is."""
+    found = revision(connection, schema)
+    if found is None or found < head():
+        raise setting(
+            "ledger-schema",
+            f"the ledger in schema {schema} is at {found or 'no revision'}, this Postroom needs {head()}; "
+            "run `postroom migrate`",
+        )
+    floor = connection.execute(_FLOOR).scalar_one()
+    if floor > head():
+        raise setting(
+            "ledger-schema",
+            f"the ledger in schema {schema} is at {found} and needs a Postroom that knows {floor}; this one "
+            f"knows {head()}: use the newer Postroom",
+        )
+
+
+def revision(connection: Connection, schema: str) -> str | None:
+    """The revision that the schema is at; None where there is no ledger yet."""
+    if connection.execute(_TABLE, {"name": f"{schema}.{VERSION_TABLE}"}).scalar() is None:
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return found
+
+
+def head() -> str:
+    """The newest revision that this release knows; revisions are numbers in order."""
+    found = ScriptDirectory.from_config(_config()).get_current_head()
+    assert found is not None
+    return found
+
+
+def _migrate(connection: Connection, schema: str) -> str:
+    if connection.execute(_SCHEMA, {"schema": schema}).first() is None:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))  # a plain name: the engine has seen to it
+    before = revision(connection, schema)
+    if before is not None and before >= head():
+        check(connection, schema)
+        newer = "" if before == head() else f", which is newer than this Postroom's {head()} and fits it"
+        return f"ledger schema {schema} is at revision {before}{newer}"
+    command.upgrade(_config(connection, schema), "head")
+    return f"ledger schema {schema} migrated from {before or 'nothing'} to revision {head()}"
+
+
+def _config(connection: Connection | None = None, schema: str = "") -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes |= {"connection": connection, "schema": schema}
+    return config
+
+
+@contextmanager
+def _allowed(schema: str) -> Iterator[None]:
+    """Turn a refusal of the server into what an administrator has to do."""
+    try:
+        yield
+    except DBAPIError as error:
+        if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise _forbidden(schema, reason(error)) from None
+
+
+def _forbidden(schema: str, said: str) -> Rejected:
+    return setting(
+        "ledger-url",
+        f"its user may not make the ledger's schema: {said}. Let an administrator run "
+        f"`CREATE SCHEMA {schema} AUTHORIZATION <user>`, or `GRANT CREATE ON DATABASE <database> TO <user>`",
+    )

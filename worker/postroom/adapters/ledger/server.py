@@ -1,0 +1,117 @@
+"""A PostgreSQL server as the ledger reaches it: its address, its sessions, what its errors mean.
+
+In: a URL and a schema. Out: an engine whose sessions live in that schema and notice within seconds when the
+server is gone; nothing connects before it is used. A URL or schema that can't be right is Rejected; a
+server that can't be reached is Unreachable.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.ports.ledger import Unreachable
+
+SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+REFRESHED = ("40001", "40P01")
+"""serialization_failure and deadlock_detected: done again, they work."""
+READ_ONLY = "25006"
+"""What a server says that was primary until a moment ago."""
+
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "postroom",
+}
+"""libpq's: a server that vanished without a word is noticed in some ten seconds, well within a lease."""
+
+_SESSION = """
+SELECT set_config('search_path', %s, false),
+       set_config('lock_timeout', '10s', false),
+       set_config('idle_in_transaction_session_timeout', '15s', false),
+       CASE WHEN current_setting('synchronous_commit') = 'off'
+            THEN set_config('synchronous_commit', 'on', false) END
+"""
+# a commit is on the server's disk when it returns, which is what the fence relies on; a session whose worker
+# was cut off holds no lock for longer than a lease
+
+
+def engine(url: str, schema: str) -> Engine:
+    """An engine for the ledger in this schema."""
+    if not SCHEMA.fullmatch(schema):
+        raise setting("ledger-schema", f"`{schema}` is no plain name: use a-z, 0-9 and _, at most 63 signs")
+    parsed = _parse(url)
+    told = {key: value for key, value in PATIENCE.items() if key not in parsed.query}
+    made = create_engine(
+        parsed,
+        pool_size=2,  # the writer and the heartbeat
+        # an error that quotes the parameters would carry addresses into the log
+        hide_parameters=True,
+        connect_args=told,
+    )
+
+    @event.listens_for(made, "connect")
+    def settle_in(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_SESSION, (schema,))
+        connection.commit()
+
+    return made
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.drivername not in SCHEMES or not parsed.database:
+        # the URL itself holds a password: it is not quoted
+        raise setting("ledger-url", "it is no URL of the form postgresql://user:password@host:5432/database")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def setting(field: str, message: str) -> Rejected:
+    """A setting of the ledger that a person has to mend."""
+    return Rejected(Problem(Code.SETTING_INVALID, field, message))
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """The five signs that PostgreSQL has for an error; empty where the server said nothing."""
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def reason(error: DBAPIError) -> str:
+    """The error in one line."""
+    return " ".join(str(error.orig).split())
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether time mends it: the server is away, refuses for now, or this is not the primary any more."""
+    return error.connection_invalidated or isinstance(error, OperationalError) or sqlstate(error) == READ_ONLY
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turn what a server that is away causes into Unreachable."""
+    try:
+        yield
+    except DBAPIError as error:
+        if passes(error):
+            raise Unreachable(reason(error)) from None
+        raise
+
+
+def lock_key(schema: str, purpose: str) -> int:
+    """The key of an advisory lock: they are shared by the whole database, so each schema has its own."""
+    return int.from_bytes(
+        blake2b(f"postroom {schema} {purpose}".encode(), digest_size=8).digest(), signed=True
+    )

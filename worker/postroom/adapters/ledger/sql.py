@@ -1,0 +1,112 @@
+"""The ledger port in SQL: every call is a piece of work for the one writing thread.
+
+What SQLite and PostgreSQL have in common; how each is opened, held and closed is in a file of its own.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from postroom.adapters.ledger import claims, deadletters, leases, pruning, settlements
+from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.commit import Database, GroupCommit
+from postroom.letter.event import Record
+from postroom.ports.ledger import (
+    Claimed,
+    DeadLetter,
+    Existing,
+    Health,
+    Letter,
+    Recalled,
+    Recovery,
+    Settlement,
+    Waiting,
+)
+
+log = structlog.get_logger("postroom.ledger")
+
+
+class SqlLedger:
+    """All of ports.ledger.Ledger but `lease_until`."""
+
+    def __init__(self, engine: Engine, database: Database, holder: Holder, clean: bool) -> None:
+        self.health = Health()
+        self._engine = engine
+        self._holder = holder
+        self._clean = clean
+        self._writer = GroupCommit(engine, database, self.health)
+
+    async def recover(self, now: datetime, resend: bool) -> Recovery:
+        """See the port."""
+        recalled, in_doubt = await self._writer.run(
+            lambda c: settlements.recover(c, self._holder, now, resend)
+        )
+        return Recovery(self._clean, recalled, in_doubt)
+
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
+        """See the port."""
+        self.health.rows += len(letters)
+        return await self._writer.run(lambda c: claims.claim(c, letters, self._holder, now))
+
+    async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
+        """See the port."""
+        return await self._writer.run(lambda c: claims.take_over(c, rows, self._holder, now))
+
+    async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
+        """See the port."""
+        self.health.rows += len(claimed)
+        return await self._writer.run(lambda c: claims.fence(c, claimed, self._holder, now))
+
+    async def settle(self, batch: Sequence[Settlement], now: datetime) -> None:
+        """See the port."""
+        self.health.rows += len(batch)
+        late = await self._writer.run(lambda c: settlements.settle(c, batch, self._holder, now))
+        self.health.late_settlements += late
+
+    async def release(self, claimed: Sequence[Claimed]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: settlements.release(c, claimed))
+
+    async def bury(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: settlements.bury(c, dead_letters, self._holder))
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
+        """See the port."""
+        return await self._writer.run(lambda c: settlements.due(c, self._holder, now, limit))
+
+    async def waiting(self, limit: int) -> Sequence[Waiting]:
+        """See the port."""
+        return await self._writer.run(lambda c: deadletters.waiting(c, self._holder.generation, limit))
+
+    async def published(self, batch: Sequence[Waiting]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: deadletters.published(c, [one.row for one in batch]))
+
+    async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
+        """See the port."""
+        return await self._writer.run(lambda c: deadletters.mark(c, records))
+
+    async def accuse(self, record: Record) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: deadletters.accuse(c, record))
+
+    async def absolve(self, records: Sequence[Record]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: deadletters.absolve(c, records))
+
+    async def prune(self, before: datetime, limit: int) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: pruning.prune(c, self._holder, before, limit))
+
+    async def close(self) -> None:
+        """See the port. Where nothing can be written it gives up; the next start finds an unclean end."""
+        try:
+            await self._writer.finish(lambda c: leases.sign_off(c, self._holder.generation))
+        except DBAPIError as error:
+            log.error("ledger closed without its last writes", reason=str(error.orig))
+        finally:
+            self._engine.dispose()
