@@ -1,0 +1,294 @@
+"""From `helm install` to a letter, on a cluster with nodes; then an edit, an upgrade under load, the removal.
+
+The tests are steps of one story and run in order, in a namespace where Pod Security is restricted. Each wait
+has a deadline and says what was there when it is missed.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from tests.cluster import publishing
+from tests.cluster.kubectl import Object, Place
+from tests.cluster.publishing import Load, event, publish
+from tests.fixtures.helm import CHART
+from tests.fixtures.kind import NEXT, OWN, ROOT, Kind, Phases, run
+
+pytestmark = pytest.mark.kind
+EXAMPLES = ROOT / "manifests" / "examples"
+RELEASE = "postroom"
+OPERATOR = "postroom-operator"
+WORKERS = "postroom-shop"
+MINE = "app.kubernetes.io/managed-by=postroom-operator"
+LIVE_WITHIN = 10.0
+"""Seconds from `kubectl apply` of a template to its next letter: what is promised."""
+UNDER_LOAD = 4000
+RATE = 40.0
+
+
+class Story:
+    """What the steps share: the place, the release's values, and the letters they wait for."""
+
+    def __init__(self, kind: Kind, namespace: str) -> None:
+        self.kind = kind
+        self.place = Place(kind.kubectl, namespace)
+        self.topic = f"postroom.{namespace}.shop"
+
+    def helm(self, *arguments: str) -> str:
+        """Run helm on the release's namespace."""
+        where = ("--kube-context", self.kind.kubectl.context, "--namespace", self.place.namespace)
+        return run("helm", *arguments, *where)
+
+    def values(self, image: str) -> list[str]:
+        """The quickstart, with the images that were loaded."""
+        told = {
+            "image": image,
+            **{f"quickstart.{name}.image": each for name, each in self.kind.images.items()},
+        }
+        settings = []
+        for where, name in told.items():
+            repository, _, tag = name.rpartition(":")
+            settings += [f"{where}.registry=", f"{where}.repository={repository}", f"{where}.tag={tag}"]
+        chosen = [part for setting in settings for part in ("--set", setting)]
+        return ["--values", str(CHART / "values-quickstart.yaml"), *chosen]
+
+    def send(self, event_type: str, recipient: str, data: Object) -> None:
+        """One event, acknowledged."""
+        assert publish(self.place, self.topic, [event(uuid4().hex, event_type, recipient, data)]) == 1
+
+    def letters(self, recipient: str) -> list[Any]:
+        """What the sandbox has for a recipient, newest first."""
+        path = f"/api/v1/letters?to={quote(recipient)}"
+        found = self.place.kubectl.through(self.place.namespace, "postroom-sandbox:8025", path)
+        return list(found["letters"])
+
+    def ledger(self, query: str) -> str:
+        """What PostgreSQL answers, one line a row, in the namespace's schema."""
+        schema = f"postroom_{self.place.namespace.replace('-', '_')}"
+        command = ("psql", "-U", "postroom", "-d", "postroom", "-tA", "-c", f"SET search_path={schema}")
+        said = self.place.kubectl(
+            "exec", "-n", self.place.namespace, f"{RELEASE}-postgresql-0", "--", *command, "-c", query
+        )
+        return said.removeprefix("SET\n").strip()
+
+
+@pytest.fixture(scope="module")
+def story(kind: Kind, phases: Phases) -> Iterator[Story]:
+    """The chart, installed with its quickstart in a namespace of its own; all of it goes at the end."""
+    namespace = f"mail-{uuid4().hex[:6]}"
+    story = Story(kind, namespace)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kind.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+        namespace="default",
+    )
+    try:
+        with phases("helm install, until all of it is ready"):
+            try:
+                story.helm("install", RELEASE, str(CHART), *story.values(OWN), "--wait", "--timeout", "300s")
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{story.place.dump()}") from None
+        kind.kubectl.apply(publishing.pod(OWN, "postroom-connections"), namespace=namespace)
+        yield story
+    finally:
+        clean(kind, story)
+
+
+def clean(kind: Kind, story: Story) -> None:
+    """Leave a cluster that was there as it was."""
+    for kinds in ("emailtemplates", "emaillayouts", "smtpprofiles"):
+        kind.kubectl("delete", kinds, "--all", "-n", story.place.namespace, "--wait=false", check=False)
+    listed = story.helm("list", "--short")
+    if RELEASE in listed.split():
+        story.helm("uninstall", RELEASE)
+    definitions = [each["metadata"]["name"] for each in definition_files()]
+    kind.kubectl("delete", "crd", *definitions, "--ignore-not-found", check=False)
+    kind.kubectl("delete", "namespace", story.place.namespace, "--wait=false", check=False)
+
+
+def definition_files() -> list[Any]:
+    return [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crds").glob("*.yaml")]
+
+
+def example(name: str) -> Any:
+    return yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
+
+
+def test_the_examples_are_applied_and_become_ready(story: Story, phases: Phases) -> None:
+    place = story.place
+    with phases("kubectl apply of the examples, until templates, profile and workers are ready"):
+        place.kubectl("apply", "-n", place.namespace, "-f", str(EXAMPLES))
+        names = [each["metadata"]["name"] for each in place.get("emailtemplates")]
+        assert len(names) >= 6
+        place.wait("the profile is ready", lambda: place.ready("smtpprofile", "shop"), 180)
+        for name in names:
+            place.wait(f"template {name} is ready", lambda name=name: place.ready("emailtemplate", name), 60)
+    print(place.kubectl("get", "postroom", "-n", place.namespace))
+    print(place.kubectl("get", "pods", "-n", place.namespace))
+
+
+def test_an_event_becomes_a_letter_in_the_sandbox(story: Story, phases: Phases) -> None:
+    story.place.wait("the publisher runs", lambda: is_running(story.place, publishing.POD), 60)
+    with phases("an event in Kafka, until its letter is in the sandbox"):
+        data = {"first_name": "Noor", "confirm_url": "https://larkfield.example/confirm/7Qm2"}
+        story.send("shop.user.welcomed", "noor@example.org", data)
+        story.place.wait("the letter is there", lambda: story.letters("noor@example.org"), 60)
+    [letter] = story.letters("noor@example.org")
+    assert letter["subject"] == "Welcome to Larkfield, Noor"
+
+
+def is_running(place: Place, pod: str) -> bool:
+    found = place.get("pod", pod)
+    return bool(found) and found["status"].get("phase") == "Running"
+
+
+def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(story: Story, phases: Phases) -> None:
+    place = story.place
+    before = place.get("deployment", WORKERS)
+    edited = example("welcome")
+    edited["spec"]["subject"] = "Edited for {{ first_name }}"
+    data = {"first_name": "Ada", "confirm_url": "https://larkfield.example/confirm/1"}
+    place.kubectl.apply(edited, namespace=place.namespace)
+
+    def edited_letter() -> bool:
+        recipient = f"{uuid4().hex[:8]}@example.org"
+        story.send("shop.user.welcomed", recipient, data)
+        place.wait("a letter", lambda: story.letters(recipient), 20)
+        return story.letters(recipient)[0]["subject"] == "Edited for Ada"
+
+    took = place.wait("the edit is in a letter", edited_letter, LIVE_WITHIN + 20)
+    phases.note("kubectl apply of an edited template, until a letter is of it", took)
+    after = place.get("deployment", WORKERS)
+    assert took <= LIVE_WITHIN
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Story) -> None:
+    place = story.place
+    broken = example("welcome")
+    broken["spec"]["subject"] = "Dear {{ frist_name }}"
+    place.kubectl.apply(broken, namespace=place.namespace)
+    place.wait(
+        "the template says what is wrong",
+        lambda: "frist_name" in str(place.get("emailtemplate", "welcome").get("status", {})),
+        30,
+    )
+    recipient = f"{uuid4().hex[:8]}@example.org"
+    data = {"first_name": "Mira", "confirm_url": "https://larkfield.example/confirm/2"}
+    story.send("shop.user.welcomed", recipient, data)
+    place.wait("a letter of the last good revision", lambda: story.letters(recipient), 30)
+    assert story.letters(recipient)[0]["subject"] == "Edited for Mira"
+    place.kubectl.apply(example("welcome"), namespace=place.namespace)
+    place.wait("the template is ready again", lambda: place.ready("emailtemplate", "welcome"), 30)
+
+
+def test_helm_test_sends_a_letter(story: Story, phases: Phases) -> None:
+    with phases("helm test"):
+        said = story.helm("test", RELEASE, "--logs", "--timeout", "300s")
+    print(said)
+    assert "its letter is in the sandbox" in said
+
+
+def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
+    place = story.place
+    if not place.kubectl.has("scaledobjects.keda.sh"):
+        print("not tried: scaling by lag; this cluster has no KEDA")
+        profile = place.get("smtpprofile", "shop")
+        assert "autoscaling" not in profile["spec"].get("workers", {})
+        return
+    grown = example("profile")
+    grown["spec"]["workers"] = {"autoscaling": {"minReplicas": 1, "maxReplicas": 3, "lagThreshold": 5}}
+    grown["spec"]["limits"] = {"rate": {"count": 5, "period": "1s"}}
+    place.kubectl.apply(grown, namespace=place.namespace)
+    place.wait("KEDA has the ScaledObject", lambda: is_scaled(place), 90)
+    events = welcomes("lag", 600)
+    with phases("600 events at 5 letters a second a worker, until there are more workers"):
+        assert publish(place, story.topic, events) == len(events)
+        place.wait("more than one worker", lambda: replicas(place) > 1, 180)
+    print(place.kubectl("get", "scaledobjects,hpa,pods", "-n", place.namespace))
+    place.kubectl.apply(example("profile"), namespace=place.namespace)
+    place.wait("the ScaledObject is gone", lambda: place.get("scaledobject", WORKERS) is None, 60)
+    place.wait("all 600 are sent", lambda: settled(story, "lag") == len(events), 300)
+
+
+def is_scaled(place: Place) -> bool:
+    found = place.get("scaledobject", WORKERS) or {}
+    return any(
+        each["type"] == "Ready" and each["status"] == "True"
+        for each in found.get("status", {}).get("conditions", [])
+    )
+
+
+def replicas(place: Place) -> int:
+    return int(place.get("deployment", WORKERS)["status"].get("readyReplicas", 0))
+
+
+def welcomes(batch: str, count: int) -> list[Object]:
+    """Events, each to a recipient of its own, whose ids begin with the batch's name."""
+    return [
+        event(
+            f"{batch}-{number}",
+            "shop.user.welcomed",
+            f"{batch}-{number}@example.org",
+            {"first_name": f"Guest {number}", "confirm_url": f"https://larkfield.example/c/{number}"},
+        )
+        for number in range(count)
+    ]
+
+
+def settled(story: Story, batch: str) -> int:
+    """How many letters of a batch the ledger holds as accepted by the sandbox."""
+    done = "state IN ('accepted', 'captured')"
+    return int(story.ledger(f"SELECT count(*) FROM letter WHERE event_id LIKE '{batch}-%' AND {done}"))
+
+
+def test_an_upgrade_under_load_loses_nothing(story: Story, phases: Phases) -> None:
+    place = story.place
+    batch = f"load{uuid4().hex[:6]}"
+    load = Load(place, story.topic, welcomes(batch, UNDER_LOAD), RATE)
+    with phases(f"helm upgrade to another image under {RATE:.0f} events a second, until all workers run it"):
+        story.helm("upgrade", RELEASE, str(CHART), *story.values(NEXT), "--wait", "--timeout", "300s")
+        place.wait("the workers run the next image", lambda: runs(place, WORKERS, NEXT), 240)
+    assert load.running, "the load ended before the upgrade did: raise UNDER_LOAD"
+    assert load.acknowledged(within=180) == UNDER_LOAD
+    with phases("the rest of the load, until every letter is settled"):
+        place.wait("every letter is settled", lambda: settled(story, batch) == UNDER_LOAD, 180)
+    told = f"SELECT state, count(*), sum(doubts) FROM letter WHERE event_id LIKE '{batch}-%' GROUP BY state"
+    print(f"after the upgrade, by state, with doubts: {story.ledger(told)}")
+
+
+def runs(place: Place, deployment: str, image: str) -> bool:
+    """Whether a Deployment is whole on an image and no pod is of another."""
+    found = place.get("deployment", deployment)
+    pods = place.get("pods", labels=f"{MINE},app.kubernetes.io/component=worker")
+    images = {each["spec"]["containers"][0]["image"] for each in pods}
+    status = found["status"]
+    whole = status.get("updatedReplicas") == status.get("readyReplicas") == found["spec"]["replicas"]
+    return bool(whole) and images == {image}
+
+
+def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: Story, phases: Phases) -> None:
+    place = story.place
+    with phases("helm uninstall"):
+        story.helm("uninstall", RELEASE, "--wait", "--timeout", "180s")
+    assert place.get("deployment", OPERATOR) is None
+    for each in definition_files():
+        assert place.kubectl.has(each["metadata"]["name"])
+    assert place.get("smtpprofile", "shop")
+    assert place.get("deployment", WORKERS)
+    assert place.get("pods", labels=f"{MINE},app.kubernetes.io/component=worker")
+    with phases("kubectl delete of the objects, until all that they own is gone"):
+        for kinds in ("emailtemplates", "emaillayouts", "smtpprofiles"):
+            place.kubectl("delete", kinds, "--all", "-n", place.namespace)
+        place.wait("nothing of Postroom's is left", lambda: not remains(place), 180)
+
+
+def remains(place: Place) -> list[str]:
+    """What the operator made and nobody has removed."""
+    kinds = "deployments,configmaps,services,networkpolicies,poddisruptionbudgets,pods"
+    found = place.kubectl("get", kinds, "-n", place.namespace, "-l", MINE, "-o", "name")
+    return found.split()
