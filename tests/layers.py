@@ -211,10 +211,11 @@ def main() -> int:
     names = [layer.name for layer in LAYERS]
     parser = argparse.ArgumentParser(prog="python -m tests.layers", description="Run the suite by layers.")
     parser.add_argument("--only", choices=names, action="append", help="run this layer (repeatable)")
+    parser.add_argument("--without", choices=names, action="append", default=[], help="leave this layer out")
     chosen, extra = parser.parse_known_args()
     outcomes = []
     for layer in LAYERS:
-        if chosen.only and layer.name not in chosen.only:
+        if layer.name in chosen.without or (chosen.only and layer.name not in chosen.only):
             continue
         if layer.slow and not (in_ci() or chosen.only):
             outcomes.append(Outcome(layer, reasons=[layer.slow]))
