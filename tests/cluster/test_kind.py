@@ -5,6 +5,7 @@ has a deadline and says what was there when it is missed.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -126,7 +127,7 @@ def test_the_examples_are_applied_and_become_ready(story: Story, phases: Phases)
         assert len(names) >= 6
         place.wait("the profile is ready", lambda: place.ready("smtpprofile", "shop"), 180)
         for name in names:
-            place.wait(f"template {name} is ready", lambda name=name: place.ready("emailtemplate", name), 60)
+            place.wait(f"template {name} is ready", partial(place.ready, "emailtemplate", name), 60)
     print(place.kubectl("get", "postroom", "-n", place.namespace))
     print(place.kubectl("get", "pods", "-n", place.namespace))
 
@@ -158,7 +159,7 @@ def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(story: St
         recipient = f"{uuid4().hex[:8]}@example.org"
         story.send("shop.user.welcomed", recipient, data)
         place.wait("a letter", lambda: story.letters(recipient), 20)
-        return story.letters(recipient)[0]["subject"] == "Edited for Ada"
+        return bool(story.letters(recipient)[0]["subject"] == "Edited for Ada")
 
     took = place.wait("the edit is in a letter", edited_letter, LIVE_WITHIN + 20)
     phases.note("kubectl apply of an edited template, until a letter is of it", took)
