@@ -1,20 +1,18 @@
-"""The ledger on PostgreSQL: the contract, and what only workers that share a server can do."""
+"""The ledger on PostgreSQL keeps the contract of every ledger."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Ledger
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import NOON, WINDOW
+from tests.delivery.postgres_ledgers import SCHEMA, execute, run_out, stop
 
 pytestmark = pytest.mark.postgres
-SCHEMA = "postroom_shop"
 
 
 @dataclass
@@ -34,7 +32,7 @@ class SharedLives:
     async def die(self) -> None:
         while self.living:
             await asyncio.to_thread(stop, self.living.pop())
-        await asyncio.to_thread(execute, self.url, "UPDATE worker SET lease_until = least(lease_until, 1)")
+        await run_out(self.url)
 
     async def attempts(self, row: int) -> Sequence[str]:
         found = await asyncio.to_thread(
@@ -48,36 +46,9 @@ class SharedLives:
             stop(ledger)
 
 
-def stop(ledger: PostgresLedger) -> None:
-    """End a ledger's threads as the end of its process would."""
-    ledger._heart.stop()
-    ledger._writer._jobs.put(None)
-    ledger._writer._thread.join()
-    ledger._engine.dispose()
-
-
-def execute(url: str, statement: str) -> list[tuple[object, ...]]:
-    """Run a statement as somebody else would."""
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(f"SET search_path = {SCHEMA}"))
-            done = connection.execute(text(statement))
-            return [tuple(row) for row in done] if done.returns_rows else []
-    finally:
-        engine.dispose()
-
-
-@pytest.fixture
-def url(postgres: str) -> str:
-    """A ledger that was migrated."""
-    migrate(postgres, SCHEMA)
-    return postgres
-
-
 class TestPostgresLedger(LedgerContract):
     @pytest.fixture
-    def lives(self, url: str) -> Iterator[SharedLives]:
-        lives = SharedLives(url)
+    def lives(self, postgres_ledger: str) -> Iterator[SharedLives]:
+        lives = SharedLives(postgres_ledger)
         yield lives
         lives.bury()
