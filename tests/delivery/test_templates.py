@@ -1,20 +1,35 @@
 """Live templates from a folder: what is there is served, and nothing bad takes it down."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from postroom import mounted
 from postroom.adapters.templates import FolderTemplates
 from postroom.letter.bundle import pack
 from postroom.letter.compiled import CompiledTemplate, Edition, Subject
+from postroom.letter.render import LiveTemplate
+from tests.delivery import kubelet
 
 
-def bundle(name: str, subject: str = "Hello") -> str:
+def template(name: str, subject: str = "Hello", suspend: bool = False) -> CompiledTemplate:
     edition = Edition("en", (Subject(subject),), None, "<p>Hello</p>", "Hello", "source", "given")
     made = CompiledTemplate(
-        name, "shop", "orders", (f"shop.{name}",), "Transactional", (edition,), {"type": "object"}
+        name,
+        "shop",
+        "orders",
+        (f"shop.{name}",),
+        "Transactional",
+        (edition,),
+        {"type": "object"},
+        suspend=suspend,
     )
-    return pack([made.sealed()])
+    return made.sealed()
+
+
+def bundle(*names: str, subject: str = "Hello") -> str:
+    return pack([template(name, subject) for name in names])
 
 
 @pytest.fixture
@@ -85,3 +100,126 @@ def test_a_folder_that_never_was_is_named(tmp_path: Path) -> None:
     templates = FolderTemplates(tmp_path / "bundles")
     assert not templates.refresh()
     assert "bundles" in templates.problem
+
+
+# --- as the kubelet writes it ------------------------------------------------------------------
+
+FEW = {"shard-00.json": bundle("order"), "shard-01.json": bundle("welcome", "code")}
+MORE = {
+    "shard-00.json": bundle("order", "code"),
+    "shard-01.json": bundle("welcome"),
+    "shard-07.json": bundle("goodbye"),
+}
+
+
+def find(templates: FolderTemplates, name: str) -> LiveTemplate:
+    found = templates.current().find(f"shop.{name}")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    kubelet.write(tmp_path, FEW)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(FEW, MORE), (MORE, FEW)], ids=["a source appears", "a source goes"]
+)
+def test_a_volume_that_is_switched_is_the_old_one_or_the_new_one_at_every_step(
+    tmp_path: Path, before: dict[str, str], after: dict[str, str]
+) -> None:
+    """A template that moves from shard to shard is never missing in between."""
+    kubelet.write(tmp_path, before)
+    templates = FolderTemplates(tmp_path)
+    templates.refresh()
+    old, seen = names(templates), []
+    for _ in kubelet.steps(tmp_path, after):
+        templates.refresh()
+        assert not templates.problem
+        seen.append(names(templates))
+    new = {"order", "welcome", "code"} | ({"goodbye"} if after is MORE else set())
+    assert seen[0] == old
+    assert seen[-1] == new
+    assert all(one in (old, new) for one in seen)
+
+
+def test_a_volume_that_is_switched_while_it_is_read_is_read_anew(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templates, real = FolderTemplates(volume), mounted.generation
+
+    def too_early(folder: Path) -> Path | None:
+        found = real(folder)
+        if find_shard(found):
+            kubelet.write(folder, MORE)  # removes what was just found
+        return found
+
+    def find_shard(found: Path | None) -> bool:
+        return found is not None and (found / "shard-00.json").read_text() == FEW["shard-00.json"]
+
+    monkeypatch.setattr(mounted, "generation", too_early)
+    assert templates.refresh()
+    assert names(templates) == {"order", "welcome", "code", "goodbye"}
+    assert not templates.problem
+
+
+def test_a_volume_whose_sources_are_all_missing_is_waited_for(tmp_path: Path) -> None:
+    kubelet.write(tmp_path, {})
+    templates = FolderTemplates(tmp_path)
+    assert not templates.refresh()
+    assert templates.problem == f"{tmp_path} holds no *.json"
+    kubelet.write(tmp_path, FEW)
+    assert templates.refresh()
+    assert not templates.problem
+
+
+def test_a_volume_that_was_not_switched_is_not_read_again(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templates = FolderTemplates(volume)
+    assert templates.refresh()
+    monkeypatch.setattr(mounted, "_read", None)
+    assert not templates.refresh()
+
+
+def test_a_volume_that_could_not_be_read_is_read_again(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = FolderTemplates(volume)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(OSError("input/output error")))
+        assert not templates.refresh()
+        assert "input/output error" in templates.problem
+    assert templates.refresh()
+    assert not templates.problem
+
+
+def test_a_volume_that_is_taken_away_keeps_the_templates_of_before(volume: Path) -> None:
+    templates = FolderTemplates(volume)
+    templates.refresh()
+    shutil.rmtree(volume)
+    assert not templates.refresh()
+    assert names(templates) == {"order", "welcome", "code"}
+    assert templates.problem == f"{volume} holds no *.json"
+
+
+def test_an_edit_leaves_every_other_template_compiled(volume: Path) -> None:
+    templates = FolderTemplates(volume)
+    templates.refresh()
+    before = {name: find(templates, name) for name in ("order", "welcome", "code")}
+    edited = pack([template("welcome", "Welcome!"), template("code")])
+    kubelet.write(volume, FEW | {"shard-01.json": edited})
+    assert templates.refresh()
+    assert find(templates, "order") is before["order"]
+    assert find(templates, "code") is before["code"]
+    assert find(templates, "welcome").revision != before["welcome"].revision
+
+
+def test_a_template_is_held_back_and_let_go_by_its_bundle(volume: Path) -> None:
+    """`suspend` is no part of the revision, and takes effect all the same."""
+    templates = FolderTemplates(volume)
+    for suspend in (True, False):
+        kubelet.write(volume, {"shard-00.json": pack([template("order", suspend=suspend)])})
+        assert templates.refresh()
+        assert find(templates, "order").suspended is suspend
+        assert find(templates, "order").revision == template("order").revision

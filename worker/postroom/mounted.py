@@ -1,10 +1,12 @@
-"""A mounted Secret, read: a folder with a file for each key, as the kubelet writes it.
+"""A mounted Secret or ConfigMap, read: a folder with a file for each key, as the kubelet writes it.
 
-In: the folder. Out: text by key; nothing where the folder or all keys are missing, for a Secret that is
-optional may come later. The kubelet writes all files anew in a folder beside and switches the link `..data`
-to it, so all are read from one such folder, or the old password could go with the new user name.
+In: the folder. Out: what is in its files, by key; nothing where the folder or all keys are missing, for a
+source that is optional may come later. The kubelet writes all files anew in a folder beside and switches the
+link `..data` to it, so all are read from one such folder, or the old password could go with the new user
+name.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 SWITCH = "..data"
@@ -14,22 +16,31 @@ TRIES = 3
 
 def read_folder(folder: Path) -> dict[str, str]:
     """Text by key; raises OSError where a file is there and cannot be read."""
-    for _ in range(TRIES - 1):
-        try:
-            return _read(_generation(folder))
-        except FileNotFoundError:
-            continue
-    return _read(_generation(folder))
+    return {key: content.decode("utf-8", "replace") for key, content in read_files(folder).items()}
 
 
-def _generation(folder: Path) -> Path:
-    """The folder that holds the files now."""
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Bytes by key, all of one moment where the kubelet writes them; raises OSError as `read_folder` does."""
+    for _ in range(TRIES):
+        if not folder.is_dir():
+            return {}
+        now = generation(folder)
+        with suppress(FileNotFoundError):
+            files = _read(now or folder)
+            if generation(folder) == now:  # else some of it may have been gone already
+                return files
+    raise OSError(f"{folder} changed each of {TRIES} times that it was read")
+
+
+def generation(folder: Path) -> Path | None:
+    """The folder that holds the kubelet's files now; it never changes, another takes its place.
+
+    None where somebody else writes them.
+    """
     switch = folder / SWITCH
-    return switch.resolve() if switch.exists() else folder
+    return switch.resolve() if switch.exists() else None
 
 
-def _read(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        return {}
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith("..") and path.is_file()]
-    return {path.name: path.read_text("utf-8", "replace") for path in files}
+def _read(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith("..")]
+    return {path.name: path.read_bytes() for path in files if not path.is_dir()}

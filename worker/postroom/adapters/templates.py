@@ -1,21 +1,21 @@
 """Live templates from a folder of bundles, read again when its files change.
 
-In: `*.json` shards of one profile, as a projected volume or `postroom up` writes them. Out: a Catalog. A
-shard that cannot be read keeps the catalog of before, with the reason in `problem`: a bad file never
-takes down good templates.
+In: `*.json` shards of one profile, as a projected volume or `postroom up` writes them. Out: a Catalog. All
+shards are of one moment, and templates that did not change stay compiled. A shard that cannot be read keeps
+the catalog of before, with the reason in `problem`: a bad file never takes down good templates.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from pathlib import Path
 
 import structlog
 
-from postroom.letter.bundle import load
+from postroom.letter.bundle import Loaded
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Catalog
+from postroom.mounted import generation, read_files
 
 LOOK_SECONDS = 1.0
 """A projected volume changes by switching a symbolic link, which file watchers miss: so it is read."""
@@ -28,8 +28,11 @@ class FolderTemplates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._catalog = Catalog({})
-        self._seen = b""
+        self._loaded = Loaded()
+        self._catalog = self._loaded.catalog
+        self._seen: list[str] = []
+        self._generation: Path | None = None
+        """The kubelet's folder that was read last; None where it must be read again in any case."""
         self._read = False
         self.problem = ""
         self.ready = asyncio.Event()
@@ -50,28 +53,36 @@ class FolderTemplates:
 
     def refresh(self) -> bool:
         """Read the folder if it changed; True when there is a new catalog."""
-        try:
-            texts = [path.read_text("utf-8") for path in self._shards()]
-        except (OSError, UnicodeDecodeError) as error:
-            self._seen = b""
-            return self._keep(str(error))
-        if not texts:
-            self._seen = b""
-            return self._keep("it holds no *.json")
-        seen = blake2b("\0".join(texts).encode()).digest()
-        if seen == self._seen:
+        now = generation(self._folder)
+        if now and now == self._generation:
             return False
-        self._seen = seen
+        self._generation = None
         try:
-            self._catalog = load(texts, time.monotonic)
+            texts = self._shards()
+        except (OSError, UnicodeDecodeError) as error:
+            self._seen = []
+            return self._keep(str(error))
+        self._generation = now  # where the kubelet switched meanwhile, the next look reads once more
+        if texts == self._seen:
+            return False
+        self._seen = texts
+        return self._take(texts)
+
+    def _shards(self) -> list[str]:
+        files = sorted(read_files(self._folder).items())
+        texts = [content.decode("utf-8") for name, content in files if name.endswith(".json")]
+        if not texts:  # every template would be gone with a folder that is not there for a moment
+            raise FileNotFoundError(f"{self._folder} holds no *.json")
+        return texts
+
+    def _take(self, texts: list[str]) -> bool:
+        try:
+            self._loaded = self._loaded.read(texts, time.monotonic)
         except Rejected as rejected:
             return self._keep(str(rejected))
+        self._catalog = self._loaded.catalog
         self.problem, self._read = "", True
         return True
-
-    def _shards(self) -> list[Path]:
-        # glob would pass over a folder that is not there, and every template would be gone with it
-        return sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
 
     def _keep(self, reason: str) -> bool:
         if reason != self.problem:

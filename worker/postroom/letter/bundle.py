@@ -5,8 +5,8 @@ takes together. A text that is not a bundle is refused whole; the reader keeps w
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
@@ -20,6 +20,7 @@ __all__ = [
     "CompiledTemplate",
     "Edition",
     "File",
+    "Loaded",
     "Subject",
     "join",
     "line",
@@ -74,12 +75,40 @@ def unpack(text: str) -> list[CompiledTemplate]:
         raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The live templates of one profile, by the text of the shard that they came in."""
+
+    shards: Mapping[str, tuple[Live, ...]] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> Catalog:
+        """By event type; the first to claim one has it."""
+        live: dict[str, Live] = {}
+        for templates in self.shards.values():
+            for template in templates:
+                for event_type in template.compiled.event_types:
+                    live.setdefault(event_type, template)
+        return Catalog(live)
+
+    def read(self, texts: Iterable[str], monotonic: Monotonic | None = None) -> "Loaded":
+        """These shards, with the templates that are in them as before kept, and so kept compiled.
+
+        Raises Rejected.
+        """
+        known = {template.name: template for shard in self.shards.values() for template in shard}
+
+        def live(compiled: CompiledTemplate) -> Live:
+            before = known.get(compiled.name)
+            # a revision says nothing of `suspend`
+            return before if before and before.compiled == compiled else Live(compiled, monotonic)
+
+        shards: dict[str, tuple[Live, ...]] = {}
+        for text in texts:
+            shards[text] = self.shards.get(text) or tuple(map(live, unpack(text)))
+        return Loaded(shards)
+
+
 def load(texts: Iterable[str], monotonic: Monotonic | None = None) -> Catalog:
     """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
-    live: dict[str, Live] = {}
-    for text in texts:
-        for compiled in unpack(text):
-            template = Live(compiled, monotonic)
-            for event_type in compiled.event_types:
-                live.setdefault(event_type, template)
-    return Catalog(live)
+    return Loaded().read(texts, monotonic).catalog
