@@ -1,0 +1,135 @@
+"""The status of an SmtpProfile: whether its workers take events and send letters, and if not, what to do.
+
+Topics, workers' reports, the Deployment and the ScaledObject in; conditions, figures and problems out. A
+condition that nobody can speak of yet is Unknown. Ready sums up: what is wrong first, then what is unknown.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from postroom.letter.problems import Problem
+from postroom_operator.facts import Report, Topic
+from postroom_operator.names import DELIVERY
+from postroom_operator.status.conditions import Found, blame, conditions, generation, listed, said
+from postroom_operator.status.workers import answered, autoscaling, available, figures
+
+TREATED_AS_SANDBOX = "TreatedAsSandbox"
+ASKED = {
+    "SecretsReady": "secrets",
+    "LedgerReachable": "ledger",
+    "KafkaReachable": "kafka",
+    "RelayReachable": "relay",
+}
+"""Condition → what workers are asked."""
+NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")
+"""What has to be known before a profile is called ready; a relay is first asked when a letter goes to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFacts:
+    """All that is known of a profile."""
+
+    manifest: Mapping[str, Any]
+    """The SmtpProfile as the cluster has it."""
+    mode: str
+    """The mode that takes effect."""
+    guarded: bool = False
+    problems: tuple[Problem, ...] = ()
+    """Why the manifest cannot be used."""
+    obstacle: str = ""
+    """What kept the operator from making its objects: the API server's words, or whose they are."""
+    topics: tuple[Topic, ...] = ()
+    reports: tuple[Report, ...] = ()
+    deployment: Mapping[str, Any] | None = None
+    scaled: Mapping[str, Any] | None = None
+    keda_available: bool = False
+    templates: int = 0
+    """How many templates are served."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The spec as it was written."""
+        found: Mapping[str, Any] = self.manifest.get("spec") or {}
+        return found
+
+
+def profile_status(facts: ProfileFacts, now: datetime) -> dict[str, Any]:
+    """The profile's next status."""
+    parts = list(_parts(facts))
+    found = [*parts, _ready(facts, {each.type: each for each in parts})]
+    topics = [{"name": each.name, "partitions": each.partitions} for each in facts.topics]
+    return said(
+        {
+            "observedGeneration": generation(facts.manifest),
+            "conditions": conditions(found, facts.manifest, now),
+            "mode": facts.mode,
+            "topics": topics,
+            "problems": listed(facts.problems),
+        }
+    ) | {"templates": facts.templates, **figures(facts.deployment, facts.reports)}
+
+
+def _parts(facts: ProfileFacts) -> Iterator[Found]:
+    yield _topic(facts.topics)
+    for type_, asked in ASKED.items():
+        yield answered(type_, asked, facts.reports)
+    if any("circuit" in report.answers for report in facts.reports):
+        yield answered("CircuitClosed", "circuit", facts.reports)
+    yield available(facts.deployment)
+    if (facts.spec.get("workers") or {}).get("autoscaling") is not None:
+        yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
+    if facts.spec.get("mode") == "SMTP":
+        yield _delivery(facts)
+
+
+def _topic(topics: tuple[Topic, ...]) -> Found:
+    if not topics:
+        return Found("TopicReady", None, "NotLookedAt", "Kafka was not asked yet")
+    wrong = next((each for each in topics if each.problem), None)
+    if wrong:
+        return Found("TopicReady", False, wrong.reason or "TopicProblem", f"{wrong.name}: {wrong.problem}")
+    missing = next((each for each in topics if not each.partitions), None)
+    if missing:
+        return Found("TopicReady", None, "NotThereYet", f"{missing.name} is not there yet")
+    differing = [f"{each.name}: {word}" for each in topics for word in each.differs]
+    if differing:
+        return Found("TopicReady", True, "DiffersFromProfile", "; ".join(differing))
+    return Found("TopicReady", True, "AsAsked", topics[0].name)
+
+
+def _delivery(facts: ProfileFacts) -> Found:
+    if not facts.guarded:
+        return Found("DeliveryAllowed", True, "NamespaceLabelled")
+    return Found("DeliveryAllowed", False, "NamespaceNotLabelled", _guard(facts))
+
+
+def _guard(facts: ProfileFacts) -> str:
+    namespace = facts.manifest["metadata"].get("namespace", "default")
+    return (
+        f"mode SMTP is treated as Sandbox, and letters stay in the sandbox: namespace {namespace} does not "
+        f"have the label {DELIVERY}=allowed, which an administrator sets"
+    )
+
+
+def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
+    if facts.problems:
+        return blame("Ready", facts.problems)
+    if facts.obstacle:
+        return Found("Ready", False, "NotApplied", facts.obstacle)
+    if facts.spec.get("suspend"):
+        message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
+        return Found("Ready", False, "Suspended", message)
+    passive = ("DeliveryAllowed", "AutoscalingActive")
+    for each in parts.values():
+        if each.ok is False and each.type not in passive:
+            return each.named("Ready")
+    for type_ in NEEDED:
+        if parts[type_].ok is None:
+            return parts[type_].named("Ready")
+    if facts.guarded:
+        return Found("Ready", True, TREATED_AS_SANDBOX, _guard(facts))
+    if (scaling := parts.get("AutoscalingActive")) and scaling.ok is False:
+        return Found("Ready", True, "ServingWithoutAutoscaling", scaling.message)
+    return Found("Ready", True, "Serving", f"workers of mode {facts.mode} take events and send letters")

@@ -1,0 +1,379 @@
+"""Statuses: what a person is told, when a time moves, and that at rest nothing is written."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from postroom.letter.problems import Code, Problem
+from postroom_operator.cluster import Manifest
+from postroom_operator.facts import Answer, Proved, Report, Sample, Standing, Topic
+from postroom_operator.status import (
+    Announcement,
+    ProfileFacts,
+    announcements,
+    event,
+    is_rolling_out,
+    layout_status,
+    profile_status,
+    template_status,
+)
+from postroom_operator.status.conditions import MESSAGE_LENGTH, PROBLEMS
+from postroom_operator.status.workers import rounded
+from tests.fixtures.golden import ROOT
+from tests.operator.test_bundle import template as compiled
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=5)
+NEW, OLD = compiled("welcome", revision=2), compiled("welcome", revision=1)
+TYPO = Problem(Code.VARIABLE_UNDECLARED, "spec.html", "`nmae` is not declared; did you mean `name`?", 3)
+LETTERS = (Sample("ada", "en", 2000, 300), Sample("ada", "de", 2200, 310), Sample("zoe", "en", 100, 400))
+GOOD = Proved(NEW, samples=LETTERS)
+
+
+def manifest(kind: str, status: Mapping[str, Any] | None = None, **spec: Any) -> Manifest:
+    metadata = {"name": "welcome", "namespace": "shop", "generation": 4, "uid": "u-1"}
+    found: Manifest = {
+        "apiVersion": "postroom.dev/v1alpha1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": {"smtpProfileRef": {"name": "orders"}, **spec} if kind == "EmailTemplate" else spec,
+    }
+    return found | ({"status": status} if status else {})
+
+
+def template(status: Mapping[str, Any] | None = None) -> Manifest:
+    return manifest("EmailTemplate", status, samples=[{"name": "ada"}, {"name": "zoe"}])
+
+
+def worker(pod: str, revision: str = "") -> Report:
+    return Report(pod, templates={"welcome": revision} if revision else {}, lag=0)
+
+
+def told(status: Mapping[str, Any], type_: str = "Ready") -> tuple[str, str, str]:
+    [found] = [each for each in status["conditions"] if each["type"] == type_]
+    return found["status"], found["reason"], found["message"]
+
+
+def since(status: Mapping[str, Any], type_: str = "Ready") -> str:
+    [found] = [each for each in status["conditions"] if each["type"] == type_]
+    return str(found["lastTransitionTime"])
+
+
+def live(status: Mapping[str, Any] | None = None) -> Standing:
+    return Standing(template(status), GOOD, serving=NEW)
+
+
+def broken(status: Mapping[str, Any] | None = None, *problems: Problem) -> Standing:
+    found = problems or (TYPO,)
+    return Standing(template(status), Proved(problems=found), found, serving=OLD)
+
+
+def test_a_template_that_is_live_says_its_revision_sizes_and_samples() -> None:
+    status = template_status(live(), [], NOON)
+    assert told(status) == ("True", "Serving", f"letters are written with revision {NEW.revision}")
+    assert told(status, "Compiled")[:2] == ("True", "Proved")
+    assert told(status, "ProfileResolved")[:2] == ("True", "Resolved")
+    assert status["revision"] == NEW.revision
+    assert status["sizes"] == {"htmlBytes": 2200, "textBytes": 400}
+    assert [(each["name"], each["locale"], each["htmlBytes"]) for each in status["samples"]] == [
+        ("ada", "de", 2200),
+        ("zoe", "en", 100),
+    ]
+    assert {each["observedGeneration"] for each in status["conditions"]} == {4}
+
+
+def test_a_bad_edit_names_field_line_and_rule_and_what_serves_meanwhile() -> None:
+    status = template_status(broken(), [], NOON)
+    assert told(status, "Compiled")[:2] == ("False", "VariableUndeclared")
+    assert told(status)[2] == (
+        f"spec.html, line 3: `nmae` is not declared; did you mean `name`?; revision {OLD.revision} serves on"
+    )
+    assert status["revision"] == OLD.revision
+    assert status["problems"] == [
+        {"code": "variable_undeclared", "field": "spec.html", "line": 3, "message": TYPO.message}
+    ]
+
+
+def test_a_long_list_of_long_problems_stays_within_bounds() -> None:
+    many = [Problem(Code.TEMPLATE_SYNTAX, "spec.html", "x" * 5000, n) for n in range(1, 100)]
+    status = template_status(broken(None, *many), [], NOON)
+    assert len(status["problems"]) == PROBLEMS
+    message = told(status)[2]
+    assert len(message) <= MESSAGE_LENGTH
+    assert message.endswith(f"… (and 98 more); revision {OLD.revision} serves on")
+
+
+def test_a_missing_profile_is_no_fault_of_the_template() -> None:
+    missing = Problem(Code.PROFILE_NOT_FOUND, "spec.smtpProfileRef.name", "there is no SmtpProfile `orders`")
+    status = template_status(Standing(template(), GOOD, (missing,)), [], NOON)
+    assert told(status, "Compiled")[0] == "True"
+    assert told(status, "ProfileResolved")[:2] == ("False", "ProfileNotFound")
+    assert told(status)[:2] == ("False", "ProfileNotFound")
+    assert "revision" not in status
+
+
+def test_a_faulty_profile_is_named_as_the_reason() -> None:
+    status = template_status(Standing(template(), GOOD, serving=OLD), [], NOON)
+    assert told(status)[:2] == ("False", "ProfileInvalid")
+
+
+def test_a_sample_that_fails_says_why() -> None:
+    problem = Problem(Code.SAMPLE_FAILED, "spec.html", "sample `zoe`: division by zero", 2)
+    status = template_status(broken(None, problem), [], NOON)
+    assert status["samples"] == [{"name": "zoe", "result": "Failed", "message": problem.message}]
+
+
+def test_a_suspended_template_says_that_its_letters_wait() -> None:
+    held = replace(NEW, suspend=True)
+    status = template_status(Standing(template(), replace(GOOD, compiled=held), serving=held), [], NOON)
+    assert told(status)[:2] == ("False", "Suspended")
+
+
+def test_a_proof_under_way_is_unknown_and_takes_nothing_down() -> None:
+    status = template_status(Standing(template(), Proved(), serving=OLD), [], NOON)
+    assert told(status)[:2] == ("Unknown", "Proving")
+    assert status["revision"] == OLD.revision
+
+
+def test_a_new_revision_is_ready_once_every_worker_has_it() -> None:
+    before = template_status(Standing(template(), replace(GOOD, compiled=OLD), serving=OLD), [], NOON)
+    going = template_status(live(before), [worker("a", NEW.revision), worker("b", OLD.revision)], LATER)
+    assert told(going)[:2] == ("False", "RollingOut")
+    assert (going["workersCurrent"], going["workersTotal"]) == (1, 2)
+    assert is_rolling_out(going)
+    done = template_status(live(going), [worker("a", NEW.revision), worker("b", NEW.revision)], LATER)
+    assert told(done)[0] == "True"
+    assert (done["workersCurrent"], done["workersTotal"]) == (2, 2)
+
+
+def test_a_worker_that_starts_anew_changes_no_templates_status() -> None:
+    done = template_status(live(), [worker("a", NEW.revision)], NOON)
+    assert template_status(live(done), [worker("a", NEW.revision), worker("b")], LATER) == done
+
+
+def test_times_move_when_a_status_flips_and_at_no_other_time() -> None:
+    first = template_status(live(), [], NOON)
+    same = template_status(live(first), [], LATER)
+    assert same == first
+    bad = template_status(broken(first), [], LATER)
+    assert since(bad) == "2026-11-25T12:05:00Z"
+    assert since(bad, "ProfileResolved") == "2026-11-25T12:00:00Z"
+    worse = template_status(broken(bad, replace(TYPO, line=9)), [], LATER + timedelta(hours=1))
+    assert told(worse) != told(bad)
+    assert since(worse) == since(bad)
+
+
+def test_a_layout_says_which_templates_do_not_pass_with_it() -> None:
+    layout = manifest("EmailLayout")
+    failing = [f"t{n}" for n in range(8)]
+    status = layout_status(layout, Proved(), 10, failing, NOON)
+    assert told(status)[:2] == ("False", "TemplatesFail")
+    assert told(status)[2].startswith("t0, t1, t2, t3, t4 and 3 more do not pass")
+    assert told(layout_status(layout, Proved(), 0, [], NOON))[0] == "True"
+    assert told(layout_status(layout, None, 3, [], NOON))[:2] == ("Unknown", "Proving")
+    assert told(layout_status(layout, Proved(problems=(TYPO,)), 3, [], NOON))[:2] == (
+        "False",
+        "VariableUndeclared",
+    )
+
+
+OK = Answer(True, "Ok", "fine")
+WELL = {"secrets": OK, "ledger": OK, "kafka": OK, "relay": Answer(None, "NotTried")}
+
+
+def answering(pod: str, **answers: Answer) -> Report:
+    return Report(pod, answers=WELL | answers, lag=0)
+
+
+TOPICS = (Topic("postroom.shop.orders", 3), Topic("postroom.shop.orders.dlq", 1))
+RUNNING = {
+    "spec": {"replicas": 2},
+    "status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2},
+}
+
+
+def facts(status: Mapping[str, Any] | None = None, **more: Any) -> ProfileFacts:
+    spec = more.pop("spec", {})
+    well = {
+        "mode": "Sandbox",
+        "topics": TOPICS,
+        "reports": (answering("a"), answering("b")),
+        "deployment": RUNNING,
+        "templates": 2,
+    }
+    return ProfileFacts(manifest("SmtpProfile", status, **spec), **(well | more))
+
+
+def test_a_profile_at_work_says_so_with_its_figures() -> None:
+    status = profile_status(facts(), NOON)
+    assert told(status)[:2] == ("True", "Serving")
+    figures = {key: status[key] for key in ("mode", "replicas", "readyReplicas", "templates", "lag")}
+    assert figures == {"mode": "Sandbox", "replicas": 2, "readyReplicas": 2, "templates": 2, "lag": 0}
+    assert status["topics"][0] == {"name": "postroom.shop.orders", "partitions": 3}
+    assert profile_status(facts(status), LATER) == status
+
+
+REFUSED = Answer(False, "SecretMissing", "Secret postroom-connections is not there; create it")
+STUCK = {
+    "spec": {"replicas": 2},
+    "status": {
+        "conditions": [
+            {
+                "type": "Progressing",
+                "status": "False",
+                "reason": "ProgressDeadlineExceeded",
+                "message": "slow",
+            }
+        ]
+    },
+}
+FORBIDDEN = {
+    "spec": {"replicas": 1},
+    "status": {
+        "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"},
+            {
+                "type": "Progressing",
+                "status": "False",
+                "reason": "ProgressDeadlineExceeded",
+                "message": "slow",
+            },
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "reason"),
+    [
+        ({"topics": ()}, "Unknown", "NotLookedAt"),
+        ({"topics": (Topic("t", problem="no answer", reason="Unreachable"),)}, "False", "Unreachable"),
+        ({"topics": (Topic("t", 6, differs=("partitions: 6, the profile asks for 3",)),)}, "True", "Serving"),
+        ({"reports": ()}, "Unknown", "NoWorkerAnswers"),
+        ({"reports": (answering("a"), answering("b", secrets=REFUSED))}, "False", "SecretMissing"),
+        ({"reports": (answering("a", relay=Answer(False, "Refused", "no")),)}, "False", "Refused"),
+        ({"reports": (answering("a", relay=Answer(False)),)}, "False", "Failed"),
+        ({"deployment": None}, "Unknown", "NotMadeYet"),
+        ({"deployment": {"spec": {"replicas": 0}}}, "False", "NoneWanted"),
+        ({"deployment": {"spec": {"replicas": 2}}}, "False", "Starting"),
+        ({"deployment": STUCK}, "False", "ProgressDeadlineExceeded"),
+        ({"deployment": FORBIDDEN}, "False", "FailedCreate"),
+        ({"problems": (Problem(Code.MANIFEST_INVALID, "spec", "no"),)}, "False", "ManifestInvalid"),
+        ({"obstacle": "quota exceeded"}, "False", "NotApplied"),
+        ({"spec": {"suspend": True}}, "False", "Suspended"),
+        ({"spec": {"mode": "SMTP"}, "mode": "SMTP"}, "True", "Serving"),
+        ({"spec": {"mode": "SMTP"}, "guarded": True}, "True", "TreatedAsSandbox"),
+        ({"spec": {"workers": {"autoscaling": {}}}}, "True", "ServingWithoutAutoscaling"),
+    ],
+)  # fmt: skip
+def test_a_profile_says_first_what_is_wrong(found: dict[str, Any], status: str, reason: str) -> None:
+    assert told(profile_status(facts(**found), NOON))[:2] == (status, reason)
+
+
+def test_the_guard_says_which_label_is_missing_and_who_sets_it() -> None:
+    status = profile_status(facts(spec={"mode": "SMTP"}, guarded=True), NOON)
+    assert told(status, "DeliveryAllowed")[:2] == ("False", "NamespaceNotLabelled")
+    for word in ("namespace shop", "postroom.dev/delivery=allowed", "administrator"):
+        assert word in told(status)[2]
+
+
+SCALED = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady"}]}}
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "reason"),
+    [
+        ({}, "False", "KedaMissing"),
+        ({"keda_available": True}, "Unknown", "KedaSaysNothing"),
+        ({"keda_available": True, "scaled": SCALED}, "True", "ScaledObjectReady"),
+    ],
+)
+def test_an_autoscaler_is_spoken_of_where_it_is_asked_for(
+    found: dict[str, Any], status: str, reason: str
+) -> None:
+    spec = {"workers": {"autoscaling": {"minReplicas": 1}}}
+    assert told(profile_status(facts(spec=spec, **found), NOON), "AutoscalingActive")[:2] == (status, reason)
+    assert "AutoscalingActive" not in {each["type"] for each in profile_status(facts(), NOON)["conditions"]}
+
+
+def test_a_word_that_is_no_reason_does_not_cost_the_whole_status() -> None:
+    odd = Answer(False, "9 lives left!", "x")
+    status = profile_status(facts(reports=(answering("a", ledger=odd),)), NOON)
+    assert told(status, "LedgerReachable")[1] == "livesleft"
+
+
+@pytest.mark.parametrize(("lag", "shown"), [(0, 0), (7, 7), (99, 99), (123, 120), (98765, 98000)])
+def test_a_lag_is_shown_in_two_digits(lag: int, shown: int) -> None:
+    assert rounded(lag) == shown
+
+
+def schema(plural: str) -> Mapping[str, Any]:
+    path = ROOT / "charts" / "postroom" / "files" / "crds" / f"postroom.dev_{plural}.yaml"
+    [version] = yaml.safe_load(path.read_text())["spec"]["versions"]
+    found: Mapping[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+    return found
+
+
+def unknown(value: Any, schema: Mapping[str, Any], path: str = "status") -> list[str]:
+    """Fields that the API server would drop, so that the next status would differ for ever."""
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        return [f"{path}.{key}" for key in value if key not in known] + [
+            each for key in value if key in known for each in unknown(value[key], known[key], f"{path}.{key}")
+        ]
+    if isinstance(value, list):
+        return [each for one in value for each in unknown(one, schema["items"], f"{path}[]")]
+    return []
+
+
+def test_every_field_of_a_status_is_one_that_its_kind_has() -> None:
+    failed = Problem(Code.SAMPLE_FAILED, "spec.html", "sample `zoe`: no", 2)
+    assert unknown(template_status(live(), [worker("a")], NOON), schema("emailtemplates")) == []
+    assert unknown(template_status(broken(None, failed), [], NOON), schema("emailtemplates")) == []
+    assert (
+        unknown(
+            layout_status(manifest("EmailLayout"), Proved(problems=(TYPO,)), 1, [], NOON),
+            schema("emaillayouts"),
+        )
+        == []
+    )
+    assert unknown(profile_status(facts(problems=(TYPO,)), NOON), schema("smtpprofiles")) == []
+
+
+def test_what_is_only_under_way_deserves_no_event() -> None:
+    first = template_status(live(), [worker("a", OLD.revision)], NOON)
+    done = template_status(live(first), [worker("a", NEW.revision)], NOON)
+    assert is_rolling_out(first)
+    assert announcements(None, first) == announcements(first, done) == announcements(done, done) == []
+
+
+def test_a_failure_and_its_end_deserve_one_event_each() -> None:
+    good = template_status(live(), [], NOON)
+    bad = template_status(broken(good), [], LATER)
+    assert announcements(good, bad) == [Announcement("Warning", "VariableUndeclared", told(bad)[2])]
+    assert announcements(bad, template_status(broken(bad), [], LATER)) == []
+    assert announcements(bad, template_status(live(bad), [], LATER)) == [
+        Announcement("Normal", "Recovered", told(good)[2])
+    ]
+
+
+def test_the_guard_deserves_an_event() -> None:
+    status = profile_status(facts(spec={"mode": "SMTP"}, guarded=True), NOON)
+    [said] = announcements(None, status)
+    assert (said.type, said.reason) == ("Warning", "TreatedAsSandbox")
+    assert announcements(status, status) == []
+
+
+def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:
+    said = Announcement("Warning", "Broken", "x" * 2000)
+    found = event(template(), said, "operator-0", NOON)
+    assert found["metadata"]["name"] == event(template(), said, "operator-1", LATER)["metadata"]["name"]
+    assert len(found["note"]) == 1024
+    assert found["regarding"]["uid"] == "u-1"
+    newer = template()
+    newer["metadata"]["generation"] = 5
+    assert event(newer, said, "", NOON)["metadata"]["name"] != found["metadata"]["name"]
