@@ -198,7 +198,7 @@ RUNNING = {
 
 def facts(status: Mapping[str, Any] | None = None, **more: Any) -> ProfileFacts:
     spec = more.pop("spec", {})
-    well = {
+    well: dict[str, Any] = {
         "mode": "Sandbox",
         "topics": TOPICS,
         "reports": (answering("a"), answering("b")),
