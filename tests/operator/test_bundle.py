@@ -13,8 +13,7 @@ from postroom.letter.compiled import CompiledTemplate, Edition, Subject
 from postroom.letter.problems import Code
 from postroom_operator import names
 from postroom_operator.desired import bundle as packing
-from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, assigned, read_shards
-from postroom_operator.facts import Proved, Standing
+from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, read_shards
 
 
 def template(name: str, size: int = 100, revision: int = 0) -> CompiledTemplate:
@@ -73,17 +72,6 @@ def test_a_template_that_grew_too_large_serves_its_last_good_revision() -> None:
     assert bundle.served == {"a": good}
     assert "last good revision" in bundle.problems["a"].message
     assert unpack(bundle.shards[0]) == [good]
-
-
-def test_a_standing_says_when_its_template_does_not_fit() -> None:
-    good, grown = template("a", 100), template("a", LIMIT, 1)
-    manifest = {"metadata": {"name": "a"}}
-    bundle, [standing] = assigned(
-        [Standing(manifest, Proved(grown), serving=grown)], then(assign([good], {}))
-    )
-    assert standing.serving == good == bundle.served["a"]
-    assert standing.held
-    assert [each.code for each in standing.problems] == [Code.TOO_LARGE]
 
 
 def test_a_full_bundle_takes_nobodys_place_away() -> None:

@@ -113,9 +113,15 @@ class KubernetesCluster:
 
     async def scale(self, ref: Ref, replicas: int) -> None:
         """See the port."""
-        manager = {"fieldManager": f"{FIELD_MANAGER}-handover"}
-        body = {"spec": {"replicas": replicas}}
-        await self._ask(Request("PATCH", f"{item(ref)}/scale", ref.kind, body, MERGE, manager))
+        # applied, because a merge of the number that is there already changes nothing, nor who owns it
+        manager = {"fieldManager": f"{FIELD_MANAGER}-handover", "force": "true"}
+        body: Manifest = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": ref.name},
+            "spec": {"replicas": replicas},
+        }
+        await self._ask(Request("PATCH", f"{item(ref)}/scale", ref.kind, body, APPLY, manager))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See the port."""

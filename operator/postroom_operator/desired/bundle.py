@@ -7,12 +7,11 @@ that was served before and has grown too large serves its last good revision.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from postroom.letter.bundle import FRAME, CompiledTemplate, join, line, size_of, unpack
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom_operator import names
-from postroom_operator.facts import Standing
 
 LIMIT = 256 * 1024
 """Bytes of a shard: a quarter of what a ConfigMap may hold."""
@@ -89,21 +88,6 @@ def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
         for template in templates:
             found.setdefault(template.name, Served(shard, template))
     return found
-
-
-def assigned(standings: Iterable[Standing], before: Mapping[str, Served]) -> tuple[Bundle, list[Standing]]:
-    """Pack what each template should serve; one that does not fit says so, and serves what does."""
-    every = list(standings)
-    bundle = assign((each.serving for each in every if each.serving), before)
-    return bundle, [_standing(each, bundle) for each in every]
-
-
-def _standing(standing: Standing, bundle: Bundle) -> Standing:
-    name = standing.manifest["metadata"]["name"]
-    if name not in bundle.problems:
-        return standing
-    problems = (*standing.problems, bundle.problems[name])
-    return replace(standing, problems=problems, serving=bundle.served.get(name))
 
 
 def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -> Bundle:
