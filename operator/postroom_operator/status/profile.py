@@ -59,7 +59,7 @@ def profile_status(facts: ProfileFacts, now: datetime) -> dict[str, Any]:
     """The profile's next status."""
     parts = list(_parts(facts))
     found = [*parts, _ready(facts, {each.type: each for each in parts})]
-    topics = [{"name": each.name, "partitions": each.partitions} for each in facts.topics]
+    topics = [_as_listed(each) for each in facts.topics]
     return said(
         {
             "observedGeneration": generation(facts.manifest),
@@ -82,6 +82,12 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
     if facts.spec.get("mode") == "SMTP":
         yield _delivery(facts)
+
+
+def _as_listed(topic: Topic) -> dict[str, Any]:
+    """A topic in the status, which is also the record of whether it was made for the profile."""
+    found = {"name": topic.name, "partitions": topic.partitions}
+    return found | ({"created": True} if topic.created else {})
 
 
 def _topic(topics: tuple[Topic, ...]) -> Found:
