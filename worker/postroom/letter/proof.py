@@ -8,6 +8,7 @@ It never raises for what is wrong with a manifest. `proofs.prove_all` does so fo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
@@ -129,8 +130,9 @@ def _check_css(
                 yield locate(problem, draft.page)
 
 
+@lru_cache(maxsize=128)
 def css_problems(css: str, field: str, offset: int) -> tuple[Problem, ...]:
-    """What is wrong with a sheet, with `offset` added to its lines."""
+    """What is wrong with a sheet, with `offset` added to its lines. Kept: many templates share a layout's."""
     if any(sign in css for sign in ("{{", "{%", "{#")):
         return ()  # it is CSS only once it is rendered, and is read again then
     try:

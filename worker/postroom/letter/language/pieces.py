@@ -6,6 +6,7 @@ leave them as they were. `split` uses Jinja's own lexer, so that the pieces are 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from jinja2.exceptions import TemplateSyntaxError
@@ -31,10 +32,14 @@ class Piece:
         return self.kind == "block" and self.words[:1] == (word,)
 
 
-def split(source: str, field: str) -> list[Piece]:
-    """Take source apart; comments are dropped. Raises Rejected (template_syntax)."""
+@lru_cache(maxsize=32)
+def split(source: str, field: str) -> tuple[Piece, ...]:
+    """Take source apart; comments are dropped. Raises Rejected (template_syntax).
+
+    Kept for a while: a proof takes the same source apart again and again, and lexing is most of its time.
+    """
     try:
-        return list(_assemble(HTML.lex(source), field))
+        return tuple(_assemble(HTML.lex(source), field))
     except TemplateSyntaxError as error:
         raise Rejected(explain_syntax(error, field)) from None
 

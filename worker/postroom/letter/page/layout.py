@@ -64,7 +64,7 @@ def layout_alone(layout: EmailLayout) -> Source:
     return join(_filled(expand(page, layout_partials(layout)), {}))
 
 
-def layout_partials(layout: EmailLayout | None) -> Mapping[str, list[Piece]]:
+def layout_partials(layout: EmailLayout | None) -> Mapping[str, Sequence[Piece]]:
     """The layout's partials, taken apart."""
     if layout is None:
         return {}
@@ -78,13 +78,13 @@ def layout_field(name: str) -> str:
     return f"EmailLayout/{name}.spec"
 
 
-def _page(html: str, layout: EmailLayout | None) -> list[Piece] | None:
+def _page(html: str, layout: EmailLayout | None) -> Sequence[Piece] | None:
     if layout is not None:
         return split(layout.spec.html, f"{layout_field(layout.metadata.name)}.html")
     return None if WHOLE_PAGE.search(html) else split(PLAIN, "spec.html")
 
 
-def expand(pieces: Iterable[Piece], partials: Mapping[str, list[Piece]], depth: int = 0) -> list[Piece]:
+def expand(pieces: Iterable[Piece], partials: Mapping[str, Sequence[Piece]], depth: int = 0) -> list[Piece]:
     """Put partials in the place of their includes."""
     out: list[Piece] = []
     for piece in pieces:
@@ -97,7 +97,7 @@ def expand(pieces: Iterable[Piece], partials: Mapping[str, list[Piece]], depth: 
     return out
 
 
-def _partial(piece: Piece, partials: Mapping[str, list[Piece]], depth: int) -> list[Piece]:
+def _partial(piece: Piece, partials: Mapping[str, Sequence[Piece]], depth: int) -> Sequence[Piece]:
     name = piece.words[1] if len(piece.words) == 2 else ""
     if name not in partials:
         known = did_you_mean(name, partials) if partials else "; there are none without a layoutRef"
