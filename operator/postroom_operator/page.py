@@ -21,9 +21,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Health:
     """What the probes are answered from."""
 
-    age: Callable[[], float]
     monotonic: Callable[[], float]
     resync_seconds: float
+    age: Callable[[], float]
+    """Of the queue's oldest key."""
     standby: bool = True
     synced_at: float | None = None
     """When everything was last listed, in monotonic seconds."""

@@ -13,6 +13,18 @@ from typing import Any
 from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, Ref, ref_of, version_of
 from postroom_operator.names import COMPONENT, DELIVERY, MANAGED_BY, OPERATOR, PROFILE, label_value
 
+MADE = (
+    "ConfigMap",
+    "Deployment",
+    "NetworkPolicy",
+    "Pod",
+    "PodDisruptionBudget",
+    "ScaledObject",
+    "Service",
+    "TriggerAuthentication",
+)
+"""What the operator makes, and what comes of it."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
@@ -109,6 +121,27 @@ class Store:
         """A namespace's profiles, oldest first."""
         return sorted(self.under(sandbox_key(namespace), "SmtpProfile"), key=age)
 
+    def concerned(self, ref: Ref) -> set[Key]:
+        """The keys that an object concerns."""
+        manifest = self._objects.get(ref)
+        return {key for place in _places(manifest) for key in self._served(place)} if manifest else set()
+
+    def served_by(self, namespace: str, label: str) -> set[Key]:
+        """The keys of the profile whose workers have this label."""
+        return {*self._served(Key("Workers", namespace, label))}
+
+    def named(self, namespace: str) -> Iterator[Manifest]:
+        """The profiles and layouts of a namespace."""
+        return self.under(_named(namespace), "SmtpProfile", "EmailLayout")
+
+    def made(self, namespace: str, profile: str) -> list[Manifest]:
+        """What is there for a profile's workers, pods too."""
+        return [*self.under(Key("Workers", namespace, label_value(profile)), *MADE)]
+
+    def pods(self) -> Iterator[Manifest]:
+        """Every pod of ours."""
+        return (each for ref, each in self._objects.items() if ref.kind == "Pod")
+
     def _forget(self, ref: Ref) -> None:
         before = self._objects.pop(ref, None)
         for key in _places(before) if before else ():
@@ -136,7 +169,7 @@ class Store:
         if place.kind == "Workers":
             for profile in self.under(place, "SmtpProfile"):
                 yield profile_key(place.namespace, profile["metadata"]["name"])
-        elif place.kind != "Users":
+        elif place.kind not in ("Users", "Named"):
             yield place
 
     def _in_namespace(self, namespace: str) -> set[Key]:
@@ -159,12 +192,17 @@ def _places(manifest: Manifest) -> list[Key]:
     match manifest["kind"]:
         case "SmtpProfile":
             workers = Key("Workers", namespace, label_value(name))
-            return [profile_key(namespace, name), sandbox_key(namespace), workers]
+            return [profile_key(namespace, name), sandbox_key(namespace), workers, _named(namespace)]
         case "EmailLayout":
-            return [layout_key(namespace, name)]
+            return [layout_key(namespace, name), _named(namespace)]
         case _:
             page = _text(manifest, "layoutRef")
             return [*_profile_of(manifest), *([Key("Users", namespace, page)] if page else ())]
+
+
+def _named(namespace: str) -> Key:
+    """The profiles and layouts of a namespace, which templates refer to by name."""
+    return Key("Named", namespace, "")
 
 
 def _users_of(layout: Manifest) -> Key:

@@ -9,6 +9,7 @@ a moment is let go (None) and told later, so that a slow proof holds up no neigh
 import asyncio
 import contextlib
 import json
+import signal
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -87,11 +88,12 @@ class Prover:
     async def _answer(self, owner: Owner, question: bytes, digest: bytes) -> Proved:
         process = await self._idle.get()
         job = self._jobs[digest]
-        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
         try:
+            await process.begin()
+            timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
             proved, lasting = await process.ask(question)
-        finally:
             timer.cancel()
+        finally:
             self._idle.put_nowait(process)
             del self._jobs[digest]
         if lasting:
@@ -107,9 +109,29 @@ class _Process:
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
 
+    async def begin(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is not None:
+            return
+        command = (sys.executable, "-m", "postroom_operator.adapters.proving")
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=2**24,
+            start_new_session=True,  # Ctrl-C is the operator's
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await _read(self._process)
+        except BaseException:
+            await self.close()
+            raise
+
     async def ask(self, question: bytes) -> tuple[Proved, bool]:
         """The answer, and whether the same question would be answered so again."""
-        process = self._process or await self._begin()
+        process = self._process
+        assert process is not None
         assert process.stdin is not None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -135,21 +157,6 @@ class _Process:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-    async def _begin(self) -> asyncio.subprocess.Process:
-        command = (sys.executable, "-m", "postroom_operator.adapters.proving")
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=2**24,
-            start_new_session=True,  # Ctrl-C is the operator's
-        )
-        async with asyncio.timeout(START_SECONDS):
-            await _read(process)
-        self._process = process
-        return process
-
 
 def _question(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
     asked = template or layout
@@ -179,7 +186,7 @@ async def _read(process: asyncio.subprocess.Process) -> bytes:
 
 
 def _died(status: int) -> Proved:
-    if status == -24:  # SIGXCPU
+    if status == -signal.SIGXCPU:
         return _given_up(f"took more than {CPU_SECONDS} s of CPU time")
     message = (
         f"its proof ended the process that ran it (status {status}); it needs more than "

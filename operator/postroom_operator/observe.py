@@ -1,0 +1,145 @@
+"""What the operator knows of a key before it decides: the store → the objects that belong together.
+
+Nothing is asked of the cluster here, but for one question: an object that we are about to make for the first
+time may be there already and be somebody else's. Proofs are asked of the prover, where most are known.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from postroom.letter.manifest import understand
+from postroom.letter.problems import Problem
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.proofs import Key as Name
+from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of, version_of
+from postroom_operator.desired.bundle import Served, read_shards
+from postroom_operator.facts import Proved
+from postroom_operator.names import COMPONENT, DELIVERY
+from postroom_operator.store import Key, Store, age
+from postroom_operator.verdict import Around, layout_of, without_layout
+
+
+class Proofs(Protocol):
+    """Whom to ask for proofs."""
+
+    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
+        """What came of the proof, or None while it is being made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A profile, whether it is there or not, with all that belongs to it."""
+
+    key: Key
+    profile: Manifest | None
+    model: SmtpProfile | None
+    """The profile when it is sound."""
+    faults: tuple[Problem, ...]
+    """What is wrong with the profile itself."""
+    templates: tuple[Manifest, ...]
+    """Oldest first."""
+    layouts: Mapping[str, Manifest]
+    there: frozenset[Name]
+    children: tuple[Manifest, ...]
+    pods: tuple[Manifest, ...]
+    served: Mapping[str, Served]
+    delivery_allowed: bool
+    ending: bool
+    """Whether the namespace is being deleted."""
+
+    @property
+    def around(self) -> Around:
+        """What the templates are judged against."""
+        served = {name: each.template for name, each in self.served.items()}
+        return Around(self.key.namespace, self.key.name, self.there, self.model, served)
+
+
+class Observer:
+    """Reads the store; keeps what it read of a shard while the shard stays the same."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shards: dict[Ref, tuple[int, dict[str, Served]]] = {}
+
+    def profile(self, key: Key) -> Seen:
+        """A profile and its templates."""
+        namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
+        named = [*self._store.named(key.namespace)]
+        profile = next(
+            (
+                each
+                for each in self._store.under(key, "SmtpProfile")
+                if "deletionTimestamp" not in each["metadata"]
+            ),
+            None,
+        )
+        model, faults, _ = understand(bare(profile), "SmtpProfile") if profile else (None, (), None)
+        made = self._store.made(key.namespace, key.name)
+        return Seen(
+            key=key,
+            profile=profile,
+            model=model if isinstance(model, SmtpProfile) else None,
+            faults=faults,
+            templates=tuple(sorted(self._store.under(key, "EmailTemplate"), key=age)),
+            layouts={each["metadata"]["name"]: each for each in named if each["kind"] == "EmailLayout"},
+            there=frozenset(Name(each["kind"], key.namespace, each["metadata"]["name"]) for each in named),
+            children=tuple(each for each in made if each["kind"] != "Pod"),
+            pods=tuple(each for each in made if each["kind"] == "Pod"),
+            served=self._served(made),
+            delivery_allowed=_label(namespace, DELIVERY) == "allowed",
+            ending=namespace is not None and "deletionTimestamp" in namespace["metadata"],
+        )
+
+    def _served(self, made: Iterable[Manifest]) -> dict[str, Served]:
+        """What workers have now, from the shards in the cluster: they are the operator's only memory."""
+        found: dict[str, Served] = {}
+        for each in made:
+            if each["kind"] == "ConfigMap" and _label(each, COMPONENT) == "bundle":
+                for name, served in self._read(each).items():
+                    found.setdefault(name, served)
+        return found
+
+    def _read(self, shard: Manifest) -> dict[str, Served]:
+        ref, version = ref_of(shard), version_of(shard)
+        known = self._shards.get(ref)
+        if known is None or known[0] != version:
+            number = int(ref.name.rpartition("-")[2])
+            text = next(iter((shard.get("data") or {}).values()), "")
+            known = self._shards[ref] = (version, read_shards({number: text}))
+        return known[1]
+
+
+async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:
+    """The proof of each template, by name; None while it is being made."""
+    names = [template["metadata"]["name"] for template in seen.templates]
+    found = await asyncio.gather(*(_proof(template, seen, prover) for template in seen.templates))
+    return dict(zip(names, found, strict=True))
+
+
+async def strangers(
+    wanted: Iterable[Manifest], known: Iterable[Manifest], cluster: Cluster
+) -> list[Manifest]:
+    """What is there under the names of objects that we do not know, and without our label."""
+    there = {ref_of(each) for each in known}
+    found = [await cluster.read(ref_of(each)) for each in wanted if ref_of(each) not in there]
+    return [each for each in found if each]
+
+
+def bare(manifest: Manifest) -> Manifest:
+    """A manifest without its status, as its writer knows it."""
+    return {key: value for key, value in manifest.items() if key != "status"}
+
+
+async def _proof(template: Manifest, seen: Seen, prover: Proofs) -> Proved | None:
+    layout = layout_of(template)
+    if layout and layout.name not in seen.layouts:
+        return without_layout(layout, seen.there)
+    return await prover.prove(template, seen.layouts[layout.name] if layout else None)
+
+
+def _label(manifest: Manifest | None, name: str) -> str | None:
+    labels: Mapping[str, str] = (manifest["metadata"].get("labels") or {}) if manifest else {}
+    return labels.get(name)

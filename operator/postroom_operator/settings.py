@@ -1,0 +1,65 @@
+"""What the operator is told by its environment: variables that begin with POSTROOM_."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from postroom.startup import ProgramSettings
+from postroom.web import Endpoint, EndpointSetting
+
+
+def _words(value: object) -> object:
+    """`a,b` as two words; anything else is pydantic's to refuse."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+"""The type of a setting that is written `a,b,c`."""
+
+
+class OperatorSettings(ProgramSettings):
+    """The operator's settings, frozen once read."""
+
+    image: str = Field(min_length=1, description="The image that workers and sandboxes run. Required.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="When the kubelet fetches that image."
+    )
+    image_pull_secrets: Words = Field(
+        default=(), description="Names of the Secrets to fetch it with, in each profile's namespace; a,b."
+    )
+    namespaces: Words = Field(
+        default=(), description="The namespaces to look after, a,b. Empty: all of the cluster."
+    )
+    connections: Path = Field(
+        default=Path("/var/run/postroom/connections"),
+        description="The folder with the operator's own Kafka connection, to make topics with: a Secret of "
+        "the same keys as the workers'. Without it topics are not made.",
+    )
+    replication: int = Field(
+        default=-1, ge=-1, description="Replicas of a topic that is made; -1 is the broker's default."
+    )
+    operator_http: EndpointSetting = Field(
+        default=Endpoint("0.0.0.0", 8080),  # noqa: S104 - the kubelet and Prometheus come from outside
+        description="Where /healthz, /readyz and /metrics are served, as host:port.",
+    )
+    pod: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="The name of the operator's pod, by which it holds the Lease. Default: host and process.",
+    )
+    pod_namespace: str = Field(default="default", description="The operator's own namespace.")
+    lease: str = Field(
+        default="postroom-operator", description="The Lease that one operator at a time holds, there."
+    )
+    resync_seconds: float = Field(
+        default=120.0, ge=1, description="How often everything is listed anew, whatever the watches said."
+    )
+    reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are worked on at a time.")
+    provers: int = Field(
+        default=2, ge=1, le=16, description="Processes that prove templates; each takes about 60 MB."
+    )

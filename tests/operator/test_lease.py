@@ -1,0 +1,153 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from postroom_operator import lease as module
+from postroom_operator.cluster import Ref, Unavailable
+from postroom_operator.lease import DURATION_SECONDS, MARGIN_SECONDS, Fenced, Lease, LeaseLost
+from tests.operator.fake_cluster import FakeCluster
+
+REF = Ref("coordination.k8s.io/v1", "Lease", "system", "postroom-operator")
+CHILD = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": "made"}}
+
+
+@dataclass
+class Clock:
+    seconds: float = 1000.0
+    told: list[str] = field(default_factory=list)
+    said: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wait_for(self, holder: str) -> None:
+        self.told.append(holder)
+        self.said.set()
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.001)
+
+
+def run(test: Callable[[FakeCluster, Clock], Awaitable[None]]) -> None:
+    async def begin() -> None:
+        async with asyncio.timeout(10):
+            await test(FakeCluster(), Clock())
+
+    asyncio.run(begin())
+
+
+def test_the_first_one_has_it_at_once() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        lease = Lease(cluster, REF, "one", clock)
+        await lease.acquire(clock.wait_for)
+        assert lease.held
+        assert clock.told == []
+        assert cluster.objects[REF]["spec"]["holderIdentity"] == "one"
+
+    run(test)
+
+
+def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_silent() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        await Lease(cluster, REF, "one", clock).acquire(clock.wait_for)
+        second = Lease(cluster, REF, "two", clock)
+        waiting = asyncio.create_task(second.acquire(clock.wait_for))
+        await clock.said.wait()
+        clock.seconds += DURATION_SECONDS
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "only silence of more than the whole duration counts"
+        clock.seconds += 1
+        await waiting
+        assert clock.told == ["one"]
+        assert cluster.objects[REF]["spec"]["leaseTransitions"] == 1
+
+    run(test)
+
+
+def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        lease = Lease(cluster, REF, "one", clock)
+        await lease.acquire(clock.wait_for)
+        fenced = Fenced(cluster, lease)
+        await fenced.apply(CHILD)
+        clock.seconds += DURATION_SECONDS - MARGIN_SECONDS
+        for write in (
+            fenced.apply(CHILD),
+            fenced.delete(REF, "uid"),
+            fenced.write_status(REF, "uid", {}),
+            fenced.annotate(REF, {}),
+            fenced.scale(REF, 1),
+            fenced.create(CHILD),
+            fenced.replace(CHILD),
+        ):
+            with pytest.raises(LeaseLost):
+                await write
+        assert await fenced.read(REF) is not None, "reading is free"
+
+    run(test)
+
+
+def test_who_finds_another_holder_has_lost_it() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        lease = Lease(cluster, REF, "one", clock)
+        await lease.acquire(clock.wait_for)
+        taken = cluster.objects[REF]
+        cluster.put({**taken, "spec": {**taken["spec"], "holderIdentity": "two"}})
+        with pytest.raises(LeaseLost, match="two"):
+            await lease.keep()
+        assert not lease.held
+
+    run(test)
+
+
+def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        lease = Lease(cluster, REF, "one", clock)
+        await lease.acquire(clock.wait_for)
+        tries = 0
+
+        def away(verb: str, ref: Ref) -> None:
+            nonlocal tries
+            tries += 1
+            clock.seconds += 1
+            raise Unavailable("nobody answers")
+
+        cluster.before = away
+        with pytest.raises(LeaseLost, match="nobody answers"):
+            await lease.keep()
+        assert tries >= DURATION_SECONDS - MARGIN_SECONDS - 1
+
+    run(test)
+
+
+def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        first = Lease(cluster, REF, "one", clock)
+        await first.acquire(clock.wait_for)
+        await first.release()
+        await Lease(cluster, REF, "two", clock).acquire(clock.wait_for)
+        assert clock.told == []
+
+    run(test)
+
+
+def test_two_that_start_at_once_never_both_have_it() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        leases = [Lease(cluster, REF, name, clock) for name in ("one", "two", "three")]
+        tasks = [asyncio.create_task(each.acquire(clock.wait_for)) for each in leases]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.02)
+        assert sum(each.held for each in leases) == 1
+        for task in tasks:
+            task.cancel()
+
+    run(test)

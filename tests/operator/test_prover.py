@@ -1,0 +1,157 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from postroom.letter.problems import Code
+from postroom_operator.adapters import prover as module
+from postroom_operator.adapters.prover import Owner, Prover
+from postroom_operator.cluster import API_VERSION, Manifest
+from postroom_operator.facts import Proved
+
+Test = Callable[[Prover, list[Owner]], Awaitable[None]]
+
+
+def template(name: str = "paid", **spec: Any) -> Manifest:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "EmailTemplate",
+        "metadata": {"namespace": "shop", "name": name, "resourceVersion": "7", "managedFields": []},
+        "spec": {
+            "smtpProfileRef": {"name": "orders"},
+            "eventTypes": [f"shop.{name}"],
+            "subject": "Paid",
+            "html": "<p>Hello</p>",
+            "samples": [{"name": "ada", "data": {}}],
+            **spec,
+        },
+        "status": {"anything": True},
+    }
+
+
+def layout(html: str = "<html><body>{% block content %}{% endblock %}</body></html>") -> Manifest:
+    metadata = {"namespace": "shop", "name": "plain"}
+    return {"apiVersion": API_VERSION, "kind": "EmailLayout", "metadata": metadata, "spec": {"html": html}}
+
+
+WORK = "{% set y = (i * j) | string | upper | length %}" * 12
+HOSTILE = template(
+    "hostile",
+    html="{% for i in range(99) %}{% for j in range(99) %}" + WORK + "{% endfor %}{% endfor %}<p>Hi</p>",
+    samples=[{"name": f"s{n}", "data": {}} for n in range(32)],
+)
+"""Each rendering stays within its limits; all of them together take long."""
+
+
+def run(test: Test, processes: int = 1) -> None:
+    async def begin() -> None:
+        late: list[Owner] = []
+        prover = Prover(processes, late.append)
+        try:
+            async with asyncio.timeout(120):
+                await test(prover, late)
+        finally:
+            await prover.close()
+
+    asyncio.run(begin())
+
+
+async def proved(prover: Prover, template: Manifest | None, layout: Manifest | None = None) -> Proved:
+    """The answer, however often one has to ask."""
+    for _ in range(1000):
+        if found := await prover.prove(template, layout):
+            return found
+    raise AssertionError("no answer")
+
+
+def test_a_template_comes_back_compiled_with_the_sizes_of_its_samples() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        found = await proved(prover, template())
+        assert found.problems == ()
+        assert found.compiled is not None
+        assert found.compiled.revision
+        assert [(each.name, each.html_bytes > 0) for each in found.samples] == [("ada", True)]
+
+    run(test)
+
+
+def test_a_mistake_comes_back_as_a_problem_with_its_field_and_line() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        found = await proved(prover, template(html="<p>\n{{ nobody }}</p>"))
+        assert found.compiled is None
+        assert [(each.code, each.field, each.line) for each in found.problems] == [
+            (Code.VARIABLE_UNDECLARED, "spec.html", 2)
+        ]
+        unreadable = await proved(prover, template(samples=[]))
+        assert [each.field for each in unreadable.problems] == ["spec.samples"]
+
+    run(test)
+
+
+def test_a_layout_is_proved_alone_and_with_its_templates() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        assert (await proved(prover, None, layout())).problems == ()
+        assert (await proved(prover, None, layout("{% block x %}"))).problems != ()
+        html = "{% block content %}<p>Hi</p>{% endblock %}"
+        assert (await proved(prover, template(html=html), layout())).compiled is not None
+
+    run(test)
+
+
+def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        first = await proved(prover, template(), layout())
+        again = template()
+        again["metadata"] = {**again["metadata"], "resourceVersion": "8", "labels": {"a": "b"}}
+        assert await prover.prove(again, layout()) is first
+        other = layout("<html><body><i>{% block content %}{% endblock %}</i></body></html>")
+        assert await proved(prover, template(), other) is not first
+
+    run(test)
+
+
+def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        assert (await proved(prover, template())).compiled
+        process = prover._processes[0]._process
+        assert process is not None
+        asked = asyncio.create_task(prover.prove(HOSTILE, None))
+        await asyncio.sleep(0.2)
+        process.kill()
+        found = await asked or await proved(prover, HOSTILE)
+        assert [each.code for each in found.problems] == [Code.RENDER_LIMIT]
+        assert (await proved(prover, template("next"))).compiled
+
+    run(test)
+
+
+def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 2.0)
+
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        await proved(prover, template("first"))
+        assert await prover.prove(HOSTILE, None) is None, "whoever asks is let go"
+        found = await proved(prover, HOSTILE)
+        assert {each.code for each in found.problems} <= {Code.PROOF_TIMED_OUT, Code.RENDER_LIMIT}
+        assert found.compiled is None
+        assert ("EmailTemplate", "shop", "hostile") in late, "and told when the answer is there"
+        assert (await proved(prover, template("second"))).compiled
+
+    run(test)
+
+
+def test_a_template_that_eats_memory_ends_as_a_problem_of_its_own() -> None:
+    eats = "{% set a = ['x' * 200000] %}" + "{% set a = a + a %}" * 17 + "{{ a | length }}"
+
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        found = await proved(prover, template("eats", html=eats))
+        assert found.compiled is None
+        assert found.problems
+        assert (await proved(prover, template("next"))).compiled
+
+    run(test)

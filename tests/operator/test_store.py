@@ -1,0 +1,127 @@
+from typing import Any
+
+from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, ref_of
+from postroom_operator.names import labels
+from postroom_operator.store import Store, layout_key, profile_key, sandbox_key
+
+TEMPLATE = Kind(API_VERSION, "EmailTemplate")
+
+
+def ours(kind: str, name: str, version: int, **spec: Any) -> Manifest:
+    metadata = {"namespace": "shop", "name": name, "uid": name, "resourceVersion": str(version)}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def template(name: str, version: int, profile: str = "orders", layout: str | None = None) -> Manifest:
+    page = {"layoutRef": {"name": layout}} if layout else {}
+    return ours("EmailTemplate", name, version, smtpProfileRef={"name": profile}, **page)
+
+
+def made(
+    kind: str, name: str, version: int, component: str = "worker", profile: str | None = "orders"
+) -> Manifest:
+    metadata = {
+        "namespace": "shop",
+        "name": name,
+        "uid": name,
+        "resourceVersion": str(version),
+        "labels": labels(component, profile),
+    }
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
+
+
+def namespace(version: int, **of: Any) -> Manifest:
+    metadata = {"name": "shop", "resourceVersion": str(version), **of}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def test_a_template_concerns_its_profile() -> None:
+    assert Store().put(template("paid", 1)) == {profile_key("shop", "orders")}
+
+
+def test_a_template_that_moves_concerns_both_profiles() -> None:
+    store = Store()
+    store.put(template("paid", 1))
+    woken = store.put(template("paid", 2, profile="other"))
+    assert woken == {profile_key("shop", "orders"), profile_key("shop", "other")}
+    assert [*store.under(profile_key("shop", "orders"), "EmailTemplate")] == []
+
+
+def test_an_echo_of_a_write_concerns_nobody() -> None:
+    store = Store()
+    store.put(template("paid", 5))
+    assert store.put(template("paid", 5)) == set()
+    assert store.put(template("paid", 4)) == set()
+
+
+def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
+    store = Store()
+    store.put(template("paid", 1, layout="plain"))
+    store.put(template("other", 2, profile="other"))
+    woken = store.put(ours("EmailLayout", "plain", 3))
+    assert woken == {layout_key("shop", "plain"), profile_key("shop", "orders")}
+
+
+def test_a_template_wakes_no_other_template_of_its_layout() -> None:
+    store = Store()
+    store.put(template("paid", 1, layout="plain"))
+    assert store.put(template("sent", 2, profile="other", layout="plain")) == {profile_key("shop", "other")}
+
+
+def test_what_a_profile_made_concerns_it_and_pods_concern_nobody() -> None:
+    store = Store()
+    store.put(ours("SmtpProfile", "orders", 1))
+    assert store.put(made("ConfigMap", "postroom-orders-profile", 2)) == {profile_key("shop", "orders")}
+    assert store.put(made("Pod", "postroom-orders-x", 3)) == set()
+    kinds = [each["kind"] for each in store.made("shop", "orders")]
+    assert kinds == ["ConfigMap", "Pod"]
+
+
+def test_the_sandbox_is_its_own() -> None:
+    store = Store()
+    assert store.put(made("Service", "postroom-sandbox", 1, "sandbox", None)) == {sandbox_key("shop")}
+
+
+def test_a_child_that_lost_its_labels_still_concerns_its_profile() -> None:
+    store = Store()
+    store.put(ours("SmtpProfile", "orders", 1))
+    child = made("ConfigMap", "postroom-orders-profile", 2)
+    store.put(child)
+    assert store.drop(ref_of(child), 3) == {profile_key("shop", "orders")}
+
+
+def test_a_namespace_concerns_its_profiles_when_its_guard_changes_and_only_then() -> None:
+    store = Store()
+    store.put(ours("SmtpProfile", "orders", 1))
+    store.put(namespace(2))
+    assert store.put(namespace(3, annotations={"seen": "yes"})) == set()
+    woken = store.put(namespace(4, labels={"postroom.dev/delivery": "allowed"}))
+    assert woken == {profile_key("shop", "orders"), sandbox_key("shop")}
+
+
+def test_a_listing_drops_what_is_not_in_it() -> None:
+    store = Store()
+    store.put(template("gone", 1))
+    store.put(template("stays", 2))
+    woken = store.replace(TEMPLATE, "", Listing((template("stays", 2),), version=9))
+    assert woken == {profile_key("shop", "orders")}
+    assert [
+        each["metadata"]["name"] for each in store.under(profile_key("shop", "orders"), "EmailTemplate")
+    ] == ["stays"]
+
+
+def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
+    store = Store()
+    store.put(template("new", 12))
+    gone = template("gone", 3)
+    store.put(gone)
+    store.drop(ref_of(gone), 11)
+    assert store.replace(TEMPLATE, "", Listing((template("gone", 3),), version=10)) == set()
+    assert store.get(ref_of(gone)) is None
+    assert store.get(ref_of(template("new", 12))) is not None
+
+
+def test_another_namespace_is_not_touched_by_a_listing() -> None:
+    store = Store()
+    store.put(template("paid", 1))
+    assert store.replace(TEMPLATE, "elsewhere", Listing((), version=9)) == set()
