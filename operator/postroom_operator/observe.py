@@ -15,9 +15,10 @@ from postroom.letter.profile import SmtpProfile
 from postroom.letter.proofs import Key as Name
 from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of, version_of
 from postroom_operator.desired.bundle import Served, read_shards
+from postroom_operator.desired.view import ProfileView
 from postroom_operator.facts import Proved
-from postroom_operator.names import COMPONENT, DELIVERY
-from postroom_operator.store import Key, Store, age
+from postroom_operator.names import COMPONENT, DELIVERY, label_value
+from postroom_operator.store import MADE, Key, Store, age
 from postroom_operator.verdict import Around, layout_of, without_layout
 
 
@@ -51,6 +52,11 @@ class Seen:
     """Whether the namespace is being deleted."""
 
     @property
+    def group(self) -> tuple[str, str]:
+        """By which the workers' reports are found."""
+        return self.key.namespace, label_value(self.key.name)
+
+    @property
     def around(self) -> Around:
         """What the templates are judged against."""
         served = {name: each.template for name, each in self.served.items()}
@@ -65,17 +71,10 @@ class Observer:
         self._shards: dict[Ref, tuple[int, dict[str, Served]]] = {}
 
     def profile(self, key: Key) -> Seen:
-        """A profile and its templates."""
+        """A profile and its templates. One that is being deleted is gone."""
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
-        named = [*self._store.named(key.namespace)]
-        profile = next(
-            (
-                each
-                for each in self._store.under(key, "SmtpProfile")
-                if "deletionTimestamp" not in each["metadata"]
-            ),
-            None,
-        )
+        named = [each for each in self._store.named(key.namespace) if not _ends(each)]
+        profile = next((each for each in self._store.under(key, "SmtpProfile") if not _ends(each)), None)
         model, faults, _ = understand(bare(profile), "SmtpProfile") if profile else (None, (), None)
         made = self._store.made(key.namespace, key.name)
         return Seen(
@@ -90,8 +89,25 @@ class Observer:
             pods=tuple(each for each in made if each["kind"] == "Pod"),
             served=self._served(made),
             delivery_allowed=_label(namespace, DELIVERY) == "allowed",
-            ending=namespace is not None and "deletionTimestamp" in namespace["metadata"],
+            ending=namespace is not None and _ends(namespace),
         )
+
+    def sandbox(self, key: Key) -> tuple[list[tuple[SmtpProfile, str]], list[Manifest]]:
+        """The profiles whose letters a namespace's sandbox keeps, with their uids; what is there of it."""
+        namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
+        allowed = _label(namespace, DELIVERY) == "allowed"
+        children = [*self._store.under(key, *(kind for kind in MADE if kind != "Pod"))]
+        if namespace is not None and _ends(namespace):
+            return [], []
+        owners = []
+        for each in self._store.profiles(key.namespace):
+            model, _, _ = understand(bare(each), "SmtpProfile")
+            uid = each["metadata"]["uid"]
+            if not isinstance(model, SmtpProfile) or _ends(each):
+                continue
+            if ProfileView(model, uid, allowed).mode == "Sandbox":
+                owners.append((model, uid))
+        return owners, children
 
     def _served(self, made: Iterable[Manifest]) -> dict[str, Served]:
         """What workers have now, from the shards in the cluster: they are the operator's only memory."""
@@ -138,6 +154,10 @@ async def _proof(template: Manifest, seen: Seen, prover: Proofs) -> Proved | Non
     if layout and layout.name not in seen.layouts:
         return without_layout(layout, seen.there)
     return await prover.prove(template, seen.layouts[layout.name] if layout else None)
+
+
+def _ends(manifest: Manifest) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]
 
 
 def _label(manifest: Manifest | None, name: str) -> str | None:

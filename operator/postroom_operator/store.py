@@ -130,6 +130,10 @@ class Store:
         """The keys of the profile whose workers have this label."""
         return {*self._served(Key("Workers", namespace, label))}
 
+    def users(self, layout: Manifest) -> list[Manifest]:
+        """The templates that refer to a layout."""
+        return [*self.under(_users_of(layout), "EmailTemplate")]
+
     def named(self, namespace: str) -> Iterator[Manifest]:
         """The profiles and layouts of a namespace."""
         return self.under(_named(namespace), "SmtpProfile", "EmailLayout")
@@ -160,8 +164,7 @@ class Store:
         places = {*(_places(before) if before else ()), *(_places(after) if after else ())}
         woken = {key for place in places for key in self._served(place)}
         if either["kind"] == "EmailLayout":
-            users = self.under(_users_of(either), "EmailTemplate")
-            woken.update(key for template in users for key in _profile_of(template))
+            woken.update(key for template in self.users(either) for key in _profile_of(template))
         return woken
 
     def _served(self, place: Key) -> Iterator[Key]:
@@ -169,7 +172,9 @@ class Store:
         if place.kind == "Workers":
             for profile in self.under(place, "SmtpProfile"):
                 yield profile_key(place.namespace, profile["metadata"]["name"])
-        elif place.kind not in ("Users", "Named"):
+        elif place.kind == "Users":
+            yield layout_key(place.namespace, place.name)
+        elif place.kind != "Named":
             yield place
 
     def _in_namespace(self, namespace: str) -> set[Key]:

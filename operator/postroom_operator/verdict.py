@@ -5,8 +5,8 @@ serving the last good one; so does one whose proof is not done yet. Where the pr
 served, and the template waits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.problems import Code, Problem
@@ -36,6 +36,21 @@ def judge(
     """Where each template stands; `templates` come oldest first, a proof is None while it is being made."""
     claims: dict[str, str] = {}
     return [_stand(each, proofs[each["metadata"]["name"]], around, claims) for each in templates]
+
+
+def settle(
+    standings: Iterable[Standing], served: Mapping[str, CompiledTemplate], problems: Mapping[str, Problem]
+) -> list[Standing]:
+    """Where they stand once they are packed: what did not fit has one more problem."""
+    return [
+        replace(
+            each,
+            serving=served.get(name) if each.serving else None,
+            problems=(*each.problems, *((problems[name],) if name in problems else ())),
+        )
+        for each in standings
+        for name in (each.manifest["metadata"]["name"],)
+    ]
 
 
 def layout_of(template: Manifest) -> Key | None:

@@ -124,9 +124,8 @@ class FakeCluster:
         before = self.objects.get(ref)
         if before and _content(before) == _content(manifest):
             return copy.deepcopy(before)
-        old = (
-            before["metadata"] if before else {"uid": str(uuid4()), "creationTimestamp": "", "generation": 0}
-        )
+        new: Any = {"uid": str(uuid4()), "creationTimestamp": "", "generation": 0}
+        old = before["metadata"] if before else new
         grown = before is None or before.get("spec") != manifest.get("spec")
         metadata = {
             **manifest["metadata"],

@@ -63,7 +63,7 @@ class Topics:
         if self._wants.get(owner) != want:
             self._wants[owner] = want
             self._news.set()
-        return tuple(self._known.get(each.name, _unknown(each.name)) for each in want.topics)
+        return tuple(self._known.get(each.name, Topic(each.name)) for each in want.topics)
 
     def forget(self, owner: Hashable) -> None:
         """A profile is gone; its topics stay."""
@@ -182,10 +182,6 @@ def _compare(
                 differs.append(f"{name}: {entry.value}, asked for is {value}")
         found[resource.name] = Topic(resource.name, there[resource.name], differs=tuple(differs))
     return found
-
-
-def _unknown(name: str) -> Topic:
-    return _trouble(name, "Pending", "the brokers have not been asked yet")
 
 
 def _trouble(name: str, reason: str, message: str) -> Topic:

@@ -10,7 +10,7 @@ PLURALS = {
     Kind("v1", "ConfigMap"): "configmaps",
     Kind("v1", "Service"): "services",
     Kind("v1", "Pod"): "pods",
-    Kind("v1", "Event"): "events",
+    Kind("events.k8s.io/v1", "Event"): "events",
     Kind("apps/v1", "Deployment"): "deployments",
     Kind("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
     Kind("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",

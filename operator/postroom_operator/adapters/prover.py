@@ -9,6 +9,7 @@ a moment is let go (None) and told later, so that a slow proof holds up no neigh
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import struct
 import sys
@@ -27,6 +28,8 @@ PATIENCE_SECONDS = 30.0
 START_SECONDS = 60.0
 SLOW_SECONDS = 1.0
 """After so long in work a question is slow."""
+AGAIN_SECONDS = 600.0
+"""What was given up by the wall clock is tried again after that: the machine may have been overloaded."""
 Owner = tuple[str, str, str]
 """Whose proof it is: kind, namespace, name."""
 
@@ -41,6 +44,7 @@ class _Job:
 class _Kept:
     digest: bytes
     proved: Proved
+    until: float
 
 
 class Prover:
@@ -60,7 +64,7 @@ class Prover:
         """What came of the proof, or None while it is slow. Without a template the layout is proved alone."""
         owner, question, digest = _question(template, layout)
         kept = self._kept.get(owner)
-        if kept and kept.digest == digest:
+        if kept and kept.digest == digest and asyncio.get_running_loop().time() < kept.until:
             return kept.proved
         job = self._jobs.get(digest) or self._start(owner, question, digest)
         slow = asyncio.ensure_future(job.slow.wait())
@@ -76,8 +80,10 @@ class Prover:
 
     async def close(self) -> None:
         """End the processes."""
-        for job in self._jobs.values():
-            job.task.cancel()
+        tasks = [job.task for job in self._jobs.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(process.close() for process in self._processes))
 
     def _start(self, owner: Owner, question: bytes, digest: bytes) -> _Job:
@@ -96,8 +102,8 @@ class Prover:
         finally:
             self._idle.put_nowait(process)
             del self._jobs[digest]
-        if lasting:
-            self._kept[owner] = _Kept(digest, proved)
+        until = math.inf if lasting else asyncio.get_running_loop().time() + AGAIN_SECONDS
+        self._kept[owner] = _Kept(digest, proved, until)
         if job.slow.is_set():
             self._late(owner)
         return proved
@@ -156,7 +162,8 @@ class _Process:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # to the end of its pipes, so that nothing of it stays open
+
 
 def _question(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
     asked = template or layout

@@ -1,0 +1,63 @@
+"""What a reconcile has at hand: the store, the writer, the prover, the topics, the workers, the settings."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from postroom_operator.apply import Hand
+from postroom_operator.cluster import Cluster
+from postroom_operator.desired.bundle import Bundle
+from postroom_operator.desired.view import Fixed, ProfileView
+from postroom_operator.facts import Report, Topic, WantedTopic
+from postroom_operator.observe import Observer, Proofs, Seen
+from postroom_operator.store import Store
+
+
+class Topics(Protocol):
+    """Whom to ask for topics; the answer is what is known now."""
+
+    def forget(self, owner: Hashable) -> None:
+        """A profile is gone; its topics stay."""
+        ...
+
+    def want(
+        self, owner: Hashable, topics: tuple[WantedTopic, ...], ours: frozenset[str]
+    ) -> tuple[Topic, ...]:
+        """Say what a profile wants, and which of it we made."""
+        ...
+
+
+class Workers(Protocol):
+    """Whom to ask what workers say."""
+
+    def reports(self, group: tuple[str, str]) -> tuple[Report, ...]:
+        """What a profile's workers said last."""
+        ...
+
+    def hurry(self, group: tuple[str, str]) -> None:
+        """Ask them more often for a while."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Everything together."""
+
+    store: Store
+    cluster: Cluster
+    hand: Hand
+    observer: Observer
+    prover: Proofs
+    topics: Topics
+    workers: Workers
+    fixed: Callable[[], Fixed]
+    keda: Callable[[], bool]
+    now: Callable[[], datetime]
+
+    def view(self, seen: Seen, bundle: Bundle) -> ProfileView | None:
+        """A profile as its manifests are made from; None where nothing is to be made."""
+        if seen.model is None or seen.profile is None or seen.ending:
+            return None
+        uid = seen.profile["metadata"]["uid"]
+        return ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, self.keda())

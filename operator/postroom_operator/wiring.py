@@ -1,0 +1,60 @@
+"""What the settings come to: the part of manifests that they fix, and the way to the brokers.
+
+The operator has a connections Secret of its own, of which it reads Kafka's half; it is read anew each time,
+so that a rotated credential needs no restart. One that cannot be read leaves manifests as they were.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from postroom.connections import KafkaConnection, Mounted, read_kafka
+from postroom.letter.problems import Rejected
+from postroom_operator.desired.view import Fixed, KafkaAccess
+from postroom_operator.settings import OperatorSettings
+
+KEY_BYTES = 64 * 1024
+
+
+class Wiring:
+    """The settings at work."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._known = KafkaAccess()
+
+    def fixed(self) -> Fixed:
+        """What shows in every manifest."""
+        told = self._settings
+        with contextlib.suppress(Rejected):  # it is said where topics are made
+            self._known = _access(self._kafka())
+        return Fixed(told.image, told.image_pull_policy, told.image_pull_secrets, self._known)
+
+    def connect(self) -> Mapping[str, Any]:
+        """The settings of the admin client; raises Rejected that says what is missing."""
+        return self._kafka().client_settings()
+
+    def _kafka(self) -> KafkaConnection:
+        folder = self._settings.connections
+        return read_kafka(Mounted(read_texts(folder), folder, f"the operator's own Secret at {folder}"))
+
+
+def read_texts(folder: Path) -> dict[str, str]:
+    """The keys of a mounted Secret with their texts; none where it is not there."""
+    found = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(".") and path.is_file() and path.stat().st_size <= KEY_BYTES:
+                found[path.name] = path.read_text(encoding="utf-8", errors="replace")
+    return found
+
+
+def _access(kafka: KafkaConnection) -> KafkaAccess:
+    return KafkaAccess(
+        bootstrap_servers=kafka.bootstrap_servers,
+        sasl_mechanism=kafka.mechanism or None,
+        tls=kafka.protocol.endswith("SSL"),
+        authority=kafka.ca_file is not None,
+        client_certificate=kafka.certificate_file is not None,
+    )
