@@ -34,9 +34,13 @@ async def serve(settings: OperatorSettings) -> None:
     """Run the operator with these settings."""
     clock, metrics, stopping = SystemClock(), Metrics(), stop_signal()
     access = find_access()
-    async with KubernetesCluster(access, metrics.requested, clock.chance) as cluster:
+    async with (
+        KubernetesCluster(access, metrics.requested, clock.chance) as cluster,
+        KubernetesCluster(access, metrics.requested, clock.chance) as own_line,
+    ):
         ref = Ref("coordination.k8s.io/v1", "Lease", settings.pod_namespace, settings.lease)
-        lease = Lease(cluster, ref, settings.pod, clock)
+        # on connections of its own: a renewal must not queue behind everything else
+        lease = Lease(own_line, ref, settings.pod, clock)
         running = Running(settings, Fenced(cluster, lease), clock)
         health = Health(clock.monotonic, settings.resync_seconds, lambda: running.queue.age)
         metrics.watch(lambda: len(running.queue), lambda: running.queue.age, lambda: lease.held)

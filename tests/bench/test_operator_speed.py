@@ -1,0 +1,200 @@
+"""The operator at 2,000 templates and 50 profiles on a real API server: cold, at rest, and one edit.
+
+Objects a second from the start of the process until every template has a status of its proof; what the
+processes weigh; what is written in a minute at rest; and how long the edit of one template takes until it is
+in its ConfigMap.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.program import free_ports
+
+pytestmark = [pytest.mark.bench, pytest.mark.apiserver]
+
+PROFILES = 50
+TEMPLATES = 2_000
+REST_SECONDS = float(os.environ.get("BENCH_REST_SECONDS", "60"))
+GROUP = "/apis/postroom.dev/v1alpha1/namespaces"
+PARAGRAPH = (
+    "<p class=lead>Hello {{ first_name }}, thank you for order {{ order }}.</p>\n"
+    "<p>We have packed it with care and handed it to {{ carrier }}. Most parcels take two or three days; "
+    "you can follow yours on its way from our warehouse to your door, and tell a neighbour to take it in "
+    "when nobody is at home. Keep this letter until the parcel is there.</p>\n"
+)
+CSS = "h1 { font: 600 24px sans-serif } p { margin: 0 0 12px; line-height: 1.5 } .lead { font-weight: bold }"
+
+
+def profile(number: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "postroom.dev/v1alpha1",
+        "kind": "SmtpProfile",
+        "metadata": {"name": f"profile-{number:02}"},
+        "spec": {"from": {"name": "Larkfield", "address": "orders@larkfield.example"}},
+    }
+
+
+def template(number: int, edit: str = "") -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        "apiVersion": "postroom.dev/v1alpha1",
+        "kind": "EmailTemplate",
+        "metadata": {"name": f"template-{number:04}"},
+        "spec": {
+            "smtpProfileRef": {"name": f"profile-{number % PROFILES:02}"},
+            "eventTypes": [f"shop.event-{number}"],
+            "subject": f"Order {{{{ order }}}} ({number})",
+            "html": f"<h1>On its way {number}{edit}</h1>\n" + PARAGRAPH * 6,
+            "css": CSS,
+            "variables": {
+                "type": "object",
+                "required": ["first_name", "order"],
+                "properties": {"first_name": text, "order": text, "carrier": {**text, "default": "the post"}},
+            },
+            "samples": [{"name": "ada", "data": {"first_name": "Ada", "order": "4711"}}],
+        },
+    }
+
+
+@contextmanager
+def operator(cluster: ControlPlane, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    (port,) = free_ports(1)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "POSTROOM_IMAGE": "postroom:bench",
+        "POSTROOM_OPERATOR_HTTP": f"127.0.0.1:{port}",
+        "POSTROOM_CONNECTIONS": str(folder / "none"),
+    }
+    command = [sys.executable, "-m", "postroom_operator"]
+    with (folder / "operator.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
+        try:
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+
+
+def make(cluster: ControlPlane, namespace: str) -> None:
+    def create(item: dict[str, Any]) -> None:
+        path = f"{GROUP}/{namespace}/{'smtpprofiles' if item['kind'] == 'SmtpProfile' else 'emailtemplates'}"
+        cluster.api.post(path, json=item).raise_for_status()
+
+    items = [*map(profile, range(PROFILES)), *map(template, range(TEMPLATES))]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, items))
+
+
+def proved(cluster: ControlPlane, namespace: str) -> int:
+    found = cluster.api.get(f"{GROUP}/{namespace}/emailtemplates", params={"resourceVersion": "0"}).json()
+    return sum(bool(each.get("status", {}).get("revision")) for each in found["items"])
+
+
+def writes(page: str) -> dict[str, float]:
+    """Writes so far by verb and kind; the Lease's renewals are no writes of work."""
+    lines = httpx.get(f"{page}/metrics").text.splitlines()
+    found = {}
+    for line in lines:
+        if line.startswith("postroom_operator_requests_total") and 'kind="Lease"' not in line:
+            name, _, value = line.rpartition(" ")
+            if 'verb="GET"' not in name:
+                found[name] = float(value)
+    return found
+
+
+def weight(pid: int) -> dict[str, float]:
+    """Megabytes of the operator and of its provers: resident, and proportional (shared pages once)."""
+    found = {}
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for name, each in [("operator", str(pid)), *((f"prover {n}", child) for n, child in enumerate(children))]:
+        rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+        kilobytes = {line.split(":")[0]: line.split()[1] for line in rollup.splitlines() if "kB" in line}
+        found[name] = round(int(kilobytes["Pss"]) / 1024, 1)
+        found[f"{name} resident"] = round(int(kilobytes["Rss"]) / 1024, 1)
+    return found
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU of a process and its children that live."""
+    pids = [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in pids]
+    return sum((int(field[11]) + int(field[12])) / 100 for field in fields)
+
+
+def test_two_thousand_templates(cluster: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    make(cluster, namespace)
+    began = time.monotonic()
+    with operator(cluster, tmp_path) as (process, page):
+        wait_for(lambda: statuses(page) >= TEMPLATES)
+        took = time.monotonic() - began
+        count = PROFILES + TEMPLATES
+        say(f"cold: {count} objects in {took:.1f} s, {count / took:.0f} a second, with the process's start")
+        say(f"CPU: {cpu(process.pid):.1f} s; load average {os.getloadavg()[0]:.1f}")
+        say(f"weight in MB: {weight(process.pid)}")
+        settle(page)
+        assert proved(cluster, namespace) == TEMPLATES
+        before = writes(page)
+        time.sleep(REST_SECONDS)
+        rest = {name: value for name, value in writes(page).items() if value != before.get(name)}
+        say(f"at rest: {rest or 'no'} writes in {REST_SECONDS:.0f} s; before: {json.dumps(before, indent=1)}")
+        times = sorted(edit(cluster, namespace, number) for number in range(0, 1000, 100))
+        say(
+            f"an edit is in its ConfigMap after {times[5]:.2f} s (median), {times[-1]:.2f} s (slowest of ten)"
+        )
+        say(f"weight in MB: {weight(process.pid)}")
+    assert not rest
+
+
+def say(line: str) -> None:
+    print(f"\n{line}", end="")
+
+
+def statuses(page: str) -> float:
+    """How many statuses of templates were written."""
+    try:
+        return sum(value for name, value in writes(page).items() if 'kind="EmailTemplate"' in name)
+    except httpx.TransportError:
+        return 0  # it has only just begun
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Look twice a second: who looks more often is part of the load."""
+    deadline = time.monotonic() + 240
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def settle(page: str) -> None:
+    """Wait until ten seconds pass without a write."""
+    last, since = writes(page), time.monotonic()
+    while time.monotonic() - since < 10:
+        time.sleep(0.5)
+        if (now := writes(page)) != last:
+            last, since = now, time.monotonic()
+
+
+def edit(cluster: ControlPlane, namespace: str, number: int) -> float:
+    mark = f" edited {number} {time.monotonic_ns()}"
+    item = template(number, mark)
+    path = f"{GROUP}/{namespace}/emailtemplates/{item['metadata']['name']}"
+    headers = {"Content-Type": "application/merge-patch+json"}
+    cluster.api.patch(path, json={"spec": {"html": item["spec"]["html"]}}, headers=headers).raise_for_status()
+    began = time.monotonic()
+    labels = {"labelSelector": f"postroom.dev/profile=profile-{number % PROFILES:02}"}
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    cluster.until(lambda: mark in cluster.api.get(maps, params=labels).text, 60)
+    return time.monotonic() - began
