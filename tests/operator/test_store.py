@@ -65,7 +65,8 @@ def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
 def test_a_template_wakes_no_other_template_of_its_layout() -> None:
     store = Store()
     store.put(template("paid", 1, layout="plain"))
-    assert store.put(template("sent", 2, profile="other", layout="plain")) == {profile_key("shop", "other")}
+    woken = store.put(template("sent", 2, profile="other", layout="plain"))
+    assert woken == {profile_key("shop", "other"), layout_key("shop", "plain")}
 
 
 def test_what_a_profile_made_concerns_it_and_pods_concern_nobody() -> None:
