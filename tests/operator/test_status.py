@@ -217,6 +217,29 @@ def test_a_profile_at_work_says_so_with_its_figures() -> None:
     assert profile_status(facts(status), LATER) == status
 
 
+def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
+    busy = (replace(answering("a"), lag=70),)
+    status = profile_status(facts(reports=busy), NOON)
+    unseen = tuple(Topic(each.name) for each in TOPICS)
+    assert status["lag"] == 70
+    assert profile_status(facts(status, reports=(), topics=unseen), LATER) == status
+    assert profile_status(facts(status, reports=(), topics=()), LATER) == status
+
+
+def test_workers_that_are_neither_ready_nor_answer_are_spoken_of_no_more() -> None:
+    status = profile_status(facts(), NOON)
+    later = profile_status(facts(status, reports=(), deployment={"spec": {"replicas": 2}}), LATER)
+    assert told(later, "LedgerReachable")[:2] == ("Unknown", "NoWorkerAnswers")
+    assert "lag" not in later
+
+
+def test_which_topics_were_made_for_a_profile_is_on_record() -> None:
+    made = (replace(TOPICS[0], created=True), TOPICS[1])
+    topics = profile_status(facts(topics=made), NOON)["topics"]
+    assert [each.get("created", False) for each in topics] == [True, False]
+    assert unknown(profile_status(facts(topics=made), NOON), schema("smtpprofiles")) == []
+
+
 REFUSED = Answer(False, "SecretMissing", "Secret postroom-connections is not there; create it")
 STUCK = {
     "spec": {"replicas": 2},

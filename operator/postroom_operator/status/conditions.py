@@ -38,6 +38,15 @@ def conditions(found: Iterable[Found], manifest: Mapping[str, Any], now: datetim
     return [_condition(each, before.get(each.type), manifest, now) for each in found]
 
 
+def said_before(manifest: Mapping[str, Any], found: Found) -> Found:
+    """What the status says of a condition already; what was found now, where it says nothing."""
+    for each in (manifest.get("status") or {}).get("conditions", []):
+        if each["type"] == found.type:
+            ok = None if each["status"] == "Unknown" else each["status"] == "True"
+            return Found(found.type, ok, each["reason"], each["message"])
+    return found
+
+
 def _condition(
     found: Found, before: Mapping[str, Any] | None, manifest: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 Topics, workers' reports, the Deployment and the ScaledObject in; conditions, figures and problems out. A
 condition that nobody can speak of yet is Unknown. Ready sums up: what is wrong first, then what is unknown.
+
+An operator that has just started has asked neither Kafka nor the workers. What the status says stands until
+they answer, so that a restart writes nothing; of workers only while their kubelets say that they are ready.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +15,15 @@ from typing import Any
 from postroom.letter.problems import Problem
 from postroom_operator.facts import Report, Topic
 from postroom_operator.names import DELIVERY
-from postroom_operator.status.conditions import Found, blame, conditions, generation, listed, said
+from postroom_operator.status.conditions import (
+    Found,
+    blame,
+    conditions,
+    generation,
+    listed,
+    said,
+    said_before,
+)
 from postroom_operator.status.workers import answered, autoscaling, available, figures
 
 TREATED_AS_SANDBOX = "TreatedAsSandbox"
@@ -59,7 +70,10 @@ def profile_status(facts: ProfileFacts, now: datetime) -> dict[str, Any]:
     """The profile's next status."""
     parts = list(_parts(facts))
     found = [*parts, _ready(facts, {each.type: each for each in parts})]
-    topics = [_as_listed(each) for each in facts.topics]
+    status = facts.manifest.get("status") or {}
+    known = any(each.partitions or each.problem for each in facts.topics)
+    topics = [_as_listed(each) for each in facts.topics] if known else status.get("topics")
+    lag = {"lag": status["lag"]} if _unheard(facts) and "lag" in status else {}
     return said(
         {
             "observedGeneration": generation(facts.manifest),
@@ -68,13 +82,15 @@ def profile_status(facts: ProfileFacts, now: datetime) -> dict[str, Any]:
             "topics": topics,
             "problems": listed(facts.problems),
         }
-    ) | {"templates": facts.templates, **figures(facts.deployment, facts.reports)}
+    ) | {"templates": facts.templates, **lag, **figures(facts.deployment, facts.reports)}
 
 
 def _parts(facts: ProfileFacts) -> Iterator[Found]:
-    yield _topic(facts.topics)
+    topic = _topic(facts.topics)
+    yield topic if topic.ok is not None else said_before(facts.manifest, topic)
     for type_, asked in ASKED.items():
-        yield answered(type_, asked, facts.reports)
+        found = answered(type_, asked, facts.reports)
+        yield said_before(facts.manifest, found) if _unheard(facts) else found
     if any("circuit" in report.answers for report in facts.reports):
         yield answered("CircuitClosed", "circuit", facts.reports)
     yield available(facts.deployment)
@@ -82,6 +98,12 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
     if facts.spec.get("mode") == "SMTP":
         yield _delivery(facts)
+
+
+def _unheard(facts: ProfileFacts) -> bool:
+    """Whether workers are at work and have not answered us."""
+    status = (facts.deployment or {}).get("status") or {}
+    return not facts.reports and status.get("readyReplicas", 0) > 0
 
 
 def _as_listed(topic: Topic) -> dict[str, Any]:
