@@ -47,7 +47,8 @@ LABEL org.opencontainers.image.title="postroom" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/postroom /opt/postroom
-ENV PATH=/opt/postroom/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# USER, since neither this user id nor one that a platform assigns is in /etc/passwd
+ENV PATH=/opt/postroom/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp USER=postroom
 USER 65532:65532
 EXPOSE 8080 9464 1025 8025
 # Kubernetes has probes of its own and ignores this one.

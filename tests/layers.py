@@ -37,6 +37,8 @@ class Layer:
     missing: Callable[[], str | None] = lambda: None
     slow: str | None = None
     """Where it takes minutes: what to say instead of running it, unless in CI or asked for by name."""
+    patience: int | None = None
+    """Seconds that one test with its fixtures may take, where pytest's setting is not enough."""
     side_by_side: bool = False
     """Whether its tests share nothing, so that every core may run some."""
 
@@ -150,6 +152,7 @@ LAYERS = (
         "a cluster with nodes: install, send, upgrade, remove",
         missing_kind,
         "takes minutes: `make test-kind`",
+        patience=1800,
     ),
     Layer("faults", "faults", "kill -9 again and again", missing_broker, "takes minutes: `make crash`"),
 )
@@ -167,6 +170,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         report = Path(folder, "report.xml")
         begin = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}", *extra]
+        if layer.patience:
+            command += ["-o", f"faulthandler_timeout={layer.patience}"]
         if layer.side_by_side:
             command += ["-n", "auto"]
         code = subprocess.run(command, check=False).returncode

@@ -91,13 +91,13 @@ class Place:
         """Look until it is so, and return the seconds; past the deadline fail with all that is there."""
         begin = time.monotonic()
         seen: object = None
-        while (passed := time.monotonic() - begin) < within:
+        while time.monotonic() - begin < within:
             try:
                 seen = look()
             except AssertionError as error:
                 seen = None if "NotFound" in str(error) else error
             if seen and not isinstance(seen, Exception):
-                return passed
+                return time.monotonic() - begin
             time.sleep(PATIENCE)
         raise AssertionError(f"not within {within:.0f} s: {what}; seen: {seen}\n{self.dump()}")
 

@@ -6,7 +6,8 @@ Python. It takes lines on standard input (topic, key, event) and says how many t
 
 import json
 import subprocess
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,21 +15,17 @@ from tests.cluster.kubectl import Object, Place
 
 POD = "publisher"
 PROGRAM = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from confluent_kafka import Producer
-rate = float(sys.argv[1])
 servers = Path("/connections/kafka-bootstrap-servers").read_text()
 acknowledged = 0
 def settled(error, message):
     global acknowledged
     acknowledged += error is None
 producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True})
-begin = time.monotonic()
-for number, line in enumerate(sys.stdin):
+for line in sys.stdin:
     topic, key, event = json.loads(line)
-    if rate:
-        time.sleep(max(0.0, begin + number / rate - time.monotonic()))
     producer.produce(topic, json.dumps(event), key=key, on_delivery=settled)
     producer.poll(0)
 assert producer.flush(60) == 0
@@ -78,36 +75,42 @@ def pod(image: str, secret: str) -> Object:
 
 def publish(place: Place, topic: str, events: Iterable[Object]) -> int:
     """Send events at once; how many were acknowledged."""
-    said = place.kubectl(*_command(place, 0), stdin=_lines(topic, events))
+    said = place.kubectl(*_command(place), stdin="".join(_line(topic, each) for each in events))
     return int(said.split()[-1])
 
 
 class Load:
-    """Events at a steady rate, while something else happens."""
+    """Events at a steady rate, while something else happens, until it is ended."""
 
-    def __init__(self, place: Place, topic: str, events: Iterable[Object], rate: float) -> None:
-        self._process: subprocess.Popen[str] = place.kubectl.start(*_command(place, rate))
+    def __init__(self, place: Place, topic: str, events: Iterator[Object], rate: float) -> None:
+        self.sent = 0
+        self._process: subprocess.Popen[str] = place.kubectl.start(*_command(place))
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._send, args=(topic, events, rate))
+        self._thread.start()
+
+    def _send(self, topic: str, events: Iterator[Object], rate: float) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(_lines(topic, events))
-        self._process.stdin.close()
-        self._process.stdin = None
+        for each in events:
+            self._process.stdin.write(_line(topic, each))
+            self._process.stdin.flush()
+            self.sent += 1
+            if self._ending.wait(1 / rate):
+                return
 
-    def acknowledged(self, within: float) -> int:
-        """Wait for the end of it; how many the broker acknowledged."""
+    def end(self, within: float) -> int:
+        """Send no more; how many the broker acknowledged."""
+        self._ending.set()
+        self._thread.join()
         said, _ = self._process.communicate(timeout=within)
         assert self._process.returncode == 0, said
         return int(said.split()[-1])
 
-    @property
-    def running(self) -> bool:
-        """Whether events are still being sent."""
-        return self._process.poll() is None
+
+def _command(place: Place) -> tuple[str, ...]:
+    return ("exec", "-i", "-n", place.namespace, POD, "--", "python", "-c", PROGRAM)
 
 
-def _command(place: Place, rate: float) -> tuple[str, ...]:
-    return ("exec", "-i", "-n", place.namespace, POD, "--", "python", "-c", PROGRAM, str(rate))
-
-
-def _lines(topic: str, events: Iterable[Object]) -> str:
-    rows: list[tuple[str, Any, Object]] = [(topic, each["recipient"], each) for each in events]
-    return "".join(f"{json.dumps(row)}\n" for row in rows)
+def _line(topic: str, each: Object) -> str:
+    row: tuple[str, Any, Object] = (topic, each["recipient"], each)
+    return f"{json.dumps(row)}\n"
