@@ -27,6 +27,21 @@ NAMESPACES = ("", "v1", "namespaces")
 Seen = Callable[[Manifest], None]
 
 
+class Forgetful(kopf.DiffBaseStorage):
+    """No state is kept on objects, and none is computed: a copy of each object at each event, otherwise."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """Nothing of an object is to be compared."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is stored."""
+
+
 class Watches:
     """What is watched, and who is told."""
 
@@ -59,6 +74,7 @@ class Watches:
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
+        settings.persistence.diffbase_storage = Forgetful()
         settings.scanning.disabled = bool(self._namespaces)
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 310

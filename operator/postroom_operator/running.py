@@ -126,4 +126,5 @@ async def first_of(*works: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
-        task.result()
+        if not task.cancelled():  # kopf cancels what it finds when it ends
+            task.result()
