@@ -9,21 +9,31 @@ from prometheus_client import generate_latest
 from postroom.delivery.programs.status import Watch
 from postroom.gateway.meter import Meter
 from postroom.sandbox import health
+from postroom_operator.metrics import Metrics as OperatorMetrics
 from writers.tables import Words, table
 
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
 
 def metrics(_: Words) -> str:
-    """Every metric of worker, gateway and sandbox."""
+    """Every metric of worker, gateway, sandbox and operator."""
     worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock()).metrics.registry)
+    counted = OperatorMetrics()
+    counted.watch(float, float, float)
+    operator = generate_latest(counted.registry).decode()
     sandbox = bytes(health.metrics(MagicMock()).body)
     lines = [
         "# Metrics\n",
         "Each program serves these at `/metrics`, in Prometheus' text format.\n",
     ]
-    for program, text in (("Worker", worker), ("Gateway", Meter().exposition()), ("Sandbox", sandbox)):
-        lines += [f"## {program}\n", table(("Metric", "Kind", "What it says"), families(text.decode()))]
+    served = {
+        "Worker": worker.decode(),
+        "Gateway": Meter().exposition().decode(),
+        "Sandbox": sandbox.decode(),
+        "Operator": operator,
+    }
+    for program, text in served.items():
+        lines += [f"## {program}\n", table(("Metric", "Kind", "What it says"), families(text))]
     return "\n".join(lines)
 
 

@@ -4,16 +4,20 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from itertools import chain
 
 from pydantic_settings import BaseSettings
 
 import postroom
+import postroom_operator
 from writers.tables import Words, table
 
 
 def settings_classes() -> Iterator[type[BaseSettings]]:
     """Every settings class of the programs, by module."""
-    for found in pkgutil.walk_packages(postroom.__path__, "postroom."):
+    halves = (postroom, postroom_operator)
+    walks = (pkgutil.walk_packages(half.__path__, f"{half.__name__}.") for half in halves)
+    for found in chain.from_iterable(walks):
         if found.name.rsplit(".", 1)[1] == "settings":
             module = importlib.import_module(found.name)
             for value in vars(module).values():

@@ -40,7 +40,7 @@ async def serve(settings: OperatorSettings) -> None:
     ):
         ref = Ref("coordination.k8s.io/v1", "Lease", settings.pod_namespace, settings.lease)
         # on connections of its own: a renewal must not queue behind everything else
-        lease = Lease(own_line, ref, settings.pod, clock)
+        lease = Lease(own_line, ref, settings.holder, clock)
         running = Running(settings, Fenced(cluster, lease), clock)
         health = Health(clock.monotonic, settings.resync_seconds, lambda: running.queue.age)
         metrics.watch(lambda: len(running.queue), lambda: running.queue.age, lambda: lease.held)

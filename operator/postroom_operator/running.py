@@ -57,7 +57,7 @@ class Running:
         self._office = Office(
             store=self.store,
             cluster=cluster,
-            hand=Hand(cluster, self.store, settings.pod, clock.now),
+            hand=Hand(cluster, self.store, settings.holder, clock.now),
             observer=Observer(self.store),
             prover=self._prover,
             topics=self._topics,

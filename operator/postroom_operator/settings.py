@@ -49,8 +49,8 @@ class OperatorSettings(ProgramSettings):
         description="Where /healthz, /readyz and /metrics are served, as host:port.",
     )
     pod: str = Field(
-        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
-        description="The name of the operator's pod, by which it holds the Lease. Default: host and process.",
+        default="",
+        description="The name of the operator's pod, by which it holds the Lease. Empty: host and process.",
     )
     pod_namespace: str = Field(default="default", description="The operator's own namespace.")
     lease: str = Field(
@@ -63,3 +63,8 @@ class OperatorSettings(ProgramSettings):
     provers: int = Field(
         default=2, ge=1, le=16, description="Processes that prove templates; each takes about 60 MB."
     )
+
+    @property
+    def holder(self) -> str:
+        """By which name the Lease is held: one that no other living operator has."""
+        return self.pod or f"{socket.gethostname()}-{os.getpid()}"

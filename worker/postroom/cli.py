@@ -209,6 +209,17 @@ def gateway() -> None:
 
 
 @app.command()
+def operator() -> None:
+    """Run the operator: from custom resources to running workers; configured by POSTROOM_IMAGE and others."""
+    try:
+        program = importlib.import_module("postroom_operator.__main__")
+    except ModuleNotFoundError as missing:
+        remedy = "Install it with pip install 'postroom[operator]'; the image has it."
+        raise Trouble(f"The operator needs {missing.name}, which is not installed.", remedy) from None
+    program.main()
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed
