@@ -79,7 +79,11 @@ def operator(cluster: ControlPlane, folder: Path) -> Iterator[tuple[subprocess.P
         "POSTROOM_CONNECTIONS": str(folder / "none"),
         "POSTROOM_NAMESPACES": os.environ.get("POSTROOM_NAMESPACES", ""),
     }
-    command = json.loads(os.environ.get("BENCH_COMMAND", "null")) or [sys.executable, "-m", "postroom_operator"]
+    command = json.loads(os.environ.get("BENCH_COMMAND", "null")) or [
+        sys.executable,
+        "-m",
+        "postroom_operator",
+    ]
     with (folder / "operator.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log)
         try:
