@@ -2,7 +2,7 @@
 
 What the server or others added is overlooked: keys of a map, and elements of a list whose elements have an
 identity (containers, volumes, …; the server merges those by key). Any other list is one value, as it is for
-server-side apply, and has to be equal. `500m` and `0.5` are the same quantity.
+server-side apply, and so is a selector: both have to be equal. `500m` and `0.5` are the same quantity.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 """`x-kubernetes-list-map-keys` of the lists that we write, by the field's name."""
 _PORT_KEYS = (("containerPort", "protocol"), ("targetPort", "port", "protocol"))
 """Ports are keyed in containers and Services; in NetworkPolicies they are part of one value."""
+_ATOMIC = frozenset({"labelSelector", "matchLabels", "nodeSelector", "podSelector", "selector"})
+"""Maps that are one value (`mapType: atomic`): one label more, and a Service selects nothing."""
 _QUANTITIES = frozenset({"limits", "requests"})
 _SUFFIXES = {suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -6, -3), strict=True)} | {
     "": Decimal(1),
@@ -32,6 +34,8 @@ _SUFFIXES = {suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -
 
 def holds(wanted: Any, found: Any, field: str = "") -> bool:
     """Whether `found` has every leaf of `wanted`; `field` is the name of the field that both stand in."""
+    if isinstance(wanted, dict) and field in _ATOMIC:
+        return bool(bare(wanted) == bare(found))
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
             _same_quantity(value, found.get(key))

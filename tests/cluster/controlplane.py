@@ -146,6 +146,11 @@ class ControlPlane:
             raise KubectlError(done.stderr.strip())
         return done.stdout
 
+    def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """POST an object as an administrator; much quicker than kubectl."""
+        found: dict[str, Any] = self.api.post(path, json=manifest).raise_for_status().json()
+        return found
+
     def client(self, token: str) -> httpx.Client:
         """A client that speaks with a token, for requests that kubectl would be slow for."""
         trust = ssl.create_default_context(cafile=self.authority)
@@ -155,15 +160,15 @@ class ControlPlane:
         return client
 
     def account(self, namespace: str, name: str) -> Account:
-        """A ServiceAccount, made where it is not there, with a token for a day; it may do nothing until a
-        role is bound to it."""
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": name, "namespace": namespace},
+        """A new ServiceAccount with a token for a day; it may do nothing until a role is bound to it."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        self.create(path, {"metadata": {"name": name}})
+        day = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 86400},
         }
-        self.kubectl("apply", "-f", "-", stdin=manifest)
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=24h").strip()
+        token = self.create(f"{path}/{name}/token", day)["status"]["token"]
         kubeconfig = self.write_kubeconfig(f"{namespace}-{name}", token)
         return Account(f"system:serviceaccount:{namespace}:{name}", kubeconfig, token)
 

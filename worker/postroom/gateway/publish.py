@@ -11,8 +11,6 @@ from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from postroom.connections import KafkaConnection
-
 MAX_MESSAGE = 9 * 1024 * 1024
 """More than an event may have; the topic's own limit decides."""
 
@@ -40,12 +38,11 @@ class Publisher(Protocol):
 class KafkaPublisher:
     """librdkafka's producer; one thread serves its callbacks."""
 
-    def __init__(self, kafka: KafkaConnection, ack_seconds: float) -> None:
-        """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
+    def __init__(self, bootstrap: str, ack_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(
             {
-                **kafka.client_settings(),
+                "bootstrap.servers": bootstrap,
                 "client.id": "postroom-gateway",
                 "acks": "all",
                 "enable.idempotence": True,

@@ -8,7 +8,6 @@ import asyncio
 import structlog
 
 from postroom.adapters.clock import SystemClock
-from postroom.connections import KafkaConnection
 from postroom.gateway.app import Desk, build
 from postroom.gateway.host import HostGuard
 from postroom.gateway.ids import new_id
@@ -30,7 +29,7 @@ def main() -> None:
 async def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log = structlog.get_logger("gateway")
-    publisher = KafkaPublisher(KafkaConnection(settings.bootstrap_servers), settings.gateway_ack_seconds)
+    publisher = KafkaPublisher(settings.bootstrap_servers, settings.gateway_ack_seconds)
     shelf = Shelf(settings.bundles)
     intake = Intake(shelf.directory, publisher, SystemClock().now, new_id)
     letters = LedgerFolder(settings.gateway_ledgers) if settings.gateway_ledgers else None

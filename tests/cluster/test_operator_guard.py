@@ -1,0 +1,112 @@
+"""The guard: mode SMTP takes effect only where an administrator labelled the namespace; no way around it."""
+
+import pytest
+
+from tests.cluster.controlplane import Account, KubectlError
+from tests.cluster.manifests import profile, template
+from tests.cluster.operating import Object, World
+
+pytestmark = pytest.mark.apiserver
+RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
+
+
+def allowed(world: World) -> str:
+    """What the workers are told: whether they may deliver."""
+    deployment = world.get("Deployment", "postroom-shop")
+    if not deployment:
+        return ""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value", "") for each in container["env"]}
+    found: str = told["POSTROOM_DELIVERY_ALLOWED"]
+    return found
+
+
+def mode(world: World) -> str:
+    found: str = world.get("SmtpProfile", "shop").get("status", {}).get("mode", "")
+    return found
+
+
+@pytest.fixture
+def tenant(world: World) -> Account:
+    """Somebody with the built-in role `admin` in the namespace, and what the chart adds to it."""
+    account = world.cluster.account(world.namespace, "tenant")
+    place, subject = f"--namespace={world.namespace}", f"--serviceaccount={world.namespace}:tenant"
+    kubectl = world.cluster.kubectl
+    kubectl("create", "rolebinding", "tenant", place, "--clusterrole=admin", subject)
+    verbs = "--verb=create,delete,deletecollection,get,list,patch,update,watch"
+    kinds = "--resource=emailtemplates.postroom.dev,emaillayouts.postroom.dev,smtpprofiles.postroom.dev"
+    kubectl("create", "role", "letters", place, verbs, kinds)
+    kubectl("create", "rolebinding", "letters", place, "--role=letters", subject)
+    return account
+
+
+def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: World) -> None:
+    world.apply(profile(**RELAY))
+    world.until(lambda: mode(world) == "Sandbox")
+    assert allowed(world) == "false"
+    said = world.until(lambda: world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
+    assert (said["status"], said["reason"]) == ("False", "NamespaceNotLabelled")
+    assert "postroom.dev/delivery=allowed" in said["message"]
+    world.until(lambda: world.get("Service", "postroom-sandbox"))
+
+
+def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: World) -> None:
+    world.label("yes")
+    world.apply(profile(**RELAY))
+    world.until(lambda: mode(world) == "Sandbox" and allowed(world) == "false")
+    world.label("allowed")
+    world.until(lambda: mode(world) == "SMTP" and allowed(world) == "true")
+    world.until(lambda: not world.get("Service", "postroom-sandbox"))
+    world.label(None)
+    world.until(lambda: mode(world) == "Sandbox" and allowed(world) == "false")
+    world.until(lambda: world.get("Service", "postroom-sandbox"))
+
+
+def test_a_tenant_cannot_label_the_namespace(world: World, tenant: Account) -> None:
+    with pytest.raises(KubectlError, match="forbidden"):
+        world.cluster.kubectl(
+            "label", "namespace", world.namespace, "postroom.dev/delivery=allowed", account=tenant
+        )
+
+
+def test_a_tenant_cannot_write_a_status(world: World, tenant: Account) -> None:
+    world.apply(profile(**RELAY))
+    world.until(lambda: mode(world) == "Sandbox")
+    place = f"--namespace={world.namespace}"
+    patch = ("patch", "smtp", "shop", place, "--type=merge", "--patch", '{"status": {"mode": "SMTP"}}')
+    with pytest.raises(KubectlError, match="forbidden"):
+        world.cluster.kubectl(*patch, "--subresource=status", account=tenant)
+    world.cluster.kubectl(*patch, account=tenant)  # taken, and the status in it ignored
+    assert mode(world) == "Sandbox"
+
+
+def test_a_tenant_cannot_refer_to_another_namespace(world: World, tenant: Account) -> None:
+    elsewhere = template(smtpProfileRef={"name": "shop", "namespace": "payments"})
+    place = f"--namespace={world.namespace}"
+    with pytest.raises(KubectlError, match="unknown field"):
+        world.cluster.kubectl("apply", place, "-f", "-", stdin=elsewhere, account=tenant)
+
+
+def test_what_a_tenant_edits_to_deliver_is_put_back(world: World, tenant: Account) -> None:
+    world.apply(profile(**RELAY), template())
+    world.until(lambda: mode(world) == "Sandbox" and world.served())
+    place = f"--namespace={world.namespace}"
+    kubectl = world.cluster.kubectl
+    patch = ("--type=merge", "--patch")
+    kubectl("set", "env", "deployment/postroom-shop", place, "POSTROOM_DELIVERY_ALLOWED=true", account=tenant)
+    kubectl(
+        "patch", "networkpolicy", "postroom-shop", place, *patch, '{"spec": {"egress": [{}]}}', account=tenant
+    )
+    world.until(lambda: allowed(world) == "false")
+    world.until(lambda: {} not in world.get("NetworkPolicy", "postroom-shop")["spec"]["egress"])
+
+    manager = "app.kubernetes.io/managed-by-"
+    kubectl("label", "deployment", "postroom-shop", place, manager, account=tenant)
+    kubectl("set", "env", "deployment/postroom-shop", place, "POSTROOM_DELIVERY_ALLOWED=true", account=tenant)
+    world.until(lambda: allowed(world) == "false")
+
+
+def test_a_template_cannot_send_for_a_domain_that_the_profile_does_not_allow(world: World) -> None:
+    world.apply(profile(), template(from_={"address": "ceo@bank.example"}))
+    assert world.said("EmailTemplate", "welcome", "False")["reason"] == "SenderNotAllowed"
+    assert world.served() == {}

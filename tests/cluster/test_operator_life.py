@@ -1,0 +1,122 @@
+"""The operator's own life: at rest, doubled, killed at every step, and without its API server."""
+
+import time
+
+import pytest
+
+from tests.cluster.manifests import layout, profile, template
+from tests.cluster.operating import World
+
+pytestmark = pytest.mark.apiserver
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+STEPS = ("observed", "proved", "planned", "applied", "deleted", "told", "status")
+
+
+def whole(world: World, letters: int = 2) -> bool:
+    """Whether all that these tests apply has come to what it should."""
+    names = [f"letter-{number}" for number in range(letters)]
+    live = [world.condition("EmailTemplate", name).get("status") == "True" for name in names]
+    made = [world.get("Deployment", name) for name in ("postroom-shop", "postroom-sandbox")]
+    return (
+        all(live) and all(made) and sorted(world.served()) == names and bool(world.get("SmtpProfile", "shop"))
+    )
+
+
+def plant(world: World, letters: int = 2) -> None:
+    """A profile, a layout and some templates."""
+    templates = [template(f"letter-{number}", layoutRef={"name": "larkfield"}) for number in range(letters)]
+    world.apply(profile(), layout(), *templates)
+
+
+def writes(world: World) -> list[str]:
+    """What the operator wrote, but for the Lease that it renews."""
+    return [
+        f"{event['verb']} {event['objectRef']['resource']}/{event['objectRef'].get('name', '')}"
+        for event in world.cluster.requests(world.account.user, *WRITES)
+        if event["objectRef"]["resource"] != "leases"
+    ]
+
+
+def quiet(world: World, seconds: float) -> bool:
+    """Whether nothing was written for so long."""
+    before, deadline = len(writes(world)), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        if len(writes(world)) != before:
+            return False
+    return True
+
+
+def test_at_rest_nothing_is_written(world: World) -> None:
+    plant(world, 5)
+    world.until(lambda: whole(world, 5))
+    world.until(lambda: quiet(world, 3.0))
+    before = writes(world)
+    world.operator.stop()  # a start over is rest, too: everything is listed and compared anew
+    world.operator.start(POSTROOM_RESYNC_SECONDS="2")
+    holder = f"{world.operator.name}"
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{world.office}/leases/postroom-operator"
+    world.until(lambda: world.cluster.api.get(path).json()["spec"]["holderIdentity"] == holder)
+    assert quiet(world, 15.0), writes(world)[len(before) :]
+    assert writes(world) == before
+    assert not [event for event in world.cluster.requests(world.account.user) if denied(event)]
+
+
+def denied(event: dict[str, object]) -> bool:
+    status = event.get("responseStatus")
+    return isinstance(status, dict) and status.get("code") == 403
+
+
+def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: World) -> None:
+    plant(world)
+    world.until(lambda: whole(world))
+    second = world.another()
+    second.start()
+    world.until(lambda: "another operator holds the Lease" in second.words)
+    world.apply(template("letter-2"))
+    world.until(lambda: "letter-2" in world.served())
+    assert second.running
+    world.operator.kill()
+    world.apply(template("letter-3"))
+    world.until(lambda: "letter-3" in world.served())
+    assert "holds the Lease; listing" in second.words
+
+
+def test_an_operator_that_ends_in_order_is_followed_at_once(world: World) -> None:
+    plant(world)
+    world.until(lambda: whole(world))
+    second = world.another()
+    second.start()
+    world.until(lambda: "another operator holds the Lease" in second.words)
+    world.operator.stop()
+    world.until(lambda: "holds the Lease; listing" in second.words, within=10.0)
+
+
+@pytest.mark.parametrize("passes", ["1", "4"], ids=["at once", "later"])
+@pytest.mark.parametrize("step", STEPS)
+def test_an_operator_killed_at_any_step_leaves_nothing_that_the_next_does_not_mend(
+    world: World, step: str, passes: str
+) -> None:
+    if step == "deleted":  # something has to be there that is not wanted any more: the sandbox
+        plant(world)
+        world.until(lambda: whole(world))
+        world.operator.stop()
+        world.apply(profile(mode="Log"))
+    else:
+        world.operator.stop()
+        plant(world)
+    world.operator.start(POSTROOM_FAILPOINT=f"{step}:{passes}")
+    world.until(lambda: not world.operator.running or quiet(world, 3.0))
+    world.operator.kill()
+    world.apply(profile())
+    world.operator.start()
+    world.until(lambda: whole(world))
+
+
+def test_the_death_of_the_api_server_is_survived(world: World) -> None:
+    plant(world)
+    world.until(lambda: whole(world))
+    world.cluster.restart_apiserver()
+    world.apply(template("letter-2", layoutRef={"name": "larkfield"}))
+    world.delete("Deployment", "postroom-shop")
+    world.until(lambda: whole(world, 3))

@@ -1,0 +1,125 @@
+"""What is wrong with an object is said at the object, and mended as soon as it is mended."""
+
+import pytest
+
+from tests.cluster.manifests import layout, profile, template
+from tests.cluster.operating import Object, World
+
+pytestmark = pytest.mark.apiserver
+
+
+def refused(world: World, kind: str, name: str) -> Object:
+    """The Ready condition, once it says no."""
+    return world.said(kind, name, "False")
+
+
+def ready(world: World, kind: str, name: str) -> Object:
+    """The Ready condition, once it says yes."""
+    return world.said(kind, name, "True")
+
+
+def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: World) -> None:
+    world.apply(profile(kafka={"topic": "postroom.payments.orders"}))
+    said = refused(world, "SmtpProfile", "shop")
+    assert f"must begin with postroom.{world.namespace}." in said["message"]
+    assert world.get("Deployment", "postroom-shop") == {}
+    world.apply(profile())
+    world.until(lambda: world.get("Deployment", "postroom-shop"))
+
+
+def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mended(world: World) -> None:
+    bad = {"tolerations": [{"operator": "Sometimes"}]}
+    world.apply(profile(workers=bad))
+    said = refused(world, "SmtpProfile", "shop")
+    assert "Sometimes" in said["message"]
+    world.apply(profile(workers={}))
+    world.until(lambda: world.get("Deployment", "postroom-shop"))
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
+
+
+def test_a_template_waits_for_its_profile(world: World) -> None:
+    world.apply(template())
+    assert refused(world, "EmailTemplate", "welcome")["reason"] == "ProfileNotFound"
+    world.apply(profile())
+    ready(world, "EmailTemplate", "welcome")
+    assert "welcome" in world.served()
+
+
+def test_a_template_waits_for_its_layout(world: World) -> None:
+    world.apply(profile(), template(layoutRef={"name": "larkfield"}))
+    assert refused(world, "EmailTemplate", "welcome")["reason"] == "LayoutNotFound"
+    world.apply(layout())
+    ready(world, "EmailTemplate", "welcome")
+    world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "True")
+    assert world.get("EmailLayout", "larkfield")["status"]["templates"] == 1
+
+
+def test_a_changed_partial_proves_its_dependents_anew(world: World) -> None:
+    world.apply(profile(), layout(), template(layoutRef={"name": "larkfield"}), template("plain"))
+    ready(world, "EmailTemplate", "welcome")
+    first = world.until(lambda: world.served().get("welcome"))
+    plain = world.until(lambda: world.served().get("plain"))
+    world.apply(layout(button="<b>{{ name }}</b>"))
+    world.until(lambda: world.served()["welcome"].revision != first.revision)
+    assert world.served()["plain"].revision == plain.revision
+
+    second = world.served()["welcome"].revision
+    world.apply(layout(button="<b>{{ surname }}</b>"))
+    world.until(lambda: "surname" in world.condition("EmailTemplate", "welcome").get("message", ""))
+    assert world.served()["welcome"].revision == second, "the last good version serves on"
+    world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "False")
+
+
+def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(world: World) -> None:
+    world.apply(profile(), template())
+    ready(world, "EmailTemplate", "welcome")
+    good = world.served()["welcome"].revision
+    world.apply(template(html="<p>Hello</p>\n<p>{{ nmae }}</p>"))
+    said = refused(world, "EmailTemplate", "welcome")
+    assert said["reason"] == "VariableUndeclared"
+    assert "spec.html, line 2" in said["message"]
+    assert "did you mean" in said["message"]
+    status = world.get("EmailTemplate", "welcome")["status"]
+    assert status["revision"] == good
+    assert status["problems"][0]["line"] == 2
+    assert world.served()["welcome"].revision == good
+
+    world.operator.kill()  # its memory is in the cluster
+    world.operator.start()
+    world.apply(template("other"))
+    world.until(lambda: "other" in world.served())
+    assert world.served()["welcome"].revision == good
+
+    world.apply(template(html="<p>Good day {{ name }}</p>"))
+    ready(world, "EmailTemplate", "welcome")
+    assert world.served()["welcome"].revision != good
+
+
+def test_a_template_that_never_was_good_is_not_served(world: World) -> None:
+    world.apply(profile(), template(html="{% if %}"), template("other"))
+    assert refused(world, "EmailTemplate", "welcome")["reason"] == "TemplateSyntax"
+    world.until(lambda: list(world.served()) == ["other"])
+
+
+def test_a_suspended_template_says_so_and_comes_back(world: World) -> None:
+    world.apply(profile(), template(suspend=True))
+    assert refused(world, "EmailTemplate", "welcome")["reason"] == "Suspended"
+    world.apply(template())
+    ready(world, "EmailTemplate", "welcome")
+
+
+def test_a_suspended_profile_says_so_and_comes_back(world: World) -> None:
+    world.apply(profile(suspend=True))
+    assert refused(world, "SmtpProfile", "shop")["reason"] == "Suspended"
+    world.apply(profile(suspend=False))
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, "Suspended"})
+
+
+def test_two_templates_of_one_event_type_are_told_apart(world: World) -> None:
+    world.apply(profile(), template())
+    ready(world, "EmailTemplate", "welcome")
+    world.apply(template("rival", eventTypes=["shop.welcome"]))
+    assert refused(world, "EmailTemplate", "rival")["reason"] == "EventTypeConflict"
+    assert list(world.served()) == ["welcome"]
+    world.delete("EmailTemplate", "welcome")
+    ready(world, "EmailTemplate", "rival")
