@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 
 from prometheus_client import generate_latest
 
-from postroom.delivery.programs.status import Watch
+from postroom.delivery.programs.watch import Watch
 from postroom.gateway.meter import Meter
 from postroom.sandbox import health
 from postroom_operator.metrics import Metrics as OperatorMetrics

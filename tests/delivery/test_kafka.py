@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents, Membership
+from postroom.connections import KafkaConnection
 from postroom.delivery.outcome import Progress
 from postroom.delivery.receive import Carrier, Reception
 from postroom.letter.event import Record
@@ -40,7 +41,9 @@ class Reader:
 
     def __post_init__(self) -> None:
         member = Membership(f"{self.topic}.workers", self.name)
-        self.events = KafkaEvents(self.broker.bootstrap, self.topic, member)
+        self.events = KafkaEvents(
+            KafkaConnection(self.broker.bootstrap, creates_topics=True), self.topic, member
+        )
         self.reception = Reception(self.events, Carrier(self.carry, ignore, lambda _: None, 5))
 
     async def carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
@@ -220,7 +223,7 @@ def test_a_dead_letter_carries_the_record_and_what_is_wrong_with_it(broker: Loca
 
 async def _publish_all(broker: LocalBroker, dead_letters: Sequence[DeadLetter]) -> None:
     make(broker, f"{dead_letters[0].record.topic}.dlq")
-    done = await KafkaDeadLetters(broker.bootstrap).publish(dead_letters)
+    done = await KafkaDeadLetters(KafkaConnection(broker.bootstrap)).publish(dead_letters)
     assert list(done) == [True] * len(dead_letters)
 
 
@@ -256,7 +259,7 @@ def test_what_the_broker_finds_too_large_goes_without_its_value(broker: LocalBro
 
 def test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it(broker: LocalBroker, topic: str) -> None:
     async def scenario() -> None:
-        producer = KafkaDeadLetters(broker.bootstrap)
+        producer = KafkaDeadLetters(KafkaConnection(broker.bootstrap))
         one = dead_letter(Record(topic, 0, 1, NOON, None, b"value"), PROBLEM)
         make(broker, f"{topic}.dlq")
         broker.control("fault", keys=["Produce"], topic=f"{topic}.dlq", code=FORBIDDEN, count=-1)

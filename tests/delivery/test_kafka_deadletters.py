@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from postroom.adapters.kafka import KafkaDeadLetters, deadletters
+from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
 from tests.delivery.letters import NOON, dead_letter
@@ -54,7 +55,7 @@ def test_a_letter_that_cannot_be_produced_waits_and_the_others_go(
     monkeypatch: pytest.MonkeyPatch, failure: Exception, late: bool
 ) -> None:
     monkeypatch.setattr(deadletters, "Producer", lambda _: ScriptedProducer(failure, late))
-    producer = KafkaDeadLetters("nowhere")
+    producer = KafkaDeadLetters(KafkaConnection("nowhere:9092"))
     assert list(asyncio.run(producer.publish([HUGE, REFUSED, SMALL]))) == [False, False, True]
 
 
@@ -62,11 +63,11 @@ def test_a_producer_that_is_beyond_recovery_says_so(monkeypatch: pytest.MonkeyPa
     fatal = KafkaException(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
     monkeypatch.setattr(deadletters, "Producer", lambda _: ScriptedProducer(fatal, late=False))
     with pytest.raises(KafkaException):
-        asyncio.run(KafkaDeadLetters("nowhere").publish([REFUSED]))
+        asyncio.run(KafkaDeadLetters(KafkaConnection("nowhere:9092")).publish([REFUSED]))
 
 
 @pytest.mark.parametrize("patience", [0.1, 0, -1])
 def test_a_publish_in_a_hurry_is_over_in_time_though_no_broker_answers(patience: float) -> None:
-    producer, begun = KafkaDeadLetters("127.0.0.1:1"), time.monotonic()
+    producer, begun = KafkaDeadLetters(KafkaConnection("127.0.0.1:1")), time.monotonic()
     assert list(asyncio.run(producer.publish([SMALL], patience))) == [False]
     assert time.monotonic() - begun < 3

@@ -12,9 +12,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from postroom.adapters.kafka import KafkaEvents, Membership, events
 from postroom.adapters.kafka.settings import consumer_settings
+from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.ports.events import Partition
 from tests.delivery.scripted_consumer import ScriptedConsumer
+
+NOWHERE = KafkaConnection("nowhere:9092")
 
 
 @dataclass
@@ -47,7 +50,7 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> ScriptedConsumer:
 
 @asynccontextmanager
 async def polling(listener: Listener, patience: float = 60) -> AsyncIterator[KafkaEvents]:
-    source = KafkaEvents("nowhere", "t", Membership("workers", "one", patience))
+    source = KafkaEvents(NOWHERE, "t", Membership("workers", "one", patience))
     await source.start(listener)
     try:
         yield source
@@ -121,7 +124,7 @@ def test_a_start_that_failed_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(events, "Consumer", refuse)
 
     async def scenario() -> None:
-        source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+        source = KafkaEvents(NOWHERE, "t", Membership("workers", "one"))
         with pytest.raises(KafkaException):
             await source.start(Listener())
         await source.stop({})
@@ -130,7 +133,7 @@ def test_a_start_that_failed_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_never_started_can_be_stopped() -> None:
-    asyncio.run(KafkaEvents("nowhere", "t", Membership("workers", "one")).stop({}))
+    asyncio.run(KafkaEvents(NOWHERE, "t", Membership("workers", "one")).stop({}))
 
 
 def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on(
@@ -162,7 +165,7 @@ def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on
 
 
 def test_a_patient_worker_keeps_its_membership_while_it_waits() -> None:
-    usual, patient = (consumer_settings("nowhere", Membership("g", "i", at)) for at in (60, 600))
+    usual, patient = (consumer_settings(NOWHERE, Membership("g", "i", at)) for at in (60, 600))
     assert usual["max.poll.interval.ms"] == 300_000
     assert patient["max.poll.interval.ms"] > 600_000
 
@@ -171,7 +174,7 @@ def test_a_fatal_error_of_the_client_ends_the_polling_and_so_the_worker(consumer
     """A fenced static member reads nothing more, and says so only to the error callback."""
 
     async def run() -> None:
-        source = KafkaEvents("nowhere", "t", Membership("workers", "one"))
+        source = KafkaEvents(NOWHERE, "t", Membership("workers", "one"))
         await source.start(Listener())
         source._on_error(KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", fatal=True))
         with pytest.raises(KafkaException, match="fenced"):

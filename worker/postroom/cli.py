@@ -197,6 +197,12 @@ def worker() -> None:
 
 
 @app.command()
+def migrate() -> None:
+    """Make the PostgreSQL ledger's schema, or bring it forward; configured by POSTROOM_CONNECTIONS."""
+    importlib.import_module("postroom.delivery.programs.migrate").main()
+
+
+@app.command()
 def sandbox() -> None:
     """Run the mail server that captures every letter, and its inbox; configured by POSTROOM_SANDBOX_…."""
     importlib.import_module("postroom.sandbox.program").main()

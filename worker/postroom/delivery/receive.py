@@ -33,7 +33,10 @@ GAP = 10_000
 """Records received and not yet behind the watermark, at most: done ones wait there for a slow one before."""
 
 LOOK_AGAIN_SECONDS = 0.25
-"""How often records in somebody's hands are claimed anew, and a drain looks whether it is done."""
+"""How soon records in somebody's hands are claimed anew, and how often a drain looks whether it is done."""
+
+LOOK_AGAIN_MOST_SECONDS = 2.0
+"""Another worker may have them until its lease ends: each look that finds them held waits longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +109,20 @@ class Reception:
 
     async def run(self) -> None:
         """Look again at held records until cancelled; a failed batch ends it with the batch's error."""
+        loop = asyncio.get_running_loop()
+        patience, again = LOOK_AGAIN_SECONDS, loop.time()
         while True:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             for task in [task for task in self._tasks if task.done()]:
                 self._tasks.discard(task)
                 task.result()
-            if self._held and not self._closing:
+            now = loop.time()
+            if self._held and not self._closing and now >= again:
                 held, self._held = self._held, []
                 self._start(held)
+                long_ago = now - again > LOOK_AGAIN_MOST_SECONDS
+                patience = LOOK_AGAIN_SECONDS if long_ago else min(2 * patience, LOOK_AGAIN_MOST_SECONDS)
+                again = now + patience
 
     async def drain(self) -> Mapping[Partition, int]:
         """Take no more, bring what is under way to a decision; returns the offsets to commit."""

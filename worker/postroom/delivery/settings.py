@@ -1,15 +1,34 @@
 """What a worker is told by its environment: variables that begin with POSTROOM_.
 
+There are two ways to say where Kafka and the ledger are, and exactly one is given: POSTROOM_CONNECTIONS, the
+mounted connections Secret, in a cluster; POSTROOM_BOOTSTRAP_SERVERS and POSTROOM_LEDGER on one machine.
+
 At start one line says which are set and which took their default; a missing one is named with where to
 set it (`postroom.startup`).
 """
 
+import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from postroom.startup import ProgramSettings
 from postroom.web import Endpoint, EndpointSetting
+
+
+class MigrateSettings(ProgramSettings):
+    """What `postroom migrate` is told."""
+
+    connections: Path = Field(
+        description="The folder with the connections Secret: ledger-url and ledger-schema are read. Required."
+    )
+    namespace: str = Field(
+        default="default", description="The namespace that the ledger's schema is named after by default."
+    )
+    migrate_seconds: float = Field(
+        default=60.0, gt=0, description="How long a PostgreSQL server that can't be reached is waited for."
+    )
 
 
 class WorkerSettings(ProgramSettings):
@@ -17,8 +36,36 @@ class WorkerSettings(ProgramSettings):
 
     profile: Path = Field(description="The SmtpProfile manifest that this worker serves. Required.")
     bundles: Path = Field(description="The folder with the profile's compiled templates (*.json). Required.")
-    bootstrap_servers: str = Field(min_length=1, description="The Kafka brokers, as host:port,… Required.")
-    ledger: Path = Field(description="The SQLite file of the delivery ledger, on a local disk. Required.")
+    connections: Path | None = Field(
+        default=None,
+        description="The folder with the connections Secret: where Kafka is and the PostgreSQL ledger. It is "
+        "waited for. Give it, or POSTROOM_BOOTSTRAP_SERVERS and POSTROOM_LEDGER.",
+    )
+    bootstrap_servers: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="The Kafka brokers, as host:port,… Required without POSTROOM_CONNECTIONS.",
+    )
+    ledger: Path | None = Field(
+        default=None,
+        validate_default=True,
+        description="The SQLite file of the delivery ledger, on a local disk. Required without "
+        "POSTROOM_CONNECTIONS.",
+    )
+    namespace: str = Field(
+        default="",
+        description="The namespace that the PostgreSQL ledger's schema is named after by default. Empty: the "
+        "profile's.",
+    )
+    pod: str = Field(
+        default_factory=socket.gethostname,
+        description="Who this worker is, in /statusz and in the ledger; no two have the same. Default: the "
+        "host's name.",
+    )
+    profile_hash: str = Field(
+        default="", description="Which state of its profile this worker was started with; told in /statusz."
+    )
     sandbox: EndpointSetting = Field(
         default=Endpoint("127.0.0.1", 1025),
         description="Where the sandbox takes letters, as host:port; used in mode Sandbox.",
@@ -42,3 +89,14 @@ class WorkerSettings(ProgramSettings):
         description="Seconds that letters under way may take at SIGTERM and when partitions move. Keep it "
         "below the pod's terminationGracePeriodSeconds.",
     )
+
+    @field_validator("bootstrap_servers", "ledger")
+    @classmethod
+    def _one_way(cls, value: object, told: ValidationInfo) -> object:
+        """Exactly one way to Kafka and the ledger is given."""
+        secret = told.data.get("connections")
+        if value is None and secret is None:
+            raise PydanticCustomError("missing", "is not set")
+        if value is not None and secret is not None:
+            raise ValueError("POSTROOM_CONNECTIONS is set as well and says the same. Remove one of them")
+        return value

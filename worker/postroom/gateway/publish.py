@@ -11,6 +11,8 @@ from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from postroom.connections import KafkaConnection
+
 MAX_MESSAGE = 9 * 1024 * 1024
 """More than an event may have; the topic's own limit decides."""
 
@@ -38,11 +40,12 @@ class Publisher(Protocol):
 class KafkaPublisher:
     """librdkafka's producer; one thread serves its callbacks."""
 
-    def __init__(self, bootstrap: str, ack_seconds: float) -> None:
+    def __init__(self, kafka: KafkaConnection, ack_seconds: float) -> None:
+        """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **kafka.client_settings(),
                 "client.id": "postroom-gateway",
                 "acks": "all",
                 "enable.idempotence": True,

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from postroom.adapters.kafka.settings import producer_settings
+from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.letter.profile import dead_letter_topic
 from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
@@ -23,8 +24,9 @@ log = structlog.get_logger("postroom.kafka")
 class KafkaDeadLetters:
     """Implements ports.events.DeadLetters: publishes to `<topic>.dlq` with the problem in the headers."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._producer = Producer(producer_settings(bootstrap))
+    def __init__(self, kafka: KafkaConnection) -> None:
+        """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
+        self._producer = Producer(producer_settings(kafka))
 
     async def publish(
         self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_PATIENCE_SECONDS

@@ -17,13 +17,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from postroom.adapters.kafka.crossing import Crossing
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
+from postroom.adapters.kafka.standing import Standing
+from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.ports.events import Partition, Receiver
 
 POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
 KNOCK_SECONDS = 1.0
-SILENCE_SECONDS = 30.0
 BATCH = 500
 """Records read at once; while more than that is on the way to the loop, nothing further is fetched."""
 
@@ -33,8 +34,9 @@ log = structlog.get_logger("postroom.kafka")
 class KafkaEvents:
     """Implements ports.events.Events for one topic."""
 
-    def __init__(self, bootstrap: str, topic: str, member: Membership) -> None:
-        self._settings = consumer_settings(bootstrap, member)
+    def __init__(self, kafka: KafkaConnection, topic: str, member: Membership) -> None:
+        self._settings = consumer_settings(kafka, member)
+        self.standing = Standing(topic)
         self._topic = topic
         self._patience = member.patience
         self._lock = threading.Lock()
@@ -47,10 +49,8 @@ class KafkaEvents:
         """Of all that is assigned; None when that has to be said anew."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
-        self._connected: bool | None = None
         self._lag: int | None = None
         self._lag_due = 0.0
-        self._said: dict[str, float] = {}
         self._fatal: KafkaError | None = None
         self._assignment: list[TopicPartition] = []
         self._loop: asyncio.AbstractEventLoop
@@ -60,7 +60,7 @@ class KafkaEvents:
     @property
     def connected(self) -> bool | None:
         """See the port."""
-        return self._connected
+        return self.standing.connected
 
     @property
     def lag(self) -> int | None:
@@ -135,14 +135,12 @@ class KafkaEvents:
             error = message.error()
             if error is None:
                 records.append(record_of(message))
-            elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                log.warning("topic does not exist yet; waiting for it", topic=self._topic)
             elif error.fatal():
                 raise KafkaException(error)
             else:
-                self._complain(error)
+                self.standing.failed(error)
         if records:
-            self._connected = True
+            self.standing.served()
             self._crossing.begin(len(records))
             self._loop.call_soon_threadsafe(self._take, records)
 
@@ -157,7 +155,7 @@ class KafkaEvents:
         if time.monotonic() < self._lag_due:
             return
         self._lag_due = time.monotonic() + LAG_SECONDS
-        if self._connected is False:
+        if self.standing.uncertain:
             self._knock()
         lag = 0
         for place in self._consumer.position(self._assignment) if self._assignment else ():
@@ -169,10 +167,10 @@ class KafkaEvents:
     def _knock(self) -> None:
         """On a quiet topic nothing else would tell that the brokers are back."""
         try:
-            self._consumer.list_topics(self._topic, timeout=KNOCK_SECONDS)
+            found = self._consumer.list_topics(self._topic, timeout=KNOCK_SECONDS).topics[self._topic]
         except KafkaException:
             return
-        self._connected = True
+        self.standing.answered(found.error)
 
     def _apply_pause(self) -> None:
         # a loop that is behind for a moment is waited for: a pause throws away what was prefetched
@@ -210,7 +208,7 @@ class KafkaEvents:
             log.warning("offsets were not committed", error=str(failure))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._connected = True
+        self.standing.served()
         if not self._stopping.is_set():  # ahead of the first record, which goes to the loop the same way
             self._loop.call_soon_threadsafe(self._receiver.assigned, _names(partitions))
         consumer.incremental_assign(partitions)
@@ -261,18 +259,9 @@ class KafkaEvents:
         self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._connected = False
         if error.fatal():
             self._fatal = error  # this consumer never reads again; the polling ends by it
-        self._complain(error)
-
-    def _complain(self, error: KafkaError) -> None:
-        """Say it once, and again only after a while: a broker that is away errs many times a second."""
-        now = time.monotonic()
-        if now >= self._said.get(error.name(), 0.0) + SILENCE_SECONDS:
-            self._said[error.name()] = now
-            log.warning("kafka reports", error=error.str())
+        self.standing.failed(error)
 
 
 def _places(offsets: Mapping[Partition, int]) -> list[TopicPartition]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from postroom.connections import KafkaConnection
 from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
 
 POLL_INTERVAL_MS = 300_000
@@ -21,19 +22,19 @@ class Membership:
     """Who this consumer is in its group."""
 
     group: str
-    instance: str
+    instance: str | None
     """A static name (KIP-345): a worker that was killed is back at once, without waiting for its old
-    session to end. Two living workers must never share one."""
+    session to end. Two living workers must never share one; None where no name outlives a worker."""
     patience: float = 60.0
     """Seconds to wait for the letters of a revoked partition; longer than the program's grace for them."""
 
 
-def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
+def consumer_settings(kafka: KafkaConnection, member: Membership) -> dict[str, Any]:
     """The consumer's: offsets by hand, cooperative rebalances, a prefetch that fits a small pod."""
     return {
-        "bootstrap.servers": bootstrap,
+        **kafka.client_settings(),
+        **({"group.instance.id": member.instance} if member.instance else {}),
         "group.id": member.group,
-        "group.instance.id": member.instance,
         "client.id": "postroom-worker",
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
@@ -51,15 +52,15 @@ def consumer_settings(bootstrap: str, member: Membership) -> dict[str, Any]:
         "fetch.wait.max.ms": 100,
         # an unknown topic is looked for again soon: it may be created after the worker
         "topic.metadata.refresh.interval.ms": 5_000,
-        "allow.auto.create.topics": True,
+        "allow.auto.create.topics": kafka.creates_topics,
         **QUIET,
     }
 
 
-def producer_settings(bootstrap: str) -> dict[str, Any]:
+def producer_settings(kafka: KafkaConnection) -> dict[str, Any]:
     """The dead-letter producer's: nothing is cleared that a full set of replicas has not got."""
     return {
-        "bootstrap.servers": bootstrap,
+        **kafka.client_settings(),
         "client.id": "postroom-dead-letters",
         "enable.idempotence": True,
         "acks": "all",

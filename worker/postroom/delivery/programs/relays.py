@@ -39,6 +39,8 @@ class Exit:
     accepted_as: State
     room: int
     counters: Counters | None
+    where: str
+    """The relay's host and port, for messages."""
     guarded: bool
     """True: the profile asks for SMTP and is treated as Sandbox, because delivery is not allowed here."""
 
@@ -50,11 +52,12 @@ def open_exit(profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
     mode = "Sandbox" if guarded else spec.mode
     room = spec.limits.connections * ROOM_PER_CONNECTION
     if mode == "Log":
-        return Exit(mode, LogRelay(), State.CAPTURED, room, None, guarded)
+        return Exit(mode, LogRelay(), State.CAPTURED, room, None, "", guarded)
     chosen = smtp_settings(spec, settings.secrets) if mode == "SMTP" else _sandbox_settings(spec, settings)
     relay = SmtpRelay(chosen)
     accepted_as = State.ACCEPTED if mode == "SMTP" else State.CAPTURED
-    return Exit(mode, relay, accepted_as, room, relay.counters, guarded)
+    where = f"{chosen.host}:{chosen.port}"
+    return Exit(mode, relay, accepted_as, room, relay.counters, where, guarded)
 
 
 def _sandbox_settings(spec: model.SmtpProfileSpec, settings: WorkerSettings) -> RelaySettings:

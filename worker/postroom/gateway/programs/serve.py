@@ -8,6 +8,7 @@ import asyncio
 import structlog
 
 from postroom.adapters.clock import SystemClock
+from postroom.connections import KafkaConnection
 from postroom.gateway.app import Desk, build
 from postroom.gateway.host import HostGuard
 from postroom.gateway.ids import new_id
@@ -29,7 +30,7 @@ def main() -> None:
 async def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log = structlog.get_logger("gateway")
-    publisher = KafkaPublisher(settings.bootstrap_servers, settings.gateway_ack_seconds)
+    publisher = KafkaPublisher(KafkaConnection(settings.bootstrap_servers), settings.gateway_ack_seconds)
     shelf = Shelf(settings.bundles)
     intake = Intake(shelf.directory, publisher, SystemClock().now, new_id)
     letters = LedgerFolder(settings.gateway_ledgers) if settings.gateway_ledgers else None

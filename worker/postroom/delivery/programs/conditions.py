@@ -1,0 +1,92 @@
+"""What /statusz says of the things a worker needs: a condition for each, from the facts its parts report.
+
+`ok` is None while nobody knows yet. A reason is one CamelCase word that does not change with the details;
+the message is for people and holds no personal data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from postroom.adapters.kafka.standing import Standing
+from postroom.delivery.programs.relays import Exit
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one thing is."""
+
+    ok: bool | None
+    reason: str
+    message: str = ""
+
+
+NOT_YET = Condition(None, "NotYet", "the worker waits for what it needs before this")
+NOT_CONNECTED = Condition(None, "NotConnectedYet", "not connected yet")
+
+
+def told(conditions: Mapping[str, Condition]) -> dict[str, dict[str, Any]]:
+    """Conditions as /statusz has them."""
+    return {name: asdict(condition) for name, condition in conditions.items()}
+
+
+def reason_of(code: Code) -> str:
+    """A problem code as a condition's reason: secret_key_missing is SecretKeyMissing."""
+    return "".join(word.capitalize() for word in code.value.split("_"))
+
+
+def refused(problems: Sequence[Problem]) -> Condition:
+    """Something is not right, and these are the reasons; there is at least one."""
+    said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    return Condition(False, reason_of(problems[0].code), said)
+
+
+def secrets_condition(problems: Sequence[Problem]) -> Condition:
+    """The Secrets that are mounted."""
+    return refused(problems) if problems else Condition(True, "Complete")
+
+
+def ledger_condition(health: Health) -> Condition:
+    """A ledger that is open."""
+    if health.ok:
+        return Condition(True, "Reachable")
+    return Condition(False, "LedgerUnreachable", health.reason)
+
+
+def kafka_condition(standing: Standing, suspended: bool) -> Condition:
+    """The brokers and the topic."""
+    if suspended:
+        return Condition(None, "Suspended", "a suspended profile reads no events")
+    if standing.no_entry:
+        return Condition(False, "EntryRefused", f"no broker lets us in: {standing.no_entry}")
+    if standing.connected is False:
+        return Condition(False, "BrokerUnreachable", "no broker answers")
+    if standing.no_right:
+        return Condition(False, "NotAuthorized", standing.no_right)
+    if standing.topic_missing:
+        said = f"topic {standing.topic} does not exist yet; it is waited for"
+        return Condition(False, "TopicMissing", said)
+    if standing.connected is None:
+        return NOT_CONNECTED
+    return Condition(True, "Connected")
+
+
+def relay_condition(exit_: Exit) -> Condition:
+    """The relay, as it was when it was last tried."""
+    reachable = exit_.relay.reachable
+    if exit_.mode == "Log":
+        return Condition(True, "LogOnly", "letters are logged, none is sent")
+    if reachable is None:
+        return Condition(None, "NotTriedYet", f"no letter has gone to {exit_.where} yet")
+    if reachable:
+        return Condition(True, "Reachable")
+    return Condition(False, "RelayUnreachable", f"{exit_.where} could not be used when it was last tried")
+
+
+def templates_condition(problem: str, read: bool) -> Condition:
+    """The bundles of compiled templates."""
+    if problem:
+        return Condition(False, "BundleUnreadable", problem)
+    return Condition(True, "Live") if read else Condition(None, "NotReadYet")

@@ -1,0 +1,143 @@
+"""Opening what a worker needs: its connections, its ledger, its producer.
+
+On one machine it opens at once or says why not, and the worker ends by it. In a cluster everything may come
+later: the connections Secret, PostgreSQL, a certificate that can be read. Then the worker looks again every
+second, /healthz says alive, /readyz says what is waited for, and nobody has to start anything again.
+"""
+
+import asyncio
+import platform
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaException
+from prometheus_client import CollectorRegistry
+
+from postroom.adapters.kafka import KafkaDeadLetters, Membership
+from postroom.adapters.ledger.migrations import migrate
+from postroom.adapters.ledger.postgres import PostgresLedger
+from postroom.adapters.ledger.sqlite import SqliteLedger
+from postroom.connections import Connections, KafkaConnection
+from postroom.delivery.programs.conditions import NOT_YET, Condition, refused, secrets_condition
+from postroom.delivery.programs.job import Job
+from postroom.delivery.programs.secrets import LOOK_SECONDS, Secrets
+from postroom.delivery.programs.status import page_of
+from postroom.letter.problems import Rejected
+from postroom.ports.events import DeadLetters
+from postroom.ports.ledger import Ledger, Unreachable
+
+REVOKE_MARGIN_SECONDS = 15.0
+"""What a revoke may take beyond the grace of the letters under way."""
+
+log = structlog.get_logger("postroom.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a worker works with."""
+
+    kafka: KafkaConnection
+    ledger: Ledger
+    dead_letters: DeadLetters
+    member: Membership
+    shared: bool
+    """Whether other workers write to the same ledger."""
+
+
+async def open_local(job: Job, bootstrap_servers: str, path: Path) -> Means:
+    """A ledger in a file and brokers by name; raises Rejected when the file can't be had."""
+    kafka = KafkaConnection(bootstrap_servers, creates_topics=True)
+    ledger = await SqliteLedger.open(path, job.house.window, job.clock.now())
+    return Means(kafka, ledger, KafkaDeadLetters(kafka), membership(job, path), shared=False)
+
+
+def group_of(topic: str) -> str:
+    """The consumer group of a topic's workers."""
+    return f"{topic}.workers"
+
+
+def membership(job: Job, ledger: Path | None) -> Membership:
+    """The worker's place in the group.
+
+    Whoever has a file for a ledger is alone with it, by the file's lock, and so with the place named after
+    it. In a cluster a pod's name goes with the pod, and a place that is named after it would wait for it.
+    """
+    place = None
+    if ledger is not None:
+        home = f"{platform.node()}:{ledger.resolve()}"
+        place = f"worker-{blake2b(home.encode(), digest_size=8).hexdigest()}"
+    return Membership(group_of(job.topic), place, job.settings.grace + REVOKE_MARGIN_SECONDS)
+
+
+class Waiting:
+    """Implements status.Shown for a worker that waits for what it needs, and opens it."""
+
+    def __init__(self, job: Job, secrets: Secrets) -> None:
+        self.registry = CollectorRegistry()
+        self._job, self._secrets = job, secrets
+        self._ledger = self._kafka = NOT_YET
+        self._producer: tuple[object, KafkaDeadLetters] | None = None
+        self._said = ""
+
+    def status(self) -> dict[str, Any]:
+        """See the protocol."""
+        conditions = {
+            "secrets": secrets_condition(self._secrets.problems),
+            "ledger": self._ledger,
+            "kafka": self._kafka,
+            "relay": NOT_YET,
+            "templates": NOT_YET,
+        }
+        wrong = [f"{name}: {each.message}" for name, each in conditions.items() if each.ok is False]
+        return page_of(self._job, conditions, wrong or ["starting"])
+
+    async def open(self) -> Means:
+        """Try until everything is there."""
+        while True:
+            await asyncio.to_thread(self._secrets.look)
+            connections = self._secrets.connections
+            means = await self._try(connections) if connections else None
+            if means is not None:
+                return means
+            self._say("; ".join(self.status()["problems"]))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _try(self, connections: Connections) -> Means | None:
+        dead_letters = self._open_producer(connections.kafka)
+        ledger = await self._open_ledger(connections) if dead_letters else None
+        if dead_letters is None or ledger is None:
+            return None
+        return Means(connections.kafka, ledger, dead_letters, membership(self._job, None), shared=True)
+
+    def _open_producer(self, kafka: KafkaConnection) -> KafkaDeadLetters | None:
+        """One for each state of the Secret: a client is too much to be made anew every second."""
+        if self._producer is None or self._producer[0] != self._secrets.texts:
+            self._producer = None
+            try:
+                self._producer = self._secrets.texts, KafkaDeadLetters(kafka)
+            except KafkaException as failure:
+                self._kafka = Condition(False, "SettingsRefused", failure.args[0].str())
+                return None
+            self._kafka = NOT_YET
+        return self._producer[1]
+
+    async def _open_ledger(self, connections: Connections) -> Ledger | None:
+        url, schema = connections.ledger.url, connections.ledger.schema
+        try:
+            log.info("ledger", done=await asyncio.to_thread(migrate, url, schema))
+            return await PostgresLedger.open(
+                url, schema, self._job.settings.pod, self._job.house.window, self._job.clock.now()
+            )
+        except Rejected as rejected:
+            self._ledger = refused(rejected.problems)
+        except Unreachable as unreachable:
+            self._ledger = Condition(False, "LedgerUnreachable", str(unreachable))
+        return None
+
+    def _say(self, what: str) -> None:
+        if what != self._said:
+            self._said = what
+            log.warning("waiting", what=what)

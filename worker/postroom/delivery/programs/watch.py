@@ -1,0 +1,119 @@
+"""A worker at work, looked at from outside: its page, its conditions, its figures."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from postroom.adapters.kafka import KafkaEvents
+from postroom.adapters.metrics import Facts, Metrics
+from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.programs.conditions import (
+    NOT_CONNECTED,
+    Condition,
+    kafka_condition,
+    ledger_condition,
+    relay_condition,
+    secrets_condition,
+    templates_condition,
+)
+from postroom.delivery.programs.job import Job
+from postroom.delivery.programs.report import Reporter
+from postroom.delivery.programs.secrets import Secrets
+from postroom.delivery.programs.status import page_of
+from postroom.delivery.receive import Reception
+from postroom.ports.ledger import Ledger
+
+
+class Inspected(Protocol):
+    """What is looked at, besides the intake."""
+
+    @property
+    def job(self) -> Job: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def templates(self) -> FolderTemplates: ...
+
+
+class Watch:
+    """Implements status.Shown for a worker at work."""
+
+    def __init__(self, parts: Inspected, events: KafkaEvents, reception: Reception) -> None:
+        self._job, self._secrets = parts.job, parts.secrets
+        self._ledger, self._templates = parts.ledger, parts.templates
+        self._events, self._reception = events, reception
+        self.metrics = Metrics(self._gauges, self._counters)
+        self.registry = self.metrics.registry
+        self.reporter = Reporter(self.metrics, parts.job.clock)
+        self.draining = False
+
+    def status(self) -> dict[str, Any]:
+        """See the protocol."""
+        conditions = self._conditions()
+        return page_of(self._job, conditions, self._problems(conditions)) | {
+            "templates": {one.name: one.revision for one in self._templates.current().templates.values()},
+            "templates_problem": self._templates.problem,
+            "partitions": [f"{topic}/{number}" for topic, number in self._reception.partitions],
+            "open_records": self._reception.open_records,
+            "lag": self._events.lag,
+            "letters": dict(self.reporter.totals),
+            "last_refusal": self.reporter.last_refusal,
+        }
+
+    def _conditions(self) -> dict[str, Condition]:
+        templates = self._templates
+        return {
+            "secrets": secrets_condition(self._secrets.problems),
+            "ledger": ledger_condition(self._ledger.health),
+            "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
+            "relay": relay_condition(self._job.exit),
+            "templates": templates_condition(templates.problem, templates.ready.is_set()),
+        }
+
+    def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
+        """Why this worker is not ready.
+
+        A connections Secret that was deleted or spoilt since is no reason: the connections still work.
+        """
+        problems = ["draining"] if self.draining else []
+        problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
+        for name in ("ledger", "kafka", "templates"):
+            each = conditions[name]
+            if each.ok is False or each == NOT_CONNECTED:
+                problems.append(f"{name}: {each.message}")
+        return problems
+
+    def _gauges(self) -> Facts:
+        reachable = self._job.exit.relay.reachable
+        return {
+            "open_records": (
+                self._reception.open_records,
+                "Records received and not yet behind the watermark.",
+            ),
+            "lag": (self._events.lag or 0, "Records on the assigned partitions that were not received yet."),
+            "relay_reachable": (float(reachable or 0), "Whether the relay answered last time."),
+            "ledger_ok": (float(self._ledger.health.ok), "Whether the ledger takes writes."),
+        }
+
+    def _counters(self) -> Facts:
+        health, relay = self._ledger.health, self._job.exit.counters
+        facts: dict[str, tuple[float, str]] = {
+            "ledger_commits": (health.commits, "Transactions of the ledger."),
+            "ledger_rows": (health.rows, "Rows claimed, fenced or settled."),
+            "late_settlements": (
+                health.late_settlements,
+                "Settlements that came after somebody else took over.",
+            ),
+        }
+        if relay is not None:
+            facts |= {
+                "relay_connects": (relay.connects, "SMTP connections opened."),
+                "relay_connect_failures": (
+                    relay.connect_failures,
+                    "SMTP connections that could not be opened.",
+                ),
+                "relay_letters": (relay.letters, "Letters offered to the relay."),
+                "relay_pipelined": (relay.pipelined, "Letters whose envelope was pipelined."),
+            }
+        return facts

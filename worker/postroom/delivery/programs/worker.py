@@ -1,0 +1,154 @@
+"""A running worker: its parts, started together and drained in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from postroom.adapters.kafka import KafkaEvents
+from postroom.adapters.rehearsal import Rehearsal
+from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.careful import Caution
+from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.journey import deliver
+from postroom.delivery.outcome import Progress
+from postroom.delivery.post import Post
+from postroom.delivery.programs import heirs, outbox, prune, rehearse
+from postroom.delivery.programs.deferred import Deferred
+from postroom.delivery.programs.job import Job
+from postroom.delivery.programs.opening import Means
+from postroom.delivery.programs.secrets import Secrets
+from postroom.delivery.programs.watch import Watch
+from postroom.delivery.receive import GAP, Carrier, Reception
+from postroom.delivery.settle import bury
+from postroom.letter.event import Record
+from postroom.letter.render import Catalog
+from postroom.ports.events import Partition
+from postroom.ports.ledger import Ledger, Recovery
+
+log = structlog.get_logger("postroom.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is made of."""
+
+    job: Job
+    secrets: Secrets
+    means: Means
+    templates: FolderTemplates
+    recovery: Recovery
+
+    @property
+    def ledger(self) -> Ledger:
+        """The open ledger."""
+        return self.means.ledger
+
+
+async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
+    """Take up what was left in the ledger, read the templates."""
+    resend = job.house.policy.on_in_doubt == "Resend"
+    recovery = await means.ledger.recover(job.clock.now(), resend)
+    log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
+    templates = FolderTemplates(job.settings.bundles)
+    await asyncio.to_thread(templates.refresh)
+    return Parts(job, secrets, means, templates, recovery)
+
+
+class Worker:
+    """Runs once."""
+
+    def __init__(self, parts: Parts) -> None:
+        job, means = parts.job, parts.means
+        self._job, self._means, self._secrets = job, means, parts.secrets
+        self._templates = parts.templates
+        dispatch = Dispatch(job.exit.relay, means.ledger, job.clock, job.exit.room)
+        self._post = Post(job.house, means.ledger, parts.templates, dispatch, job.clock)
+        rehearsal = Rehearsal(rehearse.__name__, [str(job.settings.profile), str(job.settings.bundles)])
+        self._caution = Caution(means.ledger, rehearsal, 0 if parts.recovery.clean else GAP)
+        self._events = KafkaEvents(means.kafka, job.topic, means.member)
+        carrier = Carrier(self._carry, self._report, self._withdraw, job.settings.grace)
+        self._reception = Reception(self._events, carrier)
+        self.watch = Watch(parts, self._events, self._reception)
+        self._count_doubts(parts.recovery.in_doubt)
+        self._deferred = Deferred(self._post, self._report)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set or a part ends, then drain; what a part failed with is raised."""
+        await self._post.dispatch.open()
+        parts = [asyncio.create_task(part) for part in self._parts()]
+        waiting = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait({*parts, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        self.watch.draining = True
+        log.info("draining", grace=self._job.settings.grace)
+        await self._drain()
+        for part in (*parts, waiting):
+            part.cancel()
+        await asyncio.gather(*parts, waiting, return_exceptions=True)
+        for part in done - {waiting}:
+            part.result()
+
+    def _parts(self) -> Sequence[Coroutine[Any, Any, None]]:
+        post = self._post
+        parts = [
+            self._redeliver(),
+            outbox.run(post.ledger, self._means.dead_letters),
+            prune.run(post.ledger, post.clock, post.house.window),
+            self._templates.watch(self._tell_templates),
+            self._secrets.watch(),
+            self._reception.run(),
+        ]
+        if self._means.shared:
+            parts.append(heirs.run(post, self._count_doubts))
+        return parts if self._suspended else [*parts, self._receive()]
+
+    @property
+    def _suspended(self) -> bool:
+        return self._job.profile.spec.suspend
+
+    async def _redeliver(self) -> None:
+        await self._templates.ready.wait()
+        await self._deferred.run()
+
+    async def _receive(self) -> None:
+        await self._templates.ready.wait()
+        await self._events.start(self._reception)
+        await self._events.ended
+
+    async def _drain(self) -> None:
+        """Bring what is under way to a decision, settle, commit, leave the group.
+
+        Dead letters that are not out by now stay in the outbox: the next life publishes them.
+        """
+        self._deferred.stop()
+        draining = asyncio.create_task(self._reception.drain())
+        await self._post.dispatch.drain(self._job.settings.grace)
+        offsets = await draining
+        await self._deferred.settled()
+        if not self._suspended:
+            await self._events.stop(offsets)
+
+    async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
+        if self._caution.concerns(records):
+            records, poisonous = await self._caution.sift(records)
+            yield await bury(poisonous, self._post)
+        async for progress in deliver(records, self._post):
+            yield progress
+
+    def _report(self, progress: Progress) -> None:
+        self.watch.reporter.take(progress)
+
+    def _count_doubts(self, count: int) -> None:
+        self.watch.metrics.doubts("worker_died", count)
+
+    def _withdraw(self, partitions: Collection[Partition]) -> None:
+        gone = set(partitions)
+        self._post.dispatch.withdraw(
+            lambda one: one.from_topic and (one.letter.record.topic, one.letter.record.partition) in gone
+        )
+
+    def _tell_templates(self, catalog: Catalog) -> None:
+        live = sorted({f"{one.name}@{one.revision}" for one in catalog.templates.values()})
+        log.info("templates live", templates=live)
