@@ -119,4 +119,11 @@ def test_the_death_of_the_api_server_is_survived(world: World) -> None:
     world.cluster.restart_apiserver()
     world.apply(template("letter-2", layoutRef={"name": "larkfield"}))
     world.delete("Deployment", "postroom-shop")
-    world.until(lambda: whole(world, 3))
+
+    def mended() -> bool:
+        if not world.operator.running:  # it could not renew its Lease in time: its platform starts it anew
+            world.operator.kill()
+            world.operator.start()
+        return whole(world, 3)
+
+    world.until(mended)
