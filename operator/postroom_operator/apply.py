@@ -61,6 +61,7 @@ class Hand:
 
     async def apply(self, plan: Plan) -> Done:
         """Carry a plan out."""
+        reach("planned")
         refused = [
             f"{ref} is there and is somebody else's; rename it, or the profile" for ref in plan.foreign
         ]
@@ -95,11 +96,10 @@ class Hand:
         return Done(len(changed))
 
     async def _write(self, each: Status) -> None:
-        ref, uid = ref_of(each.of), each.of["metadata"]["uid"]
         try:
-            self._store.put(await self._cluster.write_status(ref, uid, each.status))
+            self._store.put(await self._cluster.write_status(each.of, each.status))
         except (Absent, Conflict):
-            return  # it is gone, or another has its name by now and is on the queue
+            return  # it is gone, or has changed since: its news are on the way, and with them another status
         reach("status")
         for said in announcements(each.of.get("status"), each.status):
             with contextlib.suppress(ClusterError):  # a word too few is no failure; Conflict: it was said

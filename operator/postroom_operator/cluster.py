@@ -117,8 +117,8 @@ class Cluster(Protocol):
         """Delete that very object; one that is gone or is another by now is left."""
         ...
 
-    async def write_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Manifest:
-        """Replace the status of that very object of ours."""
+    async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
+        """Replace the status of an object of ours; Conflict when it is another version by now than `seen`."""
         ...
 
     async def annotate(self, ref: Ref, annotations: Mapping[str, str | None]) -> None:

@@ -163,9 +163,9 @@ class Fenced:
         """See the port."""
         await self._fenced().delete(ref, uid)
 
-    async def write_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Manifest:
+    async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
         """See the port."""
-        return await self._fenced().write_status(ref, uid, status)
+        return await self._fenced().write_status(seen, status)
 
     async def annotate(self, ref: Ref, annotations: Mapping[str, str | None]) -> None:
         """See the port."""

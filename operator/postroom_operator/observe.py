@@ -63,6 +63,14 @@ class Seen:
         return Around(self.key.namespace, self.key.name, self.there, self.model, served)
 
 
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The profiles whose letters a namespace's sandbox keeps, with their uids, and what is there of it."""
+
+    owners: tuple[tuple[SmtpProfile, str], ...]
+    children: tuple[Manifest, ...]
+
+
 class Observer:
     """Reads the store; keeps what it read of a shard while the shard stays the same."""
 
@@ -92,22 +100,25 @@ class Observer:
             ending=namespace is not None and _ends(namespace),
         )
 
-    def sandbox(self, key: Key) -> tuple[list[tuple[SmtpProfile, str]], list[Manifest]]:
-        """The profiles whose letters a namespace's sandbox keeps, with their uids; what is there of it."""
+    def sandbox(self, key: Key) -> Sandbox | None:
+        """A namespace's sandbox; None where nothing may be said: the namespace ends, or a user is faulty."""
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
         allowed = _label(namespace, DELIVERY) == "allowed"
         children = [*self._store.under(key, *(kind for kind in MADE if kind != "Pod"))]
-        if namespace is not None and _ends(namespace):
-            return [], []
+        users = {owner["uid"] for each in children for owner in each["metadata"].get("ownerReferences") or ()}
         owners = []
         for each in self._store.profiles(key.namespace):
             model, _, _ = understand(bare(each), "SmtpProfile")
             uid = each["metadata"]["uid"]
-            if not isinstance(model, SmtpProfile) or _ends(each):
+            if _ends(each):
                 continue
-            if ProfileView(model, uid, allowed).mode == "Sandbox":
+            if not isinstance(model, SmtpProfile):
+                if uid in users:
+                    return None  # its workers go on as they were, and so does what they send to
+            elif ProfileView(model, uid, allowed).mode == "Sandbox":
                 owners.append((model, uid))
-        return owners, children
+        ending = namespace is not None and _ends(namespace)
+        return None if ending else Sandbox(tuple(owners), tuple(children))
 
     def _served(self, made: Iterable[Manifest]) -> dict[str, Served]:
         """What workers have now, from the shards in the cluster: they are the operator's only memory."""

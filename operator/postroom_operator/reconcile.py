@@ -1,17 +1,17 @@
 """READ FIRST: one key made as it should be: observe → desired → plan → apply → status.
 
-What is observed is the store's; what is desired is pure; the plan says and does nothing; only `hand` writes.
-Each step may be done again, and a process that dies between two of them leaves nothing that the next run
-does not make good.
+What is desired is pure; the plan says and does nothing; only `hand` writes. Each step may be done again: a
+process that dies between two of them leaves nothing that the next run does not make good.
 """
 
 from postroom.failpoint import reach
 from postroom_operator.apply import Done
+from postroom_operator.cluster import Manifest
 from postroom_operator.describe import describe_layout, describe_profile
 from postroom_operator.desired import sandbox
 from postroom_operator.desired.bundle import Bundle, assign
 from postroom_operator.desired.profile import ProfileView, manifests
-from postroom_operator.diff import diff, stale_pods
+from postroom_operator.diff import Plan, diff, stale_pods
 from postroom_operator.names import BUNDLE_HASH
 from postroom_operator.observe import Seen, proofs_of, strangers
 from postroom_operator.office import Office
@@ -21,21 +21,17 @@ from postroom_operator.verdict import judge, settle
 
 async def reconcile(key: Key, office: Office) -> Done:
     """Make a key as it should be; what was written, and what the API server does not take."""
-    match key.kind:
-        case "EmailLayout":
-            return await office.hand.write(await describe_layout(key, office))
-        case "Sandbox":
-            return await _sandbox(key, office)
-        case _:
-            return await _profile(key, office)
+    if key.kind == "EmailLayout":
+        return await office.hand.write(await describe_layout(key, office))
+    return await (_sandbox if key.kind == "Sandbox" else _profile)(key, office)
 
 
 async def _profile(key: Key, office: Office) -> Done:
     seen = office.observer.profile(key)
     reach("observed")
     standings = judge(seen.templates, await proofs_of(seen, office.prover), seen.around)
-    bundle = assign([each.serving for each in standings if each.serving], seen.served)
     reach("proved")
+    bundle = assign([each.serving for each in standings if each.serving], seen.served)
     view = office.view(seen, bundle)
     done = await _make(seen, view, bundle, office) if view else Done()
     settled = settle(standings, bundle.served, bundle.problems)
@@ -43,19 +39,22 @@ async def _profile(key: Key, office: Office) -> Done:
 
 
 async def _make(seen: Seen, view: ProfileView, bundle: Bundle, office: Office) -> Done:
-    desired = manifests(view, office.fixed())
-    plan = diff(desired, seen.children, view.uid)
-    if found := await strangers(plan.apply, seen.children, office.cluster):
-        plan = diff(desired, [*seen.children, *found], view.uid)
-    reach("planned")
-    done = await office.hand.apply(plan)
-    return done + await office.hand.tell_pods(stale_pods(seen.pods, bundle.hash), {BUNDLE_HASH: bundle.hash})
+    plan = await _plan(manifests(view, office.fixed()), seen.children, office, view.uid)
+    told = stale_pods(seen.pods, bundle.hash)
+    return await office.hand.apply(plan) + await office.hand.tell_pods(told, {BUNDLE_HASH: bundle.hash})
 
 
 async def _sandbox(key: Key, office: Office) -> Done:
-    owners, children = office.observer.sandbox(key)
-    desired = sandbox.manifests(key.namespace, owners, office.fixed())
-    plan = diff(desired, children)
-    if found := await strangers(plan.apply, children, office.cluster):
-        plan = diff(desired, [*children, *found])
-    return await office.hand.apply(plan)
+    seen = office.observer.sandbox(key)
+    if seen is None:
+        return Done()
+    desired = sandbox.manifests(key.namespace, seen.owners, office.fixed())
+    return await office.hand.apply(await _plan(desired, seen.children, office))
+
+
+async def _plan(
+    desired: list[Manifest], seen: tuple[Manifest, ...], office: Office, owner: str | None = None
+) -> Plan:
+    plan = diff(desired, seen, owner)
+    found = await strangers(plan.apply, seen, office.cluster)
+    return diff(desired, [*seen, *found], owner) if found else plan

@@ -54,9 +54,14 @@ class FakeCluster:
         self._applied[ref] = copy.deepcopy(manifest)
         return self._keep("apply", ref, merged)
 
-    async def write_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Manifest:
+    async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
+        ref = ref_of(seen)
         self.before("status", ref)
-        return self._keep("status", ref, {**self._same(ref, uid), "status": copy.deepcopy(dict(status))})
+        if ref not in self.objects:
+            raise Absent(f"{ref} not found", 404)
+        if version_of(self.objects[ref]) != version_of(seen):
+            raise Conflict(f"{ref}: the object has been modified", 409)
+        return self._keep("status", ref, {**self.objects[ref], "status": copy.deepcopy(dict(status))})
 
     async def delete(self, ref: Ref, uid: str) -> None:
         self.before("delete", ref)
@@ -112,13 +117,6 @@ class FakeCluster:
         self._applied.pop(ref, None)
         gone["metadata"]["resourceVersion"] = str(next(self._versions))
         self._tell("DELETED", gone)
-
-    def _same(self, ref: Ref, uid: str) -> Manifest:
-        if ref not in self.objects:
-            raise Absent(f"{ref} not found", 404)
-        if self.objects[ref]["metadata"]["uid"] != uid:
-            raise Conflict(f"{ref}: the uid in the precondition is another one", 409)
-        return copy.deepcopy(self.objects[ref])
 
     def _keep(self, verb: str, ref: Ref, manifest: Manifest) -> Manifest:
         before = self.objects.get(ref)

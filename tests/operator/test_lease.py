@@ -83,7 +83,7 @@ def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
         for write in (
             fenced.apply(CHILD),
             fenced.delete(REF, "uid"),
-            fenced.write_status(REF, "uid", {}),
+            fenced.write_status(CHILD, {}),
             fenced.annotate(REF, {}),
             fenced.scale(REF, 1),
             fenced.create(CHILD),

@@ -89,9 +89,10 @@ class KubernetesCluster:
         """See the port."""
         return await self._apply(item(ref_of(manifest)), manifest)
 
-    async def write_status(self, ref: Ref, uid: str, status: Mapping[str, Any]) -> Manifest:
-        """See the port. The uid makes it a precondition: another object of the name is a Conflict."""
-        metadata = {"name": ref.name, "namespace": ref.namespace, "uid": uid}
+    async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
+        """See the port. The precondition is the version: a uid is ignored where only a status goes."""
+        ref, version = ref_of(seen), seen["metadata"]["resourceVersion"]
+        metadata = {"name": ref.name, "namespace": ref.namespace, "resourceVersion": version}
         manifest = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "status": status}
         return await self._apply(f"{item(ref)}/status", manifest)
 

@@ -1,0 +1,383 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable
+from postroom_operator.facts import Report, Topic
+from tests.operator.world import NAMESPACE, World, layout, namespace, profile, template
+
+Test = Callable[[World], Awaitable[None]]
+
+
+def run(test: Test) -> None:
+    asyncio.run(asyncio.wait_for(test(World()), 60))
+
+
+async def started(world: World) -> None:
+    world.apply(profile(), layout(), template("paid"), template("sent"))
+    await world.settle()
+
+
+def test_manifests_become_workers_and_every_object_says_so() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        assert {
+            "ConfigMap/postroom-orders-bundle-00",
+            "ConfigMap/postroom-orders-profile",
+            "Deployment/postroom-orders",
+            "NetworkPolicy/postroom-orders",
+            "Deployment/postroom-sandbox",
+            "Service/postroom-sandbox",
+            "NetworkPolicy/postroom-sandbox",
+        } <= set(world.made())
+        assert set(world.served()) == {"paid", "sent"}
+        assert world.condition("EmailTemplate", "paid")[:2] == ("True", "Serving")
+        assert world.status("EmailTemplate", "paid")["revision"] == world.served()["paid"].revision
+        assert world.status("SmtpProfile", "orders")["templates"] == 2
+        assert world.condition("EmailLayout", "plain")[0] == "True"
+
+    run(test)
+
+
+def test_at_rest_nothing_is_written_and_a_new_process_writes_nothing_either() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        world.pending |= world.store.keys()
+        assert await world.settle() == []
+        await world.restart()
+        assert world.pending == world.store.keys()
+        assert await world.settle() == []
+
+    run(test)
+
+
+def test_an_edit_writes_one_shard_and_one_status() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        world.apply(template("paid", "<p>Hello again</p>"))
+        written = await world.settle()
+        assert [(verb, ref.kind, ref.name) for verb, ref in written] == [
+            ("apply", "ConfigMap", "postroom-orders-bundle-00"),
+            ("status", "EmailTemplate", "paid"),
+        ]
+        assert "Hello again" in world.served()["paid"].editions[0].html
+
+    run(test)
+
+
+def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        good = world.served()["paid"]
+        world.apply(template("paid", "<p>\n{{ nobody }}</p>"))
+        await world.settle()
+        assert world.served()["paid"] == good
+        status, reason, message = world.condition("EmailTemplate", "paid")
+        assert (status, reason) == ("False", "VariableUndeclared")
+        assert "spec.html, line 2" in message
+        assert f"revision {good.revision} serves on" in message
+        await world.restart()
+        assert await world.settle() == []
+        world.apply(template("paid", "<p>Mended</p>"))
+        await world.settle()
+        assert world.served()["paid"] != good
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+def test_a_template_whose_first_revision_is_bad_is_not_served() -> None:
+    async def test(world: World) -> None:
+        world.apply(profile(), template("paid", "{{ nobody }}"), template("sent"))
+        await world.settle()
+        assert set(world.served()) == {"sent"}
+
+    run(test)
+
+
+def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        before = world.served()["paid"]
+        world.prover.slow.add("paid")
+        world.apply(template("paid", "<p>Slow</p>"), template("sent", "<p>Quick</p>"))
+        await world.settle()
+        assert world.served()["paid"] == before
+        assert "Quick" in world.served()["sent"].editions[0].html
+        assert world.condition("EmailTemplate", "paid", "Compiled")[:2] == ("Unknown", "Proving")
+
+    run(test)
+
+
+def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
+    async def test(world: World) -> None:
+        html = "{% block content %}<p>Hi</p>{% endblock %}"
+        world.apply(template("paid", html, layoutRef={"name": "plain"}))
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[:2] == ("False", "LayoutNotFound")
+        world.apply(layout())
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[:2] == ("False", "ProfileNotFound")
+        assert world.made() == {}
+        world.apply(profile())
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
+    async def test(world: World) -> None:
+        html = "{% block content %}{% include 'foot' %}{% endblock %}"
+        foot = layout()
+        foot["spec"]["partials"] = [{"name": "foot", "html": "<p>Foot</p>"}]
+        world.apply(profile(), foot, template("paid", html, layoutRef={"name": "plain"}))
+        await world.settle()
+        good = world.served()["paid"]
+        world.apply(layout())
+        await world.settle()
+        assert world.served()["paid"] == good
+        assert world.condition("EmailTemplate", "paid")[:2] == ("False", "PartialNotFound")
+        assert world.condition("EmailLayout", "plain")[:2] == ("False", "TemplatesFail")
+
+    run(test)
+
+
+def test_a_template_that_moves_goes_from_one_profile_to_the_other() -> None:
+    async def test(world: World) -> None:
+        world.apply(profile(), profile("news"), template("paid"))
+        await world.settle()
+        world.apply(template("paid", smtpProfileRef={"name": "news"}))
+        await world.settle()
+        assert (set(world.served()), set(world.served("news"))) == (set(), {"paid"})
+
+    run(test)
+
+
+def test_the_oldest_template_has_an_event_type_and_the_next_one_gets_it_when_that_goes() -> None:
+    async def test(world: World) -> None:
+        young, old = template("a", eventTypes=["shop.paid"]), template("b", eventTypes=["shop.paid"])
+        young["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+        old["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        world.apply(profile(), young, old)
+        await world.settle()
+        assert set(world.served()) == {"b"}
+        assert world.condition("EmailTemplate", "a")[:2] == ("False", "EventTypeConflict")
+        world.cluster.remove(Ref(API_VERSION, "EmailTemplate", NAMESPACE, "b"))
+        await world.settle()
+        assert set(world.served()) == {"a"}
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited", "unlabelled"])
+def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        wanted = world.made()
+        for ref in [ref for ref in world.cluster.objects if ref.api_version != API_VERSION]:
+            if ref.kind in ("Namespace", "Event"):
+                continue
+            found = world.cluster.objects[ref]
+            match how:
+                case "deleted":
+                    world.cluster.remove(ref)
+                case "edited":
+                    field = "data" if ref.kind == "ConfigMap" else "spec"
+                    world.cluster.put({**found, field: {"hacked": "yes"}})
+                case _:
+                    world.cluster.put({**found, "metadata": {**found["metadata"], "labels": {}}})
+            await world.settle()
+        now = world.made()
+        assert now.keys() == wanted.keys()
+        for name, each in wanted.items():
+            assert each["metadata"]["labels"] == now[name]["metadata"]["labels"]
+            if each["kind"] == "ConfigMap":
+                assert now[name]["data"].items() >= each["data"].items()
+
+    run(test)
+
+
+def test_what_somebody_else_has_made_is_never_taken_over() -> None:
+    async def test(world: World) -> None:
+        theirs = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"namespace": NAMESPACE, "name": "postroom-orders-profile"},
+            "data": {"theirs": "yes"},
+        }
+        world.apply(theirs)
+        await started(world)
+        assert world.made()["ConfigMap/postroom-orders-profile"]["data"] == {"theirs": "yes"}
+        status, _, message = world.condition("SmtpProfile", "orders")
+        assert status == "False"
+        assert "somebody else's" in message
+
+    run(test)
+
+
+def test_smtp_takes_effect_only_in_a_namespace_that_is_labelled() -> None:
+    async def test(world: World) -> None:
+        world.apply(profile(mode="SMTP", smtp={"host": "smtp.example.org"}))
+        await world.settle()
+        assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
+        assert "Deployment/postroom-sandbox" in world.made()
+        world.apply(namespace(**{"postroom.dev/delivery": "allowed"}))
+        await world.settle()
+        assert world.status("SmtpProfile", "orders")["mode"] == "SMTP"
+        assert "Deployment/postroom-sandbox" not in world.made()
+        world.apply(namespace(**{"postroom.dev/delivery": "yes"}))
+        await world.settle()
+        assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
+
+    run(test)
+
+
+def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
+    async def test(world: World) -> None:
+        def refuse(verb: str, ref: Ref) -> None:
+            if ref.kind == "NetworkPolicy" and ref.name == "postroom-orders":
+                raise Refused("spec.egress[0]: is not valid", 422)
+
+        world.cluster.before = refuse
+        await started(world)
+        assert "Deployment/postroom-orders" in world.made()
+        status, reason, message = world.condition("SmtpProfile", "orders")
+        assert (status, reason) == ("False", "NotApplied")
+        assert "spec.egress[0]" in message
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("later", 429, 1.0), Unavailable("no answer"), Conflict("somebody quicker", 409)]
+)
+def test_an_api_server_that_fails_at_every_third_write_is_asked_again(error: Exception) -> None:
+    async def test(world: World) -> None:
+        calls = 0
+
+        def fail(verb: str, ref: Ref) -> None:
+            nonlocal calls
+            calls += 1
+            if calls % 3 == 0:
+                raise error
+
+        world.cluster.before = fail
+        await started(world)
+        world.pending |= world.store.keys()
+        await world.settle()
+        assert set(world.served()) == {"paid", "sent"}
+
+    run(test)
+
+
+def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails() -> None:
+    async def test(world: World) -> None:
+        ending = namespace()
+        ending["metadata"]["deletionTimestamp"] = "2026-01-05T09:30:00Z"
+        world.apply(ending, profile(), template("paid"))
+
+        def refuse(verb: str, ref: Ref) -> None:
+            raise Ending("namespace is being terminated", 403)
+
+        world.cluster.before = refuse
+        assert await world.settle() == []
+        assert world.errors == []
+
+    run(test)
+
+
+def test_a_profile_that_is_not_valid_says_why_and_its_workers_stay_as_they_are() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        before = world.made()
+        world.apply(profile(kafka={"topic": "elsewhere.orders"}))
+        await world.settle()
+        assert world.made() == before
+        status, reason, message = world.condition("SmtpProfile", "orders")
+        assert (status, reason) == ("False", "ManifestInvalid")
+        assert "spec.kafka.topic" in message
+
+    run(test)
+
+
+def test_pods_are_told_of_a_new_bundle_once() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        labels = world.made()["Deployment/postroom-orders"]["metadata"]["labels"]
+        pod = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
+        world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "status": {"phase": "Running"}})
+        world.apply(template("paid", "<p>Edited</p>"))
+        verbs = [verb for verb, _ in await world.settle()]
+        assert verbs == ["apply", "annotate", "status"], "the pods are told when the bundle is there"
+        world.pending |= world.store.keys()
+        assert await world.settle() == []
+
+    run(test)
+
+
+def test_workers_are_asked_often_while_a_revision_is_on_its_way_and_counted() -> None:
+    async def test(world: World) -> None:
+        world.asked.spoken = (Report("one"), Report("two"))
+        await started(world)
+        assert world.condition("EmailTemplate", "paid")[:2] == ("False", "RollingOut")
+        assert world.asked.hurried
+        revision = world.served()["paid"].revision
+        world.asked.spoken = tuple(Report(pod, templates={"paid": revision}) for pod in ("one", "two"))
+        world.pending |= world.store.keys()
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+        assert world.status("EmailTemplate", "paid")["workersCurrent"] == 2
+
+    run(test)
+
+
+def test_a_broker_that_is_away_holds_up_no_template() -> None:
+    async def test(world: World) -> None:
+        topic = "postroom.shop.orders"
+        world.asked.topics[topic] = Topic(topic, problem="no broker answers", reason="BrokerUnreachable")
+        await started(world)
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+        assert world.condition("SmtpProfile", "orders", "TopicReady")[:2] == ("False", "BrokerUnreachable")
+
+    run(test)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_a_process_that_is_killed_at_any_write_leaves_nothing_that_the_next_does_not_make_good(
+    step: int,
+) -> None:
+    async def test(world: World) -> None:
+        undisturbed = World()
+        for each in (world, undisturbed):
+            each.apply(profile(), layout(), template("paid"), template("sent"), template("bad", "{{ x }}"))
+        await undisturbed.settle()
+        left = step
+
+        def kill(verb: str, ref: Ref) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        world.cluster.before = kill
+        try:
+            await world.settle()
+        except Killed:
+            world.cluster.before = lambda *_: None
+            await world.restart()
+            await world.settle()
+        assert world.made().keys() == undisturbed.made().keys()
+        assert world.served() == undisturbed.served()
+        for name in ("paid", "sent", "bad"):
+            assert world.condition("EmailTemplate", name) == undisturbed.condition("EmailTemplate", name)
+        world.pending |= world.store.keys()
+        assert await world.settle() == []
+
+    run(test)

@@ -1,0 +1,192 @@
+"""An operator without its program: a fake cluster, and the real store, observer, hand and reconcile.
+
+`settle` works keys off until nothing is left to do, as the loop would; what the cluster answers with an error
+is tried again. `restart` forgets everything that a process forgets.
+"""
+
+import json
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from typing import Any
+
+from postroom.letter.bundle import unpack
+from postroom.letter.compiled import CompiledTemplate
+from postroom_operator.adapters.proving import answer, read_answer
+from postroom_operator.apply import Hand
+from postroom_operator.cluster import API_VERSION, ClusterError, Ending, Manifest, Ref, ref_of, version_of
+from postroom_operator.desired.view import Fixed
+from postroom_operator.facts import Proved, Report, Topic, WantedTopic
+from postroom_operator.observe import Observer
+from postroom_operator.office import Office
+from postroom_operator.reconcile import reconcile
+from postroom_operator.resync import Resync
+from postroom_operator.store import Key, Store
+from tests.operator.fake_cluster import FakeCluster
+
+ROUNDS = 300
+NAMESPACE = "shop"
+
+
+class InProcess:
+    """Proofs without a process; those named in `slow` are not done yet."""
+
+    def __init__(self) -> None:
+        self.slow: set[str] = set()
+
+    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
+        if template and template["metadata"]["name"] in self.slow:
+            return None
+        question = {"template": _bare(template), "layout": _bare(layout)}
+        return read_answer(json.dumps(answer(question)).encode())
+
+
+class Asked:
+    """Topics and workers, as a test says they are."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, Topic] = {}
+        self.spoken: tuple[Report, ...] = ()
+        self.hurried: list[tuple[str, str]] = []
+
+    def want(
+        self, owner: Hashable, topics: tuple[WantedTopic, ...], ours: frozenset[str]
+    ) -> tuple[Topic, ...]:
+        return tuple(self.topics.get(each.name, Topic(each.name, each.partitions)) for each in topics)
+
+    def forget(self, owner: Hashable) -> None:
+        """A profile is gone."""
+
+    def reports(self, group: tuple[str, str]) -> tuple[Report, ...]:
+        return self.spoken
+
+    def hurry(self, group: tuple[str, str]) -> None:
+        self.hurried.append(group)
+
+
+class World:
+    """A cluster, and one operator in it."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.prover = InProcess()
+        self.asked = Asked()
+        self.pending: set[Key] = set()
+        self.errors: list[ClusterError] = []
+        self._begin()
+        self.cluster.listeners.append(self._watch)
+        self.apply(namespace())
+
+    def apply(self, *manifests: Manifest) -> None:
+        """Somebody applies manifests with kubectl."""
+        for manifest in manifests:
+            self.cluster.put(manifest)
+
+    async def settle(self) -> list[tuple[str, Ref]]:
+        """Work everything off; what was written."""
+        before = len(self.cluster.writes)
+        for _ in range(ROUNDS):
+            if not self.pending:
+                return self.cluster.writes[before:]
+            key = min(self.pending)
+            self.pending.discard(key)
+            try:
+                await reconcile(key, self.office)
+            except Ending:
+                continue
+            except ClusterError as error:
+                self.errors.append(error)
+                self.pending.add(key)
+        raise AssertionError(f"no end in sight: {sorted(self.pending)}")
+
+    async def restart(self) -> None:
+        """A new process: it knows what it lists."""
+        self._begin()
+        await Resync(self.cluster, self.store, (), self.pending.update).once()
+
+    def status(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.cluster.objects[Ref(API_VERSION, kind, NAMESPACE, name)].get(
+            "status", {}
+        )
+        return found
+
+    def condition(self, kind: str, name: str, type_: str = "Ready") -> tuple[str, str, str]:
+        """Status, reason and message of a condition."""
+        found = self.status(kind, name).get("conditions", [])
+        one = next(each for each in found if each["type"] == type_)
+        return one["status"], one["reason"], one["message"]
+
+    def served(self, profile: str = "orders") -> dict[str, CompiledTemplate]:
+        """What the workers of a profile would read."""
+        found: dict[str, CompiledTemplate] = {}
+        for ref, each in self.cluster.objects.items():
+            if ref.kind == "ConfigMap" and ref.name.startswith(f"postroom-{profile}-bundle-"):
+                for text in each["data"].values():
+                    found |= {template.name: template for template in unpack(text)}
+        return found
+
+    def made(self) -> dict[str, Manifest]:
+        """Everything the operator made, by kind and name."""
+        return {
+            f"{ref.kind}/{ref.name}": each
+            for ref, each in self.cluster.objects.items()
+            if ref.api_version != API_VERSION and ref.kind not in ("Namespace", "Event")
+        }
+
+    def _begin(self) -> None:
+        self.store = Store()
+        self.pending.clear()
+        self.office = Office(
+            store=self.store,
+            cluster=self.cluster,
+            hand=Hand(self.cluster, self.store, "operator-0", lambda: NOW),
+            observer=Observer(self.store),
+            prover=self.prover,
+            topics=self.asked,
+            workers=self.asked,
+            fixed=lambda: Fixed("postroom:test"),
+            keda=lambda: False,
+            now=lambda: NOW,
+        )
+
+    def _watch(self, event: str, manifest: Manifest) -> None:
+        if event == "DELETED":
+            self.pending |= self.store.drop(ref_of(manifest), version_of(manifest))
+        else:
+            self.pending |= self.store.put(manifest)
+
+
+NOW = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+
+
+def namespace(**labels: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+
+
+def profile(name: str = "orders", **spec: Any) -> Manifest:
+    return _ours("SmtpProfile", name, {"from": {"address": "orders@larkfield.example"}, **spec})
+
+
+def layout(name: str = "plain", html: str = "") -> Manifest:
+    page = html or "<html><body>{% block content %}{% endblock %}</body></html>"
+    return _ours("EmailLayout", name, {"html": page})
+
+
+def template(name: str = "paid", html: str = "<p>Hello</p>", **spec: Any) -> Manifest:
+    wanted = {
+        "smtpProfileRef": {"name": "orders"},
+        "eventTypes": [f"shop.{name}"],
+        "subject": "Paid",
+        "html": html,
+        "samples": [{"name": "ada", "data": {}}],
+        **spec,
+    }
+    return _ours("EmailTemplate", name, wanted)
+
+
+def _ours(kind: str, name: str, spec: dict[str, Any]) -> Manifest:
+    metadata = {"namespace": NAMESPACE, "name": name}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _bare(manifest: Manifest | None) -> Manifest | None:
+    return {key: value for key, value in manifest.items() if key != "status"} if manifest else None
