@@ -187,7 +187,7 @@ def test_a_migration_without_a_secret_is_for_later_and_no_failure(
     ],
 )
 def test_an_error_of_the_brokers_is_told_until_they_serve_again(code: int, reason: str) -> None:
-    standing = Standing("postroom.team-a.shop")
+    standing = Standing("postroom.team-a.shop", "postroom.team-a.shop.workers")
     assert kafka_condition(standing, suspended=False).ok is None
     standing.answered(None)
     standing.failed(KafkaError(code))
@@ -198,8 +198,22 @@ def test_an_error_of_the_brokers_is_told_until_they_serve_again(code: int, reaso
     assert not standing.uncertain
 
 
+def test_what_came_in_place_of_an_answer_is_told_in_words_that_stay() -> None:
+    standing = Standing("postroom.team-a.shop", "postroom.team-a.shop.workers")
+    for broker, took in (("a", 3), ("b", 12)):
+        said = f"ssl://{broker}:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
+        standing.failed(
+            KafkaError(KafkaError._TRANSPORT, f"{said} (after {took}ms in state APIVERSION_QUERY)")
+        )
+        standing.failed(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+        found = kafka_condition(standing, suspended=False)
+        assert found.message == (
+            "no broker answers: ssl://a:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
+        )
+
+
 def test_a_suspended_profile_has_nothing_to_say_of_kafka() -> None:
-    assert kafka_condition(Standing("t"), suspended=True).ok is None
+    assert kafka_condition(Standing("t", "g"), suspended=True).ok is None
 
 
 def test_a_problem_code_is_the_reason_of_a_condition() -> None:

@@ -36,7 +36,7 @@ class KafkaEvents:
 
     def __init__(self, kafka: KafkaConnection, topic: str, member: Membership) -> None:
         self._settings = consumer_settings(kafka, member)
-        self.standing = Standing(topic)
+        self.standing = Standing(topic, member.group)
         self._topic = topic
         self._patience = member.patience
         self._lock = threading.Lock()

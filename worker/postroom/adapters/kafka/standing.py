@@ -4,6 +4,7 @@ In: what the client reports, on the polling thread. Out: attributes that anybody
 error that repeats is logged once in a while, for a broker that is away errs many times a second.
 """
 
+import re
 import time
 
 import structlog
@@ -13,7 +14,12 @@ SILENCE_SECONDS = 30.0
 
 NO_ENTRY = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 """The broker is there and lets nobody in, or we don't trust it."""
+NO_LINE = frozenset({KafkaError._TRANSPORT, KafkaError._RESOLVE})
+"""Nobody is there, or cuts the line; under TLS 1.3 also whoever misses a certificate of ours does that."""
 NO_RIGHT = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+MOMENT = re.compile(r" \(after \d+ms in state \w+.*\)$")
+"""What makes the same error look different each time."""
 
 log = structlog.get_logger("postroom.kafka")
 
@@ -21,16 +27,19 @@ log = structlog.get_logger("postroom.kafka")
 class Standing:
     """What is known of the brokers and the topic."""
 
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    def __init__(self, topic: str, group: str) -> None:
+        self.topic, self.group = topic, group
         self.connected: bool | None = None
         """Whether a broker answers; None before the first sign."""
         self.topic_missing = False
         self.no_entry = ""
         """Why no broker lets us in, in the client's words; empty when that is not so."""
+        self.no_line = ""
+        """What came in place of an answer, in the client's words; it counts while `connected` is False."""
         self.no_right = ""
         """What we may not read, or which group we may not join; empty when that is not so."""
         self._topic_forbidden = False
+        self._why = (KafkaError.NO_ERROR, "")
         self._said: dict[str, float] = {}
 
     @property
@@ -43,11 +52,12 @@ class Standing:
 
     def served(self) -> None:
         """A broker gave us what we asked for."""
-        self.connected, self.topic_missing, self.no_entry, self.no_right = True, False, "", ""
+        self._let_in()
+        self.topic_missing, self.no_right = False, ""
 
     def answered(self, error: KafkaError | None) -> None:
         """A broker answered a question about the topic, with this error if any."""
-        self.connected, self.no_entry = True, ""
+        self._let_in()
         if error is None:
             self.topic_missing = False
             self.no_right = "" if self._topic_forbidden else self.no_right
@@ -64,11 +74,23 @@ class Standing:
         if code == KafkaError._ALL_BROKERS_DOWN:
             self.connected = False
         elif code in NO_ENTRY:
-            self.connected, self.no_entry = False, error.str()
+            self.connected, self.no_entry = False, self._words(error)
+        elif code in NO_LINE:
+            self.no_line = self._words(error)
         elif code in NO_RIGHT:
-            self.no_right = error.str()
+            self.no_right = self._words(error)
             self._topic_forbidden = code == KafkaError.TOPIC_AUTHORIZATION_FAILED
         self._complain("kafka reports", error)
+
+    def _let_in(self) -> None:
+        self.connected, self.no_entry, self.no_line = True, "", ""
+        self._why = KafkaError.NO_ERROR, ""
+
+    def _words(self, error: KafkaError) -> str:
+        """The words in which an error came first: brokers say the same of themselves in turn."""
+        if self._why[0] != error.code():
+            self._why = error.code(), MOMENT.sub("", error.str())
+        return self._why[1]
 
     def _complain(self, what: str, error: KafkaError) -> None:
         now = time.monotonic()

@@ -60,11 +60,14 @@ def kafka_condition(standing: Standing, suspended: bool) -> Condition:
     if suspended:
         return Condition(None, "Suspended", "a suspended profile reads no events")
     if standing.no_entry:
-        return Condition(False, "EntryRefused", f"no broker lets us in: {standing.no_entry}")
+        said = f"no broker lets us in: {standing.no_entry}. Mend the connections Secret"
+        return Condition(False, "EntryRefused", said)
     if standing.connected is False:
-        return Condition(False, "BrokerUnreachable", "no broker answers")
+        why = f": {standing.no_line}" if standing.no_line else ""
+        return Condition(False, "BrokerUnreachable", f"no broker answers{why}")
     if standing.no_right:
-        return Condition(False, "NotAuthorized", standing.no_right)
+        needs = f"Read on topic {standing.topic} and on group {standing.group}"
+        return Condition(False, "NotAuthorized", f"{standing.no_right}. The Kafka user needs {needs}")
     if standing.topic_missing:
         said = f"topic {standing.topic} does not exist yet; it is waited for"
         return Condition(False, "TopicMissing", said)
