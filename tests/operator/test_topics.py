@@ -1,0 +1,129 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.local.broker import LocalBroker
+from postroom_operator.adapters import kafka as module
+from postroom_operator.adapters.kafka import Topics
+from postroom_operator.facts import Topic, WantedTopic
+
+CONFIG = {"cleanup.policy": "delete", "retention.ms": "604800000"}
+
+
+def wanted(partitions: int = 3, name: str = "postroom.shop.orders") -> WantedTopic:
+    return WantedTopic(name, partitions, CONFIG)
+
+
+class Asking:
+    """Topics that run, and somebody who waits for their news."""
+
+    def __init__(self, connect: Callable[[], Mapping[str, Any]]) -> None:
+        self._news = asyncio.Event()
+        self.topics = Topics(connect, -1, self._moved)
+
+    def _moved(self, owner: Hashable) -> None:
+        self._news.set()
+
+    async def ask(self, *topics: WantedTopic, ours: frozenset[str] = frozenset()) -> tuple[Topic, ...]:
+        """What is known once something is."""
+        self.topics.want("orders", topics, ours)
+        await self._news.wait()
+        self._news.clear()
+        return self.topics.want("orders", topics, ours)
+
+
+def run(connect: Callable[[], Mapping[str, Any]], test: Callable[[Asking], Awaitable[None]]) -> None:
+    async def begin() -> None:
+        asking = Asking(connect)
+        running = asyncio.create_task(asking.topics.run())
+        try:
+            async with asyncio.timeout(60):
+                await test(asking)
+        finally:
+            running.cancel()
+
+    asyncio.run(begin())
+
+
+def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
+    def connect() -> Mapping[str, Any]:
+        raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
+
+    async def test(asking: Asking) -> None:
+        assert asking.topics.want("orders", (wanted(),), frozenset()) == (Topic("postroom.shop.orders"),)
+        (found,) = await asking.ask(wanted())
+        assert (found.partitions, found.reason) == (0, "NoConnection")
+        assert "is not there" in found.problem
+
+    run(connect, test)
+
+
+def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
+
+    async def test(asking: Asking) -> None:
+        (found,) = await asking.ask(wanted())
+        assert found.reason == "BrokerUnreachable"
+
+    run(lambda: {"bootstrap.servers": "127.0.0.1:1"}, test)
+
+
+@pytest.mark.kafka
+def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
+    with LocalBroker() as broker:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+
+        async def test(asking: Asking) -> None:
+            found = await asking.ask(wanted(), wanted(1, "postroom.shop.orders.dlq"))
+            assert [(each.name, each.partitions, each.created) for each in found] == [
+                ("postroom.shop.orders", 3, True),
+                ("postroom.shop.orders.dlq", 1, True),
+            ]
+            (grown,) = await asking.ask(wanted(5))
+            assert (grown.partitions, grown.differs) == (5, ())
+            (kept,) = await asking.ask(wanted(2))
+            assert kept.partitions == 5
+            assert kept.differs == ("partitions: 5, asked for are 2",)
+
+        run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
+        assert len(admin.list_topics(timeout=10).topics["postroom.shop.orders"].partitions) == 5
+
+
+@pytest.mark.kafka
+def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> None:
+    with LocalBroker() as broker:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        theirs = NewTopic("postroom.shop.orders", num_partitions=1, config={"retention.ms": "1000"})
+        admin.create_topics([theirs])["postroom.shop.orders"].result(10)
+
+        async def test(asking: Asking) -> None:
+            (found,) = await asking.ask(wanted())
+            assert (found.partitions, found.created) == (1, False)
+            assert found.differs == (
+                "partitions: 1, asked for are 3",
+                "retention.ms: 1000, asked for is 604800000",
+            )
+
+        run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
+        assert len(admin.list_topics(timeout=10).topics["postroom.shop.orders"].partitions) == 1
+
+
+@pytest.mark.kafka
+def test_a_topic_that_we_made_before_a_restart_is_still_ours_to_grow() -> None:
+    with LocalBroker() as broker:
+        connect = {"bootstrap.servers": broker.bootstrap}
+
+        async def first(asking: Asking) -> None:
+            await asking.ask(wanted())
+
+        async def second(asking: Asking) -> None:
+            (found,) = await asking.ask(wanted(4), ours=frozenset({"postroom.shop.orders"}))
+            assert (found.partitions, found.created) == (4, True)
+
+        run(lambda: connect, first)
+        run(lambda: connect, second)

@@ -1,0 +1,138 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from postroom_operator.adapters import workers as module
+from postroom_operator.adapters.workers import Group, Workers
+from postroom_operator.cluster import Manifest
+from postroom_operator.facts import Answer
+from postroom_operator.names import labels
+
+GROUP = ("shop", "orders")
+PAGE = {
+    "profile": "shop/orders",
+    "mode": "Sandbox",
+    "guarded": True,
+    "pod": "orders-x",
+    "problems": [],
+    "conditions": {
+        "ledger": {"ok": True, "reason": "Reachable", "message": "yes"},
+        "relay": {"ok": None, "reason": "NotAsked", "message": ""},
+    },
+    "templates": {"paid": "abc"},
+    "lag": 12,
+}
+
+
+def pod(name: str = "orders-x", ip: str = "127.0.0.1", component: str = "worker") -> Manifest:
+    metadata = {"namespace": "shop", "name": name, "labels": labels(component, "orders")}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": ip}}
+
+
+class Station:
+    """Workers that are asked, and what their pages say."""
+
+    def __init__(self) -> None:
+        self.pods = [pod()]
+        self.answer: Any = PAGE
+        self.asked = 0
+        self.told = asyncio.Event()
+        self.news = 0
+        self.workers = Workers(lambda: self.pods, self._changed)
+
+    def _changed(self, group: Group) -> None:
+        assert group == GROUP
+        self.news += 1
+        self.told.set()
+
+    async def page(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if isinstance(self.answer, dict):
+            return web.json_response(self.answer)
+        return web.Response(text=self.answer)
+
+    async def next(self) -> None:
+        self.told.clear()
+        await self.told.wait()
+
+    async def rounds(self, count: int) -> None:
+        """So many pages more are read."""
+        wanted = self.asked + count
+        while self.asked < wanted:  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0.005)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[Station], Awaitable[None]]) -> None:
+    monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "HURRY_SECONDS", 0.01)
+
+    async def begin() -> None:
+        station = Station()
+        app = web.Application()
+        app.router.add_get("/statusz", station.page)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        monkeypatch.setattr(module, "PORT", runner.addresses[0][1])
+        asking = asyncio.create_task(station.workers.run())
+        try:
+            async with asyncio.timeout(30):
+                await test(station)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await runner.cleanup()
+
+    asyncio.run(begin())
+
+
+def test_what_a_worker_says_is_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(station: Station) -> None:
+        await station.next()
+        (report,) = station.workers.reports(GROUP)
+        assert (report.pod, report.mode, report.guarded, report.lag) == ("orders-x", "Sandbox", True, 12)
+        assert report.templates == {"paid": "abc"}
+        assert report.answers["ledger"] == Answer(True, "Reachable", "yes")
+        assert report.answers["relay"].ok is None
+
+    run(monkeypatch, test)
+
+
+def test_how_much_there_is_to_do_is_no_news_and_everything_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(station: Station) -> None:
+        await station.next()
+        station.answer = {**PAGE, "lag": 99}
+        await station.rounds(4)
+        assert station.news == 1
+        assert station.workers.reports(GROUP)[0].lag == 99
+        station.answer = {**PAGE, "templates": {"paid": "abd"}}
+        await station.next()
+
+    run(monkeypatch, test)
+
+
+@pytest.mark.parametrize("page", ["no JSON", "[]", '{"conditions": 3}', '{"lag": "many"}'])
+def test_who_answers_nonsense_has_no_report(monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    async def test(station: Station) -> None:
+        await station.next()
+        station.answer = page
+        await station.next()
+        assert station.workers.reports(GROUP) == ()
+
+    run(monkeypatch, test)
+
+
+def test_a_pod_that_is_gone_or_has_no_address_or_is_no_worker_has_no_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(station: Station) -> None:
+        await station.next()
+        station.pods = [pod(ip=""), pod("sandbox", component="sandbox")]
+        await station.next()
+        assert station.workers.reports(GROUP) == ()
+
+    run(monkeypatch, test)
