@@ -32,7 +32,7 @@ def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mend
     world.apply(profile(workers=bad))
     said = refused(world, "SmtpProfile", "shop")
     assert "Sometimes" in said["message"]
-    world.apply(profile(workers={}))
+    world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
 
