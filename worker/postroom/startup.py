@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import logs
@@ -54,6 +55,15 @@ def read_settings(settings: type[Told]) -> Told:
         return settings()
     except ValidationError as error:
         raise Rejected(*(_problem(one, settings) for one in error.errors())) from None
+
+
+def one_way(value: object, other: object, variable: str) -> object:
+    """A validator of settings: exactly one of two ways is given; `variable` is the other one."""
+    if value is None and other is None:
+        raise PydanticCustomError("missing", "is not set")
+    if value is not None and other is not None:
+        raise ValueError(f"{variable} is set as well and says the same. Remove one of them")
+    return value
 
 
 def summary(settings: BaseSettings) -> dict[str, str]:

@@ -11,9 +11,8 @@ import socket
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
-from postroom.startup import ProgramSettings
+from postroom.startup import ProgramSettings, one_way
 from postroom.web import Endpoint, EndpointSetting
 
 
@@ -94,9 +93,4 @@ class WorkerSettings(ProgramSettings):
     @classmethod
     def _one_way(cls, value: object, told: ValidationInfo) -> object:
         """Exactly one way to Kafka and the ledger is given."""
-        secret = told.data.get("connections")
-        if value is None and secret is None:
-            raise PydanticCustomError("missing", "is not set")
-        if value is not None and secret is not None:
-            raise ValueError("POSTROOM_CONNECTIONS is set as well and says the same. Remove one of them")
-        return value
+        return one_way(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")

@@ -6,10 +6,10 @@ A value that cannot be read ends the program before it listens, with the variabl
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from postroom.startup import ProgramSettings
+from postroom.startup import ProgramSettings, one_way
 from postroom.web import Endpoint, EndpointSetting
 
 
@@ -25,7 +25,17 @@ class GatewaySettings(ProgramSettings):
         "IP addresses and localhost are always allowed; any other name must be listed, "
         "so that a foreign page cannot reach the API through a name of its own.",
     )
-    bootstrap_servers: str = Field(min_length=1, description="The Kafka brokers, as host:port,… Required.")
+    connections: Path | None = Field(
+        default=None,
+        description="The folder with the connections Secret, of which Kafka's keys are read at start. Give "
+        "it, or POSTROOM_BOOTSTRAP_SERVERS.",
+    )
+    bootstrap_servers: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="The Kafka brokers, as host:port,… Required without POSTROOM_CONNECTIONS.",
+    )
     bundles: Path = Field(
         description="The folder that holds one folder per profile with profile.yaml and templates*.json. "
         "Required."
@@ -38,6 +48,11 @@ class GatewaySettings(ProgramSettings):
     gateway_ack_seconds: float = Field(
         default=5.0, gt=0, le=60, description="How long a request waits for the broker's acknowledgement."
     )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _one_way(cls, value: object, told: ValidationInfo) -> object:
+        return one_way(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
 
     @field_validator("gateway_allowed_hosts", mode="before")
     @classmethod

@@ -1,14 +1,16 @@
 """`postroom gateway`: the HTTP intake as a process, configured by its environment (gateway/settings.py).
 
-It ends in order on SIGTERM and SIGINT: no new requests, acknowledgements on the way are waited for.
+It ends in order on SIGTERM and SIGINT: no new requests, acknowledgements on the way are waited for. The
+connections Secret is read at start: after a change of it, start the gateway anew.
 """
 
 import asyncio
 
 import structlog
+from confluent_kafka import KafkaException
 
 from postroom.adapters.clock import SystemClock
-from postroom.connections import KafkaConnection
+from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.gateway.app import Desk, build
 from postroom.gateway.host import HostGuard
 from postroom.gateway.ids import new_id
@@ -18,6 +20,8 @@ from postroom.gateway.programs.ledgers import LedgerFolder
 from postroom.gateway.publish import KafkaPublisher
 from postroom.gateway.settings import GatewaySettings
 from postroom.gateway.shelf import Shelf
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.mounted import read_folder
 from postroom.startup import begin, bind, stop_signal
 from postroom.web import Endpoint, web_server
 
@@ -30,7 +34,7 @@ def main() -> None:
 async def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log = structlog.get_logger("gateway")
-    publisher = KafkaPublisher(KafkaConnection(settings.bootstrap_servers), settings.gateway_ack_seconds)
+    publisher = open_publisher(settings)
     shelf = Shelf(settings.bundles)
     intake = Intake(shelf.directory, publisher, SystemClock().now, new_id)
     letters = LedgerFolder(settings.gateway_ledgers) if settings.gateway_ledgers else None
@@ -45,6 +49,18 @@ async def serve(settings: GatewaySettings) -> None:
         await serving
     await publisher.close()
     log.info("gateway has ended")
+
+
+def open_publisher(settings: GatewaySettings) -> KafkaPublisher:
+    """The producer, by the connections Secret or by the brokers' names; raises Rejected."""
+    kafka, source = KafkaConnection(settings.bootstrap_servers or ""), "POSTROOM_BOOTSTRAP_SERVERS"
+    if settings.connections is not None:
+        source = f"the Secret mounted at {settings.connections}"
+        kafka = read_kafka(Mounted(read_folder(settings.connections), settings.connections, source))
+    try:
+        return KafkaPublisher(kafka, settings.gateway_ack_seconds)
+    except KafkaException as failure:
+        raise Rejected(Problem(Code.SETTING_INVALID, source, failure.args[0].str())) from None
 
 
 class Readiness:

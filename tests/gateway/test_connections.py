@@ -1,0 +1,60 @@
+"""How the gateway is told where Kafka is: by name, or by the connections Secret; exactly one of them."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from postroom.gateway.programs.serve import open_publisher
+from postroom.gateway.settings import GatewaySettings
+from postroom.letter.problems import Rejected
+from postroom.startup import read_settings
+
+SECRET = {
+    "kafka-bootstrap-servers": "127.0.0.1:1",
+    "kafka-security-protocol": "SSL",
+    "kafka-ca.crt": "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n",
+}
+
+
+def mount(folder: Path, keys: dict[str, str]) -> Path:
+    for key, text in keys.items():
+        (folder / key).write_text(text)
+    return folder
+
+
+async def opened(settings: GatewaySettings) -> None:
+    await open_publisher(settings).close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "POSTROOM_BOOTSTRAP_SERVERS: is not set"),
+        ({"CONNECTIONS": "c", "BOOTSTRAP_SERVERS": "b"}, "POSTROOM_CONNECTIONS is set as well"),
+    ],
+)
+def test_exactly_one_way_to_kafka_is_given(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    for name, value in ({"BUNDLES": "b"} | environment).items():
+        monkeypatch.setenv(f"POSTROOM_{name}", value)
+    with pytest.raises(Rejected, match=said):
+        read_settings(GatewaySettings)
+
+
+def test_the_ledgers_keys_are_not_asked_for(tmp_path: Path) -> None:
+    secret = mount(tmp_path, {"kafka-bootstrap-servers": "127.0.0.1:1"})
+    asyncio.run(opened(GatewaySettings(bundles=tmp_path, connections=secret)))
+
+
+def test_a_secret_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = GatewaySettings(bundles=tmp_path, connections=tmp_path / "nowhere")
+    with pytest.raises(Rejected, match=r"the Secret mounted at .*nowhere: is not there"):
+        asyncio.run(opened(settings))
+
+
+def test_what_the_client_refuses_at_once_is_a_line_and_not_a_traceback(tmp_path: Path) -> None:
+    settings = GatewaySettings(bundles=tmp_path, connections=mount(tmp_path, SECRET))
+    with pytest.raises(Rejected, match=r"the Secret mounted at .*ssl\.ca\.location"):
+        asyncio.run(opened(settings))
