@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import create_engine, text
 
+from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.postgres import PostgresLedger
-from tests.delivery.letters import NOON, WINDOW
+from tests.delivery.letters import NOON, PROFILE, WINDOW
 
 SCHEMA = "postroom_shop"
 
@@ -38,9 +39,9 @@ def stop(ledger: PostgresLedger) -> None:
 
 
 @asynccontextmanager
-async def working(url: str, process: str = "worker-1") -> AsyncIterator[PostgresLedger]:
+async def working(url: str, name: str = "worker-1", profile: str = PROFILE) -> AsyncIterator[PostgresLedger]:
     """A worker's ledger; dies with the test."""
-    ledger = await PostgresLedger.open(url, SCHEMA, process, WINDOW, NOON)
+    ledger = await PostgresLedger.open(url, SCHEMA, Member(profile, name), WINDOW, NOON)
     try:
         yield ledger
     finally:

@@ -9,12 +9,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from postroom.adapters.ledger import migrations, server
+from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import VERSION_TABLE, head, migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import metadata
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import Unreachable
-from tests.delivery.letters import NOON, WINDOW
+from tests.delivery.letters import NOON, PROFILE, WINDOW
 from tests.delivery.postgres_ledgers import SCHEMA, execute, working
 from tests.delivery.scenario import scenario
 from tests.fixtures.postgres import free_port
@@ -78,7 +79,7 @@ def test_a_user_who_may_not_make_the_schema_is_told_what_an_administrator_does(p
 @scenario
 async def test_a_ledger_that_was_not_migrated_is_refused_with_the_way_out(postgres: str) -> None:
     with pytest.raises(Rejected, match="postroom migrate"):
-        await PostgresLedger.open(postgres, SCHEMA, "worker-1", WINDOW, NOON)
+        await PostgresLedger.open(postgres, SCHEMA, Member(PROFILE, "worker-1"), WINDOW, NOON)
 
 
 @scenario
@@ -97,7 +98,7 @@ async def test_a_ledger_that_needs_a_newer_release_is_refused(postgres_ledger: s
     with pytest.raises(Rejected, match="use the newer Postroom"):
         migrate(postgres_ledger, SCHEMA)
     with pytest.raises(Rejected, match="use the newer Postroom"):
-        await PostgresLedger.open(postgres_ledger, SCHEMA, "worker-1", WINDOW, NOON)
+        await PostgresLedger.open(postgres_ledger, SCHEMA, Member(PROFILE, "worker-1"), WINDOW, NOON)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_schema_with_signs_is_refused() -> None:
 async def test_a_server_that_is_away_is_unreachable_and_no_fault_of_a_setting() -> None:
     url = f"postgresql://me:secret@127.0.0.1:{free_port()}/base"
     with pytest.raises(Unreachable, match="refused") as away:
-        await PostgresLedger.open(url, SCHEMA, "worker-1", WINDOW, NOON)
+        await PostgresLedger.open(url, SCHEMA, Member(PROFILE, "worker-1"), WINDOW, NOON)
     assert "secret" not in str(away.value)
     with pytest.raises(Unreachable):
         migrate(url, SCHEMA)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Ledger
 from tests.delivery.ledger_contract import LedgerContract
-from tests.delivery.letters import NOON, WINDOW
+from tests.delivery.letters import NOON, PROFILE, WINDOW
 from tests.delivery.postgres_ledgers import SCHEMA, execute, run_out, stop
 
 pytestmark = pytest.mark.postgres
@@ -25,7 +26,8 @@ class SharedLives:
 
     async def begin(self) -> Ledger:
         self.begun += 1
-        ledger = await PostgresLedger.open(self.url, SCHEMA, f"worker-{self.begun}", WINDOW, NOON)
+        member = Member(PROFILE, f"worker-{self.begun}")
+        ledger = await PostgresLedger.open(self.url, SCHEMA, member, WINDOW, NOON)
         self.living.append(ledger)
         return ledger
 

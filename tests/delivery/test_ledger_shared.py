@@ -16,7 +16,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, Existing, Letter, State
 from tests.delivery.ledger_contract import LATER, bring, carry, claim, meet
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
-from tests.delivery.postgres_ledgers import execute, run_out, working
+from tests.delivery.postgres_ledgers import execute, run_out, stop, working
 from tests.delivery.scenario import scenario
 
 pytestmark = pytest.mark.postgres
@@ -299,3 +299,31 @@ async def race(
         if isinstance(each, Existing):
             assert each.living
     assert set(winners.values()) == {1}
+
+
+@scenario
+async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_ledger: str) -> None:
+    """Another profile has another relay: a letter of a sandbox must not leave through a real one."""
+    async with (
+        working(postgres_ledger, "a") as ours,
+        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "c", "shop/orders-live") as others,
+    ):
+        late, lost, done = await ours.claim([letter("late"), letter("lost"), letter("done")], NOON)
+        assert isinstance(late, Claimed)
+        assert isinstance(lost, Claimed)
+        assert isinstance(done, Claimed)
+        await ours.settle(
+            [ended(late, State.DEFERRED, due=NOON), ended(lost, State.DEFERRED, due=NOON)], NOON
+        )
+        await ours.settle([ended(done)], NOON)
+        assert await others.due(NOON + DAY, 10) == []
+        assert await others.prune(NOON + 9 * DAY, 10) == 0
+        assert len(await ours.due(NOON + DAY, 10)) == 2
+        await asyncio.to_thread(stop, ours)
+        await run_out(postgres_ledger)
+        assert (await others.recover(NOON, True)).recalled == 0
+        assert (await heir.recover(NOON, True)).recalled == 2
+        assert await others.due(NOON + DAY, 10) == []
+        assert len(await heir.due(NOON + DAY, 10)) == 2
+        assert await heir.prune(NOON + 9 * DAY, 10) == 1

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger import identities, leases
 from postroom.adapters.ledger.identities import Buckets, Known, Lookup
+from postroom.adapters.ledger.leases import EVERYBODY
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.adapters.ledger.strays import DEATH, Strays
@@ -66,6 +67,10 @@ class Holder:
     """Seconds that ended letters are remembered (dedupe.window)."""
     buckets: Buckets
     strays: Strays
+    profile: str | None = None
+    """Whose letters are this process's, where a database holds those of several profiles."""
+    kin: str = EVERYBODY
+    """The processes of the same letters, as leases know them."""
 
 
 def claim(

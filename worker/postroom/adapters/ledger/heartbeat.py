@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import days, leases
-from postroom.adapters.ledger.leases import LEASE_SECONDS
+from postroom.adapters.ledger.leases import LEASE_SECONDS, Member
 from postroom.adapters.ledger.server import reason
 
 BEAT_SECONDS = 5.0
@@ -29,9 +29,9 @@ log = structlog.get_logger("postroom.ledger")
 class Heartbeat:
     """Keeps one worker's lease; `reborn` is told the new generation when the old one was lost."""
 
-    def __init__(self, engine: Engine, process: str, calendar_key: int) -> None:
+    def __init__(self, engine: Engine, member: Member, calendar_key: int) -> None:
         self._engine = engine
-        self._process = process
+        self.member = member
         self._key = calendar_key
         self._asked = monotonic()
         self._reborn: Callable[[int], None] = lambda _: None
@@ -45,7 +45,7 @@ class Heartbeat:
     def enlist(self, connection: Connection, started_at: float) -> bool:
         """Take a generation; returns whether the worker that ended last did so in order."""
         asked = monotonic()
-        clean, self.generation = leases.enlist(connection, self._process, started_at)
+        clean, self.generation = leases.enlist(connection, self.member.process, started_at, self.member.kin)
         self._renewed(asked)
         return clean
 
@@ -94,7 +94,7 @@ class Heartbeat:
     def _begin_anew(self) -> None:
         self.until, lost, asked = -float("inf"), self.generation, monotonic()
         with self._engine.begin() as connection:
-            _, self.generation = leases.enlist(connection, self._process)
+            _, self.generation = leases.enlist(connection, self.member.process, kin=self.member.kin)
         log.error("lease lost: going on as a new worker", lost=lost, generation=self.generation)
         self._reborn(self.generation)  # first: the new lease is for letters of the new generation only
         self._renewed(asked)

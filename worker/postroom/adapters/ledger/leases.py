@@ -7,6 +7,7 @@ A declared end is for good. On SQLite the file lock is the lease, and it never r
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Float, bindparam, insert, select, update
@@ -17,8 +18,33 @@ from sqlalchemy.sql.expression import FunctionElement
 from postroom.adapters.ledger.schema import worker
 
 LEASE_SECONDS = 20.0
+EVERYBODY = "%"
+"""The processes of a ledger that serves one profile."""
 FOREVER = 1e12
 """The lease of a worker that holds the file lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker among those that share a database: whose letters it sends, and its own name.
+
+    The workers of several profiles may share one. Each profile's letters wait for its own workers and are
+    taken up by them alone: another has another relay, and other rules.
+    """
+
+    profile: str
+    """`namespace/name`; neither holds a space or a sign that LIKE would read."""
+    name: str
+
+    @property
+    def process(self) -> str:
+        """As it stands in the table of workers."""
+        return f"{self.profile} {self.name}"
+
+    @property
+    def kin(self) -> str:
+        """The processes of its profile, as a pattern."""
+        return f"{self.profile} %"
 
 
 class database_time(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
@@ -51,7 +77,12 @@ _DECLARE = (
 )
 _CLEAR = (
     update(worker)
-    .where(worker.c.generation != bindparam("mine"), worker.c.cleared.is_(False), _RAN_OUT)
+    .where(
+        worker.c.generation != bindparam("mine"),
+        worker.c.process.like(bindparam("kin")),
+        worker.c.cleared.is_(False),
+        _RAN_OUT,
+    )
     .values(lease_until=0.0, cleared=True)
     .returning(worker.c.generation)
 )
@@ -71,17 +102,22 @@ _SIGN_OFF = (
 
 
 def enlist(
-    connection: Connection, process: str, started_at: float | None = None, alone: bool = False
+    connection: Connection, process: str, started_at: float | None = None, kin: str = EVERYBODY
 ) -> tuple[bool, int]:
     """Take the next generation; says also whether the worker that ended last did so in order.
 
-    `started_at` is for people; without it the database's time is noted. `alone`: a lock says that no other
-    worker lives. Else only a former life of this very process is known to be over.
+    `started_at` is for people; without it the database's time is noted. `kin`: those who
+    send the same letters. EVERYBODY: a lock says that no other worker lives; else only a former life of this
+    very process is known to be over.
     """
+    alone = kin == EVERYBODY
     former = update(worker).values(lease_until=0.0)
     connection.execute(former if alone else former.where(worker.c.process == process))
     last = connection.execute(
-        select(worker.c.ended_in_order).where(_RAN_OUT).order_by(worker.c.generation.desc()).limit(1)
+        select(worker.c.ended_in_order)
+        .where(_RAN_OUT, worker.c.process.like(kin))
+        .order_by(worker.c.generation.desc())
+        .limit(1)
     ).scalar()
     made = connection.execute(
         insert(worker)
@@ -117,9 +153,9 @@ def declare_dead(connection: Connection, some: Collection[int]) -> set[int]:
     return dead | (set(some) - set(connection.execute(_AMONG, wanted).scalars()))
 
 
-def clear(connection: Connection, mine: int) -> list[int]:
-    """The dead generations whose letters nobody has taken up yet; the caller does so now."""
-    return sorted(connection.execute(_CLEAR, {"mine": mine}).scalars())
+def clear(connection: Connection, mine: int, kin: str) -> list[int]:
+    """The dead generations of these processes whose letters nobody has taken up yet; the caller does now."""
+    return sorted(connection.execute(_CLEAR, {"mine": mine, "kin": kin}).scalars())
 
 
 def sign_off(connection: Connection, generation: int) -> None:

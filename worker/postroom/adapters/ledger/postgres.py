@@ -20,6 +20,7 @@ from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Mending
 from postroom.adapters.ledger.days import SharedBuckets
 from postroom.adapters.ledger.heartbeat import Heartbeat
+from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import check
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.sql import SqlLedger
@@ -32,18 +33,19 @@ class PostgresLedger(SqlLedger):
 
     def __init__(self, engine: Engine, heart: Heartbeat, window: float, clean: bool, key: int) -> None:
         generation = heart.generation
-        holder = Holder(generation, RowKeys(generation), window, SharedBuckets(), SoughtStrays())
+        keys, whose = RowKeys(generation), heart.member
+        holder = Holder(generation, keys, window, SharedBuckets(), SoughtStrays(), whose.profile, whose.kin)
         super().__init__(engine, SharedServer(engine, key), holder, clean)
         self._heart = heart
         heart.start(self._begin_anew)
 
     @classmethod
     async def open(
-        cls, url: str, schema: str, process: str, window: float, now: datetime
+        cls, url: str, schema: str, member: Member, window: float, now: datetime
     ) -> "PostgresLedger":
         """Join the workers of the ledger in `schema`.
 
-        `process` names who holds the lease: no two living workers have the same, and one that is started
+        `member` says who holds the lease: no two living workers have the same, and one that is started
         again in the same place keeps it, so that it need not wait for its former lease to run out.
         `window` is dedupe.window in seconds. Raises Unreachable while the server is away, Rejected when the
         schema is not (rightly) migrated.
@@ -52,7 +54,7 @@ class PostgresLedger(SqlLedger):
         with ExitStack() as undo:
             engine = server.engine(url, schema)
             undo.callback(engine.dispose)
-            heart = Heartbeat(engine, process, key)
+            heart = Heartbeat(engine, member, key)
             clean = await asyncio.to_thread(_join, engine, schema, heart, stamp(now))
             undo.pop_all()
         return cls(engine, heart, window, clean, key)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger import identities
 from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.letter.identity import Identity
@@ -21,7 +22,7 @@ def prune(connection: Connection, holder: Holder, before: datetime, limit: int) 
     """Delete up to `limit` letters that ended before then, with all that hangs on them; how many went."""
     at = stamp(before)
     buckets = identities.buckets(connection)
-    gone = _ended(connection, at, limit)
+    gone = _ended(connection, holder.profile, at, limit)
     if gone:
         rows = [row for row, _ in gone]
         connection.execute(delete(attempt).where(attempt.c.row.in_(rows)))
@@ -34,13 +35,14 @@ def prune(connection: Connection, holder: Holder, before: datetime, limit: int) 
     return len(gone)
 
 
-def _ended(connection: Connection, at: float, limit: int) -> list[tuple[int, Identity]]:
+def _ended(connection: Connection, profile: str | None, at: float, limit: int) -> list[tuple[int, Identity]]:
     found = connection.execute(
         select(letter.c.row, letter.c.profile, letter.c.source, letter.c.event_id, letter.c.recipient)
         .where(
             letter.c.row < first_key(at),
             letter.c.state.in_([state.value for state in FINAL]),
             letter.c.updated_at < at,
+            ours(profile),
         )
         .order_by(letter.c.row)
         .limit(limit)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import String, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger import leases
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.deadletters import outbox_row
+from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.adapters.ledger.strays import DEATH
@@ -53,7 +54,9 @@ _RELEASE = (
 _DUE = (
     select(letter)
     .where(
-        letter.c.due <= bindparam("now"), letter.c.state.in_([State.DEFERRED.value, State.SCHEDULED.value])
+        letter.c.due <= bindparam("now"),
+        letter.c.state.in_([State.DEFERRED.value, State.SCHEDULED.value]),
+        ours(bindparam("profile", type_=String)),
     )
     .order_by(letter.c.due)
     .limit(bindparam("limit"))
@@ -98,7 +101,8 @@ def due(connection: Connection, holder: Holder, now: datetime, limit: int) -> li
     # what is recalled under a lease that ended would be nobody's for ever
     if not leases.hold(connection, mine):
         return []
-    rows = connection.execute(_DUE, {"now": at, "limit": limit}).all()
+    wanted = {"now": at, "limit": limit, "profile": holder.profile}
+    rows = connection.execute(_DUE, wanted).all()
     if rows:
         connection.execute(_RECALL, [{"r": row.row, "g": mine, "now": at} for row in rows])
     return [_recalled(row, mine) for row in rows]
@@ -124,7 +128,7 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
     Returns how many became due and how many are in doubt. Letters that came from the topic need nothing:
     their offsets were never committed, so they come again and are met by their claim.
     """
-    dead = leases.clear(connection, holder.generation)
+    dead = leases.clear(connection, holder.generation, holder.kin)
     if not dead:
         return 0, 0
     at = stamp(now)

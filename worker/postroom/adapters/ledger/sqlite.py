@@ -62,7 +62,7 @@ class SqliteLedger(SqlLedger):
                 with engine.begin() as connection:
                     _prepare(connection, path)
                     process = f"{os.uname().nodename}:{os.getpid()}"
-                    clean, generation = leases.enlist(connection, process, stamp(now), alone=True)
+                    clean, generation = leases.enlist(connection, process, stamp(now))
                     buckets = OwnBuckets(identities.buckets(connection))
                     in_hand = RememberedStrays(connection)
                     holder = Holder(generation, RowKeys(generation), window, buckets, in_hand)

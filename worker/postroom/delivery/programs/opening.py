@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry
 
 from postroom.adapters.kafka import KafkaDeadLetters, Membership
+from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.sqlite import SqliteLedger
@@ -128,8 +129,9 @@ class Waiting:
         url, schema = connections.ledger.url, connections.ledger.schema
         try:
             log.info("ledger", done=await asyncio.to_thread(migrate, url, schema))
+            member = Member(self._job.house.profile, self._job.settings.pod)
             return await PostgresLedger.open(
-                url, schema, self._job.settings.pod, self._job.house.window, self._job.clock.now()
+                url, schema, member, self._job.house.window, self._job.clock.now()
             )
         except Rejected as rejected:
             self._ledger = refused(rejected.problems)
