@@ -278,6 +278,32 @@ class LedgerContract:
         assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
 
     @scenario
+    async def test_a_late_answer_resolves_a_doubt_that_nobody_acted_on(self, lives: Lives) -> None:
+        old = await bring(await lives.begin(), State.DOTTING)
+        await lives.die()
+        ledger = await lives.begin()
+        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        assert taken is not None
+        await ledger.settle([ended(taken, State.IN_DOUBT, attempt=None)], LATER)
+        await ledger.settle([ended(old, attempt=Attempt("unreachable"))], LATER)
+        assert (await meet(ledger)).state is State.IN_DOUBT
+        await ledger.settle([ended(old)], LATER)
+        met = await meet(ledger)
+        assert (met.state, met.doubts) == (State.ACCEPTED, 0)
+        assert ledger.health.late_settlements == 1
+        assert list(await lives.attempts(old.row)) == ["in_doubt", "unreachable", "accepted"]
+
+    @scenario
+    async def test_a_letter_that_somebody_else_has_by_now_makes_no_dead_letter(self, lives: Lives) -> None:
+        old = await bring(await lives.begin(), State.DOTTING)
+        await lives.die()
+        ledger = await lives.begin()
+        await ledger.take_over([await meet(ledger)], LATER)
+        buried = dead_letter(old.letter.record, PROBLEM)
+        await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=buried)], LATER)
+        assert list(await ledger.waiting(10)) == []
+
+    @scenario
     async def test_a_settlement_without_an_attempt_leaves_none(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)

@@ -137,14 +137,18 @@ class MemoryLedger:
             row = self.store.rows[one.claimed.row]
             if one.attempt:
                 row.attempts.append(one.attempt)
-            if self._ours(one.claimed):
+            if self._ours(one.claimed) or self._resolves(row, one):
                 row.state, row.due = one.state, one.due
                 row.updated = now
                 row.answers, row.tries, row.doubts = one.answers, one.tries, one.doubts
                 row.stored = one.claimed.letter.record if one.keeps_event else None
+                await self.bury([one.dead_letter] if one.dead_letter else [])
             else:
                 self.health.late_settlements += 1
-            await self.bury([one.dead_letter] if one.dead_letter else [])
+
+    def _resolves(self, row: MemoryRow, one: Settlement) -> bool:
+        answered = one.attempt is not None and one.attempt.code > 0
+        return answered and row.state is State.IN_DOUBT and row.doubts == one.claimed.doubts + 1
 
     async def release(self, claimed: Sequence[Claimed]) -> None:
         for row in filter(None, map(self._ours, claimed)):

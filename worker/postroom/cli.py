@@ -170,6 +170,22 @@ def letter(
     ledger: Annotated[
         list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
     ] = None,
+    connections: Annotated[
+        Path | None,
+        Option(
+            help="Look in the PostgreSQL ledger that this folder's connections Secret names; in a worker's "
+            "pod it is known.",
+            metavar="DIR",
+            envvar="POSTROOM_CONNECTIONS",
+        ),
+    ] = None,
+    namespace: Annotated[
+        str,
+        Option(
+            help="Whose ledger, where the Secret names no schema.",
+            envvar="POSTROOM_NAMESPACE",
+        ),
+    ] = "",
 ) -> None:
     """Say what became of a letter: its state, its times, every attempt and the relay's answers."""
     from rich.console import Console
@@ -177,7 +193,12 @@ def letter(
     from postroom.local import letters
     from postroom.local.folder import DataFolder
 
-    found = letters.find(wanted, ledger or DataFolder(data).ledgers())
+    if connections and not ledger:
+        from postroom.local import shared_letters
+
+        found = shared_letters.find(wanted, connections, namespace)
+    else:
+        found = letters.find(wanted, ledger or DataFolder(data).ledgers())
     if not found:
         topics = " and ".join(letters.dead_letter_topics(DataFolder(data))) or "<topic>.dlq"
         raise Trouble(

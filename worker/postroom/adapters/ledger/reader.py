@@ -1,10 +1,12 @@
 """Reading a ledger beside its writer: what became of a letter, and how many are where.
 
-Opens the file read-only; safe while a worker runs. There is no index on recipient or event id on
-purpose (random keys would cost every letter): a search reads the table, about a second a million rows.
+Opens a file read-only; safe while a worker runs. A ledger on a server is read by `server_reader`. There is
+no index on recipient or event id on purpose (random keys would cost every letter): a search reads the table,
+about a second a million rows.
 """
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,14 +63,13 @@ _COLUMNS = (
     *("reason", "reply", "template", "revision", "message_id", "topic", "partition", "offset", "user_id"),
     *("request_id", "received_at", "updated_at"),
 )
-_LETTER = f"SELECT {', '.join(_COLUMNS)} FROM letter"  # noqa: S608 - constant names
+# quoted: some are words of SQL
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_LETTER = f"SELECT {_NAMES} FROM letter"  # noqa: S608 - constant names
 
 
-class LedgerReader:
-    """A read-only view of one ledger file; use it as a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+class Reader(ABC):
+    """A read-only view of one ledger; use it as a context manager."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,36 +77,58 @@ class LedgerReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._db.close()
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the ledger."""
+
+    @abstractmethod
+    def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
+        """Every row of a query, whose values are question marks."""
 
     def counts(self) -> dict[str, int]:
         """Letters by state."""
-        return dict(self._db.execute("SELECT state, count(*) FROM letter GROUP BY state"))
+        found: Sequence[Any] = self._all("SELECT state, count(*) FROM letter GROUP BY state")
+        return dict(found)
 
     def waiting_dead_letters(self) -> int:
         """Dead letters that the broker has not acknowledged yet."""
-        count: int = self._db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-        return count
+        [[count]] = self._all("SELECT count(*) FROM outbox")
+        return int(count)
 
     def latest(self, limit: int = 20) -> Sequence[LetterView]:
         """The newest letters first, without their attempts."""
-        return [_letter(row) for row in self._db.execute(f"{_LETTER} ORDER BY row DESC LIMIT ?", (limit,))]
+        return [_letter(row) for row in self._all(f'{_LETTER} ORDER BY "row" DESC LIMIT ?', limit)]
 
     def find(self, wanted: str, limit: int = 50) -> Sequence[LetterView]:
         """Letters by event id, Message-ID, request id, user id or recipient, oldest first, with attempts."""
         key = wanted.strip()
-        where = "WHERE ? IN (event_id, message_id, request_id, user_id) OR recipient = ? COLLATE NOCASE"
-        rows = self._db.execute(f"{_LETTER} {where} ORDER BY row LIMIT ?", (key, key, limit)).fetchall()
+        where = "WHERE ? IN (event_id, message_id, request_id, user_id) OR lower(recipient) = lower(?)"
+        rows = self._all(f'{_LETTER} {where} ORDER BY "row" LIMIT ?', key, key, limit)
         return [_letter(row, self._attempts(row[0])) for row in rows]
 
     def _attempts(self, row: int) -> tuple[AttemptView, ...]:
-        found = self._db.execute(
-            "SELECT at, result, stage, code, text, revision FROM attempt WHERE row = ? ORDER BY id", (row,)
-        )
+        columns = 'at, result, stage, code, "text", revision'
+        found = self._all(f'SELECT {columns} FROM attempt WHERE "row" = ? ORDER BY id', row)  # noqa: S608
         return tuple(AttemptView(moment(at), *rest) for at, *rest in found)
 
 
-def _letter(row: tuple[Any, ...], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
+class LedgerReader(Reader):
+    """A ledger in a file; raises sqlite3.Error where it can't be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+
+    def close(self) -> None:
+        """See Reader."""
+        self._db.close()
+
+    def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
+        return self._db.execute(query, values).fetchall()
+
+
+def _letter(row: Sequence[Any], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["received"], values["updated"] = (
         moment(values.pop("received_at")),

@@ -4,7 +4,7 @@ Each function runs inside a group's transaction. A row that is no longer the cla
 the relay said is kept all the same, as an attempt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,24 +23,30 @@ from postroom.letter.event import pack, unpack
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
 
+_ENDED: dict[str, Any] = {
+    column: bindparam(column)
+    for column in (
+        *("state", "answers", "tries", "doubts", "due", "code", "reason", "reply", "template", "revision"),
+        *("message_id", "event"),
+    )
+}
 _SETTLE = (
     update(letter)
     .where(letter.c.row == bindparam("r"), letter.c.generation == bindparam("g"))
-    .values(
-        state=bindparam("state"),
-        answers=bindparam("answers"),
-        tries=bindparam("tries"),
-        doubts=bindparam("doubts"),
-        due=bindparam("due"),
-        code=bindparam("code"),
-        reason=bindparam("reason"),
-        reply=bindparam("reply"),
-        template=bindparam("template"),
-        revision=bindparam("revision"),
-        message_id=bindparam("message_id"),
-        event=bindparam("event"),
-        updated_at=bindparam("now"),
+    .values(**_ENDED, updated_at=bindparam("now"))
+)
+# the doubt that is on the row is about this very attempt, and nobody has sent the letter again since
+_RESOLVE = (
+    update(letter)
+    .where(
+        letter.c.row == bindparam("r"),
+        letter.c.state == State.IN_DOUBT.value,
+        letter.c.doubts == bindparam("before") + 1,
     )
+    .values(**_ENDED, updated_at=bindparam("now"))
+)
+_STANDING = select(letter.c.row, letter.c.generation).where(
+    letter.c.row.in_(bindparam("rows", expanding=True))
 )
 _ATTEMPT = insert(attempt)
 _BURY = insert_or_ignore(outbox).on_conflict_do_nothing()
@@ -76,8 +82,25 @@ def settle(connection: Connection, settlements: Sequence[Settlement], holder: Ho
     notes = [_note(one, at) for one in settlements if one.attempt]
     if notes:
         connection.execute(_ATTEMPT, notes)
-    bury(connection, [one.dead_letter for one in settlements if one.dead_letter], holder)
-    return len(settlements) - done.rowcount
+    late = _late(connection, settlements, at) if done.rowcount < len(settlements) else ()
+    # what somebody else is sending by now is not dead
+    ended = [one.dead_letter for one in settlements if one.dead_letter and one.claimed not in late]
+    bury(connection, ended, holder)
+    return len(late)
+
+
+def _late(connection: Connection, settlements: Sequence[Settlement], at: float) -> Collection[Claimed]:
+    """Those whose row is somebody else's, after the answers among them have resolved what is in doubt."""
+    rows = [one.claimed.row for one in settlements]
+    standing = {row.row: row.generation for row in connection.execute(_STANDING, {"rows": rows})}
+    late = [one for one in settlements if standing.get(one.claimed.row) != one.claimed.generation]
+    return {one.claimed for one in late if not _resolves(connection, one, at)}
+
+
+def _resolves(connection: Connection, one: Settlement, at: float) -> bool:
+    if one.attempt is None or not one.attempt.code:
+        return False
+    return connection.execute(_RESOLVE, _row(one, at) | {"before": one.claimed.doubts}).rowcount == 1
 
 
 def bury(connection: Connection, dead_letters: Sequence[DeadLetter], holder: Holder) -> None:
