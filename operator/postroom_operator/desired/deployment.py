@@ -194,10 +194,7 @@ def _environment(view: ProfileView) -> list[Plain]:
 
 def _volumes(profile: SmtpProfile) -> list[Plain]:
     name = profile.metadata.name
-    shards = [
-        {"configMap": {"name": names.bundle_map(name, shard), "optional": True}}
-        for shard in range(names.SHARDS)
-    ]
+    shards = [_shard(name, shard) for shard in range(names.SHARDS)]
     return [
         tmp_volume(),
         {"name": "profile", "configMap": {"name": names.profile_map(name)}},
@@ -205,6 +202,13 @@ def _volumes(profile: SmtpProfile) -> list[Plain]:
         _secret("connections", connections_secret(profile)),
         *(_secret(volume, secret) for volume, secret in _numbered(profile)),
     ]
+
+
+def _shard(profile: str, shard: int) -> Plain:
+    """Its one key alone: what somebody adds to the ConfigMap beside it reaches no worker."""
+    key = names.shard_key(shard)
+    items = [{"key": key, "path": key}]
+    return {"configMap": {"name": names.bundle_map(profile, shard), "items": items, "optional": True}}
 
 
 def _numbered(profile: SmtpProfile) -> list[tuple[str, str]]:
