@@ -28,7 +28,7 @@ WORKERS = "postroom-shop"
 MINE = "app.kubernetes.io/managed-by=postroom-operator"
 LIVE_WITHIN = 10.0
 """Seconds from `kubectl apply` of a template to its next letter: what is promised."""
-RATE = 40.0
+RATE = 20.0
 
 
 class Story:
@@ -257,12 +257,12 @@ def test_an_upgrade_under_load_loses_nothing(story: Story, phases: Phases) -> No
         with phases(f"helm upgrade to another image under {RATE:.0f} events a second"):
             story.helm("upgrade", RELEASE, str(CHART), *story.values(NEXT), "--wait", "--timeout", "300s")
         with phases("then, until all workers run it"):
-            place.wait("the workers run the next image", lambda: runs(place, WORKERS, NEXT), 300)
+            place.wait("the workers run the next image", lambda: runs(place, WORKERS, NEXT), 400)
     finally:
         acknowledged = load.end(within=120)
     assert acknowledged == load.sent
     with phases(f"the end of the load, until each of {acknowledged} letters is settled"):
-        place.wait("every letter is settled", lambda: settled(story, batch) == acknowledged, 180)
+        place.wait("every letter is settled", lambda: settled(story, batch) == acknowledged, 600)
     told = f"SELECT state, count(*), sum(doubts) FROM letter WHERE event_id LIKE '{batch}-%' GROUP BY state"
     print(f"after the upgrade, by state, with doubts: {story.ledger(told)}")
 
