@@ -14,7 +14,7 @@ from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import calendar
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, Existing, Letter, State
-from tests.delivery.ledger_contract import LATER, bring, carry, claim, meet
+from tests.delivery.ledger_contract import LATER, PROBLEM, bring, carry, claim, meet
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
 from tests.delivery.postgres_ledgers import execute, run_out, stop, working
 from tests.delivery.scenario import scenario
@@ -327,3 +327,20 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
         assert await others.due(NOON + DAY, 10) == []
         assert len(await heir.due(NOON + DAY, 10)) == 2
         assert await heir.prune(NOON + 9 * DAY, 10) == 1
+
+
+@scenario
+async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_workers(
+    postgres_ledger: str,
+) -> None:
+    async with (
+        working(postgres_ledger, "a") as ours,
+        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "c", "shop/orders-live") as others,
+    ):
+        left = dead_letter(record("one"), PROBLEM)
+        await ours.bury([left])
+        await asyncio.to_thread(stop, ours)
+        await run_out(postgres_ledger)
+        assert await others.waiting(10) == []
+        assert [one.dead_letter for one in await heir.waiting(10)] == [left]

@@ -48,6 +48,21 @@ Brokers = Annotated[
 Gateway = Annotated[
     str | None, Option("--gateway", help="The gateway; without it the running one's.", metavar="URL")
 ]
+Ledgers = Annotated[
+    list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
+]
+Connections = Annotated[
+    Path | None,
+    Option(
+        help="Look in the PostgreSQL ledger that this folder's connections Secret names; in a worker's pod "
+        "it is known.",
+        metavar="DIR",
+        envvar="POSTROOM_CONNECTIONS",
+    ),
+]
+Namespace = Annotated[
+    str, Option(help="Whose ledger, where the Secret names no schema.", envvar="POSTROOM_NAMESPACE")
+]
 Text = str | None
 
 
@@ -167,25 +182,9 @@ def send(
 def letter(
     wanted: Annotated[str, Argument(help="An id, Message-ID, request id, user id or address.")],
     data: Data = DATA,
-    ledger: Annotated[
-        list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
-    ] = None,
-    connections: Annotated[
-        Path | None,
-        Option(
-            help="Look in the PostgreSQL ledger that this folder's connections Secret names; in a worker's "
-            "pod it is known.",
-            metavar="DIR",
-            envvar="POSTROOM_CONNECTIONS",
-        ),
-    ] = None,
-    namespace: Annotated[
-        str,
-        Option(
-            help="Whose ledger, where the Secret names no schema.",
-            envvar="POSTROOM_NAMESPACE",
-        ),
-    ] = "",
+    ledger: Ledgers = None,
+    connections: Connections = None,
+    namespace: Namespace = "",
 ) -> None:
     """Say what became of a letter: its state, its times, every attempt and the relay's answers."""
     from rich.console import Console

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
+from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.leases import database_time
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import outbox, suspect, worker
@@ -24,7 +25,9 @@ _WAITING = (
         or_(
             outbox.c.generation == bindparam("mine"),
             outbox.c.generation.not_in(
-                select(worker.c.generation).where(worker.c.lease_until > database_time())
+                select(worker.c.generation).where(
+                    or_(worker.c.lease_until > database_time(), worker.c.process.not_like(bindparam("kin")))
+                )
             ),
         )
     )
@@ -71,9 +74,13 @@ def outbox_row(one: DeadLetter) -> dict[str, Any]:
     }
 
 
-def waiting(connection: Connection, mine: int, limit: int) -> list[Waiting]:
-    """The oldest dead letters that the broker has not acknowledged: this worker's own, and dead ones'."""
-    rows = connection.execute(_WAITING, {"mine": mine, "limit": limit}).all()
+def waiting(connection: Connection, holder: Holder, limit: int) -> list[Waiting]:
+    """The oldest dead letters that the broker has not acknowledged: this worker's, and its dead kin's.
+
+    Another profile's workers may have other brokers, so theirs wait for their own.
+    """
+    mine = holder.generation
+    rows = connection.execute(_WAITING, {"mine": mine, "kin": holder.kin, "limit": limit}).all()
     if adopted := [{"r": row.row, "mine": mine} for row in rows if row.generation != mine]:
         connection.execute(_ADOPT, adopted)
     return [Waiting(row.row, _dead_letter(row)) for row in rows]

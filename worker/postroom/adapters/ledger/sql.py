@@ -80,7 +80,7 @@ class SqlLedger:
 
     async def waiting(self, limit: int) -> Sequence[Waiting]:
         """See the port."""
-        return await self._writer.run(lambda c: deadletters.waiting(c, self._holder.generation, limit))
+        return await self._writer.run(lambda c: deadletters.waiting(c, self._holder, limit))
 
     async def published(self, batch: Sequence[Waiting]) -> None:
         """See the port."""
