@@ -31,6 +31,7 @@ from postroom.delivery.outcome import (
     TryAgain,
     Unreachable,
     Unrenderable,
+    Unsigned,
 )
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import State
@@ -54,6 +55,7 @@ OUTCOMES: list[Outcome] = [
     SUSPENDED,
     TooEarly(NOON + timedelta(hours=3)),
     Expired(PROBLEM),
+    Unsigned(PROBLEM),
     HandedBack(),
 ]
 NEW = History(NOON, 0, 0)

@@ -135,7 +135,7 @@ def test_the_defaults_are_the_same(case: Case) -> None:
 def lowered(value: Any) -> Any:
     """Addresses and domains are held normalized: what is left of them is that there is one."""
     if isinstance(value, dict):
-        normal = ("address", "replyTo", "allowedFromDomains", "recipient")
+        normal = ("address", "replyTo", "allowedFromDomains", "domain", "recipient")
         return {name: "…" if name in normal else lowered(each) for name, each in value.items()}
     return [lowered(each) for each in value] if isinstance(value, list) else value
 

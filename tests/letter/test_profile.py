@@ -130,7 +130,7 @@ def test_all_broken_rules_are_told_at_once() -> None:
         ({"workers": {"replicas": 1, "autoscaling": {}}}, "spec.workers.replicas"),
         ({"workers": {"autoscaling": {"minReplicas": 0}}}, "spec.workers.autoscaling.minReplicas"),
         ({"workers": {"autoscaling": {"minReplicas": 9}}}, "spec.workers.autoscaling.minReplicas"),
-        ({"dkim": {"domain": "a b", "selector": "s", "secretRef": {"name": "k"}}}, "spec.dkim.domain"),
+        ({"dkim": [{"domain": "a b", "selector": "s", "secretRef": {"name": "k"}}]}, "spec.dkim[0].domain"),
         ({"allowedFromDomains": ["*.example.org"]}, "spec.allowedFromDomains[0]"),
         ({"from": {"address": "a@x.org,b@y.org"}}, "spec.from.address"),
         ({"from": {"name": "A\r\nBcc: b", "address": "a@x.org"}}, "spec.from.name"),

@@ -226,6 +226,19 @@ def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
     assert profile_status(facts(status, reports=(), topics=()), LATER) == status
 
 
+def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_answer_again() -> None:
+    unsigned = answering(
+        "a", signing=Answer(False, "SecretKeyMissing", "dkim.key: is not in Secret shop/dkim")
+    )
+    status = profile_status(facts(reports=(unsigned,)), NOON)
+    assert told(status)[:2] == told(status, "SigningReady")[:2] == ("False", "SecretKeyMissing")
+    assert profile_status(facts(status, reports=()), LATER) == status
+    healed = profile_status(facts(status, reports=(answering("a", signing=OK),)), LATER)
+    assert told(healed, "SigningReady")[0] == told(healed)[0] == "True"
+    gone = profile_status(facts(healed), LATER)
+    assert "SigningReady" not in [each["type"] for each in gone["conditions"]]
+
+
 def test_workers_that_are_neither_ready_nor_answer_are_spoken_of_no_more() -> None:
     status = profile_status(facts(), NOON)
     later = profile_status(facts(status, reports=(), deployment={"spec": {"replicas": 2}}), LATER)

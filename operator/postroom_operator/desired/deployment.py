@@ -110,7 +110,7 @@ def connections_secret(profile: SmtpProfile) -> str:
 def secrets_of(profile: SmtpProfile) -> list[str]:
     """The other Secrets that the profile names, sorted."""
     spec = profile.spec
-    found = [spec.dkim.secret_ref.name] if spec.dkim else []
+    found = [one.secret_ref.name for one in spec.dkim]
     if spec.smtp:
         tls, auth = spec.smtp.tls, spec.smtp.auth
         found += [ref.name for ref in (tls.ca_ref, tls.client_cert_secret_ref) if ref]

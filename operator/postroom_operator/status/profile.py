@@ -34,6 +34,8 @@ ASKED = {
     "RelayReachable": "relay",
 }
 """Condition → what workers are asked."""
+ASKED_OF_SOME = {"CircuitClosed": "circuit", "SigningReady": "signing"}
+"""The same, of what not every profile has."""
 NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")
 """What has to be known before a profile is called ready; a relay is first asked when a letter goes to it."""
 
@@ -91,8 +93,11 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
     for type_, asked in ASKED.items():
         found = answered(type_, asked, facts.reports)
         yield said_before(facts.manifest, found) if _unheard(facts) else found
-    if any("circuit" in report.answers for report in facts.reports):
-        yield answered("CircuitClosed", "circuit", facts.reports)
+    for type_, asked in ASKED_OF_SOME.items():
+        if any(asked in report.answers for report in facts.reports):
+            yield answered(type_, asked, facts.reports)
+        elif _unheard(facts) and (found := said_before(facts.manifest, Found(type_, None, ""))).reason:
+            yield found
     yield available(facts.deployment)
     if (facts.spec.get("workers") or {}).get("autoscaling") is not None:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))

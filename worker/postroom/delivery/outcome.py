@@ -67,6 +67,13 @@ class NoTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsigned:
+    """The profile asks for a DKIM signature and its key is not there, or is no key."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class TooEarly:
     """The event asks not to be sent before `at`."""
 
@@ -93,6 +100,7 @@ Outcome = (
     | InDoubt
     | Unrenderable
     | NoTemplate
+    | Unsigned
     | TooEarly
     | Expired
     | HandedBack

@@ -1,13 +1,24 @@
 """What the journey needs at hand: one profile's rules and the world behind its ports."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.lanes import Procession
+from postroom.letter.problems import Problem
 from postroom.letter.render import Sender
 from postroom.ports.ledger import Ledger
 from postroom.ports.world import Clock, Templates
+
+
+class Signer(Protocol):
+    """Who signs the letters of a profile that asks for it."""
+
+    def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
+        """The letter with its signatures, or why it must not leave yet; `sender` is its From address."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,7 @@ class House:
     """dedupe.window in seconds: older records are refused, their identities are forgotten."""
     from_domains: frozenset[str] = field(default_factory=frozenset)
     """allowedFromDomains; empty means the profile's own."""
+    signer: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Unrenderable
+from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Unrenderable, Unsigned
 from postroom.delivery.post import House, Post
 from postroom.letter.address import normalize
 from postroom.letter.compose import compose
@@ -67,11 +67,17 @@ def _render_with(template: LiveTemplate, letter: Letter, house: House, now: date
     letter.expires = template.expires(letter.event)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
-    _fill(letter, template.render(letter.event), house)
+    sender = _fill(letter, template.render(letter.event), house)
+    if house.signer is None:
+        return None
+    signed = house.signer.sign(letter.content, sender.address, now)
+    if isinstance(signed, Problem):
+        return Unsigned(signed)
+    letter.content = signed
     return None
 
 
-def _fill(letter: Letter, rendered: Rendered, house: House) -> None:
+def _fill(letter: Letter, rendered: Rendered, house: House) -> Sender:
     sender = _sender(rendered, house)
     recipient = normalize(letter.event.recipient)
     letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
@@ -83,6 +89,7 @@ def _fill(letter: Letter, rendered: Rendered, house: House) -> None:
         message_id=letter.message_id,
         date=letter.event.time,
     )
+    return sender
 
 
 def _sender(rendered: Rendered, house: House) -> Sender:

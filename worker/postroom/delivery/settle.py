@@ -21,6 +21,7 @@ from postroom.delivery.outcome import (
     Step,
     TryAgain,
     Unreachable,
+    Unsigned,
 )
 from postroom.delivery.post import Post
 from postroom.delivery.send import Decided
@@ -94,7 +95,7 @@ async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:
 def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
     """The row's next state, its history and its dead letter, if there is one."""
     answered = isinstance(outcome, Accepted | Deferred | Refused)
-    tried = answered or isinstance(outcome, Unreachable | InDoubt)
+    tried = answered or isinstance(outcome, Unreachable | InDoubt | Unsigned)
     doubted = isinstance(outcome, InDoubt) and not outcome.counted
     state, problem, due, buried = _ending(step)
     return Settlement(

@@ -12,14 +12,23 @@ from pydantic import AfterValidator, Field, model_validator
 
 from postroom.letter.address import DomainText
 from postroom.letter.duration import Duration, seconds
-from postroom.letter.reading.spec import Broken, Mailbox, Metadata, NameRef, ObjectName, Spec, broken
+from postroom.letter.reading.spec import (
+    Broken,
+    Mailbox,
+    Metadata,
+    NameRef,
+    ObjectName,
+    SecretKey,
+    Spec,
+    broken,
+)
+from postroom.letter.signing import Dkim, broken_signatures
 
 TOPIC_PREFIX = "postroom."
 TOPIC_CHARACTERS = 242
 """Kafka allows 249; the longest derived name adds `.urgent` or `.status`."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 LabelValue = Annotated[str, Field(max_length=63)]
 FreeObjects = Annotated[list[dict[str, Any]], Field(max_length=16)]
 """Objects that Kubernetes checks when they are applied: tolerations, network policy peers."""
@@ -173,16 +182,6 @@ class NetworkPolicyPeers(Spec):
     peers: FreeObjects = Field(default_factory=list)
 
 
-class Dkim(Spec):
-    """DKIM signing by Postroom; usually the relay's work."""
-
-    domain: DomainText
-    selector: Annotated[
-        str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$")
-    ]
-    secret_ref: NameRef
-
-
 class SmtpProfileSpec(Spec):
     """The spec of an SmtpProfile; see docs/reference for each field."""
 
@@ -194,7 +193,7 @@ class SmtpProfileSpec(Spec):
     retry: Retry = Field(default_factory=Retry)
     circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker)
     fallback_ref: NameRef | None = None
-    dkim: Dkim | None = None
+    dkim: Annotated[list[Dkim], Field(max_length=8)] = Field(default_factory=list)
     on_in_doubt: Literal["Resend", "Park"] = "Resend"
     dedupe: Dedupe = Field(default_factory=Dedupe)
     kafka: Kafka = Field(default_factory=Kafka)
@@ -220,6 +219,10 @@ class SmtpProfileSpec(Spec):
         domain = self.sender.address.rpartition("@")[2]
         if self.allowed_from_domains and domain not in self.allowed_from_domains:
             yield "from.address", f"{domain} is not among allowedFromDomains; add it there"
+        yield from broken_signatures(self.dkim, {"from.address": domain} | self._other_domains())
+
+    def _other_domains(self) -> dict[str, str]:
+        return {f"allowedFromDomains[{at}]": each for at, each in enumerate(self.allowed_from_domains)}
 
 
 class SmtpProfile(Spec):

@@ -25,6 +25,7 @@ from postroom.delivery.outcome import (
     TryAgain,
     Unreachable,
     Unrenderable,
+    Unsigned,
 )
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import State
@@ -69,7 +70,7 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
             return _finish(outcome, policy)
         case Deferred(problem=problem) if history.answers + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
-        case Deferred(problem=problem) | Unreachable(problem=problem):
+        case Deferred(problem=problem) | Unreachable(problem=problem) | Unsigned(problem=problem):
             return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
         case InDoubt(problem=problem):
             return _doubted(problem, history, policy, now + _delay(history.doubts, policy, chance))

@@ -1,6 +1,6 @@
 """What a worker is to do, known before it has reached anything: its settings, its profile, its exit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -8,6 +8,7 @@ from postroom.adapters.clock import SystemClock
 from postroom.delivery.post import House
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded
+from postroom.delivery.programs.signing import Signing
 from postroom.delivery.settings import WorkerSettings
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.ports.world import Clock
@@ -24,6 +25,7 @@ class Job:
     exit: Exit
     house: House
     clock: Clock
+    signing: Signing | None = None
 
     @property
     def topic(self) -> str:
@@ -35,7 +37,9 @@ def read_job(settings: WorkerSettings) -> Job:
     """Read the profile and choose the relay; raises Rejected."""
     profile = read_profile(settings.profile)
     exit_ = open_exit(profile, settings)
-    return Job(settings, profile, exit_, house_of(profile, exit_.accepted_as), SystemClock())
+    house = house_of(profile, exit_.accepted_as)
+    signing = Signing(profile, settings.secrets, exit_.mode == "SMTP") if profile.spec.dkim else None
+    return Job(settings, profile, exit_, replace(house, signer=signing), SystemClock(), signing)
 
 
 def announce(job: Job) -> None:

@@ -61,7 +61,6 @@ def unheeded(profile: SmtpProfile) -> Iterator[str]:
     told = {
         "circuit_breaker": "spec.circuitBreaker",
         "fallback_ref": "spec.fallbackRef",
-        "dkim": "spec.dkim",
         "callbacks": "spec.callbacks",
     }
     yield from (name for field, name in told.items() if field in given and _is_set(spec, field))

@@ -45,6 +45,8 @@ class Secrets:
 
     def look(self) -> None:
         """See how all of them are now."""
+        if self._job.signing:
+            self._job.signing.look()
         if self._job.exit.mode == "SMTP":
             self.relay_problems = tuple(self._missing_of_the_relay())
         folder = self._job.settings.connections

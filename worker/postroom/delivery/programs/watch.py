@@ -69,7 +69,7 @@ class Watch:
             "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
             "relay": relay_condition(self._job.exit),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
-        }
+        } | ({"signing": self._job.signing.condition} if self._job.signing else {})
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.
@@ -78,8 +78,10 @@ class Watch:
         """
         problems = ["draining"] if self.draining else []
         problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
-        for name in ("ledger", "kafka", "templates"):
-            each = conditions[name]
+        for name in ("ledger", "kafka", "templates", "signing"):
+            each = conditions.get(name)
+            if each is None:
+                continue
             if each.ok is False or each == NOT_CONNECTED:
                 problems.append(f"{name}: {each.message}")
         return problems

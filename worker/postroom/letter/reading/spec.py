@@ -81,6 +81,8 @@ Prose = AfterValidator(_prose)
 """Lines and tabs are fine, other control characters are not."""
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_NAME)]
+SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+"""A key in the data of a Secret."""
 LocaleTag = Annotated[str, Field(min_length=2, max_length=35, pattern=LANGUAGE_TAG)]
 """A BCP 47 language tag such as `en`, `de-AT`, `zh-Hant-TW`."""
 Label = Annotated[str, Field(min_length=1, max_length=63), OneLine]

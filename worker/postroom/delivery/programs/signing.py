@@ -1,0 +1,96 @@
+"""The DKIM keys of a profile, looked at in their mounted Secrets: a letter in, the signed letter out.
+
+A key that is replaced signs from the next look on. In mode SMTP a letter without a key waits, for a receiver
+would take it for forged; where letters stay in the house (Sandbox, Log) it goes unsigned, and the condition
+says so.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from postroom.delivery.programs.conditions import Condition, refused
+from postroom.letter.problems import Code, Problem
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.signing import Dkim, covers
+from postroom.letter.wire.dkim import Seal, sign
+from postroom.letter.wire.keys import read_key
+from postroom.mounted import read_folder
+
+
+class Signing:
+    """Implements delivery.post.Signer."""
+
+    def __init__(self, profile: SmtpProfile, secrets: Path, strict: bool) -> None:
+        """`strict`: no letter goes unsigned."""
+        self._wanted = profile.spec.dkim
+        self._namespace = profile.metadata.namespace
+        self._secrets, self._strict = secrets, strict
+        self._found: tuple[Seal | Problem, ...] = ()
+        self._of_domain: dict[str, tuple[Seal | Problem, ...]] = {}
+        self._texts: dict[str, str] | None = None
+        self.look()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is missing or wrong."""
+        return tuple(one for one in self._found if isinstance(one, Problem))
+
+    @property
+    def condition(self) -> Condition:
+        """How it is, for /statusz."""
+        if self.problems:
+            found = refused(self.problems)
+            if self._strict:
+                return found
+            return Condition(None, found.reason, f"letters stay here and go unsigned: {found.message}")
+        seals = [one for one in self._found if isinstance(one, Seal)]
+        weak = [f"{one.selector} of {one.domain} {one.key.weakness}" for one in seals if one.key.weakness]
+        if weak:
+            return Condition(True, "KeyIsShort", "; ".join(weak))
+        return Condition(True, "Signing")
+
+    def look(self) -> None:
+        """Read the keys anew where a Secret has changed; blocks for as long as small files take."""
+        texts = dict(self._read())
+        if texts != self._texts:
+            self._texts = texts
+            self._found = tuple(self._seal(one, texts) for one in self._wanted)
+            self._of_domain = {}
+
+    def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
+        """See the protocol."""
+        seals: list[Seal] = []
+        for one in self._for(sender.rpartition("@")[2].lower()):
+            if isinstance(one, Seal):
+                seals.append(one)
+            elif self._strict:
+                return one
+        return sign(content, seals, int(now.timestamp())) if seals else content
+
+    def _for(self, domain: str) -> tuple[Seal | Problem, ...]:
+        """What signs letters of a domain, or would if it were there."""
+        cache = self._of_domain  # another takes its place when a key changes, maybe right now
+        if domain not in cache:
+            pairs = zip(self._wanted, self._found, strict=True)
+            cache[domain] = tuple(found for one, found in pairs if covers(one, domain))
+        return cache[domain]
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        for name in {one.secret_ref.name for one in self._wanted}:
+            try:
+                texts = read_folder(self._secrets / name)
+            except OSError:
+                continue  # what cannot be read is as good as not there
+            yield from ((f"{name}/{key}", text) for key, text in texts.items())
+
+    def _seal(self, one: Dkim, texts: dict[str, str]) -> Seal | Problem:
+        ref = one.secret_ref
+        secret, text = f"Secret {self._namespace}/{ref.name}", texts.get(f"{ref.name}/{ref.key}", "")
+        if not text.strip():
+            said = f"is not in {secret}. Letters of {one.domain} are signed with it; add it, in PEM"
+            return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
+        try:
+            return Seal(one.domain, one.selector, read_key(text.encode()))
+        except ValueError as error:
+            return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")
