@@ -61,7 +61,11 @@ class OperatorSettings(ProgramSettings):
     )
     reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are worked on at a time.")
     provers: int = Field(
-        default=2, ge=1, le=16, description="Processes that prove templates; each takes about 60 MB."
+        default=2,
+        ge=1,
+        le=16,
+        description="Processes that prove templates, about 50 MB each; all but one end when there is nothing "
+        "to prove.",
     )
 
     @property

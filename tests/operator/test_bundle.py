@@ -14,6 +14,7 @@ from postroom.letter.problems import Code
 from postroom_operator import names
 from postroom_operator.desired import bundle as packing
 from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, read_shards
+from postroom_operator.twins import shared
 
 
 def template(name: str, size: int = 100, revision: int = 0) -> CompiledTemplate:
@@ -36,6 +37,16 @@ def test_no_templates_make_one_empty_shard() -> None:
     bundle = assign([], {})
     assert list(bundle.shards) == [0]
     assert unpack(bundle.shards[0]) == []
+
+
+def test_what_is_read_is_the_very_object_that_was_packed_unless_it_says_something_else() -> None:
+    held = shared(template("t1"))
+    text = assign([held], {}).shards[0]
+    assert read_shards({0: text})["t1"].template is held
+    suspended = text.replace('"suspend": false', '"suspend": true')
+    assert suspended != text
+    assert read_shards({0: suspended})["t1"].template.suspend is True
+    assert held.suspend is False
 
 
 def test_an_edit_changes_one_shard() -> None:

@@ -30,6 +30,8 @@ SLOW_SECONDS = 1.0
 """After so long in work a question is slow."""
 AGAIN_SECONDS = 600.0
 """What was given up by the wall clock is tried again after that: the machine may have been overloaded."""
+REST_SECONDS = 60.0
+"""A process that has had no question for so long ends, but for the first: an edit must find one at work."""
 Owner = tuple[str, str, str]
 """Whose proof it is: kind, namespace, name."""
 
@@ -52,10 +54,11 @@ class Prover:
 
     def __init__(self, processes: int, late: Callable[[Owner], None]) -> None:
         """`late` is told whose question was answered after its asker had been let go."""
-        self._idle: asyncio.LifoQueue[_Process] = asyncio.LifoQueue()
-        self._processes = [_Process() for _ in range(processes)]
-        for process in self._processes:
-            self._idle.put_nowait(process)
+        self._processes = [_Process(rests=number > 0) for number in range(processes)]
+        self._idle: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
+        """The lowest number first, so that the others get to rest."""
+        for number in range(processes):
+            self._idle.put_nowait(number)
         self._late = late
         self._kept: dict[Owner, _Kept] = {}
         self._jobs: dict[bytes, _Job] = {}
@@ -92,15 +95,16 @@ class Prover:
         return job
 
     async def _answer(self, owner: Owner, question: bytes, digest: bytes) -> Proved:
-        process = await self._idle.get()
-        job = self._jobs[digest]
+        number = await self._idle.get()
+        process, job = self._processes[number], self._jobs[digest]
         try:
             await process.begin()
             timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
             proved, lasting = await process.ask(question)
             timer.cancel()
         finally:
-            self._idle.put_nowait(process)
+            process.idle()
+            self._idle.put_nowait(number)
             del self._jobs[digest]
         until = math.inf if lasting else asyncio.get_running_loop().time() + AGAIN_SECONDS
         self._kept[owner] = _Kept(digest, proved, until)
@@ -110,13 +114,27 @@ class Prover:
 
 
 class _Process:
-    """One process of `proving`; started at its first question, and again after it died."""
+    """One process of `proving`; started at its first question, and again after it died or was let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rests: bool) -> None:
+        """`rests`: whether it ends when nobody asks it anything for a while."""
+        self._rests = rests
         self._process: asyncio.subprocess.Process | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    def idle(self) -> None:
+        """Say that it has nothing to do."""
+        if self._rests:
+            self._timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._end)
+
+    def _end(self) -> None:
+        self._ending = asyncio.create_task(self.close())
 
     async def begin(self) -> None:
         """Start it, unless it runs."""
+        if self._timer:
+            self._timer.cancel()
         if self._process is not None:
             return
         command = (sys.executable, "-m", "postroom_operator.adapters.proving")
@@ -157,6 +175,8 @@ class _Process:
 
     async def close(self) -> None:
         """End the process."""
+        if self._timer:
+            self._timer.cancel()
         process, self._process = self._process, None
         if process is None:
             return

@@ -21,6 +21,7 @@ from postroom.letter.proof import Proof, prove
 from postroom.letter.proofs import prove_layout
 from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom_operator.facts import Proved, Sample
+from postroom_operator.twins import shared
 
 MEMORY_BYTES = 512 * 1024 * 1024
 """Address space; the process takes about 150 MB of it before its first proof."""
@@ -87,7 +88,7 @@ def read_answer(text: bytes) -> Proved:
     """Read what `to_json` wrote."""
     value = json.loads(text)
     return Proved(
-        from_json(value["compiled"]) if value["compiled"] else None,
+        shared(from_json(value["compiled"])) if value["compiled"] else None,
         tuple(_problem(each) for each in value["problems"]),
         tuple(_problem(each) for each in value["warnings"]),
         tuple(Sample(*each) for each in value["samples"]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from postroom.letter.bundle import FRAME, CompiledTemplate, join, line, size_of, unpack
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom_operator import names
+from postroom_operator.twins import shared
 
 LIMIT = 256 * 1024
 """Bytes of a shard: a quarter of what a ConfigMap may hold."""
@@ -86,7 +87,7 @@ def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
         except Rejected:
             continue
         for template in templates:
-            found.setdefault(template.name, Served(shard, template))
+            found.setdefault(template.name, Served(shard, shared(template)))
     return found
 
 

@@ -48,7 +48,7 @@ class File:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class CompiledTemplate:
     """One template that passed its proof. The first edition is the default one."""
 

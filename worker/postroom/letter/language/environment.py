@@ -17,6 +17,7 @@ from typing import Any
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.lexer import TokenStream
 from jinja2.runtime import Context, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -26,7 +27,7 @@ from postroom.letter.language import bounds
 from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable
 from postroom.letter.language.filters import MEASURED
 from postroom.letter.language.formats import FORMATS
-from postroom.letter.language.grammar import refuse_forbidden
+from postroom.letter.language.grammar import nodes_of, refuse_forbidden
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
 from postroom.letter.problems import Code, Problem, Rejected
 
@@ -65,6 +66,10 @@ class Bound(NodeTransformer):
         return nodes.Filter(parts, "_concat", [], [], None, None, lineno=node.lineno)
 
 
+METERED = (nodes.For, nodes.Concat)
+"""What `Bound` has something to do for."""
+
+
 class LetterEnvironment(ImmutableSandboxedEnvironment):
     """Jinja2 as letters may use it. No loader: a template can reach no other template or file."""
 
@@ -80,8 +85,17 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
-        refuse_forbidden(source)
-        return super()._generate(Bound().visit(source), name, filename, defer_init=defer_init)
+        found = nodes_of(source)
+        refuse_forbidden(found)
+        if any(isinstance(node, METERED) for node in found):
+            source = Bound().visit(source)
+        return super()._generate(source, name, filename, defer_init=defer_init)
+
+    def _tokenize(
+        self, source: str, name: str | None, filename: str | None = None, state: str | None = None
+    ) -> TokenStream:
+        assert state is None, "only a piece of a template begins in another state"
+        return TokenStream(self.lexer.wrap(tokens_of(source), name, filename), name, filename)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic within bounds."""
@@ -120,6 +134,17 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 HTML = LetterEnvironment(autoescape=True)
 TEXT = LetterEnvironment(autoescape=False)
 """For subjects, text parts and headers, where escaping would show."""
+
+
+@lru_cache(maxsize=16)
+def tokens_of(source: str) -> tuple[tuple[int, str, str], ...]:
+    """What Jinja's lexer makes of a source: line, kind, text. Raises jinja2's TemplateSyntaxError.
+
+    Kept for a moment: a proof takes the same source apart, reads it and compiles it, and lexing was a third
+    of its time.
+    """
+    return (*HTML.lex(source, SOURCE_NAME),)
+
 
 Root = Callable[[Context], Any]
 CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, LimitExceeded)
@@ -166,9 +191,12 @@ class Script:
         return line
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def script_of(environment: LetterEnvironment, source: str, field: str) -> Script:
-    """A compiled template, kept: a proof tries the same sources again and again. Raises as Script does."""
+    """A compiled template, kept for a while: a proof tries the same sources again and again.
+
+    Whoever sends with it keeps it himself. Raises as Script does.
+    """
     return Script(environment, source, field)
 
 

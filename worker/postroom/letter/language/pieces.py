@@ -11,7 +11,7 @@ from typing import Literal
 
 from jinja2.exceptions import TemplateSyntaxError
 
-from postroom.letter.language.environment import HTML, explain_syntax
+from postroom.letter.language.environment import explain_syntax, tokens_of
 from postroom.letter.problems import Rejected
 
 Kind = Literal["data", "block", "variable", "raw"]
@@ -39,7 +39,7 @@ def split(source: str, field: str) -> tuple[Piece, ...]:
     Kept for a while: a proof takes the same source apart again and again, and lexing is most of its time.
     """
     try:
-        return tuple(_assemble(HTML.lex(source), field))
+        return tuple(_assemble(tokens_of(source), field))
     except TemplateSyntaxError as error:
         raise Rejected(explain_syntax(error, field)) from None
 
