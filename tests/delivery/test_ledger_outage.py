@@ -72,7 +72,7 @@ async def test_a_session_that_was_ended_is_replaced(postgres_ledger: str) -> Non
         await claim(ledger)
         kill = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE application_name = 'postroom' AND datname = current_database()"
+            "WHERE application_name LIKE 'postroom %' AND datname = current_database()"
         )
         assert await asyncio.to_thread(execute, postgres_ledger, kill) != [(0,)]
         assert (await meet(ledger)).state is State.CLAIMED

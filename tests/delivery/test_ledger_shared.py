@@ -274,7 +274,7 @@ def _turn(ledger: PostgresLedger) -> None:
     tomorrow = update(calendar).values(bucket=calendar.c.bucket + 1)
     with pytest.MonkeyPatch.context() as patch, ledger._engine.begin() as connection:
         patch.setattr(days, "_TURN", tomorrow)
-        days.turn(connection, ledger._heart._key)
+        days.turn(connection, ledger._heart.calendar_key)
 
 
 async def race(

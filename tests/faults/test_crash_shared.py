@@ -1,6 +1,8 @@
-"""Two workers on one ledger: kill them again and again, and count every letter."""
+"""Two workers on one ledger: kill them, let one stand still, and count every letter."""
 
 import random
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,7 @@ def pods(
     yield made
     for pod in made:
         if pod.process is not None and pod.process.poll() is None:
+            pod.process.send_signal(signal.SIGCONT)
             pod.kill()
 
 
@@ -115,4 +118,24 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
     finish(pods, published)
     verdict = judge(pods[0], moody_sink, published, killed)
     print(f"\ntwo workers, one ledger: {verdict}")
+    verdict.hold()
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_lease_holds_nobody_up_and_sends_nothing_twice_unmarked(
+    pods: list[Pod], moody_sink: RecordingSink, durable_broker: LocalBroker
+) -> None:
+    sleeper, other = pods
+    start(pods)
+    published = publish(durable_broker.bootstrap, events(EVENTS, seed=23))
+    await_copies(moody_sink, EVENTS // 10)
+    assert sleeper.process is not None
+    sleeper.process.send_signal(signal.SIGSTOP)
+    stopped, standing = time.monotonic(), sleeper.dotting()
+    wait_until(lambda: other.through(published), "the other to take over all of it", PATIENCE_SECONDS)
+    seconds = time.monotonic() - stopped
+    sleeper.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: sleeper.logged(b"lease lost"), "the sleeper to notice", PATIENCE_SECONDS)
+    finish(pods, published)
+    verdict = judge(other, moody_sink, published, [standing])
+    print(f"\none of two workers stood still: {verdict}; the other had all settled after {seconds:.0f} s")
     verdict.hold()

@@ -1,4 +1,5 @@
-"""The heartbeat: a thread that keeps a worker's lease running, and turns the ledger's calendar.
+"""The heartbeat: a thread that keeps a worker's lease running, lets go of what those hold who stand still,
+and turns the ledger's calendar.
 
 In: a generation and its lease. Out: `until`, the moment up to which the lease is sure by this machine's
 monotonic clock. It is reckoned from before each renewal was asked for, less a margin, so that it always ends
@@ -15,9 +16,9 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger import days, leases
+from postroom.adapters.ledger import days, leases, standstill
 from postroom.adapters.ledger.leases import LEASE_SECONDS, Member
-from postroom.adapters.ledger.server import reason
+from postroom.adapters.ledger.server import lock_key, reason
 
 BEAT_SECONDS = 5.0
 MARGIN_SECONDS = 2.0
@@ -29,10 +30,11 @@ log = structlog.get_logger("postroom.ledger")
 class Heartbeat:
     """Keeps one worker's lease; `reborn` is told the new generation when the old one was lost."""
 
-    def __init__(self, engine: Engine, member: Member, calendar_key: int) -> None:
+    def __init__(self, engine: Engine, member: Member, schema: str) -> None:
         self._engine = engine
         self.member = member
-        self._key = calendar_key
+        self._schema = schema
+        self.calendar_key = lock_key(schema, "calendar")
         self._asked = monotonic()
         self._reborn: Callable[[int], None] = lambda _: None
         self._stopping = threading.Event()
@@ -69,7 +71,7 @@ class Heartbeat:
                 )
 
     def beat(self) -> None:
-        """Renew the lease, or take a new generation; then see what day it is."""
+        """Renew the lease, or take a new generation; then see who stands still, and what day it is."""
         asked = monotonic()
         with self._engine.begin() as connection:
             alive = leases.renew(connection, self.generation)
@@ -77,13 +79,21 @@ class Heartbeat:
             self._renewed(asked)
         else:
             self._begin_anew()
+        self.see_who_stands_still()
         self.see_the_day()
+
+    def see_who_stands_still(self) -> None:
+        """End the sessions of workers that stopped in the middle of a transaction."""
+        with self._engine.begin() as connection:
+            ended = standstill.end_sessions(connection, self._schema)
+        if ended:
+            log.warning("ended sessions of a worker that stands still and held locks", sessions=ended)
 
     def see_the_day(self) -> None:
         """Turn the calendar where a new day has begun."""
         with self._engine.begin() as connection:
             if days.is_behind(connection):
-                days.turn(connection, self._key)
+                days.turn(connection, self.calendar_key)
 
     def _renewed(self, asked: float) -> None:
         if asked - self._asked > LEASE_SECONDS:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
@@ -68,20 +68,31 @@ _RUNS = worker.c.lease_until > database_time()
 _RAN_OUT = worker.c.lease_until <= database_time()
 
 _LIVING = select(worker.c.generation).where(_RUNS)
+_LIVING_PROCESSES = select(worker.c.process).where(_RUNS)
 _AMONG = select(worker.c.generation).where(worker.c.generation.in_(bindparam("some", expanding=True)))
+_OTHER = worker.alias("other")
+
+
+def _ending(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Those of these whose lease ran out: locked against `hold` from now on, though not against `renew`."""
+    ran_out = _OTHER.c.lease_until <= database_time()
+    return worker.c.generation.in_(select(_OTHER.c.generation).where(ran_out, *which).with_for_update())
+
+
 _DECLARE = (
     update(worker)
-    .where(worker.c.generation.in_(bindparam("some", expanding=True)), _RAN_OUT)
+    .where(_ending(_OTHER.c.generation.in_(bindparam("some", expanding=True))))
     .values(lease_until=0.0)
     .returning(worker.c.generation)
 )
 _CLEAR = (
     update(worker)
     .where(
-        worker.c.generation != bindparam("mine"),
-        worker.c.process.like(bindparam("kin")),
-        worker.c.cleared.is_(False),
-        _RAN_OUT,
+        _ending(
+            _OTHER.c.generation != bindparam("mine"),
+            _OTHER.c.process.like(bindparam("kin")),
+            _OTHER.c.cleared.is_(False),
+        )
     )
     .values(lease_until=0.0, cleared=True)
     .returning(worker.c.generation)
@@ -94,8 +105,10 @@ _RENEW = (
 _HOLD = (
     select(worker.c.generation)
     .where(worker.c.generation == bindparam("g"), worker.c.lease_until > 0)
-    .with_for_update(read=True)
+    .with_for_update(read=True, key_share=True)
 )
+# FOR KEY SHARE keeps FOR UPDATE away, by which an end is declared, and not a renewal: a worker whose writer
+# waits for somebody's lock lives on
 _SIGN_OFF = (
     update(worker).where(worker.c.generation == bindparam("g")).values(ended_in_order=True, lease_until=0.0)
 )
@@ -144,6 +157,11 @@ def hold(connection: Connection, generation: int) -> bool:
 def living(connection: Connection) -> set[int]:
     """The generations whose leases run."""
     return set(connection.execute(_LIVING).scalars())
+
+
+def living_processes(connection: Connection) -> set[str]:
+    """The processes whose leases run."""
+    return set(connection.execute(_LIVING_PROCESSES).scalars())
 
 
 def declare_dead(connection: Connection, some: Collection[int]) -> set[int]:

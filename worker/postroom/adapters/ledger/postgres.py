@@ -24,6 +24,7 @@ from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import check
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.sql import SqlLedger
+from postroom.adapters.ledger.standstill import session_name
 from postroom.adapters.ledger.strays import SoughtStrays
 from postroom.ports.ledger import Recovery
 
@@ -31,11 +32,11 @@ from postroom.ports.ledger import Recovery
 class PostgresLedger(SqlLedger):
     """Implements ports.ledger.Ledger; open it with `await PostgresLedger.open(url, schema, …)`."""
 
-    def __init__(self, engine: Engine, heart: Heartbeat, window: float, clean: bool, key: int) -> None:
+    def __init__(self, engine: Engine, heart: Heartbeat, window: float, clean: bool) -> None:
         generation = heart.generation
         keys, whose = RowKeys(generation), heart.member
         holder = Holder(generation, keys, window, SharedBuckets(), SoughtStrays(), whose.profile, whose.kin)
-        super().__init__(engine, SharedServer(engine, key), holder, clean)
+        super().__init__(engine, SharedServer(engine, heart.calendar_key), holder, clean)
         self._heart = heart
         heart.start(self._begin_anew)
 
@@ -50,14 +51,13 @@ class PostgresLedger(SqlLedger):
         `window` is dedupe.window in seconds. Raises Unreachable while the server is away, Rejected when the
         schema is not (rightly) migrated.
         """
-        key = server.lock_key(schema, "calendar")
         with ExitStack() as undo:
-            engine = server.engine(url, schema)
+            engine = server.engine(url, schema, session_name(schema, member.process))
             undo.callback(engine.dispose)
-            heart = Heartbeat(engine, member, key)
+            heart = Heartbeat(engine, member, schema)
             clean = await asyncio.to_thread(_join, engine, schema, heart, stamp(now))
             undo.pop_all()
-        return cls(engine, heart, window, clean, key)
+        return cls(engine, heart, window, clean)
 
     @property
     def lease_until(self) -> float:

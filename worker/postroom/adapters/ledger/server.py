@@ -30,23 +30,28 @@ PATIENCE = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
-    "application_name": "postroom",
 }
 """libpq's: a server that vanished without a word is noticed in some ten seconds, well within a lease."""
 
 _SESSION = """
 SELECT set_config('search_path', %s, false),
+       set_config('application_name', %s, false),
        set_config('lock_timeout', '10s', false),
        set_config('idle_in_transaction_session_timeout', '15s', false),
+       set_config('tcp_keepalives_idle', '5', false),
+       set_config('tcp_keepalives_interval', '2', false),
+       set_config('tcp_keepalives_count', '3', false),
+       set_config('tcp_user_timeout', '10s', false),
        CASE WHEN current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', false) END
 """
 # a commit is on the server's disk when it returns, which is what the fence relies on; a session whose worker
-# was cut off holds no lock for longer than a lease
+# was cut off holds no lock for longer than a lease: the server notices as we do (one that only stands still
+# answers for its machine: see standstill)
 
 
-def engine(url: str, schema: str) -> Engine:
-    """An engine for the ledger in this schema."""
+def engine(url: str, schema: str, name: str = "postroom") -> Engine:
+    """An engine for the ledger in this schema; `name` is what its sessions are called."""
     if not SCHEMA.fullmatch(schema):
         raise setting("ledger-schema", f"`{schema}` is no plain name: use a-z, 0-9 and _, at most 63 signs")
     parsed = _parse(url)
@@ -62,7 +67,7 @@ def engine(url: str, schema: str) -> Engine:
     @event.listens_for(made, "connect")
     def settle_in(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(_SESSION, (schema,))
+            cursor.execute(_SESSION, (schema, name))
         connection.commit()
 
     return made
