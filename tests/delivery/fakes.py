@@ -40,6 +40,7 @@ class PlainTemplate:
     name: str = "order"
     revision: str = "0123456789ab"
     suspended: bool = False
+    category: str = "Transactional"
     lifetime: timedelta | None = None
     fails: Exception | None = None
     sender: Sender | None = None

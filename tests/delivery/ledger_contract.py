@@ -12,8 +12,19 @@ import pytest
 
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import KEEPS_EVENT, Attempt, Claimed, Existing, Ledger, Recalled, State
-from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
+from postroom.ports.ledger import (
+    KEEPS_EVENT,
+    REOPENS,
+    Attempt,
+    Claimed,
+    Existing,
+    Ledger,
+    Recalled,
+    Spent,
+    State,
+)
+from postroom.ports.suppression import Reason, Suppression
+from tests.delivery.letters import DAY, NOON, PROFILE, dead_letter, ended, letter, record
 from tests.delivery.scenario import scenario
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
@@ -122,8 +133,8 @@ class LedgerContract:
             answers = await ledger.claim([letter(name, 9) for name in "dcba"], NOON + 2 * DAY)
         fresh = (four, three, two, one)
         assert all(isinstance(claimed, Claimed) for claimed in fresh)
-        assert all(isinstance(met, Existing) for met in answers)
-        assert [met.row for met in answers] == [claimed.row for claimed in fresh]
+        met = [each for each in answers if isinstance(each, Existing)]
+        assert [each.row for each in met] == [one.row for one in fresh if isinstance(one, Claimed)]
 
     @scenario
     async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
@@ -515,3 +526,106 @@ class LedgerContract:
         await ledger.release([])
         await ledger.bury([])
         assert list(await ledger.due(NOON, 10)) == []
+
+    # --- replays ---
+
+    @pytest.mark.parametrize("state", State)
+    @scenario
+    async def test_a_replay_opens_again_what_reached_nobody_and_nothing_else(
+        self, lives: Lives, state: State
+    ) -> None:
+        ledger = await lives.begin()
+        first = await bring(ledger, state)
+        again = letter("a", 7, replay="one")
+        [answer] = await ledger.claim([again], LATER)
+        if state not in REOPENS:
+            assert isinstance(answer, Existing)
+            assert answer.state is state
+            return
+        assert isinstance(answer, Claimed)
+        assert (answer.row, answer.received, answer.answers, answer.tries) == (first.row, LATER, 0, 0)
+        assert list(await lives.attempts(first.row)) == [state.value, "reopened"]
+        await ledger.fence([answer], LATER)
+        await ledger.settle([ended(answer)], LATER)
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_a_replay_counts_once_however_it_ends(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.FAILED)
+        one, two = await ledger.claim([letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER)
+        assert isinstance(one, Claimed)
+        assert isinstance(two, Existing)
+        assert (two.row, two.state, two.living) == (one.row, State.CLAIMED, True)
+        await ledger.settle([ended(one, State.FAILED)], LATER)
+        [third] = await ledger.claim([letter("a", 9, replay="one")], LATER)
+        assert isinstance(third, Existing)
+        [fourth] = await ledger.claim([letter("a", 10, replay="another")], LATER)
+        assert isinstance(fourth, Claimed)
+
+    @scenario
+    async def test_a_replay_that_died_with_its_worker_is_taken_over_from_its_record(
+        self, lives: Lives
+    ) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.FAILED)
+        [claimed] = await ledger.claim([letter("a", 7, replay="one")], LATER)
+        assert isinstance(claimed, Claimed)
+        await lives.die()
+        ledger = await lives.begin()
+        [met] = await ledger.claim([letter("a", 7, replay="one")], LATER)
+        assert isinstance(met, Existing)
+        assert (met.state, met.living) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([met], LATER)
+        assert taken is not None
+        assert taken.row == claimed.row
+
+    @scenario
+    async def test_a_replay_of_a_forgotten_letter_makes_one_letter_and_no_second(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        [first] = await ledger.claim([letter("a", 7, replay="one")], NOON)
+        assert isinstance(first, Claimed)
+        await ledger.settle([ended(first)], NOON)
+        assert await ledger.prune(NOON + DAY, 100) == 1
+        [second] = await ledger.claim([letter("a", 8, replay="one")], NOON + 10 * DAY)
+        assert isinstance(second, Spent)
+
+    @scenario
+    async def test_a_replay_with_another_payload_opens_nothing(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.FAILED)
+        [met] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
+        assert isinstance(met, Existing)
+        assert not met.same_payload
+
+    # --- suppressions ---
+
+    @scenario
+    async def test_an_address_that_bounced_is_known_to_every_later_attempt(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        [waits] = await ledger.claim([letter("waits", recipient="gone@example.net")], NOON)
+        assert isinstance(waits, Claimed)
+        gone, other = await claim(ledger, "gone", 1), await claim(ledger, "other", 2)
+        await ledger.settle([ended(one, State.DEFERRED, due=LATER) for one in (waits, other)], NOON)
+        address = gone.letter.identity.recipient
+        entry = Suppression(PROFILE, address, Reason.HARD_BOUNCE, NOON, "550 5.1.1 no such user")
+        await ledger.settle([ended(gone, State.FAILED, suppress=entry)], NOON)
+        await ledger.settle([ended(gone, State.FAILED, suppress=entry)], NOON)
+        fresh, spared = await ledger.claim(
+            [letter("next", 8, recipient="Gone@example.net"), letter("spared", 9)], LATER
+        )
+        assert isinstance(fresh, Claimed)
+        assert isinstance(spared, Claimed)
+        assert (set(fresh.barred), set(spared.barred)) == ({Reason.HARD_BOUNCE}, set())
+        recalled = {one.identity.id: set(one.barred) for one in await ledger.due(LATER, 10)}
+        assert recalled == {"waits": {Reason.HARD_BOUNCE}, "other": set()}
+
+    @scenario
+    async def test_another_profile_s_list_is_none_of_ours(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        one = await claim(ledger)
+        entry = Suppression("shop/other", one.letter.identity.recipient, Reason.MANUAL, NOON)
+        await ledger.settle([ended(one, suppress=entry)], NOON)
+        [fresh] = await ledger.claim([letter("b", 1, recipient="a@example.net")], LATER)
+        assert isinstance(fresh, Claimed)
+        assert not fresh.barred

@@ -8,7 +8,7 @@ from typing import Any
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.post import House
 from postroom.delivery.validate import read
-from postroom.letter.event import Record
+from postroom.letter.event import REPLAY, Record
 from postroom.letter.render import Sender
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Letter, Settlement, State
 from postroom.ports.relay import Envelope, Reply, Stage
@@ -45,9 +45,10 @@ def record(
     return Record(TOPIC, 0, offset, at, key, json.dumps(envelope).encode())
 
 
-def letter(name: str = "a", offset: int = 0, **members: Any) -> Letter:
+def letter(name: str = "a", offset: int = 0, replay: str = "", **members: Any) -> Letter:
     """A letter as it is claimed: read, its envelope and content made."""
-    made = read(record(name, offset, **members), PROFILE)
+    headers = ((REPLAY, replay.encode()),) if replay else ()
+    made = read(replace(record(name, offset, **members), headers=headers), PROFILE)
     made.envelope = Envelope("post@example.com", made.event.recipient)
     made.content = f"To: {made.event.recipient}\r\n\r\n{name}\r\n".encode()
     made.template, made.revision, made.message_id = "order", "0123456789ab", f"<{name}@example.com>"

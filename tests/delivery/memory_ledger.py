@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from postroom.letter.event import Record
+from postroom.letter.identity import Identity
 from postroom.letter.problems import Code
 from postroom.ports.ledger import (
     FINAL,
+    REOPENS,
     Attempt,
     Claimed,
     DeadLetter,
@@ -21,9 +23,11 @@ from postroom.ports.ledger import (
     Recalled,
     Recovery,
     Settlement,
+    Spent,
     State,
     Waiting,
 )
+from postroom.ports.suppression import Reason, Suppression, address_hash
 
 DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
 
@@ -52,6 +56,8 @@ class MemoryStore:
 
     rows: dict[int, MemoryRow] = field(default_factory=dict)
     outbox: list[Waiting] = field(default_factory=list)
+    replays: set[str] = field(default_factory=set)
+    suppressions: list[Suppression] = field(default_factory=list)
     suspects: dict[tuple[str, int, int], int] = field(default_factory=dict)
     generation: int = 0
     clean: bool = True
@@ -91,15 +97,43 @@ class MemoryLedger:
                 in_doubt += 1
         return Recovery(self._was_clean, recalled, in_doubt)
 
-    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
-        return [self._claim(one, now) for one in letters]
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing | Spent]:
+        fresh = {one.replay for one in letters if one.replay} - self.store.replays
+        self.store.replays |= fresh
+        answers = [self._claim(one, now, fresh) for one in letters]
+        for answer in answers:
+            if isinstance(answer, Claimed):
+                answer.barred = self._barred(answer.letter.identity)
+        return answers
 
-    def _claim(self, one: Letter, now: datetime) -> Claimed | Existing:
+    def _barred(self, identity: Identity) -> Collection[Reason]:
+        place = identity.profile, address_hash(identity.recipient)
+        return {
+            one.reason
+            for one in self.store.suppressions
+            if (one.profile, address_hash(one.address or "")) == place
+        }
+
+    def _claim(self, one: Letter, now: datetime, fresh: set[str]) -> Claimed | Existing | Spent:
         row = next((row for row in self.store.rows.values() if row.letter.identity == one.identity), None)
+        if row is None and one.replay and one.replay not in fresh:
+            return Spent(one)
         if row is None:
             row = MemoryRow(self.store.number(), one, State.CLAIMED, self.generation, now, now)
             self.store.rows[row.row] = row
             return Claimed(one, row.row, now, generation=self.generation)
+        if one.replay in fresh and row.state in REOPENS and row.letter.digest == one.digest:
+            fresh.discard(one.replay)
+            row.letter, row.state, row.generation, row.received, row.updated = (
+                one,
+                State.CLAIMED,
+                self.generation,
+                now,
+                now,
+            )
+            row.answers = row.tries = 0
+            row.attempts.append(Attempt("reopened", None, 0, f"replay {one.replay}"))
+            return Claimed(one, row.row, now, doubts=row.doubts, generation=self.generation)
         living, same = row.generation == self.generation, row.letter.digest == one.digest
         history = (row.received, row.answers, row.tries, row.doubts)
         return Existing(one, row.row, row.state, row.generation, living, same, *history)
@@ -117,7 +151,9 @@ class MemoryLedger:
             row.attempts.append(DEATH)
         row.state, row.generation = State.CLAIMED, self.generation
         history = (row.received, row.answers, row.tries, row.doubts)
-        return Claimed(met.letter, row.row, *history, found_dotting=doubt, generation=self.generation)
+        taken = Claimed(met.letter, row.row, *history, found_dotting=doubt, generation=self.generation)
+        taken.barred = self._barred(met.letter.identity)
+        return taken
 
     def _ours(self, one: Claimed) -> MemoryRow | None:
         row = self.store.rows[one.row]
@@ -137,6 +173,8 @@ class MemoryLedger:
             row = self.store.rows[one.claimed.row]
             if one.attempt:
                 row.attempts.append(one.attempt)
+            if one.suppress:
+                self.store.suppressions.append(one.suppress)
             if self._ours(one.claimed) or self._resolves(row, one):
                 row.state, row.due = one.state, one.due
                 row.updated = now
@@ -194,7 +232,13 @@ class MemoryLedger:
         assert row.stored is not None
         history = (row.received, row.answers, row.tries, row.doubts)
         return Recalled(
-            row.row, row.letter.identity, row.letter.event.type, row.stored, *history, self.generation
+            row.row,
+            row.letter.identity,
+            row.letter.event.type,
+            row.stored,
+            *history,
+            self.generation,
+            barred=self._barred(row.letter.identity),
         )
 
     async def waiting(self, limit: int) -> Sequence[Waiting]:

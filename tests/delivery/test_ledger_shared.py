@@ -13,7 +13,7 @@ from postroom.adapters.ledger.leases import LEASE_SECONDS
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import calendar
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Claimed, Existing, Letter, State
+from postroom.ports.ledger import Claimed, Existing, Letter, Spent, State
 from tests.delivery.ledger_contract import LATER, PROBLEM, bring, carry, claim, meet
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
 from tests.delivery.postgres_ledgers import execute, run_out, stop, working
@@ -290,9 +290,10 @@ async def race(
         return [letter(name, n) for n, name in enumerate(names)]
 
     first, second = await asyncio.gather(one.claim(fresh(names), NOON), two.claim(fresh(others), NOON + skew))
-    rows = {each.letter.identity.id: each.row for each in first}
+    rows = {each.letter.identity.id: each.row for each in first if not isinstance(each, Spent)}
     winners: dict[str, int] = {}
     for each in (*first, *second):
+        assert not isinstance(each, Spent)
         name = each.letter.identity.id
         assert each.row == rows[name]
         winners[name] = winners.get(name, 0) + isinstance(each, Claimed)

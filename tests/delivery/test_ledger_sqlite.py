@@ -279,6 +279,7 @@ async def test_a_reader_beside_the_writer_finds_a_letter_by_what_people_know_of_
 async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> None:
     async with opened(path) as ledger:
         [first] = await ledger.claim([letter("a")], NOON)
+        assert isinstance(first, Claimed)
         [other] = await ledger.claim([letter("a", 1, recipient="b@example.net")], NOON)
         [known] = await ledger.claim([letter("a", 2)], NOON)
     assert isinstance(other, Claimed)

@@ -14,6 +14,7 @@ class NameTemplate:
     """Wants `data.name` and nothing else."""
 
     suspended: bool = False
+    category: str = "Transactional"
     name: str = "welcome"
     revision: str = "0123456789ab"
 

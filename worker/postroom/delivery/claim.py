@@ -14,7 +14,7 @@ from postroom.delivery.render import Verdicts
 from postroom.failpoint import reach
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Claimed, Existing, Letter
+from postroom.ports.ledger import Claimed, Existing, Letter, Spent
 
 
 @dataclass(slots=True)
@@ -38,10 +38,13 @@ async def claim(letters: Sequence[Letter], verdicts: Verdicts, post: Post) -> Cl
         return claims
     takeovers: list[Existing] = []
     for answer in await post.ledger.claim(letters, post.clock.now()):
-        if isinstance(answer, Claimed):
-            claims.claimed.append(answer)
-        else:
-            _sort(answer, claims, takeovers)
+        match answer:
+            case Claimed():
+                claims.claimed.append(answer)
+            case Spent():
+                claims.known.append(answer.letter.record)
+            case Existing():
+                _sort(answer, claims, takeovers)
     if takeovers:
         await _take_over(takeovers, claims, verdicts, post)
     reach("claimed")

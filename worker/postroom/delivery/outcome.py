@@ -88,6 +88,13 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Its recipient is on the suppression list."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class HandedBack:
     """The content never left; whoever claims the letter next may send it."""
 
@@ -103,6 +110,7 @@ Outcome = (
     | Unsigned
     | TooEarly
     | Expired
+    | Suppressed
     | HandedBack
 )
 

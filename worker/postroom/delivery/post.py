@@ -31,6 +31,8 @@ class House:
     policy: Policy
     window: float
     """dedupe.window in seconds: older records are refused, their identities are forgotten."""
+    suppresses_bounces: bool = False
+    """Whether a relay's word that a mailbox does not exist puts the address on the suppression list."""
     from_domains: frozenset[str] = field(default_factory=frozenset)
     """allowedFromDomains; empty means the profile's own."""
     signer: Signer | None = None

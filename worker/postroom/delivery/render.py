@@ -64,6 +64,7 @@ def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) ->
 
 def _render_with(template: LiveTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
+    letter.category = template.category
     letter.expires = template.expires(letter.event)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 from postroom.delivery.decide.reply import judge
-from postroom.delivery.outcome import Expired, Outcome
+from postroom.delivery.decide.suppression import bar
+from postroom.delivery.outcome import Expired, Outcome, Suppressed
 from postroom.delivery.post import Post
 from postroom.delivery.render import Verdicts, expired
 from postroom.failpoint import reach
@@ -38,11 +39,17 @@ class Tray:
 
 def send(claimed: Sequence[Claimed], verdicts: Verdicts, post: Post) -> AsyncIterator[Decided]:
     """Send what may be sent, at once; a letter with a verdict is decided without the relay."""
-    decided = [(one, verdicts[one.letter]) for one in claimed if one.letter in verdicts]
-    going = [one for one in claimed if one.letter not in verdicts]
+    clear = [(one, verdicts.get(one.letter) or _barred(one)) for one in claimed]
+    decided = [(one, verdict) for one, verdict in clear if verdict]
+    going = [one for one, verdict in clear if not verdict]
     tray = Tray()
     post.dispatch.deliver(going, tray.put)
     return _outcomes(decided, tray, len(going), post.clock)
+
+
+def _barred(one: Claimed) -> Outcome | None:
+    problem = bar(one.barred, one.letter.category) if one.barred else None
+    return Suppressed(problem) if problem else None
 
 
 async def _outcomes(decided: Decided, tray: Tray, open_: int, clock: Clock) -> AsyncIterator[Decided]:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from postroom.delivery.decide.retry import History, follow
+from postroom.delivery.decide.suppression import is_hard_bounce
 from postroom.delivery.outcome import (
     Accepted,
     Deferred,
@@ -23,12 +25,13 @@ from postroom.delivery.outcome import (
     Unreachable,
     Unsigned,
 )
-from postroom.delivery.post import Post
+from postroom.delivery.post import House, Post
 from postroom.delivery.send import Decided
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Settlement, State
 from postroom.ports.relay import Stage
+from postroom.ports.suppression import Reason, Suppression
 
 
 async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Progress]:
@@ -68,7 +71,8 @@ async def settle_group(decided: Decided, post: Post) -> Progress:
             returned.append(one)
             progress.held.append(one.letter.record)
         else:
-            settlements.append(settlement(one, outcome, step, now))
+            ending = settlement(one, outcome, step, now)
+            settlements.append(replace(ending, suppress=_entry(one, outcome, post.house, now)))
         progress.settled.append(Settled(one, outcome, step))
     if settlements:
         await post.ledger.settle(settlements, now)
@@ -109,6 +113,14 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
         doubts=one.doubts + doubted,
         dead_letter=dead_letter(one.letter.record, (problem,), now) if buried and problem else None,
     )
+
+
+def _entry(one: Claimed, outcome: Outcome, house: House, now: datetime) -> Suppression | None:
+    """What the answer puts on the suppression list."""
+    if not (house.suppresses_bounces and isinstance(outcome, Refused) and is_hard_bounce(outcome.reply)):
+        return None
+    said = f"{outcome.reply.code} {outcome.reply.text}"
+    return Suppression(house.profile, one.letter.identity.recipient, Reason.HARD_BOUNCE, now, said)
 
 
 def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:

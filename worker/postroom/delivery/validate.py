@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from postroom.delivery.outcome import Malformed, Outcome, Unrenderable
 from postroom.delivery.post import Post
-from postroom.letter.event import Event, Record, parse
+from postroom.letter.event import Event, Record, parse, replay_id
 from postroom.letter.identity import Identity, payload_digest
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Claimed, Letter, Recalled
@@ -48,7 +48,7 @@ def read(record: Record, profile: str) -> Letter:
     """One record as a letter with its identity; raises Rejected."""
     event = parse(record)
     identity = Identity(profile, event.source, event.id, event.recipient)
-    return Letter(identity, payload_digest(event), record, event)
+    return Letter(identity, payload_digest(event), record, event, replay=replay_id(record))
 
 
 def _ahead(record: Record) -> Problem:
@@ -90,6 +90,7 @@ def recollect(recalled: Sequence[Recalled], post: Post) -> tuple[list[Claimed], 
                 row.doubts,
                 from_topic=False,
                 generation=row.generation,
+                barred=row.barred,
             )
         )
     return claimed, verdicts

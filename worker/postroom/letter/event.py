@@ -27,6 +27,8 @@ REFERENCE_CHARACTERS = 256
 ATTACHMENTS = 10
 ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
+REPLAY = "postroom_replay_id"
+"""The header of a record that was published again; a letter that had failed is tried anew by it, once."""
 SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
 PACK_VERSION = 1
@@ -84,6 +86,13 @@ class Event:
     metadata: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     """Facts worth showing to a person, e.g. `mixed_script_domain`."""
+
+
+def replay_id(record: Record) -> str:
+    """The id of the replay that this record is; empty for a record that is none."""
+    return next(
+        ((said or b"").decode(errors="replace") for name, said in record.headers if name == REPLAY), ""
+    )
 
 
 def parse(record: Record) -> Event:

@@ -36,6 +36,20 @@ class Identity:
         return int.from_bytes(blake2b(self.encode(), digest_size=8).digest()) >> 1
 
 
+VEIL = "erased:"
+"""What begins the recipient of a letter whose person was erased; no address begins like it and has no @."""
+
+
+def veil(identity: Identity) -> str:
+    """What stands for the recipient once the person is erased: the whole identity's digest."""
+    return VEIL + blake2b(identity.encode(), digest_size=16, person=b"erased").hexdigest()
+
+
+def is_veil(recipient: str) -> bool:
+    """Whether this stands for a person who was erased."""
+    return recipient.startswith(VEIL) and "@" not in recipient
+
+
 def message_id(identity: Identity, domain: str) -> str:
     """The Message-ID with its angle brackets, `<40 hex digits@domain>` (RFC 5322 §3.6.4)."""
     digest = blake2b(identity.encode(), digest_size=20, person=b"message-id")

@@ -109,6 +109,11 @@ class Live:
         """Whether letters of this template are held."""
         return self.compiled.suspend
 
+    @property
+    def category(self) -> str:
+        """What kind of letter it is to whoever gets it."""
+        return self.compiled.category
+
     @cached_property
     def contract(self) -> Contract:
         """The schema, compiled."""

@@ -135,6 +135,12 @@ class Dedupe(Spec):
     window: Duration = "192h"
 
 
+class Suppression(Spec):
+    """What puts an address on the suppression list by itself."""
+
+    hard_bounces: Literal["Suppress", "Ignore"] = "Suppress"
+
+
 class Kafka(Spec):
     """The profile's topic; `<topic>.urgent`, `<topic>.dlq` and `<topic>.status` are derived."""
 
@@ -196,6 +202,7 @@ class SmtpProfileSpec(Spec):
     dkim: Annotated[list[Dkim], Field(max_length=8)] = Field(default_factory=list)
     on_in_doubt: Literal["Resend", "Park"] = "Resend"
     dedupe: Dedupe = Field(default_factory=Dedupe)
+    suppression: Suppression = Field(default_factory=Suppression)
     kafka: Kafka = Field(default_factory=Kafka)
     connections_secret_ref: NameRef | None = None
     workers: Workers = Field(default_factory=Workers)

@@ -48,6 +48,10 @@ class LiveTemplate(Protocol):
     def revision(self) -> str: ...
     @property
     def suspended(self) -> bool: ...
+    @property
+    def category(self) -> str:
+        """`Transactional` or `Subscription`."""
+        ...
 
     def expires(self, event: Event) -> datetime | None:
         """When the letter is no longer worth sending: the event's own time, else its time + expiresAfter."""

@@ -31,6 +31,7 @@ STATES = {
     "expired": "dim",
     "failed": "red",
     "render_failed": "red",
+    "bounced": "red",
 }
 """Every state of the ledger and its colour, in the order of a letter's life."""
 SHOWN_FINDINGS = 6

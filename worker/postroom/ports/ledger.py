@@ -6,31 +6,38 @@ waiting together: never one fsync a letter. A call returns only when what it did
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 from postroom.letter.event import Event, Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
+from postroom.ports.health import Health, Recovery, Unreachable
 from postroom.ports.relay import Envelope, Stage
+from postroom.ports.state import FINAL, KEEPS_EVENT, REOPENS, REPLAYS_KEPT, State
+from postroom.ports.suppression import Reason, Suppression
 
-
-class State(StrEnum):
-    """What a ledger row says of its letter."""
-
-    CLAIMED = "claimed"
-    DOTTING = "dotting"
-    ACCEPTED = "accepted"
-    DEFERRED = "deferred"
-    FAILED = "failed"
-    IN_DOUBT = "in_doubt"
-    SCHEDULED = "scheduled"
-    SUPPRESSED = "suppressed"
-    EXPIRED = "expired"
-    CAPTURED = "captured"
-    RENDER_FAILED = "render_failed"
+__all__ = [
+    "FINAL",
+    "KEEPS_EVENT",
+    "REOPENS",
+    "REPLAYS_KEPT",
+    "Attempt",
+    "Claimed",
+    "DeadLetter",
+    "Existing",
+    "Health",
+    "Ledger",
+    "Letter",
+    "Recalled",
+    "Recovery",
+    "Settlement",
+    "Spent",
+    "State",
+    "Unreachable",
+    "Waiting",
+]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +56,11 @@ class Letter:
     template: str = ""
     revision: str = ""
     message_id: str = ""
+    category: str = "Transactional"
+    """The template's category, once rendered: what a suppression holds back depends on it."""
     expires: datetime | None = None
+    replay: str = ""
+    """The id of the replay that the record is; empty for all that are none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +81,8 @@ class Claimed:
     """False: recalled from the ledger, so no offset waits for it."""
     generation: int = 0
     """Whose claim it is: the worker that made it, in the life it had then. 0 is nobody's."""
+    barred: Collection[Reason] = ()
+    """Why its recipient was on the suppression list when it was claimed."""
 
     @property
     def envelope(self) -> Envelope:
@@ -98,6 +111,13 @@ class Existing:
     answers: int
     tries: int
     doubts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A replay whose id was used before, and whose letter is forgotten by now: nothing is to be done."""
+
+    letter: Letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +153,13 @@ class Settlement:
     tries: int = 0
     doubts: int = 0
     dead_letter: DeadLetter | None = None
+    suppress: Suppression | None = None
+    """An entry for the suppression list that the answer gives cause for."""
 
     @property
     def keeps_event(self) -> bool:
         """Whether the row must carry the event, since no offset will bring it back."""
         return self.state in KEEPS_EVENT
-
-
-KEEPS_EVENT = frozenset({State.DEFERRED, State.SCHEDULED, State.IN_DOUBT})
-FINAL = frozenset(State) - KEEPS_EVENT - {State.CLAIMED, State.DOTTING}
-"""States that nothing is waiting to happen in; only such letters are ever forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +175,7 @@ class Recalled:
     tries: int
     doubts: int
     generation: int
+    barred: Collection[Reason] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,30 +184,6 @@ class Waiting:
 
     row: int
     dead_letter: DeadLetter
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What dead workers left in hand, and whether the last one before this had ended in order."""
-
-    clean: bool
-    recalled: int
-    in_doubt: int
-
-
-@dataclass(slots=True)
-class Health:
-    """Facts for /readyz: whether writes work, and why not."""
-
-    ok: bool = True
-    reason: str = ""
-    commits: int = 0
-    rows: int = 0
-    late_settlements: int = field(default=0)
-
-
-class Unreachable(Exception):
-    """The ledger's server is not there, or lets nobody in, at present; the reason is its message."""
 
 
 class Ledger(Protocol):
@@ -213,8 +207,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
-        """One answer for each letter, in order: a fresh claim, or the row that was there before."""
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing | Spent]:
+        """One answer for each letter, in order: a fresh claim, or the row that was there before.
+
+        A replay opens a letter again that ended without reaching anybody, as a claim with no attempts behind
+        it, if its id was never used before; one whose id was used meets what is there, and makes nothing.
+        """
         ...
 
     async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:

@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import identities, leases
+from postroom.adapters.ledger import identities, leases, replays, suppressions
 from postroom.adapters.ledger.identities import Buckets, Known, Lookup
 from postroom.adapters.ledger.leases import EVERYBODY
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.adapters.ledger.strays import DEATH, Strays
-from postroom.ports.ledger import Claimed, Existing, Letter, State
+from postroom.ports.ledger import REOPENS, Claimed, Existing, Letter, Spent, State
 
 _INSERT_LETTER = insert(letter)
 _INSERT_ATTEMPT = insert(attempt)
@@ -73,14 +73,16 @@ class Holder:
     """The processes of the same letters, as leases know them."""
 
 
-def claim(
-    connection: Connection, letters: Sequence[Letter], holder: Holder, now: datetime
-) -> list[Claimed | Existing]:
+Answer = Claimed | Existing | Spent
+
+
+def claim(connection: Connection, letters: Sequence[Letter], holder: Holder, now: datetime) -> list[Answer]:
     """Insert what is new; meet what is known. One answer a letter, in order."""
     bucket = holder.buckets.current(connection, stamp(now))
-    answers: dict[Letter, Claimed | Existing] = {}
+    answers: dict[Letter, Answer] = {}
+    search = _Search(connection, holder, now, replays.take(connection, letters, now))
     while missing := [one for one in letters if one not in answers]:
-        found, fresh = _look_up(connection, missing, holder, now)
+        found, fresh = search.look_up(missing)
         won = (
             identities.put(connection, bucket, {slot: one.row for slot, one in fresh.items()})
             if fresh
@@ -91,28 +93,53 @@ def claim(
             connection.execute(_INSERT_LETTER, rows)
         # another worker was quicker with these: they are met the next time round
         lost = {one.row for slot, one in fresh.items() if slot not in won}
-        answers |= {one: answer for one, answer in found.items() if answer.row not in lost}
+        answers |= {one: it for one, it in found.items() if isinstance(it, Spent) or it.row not in lost}
+    _bar(connection, [one for one in answers.values() if isinstance(one, Claimed)])
     return [answers[one] for one in letters]
 
 
-def _look_up(
-    connection: Connection, letters: Sequence[Letter], holder: Holder, now: datetime
-) -> tuple[dict[Letter, Claimed | Existing], dict[int, Claimed]]:
-    """What each letter meets; where it meets nobody, a claim for the slot that it needs."""
-    at = stamp(now)
-    lookup = Lookup(connection, holder.buckets.known, [one.identity.hash64() for one in letters])
-    living = _Living(connection, holder.generation)
-    found: dict[Letter, Claimed | Existing] = {}
-    fresh: dict[int, Claimed] = {}
-    for one in letters:
-        met, slot = lookup.meet(one.identity)
-        if met is not None:
-            found[one] = _existing(met, one, living)
-            continue
-        claimed = Claimed(one, holder.keys.next(at), now, generation=holder.generation)
-        lookup.add(slot, Known(one.identity, one.digest, claimed.row, State.CLAIMED, holder.generation, now))
-        found[one] = fresh[slot] = claimed
-    return found, fresh
+class _Search:
+    """What the letters of one call meet."""
+
+    def __init__(self, connection: Connection, holder: Holder, now: datetime, fresh: set[str]) -> None:
+        """`fresh`: ids of replays that were taken by this very call; each opens one letter again."""
+        self._connection, self._holder, self._now = connection, holder, now
+        self._replays = fresh
+        self._living = _Living(connection, holder.generation)
+
+    def look_up(self, letters: Sequence[Letter]) -> tuple[dict[Letter, Answer], dict[int, Claimed]]:
+        """What each letter meets; where it meets nobody, a claim for the slot that it needs."""
+        known, mine, at = self._holder.buckets.known, self._holder.generation, stamp(self._now)
+        lookup = Lookup(self._connection, known, [one.identity.hash64() for one in letters])
+        found: dict[Letter, Answer] = {}
+        fresh: dict[int, Claimed] = {}
+        for one in letters:
+            met, slot = lookup.meet(one.identity)
+            if met is not None:
+                found[one] = self._meet(lookup, met, slot, one)
+            elif one.replay and one.replay not in self._replays:
+                found[one] = Spent(one)
+            else:
+                claimed = Claimed(one, self._holder.keys.next(at), self._now, generation=mine)
+                lookup.add(slot, Known(one.identity, one.digest, claimed.row, State.CLAIMED, mine, self._now))
+                found[one] = fresh[slot] = claimed
+        return found, fresh
+
+    def _meet(self, lookup: Lookup, met: Known, slot: int, one: Letter) -> Answer:
+        opens = one.replay in self._replays and met.state in REOPENS and met.digest == one.digest
+        if opens and not met.erased:
+            self._replays.discard(one.replay)
+            if again := replays.reopen(self._connection, met, one, self._holder.generation, self._now):
+                lookup.replace(slot, met, replays.taken_over(met, self._holder.generation))
+                return again
+        return _existing(met, one, self._living)
+
+
+def _bar(connection: Connection, claimed: Sequence[Claimed]) -> None:
+    """Note on fresh claims what the suppression list says of their recipients."""
+    barred = suppressions.barred(connection, [one.letter.identity for one in claimed])
+    for one in claimed if barred else ():
+        one.barred = barred.get(one.letter.identity, ())
 
 
 class _Living:
@@ -154,7 +181,10 @@ def take_over(
 ) -> list[Claimed | None]:
     """Claim each row that is still as it was met and whose holder is dead."""
     free = _free(connection, rows, holder)
-    return [_take(connection, row, holder, stamp(now)) if row.generation in free else None for row in rows]
+    at = stamp(now)
+    taken = [_take(connection, row, holder, at) if row.generation in free else None for row in rows]
+    _bar(connection, [one for one in taken if one is not None])
+    return taken
 
 
 def _free(connection: Connection, rows: Sequence[Existing], holder: Holder) -> set[int]:

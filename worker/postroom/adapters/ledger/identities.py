@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import moment
 from postroom.adapters.ledger.schema import identity, letter
-from postroom.letter.identity import Identity
+from postroom.letter.identity import Identity, is_veil, veil
 from postroom.ports.ledger import State
 
 BUCKET_SECONDS = 86_400
@@ -113,6 +113,15 @@ class Known:
     tries: int = 0
     doubts: int = 0
 
+    @property
+    def erased(self) -> bool:
+        """Whether its person was erased: what is left of the identity is a digest."""
+        return is_veil(self.identity.recipient)
+
+    def is_of(self, wanted: Identity) -> bool:
+        """Whether it is the letter of this identity."""
+        return self.identity == wanted or (self.erased and self.identity.recipient == veil(wanted))
+
 
 class Lookup:
     """The known letters by slot. A slot is a hash, or where a foreign identity has it, the next.
@@ -131,7 +140,7 @@ class Lookup:
         slot = wanted.hash64()
         while found := self._at(slot):
             for known in found:
-                if known.identity == wanted:
+                if known.is_of(wanted):
                     return known, slot
             slot = (slot + 1) % HASH_SPACE
         return None, slot
@@ -139,6 +148,10 @@ class Lookup:
     def add(self, slot: int, known: Known) -> None:
         """Have the next letter meet a claim of this call."""
         self._slots[slot].append(known)
+
+    def replace(self, slot: int, known: Known, now: Known) -> None:
+        """Have the next letter meet a row as this call has changed it."""
+        self._slots[slot] = [now if each is known else each for each in self._slots[slot]]
 
     def _at(self, slot: int) -> list[Known]:
         if slot not in self._slots:

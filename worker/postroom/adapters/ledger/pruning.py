@@ -6,16 +6,29 @@ of the table without an index; those among them that wait or ended late are pass
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import identities
+from postroom.adapters.ledger import identities, replays
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, stamp
-from postroom.adapters.ledger.schema import attempt, letter
+from postroom.adapters.ledger.schema import attempt, letter, worker
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import FINAL
+
+_DEAD = worker.alias("dead")
+# workers of long ago whose letters were taken up: a generation that is not there is dead. The newest stays,
+# since it says at the next start whether the end before was in order
+_BURY = delete(worker).where(
+    worker.c.process.like(bindparam("kin")),
+    worker.c.cleared.is_(True),
+    worker.c.started_at < bindparam("before"),
+    worker.c.generation
+    < select(func.max(_DEAD.c.generation))
+    .where(_DEAD.c.process.like(bindparam("kin")), _DEAD.c.lease_until <= 0)
+    .scalar_subquery(),
+)
 
 
 def prune(connection: Connection, holder: Holder, before: datetime, limit: int) -> int:
@@ -30,6 +43,8 @@ def prune(connection: Connection, holder: Holder, before: datetime, limit: int) 
         identities.forget(connection, buckets, gone)
     today = holder.buckets.current(connection, at + holder.window)
     if len(gone) < limit:
+        replays.forget(connection, at + holder.window)
+        connection.execute(_BURY, {"kin": holder.kin, "before": at})
         identities.tidy(connection, identities.bucket_of(at), today, limit)
     holder.buckets.known = buckets | {today}
     return len(gone)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 2
+VERSION = 3
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -144,6 +144,28 @@ suspect = Table(
     Column("tries", Integer, nullable=False),
     PrimaryKeyConstraint("topic", "partition", "offset"),
     sqlite_with_rowid=False,
+)
+
+replay = Table(
+    "replay",
+    metadata,
+    # a digest of the replay's id
+    Column("id", String, primary_key=True),
+    Column("at", Float, nullable=False),
+)
+"""Replays that were taken: each may open a letter again once."""
+
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("profile", String, nullable=False),
+    # a digest of the address: what counts, and what is left when a person is erased
+    Column("hash", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("address", String),
+    Column("note", Text),
+    Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("profile", "hash", "reason"),
 )
 
 calendar = Table(

@@ -12,7 +12,7 @@ from sqlalchemy import String, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import leases
+from postroom.adapters.ledger import leases, suppressions
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.deadletters import outbox_row
 from postroom.adapters.ledger.mine import ours
@@ -22,6 +22,7 @@ from postroom.adapters.ledger.strays import DEATH
 from postroom.letter.event import pack, unpack
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
+from postroom.ports.suppression import Reason
 
 _ENDED: dict[str, Any] = {
     column: bindparam(column)
@@ -86,6 +87,7 @@ def settle(connection: Connection, settlements: Sequence[Settlement], holder: Ho
     # what somebody else is sending by now is not dead
     ended = [one.dead_letter for one in settlements if one.dead_letter and one.claimed not in late]
     bury(connection, ended, holder)
+    suppressions.add(connection, [one.suppress for one in settlements if one.suppress])
     return len(late)
 
 
@@ -128,13 +130,15 @@ def due(connection: Connection, holder: Holder, now: datetime, limit: int) -> li
     rows = connection.execute(_DUE, wanted).all()
     if rows:
         connection.execute(_RECALL, [{"r": row.row, "g": mine, "now": at} for row in rows])
-    return [_recalled(row, mine) for row in rows]
+    identities = [Identity(row.profile, row.source, row.event_id, row.recipient) for row in rows]
+    barred = suppressions.barred(connection, identities)
+    return [_recalled(row, one, mine, barred.get(one, ())) for row, one in zip(rows, identities, strict=True)]
 
 
-def _recalled(row: Any, mine: int) -> Recalled:
+def _recalled(row: Any, identity: Identity, mine: int, barred: Collection[Reason]) -> Recalled:
     return Recalled(
         row=row.row,
-        identity=Identity(row.profile, row.source, row.event_id, row.recipient),
+        identity=identity,
         event_type=row.event_type,
         record=unpack(row.event),
         received=moment(row.received_at),
@@ -142,6 +146,7 @@ def _recalled(row: Any, mine: int) -> Recalled:
         tries=row.tries,
         doubts=row.doubts,
         generation=mine,
+        barred=barred,
     )
 
 

@@ -46,7 +46,7 @@ class SqlLedger:
         )
         return Recovery(self._clean, recalled, in_doubt)
 
-    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing]:
+    async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[claims.Answer]:
         """See the port."""
         self.health.rows += len(letters)
         return await self._writer.run(lambda c: claims.claim(c, letters, self._holder, now))

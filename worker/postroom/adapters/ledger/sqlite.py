@@ -32,7 +32,8 @@ CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000
 """16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
 
-# what version 2 has and version 1 had not; the lock says that all former workers are dead
+# what version 2 has and version 1 had not; the lock says that all former workers are dead. Version 3 adds
+# tables alone, which are made where they are missing
 _EXPAND = (
     "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
     "ALTER TABLE worker ADD COLUMN cleared BOOLEAN NOT NULL DEFAULT 0",

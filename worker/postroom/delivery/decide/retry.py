@@ -21,6 +21,7 @@ from postroom.delivery.outcome import (
     Outcome,
     Refused,
     Step,
+    Suppressed,
     TooEarly,
     TryAgain,
     Unreachable,
@@ -66,7 +67,7 @@ class History:
 def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, chance: float) -> Step:
     """Say what follows from the outcome of one attempt."""
     match outcome:
-        case Accepted() | Refused() | Unrenderable() | Expired():
+        case Accepted() | Refused() | Unrenderable() | Expired() | Suppressed():
             return _finish(outcome, policy)
         case Deferred(problem=problem) if history.answers + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
@@ -84,7 +85,7 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
             assert_never(outcome)
 
 
-def _finish(outcome: Accepted | Refused | Unrenderable | Expired, policy: Policy) -> Finish:
+def _finish(outcome: Accepted | Refused | Unrenderable | Expired | Suppressed, policy: Policy) -> Finish:
     match outcome:
         case Accepted():
             return Finish(policy.accepted_as)
@@ -94,6 +95,8 @@ def _finish(outcome: Accepted | Refused | Unrenderable | Expired, policy: Policy
             return Finish(State.RENDER_FAILED, problem, bury=True)
         case Expired(problem=problem):
             return Finish(State.EXPIRED, problem)
+        case Suppressed(problem=problem):
+            return Finish(State.SUPPRESSED, problem)
         case _:
             assert_never(outcome)
 
