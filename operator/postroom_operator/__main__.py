@@ -10,10 +10,10 @@ import sys
 
 import structlog
 
+from postroom.clock import SystemClock
 from postroom.startup import begin, bind, stop_signal
 from postroom.web import web_server
 from postroom_operator.adapters.access import find_access
-from postroom_operator.adapters.clock import SystemClock
 from postroom_operator.adapters.kubernetes import KubernetesCluster
 from postroom_operator.cluster import ClusterError, Ref
 from postroom_operator.lease import Fenced, Lease, LeaseLost

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from postroom.clock import SystemClock
 from postroom_operator.adapters.access import Access
-from postroom_operator.adapters.clock import SystemClock
 from postroom_operator.adapters.kafka import Topics
 from postroom_operator.adapters.kubernetes import stripped
 from postroom_operator.adapters.prover import Owner, Prover

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from postroom.adapters.clock import SystemClock
+from postroom.clock import SystemClock
 from postroom.gateway import intake as intakes
 from postroom.gateway import openapi
 from postroom.gateway.app import Desk, build

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.clock import SystemClock
 from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.clock import SystemClock
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.template import EmailTemplate, Sample
 from postroom.local import client, letters

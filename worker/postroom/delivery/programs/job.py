@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from postroom.adapters.clock import SystemClock
+from postroom.clock import SystemClock
 from postroom.delivery.post import House
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.rules import house_of, read_profile, unheeded

@@ -9,7 +9,7 @@ import asyncio
 import structlog
 from confluent_kafka import KafkaException
 
-from postroom.adapters.clock import SystemClock
+from postroom.clock import SystemClock
 from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.gateway.app import Desk, build
 from postroom.gateway.host import HostGuard

@@ -1,4 +1,4 @@
-"""The one place of the operator that reads the clock and draws chance."""
+"""The one place that reads the clock and draws chance, for the programs of both halves."""
 
 import random
 import time
@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Wall time, monotonic seconds, chance."""
+    """Implements ports.world.Clock."""
 
     def now(self) -> datetime:
-        """The wall clock, aware, UTC."""
+        """See the port."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """See the port."""
         return time.monotonic()
 
     def chance(self) -> float:
-        """A number in [0, 1)."""
+        """See the port."""
         return random.random()  # noqa: S311 - jitter, nothing secret
