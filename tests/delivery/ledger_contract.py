@@ -4,6 +4,7 @@ A subclass gives a fixture `lives`: how a process begins on the same store, and 
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Protocol
 from unittest.mock import patch
@@ -12,6 +13,7 @@ import pytest
 
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
+from postroom.ports.accord import Accord, Moment
 from postroom.ports.ledger import (
     KEEPS_EVENT,
     REOPENS,
@@ -78,6 +80,16 @@ def carry(recalled: Recalled, name: str = "a") -> Claimed:
     """A recalled letter on its way again."""
     history = (recalled.received, recalled.answers, recalled.tries, recalled.doubts)
     return Claimed(letter(name), recalled.row, *history, from_topic=False, generation=recalled.generation)
+
+
+def add_one(subject: str, text: str, at: Moment) -> Accord:
+    """A change that counts how often it took effect."""
+    return Accord(str(int(text or 0) + 1))
+
+
+def keep(subject: str, text: str, at: Moment) -> Accord:
+    """No change."""
+    return Accord(text)
 
 
 class LedgerContract:
@@ -629,3 +641,40 @@ class LedgerContract:
         [fresh] = await ledger.claim([letter("b", 1, recipient="a@example.net")], LATER)
         assert isinstance(fresh, Claimed)
         assert not fresh.barred
+
+    # --- accords ---
+
+    @scenario
+    async def test_what_was_agreed_is_known_to_the_next_life(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        assert list(await ledger.agree(["circuit a"], keep)) == [""]
+        assert list(await ledger.agree(["circuit a"], add_one)) == ["1"]
+        await lives.die()
+        ledger = await lives.begin()
+        assert list(await ledger.agree(["circuit a", "circuit b"], keep)) == ["1", ""]
+
+    @scenario
+    async def test_changes_of_several_subjects_come_back_in_order_and_each_counts_once(
+        self, lives: Lives
+    ) -> None:
+        ledger = await lives.begin()
+        await ledger.agree(["b"], add_one)
+        assert list(await ledger.agree(["b", "a", "b"], add_one)) == ["2", "1", "2"]
+        await asyncio.gather(*(ledger.agree(["a"], add_one) for _ in range(9)))
+        assert list(await ledger.agree(["a", "b"], keep)) == ["10", "2"]
+
+    @scenario
+    async def test_a_change_is_told_the_ledgers_own_time_and_who_asks(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        moments: list[Moment] = []
+
+        def look(subject: str, text: str, at: Moment) -> Accord:
+            moments.append(at)
+            return Accord(text)
+
+        await ledger.agree(["a"], look)
+        await ledger.agree(["a"], look)
+        first, second = moments
+        assert first.me == second.me == (await claim(ledger)).generation
+        assert first.now <= second.now < first.now + 60
+        assert abs(first.now - time.time()) < 60

@@ -4,13 +4,15 @@
 """
 
 import math
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from postroom.letter.event import Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code
+from postroom.ports.accord import Change, Moment
 from postroom.ports.ledger import (
     FINAL,
     REOPENS,
@@ -62,6 +64,9 @@ class MemoryStore:
     generation: int = 0
     clean: bool = True
     numbers: int = 0
+    accords: dict[str, str] = field(default_factory=dict)
+    time: Callable[[], float] = time.time
+    """The store's own clock."""
 
     def number(self) -> int:
         self.numbers += 1
@@ -263,6 +268,11 @@ class MemoryLedger:
     async def absolve(self, records: Sequence[Record]) -> None:
         for one in records:
             self.store.suspects.pop((one.topic, one.partition, one.offset), None)
+
+    async def agree(self, subjects: Sequence[str], change: Change) -> Sequence[str]:
+        at, accords = Moment(self.store.time(), self.generation), self.store.accords
+        accords |= {each: change(each, accords.get(each, ""), at).text for each in set(subjects)}
+        return [accords[each] for each in subjects]
 
     async def prune(self, before: datetime, limit: int) -> int:
         old = [one.row for one in self.store.rows.values() if one.updated < before and one.state in FINAL]

@@ -38,7 +38,7 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_knows(postgres_led
             if column["default"] and "nextval" not in str(column["default"])
         }
     engine.dispose()
-    assert made == {"letter_due", "letter_stored", "letter_position"}
+    assert made == {"letter_due", "letter_due_of_profile", "letter_stored", "letter_position"}
     assert set(defaults) == {
         (table.name, column.name)
         for table in metadata.sorted_tables

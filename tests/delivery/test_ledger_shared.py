@@ -7,14 +7,16 @@ from time import monotonic
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import days, heartbeat, leases
+from postroom.adapters.ledger import days, heartbeat, leases, settlements
 from postroom.adapters.ledger.leases import LEASE_SECONDS
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import calendar
 from postroom.letter.problems import Code, Problem
+from postroom.ports.accord import Accord
 from postroom.ports.ledger import Claimed, Existing, Letter, Spent, State
-from tests.delivery.ledger_contract import LATER, PROBLEM, bring, carry, claim, meet
+from tests.delivery.ledger_contract import LATER, PROBLEM, add_one, bring, carry, claim, keep, meet
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
 from tests.delivery.postgres_ledgers import execute, run_out, stop, working
 from tests.delivery.scenario import scenario
@@ -345,3 +347,46 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
         await run_out(postgres_ledger)
         assert await others.waiting(10) == []
         assert [one.dead_letter for one in await heir.waiting(10)] == [left]
+
+
+# --- accords ---
+
+
+@scenario
+async def test_workers_that_change_an_accord_at_once_lose_no_change(postgres_ledger: str) -> None:
+    async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
+        subjects = ["x", "y"]
+        await asyncio.gather(
+            *(ledger.agree(subjects[::step], add_one) for ledger in (one, two) for step in (1, -1) * 10)
+        )
+        assert list(await one.agree(subjects, keep)) == ["40", "40"]
+
+
+@scenario
+async def test_an_accord_that_need_not_be_kept_is_forgotten(postgres_ledger: str) -> None:
+    async with working(postgres_ledger) as ledger:
+        await ledger.agree(["old"], lambda *_: Accord("1", keep=-1))
+        await ledger.agree(["new"], lambda *_: Accord("1", keep=60))
+        await ledger.prune(NOON, 10)
+        assert list(await ledger.agree(["old", "new"], keep)) == ["", "1"]
+
+
+@scenario
+async def test_due_letters_are_found_by_an_index_of_their_profile(postgres_ledger: str) -> None:
+    """The backlog of another profile in the same database is passed over, not read."""
+    async with working(postgres_ledger) as ledger:
+        plan = await ledger._writer.run(_plan_of_due)
+    assert "letter_due_of_profile" in plan
+    assert "Index Cond: (((profile)::text = 'shop/1'::text) AND (due <=" in plan
+
+
+def _plan_of_due(connection: Connection) -> str:
+    fill = """INSERT INTO letter (row, profile, source, event_id, recipient, event_type, digest, state,
+        generation, answers, tries, doubts, due, topic, partition, "offset", event, received_at, updated_at)
+        SELECT n, 'shop/' || mod(n, 50), '', n, '', '', '', 'deferred', 0, 0, 0, 0, n, '', 0, n, '', 0, 0
+        FROM generate_series(1, 5000) n"""
+    connection.exec_driver_sql(fill)
+    connection.exec_driver_sql("ANALYZE letter")
+    asked = settlements._DUE_OF_PROFILE.limit(250).params(now=9999.0, profile="shop/1")
+    words = asked.compile(connection, compile_kwargs={"literal_binds": True})
+    return "\n".join(connection.exec_driver_sql(f"EXPLAIN {words}").scalars())

@@ -110,6 +110,8 @@ async def test_a_ledger_of_the_first_schema_is_expanded_and_keeps_its_letters(pa
         await ledger.bury([dead_letter(record("b", 1), Problem(Code.FIELD_INVALID, "x", "y"))])
     fresh = shape(path)
     for statement in (
+        "ALTER TABLE attempt DROP COLUMN relay",
+        "DROP TABLE accord",
         "DROP INDEX letter_stored",
         "ALTER TABLE worker DROP COLUMN lease_until",
         "ALTER TABLE worker DROP COLUMN cleared",

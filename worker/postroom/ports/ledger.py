@@ -13,6 +13,7 @@ from typing import Protocol
 from postroom.letter.event import Event, Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
+from postroom.ports.accord import Change
 from postroom.ports.health import Health, Recovery, Unreachable
 from postroom.ports.relay import Envelope, Stage
 from postroom.ports.state import FINAL, KEEPS_EVENT, REOPENS, REPLAYS_KEPT, State
@@ -128,6 +129,8 @@ class Attempt:
     stage: Stage | None = None
     code: int = 0
     text: str = ""
+    relay: str = ""
+    """The profile whose relay it went through; empty: its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,10 @@ class Ledger(Protocol):
 
     async def absolve(self, records: Sequence[Record]) -> None:
         """Forget the careful attempts at records that proved harmless."""
+        ...
+
+    async def agree(self, subjects: Sequence[str], change: Change) -> Sequence[str]:
+        """Change what the workers of this ledger agree on; returns the texts as they are then, in order."""
         ...
 
     async def prune(self, before: datetime, limit: int) -> int:

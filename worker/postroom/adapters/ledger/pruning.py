@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import identities, replays
+from postroom.adapters.ledger import accords, identities, replays
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, stamp
@@ -34,6 +34,7 @@ _BURY = delete(worker).where(
 def prune(connection: Connection, holder: Holder, before: datetime, limit: int) -> int:
     """Delete up to `limit` letters that ended before then, with all that hangs on them; how many went."""
     at = stamp(before)
+    accords.forget(connection)
     buckets = identities.buckets(connection)
     gone = _ended(connection, holder.profile, at, limit)
     if gone:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 3
+VERSION = 4
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -65,6 +65,10 @@ letter = Table(
     Index(
         "letter_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")
     ),
+    # the same for workers that share a database with those of other profiles, whose backlog they pass over
+    Index("letter_due_of_profile", "profile", "due", postgresql_where=text("due IS NOT NULL")).ddl_if(
+        dialect="postgresql"
+    ),
     # what a dead worker had recalled: only rows that hold their event have an entry
     Index(
         "letter_stored",
@@ -105,6 +109,8 @@ attempt = Table(
     Column("code", Integer),
     Column("text", Text),
     Column("revision", String),
+    # whose relay it went through, where that was not the profile's own
+    Column("relay", String),
     # keys are in time order, so this index grows at its end as well
     Index("attempt_row", "row"),
 )
@@ -167,6 +173,16 @@ suppression = Table(
     Column("at", Float, nullable=False),
     PrimaryKeyConstraint("profile", "hash", "reason"),
 )
+
+accord = Table(
+    "accord",
+    metadata,
+    Column("subject", String, primary_key=True),
+    Column("text", Text, nullable=False),
+    # in the database's own time; what is older is forgotten
+    Column("until", Float, nullable=False),
+)
+"""What workers agree on: circuits, shares of a rate. Few rows, and nobody's addresses."""
 
 calendar = Table(
     "calendar",

@@ -10,10 +10,11 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger import claims, deadletters, leases, pruning, settlements
+from postroom.adapters.ledger import accords, claims, deadletters, leases, pruning, settlements
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Database, GroupCommit
 from postroom.letter.event import Record
+from postroom.ports.accord import Change
 from postroom.ports.ledger import (
     Claimed,
     DeadLetter,
@@ -97,6 +98,10 @@ class SqlLedger:
     async def absolve(self, records: Sequence[Record]) -> None:
         """See the port."""
         await self._writer.run(lambda c: deadletters.absolve(c, records))
+
+    async def agree(self, subjects: Sequence[str], change: Change) -> Sequence[str]:
+        """See the port."""
+        return await self._writer.run(lambda c: accords.agree(c, subjects, change, self._holder.generation))
 
     async def prune(self, before: datetime, limit: int) -> int:
         """See the port."""

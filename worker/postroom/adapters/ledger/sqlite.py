@@ -32,14 +32,18 @@ CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000
 """16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
 
-# what version 2 has and version 1 had not; the lock says that all former workers are dead. Version 3 adds
-# tables alone, which are made where they are missing
-_EXPAND = (
-    "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
-    "ALTER TABLE worker ADD COLUMN cleared BOOLEAN NOT NULL DEFAULT 0",
-    "ALTER TABLE outbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
-    "CREATE INDEX letter_stored ON letter (generation) WHERE event IS NOT NULL",
-)
+# what each version lacks that the next one has, besides whole tables
+_EXPAND = {
+    # the lock says that all former workers are dead
+    1: (
+        "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
+        "ALTER TABLE worker ADD COLUMN cleared BOOLEAN NOT NULL DEFAULT 0",
+        "ALTER TABLE outbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX letter_stored ON letter (generation) WHERE event IS NOT NULL",
+    ),
+    2: (),
+    3: ("ALTER TABLE attempt ADD COLUMN relay VARCHAR",),
+}
 
 
 class SqliteLedger(SqlLedger):
@@ -174,8 +178,8 @@ def _prepare(connection: Connection, path: Path) -> None:
                 f"{path} has schema {found}, this Postroom knows up to {VERSION}; use the newer Postroom",
             )
         )
-    if found == 1:
-        for statement in _EXPAND:
+    for version in range(found or VERSION, VERSION):
+        for statement in _EXPAND[version]:
             connection.exec_driver_sql(statement)
     metadata.create_all(connection, tables=TABLES_OF_A_FILE)
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
