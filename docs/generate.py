@@ -15,6 +15,7 @@ from writers.manifests import manifest
 from writers.metrics import metrics
 from writers.settings import settings
 from writers.tables import Words
+from writers.telling import telling
 from writers.vocabulary import problems, states
 
 from postroom.letter.profile import SmtpProfile
@@ -29,6 +30,7 @@ def pages(words: Words) -> dict[str, str]:
     found = {
         "problems.md": problems(words),
         "states.md": states(words),
+        "status-events.md": telling(words),
         "email-template.md": manifest(EmailTemplate, words),
         "email-layout.md": manifest(EmailLayout, words),
         "smtp-profile.md": manifest(SmtpProfile, words),

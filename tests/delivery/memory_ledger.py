@@ -6,9 +6,10 @@
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from postroom.adapters.ledger.fates import fate_of, is_news
 from postroom.letter.event import Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code
@@ -29,6 +30,7 @@ from postroom.ports.ledger import (
     State,
     Waiting,
 )
+from postroom.ports.notices import Fate, Herald, Notice
 from postroom.ports.suppression import Reason, Suppression, address_hash
 
 DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
@@ -60,6 +62,7 @@ class MemoryStore:
     outbox: list[Waiting] = field(default_factory=list)
     replays: set[str] = field(default_factory=set)
     suppressions: list[Suppression] = field(default_factory=list)
+    notices: list[tuple[datetime, Notice]] = field(default_factory=list)
     suspects: dict[tuple[str, int, int], int] = field(default_factory=dict)
     generation: int = 0
     clean: bool = True
@@ -73,11 +76,19 @@ class MemoryStore:
         return self.numbers
 
 
+def _fate(row: MemoryRow, now: datetime) -> Fate:
+    code = Code.CONNECTION_LOST_AFTER_DOT.value
+    return Fate(
+        row.row, row.letter.identity, row.letter.event.type, row.state, now, tries=row.tries, code=code
+    )
+
+
 class MemoryLedger:
-    """Implements ports.ledger.Ledger: one life of a worker on a store."""
+    """Implements ports.ledger.Ledger and ports.notices.Outbox: one life of a worker on a store."""
 
     def __init__(self, store: MemoryStore, window: float) -> None:
         self.health = Health()
+        self._heralds: list[Herald] = []
         self.store = store
         self._was_clean, store.clean = store.clean, False
         store.generation += 1
@@ -100,6 +111,7 @@ class MemoryLedger:
                 row.doubts += 1
                 row.attempts.append(DEATH)
                 in_doubt += 1
+                self._tell(_fate(row, now))
         return Recovery(self._was_clean, recalled, in_doubt)
 
     async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing | Spent]:
@@ -186,6 +198,8 @@ class MemoryLedger:
                 row.answers, row.tries, row.doubts = one.answers, one.tries, one.doubts
                 row.stored = one.claimed.letter.record if one.keeps_event else None
                 await self.bury([one.dead_letter] if one.dead_letter else [])
+                if is_news(one):
+                    self._tell(fate_of(one, now))
             else:
                 self.health.late_settlements += 1
 
@@ -225,6 +239,7 @@ class MemoryLedger:
         else:
             poison = buried.problems[0].code is Code.POISON
             row.state = State.RENDER_FAILED if poison else State.FAILED
+        self._tell(replace(_fate(row, buried.at), code=buried.problems[0].code.value))
 
     async def due(self, now: datetime, limit: int) -> Sequence[Recalled]:
         ready = [row for row in self.store.rows.values() if row.due is not None and row.due <= now]
@@ -252,6 +267,32 @@ class MemoryLedger:
     async def published(self, waiting: Sequence[Waiting]) -> None:
         gone = {one.row for one in waiting}
         self.store.outbox = [one for one in self.store.outbox if one.row not in gone]
+
+    def announce(self, herald: Herald) -> None:
+        self._heralds.append(herald)
+
+    def _tell(self, fate: Fate) -> None:
+        for herald in self._heralds:
+            for one in herald(fate):
+                self.store.notices.append((one.at, replace(one, row=self.store.number())))
+
+    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notice]:
+        ready = [(due, one) for due, one in self.store.notices if due <= now]
+        ready = [(due, one) for due, one in ready if one.destination == destination]
+        return [one for _, one in sorted(ready, key=lambda each: (each[0], each[1].row))][:limit]
+
+    async def delivered(self, notices: Sequence[Notice]) -> None:
+        gone = {one.row for one in notices}
+        self.store.notices = [each for each in self.store.notices if each[1].row not in gone]
+
+    async def postpone(self, until: Sequence[tuple[Notice, datetime]]) -> None:
+        await self.delivered([one for one, _ in until])
+        self.store.notices += [(due, replace(one, tries=one.tries + 1)) for one, due in until]
+
+    async def abandon(self, destinations: Collection[str]) -> int:
+        gone = [one for _, one in self.store.notices if one.destination not in destinations]
+        await self.delivered(gone)
+        return len(gone)
 
     async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
         places = [(one.topic, one.partition, one.offset) for one in records]

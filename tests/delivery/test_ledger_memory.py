@@ -9,6 +9,7 @@ from postroom.ports.ledger import Ledger
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import WINDOW
 from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
+from tests.delivery.notice_contract import NoticeContract
 
 
 @dataclass
@@ -27,7 +28,7 @@ class MemoryLives:
         return [one.result for one in self.store.rows[row].attempts]
 
 
-class TestMemoryLedger(LedgerContract):
+class TestMemoryLedger(LedgerContract, NoticeContract):
     @pytest.fixture
     def lives(self) -> MemoryLives:
         return MemoryLives()

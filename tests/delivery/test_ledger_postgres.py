@@ -11,6 +11,7 @@ from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Ledger
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import NOON, PROFILE, WINDOW
+from tests.delivery.notice_contract import NoticeContract
 from tests.delivery.postgres_ledgers import SCHEMA, execute, run_out, stop
 
 pytestmark = pytest.mark.postgres
@@ -48,7 +49,7 @@ class SharedLives:
             stop(ledger)
 
 
-class TestPostgresLedger(LedgerContract):
+class TestPostgresLedger(LedgerContract, NoticeContract):
     @pytest.fixture
     def lives(self, postgres_ledger: str) -> Iterator[SharedLives]:
         lives = SharedLives(postgres_ledger)

@@ -20,6 +20,7 @@ from postroom.ports.ledger import Claimed, Existing, Ledger, State
 from tests.delivery.fakes import until
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import DAY, NOON, WINDOW, dead_letter, ended, letter, record
+from tests.delivery.notice_contract import NoticeContract
 from tests.delivery.scenario import scenario
 
 
@@ -57,7 +58,7 @@ class FileLives:
             ledger._lock.close()
 
 
-class TestSqliteLedger(LedgerContract):
+class TestSqliteLedger(LedgerContract, NoticeContract):
     @pytest.fixture
     def lives(self, tmp_path: Path) -> Iterator[FileLives]:
         lives = FileLives(tmp_path / "ledger.sqlite")
@@ -112,6 +113,7 @@ async def test_a_ledger_of_the_first_schema_is_expanded_and_keeps_its_letters(pa
     for statement in (
         "ALTER TABLE attempt DROP COLUMN relay",
         "DROP TABLE accord",
+        "DROP TABLE notice",
         "DROP INDEX letter_stored",
         "ALTER TABLE worker DROP COLUMN lease_until",
         "ALTER TABLE worker DROP COLUMN cleared",

@@ -1,7 +1,7 @@
 """The topics that a profile needs: SmtpProfile → WantedTopics. Topics are made and grown, never deleted."""
 
 from postroom.letter.duration import seconds
-from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
+from postroom.letter.profile import SmtpProfile, dead_letter_topic, status_topic, topic_of
 from postroom_operator.facts import WantedTopic
 
 DEAD_LETTER_PARTITIONS = 1
@@ -9,14 +9,16 @@ DEAD_LETTER_PARTITIONS = 1
 
 
 def wanted_topics(profile: SmtpProfile) -> tuple[WantedTopic, ...]:
-    """The topic of the profile's events, and that of its dead letters.
+    """The topic of the profile's events, that of its dead letters, and that of status events if wanted.
 
     Dead letters stay as long as identities are remembered: replayed later, one could be a second copy.
     """
     spec, topic = profile.spec, topic_of(profile)
+    status = WantedTopic(status_topic(topic), spec.kafka.partitions, _config(spec.kafka.retention))
     return (
         WantedTopic(topic, spec.kafka.partitions, _config(spec.kafka.retention)),
         WantedTopic(dead_letter_topic(topic), DEAD_LETTER_PARTITIONS, _config(spec.dedupe.window)),
+        *((status,) if spec.kafka.status_events else ()),
     )
 
 

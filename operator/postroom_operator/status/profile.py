@@ -34,7 +34,11 @@ ASKED = {
     "RelayReachable": "relay",
 }
 """Condition → what workers are asked."""
-ASKED_OF_SOME = {"CircuitClosed": "circuit", "SigningReady": "signing"}
+ASKED_OF_SOME = {
+    "CircuitClosed": "circuit",
+    "SigningReady": "signing",
+    "StatusEventsPublished": "status_events",
+}
 """The same, of what not every profile has."""
 NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")
 """What has to be known before a profile is called ready; a relay is first asked when a letter goes to it."""
@@ -154,7 +158,7 @@ def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
     if facts.spec.get("suspend"):
         message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
         return Found("Ready", False, "Suspended", message)
-    passive = ("DeliveryAllowed", "AutoscalingActive")
+    passive = ("DeliveryAllowed", "AutoscalingActive", "StatusEventsPublished")
     for each in parts.values():
         if each.ok is False and each.type not in passive:
             return each.named("Ready")

@@ -23,6 +23,7 @@ from postroom.letter.reading.spec import (
     broken,
 )
 from postroom.letter.signing import Dkim, broken_signatures
+from postroom.letter.telling import Wanted
 
 TOPIC_PREFIX = "postroom."
 TOPIC_CHARACTERS = 242
@@ -147,6 +148,7 @@ class Kafka(Spec):
     topic: Annotated[str, Field(max_length=TOPIC_CHARACTERS, pattern=r"^[a-zA-Z0-9._-]+$")] | None = None
     partitions: Annotated[int, Field(ge=1, le=1024)] = 3
     retention: Duration = "168h"
+    status_events: Wanted = Field(default_factory=list)
 
 
 class Autoscaling(Spec):
@@ -267,6 +269,11 @@ def topic_of(profile: SmtpProfile) -> str:
 def dead_letter_topic(topic: str) -> str:
     """Where the events of `topic` go that can never become a letter."""
     return f"{topic}.dlq"
+
+
+def status_topic(topic: str) -> str:
+    """Where it is said what became of the letters of `topic`."""
+    return f"{topic}.status"
 
 
 def allows_sender(profile: SmtpProfile, address: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postroom.letter.duration import seconds
-from postroom.letter.profile import dead_letter_topic, topic_of
+from postroom.letter.profile import dead_letter_topic, status_topic, topic_of
 from postroom.local.bundles import Stand
 from postroom.local.folder import DataFolder
 from postroom.local.sockets import LOOPBACK, free_port
@@ -121,10 +121,12 @@ def worker(home: str, port: int, shared: Surroundings) -> Program:
 
 
 def topics(stand: Stand) -> list[Topic]:
-    """The profile's topic and the one for its dead letters, kept as long."""
+    """The profile's topic, the one for its dead letters, and the one for status events if they are wanted."""
     kafka, name = stand.profile.spec.kafka, topic_of(stand.profile)
     retention = int(seconds(kafka.retention) * 1000)
+    status = [Topic(status_topic(name), kafka.partitions, retention)] if kafka.status_events else []
     return [
         Topic(name, kafka.partitions, retention),
         Topic(dead_letter_topic(name), DEAD_LETTER_PARTITIONS, retention),
+        *status,
     ]

@@ -1,7 +1,8 @@
-"""Kafka, on confluent-kafka: the consumer-group membership, and the producer of dead letters."""
+"""Kafka, on confluent-kafka: the consumer-group membership, and the producers of what goes out."""
 
 from postroom.adapters.kafka.deadletters import KafkaDeadLetters
 from postroom.adapters.kafka.events import KafkaEvents
+from postroom.adapters.kafka.notices import KafkaCourier
 from postroom.adapters.kafka.settings import Membership
 
-__all__ = ["KafkaDeadLetters", "KafkaEvents", "Membership"]
+__all__ = ["KafkaCourier", "KafkaDeadLetters", "KafkaEvents", "Membership"]

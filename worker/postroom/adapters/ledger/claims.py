@@ -6,7 +6,7 @@ row that was met, or those that the fence let through.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import attempt, letter
 from postroom.adapters.ledger.strays import DEATH, Strays
 from postroom.ports.ledger import REOPENS, Claimed, Existing, Letter, Spent, State
+from postroom.ports.notices import Herald
 
 _INSERT_LETTER = insert(letter)
 _INSERT_ATTEMPT = insert(attempt)
@@ -71,6 +72,8 @@ class Holder:
     """Whose letters are this process's, where a database holds those of several profiles."""
     kin: str = EVERYBODY
     """The processes of the same letters, as leases know them."""
+    heralds: list[Herald] = field(default_factory=list)
+    """Who says what others are told; nobody where nobody is told anything."""
 
 
 Answer = Claimed | Existing | Spent

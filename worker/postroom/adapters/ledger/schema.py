@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 4
+VERSION = 5
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -126,6 +126,26 @@ outbox = Table(
     # the worker that publishes it; a dead one's are taken up by the next that looks
     Column("generation", Integer, nullable=False, server_default="0"),
 )
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # a callback's name; empty for the status topic
+    Column("destination", String, nullable=False),
+    Column("notice_id", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("letter", BigInteger, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    # the worker that carries it; a dead one's are taken up by the next that looks
+    Column("generation", Integer, nullable=False),
+    Index("notice_due", "destination", "due"),
+)
+"""What others are told of letters. Empty, and never looked at, where a profile tells nobody."""
 
 worker = Table(
     "worker",

@@ -12,16 +12,20 @@ from sqlalchemy import String, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import leases, suppressions
+from postroom.adapters.ledger import leases, notices, suppressions
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.deadletters import outbox_row
+from postroom.adapters.ledger.fates import fate_of, fate_of_row, is_news
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.adapters.ledger.strays import DEATH
 from postroom.letter.event import pack, unpack
 from postroom.letter.identity import Identity
+from postroom.letter.problems import Code
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
 from postroom.ports.suppression import Reason
+
+DOUBT = Code.CONNECTION_LOST_AFTER_DOT.value
 
 _ENDED: dict[str, Any] = {
     column: bindparam(column)
@@ -88,6 +92,9 @@ def settle(connection: Connection, settlements: Sequence[Settlement], holder: Ho
     ended = [one.dead_letter for one in settlements if one.dead_letter and one.claimed not in late]
     bury(connection, ended, holder)
     suppressions.add(connection, [one.suppress for one in settlements if one.suppress])
+    if holder.heralds:
+        news = [one for one in settlements if one.claimed not in late and is_news(one)]
+        notices.put(connection, holder, [fate_of(one, now) for one in news])
     return len(late)
 
 
@@ -110,7 +117,8 @@ def bury(connection: Connection, dead_letters: Sequence[DeadLetter], holder: Hol
     if dead_letters:
         mine = {"generation": holder.generation}
         connection.execute(_BURY, [outbox_row(one) | mine for one in dead_letters])
-        holder.strays.end(connection, dead_letters, holder.generation)
+        fates = holder.strays.end(connection, dead_letters, holder.generation)
+        notices.put(connection, holder, fates)
 
 
 def release(connection: Connection, claimed: Sequence[Claimed]) -> None:
@@ -165,7 +173,7 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
     at = stamp(now)
     left = letter.c.generation.in_(dead) & letter.c.event.is_not(None)
     doubtful = left & (letter.c.state == State.DOTTING.value)
-    rows = connection.execute(select(letter.c.row, letter.c.generation).where(doubtful)).all()
+    rows = connection.execute(select(letter).where(doubtful)).all()
     if rows:
         note = {"at": at, "result": "in_doubt", "text": DEATH}
         connection.execute(_ATTEMPT, [note | {"row": row.row, "generation": row.generation} for row in rows])
@@ -177,10 +185,11 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
                 state=after.value,
                 due=at if resend else None,
                 doubts=letter.c.doubts + 1,
-                code="connection_lost_after_dot",
+                code=DOUBT,
                 updated_at=at,
             )
         )
+        notices.put(connection, holder, [fate_of_row(row, after, DOUBT, at) for row in rows])
     recalled = connection.execute(
         update(letter)
         .where(left, letter.c.state == State.CLAIMED.value)

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger import accords, claims, deadletters, leases, pruning, settlements
+from postroom.adapters.ledger import accords, claims, deadletters, leases, notices, pruning, settlements
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Database, GroupCommit
 from postroom.letter.event import Record
@@ -26,12 +26,13 @@ from postroom.ports.ledger import (
     Settlement,
     Waiting,
 )
+from postroom.ports.notices import Herald, Notice
 
 log = structlog.get_logger("postroom.ledger")
 
 
 class SqlLedger:
-    """All of ports.ledger.Ledger but `lease_until`."""
+    """All of ports.ledger.Ledger but `lease_until`; its outbox of notices is ports.notices.Outbox."""
 
     def __init__(self, engine: Engine, database: Database, holder: Holder, clean: bool) -> None:
         self.health = Health()
@@ -86,6 +87,26 @@ class SqlLedger:
     async def published(self, batch: Sequence[Waiting]) -> None:
         """See the port."""
         await self._writer.run(lambda c: deadletters.published(c, [one.row for one in batch]))
+
+    def announce(self, herald: Herald) -> None:
+        """See the port."""
+        self._holder.heralds.append(herald)
+
+    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notice]:
+        """See the port."""
+        return await self._writer.run(lambda c: notices.pending(c, self._holder, destination, now, limit))
+
+    async def delivered(self, batch: Sequence[Notice]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: notices.delivered(c, batch))
+
+    async def postpone(self, until: Sequence[tuple[Notice, datetime]]) -> None:
+        """See the port."""
+        await self._writer.run(lambda c: notices.postpone(c, until))
+
+    async def abandon(self, destinations: Collection[str]) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: notices.abandon(c, self._holder, destinations))
 
     async def suspect(self, records: Sequence[Record]) -> Sequence[int]:
         """See the port."""

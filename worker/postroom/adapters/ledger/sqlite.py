@@ -179,7 +179,7 @@ def _prepare(connection: Connection, path: Path) -> None:
             )
         )
     for version in range(found or VERSION, VERSION):
-        for statement in _EXPAND[version]:
+        for statement in _EXPAND.get(version, ()):  # new tables come below
             connection.exec_driver_sql(statement)
     metadata.create_all(connection, tables=TABLES_OF_A_FILE)
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")

@@ -12,6 +12,7 @@ from postroom.adapters.kafka.standing import Standing
 from postroom.delivery.programs.relays import Exit
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Health
+from postroom.ports.notices import Courier
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,13 @@ def relay_condition(exit_: Exit) -> Condition:
     if reachable:
         return Condition(True, "Reachable")
     return Condition(False, "RelayUnreachable", f"{exit_.where} could not be used when it was last tried")
+
+
+def status_events_condition(courier: Courier) -> Condition:
+    """The producer of status events."""
+    if courier.trouble:
+        return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.trouble}")
+    return Condition(True, "Published")
 
 
 def templates_condition(problem: str, read: bool) -> Condition:

@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry
 
-from postroom.adapters.kafka import KafkaDeadLetters, Membership
+from postroom.adapters.kafka import KafkaCourier, KafkaDeadLetters, Membership
 from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
@@ -27,8 +27,10 @@ from postroom.delivery.programs.job import Job
 from postroom.delivery.programs.secrets import LOOK_SECONDS, Secrets
 from postroom.delivery.programs.status import page_of
 from postroom.letter.problems import Rejected
+from postroom.letter.profile import status_topic
 from postroom.ports.events import DeadLetters
 from postroom.ports.ledger import Ledger, Unreachable
+from postroom.ports.notices import Courier, Outbox
 
 REVOKE_MARGIN_SECONDS = 15.0
 """What a revoke may take beyond the grace of the letters under way."""
@@ -37,22 +39,50 @@ log = structlog.get_logger("postroom.worker")
 
 
 @dataclass(frozen=True, slots=True)
+class Producers:
+    """What publishes to the profile's other topics."""
+
+    dead_letters: DeadLetters
+    courier: Courier | None
+
+
+def producers(job: Job, kafka: KafkaConnection) -> Producers:
+    """Raises KafkaException for a connection that the client refuses at once."""
+    courier = None
+    if job.profile.spec.kafka.status_events:
+        courier = KafkaCourier(kafka, status_topic(job.topic), job.house.profile)
+    return Producers(KafkaDeadLetters(kafka), courier)
+
+
+@dataclass(frozen=True, slots=True)
 class Means:
     """What a worker works with."""
 
     kafka: KafkaConnection
     ledger: Ledger
-    dead_letters: DeadLetters
+    outbox: Outbox
+    """The ledger's own, for what others are told."""
+    producers: Producers
     member: Membership
     shared: bool
     """Whether other workers write to the same ledger."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The producer of dead letters."""
+        return self.producers.dead_letters
+
+    @property
+    def courier(self) -> Courier | None:
+        """The producer of status events, where the profile asks for them."""
+        return self.producers.courier
 
 
 async def open_local(job: Job, bootstrap_servers: str, path: Path) -> Means:
     """A ledger in a file and brokers by name; raises Rejected when the file can't be had."""
     kafka = KafkaConnection(bootstrap_servers, creates_topics=True)
     ledger = await SqliteLedger.open(path, job.house.window, job.clock.now())
-    return Means(kafka, ledger, KafkaDeadLetters(kafka), membership(job, path), shared=False)
+    return Means(kafka, ledger, ledger, producers(job, kafka), membership(job, path), shared=False)
 
 
 def group_of(topic: str) -> str:
@@ -80,7 +110,7 @@ class Waiting:
         self.registry = CollectorRegistry()
         self._job, self._secrets = job, secrets
         self._ledger = self._kafka = NOT_YET
-        self._producer: tuple[object, KafkaDeadLetters] | None = None
+        self._producer: tuple[object, Producers] | None = None
         self._said = ""
 
     def status(self) -> dict[str, Any]:
@@ -107,25 +137,26 @@ class Waiting:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _try(self, connections: Connections) -> Means | None:
-        dead_letters = self._open_producer(connections.kafka)
-        ledger = await self._open_ledger(connections) if dead_letters else None
-        if dead_letters is None or ledger is None:
+        producing = self._open_producers(connections.kafka)
+        ledger = await self._open_ledger(connections) if producing else None
+        if producing is None or ledger is None:
             return None
-        return Means(connections.kafka, ledger, dead_letters, membership(self._job, None), shared=True)
+        member = membership(self._job, None)
+        return Means(connections.kafka, ledger, ledger, producing, member, shared=True)
 
-    def _open_producer(self, kafka: KafkaConnection) -> KafkaDeadLetters | None:
+    def _open_producers(self, kafka: KafkaConnection) -> Producers | None:
         """One for each state of the Secret: a client is too much to be made anew every second."""
         if self._producer is None or self._producer[0] != self._secrets.texts:
             self._producer = None
             try:
-                self._producer = self._secrets.texts, KafkaDeadLetters(kafka)
+                self._producer = self._secrets.texts, producers(self._job, kafka)
             except KafkaException as failure:
                 self._kafka = Condition(False, "SettingsRefused", failure.args[0].str())
                 return None
             self._kafka = NOT_YET
         return self._producer[1]
 
-    async def _open_ledger(self, connections: Connections) -> Ledger | None:
+    async def _open_ledger(self, connections: Connections) -> PostgresLedger | None:
         url, schema = connections.ledger.url, connections.ledger.schema
         try:
             log.info("ledger", done=await asyncio.to_thread(migrate, url, schema))

@@ -1,26 +1,32 @@
-"""The outbox: dead letters out to their topic, cleared when the broker has them.
+"""The outbox: what has to be published out to its topic, cleared when the broker has it.
 
-At least once, under stable ids: a crash in between publishes one again.
+Dead letters, and notices for the status topic. At least once, under stable ids: a crash in between publishes
+one again.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from postroom.failpoint import reach
 from postroom.ports.events import DeadLetters
 from postroom.ports.ledger import Ledger
+from postroom.ports.notices import TOPIC, Courier, Outbox
+from postroom.ports.world import Clock
 
 LOOK_SECONDS = 0.5
 BATCH = 200
+NOTICES = 1000
+"""Notices are small, and one follows each letter: the more in a round, the less each costs."""
 
 
-async def run(ledger: Ledger, dead_letters: DeadLetters) -> None:
+async def run(publish: Callable[[], Awaitable[int]]) -> None:
     """Publish what waits until cancelled."""
     while True:
-        if not await _publish(ledger, dead_letters):
+        if not await publish():
             await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _publish(ledger: Ledger, dead_letters: DeadLetters) -> int:
+async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetters) -> int:
     """One round; returns how many dead letters the broker acknowledged."""
     waiting = await ledger.waiting(BATCH)
     if not waiting:
@@ -30,4 +36,16 @@ async def _publish(ledger: Ledger, dead_letters: DeadLetters) -> int:
     sent = [one for one, done in zip(waiting, acknowledged, strict=True) if done]
     await ledger.published(sent)
     reach("dead_letter_cleared")
+    return len(sent)
+
+
+async def publish_notices(outbox: Outbox, courier: Courier, clock: Clock) -> int:
+    """One round; returns how many notices the broker acknowledged."""
+    waiting = await outbox.pending(TOPIC, clock.now(), NOTICES)
+    if not waiting:
+        return 0
+    acknowledged = await courier.publish(waiting)
+    reach("notices_published")
+    sent = [one for one, done in zip(waiting, acknowledged, strict=True) if done]
+    await outbox.delivered(sent)
     return len(sent)

@@ -1,6 +1,6 @@
 """A worker at work, looked at from outside: its page, its conditions, its figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from postroom.adapters.kafka import KafkaEvents
@@ -13,9 +13,11 @@ from postroom.delivery.programs.conditions import (
     ledger_condition,
     relay_condition,
     secrets_condition,
+    status_events_condition,
     templates_condition,
 )
 from postroom.delivery.programs.job import Job
+from postroom.delivery.programs.opening import Means
 from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.status import page_of
@@ -33,6 +35,8 @@ class Inspected(Protocol):
     @property
     def ledger(self) -> Ledger: ...
     @property
+    def means(self) -> Means: ...
+    @property
     def templates(self) -> FolderTemplates: ...
 
 
@@ -41,7 +45,7 @@ class Watch:
 
     def __init__(self, parts: Inspected, events: KafkaEvents, reception: Reception) -> None:
         self._job, self._secrets = parts.job, parts.secrets
-        self._ledger, self._templates = parts.ledger, parts.templates
+        self._ledger, self._templates, self._means = parts.ledger, parts.templates, parts.means
         self._events, self._reception = events, reception
         self.metrics = Metrics(self._gauges, self._counters)
         self.registry = self.metrics.registry
@@ -69,7 +73,14 @@ class Watch:
             "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
             "relay": relay_condition(self._job.exit),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
-        } | ({"signing": self._job.signing.condition} if self._job.signing else {})
+        } | dict(self._of_some())
+
+    def _of_some(self) -> Iterator[tuple[str, Condition]]:
+        """What not every profile has."""
+        if self._job.signing:
+            yield "signing", self._job.signing.condition
+        if self._means.courier:
+            yield "status_events", status_events_condition(self._means.courier)
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.

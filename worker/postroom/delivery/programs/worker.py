@@ -1,8 +1,9 @@
 """A running worker: its parts, started together and drained in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from postroom.delivery.post import Post
 from postroom.delivery.programs import heirs, outbox, prune, rehearse
 from postroom.delivery.programs.deferred import Deferred
 from postroom.delivery.programs.job import Job
+from postroom.delivery.programs.notify import tell_others
 from postroom.delivery.programs.opening import Means
 from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.watch import Watch
@@ -49,6 +51,7 @@ class Parts:
 
 async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
     """Take up what was left in the ledger, read the templates."""
+    await tell_others(job, means.outbox)
     resend = job.house.policy.on_in_doubt == "Resend"
     recovery = await means.ledger.recover(job.clock.now(), resend)
     log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
@@ -94,7 +97,8 @@ class Worker:
         post = self._post
         parts = [
             self._redeliver(),
-            outbox.run(post.ledger, self._means.dead_letters),
+            outbox.run(partial(outbox.publish_dead_letters, post.ledger, self._means.dead_letters)),
+            *self._tell_others(),
             prune.run(post.ledger, post.clock, post.house.window),
             self._templates.watch(self._tell_templates),
             self._secrets.watch(),
@@ -103,6 +107,11 @@ class Worker:
         if self._means.shared:
             parts.append(heirs.run(post, self._count_doubts))
         return parts if self._suspended else [*parts, self._receive()]
+
+    def _tell_others(self) -> Iterator[Coroutine[Any, Any, None]]:
+        if courier := self._means.courier:
+            publish = partial(outbox.publish_notices, self._means.outbox, courier, self._post.clock)
+            yield outbox.run(publish)
 
     @property
     def _suspended(self) -> bool:

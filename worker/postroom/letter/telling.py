@@ -1,0 +1,53 @@
+"""What others can be told of letters, and the part of an SmtpProfile that says who is told what."""
+
+import re
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+EVENT_TYPE = "dev.postroom.letter."
+"""What the type of every event begins with; the state follows."""
+
+What = Literal[
+    "Accepted",
+    "Captured",
+    "Deferred",
+    "Scheduled",
+    "InDoubt",
+    "Failed",
+    "RenderFailed",
+    "Expired",
+    "Suppressed",
+    "Bounced",
+]
+"""What can become of a letter: the states of the ledger that are told to others."""
+EVERYTHING: tuple[What, ...] = get_args(What)
+Wanted = Annotated[list[What], Field(max_length=16)]
+
+
+def state_of(what: str) -> str:
+    """The ledger's state: InDoubt is in_doubt."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", what).lower()
+
+
+def states_of(wanted: Iterable[str]) -> Collection[str]:
+    """The ledger's states."""
+    return frozenset(map(state_of, wanted))
+
+
+def event_type(state: str) -> str:
+    """The type of the event that says that a letter is in this state."""
+    return EVENT_TYPE + state
+
+
+def event_source(profile: str) -> str:
+    """The source of a profile's events; `profile` is `namespace/name`."""
+    namespace, _, name = profile.partition("/")
+    return f"/namespaces/{namespace}/smtpprofiles/{name}"
+
+
+def shown(at: datetime) -> str:
+    """A time as RFC 3339 has it, in milliseconds."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
