@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -16,10 +17,18 @@ def command_line(_: Words) -> str:
     """Every command with its arguments and options, in the order of `postroom --help`."""
     group: Any = typer.main.get_command(app)
     lines = ["# Command line\n", plain(group.help)]
-    for name, command in group.commands.items():
-        if not command.hidden:
-            lines += [f"\n## postroom {name}\n", plain(command.help), "", *parameters(command)]
+    for name, command in commands(group):
+        lines += [f"\n## postroom {name}\n", plain(command.help), "", *parameters(command)]
     return "\n".join(lines)
+
+
+def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by the words that call it; a group's stand where the group does."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{above}{name} ")
+        elif not command.hidden:
+            yield f"{above}{name}", command
 
 
 def plain(text: str | None) -> str:

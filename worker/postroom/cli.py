@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from postroom.desk.commands import dlq
+from postroom.desk.options import DATA, UNFOLDED, Connections, Data, Namespace
 from postroom.letter.problems import Rejected
 from postroom.local.trouble import Trouble
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(dlq, name="dlq", help="Dead letters: look at them, replay them.")
 
 
 class Form(StrEnum):
@@ -33,12 +36,6 @@ class Form(StrEnum):
     GITHUB = "github"
 
 
-UNFOLDED = 4_000
-"""Columns where nobody's terminal folds: more than the longest reply that is kept."""
-DATA = Path(".postroom")
-"""The data folder where none is named; the one that `postroom up` takes."""
-
-Data = Annotated[Path, Option("--data", help="The data folder of `postroom up`.", metavar="DIR")]
 Brokers = Annotated[
     str | None,
     Option(
@@ -50,18 +47,6 @@ Gateway = Annotated[
 ]
 Ledgers = Annotated[
     list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
-]
-Connections = Annotated[
-    Path | None,
-    Option(
-        help="Look in the PostgreSQL ledger that this folder's connections Secret names; in a worker's pod "
-        "it is known.",
-        metavar="DIR",
-        envvar="POSTROOM_CONNECTIONS",
-    ),
-]
-Namespace = Annotated[
-    str, Option(help="Whose ledger, where the Secret names no schema.", envvar="POSTROOM_NAMESPACE")
 ]
 Text = str | None
 

@@ -111,7 +111,9 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
         answers=one.answers + answered,
         tries=one.tries + tried,
         doubts=one.doubts + doubted,
-        dead_letter=dead_letter(one.letter.record, (problem,), now) if buried and problem else None,
+        dead_letter=dead_letter(one.letter.record, (problem,), now, one.tries + tried)
+        if buried and problem
+        else None,
     )
 
 
@@ -153,6 +155,8 @@ def _attempt(outcome: Outcome, state: State) -> Attempt | None:
             return None
 
 
-def dead_letter(record: Record, problems: tuple[Problem, ...], now: datetime) -> DeadLetter:
+def dead_letter(
+    record: Record, problems: tuple[Problem, ...], now: datetime, attempts: int = 0
+) -> DeadLetter:
     """A record for the dead-letter topic, under an id that stays the same however often it is made."""
-    return DeadLetter(f"{record.topic}/{record.partition}/{record.offset}", record, problems, now)
+    return DeadLetter(f"{record.topic}/{record.partition}/{record.offset}", record, problems, now, attempts)

@@ -141,6 +141,8 @@ class DeadLetter:
     record: Record
     problems: tuple[Problem, ...]
     at: datetime
+    attempts: int = 0
+    """How often it was tried to send it."""
 
 
 @dataclass(frozen=True, slots=True)

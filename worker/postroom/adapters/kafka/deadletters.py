@@ -80,7 +80,7 @@ def _note(one: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> 
 
 
 def dead_letter_headers(one: DeadLetter) -> Headers:
-    """What went wrong: code, field, message, and where the record is."""
+    """What went wrong: code, field, message, how often it was tried, and where the record is."""
     problem = one.problems[0]
     said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
     return [
@@ -89,5 +89,6 @@ def dead_letter_headers(one: DeadLetter) -> Headers:
         ("postroom_problem_code", problem.code.value.encode()),
         ("postroom_problem_field", problem.field.encode()),
         ("postroom_problem", said.encode(errors="replace")),
+        ("postroom_attempts", str(one.attempts).encode()),
         ("postroom_at", one.at.isoformat(timespec="milliseconds").encode()),
     ]

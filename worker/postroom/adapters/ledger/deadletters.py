@@ -71,6 +71,7 @@ def outbox_row(one: DeadLetter) -> dict[str, Any]:
         "record": pack(one.record),
         "problems": json.dumps(problems),
         "at": stamp(one.at),
+        "attempts": one.attempts,
     }
 
 
@@ -90,7 +91,7 @@ def _dead_letter(row: Any) -> DeadLetter:
     problems = tuple(
         Problem(Code(code), field, message, line) for code, field, message, line in json.loads(row.problems)
     )
-    return DeadLetter(row.dead_letter, unpack(row.record), problems, moment(row.at))
+    return DeadLetter(row.dead_letter, unpack(row.record), problems, moment(row.at), row.attempts)
 
 
 def published(connection: Connection, rows: Sequence[int]) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 5
+VERSION = 6
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -125,6 +125,7 @@ outbox = Table(
     Column("at", Float, nullable=False),
     # the worker that publishes it; a dead one's are taken up by the next that looks
     Column("generation", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
 )
 
 notice = Table(

@@ -43,6 +43,7 @@ _EXPAND = {
     ),
     2: (),
     3: ("ALTER TABLE attempt ADD COLUMN relay VARCHAR",),
+    5: ("ALTER TABLE outbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",),
 }
 
 

@@ -1,0 +1,1 @@
+"""The desk: what a person does with letters afterwards. Dead letters, erasure, the suppression list."""
