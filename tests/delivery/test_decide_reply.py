@@ -26,6 +26,39 @@ def test_a_4yz_says_not_now_at_every_stage(stage: Stage, code: int) -> None:
     assert f"{code} 4.7.1 later" in outcome.problem.message
 
 
+OF_THE_RELAY = {(stage, 421) for stage in OF_THE_LETTER} | {
+    (Stage.MAIL, 452),
+    (Stage.DATA, 454),
+    (Stage.DOT, 454),
+}
+
+
+@pytest.mark.parametrize(("stage", "code"), PAIRS)
+def test_a_relay_that_closes_is_full_or_throttles_speaks_of_itself(stage: Stage, code: int) -> None:
+    outcome = judge(Reply(stage, code, "later"))
+    assert isinstance(outcome, Deferred)
+    assert outcome.of_relay is ((stage, code) in OF_THE_RELAY)
+
+
+@pytest.mark.parametrize(
+    ("text", "of_relay"),
+    [
+        ("4.3.1 mail system full", True),
+        ("4.3.2 system not accepting network messages", True),
+        ("4.3.0 queue file write error", False),
+        ("4.3.20 what", False),
+        ("4.2.2 mailbox full", False),
+        ("4.7.1 greylisted", False),
+        ("see 4.3.2", False),
+    ],
+)
+def test_an_enhanced_code_says_whether_the_system_is_meant(text: str, of_relay: bool) -> None:
+    for stage in OF_THE_LETTER:
+        outcome = judge(Reply(stage, 451, text))
+        assert isinstance(outcome, Deferred)
+        assert outcome.of_relay is of_relay
+
+
 @pytest.mark.parametrize("stage", OF_THE_LETTER)
 @pytest.mark.parametrize("code", PERMANENT)
 def test_a_5yz_says_never_but_552_to_a_recipient_means_too_many(stage: Stage, code: int) -> None:

@@ -47,6 +47,7 @@ SUSPENDED = NoTemplate(Problem(Code.TEMPLATE_SUSPENDED, "event_type", "suspended
 OUTCOMES: list[Outcome] = [
     Accepted(TAKEN),
     DEFERRED,
+    replace(DEFERRED, of_relay=True),
     UNREACHABLE,
     Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")),
     DOUBT,
@@ -120,6 +121,16 @@ def test_the_last_answered_attempt_fails_the_letter_and_names_the_last_answer() 
     assert step.problem.code is Code.ATTEMPTS_EXHAUSTED
     assert "retry.maxAttempts" in step.problem.message
     assert PROBLEM.message in step.problem.message
+
+
+def test_a_relay_that_speaks_of_itself_uses_up_no_attempts_but_max_age_ends_it() -> None:
+    closing = replace(DEFERRED, of_relay=True)
+    long = replace(NEW, answers=4, tries=50)
+    assert isinstance(follow(closing, long, POLICY, NOON + timedelta(hours=23), 0.5), TryAgain)
+    end = follow(closing, long, POLICY, NOON + timedelta(hours=24), 0.5)
+    assert isinstance(end, Finish)
+    assert end.problem is not None
+    assert "retry.maxAge" in end.problem.message
 
 
 def test_an_outage_uses_up_no_attempts_but_max_age_ends_it() -> None:

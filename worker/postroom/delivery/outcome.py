@@ -25,6 +25,8 @@ class Deferred:
 
     problem: Problem
     reply: Reply
+    of_relay: bool = False
+    """True: it spoke of itself (closing, full, throttling), not of the letter: no attempt is used up."""
 
 
 @dataclass(frozen=True, slots=True)

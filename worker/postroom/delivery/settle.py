@@ -98,8 +98,9 @@ async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:
 
 def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
     """The row's next state, its history and its dead letter, if there is one."""
-    answered = isinstance(outcome, Accepted | Deferred | Refused)
-    tried = answered or isinstance(outcome, Unreachable | InDoubt | Unsigned)
+    heard = isinstance(outcome, Accepted | Deferred | Refused)
+    answered = heard and not (isinstance(outcome, Deferred) and outcome.of_relay)
+    tried = heard or isinstance(outcome, Unreachable | InDoubt | Unsigned)
     doubted = isinstance(outcome, InDoubt) and not outcome.counted
     state, problem, due, buried = _ending(step)
     return Settlement(

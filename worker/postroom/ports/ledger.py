@@ -72,7 +72,7 @@ class Claimed:
     row: int
     received: datetime
     answers: int = 0
-    """Attempts that the relay answered; they count towards retry.maxAttempts."""
+    """Attempts that the relay answered with a word about the letter; they count towards retry.maxAttempts."""
     tries: int = 0
     """All attempts, answered or not; they set the backoff."""
     doubts: int = 0

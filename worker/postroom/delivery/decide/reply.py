@@ -2,8 +2,13 @@
 
 Source: RFC 5321 §4.2.1 (4yz is transient, 5yz permanent), §4.5.3.1.10 (552 after RCPT means too many
 recipients and is temporary), §3.8 and §4.3.2 (421 may come at any time, 554 in place of the greeting).
+
+A relay may also speak of itself where it was asked about a letter: it closes (421), it is full (452 to MAIL;
+RFC 3463 X.3.1), it takes nothing now (X.3.2), it was sent too much (454 to the content, as Amazon SES does).
+That is an outage by another name, and an outage uses up no attempts.
 """
 
+import re
 from typing import assert_never
 
 from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Outcome, Refused, Unreachable
@@ -16,6 +21,11 @@ BEFORE_THE_LETTER = frozenset({Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
 
 LOGIN_WANTED = frozenset({530, 534, 535, 538})
 """RFC 4954 §6: the relay wants a login or TLS first. That is the profile's to mend, no letter's fault."""
+
+CLOSING = 421
+THROTTLED = 454
+FULL = 452
+STATE_OF_THE_RELAY = re.compile(r"4\.3\.[12]\b")
 
 
 def judge(result: Result) -> Outcome:
@@ -50,7 +60,7 @@ def _answer(reply: Reply) -> Outcome:
         lost = Lost(reply.stage, dot_sent=False, reason=said)
         return Unreachable(Problem(Code.RELAY_UNREACHABLE, place, said), lost)
     if is_temporary(reply):
-        return Deferred(Problem(Code.RELAY_DEFERRED, place, said), reply)
+        return Deferred(Problem(Code.RELAY_DEFERRED, place, said), reply, is_of_relay(reply))
     return Refused(Problem(Code.RELAY_REFUSED, place, said), reply)
 
 
@@ -59,3 +69,16 @@ def is_temporary(reply: Reply) -> bool:
     if reply.code == 552 and reply.stage is Stage.RCPT:
         return True
     return not 500 <= reply.code < 600
+
+
+def is_of_relay(reply: Reply) -> bool:
+    """Whether a temporary answer says something of the relay and nothing of the letter."""
+    match reply:
+        case Reply(code=code) if code == CLOSING:
+            return True
+        case Reply(code=code, stage=Stage.DATA | Stage.DOT) if code == THROTTLED:
+            return True
+        case Reply(code=code, stage=Stage.MAIL) if code == FULL:
+            return True
+        case _:
+            return STATE_OF_THE_RELAY.match(reply.text) is not None

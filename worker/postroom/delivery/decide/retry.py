@@ -1,7 +1,7 @@
 """When to try again, and when to stop: Outcome × history × policy × now × chance → Step.
 
-Exponential backoff with ±20 % of jitter. Answers of the relay use up `maxAttempts`; a relay
-that cannot be reached does not, it is bounded by `maxAge` alone: an outage must not fail letters.
+Exponential backoff with ±20 % of jitter. Answers about the letter use up `maxAttempts`; a relay that cannot
+be reached, or speaks of itself, does not, it is bounded by `maxAge` alone: an outage must not fail letters.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
     match outcome:
         case Accepted() | Refused() | Unrenderable() | Expired() | Suppressed():
             return _finish(outcome, policy)
-        case Deferred(problem=problem) if history.answers + 1 >= policy.max_attempts:
+        case Deferred(problem=problem, of_relay=False) if history.answers + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
         case Deferred(problem=problem) | Unreachable(problem=problem) | Unsigned(problem=problem):
             return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
