@@ -206,18 +206,21 @@ def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
         assert "autoscaling" not in profile["spec"].get("workers", {})
         return
     grown = example("profile")
-    grown["spec"]["workers"] = {"autoscaling": {"minReplicas": 1, "maxReplicas": 3, "lagThreshold": 5}}
-    grown["spec"]["limits"] = {"rate": {"count": 5, "period": "1s"}}
+    autoscaling = {"minReplicas": 1, "maxReplicas": 3, "lagThreshold": 100}
+    # a worker that lag is sure to build up at: it gets a fifth of a core
+    grown["spec"]["workers"] = {"autoscaling": autoscaling, "resources": {"limits": {"cpu": "200m"}}}
     place.kubectl.apply(grown, namespace=place.namespace)
     place.wait("KEDA has the ScaledObject", lambda: is_scaled(place), 90)
-    events = list(islice(welcomes("lag"), 600))
-    with phases("600 events at 5 letters a second a worker, until there are more workers"):
+    place.wait("one slow worker is all there is", lambda: is_alone(place), 180)
+    events = list(islice(welcomes("lag"), 6_000))
+    with phases("6,000 events for a slow worker, until the autoscaler asks for more workers"):
         assert publish(place, story.topic, events) == len(events)
-        place.wait("more than one worker", lambda: replicas(place) > 1, 180)
+        place.wait("more workers are wanted", lambda: deployment(place)["spec"]["replicas"] > 1, 180)
+    place.wait("more than one is ready", lambda: deployment(place)["status"].get("readyReplicas", 0) > 1, 180)
     print(place.kubectl("get", "scaledobjects,hpa,pods", "-n", place.namespace))
     place.kubectl.apply(example("profile"), namespace=place.namespace)
     place.wait("the ScaledObject is gone", lambda: place.get("scaledobject", WORKERS) is None, 60)
-    place.wait("all 600 are sent", lambda: settled(story, "lag") == len(events), 300)
+    place.wait("all of them are sent", lambda: settled(story, "lag") == len(events), 300)
 
 
 def is_scaled(place: Place) -> bool:
@@ -228,8 +231,15 @@ def is_scaled(place: Place) -> bool:
     )
 
 
-def replicas(place: Place) -> int:
-    return int(place.get("deployment", WORKERS)["status"].get("readyReplicas", 0))
+def deployment(place: Place) -> Any:
+    return place.get("deployment", WORKERS)
+
+
+def is_alone(place: Place) -> bool:
+    """Whether one worker runs, of the newest revision, and none of an earlier one is left."""
+    found = deployment(place)
+    counts = [found["status"].get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
+    return found["status"]["observedGeneration"] == found["metadata"]["generation"] and counts == [1, 1, 1]
 
 
 def welcomes(batch: str) -> Iterator[Object]:
