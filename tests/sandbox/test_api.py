@@ -108,6 +108,20 @@ def test_marking_and_deleting_and_undoing(ask: Ask, keep: Keep) -> None:
     assert ask("POST", "/api/v1/deletions/1/restore").status_code == 404
 
 
+def test_a_person_s_letters_are_erased_for_good_and_others_stay(ask: Ask, keep: Keep) -> None:
+    keep(raw(letter("One")), "mira@example.com")
+    keep(raw(letter("Two")), "jonas@example.com", "Mira@example.com")
+    keep(raw(letter("Three")), "notmira@example.com")
+    ask("DELETE", "/api/v1/letters/1")
+    wanted = {"address": "MIRA@example.com"}
+    assert ask("POST", "/api/v1/erasures", json=wanted | {"dry_run": True}).json() == {"letters": 2}
+    assert ask("GET", "/api/v1/letters").json()["total"] == 2
+    assert ask("POST", "/api/v1/erasures", json=wanted).json() == {"letters": 2}
+    assert ask("POST", "/api/v1/erasures", json=wanted).json() == {"letters": 0}
+    (left,) = ask("GET", "/api/v1/letters").json()["letters"]
+    assert left["subject"] == "Three"
+
+
 @pytest.mark.parametrize(
     ("method", "url", "status", "word"),
     [

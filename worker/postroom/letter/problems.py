@@ -42,6 +42,7 @@ class Code(StrEnum):
     # a letter that was not sent
     EXPIRED = "expired"
     SUPPRESSED = "suppressed"
+    ERASED = "erased"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     TOO_OLD_TO_DEDUPLICATE = "too_old_to_deduplicate"
     DATED_AHEAD = "dated_ahead"

@@ -16,7 +16,7 @@ from postroom.sandbox.inbox import Here
 from postroom.sandbox.letters import file_response, html_response
 from postroom.sandbox.problem import Refused, no_such_letter
 from postroom.sandbox.search import Filter, Unknown, read_query
-from postroom.sandbox.shapes import Deleted, Line, Lines, Mark, Restored, Whole, line, whole
+from postroom.sandbox.shapes import Deleted, Erased, Erasure, Line, Lines, Mark, Restored, Whole, line, whole
 from postroom.sandbox.words import readable_text
 
 MAX_LIMIT = 500
@@ -130,6 +130,14 @@ async def delete_letters(inbox: Here) -> Deleted:
     """Delete all letters."""
     deletion, number = await inbox.delete()
     return Deleted(deletion=deletion, letters=number)
+
+
+@routes.post("/erasures")
+async def erase(inbox: Here, wanted: Erasure) -> Erased:
+    """Erase every letter to an address at once and for good; with `dry_run` only count them."""
+    if wanted.dry_run:
+        return Erased(letters=await asyncio.to_thread(inbox.store.count_to, wanted.address))
+    return Erased(letters=await inbox.erase(wanted.address))
 
 
 @routes.post("/deletions/{deletion}/restore")

@@ -62,6 +62,12 @@ class Inbox:
         self.arrivals.tell(Changed())
         return deletion, number
 
+    async def erase(self, address: str) -> int:
+        """Erase the letters to a recipient for good and tell the open pages; gives how many there were."""
+        number = await asyncio.wrap_future(self.store.erase(address))
+        self.arrivals.tell(Changed())
+        return number
+
     async def restore(self, deletion: int) -> int:
         """Undo a deletion and tell the open pages; gives how many letters are back."""
         number = await asyncio.wrap_future(self.store.restore(deletion))

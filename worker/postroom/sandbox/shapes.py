@@ -1,6 +1,7 @@
 """The shapes of the JSON API, and how a stored letter gets them. Times are RFC 3339, UTC."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -82,6 +83,19 @@ class Deleted(BaseModel):
     """A deletion; its number undoes it within ten minutes."""
 
     deletion: int
+    letters: int
+
+
+class Erasure(BaseModel):
+    """Whose letters are to be erased."""
+
+    address: Annotated[str, Field(min_length=3, max_length=320)]
+    dry_run: bool = False
+
+
+class Erased(BaseModel):
+    """How many letters were erased, or would be."""
+
     letters: int
 
 

@@ -33,6 +33,10 @@ _INSERT = (
 )
 
 
+_TO = "SELECT id FROM letters WHERE instr(lower(recipients), ?)"
+"""Letters to a recipient; recipients stand one a line, with a line end before and behind."""
+
+
 class AlreadyOpen(Exception):
     """Another process has this database open for writing."""
 
@@ -116,6 +120,10 @@ class Store:
         """Undo a deletion; gives how many letters are back."""
         return self._writer.submit(lambda connection: self._restore(connection, deletion))
 
+    def erase(self, address: str) -> "Future[int]":
+        """Erase every letter to a recipient for good, deleted ones too; gives how many there were."""
+        return self._writer.submit(lambda connection: self._erase_to(connection, address))
+
     def catch_up(self) -> None:
         """Wait until every stored letter's words can be searched."""
         if self.full_text:
@@ -165,6 +173,11 @@ class Store:
         )
         with self._reading() as connection:
             return [Pile(*row) for row in connection.execute(query)]
+
+    def count_to(self, address: str) -> int:
+        """How many letters to a recipient there are, deleted ones too."""
+        with self._reading() as connection:
+            return len(connection.execute(_TO, (_framed(address),)).fetchall())
 
     def counts(self) -> Counts:
         """The figures that the page and the metrics show."""
@@ -216,6 +229,14 @@ class Store:
         self._count_again(connection)
         return number
 
+    def _erase_to(self, connection: sqlite3.Connection, address: str) -> int:
+        gone = [row[0] for row in connection.execute(_TO, (_framed(address),))]
+        self._erase(connection, gone)
+        if gone and self.full_text:
+            words.forget(connection)
+        self._count_again(connection)
+        return len(gone)
+
     def _count_again(self, connection: sqlite3.Connection) -> None:
         self._kept, self._kept_bytes = connection.execute(
             "SELECT count(*), coalesce(sum(size), 0) FROM letters WHERE deleted_at IS NULL"
@@ -256,6 +277,10 @@ def _lock(path: Path) -> IO[bytes]:
         handle.close()
         raise AlreadyOpen(f"{path} is open in another sandbox: stop that one, or name another file") from None
     return handle
+
+
+def _framed(address: str) -> str:
+    return f"\n{address.lower()}\n"
 
 
 def _summary(row: Sequence[object]) -> Summary:

@@ -1,0 +1,90 @@
+"""The suppression list on the way of a letter: what it stops, what fills it."""
+
+from dataclasses import replace
+
+import pytest
+
+from postroom.delivery.decide.suppression import bar, is_hard_bounce
+from postroom.ports.ledger import State
+from postroom.ports.relay import Reply, Stage
+from postroom.ports.suppression import Reason, Suppression
+from tests.delivery.bench import Bench
+from tests.delivery.fakes import PlainTemplate
+from tests.delivery.letters import HOUSE, KIND, NOON, PROFILE, record
+from tests.delivery.scenario import scenario
+
+A = "a@example.net"
+NOBODY = Reply(Stage.RCPT, 550, "5.1.1 no such user")
+
+
+def listed(reason: Reason) -> Suppression:
+    return Suppression(PROFILE, A, reason, NOON)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("category", ["Transactional", "Subscription"])
+def test_everything_is_stopped_but_a_transactional_letter_after_an_unsubscription(
+    reason: Reason, category: str
+) -> None:
+    spared = reason is Reason.UNSUBSCRIBE and category == "Transactional"
+    assert (bar({reason}, category) is None) is spared
+    assert bar((), category) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "hard"),
+    [
+        (NOBODY, True),
+        (Reply(Stage.DOT, 550, "5.1.1 <a@example.net> unknown"), True),
+        (Reply(Stage.RCPT, 556, "5.1.10 the domain takes no mail"), True),
+        (Reply(Stage.RCPT, 550, "5.1.10"), True),
+        (Reply(Stage.RCPT, 450, "4.1.1 no such user yet"), False),
+        (Reply(Stage.RCPT, 550, "5.1.2 bad destination system"), False),
+        (Reply(Stage.RCPT, 550, "5.7.1 relaying denied"), False),
+        (Reply(Stage.RCPT, 550, "no such user"), False),
+        (Reply(Stage.MAIL, 550, "5.1.1 sender unknown"), False),
+        (Reply(Stage.RCPT, 550, "5.1.11 something new"), False),
+    ],
+)
+def test_a_hard_bounce_is_a_word_about_the_address(reply: Reply, hard: bool) -> None:
+    assert is_hard_bounce(reply) is hard
+
+
+@scenario
+async def test_a_letter_to_an_address_on_the_list_is_not_sent(bench: Bench) -> None:
+    bench.store.suppressions.append(listed(Reason.COMPLAINT))
+    await bench.carry(record())
+    assert (bench.state(), bench.relay.carried, bench.buried) == (State.SUPPRESSED, [], [])
+
+
+@scenario
+async def test_a_password_reset_reaches_whoever_unsubscribed_and_a_newsletter_does_not(bench: Bench) -> None:
+    bench.store.suppressions.append(listed(Reason.UNSUBSCRIBE))
+    await bench.carry(record())
+    assert bench.relay.carried == [A]
+    bench.shelf.templates[KIND] = PlainTemplate(category="Subscription")
+    await bench.carry(record("news", 1, recipient=A))
+    assert bench.relay.carried == [A]
+
+
+@scenario
+async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench: Bench) -> None:
+    bench.house = replace(HOUSE, suppresses_bounces=True)
+    bench.relay.answers[A] = NOBODY
+    await bench.carry(record())
+    await bench.carry(record("next", 1, recipient="A@example.net"))
+    assert bench.relay.carried == [A]
+    [entry] = bench.store.suppressions
+    assert (entry.reason, entry.note) == (Reason.HARD_BOUNCE, "550 5.1.1 no such user")
+
+
+@scenario
+async def test_a_profile_may_keep_bounces_off_its_list(bench: Bench) -> None:
+    bench.relay.answers[A] = NOBODY
+    await bench.carry(record())
+    assert bench.store.suppressions == []
