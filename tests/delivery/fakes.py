@@ -9,7 +9,7 @@ from postroom.delivery.outcome import Progress
 from postroom.letter.event import Event
 from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
 from postroom.ports.events import Partition, Receiver
-from postroom.ports.relay import Fence, Grant, Parcel, Report, Result, Withheld
+from postroom.ports.relay import Fence, Grant, Parcel, Rate, Report, Result, Withheld
 from tests.delivery.letters import KIND, NOON, TAKEN
 
 
@@ -79,12 +79,20 @@ class FakeRelay:
         """Recipients whose content left, in order."""
         self.waiting: dict[str, tuple[Parcel, Report]] = {}
         self.draining = False
+        self.rate: Rate | None = None
         self._fence: Fence
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def reachable(self) -> bool | None:
         return True
+
+    @property
+    def trouble(self) -> str:
+        return ""
+
+    def limit(self, rate: Rate | None) -> None:
+        self.rate = rate
 
     async def open(self, fence: Fence) -> None:
         self._fence = fence

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.delivery.decide.reply import judge
-from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Refused, Unreachable
-from postroom.letter.problems import Code
-from postroom.ports.relay import Lost, Reply, Stage, Withheld
+from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Kept, Refused, Unreachable
+from postroom.letter.problems import Code, Problem
+from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Stage, Withheld
 
 OF_THE_LETTER = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT)
 BEFORE = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
@@ -108,6 +108,20 @@ def test_a_loss_is_doubt_only_once_the_dot_was_handed_over(stage: Stage) -> None
 @pytest.mark.parametrize("fenced", [True, False])
 def test_what_never_left_is_handed_back(fenced: bool) -> None:
     assert judge(Withheld(fenced)) == HandedBack()
+
+
+@pytest.mark.parametrize(
+    ("barrier", "code", "field"),
+    [
+        (Barrier.CIRCUIT, Code.CIRCUIT_OPEN, "spec.circuitBreaker"),
+        (Barrier.RATE, Code.RATE_LIMITED, "spec.limits.rate"),
+        (Barrier.RECIPIENT_RATE, Code.RATE_LIMITED, "spec.limits.perRecipientRate"),
+    ],
+)
+def test_what_met_a_barrier_is_kept_and_the_field_behind_it_is_named(
+    barrier: Barrier, code: Code, field: str
+) -> None:
+    assert judge(Postponed(barrier, 7.0, "wait")) == Kept(Problem(code, field, "wait"), 7.0)
 
 
 @given(st.sampled_from(Stage), st.integers(0, 999), st.text(max_size=512))

@@ -24,6 +24,7 @@ from postroom.delivery.outcome import (
     HandedBack,
     Hold,
     InDoubt,
+    Kept,
     NoTemplate,
     Outcome,
     Refused,
@@ -57,6 +58,7 @@ OUTCOMES: list[Outcome] = [
     TooEarly(NOON + timedelta(hours=3)),
     Expired(PROBLEM),
     Unsigned(PROBLEM),
+    Kept(PROBLEM, 30.0),
     HandedBack(),
 ]
 NEW = History(NOON, 0, 0)
@@ -101,15 +103,66 @@ def test_a_delay_is_bounded_and_no_retry_is_later_than_max_age(
 ) -> None:
     step = follow(outcome, history, policy, now, chance)
     if isinstance(step, TryAgain):
-        assert 0.79 * policy.initial_delay <= wait(step, now) <= 1.21 * policy.max_delay
+        assert 0.5 * policy.initial_delay - 1e-3 <= wait(step, now) <= policy.max_delay + 1e-3
         assert (step.at - NOON).total_seconds() <= policy.max_age + 1e-3
 
 
-def test_delays_double_up_to_the_longest_and_chance_spreads_them_by_a_fifth() -> None:
-    waits = [wait(follow(UNREACHABLE, replace(NEW, tries=tries), POLICY, NOON, 0.5)) for tries in range(10)]
-    assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]
-    spread = [wait(follow(UNREACHABLE, NEW, POLICY, NOON, chance)) for chance in (0.0, 0.25, 0.75, 1.0)]
-    assert spread == [4, 4.5, 5.5, 6]
+@pytest.mark.parametrize(
+    ("tries", "least", "most"), [(0, 2.5, 10), (1, 2.5, 20), (3, 2.5, 80), (6, 2.5, 600), (9, 2.5, 600)]
+)
+def test_a_delay_is_drawn_from_all_between_soon_and_twice_what_is_due(
+    tries: int, least: float, most: float
+) -> None:
+    """Full jitter: letters that failed together do not come back together."""
+    history = replace(NEW, tries=tries)
+    drawn = [wait(follow(UNREACHABLE, history, POLICY, NOON, chance)) for chance in (0.0, 0.5, 1.0)]
+    assert drawn == [least, (least + most) / 2, most]
+
+
+GREYLISTED = "4.7.1 Greylisted, please come back"
+THROTTLED = "Throttling failure: Maximum sending rate exceeded"
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "tries", "least"),
+    [
+        (Stage.RCPT, 451, "4.7.1 try again in 5 minutes", 0, 300),
+        (Stage.RCPT, 450, "4.2.0 Greylisted for 300 seconds", 0, 300),
+        (Stage.RCPT, 450, "4.2.0 please retry after 2h", 0, 3600),
+        (Stage.DOT, 452, "4.3.1 wait 90 s", 0, 90),
+        (Stage.RCPT, 451, GREYLISTED, 0, 60),
+        (Stage.RCPT, 451, GREYLISTED, 1, 300),
+        (Stage.RCPT, 451, GREYLISTED, 3, 600),  # 30 minutes are more than retry.maxDelay
+        (Stage.DOT, 454, THROTTLED, 0, 60),
+        (Stage.DATA, 454, THROTTLED, 3, 480),
+        (Stage.DATA, 454, THROTTLED, 9, 600),
+        (Stage.RCPT, 454, "4.3.0 later", 0, 2.5),
+        (Stage.RCPT, 451, "4.3.0 try again later, error in 4.7.1", 0, 2.5),
+    ],
+)
+def test_what_a_relay_asks_for_is_waited_for(
+    stage: Stage, code: int, text: str, tries: int, least: float
+) -> None:
+    outcome = Deferred(PROBLEM, Reply(stage, code, text))
+    history = replace(NEW, tries=tries)
+    assert wait(follow(outcome, history, POLICY, NOON, 0.0)) == least
+    assert wait(follow(outcome, history, POLICY, NOON, 0.99)) >= least
+
+
+def test_greylisting_that_lasts_five_minutes_is_outlived_by_the_attempts_there_are() -> None:
+    outcome, passed = Deferred(PROBLEM, Reply(Stage.RCPT, 451, GREYLISTED)), 0.0
+    for tries in range(POLICY.max_attempts - 1):
+        passed += wait(follow(outcome, replace(NEW, tries=tries, answers=tries), POLICY, NOON, 0.0))
+    assert passed > 300
+
+
+def test_a_letter_kept_back_comes_again_when_it_was_told_to_and_max_age_ends_even_that() -> None:
+    kept = Kept(PROBLEM, 40.0)
+    assert wait(follow(kept, replace(NEW, answers=4), POLICY, NOON, 0.5)) == 40.5
+    step = follow(kept, NEW, POLICY, NOON + timedelta(hours=24), 0.5)
+    assert isinstance(step, Finish)
+    assert step.problem is not None
+    assert "retry.maxAge" in step.problem.message
 
 
 def test_the_last_answered_attempt_fails_the_letter_and_names_the_last_answer() -> None:
@@ -143,14 +196,14 @@ def test_an_outage_uses_up_no_attempts_but_max_age_ends_it() -> None:
 
 
 def test_a_doubt_is_sent_again_or_parked_as_the_profile_says() -> None:
-    assert wait(follow(DOUBT, NEW, POLICY, NOON, 0.5)) == 5
+    assert wait(follow(DOUBT, NEW, POLICY, NOON, 0.5)) == 6.25
     assert follow(DOUBT, NEW, replace(POLICY, on_in_doubt="Park"), NOON, 0.5) == Hold(PROBLEM)
 
 
 def test_a_relay_that_never_answers_the_dot_does_not_get_copies_without_end() -> None:
     """Each resend may be another copy in the inbox: they come ever later, then a person decides."""
     steps = [follow(DOUBT, replace(NEW, tries=n, doubts=n), POLICY, NOON, 0.5) for n in range(5)]
-    assert [wait(step) for step in steps[:4]] == [5, 10, 20, 40]
+    assert [wait(step) for step in steps[:4]] == [6.25, 11.25, 21.25, 41.25]
     assert steps[4] == Hold(PROBLEM)
     assert follow(DOUBT, NEW, POLICY, NOON + timedelta(days=1), 0.5) == Hold(PROBLEM)
 

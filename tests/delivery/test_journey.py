@@ -85,7 +85,7 @@ async def test_a_deferred_letter_keeps_its_event_and_comes_back(bench: Bench) ->
     progress = await bench.carry(record())
     assert offsets(progress.finished()) == [0]
     assert (bench.state(), bench.row().stored) == (State.DEFERRED, record())
-    bench.clock.pass_(5)
+    bench.clock.pass_(70)
     del bench.relay.answers[A]
     assert (await bench.recall()).finished() == []
     assert (bench.state(), bench.row().answers, bench.row().stored) == (State.ACCEPTED, 2, None)
@@ -96,7 +96,7 @@ async def test_a_letter_deferred_too_often_fails(bench: Bench) -> None:
     bench.relay.answers[A] = LATER
     await bench.carry(record())
     for _ in range(POLICY.max_attempts):
-        bench.clock.pass_(600)
+        bench.clock.pass_(700)
         await bench.recall()
     assert (bench.state(), bench.row().answers) == (State.FAILED, POLICY.max_attempts)
     assert bench.buried == [(0, "attempts_exhausted")]
@@ -210,7 +210,7 @@ async def test_a_letter_dropped_after_the_dot_is_in_doubt_and_sent_again(bench: 
     await bench.carry(record())
     assert (bench.state(), bench.row().doubts) == (State.DEFERRED, 1)
     del bench.relay.answers[A]
-    bench.clock.pass_(6)
+    bench.clock.pass_(7)
     await bench.recall()
     assert (bench.state(), bench.row().doubts) == (State.ACCEPTED, 1)
 
@@ -220,7 +220,7 @@ async def test_a_refusal_after_doubt_leaves_the_doubt_on_record(bench: Bench) ->
     bench.relay.answers[A] = DROPPED
     await bench.carry(record())
     bench.relay.answers[A] = NEVER
-    bench.clock.pass_(6)
+    bench.clock.pass_(7)
     await bench.recall()
     assert (bench.state(), bench.row().doubts) == (State.FAILED, 1)
 
@@ -303,7 +303,7 @@ async def test_a_letter_handed_back_keeps_its_offset_open_and_is_free(bench: Ben
 async def test_a_recalled_letter_handed_back_goes_back_to_its_row(bench: Bench) -> None:
     bench.relay.answers[A] = LATER
     await bench.carry(record())
-    bench.clock.pass_(5)
+    bench.clock.pass_(70)
     await bench.post.dispatch.drain(1)
     await bench.recall()
     assert (bench.state(), bench.row().due, bench.row().stored) == (

@@ -24,7 +24,7 @@ from postroom.delivery.post import Post
 from postroom.delivery.watermark import Watermark
 from postroom.letter.event import Record
 from postroom.ports.ledger import Existing, Ledger, State
-from postroom.ports.relay import Fence, Lost, Parcel, Reply, Report, Result, Stage, Withheld
+from postroom.ports.relay import Fence, Lost, Parcel, Rate, Reply, Report, Result, Stage, Withheld
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.ledger_contract import Lives
 from tests.delivery.letters import HOUSE, POLICY, TAKEN, letter, record
@@ -52,6 +52,10 @@ class SteppedRelay:
     granted: list[tuple[Parcel, Report]] = field(default_factory=list)
     reachable: bool | None = True
     fence: Any = None
+    trouble: str = ""
+
+    def limit(self, rate: Rate | None) -> None:
+        pass
 
     async def open(self, fence: Fence) -> None:
         self.fence = fence

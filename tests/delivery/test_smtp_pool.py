@@ -6,12 +6,14 @@ import socket
 from collections.abc import Iterator, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.adapters.smtp import pool as pool_module
 from postroom.adapters.smtp.counters import Cause
-from postroom.adapters.smtp.settings import Backoff, Patience, Rate
+from postroom.adapters.smtp.settings import Backoff, Patience
 from postroom.adapters.smtp.throttle import Throttle
-from postroom.ports.relay import Grant, Lost, Parcel, Reply, Stage
+from postroom.ports.relay import Grant, Lost, Parcel, Rate, Reply, Stage
 from tests.delivery.scripted_relay import OK, SILENCE, ScriptedRelay, Step, served
 from tests.delivery.smtp_letters import ACCEPTED, Letter, Register, letters, pool, until
 
@@ -199,7 +201,8 @@ def test_a_letter_given_back_with_its_grant_is_not_asked_for_again() -> None:
 def test_the_rate_holds_letters_back() -> None:
     async def run() -> float:
         relay, register = ScriptedRelay(), Register()
-        async with served(relay), pool(relay.port, connections=4, rate=Rate(100, 1.0)) as sender:
+        async with served(relay), pool(relay.port, connections=4) as sender:
+            sender.limit(Rate(100, 1.0))
             loop = asyncio.get_running_loop()
             began = loop.time()
             sender.deliver(letters(20), register.note)
@@ -209,12 +212,45 @@ def test_the_rate_holds_letters_back() -> None:
     assert asyncio.run(run()) >= 0.09
 
 
-def test_a_throttle_lets_no_more_through_than_its_rate_and_first_burst() -> None:
-    throttle = Throttle(Rate(60, 60.0), now=0.0)
-    passed = [second for second in range(100) if throttle.pass_one(float(second))]
-    assert len(passed) == 100
-    throttle = Throttle(Rate(60, 60.0), now=0.0)
-    assert sum(throttle.pass_one(tick / 10) for tick in range(1000)) == 6 + 99
+def test_a_rate_of_nothing_holds_all_and_another_lets_them_go_at_once() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(), Register()
+        async with served(relay), pool(relay.port) as sender:
+            sender.limit(Rate(0))
+            sender.deliver(letters(3), register.note)
+            await until(lambda: relay.connections == 1)
+            await asyncio.sleep(0)
+            assert register.results == {}
+            sender.limit(None)
+            assert await register.of(3) == [ACCEPTED] * 3
+
+    asyncio.run(run())
+
+
+@given(
+    st.integers(1, 2000),
+    st.sampled_from([1.0, 10.0, 60.0]),
+    st.lists(st.floats(0, 3), min_size=50, max_size=400),
+)
+def test_no_window_of_its_period_holds_more_than_a_throttles_rate(
+    count: int, seconds: float, pauses: list[float]
+) -> None:
+    throttle, now, passed = Throttle(Rate(count, seconds), now=0.0), 0.0, list[float]()
+    for pause in pauses:
+        now += pause * seconds / count
+        while throttle.pass_one(now):
+            passed.append(now)
+    for first in range(len(passed) - count):
+        assert passed[first + count] - passed[first] > seconds * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 10, 100, 1000, 5000])
+def test_a_throttle_that_is_asked_in_time_lets_nearly_its_rate_through(count: int) -> None:
+    throttle, passed = Throttle(Rate(count), now=0.0), 0
+    for tick in range(1, 1001):
+        while throttle.pass_one(tick * 0.02):
+            passed += 1
+    assert 0.95 * 20 * count <= passed <= 20 * count + 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -238,8 +274,8 @@ def test_a_report_that_raises_holds_up_no_other() -> None:
 
 def test_a_burst_after_silence_is_no_larger_than_the_first() -> None:
     throttle = Throttle(Rate(60, 60.0), now=0.0)
-    assert sum(throttle.pass_one(0.0) for _ in range(20)) == 6
-    assert sum(throttle.pass_one(3600.0) for _ in range(20)) == 6
+    assert sum(throttle.pass_one(0.0) for _ in range(20)) == 1
+    assert sum(throttle.pass_one(3600.0) for _ in range(20)) == 1
     assert throttle.wait() == pytest.approx(1.0)
 
 

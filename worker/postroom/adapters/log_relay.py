@@ -13,7 +13,7 @@ from postroom.adapters.smtp.fencing import Fencing, Verdict
 from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.ticket import Ticket
 from postroom.letter.address import mask
-from postroom.ports.relay import Fence, Parcel, Reply, Report, Stage, Withheld
+from postroom.ports.relay import Fence, Parcel, Rate, Reply, Report, Stage, Withheld
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,14 @@ class LogRelay:
         for ticket in [*handed_back, *self._fencing.abandon()]:
             self._reports.tell(ticket, Withheld(fenced=False))
         self._reports.flush()
+
+    def limit(self, rate: Rate | None) -> None:
+        """A log is as fast as it goes: nobody is written to."""
+
+    @property
+    def trouble(self) -> str:
+        """A log has none."""
+        return ""
 
     @property
     def reachable(self) -> bool | None:

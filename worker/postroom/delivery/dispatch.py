@@ -7,20 +7,39 @@ letters more than it has connections; what still waits here goes back at once wh
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 from postroom.delivery.lanes import Lanes, Waiting, split
 from postroom.failpoint import reach
 from postroom.ports.ledger import Claimed, Ledger
-from postroom.ports.relay import Grant, Parcel, Relay, Report, Result, Withheld
+from postroom.ports.relay import Grant, Parcel, Postponed, Relay, Report, Result, Withheld
 from postroom.ports.world import Clock
+
+
+class Gate(Protocol):
+    """Who says how many letters may wait here."""
+
+    def room(self, waiting: int) -> int | None:
+        """How many more may come, with so many here already; None: any number."""
+        ...
+
+    def appetite(self, waiting: int) -> int | None:
+        """The same for letters that wait in the ledger."""
+        ...
+
+    def barrier(self) -> Postponed:
+        """What those hear for whom there is no room."""
+        ...
 
 
 class Dispatch:
     """Feeds one relay; lives on the event loop."""
 
-    def __init__(self, relay: Relay, ledger: Ledger, clock: Clock, room: int) -> None:
+    def __init__(
+        self, relay: Relay, ledger: Ledger, clock: Clock, room: int, gate: Gate | None = None
+    ) -> None:
         """`room`: how many letters the relay may have at once; a few for each connection."""
+        self._gate = gate
         self._relay = relay
         self._ledger = ledger
         self._clock = clock
@@ -36,8 +55,14 @@ class Dispatch:
 
     def deliver(self, claimed: Iterable[Claimed], report: Report) -> None:
         """Queue letters; `report` gets each one's Result."""
-        self._ready.extend((one, report) for one in claimed if self._lanes.enter(one, report))
+        coming = self._admit(list(claimed), report) if self._gate else claimed
+        self._ready.extend((one, report) for one in coming if self._lanes.enter(one, report))
         self._feed()
+
+    @property
+    def appetite(self) -> int | None:
+        """How many letters may be recalled from the ledger now; None: any number."""
+        return self._gate.appetite(self._waiting) if self._gate else None
 
     def withdraw(self, unwanted: Callable[[Claimed], bool]) -> None:
         """Hand back the unwanted letters that the relay has not got yet."""
@@ -53,6 +78,20 @@ class Dispatch:
         """Hand back all that waits, and let the relay finish what is past withdrawing."""
         self.withdraw(lambda _: True)
         await self._relay.drain(grace)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._ready) + self._handed
+
+    def _admit(self, claimed: list[Claimed], report: Report) -> list[Claimed]:
+        """Hand back at once those who would wait here for long."""
+        assert self._gate is not None
+        room = self._gate.room(self._waiting)
+        if room is None or len(claimed) <= room:
+            return claimed
+        barrier = self._gate.barrier()
+        report([(one, barrier) for one in claimed[room:]])
+        return claimed[:room]
 
     def _feed(self) -> None:
         if self._feeding:

@@ -97,6 +97,14 @@ class Suppressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """It was not handed to a relay, for a reason that is none of its own: it comes again in `seconds`."""
+
+    problem: Problem
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class HandedBack:
     """The content never left; whoever claims the letter next may send it."""
 
@@ -113,6 +121,7 @@ Outcome = (
     | TooEarly
     | Expired
     | Suppressed
+    | Kept
     | HandedBack
 )
 

@@ -65,6 +65,11 @@ class WorkerSettings(ProgramSettings):
     profile_hash: str = Field(
         default="", description="Which state of its profile this worker was started with; told in /statusz."
     )
+    fallback: Path | None = Field(
+        default=None,
+        description="The SmtpProfile manifest that the profile's spec.fallbackRef names; its relay is used "
+        "while the circuit of the profile's own is open. Used in mode SMTP.",
+    )
     sandbox: EndpointSetting = Field(
         default=Endpoint("127.0.0.1", 1025),
         description="Where the sandbox takes letters, as host:port; used in mode Sandbox.",

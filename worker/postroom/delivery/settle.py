@@ -108,7 +108,7 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
         state=state,
         problem=problem,
         due=due,
-        attempt=_attempt(outcome, state),
+        attempt=_attempt(outcome, state, one.via),
         answers=one.answers + answered,
         tries=one.tries + tried,
         doubts=one.doubts + doubted,
@@ -140,18 +140,18 @@ def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:
             assert_never(step)
 
 
-def _attempt(outcome: Outcome, state: State) -> Attempt | None:
+def _attempt(outcome: Outcome, state: State, relay: str) -> Attempt | None:
     match outcome:
         case Accepted(reply=reply):
-            return Attempt(state.value, reply.stage, reply.code, reply.text)
+            return Attempt(state.value, reply.stage, reply.code, reply.text, relay)
         case Deferred(reply=reply):
-            return Attempt("deferred", reply.stage, reply.code, reply.text)
+            return Attempt("deferred", reply.stage, reply.code, reply.text, relay)
         case Refused(reply=reply):
-            return Attempt("refused", reply.stage, reply.code, reply.text)
+            return Attempt("refused", reply.stage, reply.code, reply.text, relay)
         case Unreachable(lost=lost):
-            return Attempt("unreachable", lost.stage, 0, lost.reason)
+            return Attempt("unreachable", lost.stage, 0, lost.reason, relay)
         case InDoubt(problem=problem):
-            return Attempt("in_doubt", Stage.DOT, 0, problem.message)
+            return Attempt("in_doubt", Stage.DOT, 0, problem.message, relay)
         case _:
             return None
 

@@ -50,6 +50,8 @@ class Code(StrEnum):
     RELAY_REFUSED = "relay_refused"
     RELAY_DEFERRED = "relay_deferred"
     RELAY_UNREACHABLE = "relay_unreachable"
+    CIRCUIT_OPEN = "circuit_open"
+    RATE_LIMITED = "rate_limited"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     CONNECTION_LOST_AFTER_DOT = "connection_lost_after_dot"
 
@@ -79,6 +81,10 @@ class Code(StrEnum):
     SECRET_MISSING = "secret_missing"
     SECRET_KEY_MISSING = "secret_key_missing"
     SECRET_INVALID = "secret_invalid"
+
+    # a fallback that a profile cannot use
+    FALLBACK_MISSING = "fallback_missing"
+    FALLBACK_UNUSABLE = "fallback_unusable"
 
 
 @dataclass(frozen=True, slots=True)

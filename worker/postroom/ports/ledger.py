@@ -82,6 +82,8 @@ class Claimed:
     """False: recalled from the ledger, so no offset waits for it."""
     generation: int = 0
     """Whose claim it is: the worker that made it, in the life it had then. 0 is nobody's."""
+    via: str = ""
+    """The profile whose relay it was handed to; empty: its own. Set where it is handed over."""
     barred: Collection[Reason] = ()
     """Why its recipient was on the suppression list when it was claimed."""
 

@@ -70,7 +70,32 @@ class Withheld:
     """True: the fence refused it, somebody else owns the letter now. False: handed back on drain."""
 
 
-Result = Reply | Lost | Withheld
+class Barrier(StrEnum):
+    """Why a parcel was not handed to the relay."""
+
+    CIRCUIT = "circuit"
+    RATE = "rate"
+    RECIPIENT_RATE = "recipient_rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The parcel was not handed over, and nothing is known against it: it may come again in `seconds`."""
+
+    barrier: Barrier
+    seconds: float
+    reason: str
+
+
+Result = Reply | Lost | Withheld | Postponed
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` letters in `seconds`, wherever such a window begins."""
+
+    count: int
+    seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +124,15 @@ class Relay(Protocol):
 
     async def drain(self, grace: float) -> None:
         """Hand back what has not reached its content, wait up to `grace` seconds for the rest, close."""
+        ...
+
+    def limit(self, rate: Rate | None) -> None:
+        """Hand over no more than this from now on; None: as fast as it goes, a count of 0: nothing."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the last attempt to reach the relay failed; empty when it did not."""
         ...
 
     @property

@@ -27,17 +27,17 @@ from postroom.adapters.smtp.growth import Growth
 from postroom.adapters.smtp.opening import Opened, Opener, Unopened
 from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.settings import RelaySettings
-from postroom.adapters.smtp.throttle import Throttle
+from postroom.adapters.smtp.throttle import STEP_SECONDS, Throttle
 from postroom.adapters.smtp.ticket import Ticket
 from postroom.letter.address import mask_all
-from postroom.ports.relay import Fence, Lost, Parcel, Report, Result, Withheld
+from postroom.ports.relay import Fence, Lost, Parcel, Rate, Report, Result, Withheld
 
 log = structlog.get_logger(__name__)
 
 SWEEP = 1.0
 """Seconds between two looks at what is overdue."""
-THROTTLE_STEP = 0.02
-"""The pool wakes up at most this often, in seconds, for the rate limit."""
+LONGEST_WAIT = 60.0
+"""The pool looks at its rate again after this long, in seconds, whatever it is."""
 
 
 class SmtpRelay:
@@ -53,6 +53,9 @@ class SmtpRelay:
         """Connections without a letter, the one that rested last first; some may be gone by now."""
         self._draining = True
         self._reachable: bool | None = None
+        self._trouble = ""
+        self._throttle: Throttle | None = None
+        self._throttled: asyncio.TimerHandle | None = None
 
     async def open(self, fence: Fence) -> None:
         """Start, or start again after `drain`; connections are opened when there are letters."""
@@ -60,8 +63,6 @@ class SmtpRelay:
         self._reports = Reports(self.counters)
         self._fencing = Fencing(fence, self._fenced, self.counters)
         self._growth = Growth(self._opener, self.settings.backoff, self._opened, self._failed)
-        self._throttle = Throttle(self.settings.rate, self.now()) if self.settings.rate else None
-        self._throttled: asyncio.TimerHandle | None = None
         self._quiet = asyncio.Event()
         self._draining = False
         self._sweeping = self._loop.call_later(SWEEP, self._sweep)
@@ -99,6 +100,23 @@ class SmtpRelay:
         self._sweeping.cancel()
         if self._throttled is not None:
             self._throttled.cancel()
+
+    def limit(self, rate: Rate | None) -> None:
+        """See the port; what waits for the old rate looks at the new one at once."""
+        if rate is None:
+            self._throttle = None
+        elif self._throttle is None:
+            self._throttle = Throttle(rate, self.now())
+        else:
+            self._throttle.change(rate, self.now())
+        if self._throttled is not None:
+            self._throttled.cancel()
+            self._wake()
+
+    @property
+    def trouble(self) -> str:
+        """Why the last attempt to reach the relay failed; empty when it did not."""
+        return self._trouble
 
     @property
     def reachable(self) -> bool | None:
@@ -196,7 +214,7 @@ class SmtpRelay:
         self.counters.connects += 1
         if self._reachable is not True:
             log.info("relay reached", relay=self.settings.host, port=self.settings.port)
-        self._reachable = True
+        self._reachable, self._trouble = True, ""
         connection = Connection(opened, self, self.settings)
         self._connections.add(connection)
         connection.start()
@@ -210,7 +228,7 @@ class SmtpRelay:
         )
         if self._connections or self._growth.attempts:
             return
-        self._reachable = False
+        self._reachable, self._trouble = False, mask_all(f"{stage}: {reason}")
         lost = Lost(stage, False, reason)
         while self._queue:
             self.settle(self._queue.popleft(), lost)
@@ -236,7 +254,8 @@ class SmtpRelay:
 
     def _wake_later(self, wait: float) -> None:
         if self._throttled is None:
-            self._throttled = self._loop.call_later(max(THROTTLE_STEP, wait), self._wake)
+            wait = min(LONGEST_WAIT, max(STEP_SECONDS, wait))
+            self._throttled = self._loop.call_later(wait, self._wake)
 
     def _wake(self) -> None:
         self._throttled = None

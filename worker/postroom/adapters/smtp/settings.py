@@ -62,14 +62,6 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """At most `count` letters in `seconds`."""
-
-    count: int
-    seconds: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Patience:
     """Seconds to wait for each answer before the connection is given up (RFC 5321 §4.5.3.2)."""
 
@@ -104,7 +96,6 @@ class RelaySettings:
     auth: Auth | None = None
     connections: int = 16
     messages_per_connection: int = 1000
-    rate: Rate | None = None
     hello: str | None = None
     """The name given in EHLO; the address literal of the connection when absent (RFC 5321 §4.1.4)."""
     patience: Patience = Patience()

@@ -11,13 +11,27 @@ That is an outage by another name, and an outage uses up no attempts.
 import re
 from typing import assert_never
 
-from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Outcome, Refused, Unreachable
+from postroom.delivery.outcome import (
+    Accepted,
+    Deferred,
+    HandedBack,
+    InDoubt,
+    Kept,
+    Outcome,
+    Refused,
+    Unreachable,
+)
 from postroom.letter.problems import Code, Problem
-from postroom.ports.relay import Lost, Reply, Result, Stage, Withheld
+from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Result, Stage, Withheld
 
 BEFORE_THE_LETTER = frozenset({Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH})
 """Stages whose refusal speaks about the profile or the relay, not about one letter."""
 
+_FIELDS = {
+    Barrier.CIRCUIT: "spec.circuitBreaker",
+    Barrier.RATE: "spec.limits.rate",
+    Barrier.RECIPIENT_RATE: "spec.limits.perRecipientRate",
+}
 
 LOGIN_WANTED = frozenset({530, 534, 535, 538})
 """RFC 4954 §6: the relay wants a login or TLS first. That is the profile's to mend, no letter's fault."""
@@ -47,8 +61,15 @@ def judge(result: Result) -> Outcome:
             return Unreachable(problem, result)
         case Withheld():
             return HandedBack()
+        case Postponed():
+            return _kept(result)
         case _:
             assert_never(result)
+
+
+def _kept(result: Postponed) -> Kept:
+    code = Code.CIRCUIT_OPEN if result.barrier is Barrier.CIRCUIT else Code.RATE_LIMITED
+    return Kept(Problem(code, _FIELDS[result.barrier], result.reason), result.seconds)
 
 
 def _answer(reply: Reply) -> Outcome:

@@ -1,13 +1,17 @@
 """When to try again, and when to stop: Outcome × history × policy × now × chance → Step.
 
-Exponential backoff with ±20 % of jitter. Answers about the letter use up `maxAttempts`; a relay that cannot
+Exponential backoff with full jitter: a delay is drawn between half of `initialDelay` and twice the delay that
+is due, within `maxDelay`, so that letters that failed together don't come back together. Where the relay's
+own words ask for more, that is waited for. Answers about the letter use up `maxAttempts`; a relay that cannot
 be reached, or speaks of itself, does not, it is bounded by `maxAge` alone: an outage must not fail letters.
+A letter that was kept back by an open circuit or a rate was not tried at all.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+from postroom.delivery.decide.patience import named_wait, usual_wait
 from postroom.delivery.outcome import (
     Accepted,
     Deferred,
@@ -17,6 +21,7 @@ from postroom.delivery.outcome import (
     HandedBack,
     Hold,
     InDoubt,
+    Kept,
     NoTemplate,
     Outcome,
     Refused,
@@ -30,13 +35,17 @@ from postroom.delivery.outcome import (
 )
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import State
+from postroom.ports.relay import Reply
 
 TEMPLATE_PATIENCE = timedelta(minutes=5)
 """How long an event waits for its template: kubectl apply and the first event race."""
 
 TEMPLATE_RECHECK = timedelta(seconds=2), timedelta(seconds=15)
 """The first and the longest wait for a template, four times that for one that is suspended."""
-JITTER = 0.2
+KEPT_SPREAD_SECONDS = 1.0
+"""Letters that were kept back for the same time come again within so long."""
+SPREAD = 0.2
+"""How much longer than it asks, at most, a relay is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,18 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
             return _finish(outcome, policy)
         case Deferred(problem=problem, of_relay=False) if history.answers + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
-        case Deferred(problem=problem) | Unreachable(problem=problem) | Unsigned(problem=problem):
+        case Deferred(problem=problem, reply=reply):
+            wait = max(
+                _delay(history.tries, policy, chance), _asked_for(reply, history.tries, policy, chance)
+            )
+            return _again(problem, history, policy, now + wait)
+        case Unreachable(problem=problem) | Unsigned(problem=problem):
             return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
         case InDoubt(problem=problem):
             return _doubted(problem, history, policy, now + _delay(history.doubts, policy, chance))
+        case Kept(problem=problem, seconds=seconds):
+            spread = timedelta(seconds=seconds + chance * KEPT_SPREAD_SECONDS)
+            return _again(problem, history, policy, now + spread)
         case NoTemplate(problem=problem):
             return _wait_for_template(problem, history, policy, now)
         case TooEarly(at=at):
@@ -123,8 +140,15 @@ def _exhausted(last: Problem, why: str) -> Finish:
 
 def _delay(tries: int, policy: Policy, chance: float) -> timedelta:
     # the exponent is capped so that a long outage cannot overflow a float
-    seconds = min(policy.max_delay, policy.initial_delay * 2.0 ** min(tries, 32))
-    return timedelta(seconds=seconds * (1 + JITTER * (2 * chance - 1)))
+    due = policy.initial_delay * 2.0 ** min(tries, 32)
+    least, most = policy.initial_delay / 2, min(policy.max_delay, 2 * due)
+    return timedelta(seconds=least + chance * (most - least))
+
+
+def _asked_for(reply: Reply, tries: int, policy: Policy, chance: float) -> timedelta:
+    """A time that the relay names is kept even beyond maxDelay; what is merely usual is not."""
+    seconds = max(named_wait(reply.text), min(policy.max_delay, usual_wait(reply, tries)))
+    return timedelta(seconds=seconds * (1 + SPREAD * chance))
 
 
 def _wait_for_template(problem: Problem, history: History, policy: Policy, now: datetime) -> Step:

@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from postroom.adapters.kafka.standing import Standing
+from postroom.delivery.decide.breaker import Phase
 from postroom.delivery.programs.relays import Exit
+from postroom.delivery.ways import Way
+from postroom.letter.address import mask_all
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Health
 from postroom.ports.notices import Courier
@@ -86,7 +89,26 @@ def relay_condition(exit_: Exit) -> Condition:
         return Condition(None, "NotTriedYet", f"no letter has gone to {exit_.where} yet")
     if reachable:
         return Condition(True, "Reachable")
-    return Condition(False, "RelayUnreachable", f"{exit_.where} could not be used when it was last tried")
+    said = f"{exit_.where} could not be used when it was last tried: {exit_.relay.trouble}"
+    return Condition(False, "RelayUnreachable", said)
+
+
+def circuit_condition(own: Way, fallback: Way | None) -> Condition:
+    """The circuit of the profile's relay, as all its workers know it."""
+    phase = own.breaker.phase
+    if phase is Phase.CLOSED:
+        return Condition(True, "Closed")
+    passed = f"letters leave through {fallback.via}" if fallback and fallback.open else "letters wait"
+    said = f"{passed} until the relay answers again; the last failure: {own.breaker.circuit.reason}"
+    return Condition(False, "Probing" if phase is Phase.HALF_OPEN else "Open", mask_all(said))
+
+
+def fallback_condition(exit_: Exit, missing: Sequence[Problem]) -> Condition:
+    """The fallback that the profile asks for."""
+    problems = [exit_.fallback_problem] if exit_.fallback_problem else missing
+    if problems:
+        return refused(problems)
+    return Condition(True, "Ready", f"{exit_.fallback.profile} takes over" if exit_.fallback else "")
 
 
 def status_events_condition(courier: Courier) -> Condition:

@@ -48,7 +48,8 @@ class Deferred:
 
     async def _recall(self) -> bool:
         """Recall a batch; True when there may be more."""
-        room = min(BATCH, ROOM - self._in_hand)
+        appetite = self._post.dispatch.appetite
+        room = min(BATCH, ROOM - self._in_hand, BATCH if appetite is None else appetite)
         due = await self._post.ledger.due(self._post.clock.now(), room) if room > 0 else ()
         if not due:
             return False

@@ -1,10 +1,10 @@
 """Which relay a profile's letters go to: the wiring of its mode, and the guard.
 
 Mode SMTP takes effect only where delivery was allowed; everywhere else the profile is treated as Sandbox
-and says so.
+and says so. Only then has it a fallback as well: from a sandbox no way leads to a relay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,19 +15,25 @@ from postroom.adapters.smtp.settings import (
     Auth,
     AuthMethod,
     Credentials,
-    Rate,
     RelaySettings,
     Tls,
     TlsMode,
 )
+from postroom.delivery.decide.breaker import Rules
+from postroom.delivery.programs.rules import read_profile
 from postroom.delivery.settings import WorkerSettings
+from postroom.delivery.ways import Outlet
 from postroom.letter import profile as model
 from postroom.letter.duration import seconds
+from postroom.letter.fallback import fallback_problem
+from postroom.letter.problems import Problem, Rejected
 from postroom.ports.ledger import State
-from postroom.ports.relay import Relay
+from postroom.ports.relay import Rate, Relay
 
 ROOM_PER_CONNECTION = 4
 """Letters that a relay may hold for each connection: one under way, one pipelined, two in line."""
+SANDBOX_RESET_SECONDS = 2.0
+"""A sandbox need not be spared, and who tries things out does not want to wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,13 @@ class Exit:
     """The relay's host and port, for messages."""
     guarded: bool
     """True: the profile asks for SMTP and is treated as Sandbox, because delivery is not allowed here."""
+    outlet: Outlet
+    """The relay with its limits."""
+    fallback: Outlet | None = None
+    fallback_profile: model.SmtpProfile | None = None
+    fallback_problem: Problem | None = None
+    """Why there is none although the profile asks for one."""
+    recipient_rate: Rate | None = None
 
 
 def open_exit(profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
@@ -52,12 +65,60 @@ def open_exit(profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
     mode = "Sandbox" if guarded else spec.mode
     room = spec.limits.connections * ROOM_PER_CONNECTION
     if mode == "Log":
-        return Exit(mode, LogRelay(), State.CAPTURED, room, None, "", guarded)
-    chosen = smtp_settings(spec, settings.secrets) if mode == "SMTP" else _sandbox_settings(spec, settings)
-    relay = SmtpRelay(chosen)
-    accepted_as = State.ACCEPTED if mode == "SMTP" else State.CAPTURED
-    where = f"{chosen.host}:{chosen.port}"
-    return Exit(mode, relay, accepted_as, room, relay.counters, where, guarded)
+        logging = LogRelay()
+        outlet = Outlet(name_of(profile), logging, _rules(profile))
+        made = Exit(mode, logging, State.CAPTURED, room, None, "", guarded, outlet)
+        return replace(made, fallback_problem=fallback_problem(profile, None))
+    if mode == "Sandbox":
+        chosen = _sandbox_settings(spec, settings)
+        relay = SmtpRelay(chosen)
+        outlet = Outlet(name_of(profile), relay, Rules(spec.circuit_breaker.failures, SANDBOX_RESET_SECONDS))
+        where = f"{chosen.host}:{chosen.port}"
+        made = Exit(mode, relay, State.CAPTURED, room, relay.counters, where, guarded, outlet)
+        return made if guarded else replace(made, fallback_problem=fallback_problem(profile, None))
+    return with_fallback(_smtp_exit(profile, settings, room), profile, settings)
+
+
+def name_of(profile: model.SmtpProfile) -> str:
+    """`namespace/name`."""
+    return f"{profile.metadata.namespace}/{profile.metadata.name}"
+
+
+def _smtp_exit(profile: model.SmtpProfile, settings: WorkerSettings, room: int) -> Exit:
+    outlet, relay = _outlet(profile, settings)
+    where = f"{relay.settings.host}:{relay.settings.port}"
+    exit_ = Exit("SMTP", relay, State.ACCEPTED, room, relay.counters, where, False, outlet)
+    return replace(exit_, recipient_rate=rate_of(profile.spec.limits.per_recipient_rate))
+
+
+def _outlet(profile: model.SmtpProfile, settings: WorkerSettings) -> tuple[Outlet, SmtpRelay]:
+    relay = SmtpRelay(smtp_settings(profile.spec, settings.secrets))
+    rate = rate_of(profile.spec.limits.rate)
+    return Outlet(name_of(profile), relay, _rules(profile), rate), relay
+
+
+def with_fallback(exit_: Exit, profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
+    """The exit of mode SMTP with the fallback that the profile names, or with what is wrong with it."""
+    if profile.spec.fallback_ref is None:
+        return exit_
+    path = settings.fallback
+    try:
+        other = read_profile(path, "POSTROOM_FALLBACK") if path and path.exists() else None
+    except Rejected as rejected:
+        return replace(exit_, fallback_problem=rejected.problems[0])
+    if (problem := fallback_problem(profile, other)) or other is None:
+        return replace(exit_, fallback_problem=problem)
+    return replace(exit_, fallback=_outlet(other, settings)[0], fallback_profile=other)
+
+
+def _rules(profile: model.SmtpProfile) -> Rules:
+    breaker = profile.spec.circuit_breaker
+    return Rules(breaker.failures, seconds(breaker.reset_after))
+
+
+def rate_of(rate: model.Rate | None) -> Rate | None:
+    """A rate of the profile as relays know it."""
+    return Rate(rate.count, seconds(rate.period)) if rate else None
 
 
 def _sandbox_settings(spec: model.SmtpProfileSpec, settings: WorkerSettings) -> RelaySettings:
@@ -81,7 +142,6 @@ def smtp_settings(spec: model.SmtpProfileSpec, secrets: Path) -> RelaySettings:
         auth=_auth(smtp.auth, secrets) if smtp.auth else None,
         connections=limits.connections,
         messages_per_connection=limits.messages_per_connection,
-        rate=Rate(limits.rate.count, seconds(limits.rate.period)) if limits.rate else None,
     )
 
 

@@ -14,12 +14,12 @@ from postroom.letter.render import Sender
 from postroom.ports.ledger import State
 
 
-def read_profile(path: Path) -> SmtpProfile:
-    """The one SmtpProfile of a manifest file; raises Rejected."""
+def read_profile(path: Path, setting: str = "POSTROOM_PROFILE") -> SmtpProfile:
+    """The one SmtpProfile of a manifest file, which `setting` names; raises Rejected."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_PROFILE", str(error))) from None
+        raise Rejected(Problem(Code.SETTING_INVALID, setting, str(error))) from None
     located = list(read(text, path.name))
     broken = [replace(problem, field=one.place(problem)) for one in located for problem in one.problems]
     if broken:
@@ -29,7 +29,7 @@ def read_profile(path: Path) -> SmtpProfile:
         raise Rejected(
             Problem(
                 Code.SETTING_INVALID,
-                "POSTROOM_PROFILE",
+                setting,
                 f"{path} holds {len(found)} SmtpProfiles; a worker serves exactly one",
             )
         )
@@ -60,13 +60,9 @@ def unheeded(profile: SmtpProfile) -> Iterator[str]:
     """Fields that are set, sound, and not acted on by this release; said at start rather than ignored."""
     spec, given = profile.spec, profile.spec.model_fields_set
     told = {
-        "circuit_breaker": "spec.circuitBreaker",
-        "fallback_ref": "spec.fallbackRef",
         "callbacks": "spec.callbacks",
     }
     yield from (name for field, name in told.items() if field in given and _is_set(spec, field))
-    if spec.limits.per_recipient_rate:
-        yield "spec.limits.perRecipientRate"
 
 
 def _is_set(spec: SmtpProfileSpec, field: str) -> bool:

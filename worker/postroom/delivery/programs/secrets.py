@@ -37,6 +37,7 @@ class Secrets:
         """The keys that were read into `connections`."""
         self.connection_problems: tuple[Problem, ...] = ()
         self.relay_problems: tuple[Problem, ...] = ()
+        self.fallback_problems: tuple[Problem, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -48,7 +49,9 @@ class Secrets:
         if self._job.signing:
             self._job.signing.look()
         if self._job.exit.mode == "SMTP":
-            self.relay_problems = tuple(self._missing_of_the_relay())
+            self.relay_problems = tuple(self._missing(self._job.profile.spec))
+        if self._job.exit.fallback_profile:
+            self.fallback_problems = tuple(self._missing(self._job.exit.fallback_profile.spec))
         folder = self._job.settings.connections
         if folder is None:
             return
@@ -78,9 +81,10 @@ class Secrets:
         ref = self._job.profile.spec.connections_secret_ref
         return ref.name if ref else CONNECTIONS_SECRET
 
-    def _missing_of_the_relay(self) -> Iterator[Problem]:
+    def _missing(self, spec: SmtpProfileSpec) -> Iterator[Problem]:
+        """What is missing of a relay's Secrets."""
         wanted: dict[str, list[str]] = {}
-        for name, key in named_keys(self._job.profile.spec):
+        for name, key in named_keys(spec):
             wanted.setdefault(name, []).append(key)
         for name, keys in wanted.items():
             there = _texts(self._job.settings.secrets / name)

@@ -6,9 +6,12 @@ from typing import Any, Protocol
 from postroom.adapters.kafka import KafkaEvents
 from postroom.adapters.metrics import Facts, Metrics
 from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.decide.breaker import Phase
 from postroom.delivery.programs.conditions import (
     NOT_CONNECTED,
     Condition,
+    circuit_condition,
+    fallback_condition,
     kafka_condition,
     ledger_condition,
     relay_condition,
@@ -22,6 +25,7 @@ from postroom.delivery.programs.report import Reporter
 from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.status import page_of
 from postroom.delivery.receive import Reception
+from postroom.delivery.ways import Ways
 from postroom.ports.ledger import Ledger
 
 
@@ -38,6 +42,8 @@ class Inspected(Protocol):
     def means(self) -> Means: ...
     @property
     def templates(self) -> FolderTemplates: ...
+    @property
+    def ways(self) -> Ways: ...
 
 
 class Watch:
@@ -47,6 +53,7 @@ class Watch:
         self._job, self._secrets = parts.job, parts.secrets
         self._ledger, self._templates, self._means = parts.ledger, parts.templates, parts.means
         self._events, self._reception = events, reception
+        self._ways = parts.ways
         self.metrics = Metrics(self._gauges, self._counters)
         self.registry = self.metrics.registry
         self.reporter = Reporter(self.metrics, parts.job.clock)
@@ -72,6 +79,7 @@ class Watch:
             "ledger": ledger_condition(self._ledger.health),
             "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
             "relay": relay_condition(self._job.exit),
+            "circuit": circuit_condition(self._ways.own, self._ways.fallback),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
         } | dict(self._of_some())
 
@@ -81,6 +89,8 @@ class Watch:
             yield "signing", self._job.signing.condition
         if self._means.courier:
             yield "status_events", status_events_condition(self._means.courier)
+        if self._job.exit.fallback or self._job.exit.fallback_problem:
+            yield "fallback", fallback_condition(self._job.exit, self._secrets.fallback_problems)
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.
@@ -107,7 +117,24 @@ class Watch:
             "lag": (self._events.lag or 0, "Records on the assigned partitions that were not received yet."),
             "relay_reachable": (float(reachable or 0), "Whether the relay answered last time."),
             "ledger_ok": (float(self._ledger.health.ok), "Whether the ledger takes writes."),
+        } | self._ways_now()
+
+    def _ways_now(self) -> dict[str, tuple[float, str]]:
+        own = self._ways.own
+        facts: dict[str, tuple[float, str]] = {
+            "circuit_open": (
+                float(own.breaker.phase is not Phase.CLOSED),
+                "Whether the circuit of the relay is open, or waits for its probe's answer.",
+            ),
+            "circuit_failures": (
+                own.breaker.circuit.failures,
+                "Failures of the relay in a row, all workers'.",
+            ),
         }
+        if own.portion:
+            meaning = "Letters in the period of limits.rate that are this worker's share."
+            facts["rate_share"] = (own.portion.count, meaning)
+        return facts
 
     def _counters(self) -> Facts:
         health, relay = self._ledger.health, self._job.exit.counters
@@ -119,6 +146,9 @@ class Watch:
                 "Settlements that came after somebody else took over.",
             ),
         }
+        if self._ways.fallback:
+            through = self._ways.fallback.letters
+            facts["fallback_letters"] = (through, "Letters handed to the fallback's relay.")
         if relay is not None:
             facts |= {
                 "relay_connects": (relay.connects, "SMTP connections opened."),

@@ -11,6 +11,7 @@ import structlog
 from postroom.adapters.kafka import KafkaEvents
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.accords import Paces
 from postroom.delivery.careful import Caution
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
@@ -25,6 +26,7 @@ from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.watch import Watch
 from postroom.delivery.receive import GAP, Carrier, Reception
 from postroom.delivery.settle import bury
+from postroom.delivery.ways import Ways
 from postroom.letter.event import Record
 from postroom.letter.render import Catalog
 from postroom.ports.events import Partition
@@ -42,6 +44,7 @@ class Parts:
     means: Means
     templates: FolderTemplates
     recovery: Recovery
+    ways: Ways
 
     @property
     def ledger(self) -> Ledger:
@@ -57,7 +60,15 @@ async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
     log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
     templates = FolderTemplates(job.settings.bundles)
     await asyncio.to_thread(templates.refresh)
-    return Parts(job, secrets, means, templates, recovery)
+    return Parts(job, secrets, means, templates, recovery, ways_of(job, means.ledger))
+
+
+def ways_of(job: Job, ledger: Ledger) -> Ways:
+    """Where the profile's letters leave."""
+    ways = Ways(job.exit.outlet, job.exit.fallback, ledger, job.clock)
+    if job.exit.recipient_rate:
+        ways.paces = Paces(job.house.profile, job.exit.recipient_rate, ledger)
+    return ways
 
 
 class Worker:
@@ -67,7 +78,8 @@ class Worker:
         job, means = parts.job, parts.means
         self._job, self._means, self._secrets = job, means, parts.secrets
         self._templates = parts.templates
-        dispatch = Dispatch(job.exit.relay, means.ledger, job.clock, job.exit.room)
+        self._ways = parts.ways
+        dispatch = Dispatch(parts.ways, means.ledger, job.clock, job.exit.room, parts.ways)
         self._post = Post(job.house, means.ledger, parts.templates, dispatch, job.clock)
         rehearsal = Rehearsal(rehearse.__name__, [str(job.settings.profile), str(job.settings.bundles)])
         self._caution = Caution(means.ledger, rehearsal, 0 if parts.recovery.clean else GAP)
@@ -97,6 +109,7 @@ class Worker:
         post = self._post
         parts = [
             self._redeliver(),
+            self._ways.watch(),
             outbox.run(partial(outbox.publish_dead_letters, post.ledger, self._means.dead_letters)),
             *self._tell_others(),
             prune.run(post.ledger, post.clock, post.house.window),
@@ -136,6 +149,7 @@ class Worker:
         await self._post.dispatch.drain(self._job.settings.grace)
         offsets = await draining
         await self._deferred.settled()
+        await self._ways.leave()
         if not self._suspended:
             await self._events.stop(offsets)
 

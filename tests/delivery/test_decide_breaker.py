@@ -1,0 +1,153 @@
+"""When a circuit opens, who probes, and when it closes: over all workers, in the ledger's time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from postroom.delivery.decide import breaker
+from postroom.delivery.decide.breaker import PROBE_SECONDS, Circuit, Phase, Rules, Sign, phase, sign
+from postroom.ports.accord import Moment
+from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Result, Stage, Withheld
+
+RULES = Rules(failures=5, reset_after=60.0)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (Lost(Stage.CONNECT, False, "refused"), Sign.FAILURE),
+        (Lost(Stage.TLS, False, "bad certificate"), Sign.FAILURE),
+        (Lost(Stage.AUTH, False, "535 no"), Sign.FAILURE),
+        (Lost(Stage.RCPT, False, "reset"), Sign.FAILURE),
+        (Lost(Stage.DOT, True, "reset"), Sign.FAILURE),
+        (Reply(Stage.CONNECT, 421, "busy"), Sign.FAILURE),
+        (Reply(Stage.MAIL, 421, "closing"), Sign.FAILURE),
+        (Reply(Stage.MAIL, 530, "login first"), Sign.FAILURE),
+        (Reply(Stage.RCPT, 450, "mailbox busy"), Sign.LIFE),
+        (Reply(Stage.RCPT, 550, "unknown"), Sign.LIFE),
+        (Reply(Stage.DOT, 554, "spam"), Sign.LIFE),
+        (Reply(Stage.DOT, 250, "ok"), Sign.LIFE),
+        (Withheld(fenced=True), None),
+        (Postponed(Barrier.RATE, 1, ""), None),
+    ],
+)
+def test_what_a_result_says_of_the_relay(result: Result, expected: Sign | None) -> None:
+    assert sign(result) is expected
+
+
+def fails(circuit: Circuit, times: int, now: float = 0.0, me: int = 1) -> Circuit:
+    for _ in range(times):
+        circuit = breaker.fail(circuit, RULES, Moment(now, me), 0.5, "refused")
+    return circuit
+
+
+def test_it_opens_at_the_last_of_so_many_failures_in_a_row_whoever_met_them() -> None:
+    circuit = fails(fails(Circuit(), 3, me=1), 1, me=2)
+    assert phase(circuit, 0.0) is Phase.CLOSED
+    circuit = fails(circuit, 1, me=3)
+    assert phase(circuit, 0.0) is Phase.OPEN
+    assert circuit.open_until == 60.0
+    assert circuit.reason == "refused"
+
+
+def test_a_sign_of_life_begins_the_count_anew() -> None:
+    circuit = breaker.live(fails(Circuit(), 4), Moment(1.0, 2))
+    assert circuit == Circuit()
+    assert phase(fails(circuit, 4), 1.0) is Phase.CLOSED
+
+
+def test_circuits_that_open_together_do_not_end_together() -> None:
+    ends = [
+        breaker.fail(fails(Circuit(), 4), RULES, Moment(0.0, 1), chance, "").open_until
+        for chance in (0.0, 0.5, 1.0)
+    ]
+    assert ends == [48.0, 60.0, 72.0]
+
+
+def test_one_worker_probes_and_its_answer_decides() -> None:
+    opened = fails(Circuit(), 5)
+    assert breaker.probe(opened, Moment(59.0, 1)) == opened
+    half = breaker.probe(opened, Moment(61.0, 1))
+    assert half.prober == 1
+    assert breaker.probe(half, Moment(62.0, 2)) == half
+    # what others hear is of letters that went before
+    assert breaker.live(half, Moment(62.0, 2)) == half
+    assert fails(half, 1, 62.0, me=2) == half
+    assert breaker.live(half, Moment(62.0, 1)) == Circuit()
+    again = fails(half, 1, 62.0, me=1)
+    assert phase(again, 62.0) is Phase.OPEN
+    assert (again.open_until, again.prober) == (122.0, breaker.NOBODY)
+
+
+def test_a_prober_that_is_gone_or_gives_up_makes_room_for_another() -> None:
+    half = breaker.probe(fails(Circuit(), 5), Moment(61.0, 1))
+    assert breaker.probe(breaker.let_go(half, Moment(62.0, 1)), Moment(62.0, 2)).prober == 2
+    assert breaker.let_go(half, Moment(62.0, 2)) == half
+    assert breaker.probe(half, Moment(61.0 + PROBE_SECONDS, 2)).prober == 2
+
+
+@given(
+    st.builds(
+        Circuit, st.integers(0, 9), st.floats(0, 1e10), st.integers(0, 99), st.floats(0, 1e10), st.text()
+    )
+)
+def test_a_circuit_is_read_as_it_was_written(circuit: Circuit) -> None:
+    assert breaker.read(breaker.write(circuit)) == circuit
+
+
+class CircuitOfWorkers(RuleBasedStateMachine):
+    """Workers that hear, ask and vanish, in any order."""
+
+    @initialize(failures=st.integers(1, 4), reset=st.floats(1, 100))
+    def begin(self, failures: int, reset: float) -> None:
+        self.limits = Rules(failures, reset)
+        self.circuit, self.now, self.row = Circuit(), 0.0, 0
+
+    def at(self, me: int) -> Moment:
+        return Moment(self.now, me)
+
+    @rule(seconds=st.floats(0.1, 200))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(me=st.integers(1, 3), chance=st.floats(0, 1))
+    def fails(self, me: int, chance: float) -> None:
+        before = phase(self.circuit, self.now)
+        probing = self.circuit.prober == me
+        self.circuit = breaker.fail(self.circuit, self.limits, self.at(me), chance, "refused")
+        self.row += before is Phase.CLOSED
+        if before is Phase.CLOSED:
+            expected = Phase.OPEN if self.row >= self.limits.failures else Phase.CLOSED
+            assert phase(self.circuit, self.now) is expected
+        else:
+            assert phase(self.circuit, self.now) is (Phase.OPEN if probing else before)
+
+    @rule(me=st.integers(1, 3))
+    def lives(self, me: int) -> None:
+        before, probing = phase(self.circuit, self.now), self.circuit.prober == me
+        self.circuit = breaker.live(self.circuit, self.at(me))
+        if before is Phase.CLOSED or probing:
+            self.row = 0
+            assert self.circuit == Circuit()
+        else:
+            assert phase(self.circuit, self.now) is before
+
+    @rule(me=st.integers(1, 3))
+    def asks(self, me: int) -> None:
+        holder, until = self.circuit.prober, self.circuit.probe_until
+        self.circuit = breaker.probe(self.circuit, self.at(me))
+        if self.circuit.prober not in (holder, breaker.NOBODY):
+            assert holder == breaker.NOBODY or until <= self.now
+
+    @rule(me=st.integers(1, 3))
+    def gives_up(self, me: int) -> None:
+        self.circuit = breaker.let_go(self.circuit, self.at(me))
+
+    @invariant()
+    def only_an_ended_circuit_is_probed(self) -> None:
+        if hasattr(self, "circuit") and self.circuit.prober:
+            assert phase(self.circuit, self.now) is Phase.HALF_OPEN
+
+
+TestCircuitOfWorkers = CircuitOfWorkers.TestCase

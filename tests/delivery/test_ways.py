@@ -1,0 +1,264 @@
+"""Where letters leave: circuits that workers share, a fallback, and rates that they divide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from postroom.delivery.accords import Paces
+from postroom.delivery.decide.breaker import Phase, Rules
+from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.ways import LOOK_SECONDS, Outlet, Ways
+from postroom.ports.ledger import Claimed
+from postroom.ports.relay import Barrier, Lost, Parcel, Postponed, Rate, Reply, Result, Stage
+from tests.delivery.fakes import FakeRelay, SetClock, until
+from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
+from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
+from tests.delivery.scenario import scenario
+
+RULES = Rules(failures=3, reset_after=60.0)
+REFUSED = Lost(Stage.CONNECT, False, "connection refused")
+BUSY = Reply(Stage.RCPT, 450, "mailbox busy")
+
+
+class DeadRelay(FakeRelay):
+    """A relay that nobody reaches until it is `back`."""
+
+    back: Result | None = None
+
+    def _result(self, parcel: Parcel, grant: object) -> Result:
+        return self.back or REFUSED
+
+
+@dataclass
+class World:
+    """One store, one clock, and workers on them."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: SetClock = field(default_factory=SetClock)
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        self.store.time = self.clock.monotonic
+
+    async def worker(self, *, fallback: FakeRelay | None = None, rate: Rate | None = None) -> "Worker":
+        ledger = MemoryLedger(self.store, WINDOW)
+        relay = DeadRelay()
+        spare = Outlet("shop/spare", fallback, RULES) if fallback else None
+        ways = Ways(Outlet("shop/orders", relay, RULES, rate), spare, ledger, self.clock)
+        worker = Worker(self, ledger, relay, ways)
+        await worker.dispatch.open()
+        return worker
+
+
+@dataclass
+class Worker:
+    """One worker: letters in, results by name."""
+
+    world: World
+    ledger: MemoryLedger
+    relay: DeadRelay
+    ways: Ways
+    results: dict[str, Result] = field(default_factory=dict)
+    via: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dispatch = Dispatch(self.ways, self.ledger, self.world.clock, 64, self.ways)
+
+    def note(self, results: Sequence[tuple[Parcel, Result]]) -> None:
+        for parcel, result in results:
+            assert isinstance(parcel, Claimed)
+            self.results[parcel.letter.identity.id] = result
+            self.via[parcel.letter.identity.id] = parcel.via
+
+    async def send(self, *names: str, recipient: str | None = None) -> list[Result]:
+        """Send letters with these ids and wait for what comes of them."""
+        self.world.number += 1
+        made = [
+            letter(name, self.world.number, **({"recipient": recipient} if recipient else {}))
+            for name in names
+        ]
+        claimed = await self.ledger.claim(made, NOON)
+        self.dispatch.deliver([one for one in claimed if isinstance(one, Claimed)], self.note)
+        await until(lambda: all(name in self.results for name in names))
+        return [self.results[name] for name in names]
+
+    async def fail(self, times: int = RULES.failures) -> None:
+        """Let so many attempts fail, one after the other."""
+        for _ in range(times):
+            self.world.clock.pass_(2)
+            self.world.number += 1
+            assert await self.send(f"failing{self.world.number}") == [REFUSED]
+            await self.ways.look()
+
+
+@scenario
+async def test_an_open_circuit_keeps_letters_back_at_once_and_other_workers_know_at_their_next_look() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await one.fail()
+    assert one.ways.own.breaker.phase is Phase.OPEN
+    [kept] = await one.send("a")
+    assert isinstance(kept, Postponed)
+    assert (kept.barrier, kept.seconds) == (Barrier.CIRCUIT, 60.0)
+    assert "connection refused" in kept.reason
+    await two.ways.look()
+    carried = len(two.relay.got)
+    assert isinstance((await two.send("b"))[0], Postponed)
+    assert len(two.relay.got) == carried
+    assert one.dispatch.appetite == two.dispatch.appetite == 0
+
+
+@scenario
+async def test_failures_of_all_workers_count_together_and_one_sign_of_life_forgets_them() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await one.fail(2)
+    await two.ways.look()
+    two.relay.back = BUSY
+    assert await two.send("a") == [BUSY]
+    await two.ways.look()
+    await one.fail(2)
+    assert one.ways.own.breaker.phase is Phase.CLOSED
+    two.relay.back = None
+    await two.fail(1)
+    assert two.ways.own.breaker.phase is Phase.OPEN
+
+
+@scenario
+async def test_connections_that_break_together_count_once() -> None:
+    world = World()
+    one = await world.worker()
+    assert await one.send("a", "b", "c", "d", "e") == [REFUSED] * 5
+    await one.ways.look()
+    assert one.ways.own.breaker.circuit.failures == 1
+
+
+@scenario
+async def test_one_letter_of_one_worker_probes_and_a_refusal_of_it_closes_the_circuit() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await one.fail()
+    world.clock.pass_(61)
+    for worker in (one, two):
+        await worker.ways.look()
+    assert [worker.ways.own.breaker.may_probe for worker in (one, two)] == [True, False]
+    one.relay.back = BUSY
+    first, second = await one.send("a", "b")
+    assert first == BUSY
+    assert isinstance(second, Postponed)
+    assert isinstance((await two.send("c"))[0], Postponed)
+    await one.ways.look()
+    await two.ways.look()
+    assert [worker.ways.own.breaker.phase for worker in (one, two)] == [Phase.CLOSED] * 2
+    two.relay.back = TAKEN
+    assert await two.send("d") == [TAKEN]
+
+
+@scenario
+async def test_a_probe_that_fails_opens_the_circuit_again_for_as_long() -> None:
+    world = World()
+    one = await world.worker()
+    await one.fail()
+    world.clock.pass_(61)
+    await one.ways.look()
+    assert await one.send("a") == [REFUSED]
+    await one.ways.look()
+    assert one.ways.own.breaker.phase is Phase.OPEN
+    assert one.ways.own.breaker.seconds_left == 60.0
+
+
+@scenario
+async def test_a_worker_that_recalls_a_letter_becomes_the_one_that_probes() -> None:
+    """Who has no letter asks for no probe, so that nobody waits for it."""
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await two.ways.look()
+    await one.fail()
+    await two.ways.look()
+    world.clock.pass_(61)
+    await two.ways.look()
+    assert not two.ways.own.breaker.may_probe
+    assert two.dispatch.appetite == 1
+    assert isinstance((await two.send("a"))[0], Postponed)
+    await two.ways.look()
+    assert two.ways.own.breaker.may_probe
+
+
+@scenario
+async def test_while_the_circuit_is_open_letters_leave_through_the_fallback_and_that_is_on_record() -> None:
+    world, spare = World(), FakeRelay()
+    one = await world.worker(fallback=spare)
+    await one.fail()
+    assert await one.send("a", "b") == [TAKEN, TAKEN]
+    assert (one.via["a"], one.via["b"]) == ("shop/spare", "shop/spare")
+    assert one.ways.fallback is not None
+    assert one.ways.fallback.letters == 2
+    assert one.dispatch.appetite is None
+    world.clock.pass_(61)
+    await one.ways.look()
+    one.relay.back = TAKEN
+    assert await one.send("c", "d") == [TAKEN, TAKEN]
+    assert (one.via["c"], one.via["d"]) == ("", "shop/spare")
+    await one.ways.look()
+    assert await one.send("e") == [TAKEN]
+    assert one.via["e"] == ""
+
+
+@scenario
+async def test_where_the_fallbacks_circuit_is_open_too_letters_wait_and_no_third_is_asked() -> None:
+    world, spare = World(), DeadRelay()
+    one = await world.worker(fallback=spare)
+    await one.fail()
+    for name in "abc":
+        world.clock.pass_(2)
+        assert await one.send(name) == [REFUSED]
+        await one.ways.look()
+    assert isinstance((await one.send("d"))[0], Postponed)
+
+
+@scenario
+async def test_workers_divide_the_rate_and_one_alone_has_it_all() -> None:
+    world = World()
+    one = await world.worker(rate=Rate(10))
+    assert one.relay.rate == Rate(10)
+    two = await world.worker(rate=Rate(10))
+    assert two.relay.rate == Rate(0)
+    for worker in (one, two):
+        await worker.ways.look()
+    assert (one.relay.rate, two.relay.rate) == (Rate(5), Rate(5))
+    await two.ways.leave()
+    await one.ways.look()
+    assert one.relay.rate == Rate(10)
+
+
+@scenario
+async def test_letters_that_would_wait_for_long_wait_in_the_ledger_and_not_in_memory() -> None:
+    world = World()
+    one = await world.worker(rate=Rate(2))
+    one.relay.back = TAKEN
+    names = [f"n{number}" for number in range(30)]
+    results = await one.send(*names)
+    assert results[:10] == [TAKEN] * 10
+    late = results[10:]
+    assert all(isinstance(each, Postponed) and each.barrier is Barrier.RATE for each in late)
+    assert one.dispatch.appetite == 10
+
+
+@scenario
+async def test_a_recipient_over_its_rate_waits_alone_whichever_worker_has_the_letter() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    for worker in (one, two):
+        worker.relay.back = TAKEN
+        worker.ways.paces = Paces("shop/orders", Rate(3, 60.0), worker.ledger)
+    assert await one.send("a", recipient="x@example.net") == [TAKEN]
+    assert await one.send("b", recipient="x@example.net") == [TAKEN]
+    first, second = await two.send("c", "d", recipient="X@example.net")
+    assert first == TAKEN
+    assert isinstance(second, Postponed)
+    assert (second.barrier, second.seconds) == (Barrier.RECIPIENT_RATE, 60.0)
+    assert await two.send("e", recipient="y@example.net") == [TAKEN]
+    assert not any("example.net" in text for text in (*world.store.accords, *world.store.accords.values()))
+
+
+def test_a_look_is_well_within_a_heartbeat() -> None:
+    assert LOOK_SECONDS < 5.0
