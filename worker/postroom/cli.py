@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from postroom.desk.commands import dlq
 from postroom.desk.options import DATA, UNFOLDED, Connections, Data, Namespace
-from postroom.desk.people_commands import erase, suppressions
+from postroom.desk.people_commands import people, suppressions
 from postroom.letter.problems import Rejected
 from postroom.local.trouble import Trouble
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(dlq, name="dlq", help="Dead letters: look at them, replay them.")
 app.add_typer(suppressions, name="suppressions", help="The addresses that are not written to.")
-app.command("erase")(erase)
+app.add_typer(people)
 
 
 class Form(StrEnum):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from postroom.ports.upkeep import Upkeep
 
+people = typer.Typer()
 suppressions = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 Ledgers = Annotated[
@@ -42,6 +43,7 @@ Profile = Annotated[
 ]
 
 
+@people.command("erase")
 def erase(
     address: Address,
     dry_run: DryRun = False,
