@@ -7,6 +7,7 @@ import pytest
 
 from postroom import mounted
 from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.programs.worker import news
 from postroom.letter.bundle import pack
 from postroom.letter.compiled import CompiledTemplate, Edition, Subject
 from postroom.letter.render import LiveTemplate
@@ -223,3 +224,13 @@ def test_a_template_is_held_back_and_let_go_by_its_bundle(volume: Path) -> None:
         assert templates.refresh()
         assert find(templates, "order").suspended is suspend
         assert find(templates, "order").revision == template("order").revision
+
+
+def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there_are() -> None:
+    live = {f"letter-{number:04}": "a1" for number in range(2000)}
+    first = [f"letter-{number:04}@a1" for number in range(5)]
+    assert news({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "among_them": first}
+    edited = {**live, "letter-0007": "b2"}
+    del edited["letter-0001"]
+    told = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
+    assert news(live, edited) == told

@@ -387,6 +387,19 @@ def test_what_is_only_under_way_deserves_no_event() -> None:
     assert announcements(None, first) == announcements(first, done) == announcements(done, done) == []
 
 
+def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> None:
+    new = {"spec": {"replicas": 2}}
+    starting = profile_status(facts(deployment=new, reports=()), NOON)
+    serving = profile_status(facts(starting), LATER)
+    assert announcements(None, starting) == announcements(starting, serving) == []
+
+    lost = profile_status(facts(serving, deployment=new, reports=()), LATER)
+    gone = "none of 2 workers is available any more"
+    assert announcements(serving, lost) == [Announcement("Warning", "NoneAvailable", gone)]
+    assert profile_status(facts(lost, deployment=new, reports=()), LATER) == lost
+    assert [each.reason for each in announcements(lost, profile_status(facts(lost), LATER))] == ["Recovered"]
+
+
 def test_a_failure_and_its_end_deserve_one_event_each() -> None:
     good = template_status(live(), [], NOON)
     bad = template_status(broken(good), [], LATER)

@@ -102,7 +102,7 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
             yield answered(type_, asked, facts.reports)
         elif _unheard(facts) and (found := said_before(facts.manifest, Found(type_, None, ""))).reason:
             yield found
-    yield available(facts.deployment)
+    yield available(facts.deployment, said_before(facts.manifest, Found("WorkersAvailable", None, "")).reason)
     if (facts.spec.get("workers") or {}).get("autoscaling") is not None:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
     if facts.spec.get("mode") == "SMTP":

@@ -7,6 +7,9 @@ from postroom_operator.facts import Report
 from postroom_operator.status.conditions import Found
 
 Plain = Mapping[str, Any]
+STARTING = "Starting"
+WORKED = frozenset({"Available", "SomeAvailable", "NoneAvailable"})
+"""What is said of workers that were at work at some time."""
 
 
 def answered(type_: str, asked: str, reports: Sequence[Report]) -> Found:
@@ -27,8 +30,8 @@ def answered(type_: str, asked: str, reports: Sequence[Report]) -> Found:
     return Found(type_, True, answers[0].reason or "Ok", answers[0].message)
 
 
-def available(deployment: Plain | None) -> Found:
-    """Whether at least one worker is at work."""
+def available(deployment: Plain | None, before: str = "") -> Found:
+    """Whether at least one worker is at work; `before` is the reason that was given last."""
     if deployment is None:
         return Found("WorkersAvailable", None, "NotMadeYet", "the workers' Deployment is not there yet")
     status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
@@ -40,7 +43,10 @@ def available(deployment: Plain | None) -> Found:
     if ready == 0:
         if trouble:
             return Found("WorkersAvailable", False, trouble[0], trouble[1])
-        return Found("WorkersAvailable", False, "Starting", f"none of {wanted} workers is available yet")
+        if before in WORKED:
+            message = f"none of {wanted} workers is available any more"
+            return Found("WorkersAvailable", False, "NoneAvailable", message)
+        return Found("WorkersAvailable", False, STARTING, f"none of {wanted} workers is available yet")
     message = f"{min(ready, wanted)} of {wanted} workers are available"
     reason = "Available" if ready >= wanted else "SomeAvailable"
     return Found("WorkersAvailable", True, reason, message + (f"; {trouble[1]}" if trouble else ""))

@@ -1,7 +1,7 @@
 """A running worker: its parts, started together and drained in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,8 @@ from postroom.ports.events import Partition
 from postroom.ports.ledger import Ledger, Recovery
 
 log = structlog.get_logger("postroom.worker")
+NAMED = 5
+"""So many templates are named in a log line; a profile may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Worker:
         self.watch = Watch(parts, self._events, self._reception)
         self._count_doubts(parts.recovery.in_doubt)
         self._deferred = Deferred(self._post, self._report)
+        self._live: Mapping[str, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set or a part ends, then drain; what a part failed with is raised."""
@@ -173,5 +176,14 @@ class Worker:
         )
 
     def _tell_templates(self, catalog: Catalog) -> None:
-        live = sorted({f"{one.name}@{one.revision}" for one in catalog.templates.values()})
-        log.info("templates live", templates=live)
+        live = {one.name: one.revision for one in catalog.templates.values()}
+        log.info("templates live", **news(self._live, live))
+        self._live = live
+
+
+def news(before: Mapping[str, str], live: Mapping[str, str]) -> dict[str, Any]:
+    """What a log line says of the templates' revisions, by name: how many, and the first of what changed."""
+    changed = sorted(f"{name}@{revision}" for name, revision in live.items() if before.get(name) != revision)
+    gone = sorted(before.keys() - live.keys())
+    counts = {"templates": len(live), "changed": len(changed), "gone": len(gone)}
+    return {**counts, "among_them": [*changed, *gone][:NAMED]}

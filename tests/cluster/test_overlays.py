@@ -1,0 +1,42 @@
+"""`kubectl apply -k` of each overlay on a real API server: every object is taken, and without a warning."""
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.cluster.controlplane import ControlPlane, KubectlError
+from tests.test_house import ROOT
+
+pytestmark = pytest.mark.apiserver
+FOLDER = ROOT / "manifests" / "overlays"
+OVERLAYS = ("dev", "sandbox", "production")
+WARN = {"pod-security.kubernetes.io/warn": "restricted"}
+"""Says of a Deployment what would keep its pods from being made."""
+DRY = ("apply", "--server-side", "--dry-run=server", "--warnings-as-errors")
+
+
+@pytest.fixture(scope="module")
+def spaces(cluster: ControlPlane) -> Iterator[None]:
+    """The overlays' namespaces: a dry run makes none that its other objects could be in."""
+    texts = [cluster.kubectl("kustomize", str(FOLDER / name)) for name in OVERLAYS]
+    objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
+    found = {each["metadata"]["name"]: each for each in objects if each["kind"] == "Namespace"}
+    for each in found.values():
+        cluster.create("/api/v1/namespaces", {"metadata": {**each["metadata"], "labels": WARN}})
+    yield
+    cluster.kubectl("delete", "namespace", *found, "--wait=false")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_taken_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
+    said = cluster.kubectl(*DRY, "-k", str(FOLDER / overlay))
+    assert said.count("serverside-applied (server dry run)") >= 10
+
+
+def test_pods_that_would_not_be_made_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
+    text = cluster.kubectl("kustomize", str(FOLDER / "dev")).replace(
+        "runAsNonRoot: true", "runAsNonRoot: false"
+    )
+    with pytest.raises(KubectlError, match="would violate PodSecurity"):
+        cluster.kubectl(*DRY, "-f", "-", stdin=[each for each in yaml.safe_load_all(text) if each])
