@@ -154,7 +154,14 @@ LAYERS = (
         "takes minutes: `make test-kind`",
         patience=1800,
     ),
-    Layer("faults", "faults", "kill -9 again and again", missing_broker, "takes minutes: `make crash`"),
+    Layer(
+        "faults",
+        "faults",
+        "kill -9 again and again",
+        missing_broker,
+        "takes minutes: `make crash`",
+        patience=1800,
+    ),
 )
 
 

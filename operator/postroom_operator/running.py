@@ -1,7 +1,7 @@
 """The parts of one operator, put together: what is seen goes into the store, its keys through the loop.
 
 Wiring only; nothing here decides. `run` lists the cluster once, and then everything goes on side by side
-until the watches end (SIGTERM) or the first part fails.
+until it is cancelled or the first part fails.
 """
 
 import asyncio
@@ -68,18 +68,18 @@ class Running:
         )
 
     async def run(self, watched: Watched) -> None:
-        """Work until the watches end; raises what the first part to fail raised."""
+        """Work until cancelled; raises what the first part to fail raised."""
         await self._resync.first()
         synced = partial(self._synced, watched)
         synced()
-        watches = Watches(watched.access, self._settings.namespaces, keda=self._resync.addons.keda)
+        told, keda = self._settings, self._resync.addons.keda
+        watches = Watches(watched.access, told.namespaces, told.watch_seconds, keda=keda)
         work = partial(reconcile, office=self._office)
         loop = Loop(self.queue, work, watched.metrics, self._clock.monotonic)
-        every = self._settings.resync_seconds
         try:
             await first_of(
-                loop.run(self._settings.reconcilers),
-                self._resync.run(every, synced),
+                loop.run(told.reconcilers),
+                self._resync.run(told.resync_seconds, synced),
                 self._resync.watch_guard(),
                 self._workers.run(),
                 self._topics.run(),
@@ -126,5 +126,4 @@ async def first_of(*works: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
-        if not task.cancelled():  # kopf cancels what it finds when it ends
-            task.result()
+        task.result()

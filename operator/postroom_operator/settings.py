@@ -59,6 +59,12 @@ class OperatorSettings(ProgramSettings):
     resync_seconds: float = Field(
         default=120.0, ge=1, description="How often everything is listed anew, whatever the watches said."
     )
+    watch_seconds: int = Field(
+        default=45,
+        ge=3,
+        description="How long one watch of the API server lasts; the next one follows on it. One that is "
+        "silent for 5 s longer is given up: that long it takes to see through a line that died quietly.",
+    )
     reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are worked on at a time.")
     provers: int = Field(
         default=2,

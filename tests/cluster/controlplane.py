@@ -179,10 +179,10 @@ class ControlPlane:
             if event["user"]["username"] == user and (not verbs or event["verb"] in verbs):
                 yield event
 
-    def write_kubeconfig(self, name: str, token: str) -> Path:
-        """A kubeconfig for somebody with a token."""
+    def write_kubeconfig(self, name: str, token: str, server: str = "") -> Path:
+        """A kubeconfig for somebody with a token; `server` where it is not the API server itself."""
         path = self.folder / f"{name}.kubeconfig"
-        cluster = {"server": self.server, "certificate-authority": str(self.authority)}
+        cluster = {"server": server or self.server, "certificate-authority": str(self.authority)}
         text = {
             "apiVersion": "v1",
             "kind": "Config",

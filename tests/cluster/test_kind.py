@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -17,68 +16,18 @@ import yaml
 from tests.cluster import publishing
 from tests.cluster.kubectl import Object, Place
 from tests.cluster.publishing import Load, event, publish
+from tests.cluster.story import RELEASE, Story
 from tests.fixtures.helm import CHART
-from tests.fixtures.kind import NEXT, OWN, ROOT, Kind, Phases, run
+from tests.fixtures.kind import NEXT, OWN, ROOT, Kind, Phases
 
 pytestmark = pytest.mark.kind
 EXAMPLES = ROOT / "manifests" / "examples"
-RELEASE = "postroom"
 OPERATOR = "postroom-operator"
 WORKERS = "postroom-shop"
 MINE = "app.kubernetes.io/managed-by=postroom-operator"
 LIVE_WITHIN = 10.0
 """Seconds from `kubectl apply` of a template to its next letter: what is promised."""
 RATE = 20.0
-
-
-class Story:
-    """What the steps share: the place, the release's values, and the letters they wait for."""
-
-    def __init__(self, kind: Kind, namespace: str) -> None:
-        self.kind = kind
-        self.place = Place(kind.kubectl, namespace)
-        self.topic = f"postroom.{namespace}.shop"
-
-    def helm(self, *arguments: str) -> str:
-        """Run helm on the release's namespace."""
-        where = ("--kube-context", self.kind.kubectl.context, "--namespace", self.place.namespace)
-        return run("helm", *arguments, *where)
-
-    def values(self, image: str) -> list[str]:
-        """The quickstart, with the images that were loaded."""
-        told = {
-            "image": image,
-            **{f"quickstart.{name}.image": each for name, each in self.kind.images.items()},
-        }
-        settings = []
-        for where, name in told.items():
-            repository, _, tag = name.rpartition(":")
-            settings += [f"{where}.registry=", f"{where}.repository={repository}", f"{where}.tag={tag}"]
-        chosen = [part for setting in settings for part in ("--set", setting)]
-        return ["--values", str(CHART / "values-quickstart.yaml"), *chosen]
-
-    def send(self, event_type: str, recipient: str, data: Object) -> None:
-        """One event, acknowledged."""
-        assert publish(self.place, self.topic, [event(uuid4().hex, event_type, recipient, data)]) == 1
-
-    def letters(self, recipient: str) -> list[Any]:
-        """What the sandbox has for a recipient, newest first."""
-        return self.found(f"to={quote(recipient)}")
-
-    def found(self, query: str) -> list[Any]:
-        """What the sandbox's API finds, newest first."""
-        path = f"/api/v1/letters?{query}"
-        answer = self.place.kubectl.through(self.place.namespace, "postroom-sandbox:8025", path)
-        return list(answer["letters"])
-
-    def ledger(self, query: str) -> str:
-        """What PostgreSQL answers, one line a row, in the namespace's schema."""
-        schema = f"postroom_{self.place.namespace.replace('-', '_')}"
-        command = ("psql", "-U", "postroom", "-d", "postroom", "-tA", "-c", f"SET search_path={schema}")
-        said = self.place.kubectl(
-            "exec", "-n", self.place.namespace, f"{RELEASE}-postgresql-0", "--", *command, "-c", query
-        )
-        return said.removeprefix("SET\n").strip()
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +138,44 @@ def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Sto
     assert story.letters(recipient)[0]["subject"] == "Edited for Mira"
     place.kubectl.apply(example("welcome"), namespace=place.namespace)
     place.wait("the template is ready again", lambda: place.ready("emailtemplate", "welcome"), 30)
+
+
+def test_a_secret_that_is_missing_is_named_and_the_workers_go_on_once_it_is_there(
+    story: Story, phases: Phases
+) -> None:
+    place = story.place
+    late = example("profile")
+    late["metadata"]["name"] = "late"
+    late["spec"]["connectionsSecretRef"] = {"name": "late-connections"}
+    place.kubectl.apply(late, namespace=place.namespace)
+    place.wait("the profile names the Secret", lambda: secret_is_missing(place, "late"), 120)
+
+    there = place.get("secret", "postroom-connections")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late-connections"}}
+    place.kubectl.apply({**secret, "data": there["data"]}, namespace=place.namespace)
+    with phases("a Secret that was missing is created, until the profile is ready"):
+        place.wait("the profile is ready", lambda: place.ready("smtpprofile", "late"), 240)
+    assert restarts(place, "late") == {0}, "it waited and did not crash"
+    place.kubectl("delete", "smtpprofile", "late", "-n", place.namespace)
+    place.kubectl("delete", "secret", "late-connections", "-n", place.namespace)
+    place.wait("its workers are gone", lambda: not restarts(place, "late"), 120)
+
+
+def secret_is_missing(place: Place, profile: str) -> bool:
+    """Whether SecretsReady is False and says which Secret."""
+    status = (place.get("smtpprofile", profile) or {}).get("status", {})
+    found = [each for each in status.get("conditions", []) if each["type"] == "SecretsReady"]
+    return any(each["status"] == "False" and f"{profile}-connections" in each["message"] for each in found)
+
+
+def restarts(place: Place, profile: str) -> set[int]:
+    """How often the containers of a profile's workers were started again; empty where there are none."""
+    pods = place.get(
+        "pods", labels=f"{MINE},app.kubernetes.io/component=worker,postroom.dev/profile={profile}"
+    )
+    kinds = ("initContainerStatuses", "containerStatuses")
+    statuses = [each for pod in pods for kind in kinds for each in pod["status"].get(kind, ())]
+    return {each["restartCount"] for each in statuses}
 
 
 def test_helm_test_sends_a_letter(story: Story, phases: Phases) -> None:

@@ -1,0 +1,132 @@
+"""From earlier definitions to today's, while the operator runs: what was stored before stays usable.
+
+No earlier definitions were released. What stands for them is derived from today's: without rules in CEL and
+without some optional fields, which is how definitions grow. So an object can be stored that today's refuse;
+the API server then takes any change of it that leaves the refused field alone (ratcheting, KEP-4008).
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from postroom.local.trouble import Trouble
+from tests.cluster.binaries import find
+from tests.cluster.controlplane import CRDS, ControlPlane
+from tests.cluster.manifests import Object, profile, template
+from tests.cluster.operating import NAMESPACED, World
+from tests.fixtures.operating import operated
+from tests.layers import unavailable
+
+pytestmark = pytest.mark.apiserver
+YOUNGER = {
+    "SmtpProfile": ("spec.circuitBreaker", "spec.limits", "status.lag"),
+    "EmailTemplate": ("spec.expiresAfter", "spec.preheader", "status.warnings"),
+    "EmailLayout": ("status.templates",),
+}
+"""Optional fields that the earlier definitions do not have."""
+CLEAR: Object = {
+    "mode": "SMTP",
+    "smtp": {
+        "host": "relay.larkfield.example",
+        "tls": {"mode": "None"},
+        "auth": {"method": "PLAIN", "secretRef": {"name": "relay"}},
+    },
+}
+"""A password in clear: refused today, and taken before there was a rule."""
+
+
+def today() -> list[Any]:
+    return [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+
+
+def earlier(definition: Any) -> Any:
+    """A definition as it might have been."""
+    old = _without_rules(definition)
+    [version] = old["spec"]["versions"]
+    for path in YOUNGER[old["spec"]["names"]["kind"]]:
+        part, name = path.split(".")
+        fields = version["schema"]["openAPIV3Schema"]["properties"][part]["properties"]
+        assert fields.pop(name), "today's have it"
+    return old
+
+
+def _without_rules(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_rules(each) for key, each in value.items() if key != "x-kubernetes-validations"}
+    return [_without_rules(each) for each in value] if isinstance(value, list) else value
+
+
+def define(cluster: ControlPlane, definitions: list[Any]) -> None:
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=definitions)
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Iterator[World]:
+    """A control plane of its own with the earlier definitions, and a running operator."""
+    try:
+        binaries = find()
+    except Trouble as trouble:
+        unavailable(trouble.what, trouble.remedy)
+    with tempfile.TemporaryDirectory(prefix="postroom-cluster-", ignore_cleanup_errors=True) as folder:
+        cluster = ControlPlane(Path(folder), binaries)
+        try:
+            cluster.start()
+            define(cluster, [earlier(each) for each in today()])
+            cluster.create("/api/v1/namespaces", {"metadata": {"name": "tenant"}})
+            with operated(cluster, "tenant", tmp_path, NAMESPACED) as world:
+                yield world
+        finally:
+            cluster.stop()
+
+
+def taken(world: World, manifest: Object) -> bool:
+    """Whether the API server takes an object, as a dry run."""
+    path = world._path(manifest["kind"], manifest["metadata"]["name"])
+    how = {"fieldManager": "test", "force": "true", "dryRun": "All"}
+    headers = {"Content-Type": "application/apply-patch+yaml"}
+    return world.cluster.api.patch(path, params=how, json=manifest, headers=headers).is_success
+
+
+def live(world: World, *names: str) -> bool:
+    ready = {world.condition("EmailTemplate", name).get("status") for name in names}
+    return ready == {"True"} and sorted(world.served()) == sorted(names)
+
+
+def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(before: World) -> None:
+    world = before
+    world.apply(profile(), template(), profile("old", **CLEAR))
+    world.until(lambda: live(world, "welcome"))
+    assert not taken(world, template("young", preheader="Hello")), "the earlier definitions do not know it"
+    revision = world.served()["welcome"].revision
+    uid = world.get("Deployment", "postroom-shop")["metadata"]["uid"]
+
+    define(world.cluster, today())
+    young = template("young", preheader="Hello", expiresAfter="15m")
+    world.until(lambda: taken(world, young))
+    assert not taken(world, profile("new", **CLEAR)), "today's rules hold for what is new"
+
+    world.apply(young)
+    world.until(lambda: live(world, "welcome", "young"))
+    assert world.served()["welcome"].revision == revision
+    assert world.get("Deployment", "postroom-shop")["metadata"]["uid"] == uid
+
+    said = world.said("SmtpProfile", "old", "False")
+    assert "spec.smtp.auth" in said["message"]
+    assert "TLS" in said["message"]
+
+    world.apply(profile("old", from_={"address": "news@larkfield.example"}, **CLEAR))  # ratcheting
+    generation = world.get("SmtpProfile", "old")["metadata"]["generation"]
+    assert generation == 2
+    assert world.said("SmtpProfile", "old", "False")["observedGeneration"] == generation
+
+    mended = {**CLEAR, "smtp": {**CLEAR["smtp"], "tls": {"mode": "Required"}}}
+    world.apply(profile("old", **mended))
+    world.until(lambda: world.get("Deployment", "postroom-old"))
+    assert not taken(world, profile("old", **CLEAR)), "once it is mended there is no way back"
+    assert world.operator.running
+    assert "a mistake of Postroom's" not in world.operator.words

@@ -1,0 +1,110 @@
+"""Killed by SIGKILL at any step of a reconcile, the operator leaves nothing that the next one does not mend.
+
+It converges; nothing is left over that nobody wants; and what was made is not made twice: a Deployment's
+generation and its ReplicaSets tell each roll-out. Eight kills in every run, thirty more with the faults.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.manifests import layout, profile, template
+from tests.cluster.operating import Object, World
+
+pytestmark = pytest.mark.apiserver
+STEPS = ("observed", "proved", "planned", "applied", "deleted", "told", "status")
+KILLS = 30
+KINDS = ("ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service")
+SANDBOX = {"Deployment postroom-sandbox", "NetworkPolicy postroom-sandbox", "Service postroom-sandbox"}
+WORKERS = {"ConfigMap postroom-shop-profile", "Deployment postroom-shop", "NetworkPolicy postroom-shop"}
+BUNDLES = {f"ConfigMap postroom-shop-bundle-{number:02}" for number in range(16)}
+
+
+def letters(edit: int) -> Iterator[Object]:
+    """Two templates of one layout, in an edition of theirs."""
+    for number in range(2):
+        html = f"<p>Hello {{{{ name }}}}, {edit}</p>"
+        yield template(f"letter-{number}", html, layoutRef={"name": "larkfield"})
+
+
+def made(world: World) -> set[str]:
+    return {f"{kind} {each['metadata']['name']}" for kind in KINDS for each in world.made(kind)}
+
+
+def whole(world: World, edit: int, mode: str) -> bool:
+    """Whether everything is as it was asked for, and there is nothing else."""
+    wanted = WORKERS | (SANDBOX if mode == "Sandbox" else set())
+    names = ["letter-0", "letter-1"]
+    live = [world.condition("EmailTemplate", name).get("status") == "True" for name in names]
+    served = world.served()
+    return (
+        all(live)
+        and sorted(served) == names
+        and all(f", {edit}" in str(each.editions) for each in served.values())
+        and world.get("SmtpProfile", "shop").get("status", {}).get("mode") == mode
+        and made(world) - BUNDLES == wanted
+    )
+
+
+def rollouts(world: World) -> tuple[int, int]:
+    """How often the workers' pods were asked for in another way: the generation, and the ReplicaSets."""
+    owner = world.get("Deployment", "postroom-shop")["metadata"]
+    path = f"/apis/apps/v1/namespaces/{world.namespace}/replicasets"
+    sets = world.cluster.api.get(path).raise_for_status().json()["items"]
+    own = [each for each in sets if each["metadata"]["ownerReferences"][0]["uid"] == owner["uid"]]
+    return owner["generation"], len(own)
+
+
+def kill(world: World, failpoint: str, *objects: Object) -> bool:
+    """Apply while the operator is away, let it die at a step (whether it came so far), and start the next."""
+    world.operator.stop()
+    world.apply(*objects)
+    world.operator.start(POSTROOM_FAILPOINT=failpoint)
+    starting = world.operator.words.count("holds the Lease; listing")
+    ended = world.until(lambda: "died" if not world.operator.running else settled(world, starting))
+    world.operator.kill()
+    world.operator.start()
+    return ended == "died"
+
+
+def settled(world: World, starting: int) -> str:
+    """Whether it has worked and come to rest without reaching the step."""
+    words = world.operator.words
+    ready = world.condition("EmailTemplate", "letter-1").get("status") == "True"
+    return "rests" if words.count("holds the Lease; listing") > starting and ready else ""
+
+
+@pytest.mark.parametrize(
+    "failpoint", [*(f"{step}:1" for step in STEPS if step != "told"), "applied:4", "status:3"]
+)
+def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(world: World, failpoint: str) -> None:
+    mode = "Sandbox"
+    if failpoint.startswith("deleted"):  # something has to be there that is not wanted any more: the sandbox
+        world.apply(profile(), layout(), *letters(0))
+        world.until(lambda: whole(world, 0, "Sandbox"))
+        mode = "Log"
+    assert kill(world, failpoint, profile(mode=mode), layout(), *letters(1)), "it did not die"
+    world.until(lambda: whole(world, 1, mode))
+    if mode == "Sandbox":
+        world.until(lambda: rollouts(world) == (1, 1))
+
+
+@pytest.mark.faults
+def test_thirty_kills_leave_no_orphan_and_roll_nothing_out_twice(world: World) -> None:
+    world.apply(profile(), layout(), *letters(0))
+    world.until(lambda: whole(world, 0, "Sandbox"))
+    steps = itertools.cycle(STEPS)
+    died, turn, mode, changes = 0, 0, "Sandbox", 1
+    while died < KILLS:
+        turn += 1
+        step = next(steps)
+        if step == "deleted":
+            mode, changes = ("Log" if mode == "Sandbox" else "Sandbox"), changes + 1
+        point = f"{step}:{1 + turn % 3}"
+        died += kill(world, point, profile(mode=mode), *letters(turn))
+        world.until(lambda edit=turn, mode=mode: whole(world, edit, mode))  # type: ignore[misc]
+        world.until(lambda changes=changes: rollouts(world)[0] == changes)  # type: ignore[misc]
+        assert turn < 4 * KILLS, f"only {died} of {turn} starts came to their step"
+    print(f"{died} kills in {turn} starts; roll-outs {rollouts(world)}")
+    assert "a mistake of Postroom's" not in world.operator.words
