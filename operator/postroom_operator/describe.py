@@ -43,6 +43,7 @@ def describe_profile(
         mode=view.mode if view else str(seen.profile["spec"].get("mode", "Sandbox")),
         guarded=view.guarded if view else False,
         problems=seen.faults,
+        fallback_problem=view.fallback_problem if view else None,
         obstacle="; ".join(done.refused),
         topics=_topics(seen, office),
         reports=reports,

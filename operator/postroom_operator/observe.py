@@ -48,6 +48,8 @@ class Seen:
     pods: tuple[Manifest, ...]
     served: Mapping[str, Served]
     delivery_allowed: bool
+    fallback: SmtpProfile | None
+    """The profile that this one's fallbackRef names, when it is there and sound."""
     ending: bool
     """Whether the namespace is being deleted."""
 
@@ -97,6 +99,7 @@ class Observer:
             pods=tuple(each for each in made if each["kind"] == "Pod"),
             served=self._served(made),
             delivery_allowed=_label(namespace, DELIVERY) == "allowed",
+            fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
         )
 
@@ -165,6 +168,15 @@ async def _proof(template: Manifest, seen: Seen, prover: Proofs) -> Proved | Non
     if layout and layout.name not in seen.layouts:
         return without_layout(layout, seen.there)
     return await prover.prove(template, seen.layouts[layout.name] if layout else None)
+
+
+def _fallback(model: object, named: Iterable[Manifest]) -> SmtpProfile | None:
+    ref = model.spec.fallback_ref if isinstance(model, SmtpProfile) else None
+    for each in named:
+        if ref and (each["kind"], each["metadata"]["name"]) == ("SmtpProfile", ref.name):
+            found, _, _ = understand(bare(each), "SmtpProfile")
+            return found if isinstance(found, SmtpProfile) else None
+    return None
 
 
 def _ends(manifest: Manifest) -> bool:

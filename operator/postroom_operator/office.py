@@ -60,4 +60,5 @@ class Office:
         if seen.model is None or seen.profile is None or seen.ending:
             return None
         uid = seen.profile["metadata"]["uid"]
-        return ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, self.keda())
+        keda, fallback = self.keda(), seen.fallback
+        return ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)

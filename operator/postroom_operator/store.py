@@ -165,6 +165,10 @@ class Store:
         woken = {key for place in places for key in self._served(place)}
         if either["kind"] == "EmailLayout":
             woken.update(key for template in self.users(either) for key in _profile_of(template))
+        if either["kind"] == "SmtpProfile":
+            metadata = either["metadata"]
+            others = self.under(_fallback_of(metadata["namespace"], metadata["name"]), "SmtpProfile")
+            woken.update(profile_key(metadata["namespace"], each["metadata"]["name"]) for each in others)
         return woken
 
     def _served(self, place: Key) -> Iterator[Key]:
@@ -174,7 +178,7 @@ class Store:
                 yield profile_key(place.namespace, profile["metadata"]["name"])
         elif place.kind == "Users":
             yield layout_key(place.namespace, place.name)
-        elif place.kind != "Named":
+        elif place.kind not in ("Named", "Fallback"):
             yield place
 
     def _in_namespace(self, namespace: str) -> set[Key]:
@@ -197,7 +201,9 @@ def _places(manifest: Manifest) -> list[Key]:
     match manifest["kind"]:
         case "SmtpProfile":
             workers = Key("Workers", namespace, label_value(name))
-            return [profile_key(namespace, name), sandbox_key(namespace), workers, _named(namespace)]
+            other = _text(manifest, "fallbackRef")
+            leans = [_fallback_of(namespace, other)] if other else []
+            return [profile_key(namespace, name), sandbox_key(namespace), workers, _named(namespace), *leans]
         case "EmailLayout":
             return [layout_key(namespace, name), _named(namespace)]
         case _:
@@ -208,6 +214,11 @@ def _places(manifest: Manifest) -> list[Key]:
 def _named(namespace: str) -> Key:
     """The profiles and layouts of a namespace, which templates refer to by name."""
     return Key("Named", namespace, "")
+
+
+def _fallback_of(namespace: str, name: str) -> Key:
+    """The profiles that fall back to this one."""
+    return Key("Fallback", namespace, name)
 
 
 def _users_of(layout: Manifest) -> Key:

@@ -7,6 +7,7 @@ import pytest
 from postroom.delivery.programs import opening
 from postroom.delivery.programs.opening import REVOKE_MARGIN_SECONDS
 from postroom.delivery.settings import WorkerSettings
+from postroom.letter.problems import Code
 from postroom.sandbox.settings import SandboxSettings
 from postroom.startup import ProgramSettings
 from postroom_operator import names
@@ -185,3 +186,65 @@ def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: 
     assert "." not in found
     assert len(names.bundle_map(name, 15)) <= names.LABEL_LENGTH
     assert names.workers(f"{name}x") != found
+
+
+# --- a fallback ---
+
+OWN: dict[str, Any] = {"host": "smtp.larkfield.example", "auth": {"secretRef": {"name": "own"}}}
+SPARE: dict[str, Any] = {
+    "mode": "SMTP",
+    "smtp": {"host": "spare.example", "port": 2525, "auth": {"secretRef": {"name": "other"}}},
+    "limits": {"rate": {"count": 5}},
+}
+LEANS: dict[str, Any] = {"mode": "SMTP", "smtp": OWN, "fallbackRef": {"name": "spare"}}
+
+
+def leaning(spare: dict[str, Any] | None, *, allowed: bool = True, **spec: Any) -> ProfileView:
+    """A profile that falls back to `spare`, as the operator sees both."""
+    other = profile("spare", **spare) if spare is not None else None
+    return ProfileView(profile(**(LEANS | spec)), UID, delivery_allowed=allowed, fallback=other)
+
+
+def of(view: ProfileView, kind: str) -> Manifest:
+    return next(each for each in manifests(view, FIXED) if each["kind"] == kind)
+
+
+def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
+    view = leaning(SPARE)
+    pod = of(view, "Deployment")["spec"]["template"]["spec"]
+    env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert env["POSTROOM_FALLBACK"] == "/etc/postroom/profile/fallback.yaml"
+    secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
+    assert secrets == ["postroom-connections", "other", "own"]
+    written = next(each for each in manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))["data"]
+    assert "spare.example" in written["fallback.yaml"]
+    assert open_ports(of(view, "NetworkPolicy")) >= {587, 2525}
+
+
+@pytest.mark.parametrize(
+    ("view", "code"),
+    [
+        (leaning(None), Code.FALLBACK_MISSING),
+        (leaning({"mode": "Sandbox"}), Code.FALLBACK_UNUSABLE),
+        (leaning(SPARE, mode="Sandbox"), Code.FALLBACK_UNUSABLE),
+        (leaning(SPARE, allowed=False), None),
+    ],
+    ids=["missing", "to a sandbox", "from a sandbox", "guarded"],
+)
+def test_from_a_sandbox_no_way_leads_to_a_relay_and_a_fallback_that_is_none_is_left_out(
+    view: ProfileView, code: Code | None
+) -> None:
+    assert (view.fallback_problem.code if view.fallback_problem else None) == code
+    assert view.spare is None
+    text = str(manifests(view, FIXED))
+    assert "POSTROOM_FALLBACK" not in text
+    assert "spare.example" not in text
+    assert 2525 not in open_ports(of(view, "NetworkPolicy"))
+
+
+def test_workers_start_anew_when_the_fallbacks_relay_changes_and_not_when_its_topic_does() -> None:
+    own = profile(**LEANS)
+    before = profile_hash(own, profile("spare", **SPARE))
+    assert profile_hash(own, profile("spare", **(SPARE | {"limits": {"rate": {"count": 6}}}))) != before
+    assert profile_hash(own, profile("spare", **(SPARE | {"kafka": {"partitions": 9}}))) == before
+    assert profile_hash(own, None) != before

@@ -426,3 +426,22 @@ def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:
     newer = template()
     newer["metadata"]["generation"] = 5
     assert event(newer, said, "", NOON)["metadata"]["name"] != found["metadata"]["name"]
+
+
+def test_a_fallback_that_cannot_be_used_is_said_and_takes_nothing_down() -> None:
+    said = Problem(
+        Code.FALLBACK_MISSING, "spec.fallbackRef.name", "SmtpProfile shop/spare is not there. Apply it"
+    )
+    status = profile_status(facts(fallback_problem=said), NOON)
+    assert told(status)[:2] == ("True", "Serving")
+    found = next(each for each in status["conditions"] if each["type"] == "FallbackReady")
+    assert (found["status"], found["reason"]) == ("False", "FallbackMissing")
+    assert "Apply it" in found["message"]
+
+
+def test_an_open_circuit_is_why_a_profile_is_not_ready() -> None:
+    answers = {"circuit": Answer(False, "Open", "letters wait until the relay answers again")}
+    status = profile_status(facts(reports=(answering("a", **answers),)), NOON)
+    found = next(each for each in status["conditions"] if each["type"] == "CircuitClosed")
+    assert (found["status"], found["reason"]) == ("False", "Open")
+    assert told(status)[:2] == ("False", "Open")

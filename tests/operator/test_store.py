@@ -78,6 +78,16 @@ def test_what_a_profile_made_concerns_it_and_pods_concern_nobody() -> None:
     assert kinds == ["ConfigMap", "Pod"]
 
 
+def test_a_profile_concerns_those_that_fall_back_to_it() -> None:
+    store = Store()
+    store.put(ours("SmtpProfile", "orders", 1, fallbackRef={"name": "spare"}))
+    store.put(ours("SmtpProfile", "other", 2))
+    woken = store.put(ours("SmtpProfile", "spare", 3))
+    assert profile_key("shop", "orders") in woken
+    assert profile_key("shop", "other") not in woken
+    assert profile_key("shop", "orders") in store.drop(ref_of(ours("SmtpProfile", "spare", 3)), 4)
+
+
 def test_the_sandbox_is_its_own() -> None:
     store = Store()
     assert store.put(made("Service", "postroom-sandbox", 1, "sandbox", None)) == {sandbox_key("shop")}

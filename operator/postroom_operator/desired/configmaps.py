@@ -2,6 +2,7 @@
 
 import json
 
+from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import profile_hash
@@ -9,16 +10,22 @@ from postroom_operator.desired.view import ProfileView, owner
 
 
 def profile_map(view: ProfileView) -> Manifest:
-    """The profile as its workers read it: without status, as JSON (which is YAML)."""
-    profile = view.profile
+    """The profile as its workers read it, and beside it the one whose relay takes over."""
+    data = {"profile.yaml": _text(view.profile, {names.PROFILE_HASH: profile_hash(view.profile, view.spare)})}
+    if view.spare:
+        data["fallback.yaml"] = _text(view.spare, {})
+    return _map(view, names.profile_map(view.profile.metadata.name), "profile", data)
+
+
+def _text(profile: SmtpProfile, annotations: dict[str, str]) -> str:
+    """Without status, as JSON (which is YAML)."""
     text = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"status"})
     text["metadata"] = {
         "name": profile.metadata.name,
         "namespace": profile.metadata.namespace,
-        "annotations": {names.PROFILE_HASH: profile_hash(profile)},
+        **({"annotations": annotations} if annotations else {}),
     }
-    data = {"profile.yaml": json.dumps(text, ensure_ascii=False, indent=1) + "\n"}
-    return _map(view, names.profile_map(profile.metadata.name), "profile", data)
+    return json.dumps(text, ensure_ascii=False, indent=1) + "\n"
 
 
 def bundle_maps(view: ProfileView) -> list[Manifest]:

@@ -9,7 +9,7 @@ no new events.
 import json
 from typing import Any
 
-from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile import Smtp, SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.pod import (
@@ -59,7 +59,7 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
                 "labels": labels,
                 "annotations": {
                     "kubectl.kubernetes.io/default-container": "worker",
-                    names.PROFILE_HASH: profile_hash(profile),
+                    names.PROFILE_HASH: profile_hash(profile, view.spare),
                 },
             },
             "spec": _pod(view, fixed, selector),
@@ -80,8 +80,8 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
     }
 
 
-def profile_hash(profile: SmtpProfile) -> str:
-    """A hash of what a worker reads of its profile when it starts.
+def profile_hash(profile: SmtpProfile, spare: SmtpProfile | None = None) -> str:
+    """A hash of what a worker reads of its profile, and of the one whose relay takes over, when it starts.
 
     How many workers there are, where they run and what the topic looks like is not theirs to read. A field
     that is set to its default is as good as one that is not set.
@@ -92,7 +92,12 @@ def profile_hash(profile: SmtpProfile) -> str:
         exclude_defaults=True,
         exclude={"workers": True, "network_policy": True, "kafka": {"partitions", "retention"}},
     )
-    return names.digest(json.dumps(_said(text), sort_keys=True), 16)
+    said = _said(text)
+    if spare is not None:
+        of_relay = {"smtp", "limits", "circuit_breaker"}
+        other = spare.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=of_relay)
+        said |= {"fallback": _said(other)}
+    return names.digest(json.dumps(said, sort_keys=True), 16)
 
 
 def _said(text: Plain) -> Plain:
@@ -107,15 +112,17 @@ def connections_secret(profile: SmtpProfile) -> str:
     return ref.name if ref else CONNECTIONS_SECRET
 
 
-def secrets_of(profile: SmtpProfile) -> list[str]:
-    """The other Secrets that the profile names, sorted."""
-    spec = profile.spec
-    found = [one.secret_ref.name for one in spec.dkim]
-    if spec.smtp:
-        tls, auth = spec.smtp.tls, spec.smtp.auth
-        found += [ref.name for ref in (tls.ca_ref, tls.client_cert_secret_ref) if ref]
-        found += [auth.secret_ref.name] if auth else []
+def secrets_of(view: ProfileView) -> list[str]:
+    """The other Secrets that the profile names, and those of the relay that takes over, sorted."""
+    found = [one.secret_ref.name for one in view.profile.spec.dkim]
+    for profile in (view.profile, view.spare):
+        found += _of_relay(profile.spec.smtp) if profile and profile.spec.smtp else []
     return sorted(set(found))
+
+
+def _of_relay(smtp: Smtp) -> list[str]:
+    found = [ref.name for ref in (smtp.tls.ca_ref, smtp.tls.client_cert_secret_ref) if ref]
+    return found + ([smtp.auth.secret_ref.name] if smtp.auth else [])
 
 
 def _pod(view: ProfileView, fixed: Fixed, selector: dict[str, str]) -> Plain:
@@ -125,7 +132,7 @@ def _pod(view: ProfileView, fixed: Fixed, selector: dict[str, str]) -> Plain:
         "terminationGracePeriodSeconds": TERMINATION_SECONDS,
         "initContainers": [_migrate(view, fixed)],
         "containers": [_worker(view, fixed)],
-        "volumes": _volumes(view.profile),
+        "volumes": _volumes(view),
         "topologySpreadConstraints": [
             {
                 "topologyKey": key,
@@ -158,7 +165,7 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
 
 
 def _worker(view: ProfileView, fixed: Fixed) -> Plain:
-    secrets = [_mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view.profile)]
+    secrets = [_mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
     return {
         **container("worker", ["worker"], _environment(view), fixed),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
@@ -177,8 +184,10 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
 
 
 def _environment(view: ProfileView) -> list[Plain]:
+    spare = [variable("POSTROOM_FALLBACK", f"{PROFILE_FOLDER}/fallback.yaml")] if view.spare else []
     return [
         variable("POSTROOM_PROFILE", f"{PROFILE_FOLDER}/profile.yaml"),
+        *spare,
         variable("POSTROOM_BUNDLES", BUNDLES_FOLDER),
         variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
         variable("POSTROOM_SECRETS", SECRETS_FOLDER),
@@ -192,15 +201,15 @@ def _environment(view: ProfileView) -> list[Plain]:
     ]
 
 
-def _volumes(profile: SmtpProfile) -> list[Plain]:
-    name = profile.metadata.name
+def _volumes(view: ProfileView) -> list[Plain]:
+    profile, name = view.profile, view.profile.metadata.name
     shards = [_shard(name, shard) for shard in range(names.SHARDS)]
     return [
         tmp_volume(),
         {"name": "profile", "configMap": {"name": names.profile_map(name)}},
         {"name": "bundles", "projected": {"sources": shards}},
         _secret("connections", connections_secret(profile)),
-        *(_secret(volume, secret) for volume, secret in _numbered(profile)),
+        *(_secret(volume, secret) for volume, secret in _numbered(view)),
     ]
 
 
@@ -211,9 +220,9 @@ def _shard(profile: str, shard: int) -> Plain:
     return {"configMap": {"name": names.bundle_map(profile, shard), "items": items, "optional": True}}
 
 
-def _numbered(profile: SmtpProfile) -> list[tuple[str, str]]:
+def _numbered(view: ProfileView) -> list[tuple[str, str]]:
     """Volume and Secret; a Secret's name can be longer than a volume's may be."""
-    return [(f"secret-{number}", name) for number, name in enumerate(secrets_of(profile))]
+    return [(f"secret-{number}", name) for number, name in enumerate(secrets_of(view))]
 
 
 def _secret(volume: str, name: str) -> Plain:

@@ -1,7 +1,8 @@
 """The walls around a profile's workers: ProfileView → NetworkPolicy.
 
 Who may come in: pods of this cluster, at the port of health, metrics and status. Where workers may go: DNS,
-the ports of Kafka and the ledger at any address, and the sandbox, or in mode SMTP the relay's port. Kafka's
+the ports of Kafka and the ledger at any address, and the sandbox, or in mode SMTP the ports of the relay and
+of the fallback's. Kafka's
 and the ledger's addresses are in a Secret that the operator does not read, so a policy can name their ports
 only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
 """
@@ -77,8 +78,9 @@ def _exit(view: ProfileView) -> Iterator[Plain]:
     if view.mode == "Sandbox":
         sandbox = {"matchLabels": names.selector(names.labels("sandbox"))}
         yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP)]}
-    elif view.mode == "SMTP" and view.profile.spec.smtp:
-        yield {"ports": [_tcp(view.profile.spec.smtp.port)]}
+    elif view.mode == "SMTP":
+        relays = [each.spec.smtp for each in (view.profile, view.spare) if each and each.spec.smtp]
+        yield {"ports": [_tcp(port) for port in sorted({relay.port for relay in relays})]}
 
 
 def _peers(view: ProfileView) -> Iterator[Plain]:

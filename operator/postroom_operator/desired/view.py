@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from postroom.letter.fallback import fallback_problem
+from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
 from postroom_operator.cluster import API_VERSION
 
@@ -44,6 +46,19 @@ class ProfileView:
     shards: Mapping[int, str] = field(default_factory=dict)
     """The texts of the bundle's shards, as `desired.bundle` packs them."""
     keda_available: bool = False
+    fallback: SmtpProfile | None = None
+    """The profile of the namespace that `fallbackRef` names, whatever it is."""
+
+    @property
+    def spare(self) -> SmtpProfile | None:
+        """The profile whose relay takes over: none where letters stay in the sandbox, whatever is named."""
+        usable = self.mode == "SMTP" and self.fallback_problem is None
+        return self.fallback if usable else None
+
+    @property
+    def fallback_problem(self) -> Problem | None:
+        """Why the fallback that the profile names cannot be used."""
+        return fallback_problem(self.profile, self.fallback)
 
     @property
     def guarded(self) -> bool:

@@ -38,6 +38,7 @@ ASKED_OF_SOME = {
     "CircuitClosed": "circuit",
     "SigningReady": "signing",
     "StatusEventsPublished": "status_events",
+    "FallbackReady": "fallback",
 }
 """The same, of what not every profile has."""
 NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")
@@ -55,6 +56,8 @@ class ProfileFacts:
     guarded: bool = False
     problems: tuple[Problem, ...] = ()
     """Why the manifest cannot be used."""
+    fallback_problem: Problem | None = None
+    """Why the fallback that the profile names cannot be used."""
     obstacle: str = ""
     """What kept the operator from making its objects: the API server's words, or whose they are."""
     topics: tuple[Topic, ...] = ()
@@ -98,10 +101,14 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
         found = answered(type_, asked, facts.reports)
         yield said_before(facts.manifest, found) if _unheard(facts) else found
     for type_, asked in ASKED_OF_SOME.items():
+        if type_ == "FallbackReady" and facts.fallback_problem:
+            continue  # the operator knows better than a worker that was started without one
         if any(asked in report.answers for report in facts.reports):
             yield answered(type_, asked, facts.reports)
         elif _unheard(facts) and (found := said_before(facts.manifest, Found(type_, None, ""))).reason:
             yield found
+    if facts.fallback_problem:
+        yield blame("FallbackReady", [facts.fallback_problem])
     yield available(facts.deployment, said_before(facts.manifest, Found("WorkersAvailable", None, "")).reason)
     if (facts.spec.get("workers") or {}).get("autoscaling") is not None:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
@@ -158,7 +165,7 @@ def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
     if facts.spec.get("suspend"):
         message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
         return Found("Ready", False, "Suspended", message)
-    passive = ("DeliveryAllowed", "AutoscalingActive", "StatusEventsPublished")
+    passive = ("DeliveryAllowed", "AutoscalingActive", "StatusEventsPublished", "FallbackReady")
     for each in parts.values():
         if each.ok is False and each.type not in passive:
             return each.named("Ready")

@@ -6,8 +6,8 @@ revision; one whose manifest is gone is gone, unless a file cannot be read at al
 what was in it, and everything that is missing stays.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -30,6 +30,8 @@ class Stand:
     templates: tuple[CompiledTemplate, ...]
     held: tuple[str, ...] = ()
     """Templates that serve an older revision because the newest does not pass."""
+    fallback: SmtpProfile | None = None
+    """The profile that `fallbackRef` names, when it is there."""
 
 
 def home_of(profile: SmtpProfile) -> str:
@@ -40,15 +42,35 @@ def home_of(profile: SmtpProfile) -> str:
 
 def publish(folder: Path, verdict: Verdict, *, complete: bool) -> list[Stand]:
     """Write every profile's files; `complete` is false when some manifest could not be read at all."""
-    stands = [_stand(folder, profile, verdict, complete) for profile in _profiles(folder, verdict, complete)]
+    profiles = _profiles(folder, verdict, complete)
+    stands = [
+        replace(_stand(folder, profile, verdict, complete), fallback=_fallback(profile, profiles))
+        for profile in profiles
+    ]
     for stand in stands:
         home = folder / stand.home
         _write(home / "templates.json", pack(stand.templates))
-        text = stand.profile.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        _write(home / "profile.yaml", yaml.safe_dump(text, sort_keys=False, allow_unicode=True))
+        if stand.fallback:
+            _write(home / "fallback.yaml", _text(stand.fallback))
+        else:
+            (home / "fallback.yaml").unlink(missing_ok=True)
+        _write(home / "profile.yaml", _text(stand.profile))
     if complete:
         _withdraw_others(folder, {stand.home for stand in stands})
     return stands
+
+
+def _text(profile: SmtpProfile) -> str:
+    text = profile.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return yaml.safe_dump(text, sort_keys=False, allow_unicode=True)
+
+
+def _fallback(profile: SmtpProfile, profiles: Iterable[SmtpProfile]) -> SmtpProfile | None:
+    ref, home = profile.spec.fallback_ref, profile.metadata.namespace
+    if ref is None:
+        return None
+    wanted = (home, ref.name)
+    return next((each for each in profiles if (each.metadata.namespace, each.metadata.name) == wanted), None)
 
 
 def _profiles(folder: Path, verdict: Verdict, complete: bool) -> list[SmtpProfile]:
@@ -101,4 +123,5 @@ def _withdraw_others(folder: Path, homes: set[str]) -> None:
     for profile in folder.glob("*/profile.yaml"):
         if profile.parent.name not in homes:
             profile.unlink()
-            (profile.parent / "templates.json").unlink(missing_ok=True)
+            for name in ("templates.json", "fallback.yaml"):
+                (profile.parent / name).unlink(missing_ok=True)

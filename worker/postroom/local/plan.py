@@ -108,6 +108,7 @@ def worker(home: str, port: int, shared: Surroundings) -> Program:
     bundle = shared.folder.bundles / home
     environment = {
         "POSTROOM_PROFILE": str(bundle / "profile.yaml"),
+        "POSTROOM_FALLBACK": str(bundle / "fallback.yaml"),
         "POSTROOM_BUNDLES": str(bundle),
         "POSTROOM_BOOTSTRAP_SERVERS": shared.bootstrap,
         "POSTROOM_LEDGER": str(shared.folder.ledger(home)),

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 
+from postroom.letter.profile import SmtpProfile
 from postroom.local import client, plan
 from postroom.local.broker import LocalBroker, Surroundings
 from postroom.local.bundles import Stand, publish
@@ -99,7 +100,7 @@ class Run:
             if home not in before or before[home].profile.spec.mode != stand.profile.spec.mode:
                 self._tell_mode(stand)
         gone = [home for home in before if home not in now]
-        changed = [home for home in before.keys() & now.keys() if before[home].profile != now[home].profile]
+        changed = [home for home in before.keys() & now.keys() if _rules(before[home]) != _rules(now[home])]
         await self._stop(f"worker {home}" for home in [*gone, *changed])
         for home in now:
             if f"worker {home}" not in self.children:
@@ -201,3 +202,8 @@ def _unready(address: str) -> str | None:
         return None
     problems = answer.body.get("problems") if isinstance(answer.body, dict) else None
     return ", ".join(problems) if problems else answer.detail
+
+
+def _rules(stand: Stand) -> tuple[SmtpProfile, SmtpProfile | None]:
+    """What a worker reads when it starts."""
+    return stand.profile, stand.fallback
