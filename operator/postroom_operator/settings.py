@@ -5,9 +5,10 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
+from postroom.letter.allowlist import read_allowlist
 from postroom.startup import ProgramSettings
 from postroom.web import Endpoint, EndpointSetting
 
@@ -65,6 +66,11 @@ class OperatorSettings(ProgramSettings):
         description="How long one watch of the API server lasts; the next one follows on it. One that is "
         "silent for 5 s longer is given up: that long it takes to see through a line that died quietly.",
     )
+    callback_allow: str = Field(
+        default="",
+        description="What callbacks of all profiles may reach beyond HTTPS to public addresses, a,b: a host, "
+        "*.domain, an address or a range; http:// before one allows it without TLS as well.",
+    )
     reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are worked on at a time.")
     provers: int = Field(
         default=2,
@@ -73,6 +79,12 @@ class OperatorSettings(ProgramSettings):
         description="Processes that prove templates, about 50 MB each; all but one end when there is nothing "
         "to prove.",
     )
+
+    @field_validator("callback_allow")
+    @classmethod
+    def _an_allowlist(cls, value: str) -> str:
+        read_allowlist(value)
+        return value
 
     @property
     def holder(self) -> str:

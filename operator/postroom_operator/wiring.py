@@ -29,7 +29,9 @@ class Wiring:
         told = self._settings
         with contextlib.suppress(Rejected):  # it is said where topics are made
             self._known = _access(self._kafka())
-        return Fixed(told.image, told.image_pull_policy, told.image_pull_secrets, self._known)
+        return Fixed(
+            told.image, told.image_pull_policy, told.image_pull_secrets, self._known, told.callback_allow
+        )
 
     def connect(self) -> Mapping[str, Any]:
         """The settings of the admin client; raises Rejected that says what is missing."""

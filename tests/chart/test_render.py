@@ -118,6 +118,7 @@ def test_every_pod_is_admitted_where_pod_security_is_restricted(
         ("replica=2", "replica"),
         ("image.digest=latest", "image/digest"),
         ("watchNamespaces={Shop}", "watchNamespaces"),
+        ("callbacks.allow={https://x.org}", "allow"),
         ("kafka.bootstrapServers=kafka", "bootstrapServers"),
         ("kafka.replicationFactor=0", "replicationFactor"),
         ("crds.keep=maybe", "keep"),

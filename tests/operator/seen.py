@@ -34,7 +34,10 @@ def view_of(text: str) -> tuple[ProfileView, Fixed]:
     )
     kafka = SECURED if told.get("test/kafka") == "secured" else PLAIN
     secrets = ("registry",) if told.get("test/registry") == "private" else ()
-    return view, Fixed("registry.example/postroom:1.2.3", pull_secrets=secrets, kafka=kafka)
+    allow = told.get("test/callbacks", "")
+    return view, Fixed(
+        "registry.example/postroom:1.2.3", pull_secrets=secrets, kafka=kafka, callback_allow=allow
+    )
 
 
 def profile(name: str = "orders", **spec: Any) -> SmtpProfile:

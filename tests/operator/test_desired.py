@@ -133,6 +133,39 @@ def test_mode_smtp_opens_the_port_of_its_relay_once_delivery_is_allowed() -> Non
     assert open_ports(made("NetworkPolicy", allowed=True, **SMTP)) & {25, 465, 587, 2526} == {2526}
 
 
+CRM = {"name": "crm", "url": "https://hooks.example.org:8443/", "secretRef": {"name": "crm"}}
+AUDIT = {"name": "audit", "url": "http://audit.shop.svc:8080/", "secretRef": {"name": "audit"}}
+
+
+def test_callbacks_open_their_ports_to_the_internet_and_what_an_administrator_allows() -> None:
+    assert open_ports(made("NetworkPolicy")) & {443, 8080, 8443} == set()
+    egress = made("NetworkPolicy", callbacks=[CRM])["spec"]["egress"]
+    [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
+    assert [each["ipBlock"]["cidr"] for each in rule["to"]] == ["0.0.0.0/0", "::/0"]
+    assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"]
+    allowing = Fixed("i", callback_allow="http://audit.shop.svc,10.96.0.0/12")
+    egress = made("NetworkPolicy", fixed=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
+    assert {"ports": [{"protocol": "TCP", "port": 8080}]} in egress
+    [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
+    assert {"ipBlock": {"cidr": "10.96.0.0/12"}} in rule["to"]
+
+
+def test_a_callback_opens_no_port_of_a_relay_where_delivery_is_not_allowed() -> None:
+    sly = CRM | {"url": "https://smtp.example.org:2526/"}
+    assert 2526 not in open_ports(made("NetworkPolicy", callbacks=[sly], **SMTP))
+
+
+def test_workers_are_told_what_an_administrator_allows_and_nothing_by_their_profile() -> None:
+    fixed = Fixed("i", callback_allow="*.corp.example")
+
+    def told(**spec: Any) -> dict[str, str]:
+        [container] = made("Deployment", fixed=fixed, **spec)["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each.get("value", "") for each in container["env"]}
+
+    assert told(callbacks=[CRM])["POSTROOM_CALLBACK_ALLOW"] == "*.corp.example"
+    assert "POSTROOM_CALLBACK_ALLOW" not in told()
+
+
 def test_kafka_is_reached_at_the_ports_that_the_operator_was_told() -> None:
     fixed = Fixed("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
     assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
@@ -177,6 +210,12 @@ def test_a_profile_has_a_topic_and_one_for_its_dead_letters() -> None:
     assert letters.config == {"cleanup.policy": "delete", "retention.ms": "86400000"}
     assert (dead.name, dead.partitions) == ("postroom.shop.orders.dlq", 1)
     assert dead.config["retention.ms"] == str(192 * 3600 * 1000)
+
+
+def test_a_profile_that_tells_has_a_topic_of_status_events_like_its_own() -> None:
+    letters, _, status = wanted_topics(profile(kafka={"partitions": 6, "statusEvents": ["Failed"]}))
+    assert (status.name, status.partitions) == ("postroom.shop.orders.status", 6)
+    assert status.config == letters.config
 
 
 @pytest.mark.parametrize("name", ["sandbox", "operator", "gateway", "a.b", "x" * 100])

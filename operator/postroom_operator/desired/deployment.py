@@ -115,6 +115,8 @@ def connections_secret(profile: SmtpProfile) -> str:
 def secrets_of(view: ProfileView) -> list[str]:
     """The other Secrets that the profile names, and those of the relay that takes over, sorted."""
     found = [one.secret_ref.name for one in view.profile.spec.dkim]
+    for callback in view.profile.spec.callbacks:
+        found += [callback.secret_ref.name, *([callback.ca_ref.name] if callback.ca_ref else [])]
     for profile in (view.profile, view.spare):
         found += _of_relay(profile.spec.smtp) if profile and profile.spec.smtp else []
     return sorted(set(found))
@@ -167,7 +169,7 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
 def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     secrets = [_mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
     return {
-        **container("worker", ["worker"], _environment(view), fixed),
+        **container("worker", ["worker"], _environment(view, fixed), fixed),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": _resources(view.profile),
         "startupProbe": probe("/healthz", HTTP_PORT, period=2, failures=30),
@@ -183,8 +185,9 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     }
 
 
-def _environment(view: ProfileView) -> list[Plain]:
+def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
     spare = [variable("POSTROOM_FALLBACK", f"{PROFILE_FOLDER}/fallback.yaml")] if view.spare else []
+    allow = fixed.callback_allow if view.profile.spec.callbacks else ""
     return [
         variable("POSTROOM_PROFILE", f"{PROFILE_FOLDER}/profile.yaml"),
         *spare,
@@ -195,6 +198,7 @@ def _environment(view: ProfileView) -> list[Plain]:
         variable("POSTROOM_HTTP", f"0.0.0.0:{HTTP_PORT}"),
         variable("POSTROOM_GRACE", str(GRACE_SECONDS)),
         variable("POSTROOM_DELIVERY_ALLOWED", "true" if view.delivery_allowed else "false"),
+        *([variable("POSTROOM_CALLBACK_ALLOW", allow)] if allow else []),
         from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
         from_pod("POSTROOM_POD", "metadata.name"),
         from_pod("POSTROOM_PROFILE_HASH", f"metadata.annotations['{names.PROFILE_HASH}']"),

@@ -2,14 +2,15 @@
 
 Who may come in: pods of this cluster, at the port of health, metrics and status. Where workers may go: DNS,
 the ports of Kafka and the ledger at any address, and the sandbox, or in mode SMTP the ports of the relay and
-of the fallback's. Kafka's
-and the ledger's addresses are in a Secret that the operator does not read, so a policy can name their ports
-only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
+of the fallback's; for callbacks their ports at public addresses and at those that an administrator allows.
+Kafka's and the ledger's addresses are in a Secret that the operator does not read, so a policy can name their
+ports only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 
+from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
@@ -23,6 +24,16 @@ KAFKA_PORTS = (9092, 9093, 9094)
 LEDGER_PORTS = (5432,)
 MAIL_PORTS = (25, 465, 587, 2525)
 """Where relays listen: submission (RFC 6409, RFC 8314), transport, and the usual alternative."""
+PUBLIC = (
+    {
+        "ipBlock": {
+            "cidr": "0.0.0.0/0",
+            "except": ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"],
+        }
+    },
+    {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
+)
+"""The Internet, without the ranges that clusters and clouds use for themselves."""
 SANDBOX_SMTP, SANDBOX_HTTP = 1025, 8025
 
 
@@ -34,7 +45,7 @@ def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
         "podSelector": {"matchLabels": names.selector(labels)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]}],
-        "egress": [dns(), *_supplies(fixed), *_exit(view), *_peers(view)],
+        "egress": [dns(), *_supplies(fixed), *_exit(view), *_callbacks(view, fixed), *_peers(view)],
     }
     metadata = {
         "name": names.workers(profile.metadata.name),
@@ -81,6 +92,20 @@ def _exit(view: ProfileView) -> Iterator[Plain]:
     elif view.mode == "SMTP":
         relays = [each.spec.smtp for each in (view.profile, view.spare) if each and each.spec.smtp]
         yield {"ports": [_tcp(port) for port in sorted({relay.port for relay in relays})]}
+
+
+def _callbacks(view: ProfileView, fixed: Fixed) -> Iterator[Plain]:
+    """Where callbacks go. A policy knows no names: a host that is allowed opens its port to any address."""
+    closed = set() if view.mode == "SMTP" else _relay_ports(view.profile)
+    callbacks = [one for one in view.profile.spec.callbacks if one.port not in closed]
+    allowed = read_allowlist(fixed.callback_allow)
+    listed = {one.port for one in callbacks if allowed.names(one.host, plain=one.plain)}
+    if listed:
+        yield {"ports": [_tcp(port) for port in sorted(listed)]}
+    ports = [_tcp(port) for port in sorted({one.port for one in callbacks} - listed)]
+    if ports:
+        ranges = [{"ipBlock": {"cidr": str(network)}} for _, network in allowed.networks]
+        yield {"to": [*PUBLIC, *ranges], "ports": ports}
 
 
 def _peers(view: ProfileView) -> Iterator[Plain]:

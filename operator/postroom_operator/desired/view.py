@@ -33,6 +33,8 @@ class Fixed:
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     kafka: KafkaAccess = field(default_factory=KafkaAccess)
+    callback_allow: str = ""
+    """What an administrator allows callbacks to reach beyond HTTPS to public addresses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,11 @@ ASKED_OF_SOME = {
     "SigningReady": "signing",
     "StatusEventsPublished": "status_events",
     "FallbackReady": "fallback",
+    "CallbacksReady": "callbacks",
 }
 """The same, of what not every profile has."""
+SAID_ASIDE = ("StatusEventsPublished", "FallbackReady", "CallbacksReady")
+"""What letters do not wait for."""
 NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")
 """What has to be known before a profile is called ready; a relay is first asked when a letter goes to it."""
 
@@ -165,7 +168,7 @@ def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
     if facts.spec.get("suspend"):
         message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
         return Found("Ready", False, "Suspended", message)
-    passive = ("DeliveryAllowed", "AutoscalingActive", "StatusEventsPublished", "FallbackReady")
+    passive = ("DeliveryAllowed", "AutoscalingActive", *SAID_ASIDE)
     for each in parts.values():
         if each.ok is False and each.type not in passive:
             return each.named("Ready")

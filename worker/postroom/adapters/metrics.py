@@ -36,6 +36,12 @@ class Metrics:
             ("cause",),
             registry=self.registry,
         )
+        self._callbacks = Counter(
+            "postroom_callbacks",
+            "Notices to callbacks, by what came of a try: delivered, failed (it is tried again), given_up.",
+            ("callback", "result"),
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "postroom_letter_seconds",
             "Seconds from the event's record to the relay's acceptance.",
@@ -55,6 +61,11 @@ class Metrics:
     def doubts(self, cause: str, count: int) -> None:
         """`count` letters fell into doubt."""
         self._doubts.labels(cause).inc(count)
+
+    def callbacks(self, name: str, result: str, count: int) -> None:
+        """`count` notices to a callback came to this."""
+        if count:
+            self._callbacks.labels(name, result).inc(count)
 
     def seconds(self, values: Iterable[float]) -> None:
         """How long accepted letters took."""

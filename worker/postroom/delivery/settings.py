@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from postroom.letter.allowlist import read_allowlist
 from postroom.startup import ProgramSettings, one_way
 from postroom.web import Endpoint, EndpointSetting
 
@@ -82,6 +83,11 @@ class WorkerSettings(ProgramSettings):
         default=Path("/var/run/postroom/secrets"),
         description="The folder with one folder per mounted Secret: credentials, authorities, certificates.",
     )
+    callback_allow: str = Field(
+        default="",
+        description="What callbacks may reach beyond HTTPS to public addresses, a,b: a host, *.domain, an "
+        "address or a range; http:// before one allows it without TLS as well. An administrator's to say.",
+    )
     delivery_allowed: bool = Field(
         default=False,
         description="Whether mode SMTP may take effect here. When false, such a profile is treated as "
@@ -93,6 +99,12 @@ class WorkerSettings(ProgramSettings):
         description="Seconds that letters under way may take at SIGTERM and when partitions move. Keep it "
         "below the pod's terminationGracePeriodSeconds.",
     )
+
+    @field_validator("callback_allow")
+    @classmethod
+    def _an_allowlist(cls, value: str) -> str:
+        read_allowlist(value)
+        return value
 
     @field_validator("bootstrap_servers", "ledger")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from postroom.letter.address import DomainText
+from postroom.letter.callback import Callback, broken_callbacks
 from postroom.letter.duration import Duration, seconds
 from postroom.letter.reading.spec import (
     Broken,
@@ -209,7 +210,7 @@ class SmtpProfileSpec(Spec):
     connections_secret_ref: NameRef | None = None
     workers: Workers = Field(default_factory=Workers)
     network_policy: NetworkPolicyPeers = Field(default_factory=NetworkPolicyPeers)
-    callbacks: FreeObjects = Field(default_factory=list)
+    callbacks: Annotated[list[Callback], Field(max_length=16)] = Field(default_factory=list)
     suspend: bool = False
 
     @model_validator(mode="after")
@@ -228,6 +229,7 @@ class SmtpProfileSpec(Spec):
         domain = self.sender.address.rpartition("@")[2]
         if self.allowed_from_domains and domain not in self.allowed_from_domains:
             yield "from.address", f"{domain} is not among allowedFromDomains; add it there"
+        yield from broken_callbacks(self.callbacks)
         yield from broken_signatures(self.dkim, {"from.address": domain} | self._other_domains())
 
     def _other_domains(self) -> dict[str, str]:

@@ -24,6 +24,8 @@ What = Literal[
 ]
 """What can become of a letter: the states of the ledger that are told to others."""
 EVERYTHING: tuple[What, ...] = get_args(What)
+ENDS: tuple[What, ...] = tuple(what for what in EVERYTHING if what not in {"Deferred", "Scheduled"})
+"""What is not followed by anything by itself."""
 Wanted = Annotated[list[What], Field(max_length=16)]
 
 

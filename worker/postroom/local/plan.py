@@ -17,6 +17,8 @@ from postroom.local.topics import Topic
 from postroom.local.trouble import Trouble
 
 DEAD_LETTER_PARTITIONS = 1
+OWN_MACHINE = "http://localhost,http://127.0.0.0/8,http://::1"
+"""What callbacks may reach here besides the Internet: the programs that their developer runs beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def worker(home: str, port: int, shared: Surroundings) -> Program:
         "POSTROOM_SANDBOX": f"{LOOPBACK}:{shared.smtp}",
         "POSTROOM_HTTP": f"{LOOPBACK}:{port}",
         "POSTROOM_SECRETS": str(shared.folder.path / "secrets"),
+        "POSTROOM_CALLBACK_ALLOW": OWN_MACHINE,
         "POSTROOM_DELIVERY_ALLOWED": str(shared.deliver).lower(),
     }
     log = shared.folder.log(f"worker-{home}")

@@ -4,7 +4,7 @@
 the message is for people and holds no personal data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -116,6 +116,14 @@ def status_events_condition(courier: Courier) -> Condition:
     if courier.trouble:
         return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.trouble}")
     return Condition(True, "Published")
+
+
+def callbacks_condition(troubles: Iterable[tuple[str, str] | None]) -> Condition:
+    """The callbacks, from the reason and message of each that a person should see to."""
+    found = [each for each in troubles if each]
+    if found:
+        return Condition(False, found[0][0], "; ".join(message for _, message in found))
+    return Condition(True, "Called")
 
 
 def templates_condition(problem: str, read: bool) -> Condition:

@@ -1,15 +1,19 @@
 """What a worker is to do, known before it has reached anything: its settings, its profile, its exit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import structlog
 
 from postroom.clock import SystemClock
 from postroom.delivery.post import House
+from postroom.delivery.programs.callbacks import Doorstep
 from postroom.delivery.programs.relays import Exit, open_exit
-from postroom.delivery.programs.rules import house_of, read_profile, unheeded
+from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.programs.signing import Signing
+from postroom.delivery.programs.webhooksecrets import Secret
 from postroom.delivery.settings import WorkerSettings
+from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.ports.world import Clock
 
@@ -26,6 +30,7 @@ class Job:
     house: House
     clock: Clock
     signing: Signing | None = None
+    callbacks: tuple[Doorstep, ...] = ()
 
     @property
     def topic(self) -> str:
@@ -39,16 +44,23 @@ def read_job(settings: WorkerSettings) -> Job:
     exit_ = open_exit(profile, settings)
     house = house_of(profile, exit_.accepted_as)
     signing = Signing(profile, settings.secrets, exit_.mode == "SMTP") if profile.spec.dkim else None
-    return Job(settings, profile, exit_, replace(house, signer=signing), SystemClock(), signing)
+    callbacks = tuple(_doorsteps(profile, settings))
+    return Job(settings, profile, exit_, replace(house, signer=signing), SystemClock(), signing, callbacks)
+
+
+def _doorsteps(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[Doorstep]:
+    allowed = read_allowlist(settings.callback_allow)
+    for one in profile.spec.callbacks:
+        doorstep = Doorstep(one, Secret(settings.secrets, profile.metadata.namespace), allowed)
+        doorstep.look()
+        yield doorstep
 
 
 def announce(job: Job) -> None:
-    """Say what this worker does, and what of its profile it does not act on."""
+    """Say what this worker does."""
     log.info("profile", name=job.profile.metadata.name, mode=job.exit.mode, topic=job.topic)
     if job.exit.guarded:
         log.warning(
             "mode SMTP is treated as Sandbox: delivery is not allowed here",
             setting="POSTROOM_DELIVERY_ALLOWED",
         )
-    for field in unheeded(job.profile):
-        log.warning("this release does not act on a field of the profile yet", field=field)

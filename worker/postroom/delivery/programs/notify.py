@@ -14,6 +14,7 @@ async def tell_others(job: Job, outbox: Outbox) -> None:
     """Put a notice into the outbox for everybody who wants one, and drop those that nobody wants any more."""
     spec = job.profile.spec
     wanted = {TOPIC: states_of(spec.kafka.status_events)} if spec.kafka.status_events else {}
+    wanted |= {one.name: states_of(one.events) for one in spec.callbacks}
     if wanted:
         outbox.announce(herald_of(wanted))
     if gone := await outbox.abandon(list(wanted)):

@@ -1,6 +1,5 @@
 """A profile's manifest as the worker's rules."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from postroom.delivery.post import House
 from postroom.letter.duration import seconds
 from postroom.letter.manifest import read
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.profile import SmtpProfile, SmtpProfileSpec
+from postroom.letter.profile import SmtpProfile
 from postroom.letter.render import Sender
 from postroom.ports.ledger import State
 
@@ -54,16 +53,3 @@ def house_of(profile: SmtpProfile, accepted_as: State) -> House:
         suppresses_bounces=accepted_as is State.ACCEPTED and spec.suppression.hard_bounces == "Suppress",
         from_domains=frozenset(spec.allowed_from_domains),
     )
-
-
-def unheeded(profile: SmtpProfile) -> Iterator[str]:
-    """Fields that are set, sound, and not acted on by this release; said at start rather than ignored."""
-    spec, given = profile.spec, profile.spec.model_fields_set
-    told = {
-        "callbacks": "spec.callbacks",
-    }
-    yield from (name for field, name in told.items() if field in given and _is_set(spec, field))
-
-
-def _is_set(spec: SmtpProfileSpec, field: str) -> bool:
-    return bool(getattr(spec, field))

@@ -48,6 +48,8 @@ class Secrets:
         """See how all of them are now."""
         if self._job.signing:
             self._job.signing.look()
+        for callback in self._job.callbacks:
+            callback.look()
         if self._job.exit.mode == "SMTP":
             self.relay_problems = tuple(self._missing(self._job.profile.spec))
         if self._job.exit.fallback_profile:

@@ -10,6 +10,7 @@ from postroom.delivery.decide.breaker import Phase
 from postroom.delivery.programs.conditions import (
     NOT_CONNECTED,
     Condition,
+    callbacks_condition,
     circuit_condition,
     fallback_condition,
     kafka_condition,
@@ -91,6 +92,9 @@ class Watch:
             yield "status_events", status_events_condition(self._means.courier)
         if self._job.exit.fallback or self._job.exit.fallback_problem:
             yield "fallback", fallback_condition(self._job.exit, self._secrets.fallback_problems)
+        if callbacks := self._job.callbacks:
+            now = self._job.clock.now()
+            yield "callbacks", callbacks_condition(one.trouble(now) for one in callbacks)
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.

@@ -18,6 +18,7 @@ from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
 from postroom.delivery.programs import heirs, outbox, prune, rehearse
+from postroom.delivery.programs.callbacks import World
 from postroom.delivery.programs.deferred import Deferred
 from postroom.delivery.programs.job import Job
 from postroom.delivery.programs.notify import tell_others
@@ -128,6 +129,9 @@ class Worker:
         if courier := self._means.courier:
             publish = partial(outbox.publish_notices, self._means.outbox, courier, self._post.clock)
             yield outbox.run(publish)
+        world = World(self._means.outbox, self._post.clock, self.watch.metrics.callbacks)
+        for callback in self._job.callbacks:
+            yield callback.run(world)
 
     @property
     def _suspended(self) -> bool:

@@ -1,0 +1,133 @@
+"""One callback's caller: a notice in, an HTTP POST out, its status back.
+
+Signed as Standard Webhooks 1.0 has it: `webhook-id` stays the same for a notice, `webhook-timestamp` is the
+try's, `webhook-signature` holds one `v1` signature for each key. Redirects are answers and not followed, no
+proxy of the environment is used, and of a body at most a few kilobytes are read.
+"""
+
+import asyncio
+import hmac
+import re
+import ssl
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import httpcore
+
+from postroom.adapters.callbacks.guard import Blocked, GuardedLine
+from postroom.letter.allowlist import Allowlist
+from postroom.letter.telling import shown
+from postroom.ports.callbacks import Answer
+from postroom.ports.notices import Notice
+
+CONNECTIONS = 8
+IDLE_SECONDS = 30.0
+BODY_BYTES = 16_384
+
+_TLS = re.compile(r"\[SSL[^\]]*\] (.*?)(?: \(_ssl\.c:\d+\))?$")
+"""OpenSSL's words, without the line of its caller's source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a callback goes."""
+
+    url: str
+    timeout: float
+    """Seconds for the whole of it."""
+    allowed: Allowlist
+    authority: str = ""
+    """Certificates to trust, in PEM; empty: those of the system."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it goes without TLS."""
+        return self.url.startswith("http:")
+
+
+class HttpCaller:
+    """Implements ports.callbacks.Caller."""
+
+    def __init__(self, target: Target) -> None:
+        """Raises ValueError when the authority is no certificate."""
+        self._target = target
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_context(target.authority),
+            max_connections=CONNECTIONS,
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=GuardedLine(target.allowed, target.plain),
+        )
+
+    async def call(self, notice: Notice, keys: Sequence[bytes], now: datetime) -> Answer:
+        """See the port."""
+        body = payload(notice)
+        try:
+            async with asyncio.timeout(self._target.timeout):
+                return await self._post(headers(notice.id, body, keys, int(now.timestamp())), body)
+        except TimeoutError:
+            return Answer(reason=f"no answer within {self._target.timeout:g} s")
+        except Blocked as blocked:
+            return Answer(reason=str(blocked), blocked=True)
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            return Answer(reason=_said(error))
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._pool.aclose()
+
+    async def _post(self, told: list[tuple[str, str]], body: bytes) -> Answer:
+        wait = {"connect": self._target.timeout, "pool": self._target.timeout}
+        async with self._pool.stream(
+            "POST", self._target.url, headers=told, content=body, extensions={"timeout": wait}
+        ) as response:
+            read = 0
+            async for piece in response.aiter_stream():
+                read += len(piece)
+                if read > BODY_BYTES:
+                    break
+            return Answer(response.status, retry_after=_retry_after(response.headers))
+
+
+def payload(notice: Notice) -> bytes:
+    """The body: type, timestamp, data."""
+    return f'{{"type":"{notice.type}","timestamp":"{shown(notice.at)}","data":{notice.data}}}'.encode()
+
+
+def headers(name: str, body: bytes, keys: Sequence[bytes], at: int) -> list[tuple[str, str]]:
+    """The headers of Standard Webhooks, and what HTTP needs."""
+    signed = f"{name}.{at}.".encode() + body
+    made = (b64encode(hmac.digest(key, signed, sha256)).decode() for key in keys)
+    return [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("user-agent", "Postroom"),
+        ("webhook-id", name),
+        ("webhook-timestamp", str(at)),
+        ("webhook-signature", " ".join(f"v1,{each}" for each in made)),
+    ]
+
+
+def _context(authority: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=authority or None)
+    except ssl.SSLError:
+        raise ValueError("is no certificate in PEM") from None
+
+
+def _retry_after(found: Sequence[tuple[bytes, bytes]]) -> float:
+    """Seconds; a date is passed over."""
+    value = next((value for name, value in found if name.lower() == b"retry-after"), b"")
+    return float(value) if value.isdigit() and len(value) < 9 else 0.0
+
+
+def _said(error: Exception) -> str:
+    """What failed, in words that do not change from one try to the next."""
+    if isinstance(error, httpcore.ProtocolError):
+        return "the answer is no HTTP"  # the library's words quote it
+    said = str(error) or type(error).__name__
+    if found := _TLS.match(said):
+        return f"TLS: {found[1]}"
+    return said
