@@ -4,6 +4,7 @@ import email
 import email.policy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,21 @@ from postroom.adapters.smtp import RelaySettings, SmtpRelay
 from postroom.adapters.smtp.settings import Backoff
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver, redeliver
-from postroom.delivery.post import Post
+from postroom.delivery.post import House, Post
 from postroom.letter.bundle import load, pack
 from postroom.letter.event import Record
 from postroom.letter.proof import prove
+from postroom.letter.render import Sender
 from postroom.letter.template import EmailTemplate
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, NOON, TOPIC, WINDOW
 from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import DROP, OK, ScriptedRelay, served
 from tests.delivery.smtp_letters import IN_CLEAR
+from tests.delivery.test_signing import ONE, signing
+from tests.delivery.test_waiting import mount
 from tests.fixtures.pipeline import MANIFESTS, events
+from tests.letter.test_dkim import RSA, carried, pem, verified
 
 COUNT = 12
 
@@ -57,13 +62,15 @@ class Office:
 
 
 @asynccontextmanager
-async def office(path: Path, relay: ScriptedRelay, shelf: Shelf, clock: SetClock) -> AsyncIterator[Office]:
+async def office(
+    path: Path, relay: ScriptedRelay, shelf: Shelf, clock: SetClock, house: House = HOUSE
+) -> AsyncIterator[Office]:
     ledger = await SqliteLedger.open(path, WINDOW, NOON)
     quick = Backoff(0.01, 0.01)
     settings = RelaySettings("127.0.0.1", relay.port, tls=IN_CLEAR, connections=2, backoff=quick)
     dispatch = Dispatch(SmtpRelay(settings), ledger, clock, room=COUNT)
     await dispatch.open()
-    yield Office(Post(HOUSE, ledger, shelf, dispatch, clock))
+    yield Office(Post(house, ledger, shelf, dispatch, clock))
     await dispatch.drain(1)
     await ledger.close()
 
@@ -89,6 +96,19 @@ async def test_letters_arrive_whole_and_are_on_record(tmp_path: Path, shelf: She
         assert letter["X-Postroom-Template"] == f"{view.template}@{view.revision}"
         assert view.reply == "250 2.0.0 queued"
         assert "is confirmed" in letter["Subject"]
+
+
+@scenario
+async def test_a_signed_letter_verifies_as_the_relay_got_it(tmp_path: Path, shelf: Shelf) -> None:
+    """From the template over the dialogue with its dots to the receiver: dkimpy has the last word."""
+    mount(tmp_path, "dkim", {"dkim.key": pem(RSA).decode()})
+    signer = signing(tmp_path, ONE)
+    house = replace(HOUSE, sender=Sender("post@example.org", "Shop"), signer=signer)
+    relay = ScriptedRelay()
+    async with served(relay), office(tmp_path / "l.sqlite", relay, shelf, SetClock(), house) as worker:
+        await worker.carry()
+    assert len(relay.accepted) == COUNT
+    assert all(verified(carried(seen.content)) for seen in relay.accepted)
 
 
 @scenario

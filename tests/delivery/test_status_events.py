@@ -23,6 +23,7 @@ from postroom.ports.notices import Notice
 from tests.bench.test_worker_speed import run
 from tests.delivery.bench import Bench
 from tests.delivery.letters import NOON, record
+from tests.delivery.test_callbacks import OLD, Receiver
 from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
@@ -36,12 +37,12 @@ def own_broker() -> Iterator[LocalBroker]:
         yield running
 
 
-def telling(plant: Plant, *wanted: str) -> Plant:
+def telling(plant: Plant, *wanted: str, **spec: Any) -> Plant:
     """The same plant with a profile that tells these."""
     plant.prepare()
     path = plant.folder / "profile.yaml"
     profile: dict[str, Any] = yaml.safe_load(path.read_text())
-    profile["spec"] |= {"kafka": {"statusEvents": list(wanted)}}
+    profile["spec"] |= {"kafka": {"statusEvents": list(wanted)}, **spec}
     path.write_text(yaml.safe_dump(profile))
     create_topics(plant.bootstrap, [Topic(STATUS, 3, DAY)])
     return plant
@@ -171,6 +172,30 @@ def test_a_publisher_that_dies_before_it_clears_publishes_again_under_the_same_i
     asyncio.run(twice())
     assert len(dying.got) == 2
     assert len(set(dying.got)) == 1
+
+
+@pytest.mark.kafka
+def test_a_callback_is_told_by_a_worker_what_the_topic_is_told(
+    own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secrets" / "crm" / "webhook.secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_text(OLD)
+    with Receiver([500]) as receiver:
+        plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address)
+        callback = {"name": "crm", "url": receiver.url, "secretRef": {"name": "crm"}, "events": ["Captured"]}
+        telling(plant, "Captured", callbacks=[callback])
+        plant.start(POSTROOM_SECRETS=str(tmp_path / "secrets"), POSTROOM_CALLBACK_ALLOW="http://127.0.0.0/8")
+        try:
+            publish(own_broker.bootstrap, events(10, seed=1))
+            wait_until(lambda: plant.through(10), "every letter settled")
+            wait_until(lambda: waiting(plant) == 0, "every notice arrived")
+        finally:
+            assert plant.end() == 0
+    on_topic = {headers["ce_id"]: data for headers, _, data in told(own_broker.bootstrap)}
+    called = {headers["webhook-id"]: json.loads(body)["data"] for headers, body in receiver.got}
+    assert called == on_topic
+    assert (len(called), len(receiver.got)) == (10, 11)
 
 
 @pytest.mark.bench
