@@ -16,7 +16,8 @@ from postroom.adapters.ledger.rows import RowKeys
 from postroom.adapters.ledger.schema import VERSION
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.ports.ledger import Claimed, Existing, Ledger, State
+from postroom.ports.ledger import Attempt, Claimed, Existing, Ledger, State
+from postroom.ports.relay import Stage
 from tests.delivery.fakes import until
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import DAY, NOON, WINDOW, dead_letter, ended, letter, record
@@ -335,3 +336,14 @@ async def limit(ledger: SqliteLedger, pages: int) -> None:
 
 async def fill(ledger: SqliteLedger) -> None:
     await limit(ledger, 1)  # SQLite takes the present size for the least
+
+
+@scenario
+async def test_whose_relay_an_attempt_went_through_is_on_record(path: Path) -> None:
+    async with opened(path) as ledger:
+        for name, relay in (("own", ""), ("other", "shop/spare")):
+            [claimed] = await ledger.claim([letter(name)], NOON)
+            assert isinstance(claimed, Claimed)
+            attempt = Attempt("accepted", Stage.DOT, 250, "ok", relay)
+            await ledger.settle([ended(claimed, attempt=attempt)], NOON)
+    assert execute(path, "SELECT relay FROM attempt ORDER BY id") == [(None,), ("shop/spare",)]
