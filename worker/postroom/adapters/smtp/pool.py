@@ -149,7 +149,9 @@ class SmtpRelay:
                 self._wake_later(self._throttle.wait())
                 return None
             else:
-                return queue.popleft()
+                ticket = queue.popleft()
+                ticket.counted = self._throttle is not None
+                return ticket
         return None
 
     def ask(self, ticket: Ticket) -> None:
@@ -162,6 +164,7 @@ class SmtpRelay:
         if ticket.done:
             return
         ticket.done = True
+        self._uncount(ticket)
         if ticket.fencing:
             ticket.result = result
         else:
@@ -172,6 +175,7 @@ class SmtpRelay:
         if self._draining:
             self.settle(ticket, Withheld(fenced=False))
         elif not ticket.done:
+            self._uncount(ticket)
             self._queue.appendleft(ticket)
 
     # --- what the connections say ----------------------------------------------------------------
@@ -260,6 +264,13 @@ class SmtpRelay:
     def _wake(self) -> None:
         self._throttled = None
         self._dispatch()
+
+    def _uncount(self, ticket: Ticket) -> None:
+        """A letter that the rate counts is not under way any more."""
+        if ticket.counted:
+            ticket.counted = False
+            if self._throttle is not None:
+                self._throttle.answered(self.now())
 
     def _look_for_quiet(self) -> None:
         if not self._connections and not self._fencing.running:

@@ -1,10 +1,13 @@
-"""A token bucket over letters handed to connections: never more than the rate in any window of its period.
+"""How fast letters are handed to connections: spread evenly, and never more than the rate in any window.
 
-Time is an argument. What the bucket holds at once is taken off what it is filled with, so that a burst and
-the letters after it stay within the rate together.
+A bucket of tokens spreads them. It cannot see how long a letter is on its way: some that were taken one after
+the other wait for one fence and reach the relay together. So a letter counts from the moment it is taken
+until a period after its answer, and no more than the rate's count may count at once; whenever it arrives in
+between, no window of the period holds one too many. Time is an argument.
 """
 
 import math
+from collections import deque
 
 from postroom.ports.relay import Rate
 
@@ -15,18 +18,18 @@ STEP_SECONDS = 0.02
 
 
 class Throttle:
-    """Lets `rate.count` letters through in `rate.seconds`, spread evenly."""
-
-    __slots__ = ("_at", "_capacity", "_per_second", "_tokens")
+    """Lets `rate.count` letters through in `rate.seconds`."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._at = now
-        self._tokens = 0.0
+        self._under_way = 0
+        self._answered: deque[float] = deque()
+        """When letters were answered that count still, oldest first."""
         self._set(rate)
         self._tokens = min(1.0, self._capacity)
 
     def change(self, rate: Rate, now: float) -> None:
-        """Another rate from now on."""
+        """Another rate from now on; what has left counts on."""
         self._fill(now)
         self._set(rate)
         self._tokens = min(self._tokens, self._capacity)
@@ -34,23 +37,34 @@ class Throttle:
     def pass_one(self, now: float) -> bool:
         """Whether one more letter may go now; True counts it."""
         self._fill(now)
-        if self._tokens < ONE:
+        if self._tokens < ONE or self._under_way + len(self._answered) >= self._rate.count:
             return False
         self._tokens -= 1.0
+        self._under_way += 1
         return True
+
+    def answered(self, now: float) -> None:
+        """A letter that was counted has its answer."""
+        self._under_way = max(0, self._under_way - 1)
+        self._answered.append(now)
 
     def wait(self) -> float:
         """Seconds from the last question until the next letter may go; endless where none may."""
-        return max(0.0, (1.0 - self._tokens) / self._per_second) if self._per_second else math.inf
+        if not self._rate.count:
+            return math.inf
+        spread = max(0.0, (1.0 - self._tokens) / self._per_second)
+        if self._under_way + len(self._answered) < self._rate.count:
+            return spread
+        oldest = self._answered[0] + self._rate.seconds - self._at if self._answered else STEP_SECONDS
+        return max(spread, oldest)
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._per_second)
         self._at = now
+        while self._answered and self._answered[0] + self._rate.seconds <= now:
+            self._answered.popleft()
 
     def _set(self, rate: Rate) -> None:
-        if rate.count:
-            burst = min(2 * STEP_SECONDS * rate.count / rate.seconds, rate.count / 2)
-            self._capacity = max(1.0, burst)
-            self._per_second = (rate.count - (self._capacity - 1.0)) / rate.seconds
-        else:
-            self._capacity = self._per_second = 0.0
+        self._rate = rate
+        self._per_second = rate.count / rate.seconds
+        self._capacity = max(1.0, 2 * STEP_SECONDS * self._per_second) if rate.count else 0.0

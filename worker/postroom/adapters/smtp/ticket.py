@@ -18,6 +18,7 @@ class Ticket:
     __slots__ = (
         "asked",
         "content",
+        "counted",
         "done",
         "fencing",
         "holder",
@@ -43,5 +44,7 @@ class Ticket:
         self.result: Result | None = None
         """A Result decided while the fence was at work on it."""
         self.holder: Holder | None = None
+        self.counted = False
+        """The rate counts it as under way."""
         self.returned = False
         """It was put back once because a kept connection turned out to be dead."""
