@@ -37,6 +37,8 @@ _SESSION = """
 SELECT set_config('search_path', %s, false),
        set_config('application_name', %s, false),
        set_config('lock_timeout', '10s', false),
+       set_config('enable_seqscan', 'off', false),
+       set_config('jit', 'off', false),
        set_config('idle_in_transaction_session_timeout', '15s', false),
        set_config('tcp_keepalives_idle', '5', false),
        set_config('tcp_keepalives_interval', '2', false),
@@ -45,6 +47,9 @@ SELECT set_config('search_path', %s, false),
        CASE WHEN current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', false) END
 """
+# every statement of a worker is made for an index; left to its estimates, the server reads all identities for
+# a batch of claims while they are hundreds of thousands. A table without an index for a statement is read all
+# the same, and nothing is to be compiled because of that
 # a commit is on the server's disk when it returns, which is what the fence relies on; a session whose worker
 # was cut off holds no lock for longer than a lease: the server notices as we do (one that only stands still
 # answers for its machine: see standstill)
