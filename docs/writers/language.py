@@ -27,7 +27,7 @@ def language(words: Words) -> str:
     facts = [(f"`letter.{name}`", words.of("facts", name)) for name in FACTS]
     limits = [
         (words.of("limits", name), f"{getattr(bounds, name):,}")
-        for name in ("MAX_ITERATIONS", "MAX_OUTPUT", "MAX_STRING", "MAX_RANGE", "MAX_SECONDS")
+        for name in ("MAX_ITERATIONS", "MAX_OUTPUT", "MAX_STRING", "MAX_BUILT", "MAX_RANGE", "MAX_SECONDS")
     ]
     return "\n".join(
         [

@@ -4,7 +4,7 @@ A `Meter` is made for each rendering and charged by the environment. Going over 
 which becomes the problem `render_limit`. Time is checked only when a clock was handed in.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,8 @@ MAX_OUTPUT = 1_048_576
 """Characters that one part of a letter may come to."""
 MAX_STRING = 262_144
 """Characters of one value built by an operator or a filter; also the items of a built list."""
+MAX_BUILT = 4 * MAX_OUTPUT
+"""Characters and items of all lists and the like that one rendering builds, together."""
 MAX_INTEGER = 2**63
 """Magnitude of a number that arithmetic may yield."""
 MAX_RANGE = 1_000
@@ -37,10 +39,10 @@ class Unsuitable(ValueError):
 class Meter:
     """Counts what one rendering has used so far."""
 
-    __slots__ = ("_deadline", "_monotonic", "_turns")
+    __slots__ = ("_built", "_deadline", "_monotonic", "_turns")
 
     def __init__(self, monotonic: Monotonic | None = None, seconds: float = MAX_SECONDS) -> None:
-        self._turns = 0
+        self._turns = self._built = 0
         self._monotonic = monotonic
         self._deadline = monotonic() + seconds if monotonic else 0.0
 
@@ -52,6 +54,19 @@ class Meter:
         if self._turns > MAX_ITERATIONS:
             raise LimitExceeded(f"the loops of one rendering take more than {MAX_ITERATIONS:,} turns in all")
         return TimedItems(items, self) if self._monotonic else items
+
+    def build(self, value: Any) -> Any:
+        """Charge a value that holds others, with all that is in it, and pass it on.
+
+        `[a, a, a]` is small, and holds three times what `a` does: a few such lists, one in another, are more
+        than could ever be written.
+        """
+        size = size_of(value)
+        bounded_length(size)
+        self._built += size
+        if self._built > MAX_BUILT:
+            raise LimitExceeded(f"the lists of one rendering hold more than {MAX_BUILT:,} characters in all")
+        return value
 
     def check_time(self) -> None:
         """Refuse to go on past the deadline."""
@@ -88,6 +103,25 @@ class TimedItems:
         for item in self._items:
             check()
             yield item
+
+
+def size_of(value: Any) -> int:
+    """Characters and items of a value and of all that it holds; counting ends beyond MAX_STRING."""
+    size, waiting = 0, [value]
+    while waiting and size <= MAX_STRING:
+        one = waiting.pop()
+        match one:
+            case str():
+                size += 1 + len(one)
+            case Mapping():
+                size += 1
+                waiting += [*one, *one.values()]
+            case list() | tuple():
+                size += 1
+                waiting += one
+            case _:
+                size += 1
+    return size
 
 
 def bounded_length(length: int) -> None:

@@ -25,7 +25,7 @@ from jinja2.visitor import NodeTransformer
 from postroom.letter.hint import did_you_mean
 from postroom.letter.language import bounds
 from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable
-from postroom.letter.language.filters import MEASURED
+from postroom.letter.language.filters import MEASURED, meter_of
 from postroom.letter.language.formats import FORMATS
 from postroom.letter.language.grammar import nodes_of, refuse_forbidden
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
@@ -53,7 +53,7 @@ class Missing(StrictUndefined):
 
 
 class Bound(NodeTransformer):
-    """Put the meter around every loop and every `~`."""
+    """Put the meter around every loop, every `~`, and every list, tuple and dict that is written out."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -65,8 +65,17 @@ class Bound(NodeTransformer):
         parts = nodes.List(node.nodes, lineno=node.lineno)
         return nodes.Filter(parts, "_concat", [], [], None, None, lineno=node.lineno)
 
+    def visit_List(self, node: nodes.List | nodes.Dict | nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        return nodes.Filter(node, "_built", [], [], None, None, lineno=node.lineno)
 
-METERED = (nodes.For, nodes.Concat)
+    visit_Dict = visit_List
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        return self.visit_List(node) if node.ctx == "load" else node  # else it names the parts of something
+
+
+METERED = (nodes.For, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict)
 """What `Bound` has something to do for."""
 
 
@@ -99,7 +108,8 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic within bounds."""
-        return bounds.calculate(self.binop_table[operator], operator, left, right)
+        found = bounds.calculate(self.binop_table[operator], operator, left, right)
+        return meter_of(context).build(found) if isinstance(found, list | tuple) else found
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A key of a JSON object, else one of the few methods a template may call."""

@@ -4,10 +4,11 @@
 """
 
 import operator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from jinja2 import Environment, pass_context, pass_environment, pass_eval_context
-from jinja2.filters import do_round
+from jinja2.filters import do_map, do_round
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, markup_join, str_join
 from markupsafe import Markup
@@ -22,13 +23,15 @@ Rounding = Literal["common", "ceil", "floor"]
 @pass_eval_context
 def join(eval_ctx: EvalContext, value: Any, separator: str = "", attribute: str | int | None = None) -> Any:
     """Jinja's join, with its result measured before it is built."""
-    items = list(value)
-    if attribute is not None:
-        items = [eval_ctx.environment.getitem(item, attribute) for item in items]
-    if eval_ctx.autoescape:
-        items, separator = [Markup.escape(item) for item in items], Markup.escape(separator)
-    texts = [item if isinstance(item, str) else str(item) for item in items]
-    bounds.bounded_length(sum(map(len, texts)) + len(separator) * len(texts))
+    separator = Markup.escape(separator) if eval_ctx.autoescape else separator
+    texts: list[str] = []
+    size = 0
+    for each in value:
+        item = each if attribute is None else eval_ctx.environment.getitem(each, attribute)
+        text = Markup.escape(item) if eval_ctx.autoescape else str(item)
+        size += len(text) + len(separator)
+        bounds.bounded_length(size)
+        texts.append(text)
     return separator.join(texts)
 
 
@@ -67,19 +70,39 @@ def add_up(environment: Environment, items: Any, attribute: str | int | None = N
     return total
 
 
+def meter_of(context: Context) -> Meter:
+    """The meter of a rendering."""
+    meter: Meter = context.parent["_meter"]
+    return meter
+
+
+@pass_context
+def map_each(context: Context, items: Any, *args: Any, **words: Any) -> Iterator[Any]:
+    """Jinja's map, with what it makes measured as it is made."""
+    build = meter_of(context).build
+    return (build(item) for item in do_map(context, items, *args, **words))
+
+
 @pass_context
 def charge_loop(context: Context, items: Any) -> Any:
     """Every `for` passes its items through the rendering's meter."""
-    meter: Meter = context.parent["_meter"]
-    return meter.loop(items)
+    return meter_of(context).loop(items)
+
+
+@pass_context
+def charge_built(context: Context, value: Any) -> Any:
+    """Every list, tuple and dict that is written out passes through the rendering's meter."""
+    return meter_of(context).build(value)
 
 
 MEASURED = {
     "join": join,
+    "map": map_each,
     "replace": replace,
     "round": round_number,
     "sum": add_up,
     "_concat": concatenate,
     "_loop": charge_loop,
+    "_built": charge_built,
 }
-"""By the names that templates use; `_concat` and `_loop` are put in by the environment."""
+"""By the names that templates use; those that begin with `_` are put in by the environment."""
