@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from time import monotonic
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Seen:
     recipients: list[str]
     content: bytes
     answer: str = ""
+    at: float = field(default_factory=monotonic)
+    """When its content had ended, by monotonic seconds."""
 
 
 @dataclass
@@ -88,6 +91,8 @@ class ScriptedRelay:
     """Connections whose EHLO came under TLS."""
     unfinished: int = 0
     """Contents that ended without their dot."""
+    delay: float = 0.0
+    """Seconds before each dot is answered."""
 
     def __post_init__(self) -> None:
         self.steps: dict[str, deque[Step]] = defaultdict(deque)
@@ -196,6 +201,7 @@ class Session:
         letter = Seen(self.letter.sender, self.letter.recipients, content)
         self.relay.seen.append(letter)
         self.letter = Seen("", [], b"")
+        await asyncio.sleep(self.relay.delay)
         letter.answer = await self.answer("DOT")
 
     async def stall(self, stall: Stall) -> None:
