@@ -1,0 +1,74 @@
+"""Dead letters that the brokers refuse: they stay in the ledger, across deaths, until they are taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from postroom.delivery.programs.outbox import publish_dead_letters
+from postroom.letter.event import Record
+from postroom.ports.ledger import DeadLetter
+from tests.delivery.bench import Bench, offsets
+from tests.delivery.letters import NOON, TOPIC
+from tests.delivery.scenario import scenario
+from tests.delivery.test_ledger_sqlite import FileLives
+
+pytestmark = pytest.mark.faults
+
+MALFORMED = 200
+
+
+@dataclass
+class Brokers:
+    """Refuse every dead letter until they are open."""
+
+    open: bool = False
+    asked: int = 0
+    taken: list[str] = field(default_factory=list)
+
+    async def publish(self, dead_letters: Sequence[DeadLetter], patience: float = 1.0) -> Sequence[bool]:
+        self.asked += 1
+        if self.open:
+            self.taken += [one.id for one in dead_letters]
+        return [self.open] * len(dead_letters)
+
+
+@scenario
+async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done(
+    tmp_path: Path,
+) -> None:
+    lives, brokers = FileLives(tmp_path / "ledger.sqlite"), Brokers()
+    bench = Bench()
+    bench.ledger = await lives.begin()  # type: ignore[assignment]
+    records = [Record(TOPIC, 0, number, NOON, None, b"no json") for number in range(MALFORMED)]
+    progress = await bench.carry(*records)
+    assert offsets(progress.finished()) == list(range(MALFORMED))
+    assert len(await bench.ledger.waiting(MALFORMED + 1)) == MALFORMED
+
+    assert await publish_dead_letters(bench.ledger, brokers) == 0
+    await lives.die()
+
+    ledger = await lives.begin()
+    kept = len(await ledger.waiting(MALFORMED + 1))
+    brokers.open = True
+    while await publish_dead_letters(ledger, brokers):
+        pass
+    print(
+        f"fault 21: {MALFORMED} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published"
+    )
+    assert (kept, len(set(brokers.taken)), len(brokers.taken)) == (MALFORMED, MALFORMED, MALFORMED)
+    await ledger.close()
+
+
+@scenario
+async def test_an_offset_is_not_done_while_its_dead_letter_cannot_be_put_on_record() -> None:
+    bench = Bench()
+    await bench.open()
+
+    async def refuse(_: Sequence[DeadLetter]) -> None:
+        raise OSError("the disk is full")
+
+    bench.ledger.bury = refuse  # type: ignore[method-assign,assignment]
+    with pytest.raises(OSError, match="full"):
+        await bench.carry(Record(TOPIC, 0, 0, NOON, None, b"no json"))
