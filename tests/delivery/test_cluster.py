@@ -135,6 +135,7 @@ def test_a_worker_waits_for_its_secret_its_keys_and_its_topic_and_then_serves(pl
         "ledger": True,
         "kafka": True,
         "relay": True,
+        "circuit": True,
         "templates": True,
     }
     assert pod.plant.end() == 0
