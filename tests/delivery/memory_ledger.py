@@ -94,6 +94,9 @@ class MemoryLedger:
         store.generation += 1
         self.generation = store.generation
 
+    def now(self, wall: datetime) -> datetime:
+        return wall
+
     @property
     def lease_until(self) -> float:
         return math.inf

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import pytest
@@ -390,3 +390,17 @@ def _plan_of_due(connection: Connection) -> str:
     asked = settlements._DUE_OF_PROFILE.limit(250).params(now=9999.0, profile="shop/1")
     words = asked.compile(connection, compile_kwargs={"literal_binds": True})
     return "\n".join(connection.exec_driver_sql(f"EXPLAIN {words}").scalars())
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+@scenario
+async def test_the_time_is_the_databases_however_wrong_this_machines_clock_is(
+    postgres_ledger: str, hours: int
+) -> None:
+    async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
+        wall = datetime.now(UTC)
+        await beat(one)
+        times = [one.now(wall + timedelta(hours=hours)), two.now(wall)]
+        [[there]] = await look(postgres_ledger, "SELECT extract(epoch FROM clock_timestamp())::float8")
+        assert isinstance(there, float)
+        assert all(abs(time.timestamp() - there) < 1 for time in times)

@@ -207,6 +207,13 @@ class Ledger(Protocol):
         """
         ...
 
+    def now(self, wall: datetime) -> datetime:
+        """The time that all workers of this ledger go by; `wall` is what this machine's clock says.
+
+        Retries, expiry and the dedupe window are counted in it, so that no worker's clock matters.
+        """
+        ...
+
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """Take up what dead workers left: retries in hand become due, `dotting` becomes doubt.
 

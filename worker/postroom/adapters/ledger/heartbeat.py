@@ -1,14 +1,16 @@
 """The heartbeat: a thread that keeps a worker's lease running, lets go of what those hold who stand still,
-and turns the ledger's calendar.
+and turns the ledger's calendar, and tells the time.
 
 In: a generation and its lease. Out: `until`, the moment up to which the lease is sure by this machine's
 monotonic clock. It is reckoned from before each renewal was asked for, less a margin, so that it always ends
-before the database's own. A worker that was declared dead meanwhile goes on as a new generation: nothing is
-sent any more under the old one.
+before the database's own. `now`: the database's time, carried on by the monotonic clock from the last beat,
+so that this machine's own time matters to nobody. A worker that was declared dead meanwhile goes on as a new
+generation: nothing is sent any more under the old one.
 """
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
@@ -23,6 +25,11 @@ from postroom.adapters.ledger.server import lock_key, reason
 BEAT_SECONDS = 5.0
 MARGIN_SECONDS = 2.0
 """How much sooner than the database a worker holds its lease to be over: clocks do not run alike."""
+
+CLEAR_SECONDS = 1.0
+"""An answer that took longer says too little of the time."""
+FAR_SECONDS = 5.0
+"""A clock of this machine that is further from the database's is worth a line in the log."""
 
 log = structlog.get_logger("postroom.ledger")
 
@@ -43,9 +50,13 @@ class Heartbeat:
         self.quiet_until = -float("inf")
         """After an outage others get as long to come back as a lease: until then nobody is taken for dead."""
         self.generation = 0
+        self._told = 0.0
+        """What has to be added to the monotonic clock for the database's time; 0 before it was ever asked."""
+        self._far = False
 
     def enlist(self, connection: Connection, started_at: float) -> bool:
         """Take a generation; returns whether the worker that ended last did so in order."""
+        self._tell_time(connection)
         asked = monotonic()
         clean, self.generation = leases.enlist(connection, self.member.process, started_at, self.member.kin)
         self._renewed(asked)
@@ -55,6 +66,20 @@ class Heartbeat:
         """Beat from now on."""
         self._reborn = reborn
         self._thread.start()
+
+    def now(self, wall: datetime) -> datetime:
+        """The database's time; `wall` is this machine's, for a warning where they are far apart."""
+        now = datetime.fromtimestamp(self._told + monotonic(), UTC)
+        ahead = (now - wall).total_seconds()
+        if self._far != (abs(ahead) > FAR_SECONDS):
+            self._far = not self._far
+            log.warning(
+                "this machine's clock is wrong; the database's is used"
+                if self._far
+                else "clocks agree again",
+                seconds=round(-ahead, 1),
+            )
+        return now
 
     def stop(self) -> None:
         """Beat no more; what is left of the lease runs out."""
@@ -75,6 +100,7 @@ class Heartbeat:
         asked = monotonic()
         with self._engine.begin() as connection:
             alive = leases.renew(connection, self.generation)
+            self._tell_time(connection)
         if alive:
             self._renewed(asked)
         else:
@@ -94,6 +120,13 @@ class Heartbeat:
         with self._engine.begin() as connection:
             if days.is_behind(connection):
                 days.turn(connection, self.calendar_key)
+
+    def _tell_time(self, connection: Connection) -> None:
+        asked = monotonic()
+        there = leases.now(connection)
+        answered = monotonic()
+        if answered - asked < CLEAR_SECONDS or not self._told:
+            self._told = there - (asked + answered) / 2
 
     def _renewed(self, asked: float) -> None:
         if asked - self._asked > LEASE_SECONDS:

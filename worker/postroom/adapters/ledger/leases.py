@@ -149,6 +149,12 @@ def renew(connection: Connection, generation: int) -> bool:
     return connection.execute(_RENEW, {"g": generation}).rowcount == 1
 
 
+def now(connection: Connection) -> float:
+    """The database's time, in seconds since 1970."""
+    told: float = connection.execute(select(database_time())).scalar_one()
+    return told
+
+
 def hold(connection: Connection, generation: int) -> bool:
     """Keep others from declaring this lease ended until the transaction is over; False when one has."""
     return connection.execute(_HOLD, {"g": generation}).first() is not None

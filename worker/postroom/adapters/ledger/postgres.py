@@ -64,6 +64,10 @@ class PostgresLedger(SqlLedger):
         """See the port."""
         return self._heart.until
 
+    def now(self, wall: datetime) -> datetime:
+        """See the port."""
+        return self._heart.now(wall)
+
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""
         if monotonic() < self._heart.quiet_until:

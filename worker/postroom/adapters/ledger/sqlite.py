@@ -82,6 +82,10 @@ class SqliteLedger(SqlLedger):
         """The lock is held for as long as the process lives."""
         return math.inf
 
+    def now(self, wall: datetime) -> datetime:
+        """A file has one worker, and no clock but that worker's."""
+        return wall
+
     async def close(self) -> None:
         """See the port."""
         try:

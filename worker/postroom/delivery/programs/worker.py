@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
+from postroom.adapters.clock import LedgerClock
 from postroom.adapters.kafka import KafkaEvents
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
@@ -56,7 +57,8 @@ class Parts:
 
 
 async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
-    """Take up what was left in the ledger, read the templates."""
+    """Take up what was left in the ledger, read the templates; from now on the ledger's time is used."""
+    job = replace(job, clock=LedgerClock(means.ledger))
     await tell_others(job, means.outbox)
     resend = job.house.policy.on_in_doubt == "Resend"
     recovery = await means.ledger.recover(job.clock.now(), resend)

@@ -1,0 +1,54 @@
+"""The figures of fault tests, kept in a file: what was finished need not be run again.
+
+POSTROOM_FAULTS names the file and asks for the whole size of each test; without it, as in CI, a test is short and its
+figures are only printed.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Figures by fault and test: `{"7": {"test_name[param]": "…"}}`."""
+
+    path: Path
+
+    def read(self) -> dict[str, dict[str, str]]:
+        """All that is there."""
+        if not self.path.exists():
+            return {}
+        found: dict[str, dict[str, str]] = json.loads(self.path.read_text())
+        return found
+
+    def has(self, number: int, test: str) -> bool:
+        """Whether this test was finished."""
+        return test in self.read().get(str(number), {})
+
+    def keep(self, number: int, test: str, figures: str) -> None:
+        """Add one, in order of the faults."""
+        found = self.read()
+        found.setdefault(str(number), {})[test] = figures
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        ordered = {key: dict(sorted(found[key].items())) for key in sorted(found, key=int)}
+        self.path.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+@dataclass(slots=True)
+class Fault:
+    """One run of one test of a fault."""
+
+    number: int
+    test: str
+    store: Store | None
+
+    def size(self, short: int, whole: int) -> int:
+        """How much of it this run does."""
+        return whole if self.store else short
+
+    def figures(self, said: str) -> None:
+        """The test's one line; it is said last, when everything held."""
+        print(f"\nfault {self.number}: {said}")
+        if self.store:
+            self.store.keep(self.number, self.test, said)

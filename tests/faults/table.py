@@ -1,0 +1,250 @@
+"""The faults that Postroom is tested against, what must hold under each, and which tests show it.
+
+The docs' table is made of it, and a house test sees that every proof is there. A fault without a proof says why.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault; `proofs` are tests, as `path::name` below tests/."""
+
+    number: int
+    what: str
+    holds: str
+    proofs: tuple[str, ...] = ()
+    missing: str = ""
+    """Why there is no proof yet."""
+
+
+WORKERS = "faults/test_fault_workers.py"
+BROKERS = "faults/test_fault_brokers.py"
+LEDGER = "faults/test_fault_ledger.py"
+RELAY = "faults/test_fault_relay.py"
+LIFE = "cluster/test_operator_life.py"
+CHILDREN = "cluster/test_operator_children.py"
+SMTP = "delivery/test_smtp_faults.py"
+
+FAULTS = (
+    Fault(1, "none", "each event is exactly one letter", (f"{WORKERS}::test_without_a_fault_every_letter_arrives_once",)),
+    Fault(
+        2,
+        "workers killed with `kill -9` again and again, `onInDoubt: Resend`",
+        "none lost; no more doubled than were in `dotting` at the kills, each on record",
+        (
+            f"{WORKERS}::test_workers_that_are_killed_lose_nothing",
+            "faults/test_crash.py::test_no_letter_is_lost_when_the_worker_is_killed_at_random",
+            "faults/test_crash.py::test_no_letter_is_lost_when_the_worker_dies_at",
+            "faults/test_crash_shared.py::test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random",
+        ),
+    ),
+    Fault(
+        3,
+        "the same under `onInDoubt: Park`",
+        "none doubled; no more parked than were in `dotting` at the kills",
+        (f"{WORKERS}::test_workers_that_are_killed_lose_nothing",),
+    ),
+    Fault(
+        4,
+        "a worker stopped with SIGSTOP for longer than its lease, then continued",
+        "the others go on; what it had is fenced off, its late answers change no row and are counted",
+        (
+            "faults/test_crash_shared.py::test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked",
+            "delivery/test_ledger_standstill.py::"
+            "test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over",
+            "delivery/test_ledger_shared.py::test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that",
+        ),
+    ),
+    Fault(
+        5,
+        "SIGTERM in the middle of a batch",
+        "ends within its grace; none doubled, none in doubt; what is done is committed",
+        (f"{WORKERS}::test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt",),
+    ),
+    Fault(
+        6,
+        "workers join and leave every three seconds",
+        "none lost, none doubled, no offset goes back",
+        (f"{WORKERS}::test_a_storm_of_rebalances_doubles_nothing",),
+    ),
+    Fault(
+        7,
+        "Apache Kafka killed, and back later",
+        "says so; resumes within 30 s of its return; nobody is started anew",
+        (
+            f"{BROKERS}::test_a_broker_that_goes_and_comes_back_is_read_on",
+            "faults/test_crash.py::test_no_letter_is_lost_when_the_broker_is_killed_at_random",
+        ),
+    ),
+    Fault(
+        8,
+        "the topic is deleted and made again",
+        "a condition says so; every event of the new topic is read, from its first",
+        (f"{BROKERS}::test_a_topic_that_is_made_again_is_read_from_its_beginning",),
+    ),
+    Fault(
+        9,
+        "PostgreSQL away",
+        "nothing is sent, partitions pause, the worker says so; then everything is sent once",
+        (
+            f"{LEDGER}::test_without_its_database_a_worker_sends_nothing_and_goes_on_when_it_is_back",
+            "delivery/test_ledger_outage.py::test_a_server_that_is_away_holds_every_call_until_it_is_back",
+        ),
+    ),
+    Fault(
+        10,
+        "PostgreSQL dies over a COMMIT",
+        "the outcome is asked for, never guessed",
+        (
+            "delivery/test_ledger_outage.py::test_a_commit_whose_answer_was_lost_is_done_once",
+            "delivery/test_ledger_outage.py::test_a_takeover_whose_answer_was_lost_is_a_takeover",
+        ),
+    ),
+    Fault(
+        11,
+        "no space for the SQLite ledger",
+        "nothing is sent; a clear reason; goes on by itself",
+        (
+            f"{LEDGER}::test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some",
+            "delivery/test_ledger_sqlite.py::test_a_full_disk_holds_the_call_until_there_is_space",
+        ),
+    ),
+    Fault(
+        12,
+        "two workers on one SQLite file",
+        "the second is refused at its start, the first goes on",
+        ("delivery/test_program.py::test_a_second_worker_on_the_ledger_is_refused_and_the_first_goes_on",),
+    ),
+    Fault(
+        13,
+        "the line drops after the dot and before the 250",
+        "in doubt, on record; `onInDoubt` is obeyed",
+        (
+            f"{RELAY}::test_a_line_that_drops_after_the_dot_is_a_doubt_that_follows_its_policy",
+            "delivery/test_journey.py::test_a_letter_dropped_after_the_dot_is_in_doubt_and_sent_again",
+            "delivery/test_journey.py::test_under_park_a_letter_dropped_after_the_dot_is_held_not_resent",
+        ),
+    ),
+    Fault(
+        14,
+        "the relay answers a dot after minutes",
+        "one copy, no rebalance, no takeover",
+        (
+            f"{RELAY}::test_a_relay_that_takes_long_to_answer_gets_one_copy",
+            "delivery/test_smtp_patience.py::test_each_answer_has_the_patience_that_rfc_5321_asks_for",
+        ),
+    ),
+    Fault(
+        15,
+        "RST at each SMTP verb",
+        "tried again; a second copy only after the dot",
+        (
+            f"{RELAY}::test_a_reset_at_each_verb_costs_no_letter",
+            f"{SMTP}::test_only_a_connection_lost_after_the_dot_leaves_a_letter_in_doubt",
+        ),
+    ),
+    Fault(
+        16,
+        "421, 450, 451, 452, 454, 550, 552, 554 at every stage",
+        "retried or failed as RFC 5321 says, and reported with their stage",
+        (
+            f"{SMTP}::test_a_refusal_is_reported_with_its_stage_and_spares_the_neighbours",
+            f"{SMTP}::test_421_answers_the_current_letter_and_ends_the_connection",
+            "delivery/test_decide_reply.py::test_a_4yz_says_not_now_at_every_stage",
+            "delivery/test_decide_reply.py::test_a_5yz_says_never_but_552_to_a_recipient_means_too_many",
+        ),
+    ),
+    Fault(
+        17,
+        "two of three recipients refused",
+        "three letters, three outcomes: one recipient a transaction",
+        (f"{RELAY}::test_two_of_three_recipients_refused_are_three_outcomes",),
+    ),
+    Fault(18, "one SMTP host dead, another healthy", "the dead one's letters hold up none of the other's", missing="the circuit breaker is not there yet"),
+    Fault(19, "a relay comes back after an hour", "one letter tries it first, then no more than the rate", missing="the circuit breaker is not there yet"),
+    Fault(
+        20,
+        "a poisonous record at the head of a partition",
+        "a dead letter with its reason; its neighbours are at most a second late",
+        (
+            f"{BROKERS}::test_a_record_that_cannot_be_read_holds_nobody_up",
+            "delivery/test_careful.py::test_a_record_that_kills_three_times_is_poison_and_its_neighbours_pass",
+            "delivery/test_careful.py::test_a_record_that_takes_the_worker_with_it_is_found_over_several_lives",
+        ),
+    ),
+    Fault(
+        21,
+        "a dead letter cannot be produced",
+        "it waits in the outbox and is tried again; none is lost",
+        (
+            "delivery/test_kafka_deadletters.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_go",
+            "delivery/test_kafka.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
+        ),
+    ),
+    Fault(
+        22,
+        "an event of 30 MB",
+        "a dead letter that says so; the worker's memory stays within its pod",
+        (f"{BROKERS}::test_an_event_of_30_mb_is_a_dead_letter_and_no_flood",),
+    ),
+    Fault(
+        23,
+        "a worker's clock an hour wrong, either way",
+        "no early takeover; expiry and retries by the database's time",
+        (
+            f"{LEDGER}::test_a_worker_whose_clock_is_wrong_keeps_the_databases_time",
+            "delivery/test_ledger_shared.py::"
+            "test_the_time_is_the_databases_however_wrong_this_machines_clock_is",
+        ),
+    ),
+    Fault(
+        24,
+        "the operator killed at each step of its work",
+        "the next one converges; no orphan, no second roll-out",
+        (f"{LIFE}::test_an_operator_killed_at_any_step_leaves_nothing_that_the_next_does_not_mend",),
+    ),
+    Fault(
+        25,
+        "the API server started anew",
+        "changes are seen after its return",
+        (f"{LIFE}::test_the_death_of_the_api_server_is_survived",),
+    ),
+    Fault(
+        26,
+        "an object deleted while the operator is down",
+        "its workers stop on its return; nothing waits for a finalizer",
+        (
+            f"{CHILDREN}::test_a_profile_that_goes_while_it_is_down_takes_its_workers_along",
+            f"{CHILDREN}::test_a_template_that_goes_while_it_is_down_is_not_served_any_more",
+        ),
+    ),
+    Fault(
+        27,
+        "a namespace deleted",
+        "it goes",
+        (f"{CHILDREN}::test_a_namespace_that_is_deleted_goes_and_the_operator_stays",),
+    ),
+    Fault(
+        28,
+        "a child object edited or deleted by hand",
+        "put back",
+        (
+            f"{CHILDREN}::test_what_somebody_edits_is_put_back",
+            f"{CHILDREN}::test_what_somebody_deletes_comes_back",
+        ),
+    ),
+    Fault(
+        29,
+        "the relay's password is changed",
+        "letters wait meanwhile, none fails; the new one is used within 60 s, by the same process",
+        (f"{RELAY}::test_a_rotated_password_is_used_without_a_restart",),
+    ),
+    Fault(
+        30,
+        "a template edited in the middle of a stream",
+        "each letter is wholly of one revision, and the ledger says which",
+        (f"{WORKERS}::test_a_template_that_changes_in_a_stream_leaves_each_letter_whole",),
+    ),
+    Fault(31, "dead letters replayed twice", "the second time sends nothing", missing="there is no replay yet"),
+)
