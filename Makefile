@@ -16,8 +16,9 @@ RUN := .venv/bin/
 LOCAL := $(if $(shell command -v go 2>/dev/null),,--extra local)
 UP ?=
 LAYERS ?=
+FAULTS ?=
 
-.PHONY: help up test test-kind check format golden manifests tools docs bench crash clean
+.PHONY: help up test test-kind check format golden manifests tools docs bench crash test-faults clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +67,10 @@ bench: .venv/.dev ## Measure letters per second and CPU per letter; takes minute
 	@$(RUN)python -m pytest -m bench -s
 
 crash: .venv/.dev ## Kill the worker again and again and count every letter; takes minutes
-	@$(RUN)python -m tests.layers --only faults -s
+	@$(RUN)python -m tests.layers --only faults -s -k crash
+
+test-faults: .venv/.dev ## Every fault at its whole size; finished ones are kept in build/faults.json and skipped (FAULTS="-k relay")
+	@POSTROOM_FAULTS=build/faults.json POSTROOM_FAULTS_WHOLE=1 $(RUN)python -m tests.layers --only faults -s $(FAULTS)
 
 clean: ## Remove what was built; keeps .postroom and the caches under ~/.cache
 	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

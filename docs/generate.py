@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from writers.commands import command_line
+from writers.faults import faults
 from writers.http import http
 from writers.language import event_limits, language
 from writers.manifests import manifest
@@ -38,6 +39,7 @@ def pages(words: Words) -> dict[str, str]:
         "event-limits.md": event_limits(words),
         "settings.md": settings(words),
         "metrics.md": metrics(words),
+        "faults.md": faults(words),
         "http.md": http(words),
         "command-line.md": command_line(words),
     }

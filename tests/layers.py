@@ -157,9 +157,9 @@ LAYERS = (
     Layer(
         "faults",
         "faults",
-        "kill -9 again and again",
+        "kill -9 again and again, and 30 faults more",
         missing_broker,
-        "takes minutes: `make crash`",
+        "takes minutes: `make test-faults`",
         patience=1800,
     ),
 )

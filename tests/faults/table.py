@@ -1,6 +1,6 @@
 """The faults that Postroom is tested against, what must hold under each, and which tests show it.
 
-The docs' table is made of it, and a house test sees that every proof is there. A fault without a proof says why.
+The docs' table is made of it, and a test sees that every proof is there. A fault without a proof says why.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,17 @@ RELAY = "faults/test_fault_relay.py"
 LIFE = "cluster/test_operator_life.py"
 CHILDREN = "cluster/test_operator_children.py"
 SMTP = "delivery/test_smtp_faults.py"
+SHARED = "delivery/test_ledger_shared.py"
+STANDSTILL = "delivery/test_ledger_standstill.py"
+CRASH_SHARED = "faults/test_crash_shared.py"
 
 FAULTS = (
-    Fault(1, "none", "each event is exactly one letter", (f"{WORKERS}::test_without_a_fault_every_letter_arrives_once",)),
+    Fault(
+        1,
+        "none",
+        "each event is exactly one letter",
+        (f"{WORKERS}::test_without_a_fault_every_letter_arrives_once",),
+    ),
     Fault(
         2,
         "workers killed with `kill -9` again and again, `onInDoubt: Resend`",
@@ -36,7 +44,7 @@ FAULTS = (
             f"{WORKERS}::test_workers_that_are_killed_lose_nothing",
             "faults/test_crash.py::test_no_letter_is_lost_when_the_worker_is_killed_at_random",
             "faults/test_crash.py::test_no_letter_is_lost_when_the_worker_dies_at",
-            "faults/test_crash_shared.py::test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random",
+            f"{CRASH_SHARED}::test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random",
         ),
     ),
     Fault(
@@ -50,10 +58,9 @@ FAULTS = (
         "a worker stopped with SIGSTOP for longer than its lease, then continued",
         "the others go on; what it had is fenced off, its late answers change no row and are counted",
         (
-            "faults/test_crash_shared.py::test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked",
-            "delivery/test_ledger_standstill.py::"
-            "test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over",
-            "delivery/test_ledger_shared.py::test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that",
+            f"{CRASH_SHARED}::test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked",
+            f"{STANDSTILL}::test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over",
+            f"{SHARED}::test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that",
         ),
     ),
     Fault(
@@ -161,8 +168,18 @@ FAULTS = (
         "three letters, three outcomes: one recipient a transaction",
         (f"{RELAY}::test_two_of_three_recipients_refused_are_three_outcomes",),
     ),
-    Fault(18, "one SMTP host dead, another healthy", "the dead one's letters hold up none of the other's", missing="the circuit breaker is not there yet"),
-    Fault(19, "a relay comes back after an hour", "one letter tries it first, then no more than the rate", missing="the circuit breaker is not there yet"),
+    Fault(
+        18,
+        "one SMTP host dead, another healthy",
+        "the dead one's letters hold up none of the other's",
+        missing="the circuit breaker is not there yet",
+    ),
+    Fault(
+        19,
+        "a relay comes back after an hour",
+        "one letter tries it first, then no more than the rate",
+        missing="the circuit breaker is not there yet",
+    ),
     Fault(
         20,
         "a poisonous record at the head of a partition",
@@ -194,8 +211,7 @@ FAULTS = (
         "no early takeover; expiry and retries by the database's time",
         (
             f"{LEDGER}::test_a_worker_whose_clock_is_wrong_keeps_the_databases_time",
-            "delivery/test_ledger_shared.py::"
-            "test_the_time_is_the_databases_however_wrong_this_machines_clock_is",
+            f"{SHARED}::test_the_time_is_the_databases_however_wrong_this_machines_clock_is",
         ),
     ),
     Fault(
@@ -237,8 +253,8 @@ FAULTS = (
     Fault(
         29,
         "the relay's password is changed",
-        "letters wait meanwhile, none fails; the new one is used within 60 s, by the same process",
-        (f"{RELAY}::test_a_rotated_password_is_used_without_a_restart",),
+        "a refused login fails no letter; each new connection reads the password anew, without a restart",
+        ("delivery/test_smtp_opening.py::test_each_connection_reads_the_credentials_anew",),
     ),
     Fault(
         30,
@@ -246,5 +262,7 @@ FAULTS = (
         "each letter is wholly of one revision, and the ledger says which",
         (f"{WORKERS}::test_a_template_that_changes_in_a_stream_leaves_each_letter_whole",),
     ),
-    Fault(31, "dead letters replayed twice", "the second time sends nothing", missing="there is no replay yet"),
+    Fault(
+        31, "dead letters replayed twice", "the second time sends nothing", missing="there is no replay yet"
+    ),
 )

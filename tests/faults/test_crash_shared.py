@@ -1,65 +1,24 @@
 """Two workers on one ledger: kill them, let one stand still, and count every letter."""
 
 import random
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy.exc import ProgrammingError
 
+from postroom.adapters.ledger.leases import LEASE_SECONDS
 from postroom.local.broker import LocalBroker
-from tests.delivery import kubelet
-from tests.delivery.postgres_ledgers import execute
+from tests.faults.figures import Fault
+from tests.faults.pod import PATIENCE_SECONDS, Pod
 from tests.faults.verdict import judge
-from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
+from tests.fixtures.pipeline import TOPIC, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 
 EVENTS = 900
 KILLS = 6
-PATIENCE_SECONDS = 240.0
-"""A lease has to run out at times, and the machine may be slow."""
-
-
-@dataclass(slots=True)
-class Pod(Plant):
-    """A worker as a pod has it, on a ledger that it shares."""
-
-    database: str = ""
-    name: str = "plant-a"
-
-    def run(self) -> "Pod":
-        """Start it with its connections Secret."""
-        connections = self.folder / "connections"
-        connections.mkdir(exist_ok=True)
-        kubelet.write(connections, {"kafka-bootstrap-servers": self.bootstrap, "ledger-url": self.database})
-        self.start(
-            POSTROOM_BOOTSTRAP_SERVERS=None,
-            POSTROOM_LEDGER=None,
-            POSTROOM_CONNECTIONS=str(connections),
-            POSTROOM_NAMESPACE="default",
-            POSTROOM_POD=self.name,
-        )
-        return self
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        try:
-            return execute(self.database, sql, "postroom_default")
-        except ProgrammingError as error:
-            if "does not exist" in str(error.orig):
-                return []
-            raise
-
-    def dotting(self) -> int:
-        """Rows in `dotting` that are this worker's."""
-        mine = f"SELECT generation FROM worker WHERE process LIKE '% {self.name}'"
-        rows = self.query(f"SELECT count(*) FROM letter WHERE state = 'dotting' AND generation IN ({mine})")
-        return int(rows[0][0]) if rows else 0
 
 
 @pytest.fixture
@@ -74,8 +33,8 @@ def pods(
         pod.prepare(topics=number == 0)
     yield made
     for pod in made:
-        if pod.process is not None and pod.process.poll() is None:
-            pod.process.send_signal(signal.SIGCONT)
+        if pod.runs():
+            pod.stand_still(still=False)
             pod.kill()
 
 
@@ -121,21 +80,26 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
     verdict.hold()
 
 
-def test_a_worker_that_stood_still_for_longer_than_its_lease_holds_nobody_up_and_sends_nothing_twice_unmarked(
-    pods: list[Pod], moody_sink: RecordingSink, durable_broker: LocalBroker
+@pytest.mark.fault(4)
+def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
+    pods: list[Pod], moody_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
 ) -> None:
     sleeper, other = pods
     start(pods)
     published = publish(durable_broker.bootstrap, events(EVENTS, seed=23))
     await_copies(moody_sink, EVENTS // 10)
-    assert sleeper.process is not None
-    sleeper.process.send_signal(signal.SIGSTOP)
+    sleeper.stand_still()
     stopped, standing = time.monotonic(), sleeper.dotting()
     wait_until(lambda: other.through(published), "the other to take over all of it", PATIENCE_SECONDS)
     seconds = time.monotonic() - stopped
-    sleeper.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: time.monotonic() - stopped > 2 * LEASE_SECONDS, "two leases", PATIENCE_SECONDS)
+    sleeper.stand_still(still=False)
     wait_until(lambda: sleeper.logged(b"lease lost"), "the sleeper to notice", PATIENCE_SECONDS)
+    late = sleeper.figure("postroom_late_settlements_total")
     finish(pods, published)
     verdict = judge(other, moody_sink, published, [standing])
-    print(f"\none of two workers stood still: {verdict}; the other had all settled after {seconds:.0f} s")
     verdict.hold()
+    fault.figures(
+        f"stopped for two leases: {verdict}; the other had all settled {seconds:.0f} s after the stop; "
+        f"{late:.0f} late answers changed no row"
+    )

@@ -1,0 +1,93 @@
+"""A worker as a pod has it, with what its pages say."""
+
+import json
+import re
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import ProgrammingError
+
+from postroom.local.sockets import free_port
+from tests.delivery import kubelet
+from tests.delivery.postgres_ledgers import execute
+from tests.delivery.test_program import page
+from tests.fixtures.pipeline import Plant
+
+PATIENCE_SECONDS = 240.0
+"""A lease has to run out at times, and the machine may be slow."""
+
+
+@dataclass(slots=True)
+class Pod(Plant):
+    """A worker as a pod has it, on a ledger that it shares."""
+
+    database: str = ""
+    name: str = "plant-a"
+    address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+
+    def run(self, **environment: str) -> "Pod":
+        """Start it with its connections Secret."""
+        connections = self.folder / "connections"
+        connections.mkdir(exist_ok=True)
+        kubelet.write(connections, {"kafka-bootstrap-servers": self.bootstrap, "ledger-url": self.database})
+        self.start(
+            POSTROOM_BOOTSTRAP_SERVERS=None,
+            POSTROOM_LEDGER=None,
+            POSTROOM_CONNECTIONS=str(connections),
+            POSTROOM_NAMESPACE="default",
+            POSTROOM_POD=self.name,
+            POSTROOM_HTTP=self.address,
+            **environment,
+        )
+        return self
+
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def stand_still(self, still: bool = True) -> None:
+        """Stop the process where it is, or let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP if still else signal.SIGCONT)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            return execute(self.database, sql, "postroom_default")
+        except ProgrammingError as error:
+            if "does not exist" in str(error.orig):
+                return []
+            raise
+
+    def dotting(self) -> int:
+        """Rows in `dotting` that are this worker's."""
+        mine = f"SELECT generation FROM worker WHERE process LIKE '% {self.name}'"
+        rows = self.query(f"SELECT count(*) FROM letter WHERE state = 'dotting' AND generation IN ({mine})")
+        return int(rows[0][0]) if rows else 0
+
+    def says(self) -> dict[str, Any]:
+        """Its /statusz; empty while it does not answer."""
+        code, body = page(self.address, "/statusz")
+        return dict(json.loads(body)) if code == 200 else {}
+
+    def condition(self, name: str) -> tuple[bool | None, str]:
+        """One of its conditions: how it is, and the reason."""
+        found = self.says().get("conditions", {}).get(name, {})
+        return found.get("ok"), found.get("reason", "")
+
+    def ready(self) -> bool:
+        """What its readiness probe says."""
+        return page(self.address, "/readyz")[0] == 200
+
+    def figure(self, name: str) -> float:
+        """One of its metrics that has no labels."""
+        found = re.search(rf"^{name} (\S+)$", page(self.address, "/metrics")[1], re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
+    def memory(self) -> int:
+        """The most memory that its process had so far, in MiB."""
+        assert self.process is not None
+        told = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+)", told)[0]) // 1024

@@ -1,0 +1,140 @@
+"""A ledger that is away, has no space, or whose workers' clocks are wrong."""
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from postroom.local.sockets import free_port
+from tests.delivery.test_program import page
+from tests.faults.figures import Fault
+from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.site import Site
+from tests.faults.verdict import judge
+from tests.fixtures.kraft import ApacheKafka
+from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.postgres import Server
+from tests.fixtures.recording_sink import RecordingSink
+
+pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
+
+CLOCK = """
+import datetime, postroom.adapters.clock as clock
+right = clock.SystemClock.now
+clock.SystemClock.now = lambda self: right(self) + datetime.timedelta(hours={hours})
+"""
+
+
+@pytest.mark.fault(9)
+def test_without_its_database_a_worker_sends_nothing_and_goes_on_when_it_is_back(
+    site: Site, postgres_server: Server, fault: Fault
+) -> None:
+    seconds, pods = fault.size(10, 60), [site.pod(), site.pod()]
+    site.start(*pods)
+    site.publish(600)
+    site.copies(100)
+    postgres_server.stop("immediate")
+    try:
+        for pod in pods:
+            wait_until(partial(is_unreachable, pod), "the condition")
+            assert not pod.ready()
+            assert pod.figure("postroom_ledger_ok") == 0
+        time.sleep(2)  # what had been let through before goes out
+        sent = site.sink.copies.total()
+        site.publish(200, "w")
+        time.sleep(seconds)
+        assert site.sink.copies.total() == sent
+    finally:
+        postgres_server.start()
+    back = time.monotonic()
+    wait_until(lambda: all(pod.ready() for pod in pods), "both ready again")
+    ready = time.monotonic() - back
+    site.finish()
+    verdict = site.verdict()
+    verdict.hold()
+    assert verdict.doubled == 0
+    fault.figures(
+        f"PostgreSQL away for {seconds} s: {verdict}; none sent meanwhile; "
+        f"ready {ready:.1f} s after its return"
+    )
+
+
+def is_unreachable(pod: Pod) -> bool:
+    return pod.condition("ledger") == (False, "LedgerUnreachable")
+
+
+@pytest.mark.fault(11)
+def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
+    tmp_path: Path, apache_kafka_node: ApacheKafka, topic: str, recording_sink: RecordingSink, fault: Fault
+) -> None:
+    named = topic.replace("postroom.test", "postroom.default")
+    plant = Plant(
+        tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named
+    ).prepare()
+    address = f"127.0.0.1:{free_port()}"
+    process = plant.start(POSTROOM_HTTP=address)
+    try:
+        wait_until(plant.is_member, "its partitions", PATIENCE_SECONDS)
+        publish(plant.bootstrap, events(100, seed=1), named)
+        wait_until(lambda: plant.through(100), "the first letters settled")
+        log = Path(f"{plant.ledger}-wal")
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+        publish(plant.bootstrap, events(500, seed=2, prefix="full"), named)
+
+        def condition() -> dict[str, object]:
+            told: dict[str, dict[str, object]] = json.loads(page(address, "/statusz")[1])["conditions"]
+            return told["ledger"]
+
+        wait_until(lambda: condition()["ok"] is False, "the condition")
+        said = condition()
+        assert page(address, "/readyz")[0] == 503
+        time.sleep(3)
+        assert recording_sink.copies.total() == 100
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        wait_until(lambda: plant.through(600), "all letters settled")
+        assert page(address, "/readyz")[0] == 200
+        assert plant.end() == 0
+    finally:
+        if process.poll() is None:
+            plant.kill()
+    verdict = judge(plant, recording_sink, 600, [])
+    verdict.hold()
+    assert verdict.doubled == 0
+    fault.figures(
+        f"no space for the ledger ({said['reason']}: {said['message']}): {verdict}; none sent meanwhile"
+    )
+
+
+@pytest.mark.fault(23)
+def test_a_worker_whose_clock_is_wrong_keeps_the_databases_time(site: Site, fault: Fault) -> None:
+    count = fault.size(300, 3000)
+    pods = [site.pod(prelude=CLOCK.format(hours=hours)) for hours in (-1, 0, 1)]
+    site.start(*pods)
+    now = datetime.now(UTC)
+    soon, over = now + timedelta(seconds=10), now + timedelta(minutes=30)
+    site.produced |= {f"c{number:06}" for number in range(count)}
+    publish(site.kafka.bootstrap, timed(count, soon, over), site.topic)
+    wait_until(lambda: bool(site.sink.copies), "the first letter", PATIENCE_SECONDS)
+    early = (soon - datetime.now(UTC)).total_seconds()
+    site.finish()
+    verdict = site.verdict()
+    verdict.hold()
+    assert verdict.doubled == 0
+    assert early < 1
+    assert sum(pod.logged(b"clock is wrong") for pod in pods) == 2
+    assert not any(pod.logged(b"lease lost") for pod in pods)
+    fault.figures(
+        f"clocks an hour behind and ahead: {verdict}; none expired, none before its time, no takeover"
+    )
+
+
+def timed(count: int, soon: datetime, over: datetime) -> Iterator[bytes]:
+    """Events that are to be sent soon and not after half an hour."""
+    for value in events(count, seed=3, prefix="c"):
+        event = json.loads(value) | {"not_before": soon.isoformat(), "expires_at": over.isoformat()}
+        yield json.dumps(event).encode()

@@ -1,0 +1,39 @@
+"""The table of faults holds: all 31 are there, and every proof it names is a test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.faults.figures import Store
+from tests.faults.table import FAULTS, Fault
+
+TESTS = Path(__file__).parent.parent
+
+
+def test_every_fault_is_in_the_table_once() -> None:
+    assert [fault.number for fault in FAULTS] == list(range(1, 32))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.number))
+def test_a_fault_has_proofs_that_are_there_or_says_why_not(fault: Fault) -> None:
+    assert bool(fault.proofs) != bool(fault.missing)
+    for proof in fault.proofs:
+        path, _, name = proof.partition("::")
+        tree = ast.parse((TESTS / path).read_text())
+        names = {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert name in names, proof
+
+
+def test_figures_are_kept_in_order_and_found_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "figures" / "run.json")
+    assert not store.has(10, "test_b")
+    for number, test in ((10, "test_b"), (2, "test_c"), (10, "test_a")):
+        store.keep(number, test, "said")
+    assert store.has(10, "test_b")
+    assert [(number, list(tests)) for number, tests in store.read().items()] == [
+        ("2", ["test_c"]),
+        ("10", ["test_a", "test_b"]),
+    ]
