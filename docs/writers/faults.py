@@ -14,9 +14,9 @@ from tests.faults.table import FAULTS  # noqa: E402
 FIGURES = ROOT / "docs" / "reference" / "faults.json"
 HEAD = """# Faults
 
-Postroom is tested against these faults, with real Apache Kafka, real PostgreSQL, workers in processes of their
-own and a relay that records every letter. After each, the ids that were produced are joined with the ledger and
-with the relay's copies: lost, doubled, and doubled without a doubt on record (unmarked).
+Postroom is tested against these faults, with real Apache Kafka, real PostgreSQL, workers in processes of
+their own and a relay that records every letter. After each, the ids that were produced are joined with the
+ledger and with the relay's copies: lost, doubled, and doubled without a doubt on record (unmarked).
 
 `make test-faults` runs all at their whole size and goes on where it was interrupted; CI runs them short. The
 figures are of one run on a machine with two cores that others used as well, at the size that they name.

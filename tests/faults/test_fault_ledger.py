@@ -24,7 +24,7 @@ from tests.fixtures.recording_sink import RecordingSink
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 
 CLOCK = """
-import datetime, postroom.adapters.clock as clock
+import datetime, postroom.clock as clock
 right = clock.SystemClock.now
 clock.SystemClock.now = lambda self: right(self) + datetime.timedelta(hours={hours})
 """

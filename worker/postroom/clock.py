@@ -4,8 +4,6 @@ import random
 import time
 from datetime import UTC, datetime
 
-from postroom.ports.ledger import Ledger
-
 
 class SystemClock:
     """Implements ports.world.Clock."""
@@ -21,14 +19,3 @@ class SystemClock:
     def chance(self) -> float:
         """See the port."""
         return random.random()  # noqa: S311 - jitter, nothing secret
-
-
-class LedgerClock(SystemClock):
-    """The wall clock that all workers of a ledger share."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def now(self) -> datetime:
-        """See the port."""
-        return self._ledger.now(super().now())

@@ -32,7 +32,7 @@ log = structlog.get_logger("postroom.ledger")
 
 
 class SqlLedger:
-    """All of ports.ledger.Ledger but `lease_until` and `now`; its outbox of notices is ports.notices.Outbox."""
+    """All of ports.ledger.Ledger but `lease_until`, `now`; its outbox of notices is ports.notices.Outbox."""
 
     def __init__(self, engine: Engine, database: Database, holder: Holder, clean: bool) -> None:
         self.health = Health()

@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from postroom.adapters.clock import LedgerClock
 from postroom.adapters.kafka import KafkaEvents
+from postroom.adapters.ledger.clock import LedgerClock
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.accords import Paces
@@ -58,7 +58,7 @@ class Parts:
 
 async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
     """Take up what was left in the ledger, read the templates; from now on the ledger's time is used."""
-    job = replace(job, clock=LedgerClock(means.ledger))
+    job = replace(job, clock=LedgerClock(job.clock, means.ledger))
     await tell_others(job, means.outbox)
     resend = job.house.policy.on_in_doubt == "Resend"
     recovery = await means.ledger.recover(job.clock.now(), resend)
