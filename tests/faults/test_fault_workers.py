@@ -1,12 +1,7 @@
 """Workers that run, die, end, come and go: every letter is counted."""
 
-import itertools
 import json
-import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -15,14 +10,13 @@ from postroom.letter.bundle import pack
 from postroom.letter.proof import prove
 from postroom.letter.template import EmailTemplate
 from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.pod import Pod
 from tests.faults.site import Site
 from tests.fixtures.pipeline import MANIFESTS, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 
 GRACE_SECONDS = 20.0
-TURN_SECONDS = 3.0
 
 
 @pytest.mark.fault(1)
@@ -36,45 +30,6 @@ def test_without_a_fault_every_letter_arrives_once(site: Site, fault: Fault) -> 
     verdict.hold()
     assert (verdict.doubled, set(site.sink.copies.values())) == (0, {1})
     fault.figures(f"control, two workers: {verdict}; {seconds:.0f} s")
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [pytest.param("Resend", marks=pytest.mark.fault(2)), pytest.param("Park", marks=pytest.mark.fault(3))],
-)
-def test_workers_that_are_killed_lose_nothing(site: Site, fault: Fault, policy: str) -> None:
-    count, kills = fault.size(900, 10_000), fault.size(5, 50)
-    chance, killed = random.Random(2), list[int]()
-    pods = [site.pod(policy=policy), site.pod(policy=policy)]
-    site.start(*pods)
-    for kill in range(kills):
-        site.publish(count // kills, f"k{kill}-")
-        arrived = site.sink.copies.total()
-        site.copies(arrived + chance.randrange(1, count // kills // 4))
-        victim = pods[kill % 2]
-        victim.kill()
-        killed.append(victim.dotting())
-        victim.run()
-    wait_until(lambda: pods[0].through(len(site.produced)), "every letter settled", 2 * PATIENCE_SECONDS)
-    site.finish()
-    parked = pods[0].query("SELECT count(*) FROM letter WHERE state = 'in_doubt'")[0][0]
-    assert parked <= sum(killed)
-    if policy == "Resend":
-        verdict = site.verdict(killed)
-        verdict.hold()
-        fault.figures(str(verdict))
-        return
-    lost = (
-        len(site.produced)
-        - parked
-        - pods[0].query("SELECT count(*) FROM letter WHERE state = 'captured'")[0][0]
-    )
-    doubled = sum(copies - 1 for copies in site.sink.copies.values())
-    assert (lost, doubled) == (0, 0)
-    fault.figures(
-        f"{len(site.produced)} events, {kills} kills, Park: {lost} lost, {doubled} doubled, {parked} parked "
-        f"(bound {sum(killed)})"
-    )
 
 
 @pytest.mark.fault(5)
@@ -103,70 +58,6 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt(site: Site, fault:
     fault.figures(
         f"SIGTERM {ends} times: {verdict}; the slowest end took {slowest:.1f} s of {GRACE_SECONDS:.0f}"
     )
-
-
-@pytest.mark.fault(6)
-def test_a_storm_of_rebalances_doubles_nothing(site: Site, fault: Fault) -> None:
-    seconds = fault.size(20, 120)
-    pods = [site.pod(), site.pod(), site.pod()]
-    site.start(*pods)
-    with watching(site) as rewinds, streaming(site):
-        end, turns = time.monotonic() + seconds, 0
-        for pod in itertools.cycle(pods[1:]):
-            time.sleep(TURN_SECONDS)
-            assert pod.end() == 0
-            pod.run()
-            turns += 1
-            if time.monotonic() > end:
-                break
-    site.finish()
-    verdict = site.verdict()
-    verdict.hold()
-    assert verdict.doubled == 0
-    assert rewinds == []
-    fault.figures(f"a worker left and came {turns} times in {seconds} s: {verdict}; offsets never went back")
-
-
-@contextmanager
-def streaming(site: Site) -> Iterator[None]:
-    """Events all the time."""
-    over = threading.Event()
-
-    def stream() -> None:
-        for burst in itertools.count():
-            site.publish(20, f"s{burst}-")
-            if over.wait(0.2):
-                return
-
-    thread = threading.Thread(target=stream)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextmanager
-def watching(site: Site) -> Iterator[list[tuple[int, int]]]:
-    """Look at the group's offsets all the time; the list gets each one that went back."""
-    rewinds, over, before = list[tuple[int, int]](), threading.Event(), 0
-
-    def watch() -> None:
-        nonlocal before
-        while not over.wait(0.5):
-            now = site.committed()
-            if now < before:
-                rewinds.append((before, now))
-            before = now
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield rewinds
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.fault(30)
