@@ -19,7 +19,7 @@ their own and a relay that records every letter. After each, the ids that were p
 ledger and with the relay's copies: lost, doubled, and doubled without a doubt on record (unmarked).
 
 `make test-faults` runs all at their whole size and goes on where it was interrupted; CI runs them short. The
-figures are of one run on a machine with two cores that others used as well, at the size that they name.
+figures are of several runs on a machine with two cores that others used as well, at the size that they name.
 """
 
 

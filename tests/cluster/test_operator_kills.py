@@ -11,10 +11,10 @@ import pytest
 
 from tests.cluster.manifests import layout, profile, template
 from tests.cluster.operating import Object, World
+from tests.faults.figures import Fault
 
 pytestmark = pytest.mark.apiserver
 STEPS = ("observed", "proved", "planned", "applied", "deleted", "told", "status")
-KILLS = 30
 KINDS = ("ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service")
 SANDBOX = {"Deployment postroom-sandbox", "NetworkPolicy postroom-sandbox", "Service postroom-sandbox"}
 WORKERS = {"ConfigMap postroom-shop-profile", "Deployment postroom-shop", "NetworkPolicy postroom-shop"}
@@ -92,12 +92,16 @@ def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(world: Wo
 
 
 @pytest.mark.faults
-def test_thirty_kills_leave_no_orphan_and_roll_nothing_out_twice(world: World) -> None:
+@pytest.mark.fault(24)
+def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
+    world: World, fault: Fault
+) -> None:
+    kills = fault.size(4, 30)
     world.apply(profile(), layout(), *letters(0))
     world.until(lambda: whole(world, 0, "Sandbox"))
     steps = itertools.cycle(STEPS)
     died, turn, mode, changes = 0, 0, "Sandbox", 1
-    while died < KILLS:
+    while died < kills:
         turn += 1
         step = next(steps)
         if step == "deleted":
@@ -106,6 +110,6 @@ def test_thirty_kills_leave_no_orphan_and_roll_nothing_out_twice(world: World) -
         died += kill(world, point, profile(mode=mode), *letters(turn))
         world.until(lambda edit=turn, mode=mode: whole(world, edit, mode))  # type: ignore[misc]
         world.until(lambda changes=changes: rollouts(world)[0] == changes)  # type: ignore[misc]
-        assert turn < 4 * KILLS, f"only {died} of {turn} starts came to their step"
-    print(f"{died} kills in {turn} starts; roll-outs {rollouts(world)}")
+        assert turn < 4 * kills, f"only {died} of {turn} starts came to their step"
     assert "a mistake of Postroom's" not in world.operator.words
+    fault.figures(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")

@@ -230,7 +230,7 @@ FAULTS = (
         "the next one converges; no orphan, no second roll-out",
         (
             f"{KILLS}::test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it",
-            f"{KILLS}::test_thirty_kills_leave_no_orphan_and_roll_nothing_out_twice",
+            f"{KILLS}::test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice",
         ),
     ),
     Fault(
