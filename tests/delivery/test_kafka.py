@@ -218,6 +218,7 @@ def test_a_dead_letter_carries_the_record_and_what_is_wrong_with_it(broker: Loca
         "postroom_problem_field": "recipient",
         "postroom_problem": "recipient: is required",
         "postroom_at": "2026-11-23T12:00:00.000+00:00",
+        "postroom_attempts": "0",
     }
 
 

@@ -11,6 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from postroom.local.topics import Topic, create_topics
 from tests.faults.figures import Fault
 from tests.faults.pod import PATIENCE_SECONDS
 from tests.faults.site import Site, header
@@ -96,3 +97,33 @@ def test_an_event_of_30_mb_is_a_dead_letter_and_no_flood(site: Site, fault: Faul
     assert code
     assert most < POD_MIB
     fault.figures(f"an event of 30 MB: dead letter {code}; the worker had at most {most} MiB; {verdict}")
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+@pytest.mark.fault(8)
+def test_a_topic_that_is_made_again_is_read_from_its_beginning(
+    site: Site, fault: Fault, at_once: bool
+) -> None:
+    pod, admin = site.pod(), AdminClient({"bootstrap.servers": site.kafka.bootstrap, "log_level": 0})
+    site.start(pod)
+    site.publish(60)
+    wait_until(lambda: pod.through(60) and site.committed() == 60, "the first letters committed")
+    admin.delete_topics([site.topic])[site.topic].result(30)
+    if not at_once:
+        wait_until(
+            lambda: pod.condition("kafka") == (False, "TopicMissing"), "the condition", PATIENCE_SECONDS
+        )
+    made = Topic(site.topic, 3, 86_400_000)
+    wait_until(lambda: create_topics(site.kafka.bootstrap, [made]) != [], "the topic made again")
+    again = time.monotonic()
+    site.publish(600, "new")
+    wait_until(lambda: pod.through(660), f"the new topic's letters (log: {pod.folder})", PATIENCE_SECONDS)
+    seconds = time.monotonic() - again
+    site.finish()
+    verdict = site.verdict()
+    verdict.hold()
+    assert verdict.doubled == 0
+    fault.figures(
+        f"topic deleted and made again {'at once' if at_once else 'later'}: {verdict}; "
+        f"all of the new one settled after {seconds:.0f} s"
+    )

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from postroom.adapters.kafka.crossing import Crossing
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
 from postroom.adapters.kafka.standing import Standing
+from postroom.adapters.kafka.topicid import TopicId
 from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.ports.events import Partition, Receiver
@@ -36,6 +37,7 @@ class KafkaEvents:
 
     def __init__(self, kafka: KafkaConnection, topic: str, member: Membership) -> None:
         self._settings = consumer_settings(kafka, member)
+        self._topic_id = TopicId(kafka, topic)
         self.standing = Standing(topic, member.group)
         self._topic = topic
         self._patience = member.patience
@@ -112,6 +114,8 @@ class KafkaEvents:
                 self._hand_on(self._consumer.consume(BATCH, POLL_SECONDS))
                 if self._fatal is not None:
                     raise KafkaException(self._fatal)
+                if self._topic_id.changed():
+                    self._begin_anew()
                 self._apply_pause()
                 self._commit_soon()
                 self._measure_lag()
@@ -227,6 +231,25 @@ class KafkaEvents:
         self.commit(offsets)
         self._commit_now()
         self._unassign(consumer, partitions)
+
+    def _begin_anew(self) -> None:
+        """The topic was made again: offsets of the one before would pass over what is in this one."""
+        names = _names(self._assignment)
+        log.warning("the topic was made again and is read from its beginning", topic=self._topic)
+        try:
+            self._ask_for_offsets(names)
+        except TimeoutError:
+            self._loop.call_soon_threadsafe(self._receiver.lost, names)
+        with self._lock:
+            self._wanted.clear()
+        self._latest = {}
+        self._consumer.incremental_unassign(self._assignment)
+        with self._grumbling():  # what was committed meanwhile is of the one before
+            self._consumer.commit(offsets=_places(dict.fromkeys(names, 0)), asynchronous=False)
+        self._loop.call_soon_threadsafe(self._receiver.assigned, names)
+        self._assignment = _places(dict.fromkeys(names, OFFSET_BEGINNING))
+        self._consumer.incremental_assign(self._assignment)
+        self._paused = None
 
     def _ask_for_offsets(self, names: Sequence[Partition]) -> Mapping[Partition, int]:
         """Raises TimeoutError when what is under way is not decided within the patience."""
