@@ -39,7 +39,7 @@ check: .venv/.dev ## Style, types, the import law, spelling, the generated pages
 	@echo "import-linter: the law"; $(RUN)lint-imports --no-logo
 	@echo "codespell: words";       $(RUN)codespell
 	@echo "reference: generated";   $(RUN)python docs/generate.py --check
-	@if command -v gofmt >/dev/null; then echo "gofmt: the broker"; test -z "$$(gofmt -l worker | tee /dev/stderr)"; fi
+	@if command -v gofmt >/dev/null; then echo "gofmt: the broker"; test -z "$$(gofmt -l worker | tee -a /dev/stderr)"; fi
 	@echo "lock: up to date";       $(UV) lock --check
 
 format: .venv/.dev ## Put the code in order: ruff's fixes, then its format
