@@ -36,8 +36,8 @@ class KafkaEvents:
     """Implements ports.events.Events for one topic."""
 
     def __init__(self, kafka: KafkaConnection, topic: str, member: Membership) -> None:
+        self._kafka = kafka
         self._settings = consumer_settings(kafka, member)
-        self._topic_id = TopicId(kafka, topic)
         self.standing = Standing(topic, member.group)
         self._topic = topic
         self._patience = member.patience
@@ -55,6 +55,7 @@ class KafkaEvents:
         self._lag_due = 0.0
         self._fatal: KafkaError | None = None
         self._assignment: list[TopicPartition] = []
+        self._topic_id: TopicId
         self._loop: asyncio.AbstractEventLoop
         self._receiver: Receiver
         self._ended: asyncio.Future[None]
@@ -80,6 +81,7 @@ class KafkaEvents:
         self._ended = self._loop.create_future()
         self._receiver = receiver
         self._consumer = Consumer(self._settings | {"error_cb": self._on_error})
+        self._topic_id = TopicId(self._kafka, self._topic)
         self._thread.start()
 
     def pause(self) -> None:
