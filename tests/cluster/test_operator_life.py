@@ -1,12 +1,12 @@
 """The operator's own life: at rest, doubled, and without its API server."""
 
-import os
 import time
 
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
 from tests.cluster.operating import World
+from tests.faults.figures import at_whole_size
 
 pytestmark = pytest.mark.apiserver
 PROFILES, TEMPLATES = 20, 10
@@ -69,7 +69,7 @@ def test_at_rest_for_long_nothing_is_written(world: World) -> None:
 
     Those are two listings of everything and six watches of each kind.
     """
-    seconds = 300.0 if os.environ.get("POSTROOM_FAULTS_WHOLE") == "1" else 30.0
+    seconds = 300.0 if at_whole_size() else 30.0
     for number in range(PROFILES):
         name = f"shop-{number}"
         letters = (

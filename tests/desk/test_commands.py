@@ -9,21 +9,15 @@ from confluent_kafka import Producer
 
 from postroom.local import client
 from tests.fixtures.pipeline import wait_until
-from tests.local.running import Up, postroom
-from tests.local.sources import PROFILE, TEMPLATE, write
+from tests.local.running import Up, postroom, with_one_template
+from tests.local.sources import TEMPLATE, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("broker")]
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    write(manifests, profile=PROFILE, welcome=TEMPLATE)
-    running = Up(manifests, tmp_path / "data")
-    running.until("letters: ")
-    yield running
-    running.end()
+    yield from with_one_template(tmp_path)
 
 
 def send(up: Up, recipient: str) -> str:

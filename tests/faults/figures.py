@@ -5,8 +5,14 @@ POSTROOM_FAULTS_WHOLE=1 asks for the whole size of each test, which takes minute
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def at_whole_size() -> bool:
+    """Whether tests are asked for at their whole size."""
+    return os.environ.get("POSTROOM_FAULTS_WHOLE") == "1"
 
 
 @dataclass(frozen=True, slots=True)

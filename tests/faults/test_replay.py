@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.fixtures.pipeline import wait_until
-from tests.local.running import Up, postroom
-from tests.local.sources import PROFILE, TEMPLATE, write
+from tests.local.running import Up, postroom, with_one_template
+from tests.local.sources import TEMPLATE, write
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("broker")]
 
@@ -26,13 +26,7 @@ MENDED = TEMPLATE.replace(
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     """A run whose template wants a name."""
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    write(manifests, profile=PROFILE, welcome=TEMPLATE)
-    running = Up(manifests, tmp_path / "data")
-    running.until("letters: ")
-    yield running
-    running.end()
+    yield from with_one_template(tmp_path)
 
 
 def event(id_: str, **data: str) -> bytes:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
 from postroom.local import client
 from postroom.local.folder import Addresses, DataFolder
+from tests.local.sources import PROFILE, TEMPLATE, write
 
 PATIENCE = 60.0
 ANY_PORT = [f"--port-{name}=0" for name in ("inbox", "gateway", "smtp", "broker")]
@@ -109,3 +111,14 @@ def _command(entry: Path) -> str:
         return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def with_one_template(folder: Path) -> Iterator[Up]:
+    """A run with a profile and one template that takes letters, for a fixture; it ends with the test."""
+    manifests = folder / "manifests"
+    manifests.mkdir()
+    write(manifests, profile=PROFILE, welcome=TEMPLATE)
+    running = Up(manifests, folder / "data")
+    running.until("letters: ")
+    yield running
+    running.end()
