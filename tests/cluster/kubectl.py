@@ -103,16 +103,19 @@ class Place:
 
     def dump(self) -> str:
         """Pods, objects, events and logs: what a person would look at first."""
+        statuses = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.status}{'\\n'}{end}"
         looks = (
             ("get", "pods,deployments,statefulsets,jobs", "-o", "wide"),
-            ("get", "emailtemplates,smtpprofiles", "-o", "yaml"),
             ("get", "events", "--sort-by=.lastTimestamp"),
+            # where KEDA is not there, its kind is unknown, which is an answer too
+            ("get", "emailtemplates,smtpprofiles", "-o", statuses),
+            ("get", "scaledobjects", "-o", statuses),
+            ("describe", "hpa"),
         )
-        parts = [self._said(*look) for look in looks]
-        for pod in self.get("pods"):
-            name = pod["metadata"]["name"]
-            parts.append(self._said("logs", name, "--all-containers", "--tail=40", "--prefix"))
-        return "\n".join(parts)[-60_000:]
+        names = [pod["metadata"]["name"] for pod in self.get("pods")]
+        logs = [("logs", name, "--all-containers", "--tail=40", "--prefix") for name in names]
+        parts = [self._said(*look) for look in (*logs, *looks)]
+        return "\n".join(parts)[-30_000:]
 
     def _said(self, *arguments: str) -> str:
         said = self.kubectl(*arguments, "-n", self.namespace, check=False)
