@@ -66,6 +66,11 @@ def _assemble(tokens: Iterable[tuple[int, str, str]], field: str) -> Iterable[Pi
                 kinds: dict[str, Kind] = {"block_end": "block", "variable_end": "variable", "raw_end": "raw"}
                 yield Piece(kinds[token], text, field, start, tuple(words))
             held, words = [], []
+    if held:
+        shown = f"{{{{ '{held[0]}' }}}}"
+        raise TemplateSyntaxError(
+            f"`{held[0]}` is not closed; add its end, or write `{shown}` to show it", start
+        )
 
 
 @dataclass(frozen=True, slots=True)
