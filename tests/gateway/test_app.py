@@ -17,8 +17,9 @@ from postroom.gateway.host import HostGuard
 from postroom.gateway.ids import new_id
 from postroom.gateway.intake import Intake
 from postroom.gateway.meter import Meter
-from postroom.gateway.problem import pointer
+from postroom.gateway.problem import Refusal, pointer
 from postroom.gateway.publish import NotAccepted, TooLarge
+from postroom.gateway.repeats import Repeats
 from postroom.gateway.status import Attempt, Status
 from postroom.letter.incoming.envelope import PLAIN
 from tests.gateway.stand_in import Board, catalog
@@ -133,6 +134,32 @@ def test_a_silent_broker_is_503_with_the_id_to_repeat(call: Caller) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
     assert answer.json()["id"] in answer.json()["detail"]
+
+
+def test_the_same_id_with_another_body_is_refused_and_forgotten_where_nothing_was_accepted(
+    call: Caller,
+) -> None:
+    key, other = {"Idempotency-Key": "order-7"}, {**GOOD, "data": {"name": "Mallory"}}
+    call.board.down = NotAccepted("the broker did not acknowledge in time")
+    assert call.post(headers=key).status_code == 503
+    call.board.down = None
+    assert [call.post(headers=key).status_code for _ in range(2)] == [202, 202]
+    answer = call.post(other, headers=key)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["code"] == "idempotency_mismatch"
+    assert call.post({**other, "recipient": "bob@example.org"}, headers=key).status_code == 202
+    assert len(call.board.taken) == 3
+
+
+def test_no_more_messages_are_remembered_than_there_is_room_for(call: Caller) -> None:
+    repeats = Repeats(kept=2)
+    for name in (b"a", b"b", b"a", b"c"):
+        with repeats.admitted(name, b"content"):
+            pass
+    with repeats.admitted(b"b", b"other"):
+        pass  # the oldest was forgotten
+    with pytest.raises(Refusal), repeats.admitted(b"c", b"other"):
+        pass
 
 
 def test_a_message_over_the_topics_limit_is_413(call: Caller) -> None:

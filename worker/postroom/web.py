@@ -1,5 +1,6 @@
 """What every program of ours needs to serve HTTP beside its other work: an endpoint, a quiet server."""
 
+import asyncio
 import ipaddress
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Endpoint(NamedTuple):
@@ -68,6 +70,47 @@ class WebServer(uvicorn.Server):
         yield
 
 
+HEAD_SECONDS = 10.0
+"""How long a request's head may take to arrive, counted from the connection or from the last answer."""
+
+
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's HTTP, which would wait for a request for ever while single bytes of it come."""
+
+    head_seconds = HEAD_SECONDS
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
+        super().on_response_complete()
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        if self._patience:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and not self.transport.is_closing():
+            self.transport.write(TOO_SLOW)
+            self.transport.close()
+
+
 def web_server(app: Any, endpoint: Endpoint) -> WebServer:
     """A server for an ASGI application, to be run on the program's own event loop."""
     return WebServer(
@@ -75,6 +118,7 @@ def web_server(app: Any, endpoint: Endpoint) -> WebServer:
             app,
             host=endpoint.host,
             port=endpoint.port,
+            http=PatientProtocol,
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -9,7 +9,7 @@ nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -23,10 +23,13 @@ from postroom.gateway.intake import Intake, Prepared
 from postroom.gateway.meter import CONTENT_TYPE, Meter
 from postroom.gateway.problem import Refusal, as_response, refused
 from postroom.gateway.publish import NotAccepted, TooLarge
+from postroom.gateway.repeats import Repeats
 from postroom.gateway.status import Letters
 from postroom.letter.problems import Rejected
 
 RETRY_AFTER_SECONDS = 2
+BODY_SECONDS = 60.0
+"""How long a request's body may take to arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Desk:
     """None when a message would be accepted now, else the reason why not."""
     letters: Letters | None = None
     """Where letters are looked up; None where this gateway has no ledger to look in."""
+    repeats: Repeats = field(default_factory=Repeats)
+    body_seconds: float = BODY_SECONDS
 
 
 def build(desk: Desk) -> FastAPI:
@@ -85,9 +90,10 @@ async def post_message(
     """Accept one message: proved now, acknowledged by the broker, sent by a worker."""
     desk: Desk = request.app.state.desk
     _demand_json(request)
-    body = await _read(request)
+    body = await _read(request, desk.body_seconds)
     prepared = _prepare(desk, intake.Request(body, _unquoted(idempotency_key), profile))
-    await _accept(desk, prepared)
+    with desk.repeats.admitted(prepared.identity, prepared.content):
+        await _accept(desk, prepared)
     known = desk.letters is not None
     headers = {"Location": f"/v1/messages/{quote(prepared.id, safe='')}"} if known else {}
     return JSONResponse({"id": prepared.id, "profile": prepared.profile}, 202, headers)
@@ -143,6 +149,10 @@ async def _accept(desk: Desk, prepared: Prepared) -> None:
     desk.meter.messages.labels(prepared.profile, "accepted").inc()
 
 
+GIVEN_UP = {"Connection": "close"}
+"""The rest of the body is not read."""
+
+
 def _demand_json(request: Request) -> None:
     given = request.headers.get("content-type", "")
     media, _, parameters = given.partition(";")
@@ -151,13 +161,19 @@ def _demand_json(request: Request) -> None:
         raise Refusal(415, f"send application/json in UTF-8, not {given or 'a body without Content-Type'}")
 
 
-async def _read(request: Request) -> bytes:
-    """The body, given up as soon as it is over the limit."""
+async def _read(request: Request, seconds: float) -> bytes:
+    """The body, given up as soon as it is over the limit, or takes too long."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > intake.MAX_BODY:
-            raise Refusal(413, f"the body is over {intake.MAX_BODY:,} bytes; link to large files instead")
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > intake.MAX_BODY:
+                    said = f"the body is over {intake.MAX_BODY:,} bytes; link to large files instead"
+                    raise Refusal(413, said, headers=GIVEN_UP)
+    except TimeoutError:
+        said = f"the body took longer than {seconds:g} s to arrive; send it in one go"
+        raise Refusal(408, said, headers=GIVEN_UP) from None
     return bytes(body)
 
 

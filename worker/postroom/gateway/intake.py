@@ -17,6 +17,7 @@ from typing import Any
 from postroom.gateway.directory import Directory
 from postroom.gateway.publish import Publisher
 from postroom.letter import event as events
+from postroom.letter.identity import Identity, payload_digest
 from postroom.letter.incoming import strict
 from postroom.letter.problems import Code, Problem, Rejected
 
@@ -46,6 +47,10 @@ class Prepared:
     topic: str
     key: bytes
     value: bytes
+    identity: bytes
+    """A hash of what makes it this letter and no other, as the worker will see it."""
+    content: bytes
+    """The digest of what its recipient would read."""
 
 
 class Intake:
@@ -75,7 +80,10 @@ class Intake:
         event = events.parse(_record(address.room.topic, now, value))
         address.template.render(event)
         ordered = key.encode() if key is not None else _recipient_key(event.recipient)
-        return Prepared(event.id, address.room.profile, address.room.topic, ordered, value)
+        room, digest = address.room, payload_digest(event)
+        identity = Identity(room.profile, event.source, event.id, event.recipient)
+        hashed = blake2b(identity.encode(), digest_size=16).digest()
+        return Prepared(event.id, room.profile, room.topic, ordered, value, hashed, digest)
 
     async def accept(self, prepared: Prepared) -> None:
         """Return when the broker has acknowledged the message; raises NotAccepted."""

@@ -72,6 +72,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "The broker has acknowledged the message; a worker makes the letter.",
         "headers": {"Location": {"schema": _TEXT, "description": "Where its letter can be looked up."}},
     },
+    408: _problem("The body took too long to arrive."),
+    409: _problem("A message with this id is being handed to the broker."),
     413: _problem("The body is too large."),
     415: _problem("The body is not application/json."),
     422: _problem("A rule is broken; `errors` names each field."),

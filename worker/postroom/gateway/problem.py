@@ -15,6 +15,8 @@ from postroom.letter.problems import Problem
 TITLES = {
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
+    409: "Under way",
     413: "Body too large",
     415: "Content type not supported",
     421: "Host not allowed",
