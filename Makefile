@@ -51,8 +51,8 @@ format: .venv/.dev ## Put the code in order: ruff's fixes, then its format
 
 golden: .venv/.dev ## Write the golden letters and manifests anew; read the diff before you commit it
 	@$(RUN)python -m pytest tests/letter/test_golden.py tests/operator/test_manifests.py tests/chart/test_render.py \
-		-k 'golden or manifests' --golden
-	@git --no-pager diff --stat -- tests/golden
+		tests/badinputs -k 'golden or manifests or bad_input' --golden
+	@git --no-pager diff --stat -- tests/golden docs/reference/bad-inputs.json
 
 manifests: .venv/.dev ## Render manifests/base and overlays from the chart; needs Helm
 	@$(RUN)python -m pytest -q tests/chart/test_manifests.py -k drift --golden

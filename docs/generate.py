@@ -8,6 +8,7 @@ meanings are in reference/words.toml. A name without a meaning, or a meaning wit
 import sys
 from pathlib import Path
 
+from writers.badinputs import bad_inputs
 from writers.commands import command_line
 from writers.faults import faults
 from writers.http import http
@@ -40,6 +41,7 @@ def pages(words: Words) -> dict[str, str]:
         "settings.md": settings(words),
         "metrics.md": metrics(words),
         "faults.md": faults(words),
+        "bad-inputs.md": bad_inputs(words),
         "http.md": http(words),
         "command-line.md": command_line(words),
     }

@@ -90,7 +90,8 @@ def normalize_slowly(text: str, field: str = "recipient", code: Code = Code.RECI
             strict=True,
         )
     except (email_validator.EmailNotValidError, idna.IDNAError, UnicodeError) as error:
-        raise _refused(field, code, f"is not a valid address: {error}") from None
+        said = str(error).rstrip(".")
+        raise _refused(field, code, f"is not a valid address, local@domain: {said}") from None
     local = text.rpartition("@")[0] if found.local_part.isascii() else found.local_part
     flags = (MIXED_SCRIPT_DOMAIN,) if _mixes_scripts(found.domain) else ()
     return Address(local, found.ascii_domain.lower(), not local.isascii(), flags)

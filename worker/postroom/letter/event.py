@@ -171,7 +171,8 @@ def _attachment(item: Any) -> Attachment | tuple[str, str]:
         return "", "must be an object with filename, content_type and content"
     for name in item.keys() - _ATTACHMENT_MEMBERS:
         hint = did_you_mean(name, _ATTACHMENT_MEMBERS)
-        return "", f"has the unknown member {name[:64]!a}{hint}"
+        way_out = "the file comes as base64 in content, nothing is fetched" if name == "url" else "remove it"
+        return "", f"has the unknown member {name[:64]!a}{hint or f'; {way_out}'}"
     for name in sorted(_ATTACHMENT_MEMBERS):
         if not isinstance(item.get(name), str):
             return f".{name}", "is required and must be text"

@@ -164,7 +164,7 @@ def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str])
 
 def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
     """That another template has an event type already."""
-    message = f"template {by} has `{event_type}` of profile {profile} already; one template may have it"
+    message = f"template {by} has `{event_type}` of profile {profile} already; remove it from one of the two"
     return Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
 
 

@@ -73,7 +73,7 @@ def _likely(name: str, data: Any, path: list[str | int]) -> str:
     for step in path:
         data = data[step]
     hint = did_you_mean(name, data) if isinstance(data, dict) else ""
-    return hint.replace("did you mean", "is it") if hint.startswith("; did") else ""
+    return hint.replace("did you mean", "is it") if hint.startswith("; did") else "; add it"
 
 
 def refuse_remote(schema: Any, path: str = "spec.variables", depth: int = 0) -> None:

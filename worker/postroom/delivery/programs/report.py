@@ -40,8 +40,10 @@ class Reporter:
         """Take in one group."""
         self._settled(progress.settled, self._clock.now())
         self._refused(progress.malformed)
-        if progress.known:
-            self._metrics.records("known", "", len(progress.known))
+        tombstones = sum(record.value is None for record in progress.known)
+        for kind, count in (("known", len(progress.known) - tombstones), ("tombstone", tombstones)):
+            if count:
+                self._metrics.records(kind, "", count)
         if progress.taken_in_doubt:
             self._metrics.doubts("worker_died", progress.taken_in_doubt)
             log.warning(

@@ -28,7 +28,8 @@ _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 def loads(data: bytes, field: str = "", limit: int = MAX_BYTES) -> Any:
     """The JSON value in `data`; raises Rejected, with `field` (else `value`) or a path below it."""
     if len(data) > limit:
-        raise _refused(Code.TOO_LARGE, field, f"is {len(data)} bytes; at most {limit} are allowed")
+        said = f"is {len(data)} bytes; at most {limit} are allowed, link to large files"
+        raise _refused(Code.TOO_LARGE, field, said)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -89,7 +90,8 @@ def _refuse_unusable_text(value: Any, field: str) -> None:
         if found and found[0] == "\x00":
             raise _refused(Code.CONTROL_CHARACTER, place, "holds the character U+0000; remove it")
         if found:
-            raise _refused(Code.LONE_SURROGATE, place, f"holds half a surrogate pair (U+{ord(found[0]):04X})")
+            said = f"holds half a surrogate pair (U+{ord(found[0]):04X}); cut the text between characters"
+            raise _refused(Code.LONE_SURROGATE, place, said)
 
 
 def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
@@ -116,7 +118,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Breach(Code.DUPLICATE_KEY, f"has the key {ascii(key)[:80]} twice in one object")
+                said = f"has the key {ascii(key)[:80]} twice in one object; remove one"
+                raise _Breach(Code.DUPLICATE_KEY, said)
             seen.add(key)
     return members
 
@@ -125,7 +128,8 @@ def _integer(text: str) -> int:
     digits = len(text) - text.startswith("-")
     if digits > MAX_DIGITS:
         raise _Breach(
-            Code.NUMBER_OUT_OF_RANGE, f"has a number of {digits} digits; at most {MAX_DIGITS} are allowed"
+            Code.NUMBER_OUT_OF_RANGE,
+            f"has a number of {digits} digits; at most {MAX_DIGITS} are allowed, send it as a text",
         )
     return int(text)
 
@@ -133,7 +137,8 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     number = float(text)
     if number - number != 0:
-        raise _Breach(Code.NUMBER_OUT_OF_RANGE, f"has the number {text[:40]}, which is too large")
+        said = f"has the number {text[:40]}, which is too large; send it as a text"
+        raise _Breach(Code.NUMBER_OUT_OF_RANGE, said)
     return number
 
 

@@ -21,6 +21,7 @@ FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.ScopedEvalContextModifier: "escaping stays on: HTML from an event would reach readers",
     nodes.EvalContextModifier: "escaping stays on: HTML from an event would reach readers",
 }
+WAY_OUT = "give the finished value in the event's data"
 ADVICE = {
     "safe": "`safe` is not for letters: HTML from an event would reach readers as it is",
 }
@@ -70,7 +71,7 @@ def _look(node: nodes.Node) -> Iterator[Problem]:
         case nodes.Getattr(attr=name) | nodes.Getitem(arg=nodes.Const(value=str(name))) if name.startswith(
             "_"
         ):
-            yield Problem(Code.TEMPLATE_UNSAFE, "", f"unsafe attribute `{name}`", node.lineno)
+            yield Problem(Code.TEMPLATE_UNSAFE, "", f"unsafe attribute `{name}`; {WAY_OUT}", node.lineno)
         case nodes.Name(name=name) if name.startswith("_"):
             yield Problem(
                 Code.TEMPLATE_UNSAFE, "", f"`{name}`: names beginning with `_` are reserved", node.lineno

@@ -1,0 +1,44 @@
+"""The page of bad inputs: what Postroom answers to each, literally, and which tests show it."""
+
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from writers.tables import Words, table
+
+sys.path.append(str(Path(__file__).parents[2]))  # the table is the tests' own
+
+from tests.badinputs.row import Answers, Row
+from tests.badinputs.table import ROWS, kept
+
+TEST = "`test_a_bad_input_is_answered_as_the_reference_says`"
+
+
+def bad_inputs(words: Words) -> str:
+    """Every bad input, by where it comes in."""
+    answers = kept()
+    lines = ["# Bad inputs\n", words.of("bad_inputs", "introduction") + "\n"]
+    for where, rows in groupby(ROWS, lambda row: row.where):
+        lines.append(f"## {where}\n")
+        lines.append(words.of("bad_inputs", where) + "\n")
+        shown = [(row.given, _said(row, answers[row.name]), _proofs(row, answers[row.name])) for row in rows]
+        lines.append(table(("Input", "Answer", "Tests"), shown))
+    return "\n".join(lines)
+
+
+def _said(row: Row, answers: Answers) -> str:
+    told = [f"{who}: {_literal(line)}" for who, lines in answers.items() for line in lines]
+    return "<br>".join(told) or row.note
+
+
+def _literal(line: str) -> str:
+    """A line of code in Markdown, whatever is in it."""
+    return f"`` {line} ``" if "`" in line else f"`{line}`"
+
+
+def _proofs(row: Row, answers: Answers) -> str:
+    if not answers:
+        return "none yet"
+    names = [f"`{proof.partition('::')[2]}`" for proof in row.proofs]
+    server = ["`test_the_api_server_answers_a_bad_manifest_as_the_reference_says`"]
+    return ", ".join([*names, *(server if "API server" in answers else [])]) or TEST
