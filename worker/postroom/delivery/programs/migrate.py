@@ -2,7 +2,9 @@
 
 Exit status 0 when it is done, and also when there is no usable connections Secret yet: a pod whose first
 container fails says less of what it waits for than a worker that runs, and the worker migrates as well
-before it opens the ledger. 1 when PostgreSQL was not reached in time, or refuses; one line says which.
+before it opens the ledger. 1 when PostgreSQL was not reached in time (a wrong password may be one that is
+about to be changed: it is tried again as well), when it refuses, and when the ledger needs a newer release;
+2 when a setting is missing or wrong. One line says which.
 """
 
 import asyncio
@@ -38,20 +40,24 @@ async def run(settings: MigrateSettings) -> None:
         log.warning("not migrated yet: the worker waits for its Secret and migrates then", reason=str(error))
         return
     try:
-        async with asyncio.timeout(settings.migrate_seconds):
-            log.info("ledger", done=await _reach(ledger))
-    except TimeoutError:
-        _fail(f"PostgreSQL was not reached within {settings.migrate_seconds:g} s; see the lines above")
+        log.info("ledger", done=await _reach(ledger, settings.migrate_seconds))
+    except Unreachable as unreachable:
+        _fail(f"PostgreSQL did not let us in within {settings.migrate_seconds:g} s: {unreachable}")
     except Rejected as rejected:
         _fail(str(rejected))
 
 
-async def _reach(ledger: LedgerConnection) -> str:
+async def _reach(ledger: LedgerConnection, seconds: float) -> str:
+    """Migrate; raises what PostgreSQL said last once the seconds are over."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
     while True:
         try:
             return await asyncio.to_thread(migrate, ledger.url, ledger.schema)
         except Unreachable as unreachable:
-            log.warning("PostgreSQL does not answer; trying again", reason=str(unreachable))
+            if loop.time() + RETRY_SECONDS > end:
+                raise
+            log.warning("PostgreSQL does not let us in; trying again", reason=str(unreachable))
             await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -16,7 +16,15 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger.server import engine, lock_key, reaching, reason, setting, sqlstate
+from postroom.adapters.ledger.server import (
+    engine,
+    lock_key,
+    passes,
+    reaching,
+    reason,
+    setting,
+    sqlstate,
+)
 from postroom.letter.problems import Rejected
 
 VERSION_TABLE = "ledger_version"
@@ -32,7 +40,7 @@ def migrate(url: str, schema: str) -> str:
     """Bring the ledger to this release's schema; returns one line that says what was done.
 
     Safe to run any number of times and from many places at once: they wait for each other. All of it is
-    one transaction. Raises Unreachable when the server is away, Rejected when it may not do this.
+    one transaction. Raises Unreachable when the server is away, Rejected when it may not or cannot do this.
     """
     ledger = engine(url, schema)
     try:
@@ -101,9 +109,19 @@ def _allowed(schema: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+        if passes(error):
             raise
-        raise _forbidden(schema, reason(error)) from None
+        if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+            raise _forbidden(schema, reason(error)) from None
+        raise _refused(schema, reason(error)) from None
+
+
+def _refused(schema: str, said: str) -> Rejected:
+    return setting(
+        "ledger-schema",
+        f"the schema {schema} cannot be migrated: {said}. Nothing was changed; if it has tables of somebody "
+        "else, name another schema",
+    )
 
 
 def _forbidden(schema: str, said: str) -> Rejected:
