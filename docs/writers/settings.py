@@ -48,6 +48,7 @@ def settings(words: Words) -> str:
             if not field.description:
                 words.missing.append(f"no description of {each.__name__}.{name}")
             default = "**required**" if field.is_required() else f"`{shown_default(field.get_default())}`"
+            default = "–" if field.default_factory else default  # its description says how it is made
             rows.append((f"`{variable(each, name)}`", default, field.description or ""))
         lines.append(table(("Variable", "Default", "What it says"), rows))
     return "\n".join(lines)

@@ -401,6 +401,8 @@ async def test_the_time_is_the_databases_however_wrong_this_machines_clock_is(
         wall = datetime.now(UTC)
         await beat(one)
         times = [one.now(wall + timedelta(hours=hours)), two.now(wall)]
+        ahead = [one.health.clock_ahead, two.health.clock_ahead]
+        assert ahead == pytest.approx([3600 * hours, 0], abs=1)
         [[there]] = await look(postgres_ledger, "SELECT extract(epoch FROM clock_timestamp())::float8")
         assert isinstance(there, float)
         assert all(abs(time.timestamp() - there) < 1 for time in times)

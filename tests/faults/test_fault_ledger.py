@@ -121,6 +121,9 @@ def test_a_worker_whose_clock_is_wrong_keeps_the_databases_time(site: Site, faul
     publish(site.kafka.bootstrap, timed(count, soon, over), site.topic)
     wait_until(lambda: bool(site.sink.copies), "the first letter", PATIENCE_SECONDS)
     early = (soon - datetime.now(UTC)).total_seconds()
+    ahead = [pod.figure("postroom_clock_ahead_seconds") for pod in pods]
+    assert ahead == pytest.approx([-3600, 0, 3600], abs=1)
+    assert [pod.says()["clock_ahead"] for pod in pods] == pytest.approx(ahead, abs=1)
     site.finish()
     verdict = site.verdict()
     verdict.hold()

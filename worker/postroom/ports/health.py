@@ -21,6 +21,8 @@ class Health:
     commits: int = 0
     rows: int = 0
     late_settlements: int = field(default=0)
+    clock_ahead: float = 0.0
+    """Seconds that this machine's clock is ahead of the ledger's; negative where it is behind."""
 
 
 class Unreachable(Exception):

@@ -66,7 +66,9 @@ class PostgresLedger(SqlLedger):
 
     def now(self, wall: datetime) -> datetime:
         """See the port."""
-        return self._heart.now(wall)
+        now = self._heart.now(wall)
+        self.health.clock_ahead = (wall - now).total_seconds()
+        return now
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""

@@ -72,4 +72,5 @@ def page_of(job: Job, conditions: Mapping[str, Condition], problems: list[str]) 
         "lag": None,
         "letters": {},
         "last_refusal": "",
+        "clock_ahead": 0.0,
     }

@@ -71,6 +71,7 @@ class Watch:
             "lag": self._events.lag,
             "letters": dict(self.reporter.totals),
             "last_refusal": self.reporter.last_refusal,
+            "clock_ahead": round(self._ledger.health.clock_ahead, 1),
         }
 
     def _conditions(self) -> dict[str, Condition]:
@@ -121,6 +122,10 @@ class Watch:
             "lag": (self._events.lag or 0, "Records on the assigned partitions that were not received yet."),
             "relay_reachable": (float(reachable or 0), "Whether the relay answered last time."),
             "ledger_ok": (float(self._ledger.health.ok), "Whether the ledger takes writes."),
+            "clock_ahead_seconds": (
+                self._ledger.health.clock_ahead,
+                "Seconds that this machine's clock is ahead of the ledger's, whose time is used.",
+            ),
         } | self._ways_now()
 
     def _ways_now(self) -> dict[str, tuple[float, str]]:
