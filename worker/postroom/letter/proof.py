@@ -86,8 +86,11 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, monotonic: Monoto
     expected, problems = _render_samples(Live(sure, monotonic), letters, pages)
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons = _quickened(sure, letters, expected, monotonic)
-    results = tuple(_results(final, letters, monotonic))
+    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), monotonic)
+    results = tuple(
+        SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
+        for letter, rendered in zip(letters, sent, strict=True)
+    )
     warnings = [
         *_unused(template.spec, used),
         *(_slow(reason) for reason in reasons),
@@ -196,28 +199,19 @@ def _render_samples(
 
 
 def _quickened(
-    sure: CompiledTemplate, letters: list[Try], expected: list[Rendered], monotonic: Monotonic | None
-) -> tuple[CompiledTemplate, list[str]]:
+    sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], monotonic: Monotonic | None
+) -> tuple[CompiledTemplate, list[str], list[Rendered]]:
+    """The template with as much done in advance as can be, why it is not all, and the letters it makes."""
     attempts = [quicken(edition) for edition in sure.editions]
     fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
     reasons = [reason for _, reason in attempts if reason]
-    differing = differences(Live(fast, monotonic), zip(letters, expected, strict=True))
+    differing, sent = differences(Live(fast, monotonic), letters)
     kept = tuple(
         slow if slow.tag in differing else quick
         for slow, quick in zip(sure.editions, fast.editions, strict=True)
     )
-    return replace(fast, editions=kept).sealed(), reasons + [
-        f"{tag}: {why}" for tag, why in differing.items()
-    ]
-
-
-def _results(
-    final: CompiledTemplate, letters: list[Try], monotonic: Monotonic | None
-) -> Iterator[SampleResult]:
-    live = Live(final, monotonic)
-    for letter in letters:
-        rendered = live.write(letter.event, letter.data)
-        yield SampleResult(letter.sample.name, rendered.language, rendered)
+    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
+    return replace(fast, editions=kept).sealed(), reasons, sent
 
 
 def _unused(spec: EmailTemplateSpec, used: set[str]) -> Iterator[Problem]:

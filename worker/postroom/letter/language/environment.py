@@ -90,6 +90,16 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         kept = {name: function for name, function in self.filters.items() if name in FILTERS}
         self.filters = kept | FORMATS | MEASURED
         self.tests = {name: test for name, test in self.tests.items() if name in TESTS}
+        self._trees: dict[str, nodes.Template] = {}
+        """Of sources that were read, until they are compiled."""
+
+    def read(self, source: str) -> nodes.Template:
+        """The syntax tree, which the source's next compilation takes and changes. Raises as `parse` does."""
+        tree = self._trees[source] = self.parse(source)
+        return tree
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        return self._trees.pop(source, None) or super()._parse(source, name, filename)
 
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False

@@ -123,15 +123,14 @@ def _text(text: Part | None, html: Part) -> Part | None:
 
 def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> list[Problem]:
     """Compile a part and look its variables up; what was found wrong."""
-    problems: tuple[Problem, ...] = ()
+    # A part that may not be compiled can often be read all the same; so all its mistakes show at once.
+    with suppress(TemplateSyntaxError, RecursionError, ValueError):
+        reader.read(environment.read(part.source))
     try:
         script_of(environment, part.source, part.field)
     except Rejected as rejected:
-        problems = rejected.problems
-    # A part that may not be compiled can often be read all the same; so all its mistakes show at once.
-    with suppress(TemplateSyntaxError, RecursionError, ValueError):
-        reader.read(environment.parse(part.source))
-    return list(problems)
+        return list(rejected.problems)
+    return []
 
 
 def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem], Reading]:

@@ -103,20 +103,35 @@ def with_text(edition: Edition) -> Edition:
     return replace(edition, text=text_of_source(edition.html), text_way="source")
 
 
-def differences(quick: Live, letters: Iterable[tuple[Try, Rendered]]) -> dict[str, str]:
-    """The editions that make another letter than the sure way did, by tag, and which sample shows it."""
+def differences(
+    quick: Live, letters: Iterable[tuple[Try, Rendered]]
+) -> tuple[dict[str, str], list[Rendered]]:
+    """The editions that make another letter than the sure way did, by tag, and which sample shows it.
+
+    And the letters as they will be sent: the quick ones, and the sure ones of such editions.
+    """
+    made = [(letter, expected, _write(quick, letter)) for letter, expected in letters]
     reasons: dict[str, str] = {}
-    for letter, expected in letters:
+    for letter, expected, found in made:
         tag = quick.edition(letter.event.locale).tag
-        if tag not in reasons and (part := difference(quick, letter, expected)):
+        if tag not in reasons and (part := difference(found, expected)):
             reasons[tag] = f"sample `{letter.sample.name}` comes out otherwise ({part})"
-    return reasons
+    sent = [expected if expected.language in reasons else found for _, expected, found in made]
+    return reasons, [each for each in sent if isinstance(each, Rendered)]
 
 
-def difference(quick: Live, letter: Try, expected: Rendered) -> str:
-    """What differs from the letter that is expected, or nothing."""
+def _write(quick: Live, letter: Try) -> Rendered | Rejected:
     try:
-        found = quick.write(letter.event, letter.data)
+        return quick.write(letter.event, letter.data)
+    except Rejected as rejected:
+        return rejected
+
+
+def difference(found: Rendered | Rejected, expected: Rendered) -> str:
+    """What differs from the letter that is expected, or nothing."""
+    if isinstance(found, Rejected):
+        return str(found.problems[0].code)
+    try:
         if canonical(found.html) != canonical(expected.html):
             return "html"
     except Rejected as rejected:
