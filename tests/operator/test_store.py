@@ -54,6 +54,22 @@ def test_an_echo_of_a_write_concerns_nobody() -> None:
     assert store.put(template("paid", 4)) == set()
 
 
+def test_a_spec_is_kept_once_as_long_as_its_generation_is_the_same() -> None:
+    store = Store()
+    seen, again, edited, anew = (template("paid", version) for version in (1, 2, 3, 4))
+    for each, generation in ((seen, 1), (again, 1), (edited, 2), (anew, 2)):
+        each["metadata"]["generation"] = generation
+    anew["metadata"]["uid"] = "deleted-and-made-again"
+    specs = []
+    for each in (seen, again, edited, anew):
+        store.put(each)
+        specs.append(store.get(ref_of(each)) or {})
+    assert specs[1]["spec"] is seen["spec"]
+    assert specs[1]["metadata"]["resourceVersion"] == "2"
+    assert specs[2]["spec"] is edited["spec"]
+    assert specs[3]["spec"] is anew["spec"]
+
+
 def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
     store = Store()
     store.put(template("paid", 1, layout="plain"))
