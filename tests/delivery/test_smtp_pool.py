@@ -285,17 +285,21 @@ def test_a_burst_after_silence_is_no_larger_than_the_first() -> None:
     assert throttle.wait() == pytest.approx(1.0)
 
 
-def test_a_relay_that_stays_away_is_asked_ever_more_seldom(closed_port: int) -> None:
-    async def run() -> list[float]:
-        register, delays = Register(), []
+def test_a_relay_that_stays_away_is_asked_at_an_even_pace_and_for_more_connections_ever_more_seldom(
+    closed_port: int,
+) -> None:
+    async def run() -> list[tuple[float, float]]:
+        register, waits = Register(), []
         async with pool(closed_port, backoff=QUICK) as sender:
             for number in range(4):
                 sender.deliver([Letter(f"reader{number}@example.net")], register.note)
                 await register.of(number + 1)
-                delays.append(sender._growth._delay)
-        return delays
+                waits.append((sender._growth.wait(alone=True), sender._growth.wait(alone=False)))
+        return waits
 
-    assert asyncio.run(run()) == [0.01, 0.02, 0.04, 0.04]
+    waits = asyncio.run(run())
+    assert all(0.01 <= alone <= 0.015 for alone, _ in waits)
+    assert [round(beside / alone) for alone, beside in waits] == [1, 2, 4, 4]
 
 
 def test_a_letter_given_back_goes_before_those_that_wait() -> None:

@@ -1,8 +1,11 @@
 """Opens connections on demand, and knocks softly at a relay that does not answer.
 
 How many are wanted → `opened(Opened)` for each that came up, `failed(Unopened)` for each that did not.
-After a failure nothing is tried for a while, 1 s and doubling up to 30 s, give or take a quarter so that
-many workers don't knock at once; then one attempt goes first, and the others follow when it has worked.
+After a failure nothing is tried for a while; then one attempt goes first, and the others follow when it has
+worked. While other connections carry letters the wait doubles, from 1 s up to 30 s: a relay that takes no
+more of them should not be bothered for it. With none open it stays at 1 s: the circuit counts those failures
+and ends the knocking, and letters leave by another way the sooner. A wait is up to a half longer by chance,
+so that many workers don't knock at once, and never shorter, so that each failure counts.
 """
 
 import asyncio
@@ -30,20 +33,22 @@ class Growth:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._delay = 0.0
-        self._not_before = 0.0
+        self._failures = 0
+        """In a row."""
+        self._failed_at = 0.0
+        self._longer = 1.0
 
     @property
     def attempts(self) -> int:
         """Connections that are being opened."""
         return len(self._tasks)
 
-    def grow(self, wanted: int) -> None:
-        """Open `wanted` more connections, or as many as is decent now."""
+    def grow(self, wanted: int, *, alone: bool) -> None:
+        """Open `wanted` more connections, or as many as is decent now; `alone`: there is no other yet."""
         if wanted <= 0:
             return
-        if self._delay:
-            if self._tasks or self._loop.time() < self._not_before:
+        if self._failures:
+            if self._tasks or self._loop.time() < self._failed_at + self.wait(alone=alone):
                 return
             wanted = 1
         for _ in range(wanted):
@@ -73,15 +78,21 @@ class Growth:
             self._failed(Unopened(Stage.CONNECT, f"{type(error).__name__}: {error}"))
         else:
             self._tasks.discard(task)
-            self._delay = 0.0
+            self._failures = 0
             self._opened(opened)
         finally:
             self._tasks.discard(task)
 
+    def wait(self, *, alone: bool) -> float:
+        """Seconds from the last failure to the next attempt."""
+        first, ceiling = self._backoff.first, self._backoff.ceiling
+        # the exponent is capped so that a long outage cannot overflow a float
+        return self._longer * (first if alone else min(ceiling, first * 2.0 ** min(self._failures - 1, 32)))
+
     def _step_back(self) -> None:
-        """Wait twice as long as the last time; attempts that fail together count as one."""
+        """Take note of a failure; attempts that fail together count as one."""
         now = self._loop.time()
-        if now >= self._not_before:
-            self._delay = min(self._backoff.ceiling, self._delay * 2 or self._backoff.first)
-            jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
-            self._not_before = now + self._delay * jitter
+        if not self._failures or now >= self._failed_at + self._backoff.first:
+            self._failures += 1
+            self._failed_at = now
+            self._longer = random.uniform(1.0, 1.5)  # noqa: S311 - spreads load, guards nothing

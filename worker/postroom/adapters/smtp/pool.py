@@ -209,7 +209,7 @@ class SmtpRelay:
         if self._queue and not self._resting and not self._draining:
             underway = self._growth.attempts
             room = self.settings.connections - len(self._connections) - underway
-            self._growth.grow(min(room, len(self._queue) - underway))
+            self._growth.grow(min(room, len(self._queue) - underway), alone=not self._connections)
 
     def _opened(self, opened: Opened) -> None:
         if self._draining:

@@ -80,7 +80,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds between attempts to reach a relay that did not answer; doubled up to `ceiling`."""
+    """Seconds between attempts after one failed; doubled up to `ceiling` while other connections are open."""
 
     first: float = 1.0
     ceiling: float = 30.0
