@@ -87,6 +87,17 @@ def test_a_prober_that_is_gone_or_gives_up_makes_room_for_another() -> None:
     assert breaker.probe(half, Moment(61.0 + PROBE_SECONDS, 2)).prober == 2
 
 
+def test_what_may_be_mended_is_tried_before_the_circuits_time_is_over() -> None:
+    opened = fails(Circuit(), 5)
+    half = breaker.retry(opened, 10.0)
+    assert phase(half, 10.0) is Phase.HALF_OPEN
+    assert breaker.probe(half, Moment(10.0, 2)).prober == 2
+    # a probe that is under way decides, and a closed circuit has nothing to try
+    probing = breaker.probe(half, Moment(10.0, 2))
+    assert breaker.retry(probing, 11.0) == probing
+    assert breaker.retry(Circuit(failures=3), 11.0) == Circuit(failures=3)
+
+
 @given(
     st.builds(
         Circuit, st.integers(0, 9), st.floats(0, 1e10), st.integers(0, 99), st.floats(0, 1e10), st.text()

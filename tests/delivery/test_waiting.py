@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,34 @@ def test_the_page_of_a_worker_that_waits_has_every_member_and_says_what_is_missi
     ] * 4
 
 
+def test_a_changed_secret_of_the_relay_is_told_and_ends_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "LOOK_SECONDS", 0.001)
+    found = Secrets(read_job(settings(tmp_path)))
+    kubelet.write(tmp_path / "connections", PLAIN)
+    mount(tmp_path, "mail", {"user": "shop", "pass": "old"})
+    found.look()
+    told: list[str] = []
+
+    def tell() -> None:
+        told.append(found.relay_texts["mail"]["pass"])
+
+    def said(times: int) -> bool:
+        return len(told) == times
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(found.watch(tell))
+        for number, password in enumerate(("new", "newer"), 1):
+            mount(tmp_path, "mail", {"user": "shop", "pass": password})
+            await until(partial(said, number))
+        assert not watching.done()
+        watching.cancel()
+
+    asyncio.run(scenario())
+    assert told == ["new", "newer"]
+
+
 @pytest.mark.parametrize(
     ("change", "ends"),
     [
@@ -156,7 +185,7 @@ def test_only_connections_that_can_be_used_and_are_others_end_the_worker(
     monkeypatch.setattr(found, "look", count)
 
     async def scenario() -> bool:
-        watching = asyncio.create_task(found.watch())
+        watching = asyncio.create_task(found.watch(relay_changed=lambda: None))
         await until(lambda: len(looks) > 1)
         kubelet.write(tmp_path / "connections", change)
         enough = len(looks) + 3

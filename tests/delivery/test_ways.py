@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from postroom.delivery.accords import Paces
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.ways import LOOK_SECONDS, Outlet, Ways
+from postroom.delivery.ways import KEPT_SECONDS, LOOK_SECONDS, Outlet, Ways
 from postroom.ports.ledger import Claimed
-from postroom.ports.relay import Barrier, Lost, Parcel, Postponed, Rate, Reply, Result, Stage
+from postroom.ports.relay import Barrier, Lost, Parcel, Postponed, Rate, Reply, Result, Stage, Withheld
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
 from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
@@ -81,13 +81,16 @@ class Worker:
         await until(lambda: all(name in self.results for name in names))
         return [self.results[name] for name in names]
 
-    async def fail(self, times: int = RULES.failures) -> None:
-        """Let so many attempts fail, one after the other."""
+    async def fail(self, times: int = RULES.failures) -> Result:
+        """Let so many attempts fail, one after the other; what the last letter heard."""
+        result: Result = REFUSED
         for _ in range(times):
             self.world.clock.pass_(2)
             self.world.number += 1
-            assert await self.send(f"failing{self.world.number}") == [REFUSED]
+            [result] = await self.send(f"failing{self.world.number}")
+            assert "connection refused" in getattr(result, "reason", "")
             await self.ways.look()
+        return result
 
 
 @scenario
@@ -98,7 +101,7 @@ async def test_an_open_circuit_keeps_letters_back_at_once_and_other_workers_know
     assert one.ways.own.breaker.phase is Phase.OPEN
     [kept] = await one.send("a")
     assert isinstance(kept, Postponed)
-    assert (kept.barrier, kept.seconds) == (Barrier.CIRCUIT, 60.0)
+    assert (kept.barrier, kept.seconds) == (Barrier.CIRCUIT, KEPT_SECONDS)
     assert "connection refused" in kept.reason
     await two.ways.look()
     carried = len(two.relay.got)
@@ -201,6 +204,65 @@ async def test_while_the_circuit_is_open_letters_leave_through_the_fallback_and_
     await one.ways.look()
     assert await one.send("e") == [TAKEN]
     assert one.via["e"] == ""
+
+
+@scenario
+async def test_a_letter_that_finds_nobody_waits_for_the_fallback_and_not_for_a_retry() -> None:
+    world = World()
+    alone, covered = await world.worker(), await world.worker(fallback=FakeRelay())
+    assert await alone.fail(1) == REFUSED
+    soon = await covered.fail(1)
+    assert isinstance(soon, Postponed)
+    assert (soon.barrier, soon.seconds) == (Barrier.CIRCUIT, LOOK_SECONDS)
+    covered.relay.back = Lost(Stage.DATA, False, "connection reset")
+    assert await covered.send("a") == [covered.relay.back], "a letter that breaks a dialogue is not spared"
+
+
+@scenario
+async def test_after_a_probe_that_was_withheld_the_next_letter_probes() -> None:
+    """Its letter was somebody else's, or too old, so that nothing was learnt of the relay."""
+    world = World()
+    one = await world.worker()
+    await one.fail()
+    world.clock.pass_(61)
+    await one.ways.look()
+    one.relay.back = Withheld(fenced=True)
+    assert await one.send("a") == [one.relay.back]
+    await one.ways.look()
+    one.relay.back = TAKEN
+    assert await one.send("b") == [TAKEN]
+
+
+@scenario
+async def test_a_changed_secret_lets_the_next_letter_try_a_relay_whose_circuit_is_open() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await one.fail()
+    one.relay.back = two.relay.back = TAKEN
+    one.ways.retry()
+    await one.ways.look()
+    assert one.ways.own.breaker.may_probe
+    assert await one.send("a") == [TAKEN]
+    await one.ways.look()
+    await two.ways.look()
+    assert await two.send("b") == [TAKEN]
+
+
+@scenario
+async def test_a_secret_that_changes_during_a_probe_is_tried_after_it() -> None:
+    world = World()
+    one = await world.worker()
+    await one.fail()
+    world.clock.pass_(61)
+    await one.ways.look()
+    assert one.ways.own.breaker.may_probe
+    one.ways.retry()
+    await one.ways.look()
+    assert await one.send("a") == [REFUSED], "it left with the old password"
+    one.relay.back = TAKEN
+    for _ in range(2):
+        await one.ways.look()
+    assert await one.send("b") == [TAKEN]
 
 
 @scenario

@@ -40,7 +40,9 @@ class Breaker:
         self._lives = self._gives_up = False
         self._wanted = True
         """A letter would have gone, had the circuit been closed; at the start nobody knows."""
-        self._granted = self._probing = False
+        self._granted = self._probing = self._probed = False
+        self._retries = False
+        """What kept the relay away may be mended."""
 
     @property
     def phase(self) -> Phase:
@@ -68,12 +70,17 @@ class Breaker:
         """The probe is on its way."""
         self._probing = True
 
+    def retry(self) -> None:
+        """What kept the relay away may be mended: don't wait for the circuit's time."""
+        self._retries = True
+
     def turn_away(self) -> None:
         """A letter found the circuit open."""
         self._wanted = True
 
     def hear(self, results: Sequence[Result], probe: bool) -> None:
         """Take in what came back from the relay; `probe`: the letter that decides is among them."""
+        self._probed = self._probed or probe
         for result in results:
             match breaker.sign(result):
                 case Sign.LIFE:
@@ -89,6 +96,9 @@ class Breaker:
         failures, self._failures = self._failures, []
         lives, self._lives = self._lives, False
         gives_up, self._gives_up = self._gives_up, False
+        retries, self._retries = self._retries, False
+        over, self._probed = self._probed, False
+        under_way = self.circuit.prober != breaker.NOBODY
         chance, wanted, seen = self._clock.chance(), self._wanted, Moment(0.0, 0)
 
         def change(_subject: str, text: str, at: Moment) -> Accord:
@@ -100,16 +110,20 @@ class Breaker:
                 circuit = breaker.fail(circuit, self._rules, at, chance, reason)
             if gives_up:
                 circuit = breaker.let_go(circuit, at)
+            if retries:
+                circuit = breaker.retry(circuit, at.now)
             return Accord(breaker.write(breaker.probe(circuit, at) if wanted else circuit))
 
         [text] = await self._ledger.agree([self._subject], change)
         self.circuit = breaker.read(text)
         self._ahead = seen.now - self._clock.monotonic()
         self._granted = self.circuit.prober == seen.me
-        if not self._granted:
+        if over or not self._granted:  # whoever is granted it anew needs another letter
             self._probing = False
         if not self.circuit.open_until:
             self._wanted = False
+        elif under_way:
+            self._retries = retries  # the probe under way may have left before it was mended
 
     def _note_failure(self, reason: str, probe: bool) -> None:
         now, self._wanted = self._clock.monotonic(), True

@@ -16,10 +16,12 @@ from typing import cast
 
 from postroom.delivery.accords import Agreeing, Breaker, Paces, Portion
 from postroom.delivery.decide.breaker import Phase, Rules
+from postroom.delivery.decide.reply import BEFORE_THE_LETTER
 from postroom.ports.ledger import Claimed
 from postroom.ports.relay import (
     Barrier,
     Fence,
+    Lost,
     Parcel,
     Postponed,
     Rate,
@@ -33,6 +35,9 @@ from postroom.ports.world import Clock
 
 LOOK_SECONDS = 1.0
 """How often a worker looks at what is agreed: all know of an open circuit within so long."""
+KEPT_SECONDS = 10.0
+"""A letter that an open circuit keeps back is due after so long; it is recalled when the circuit lets it. One
+that was due at the circuit's end would wait for it where a changed password closes the circuit before."""
 PATIENCE_SECONDS = 5.0
 """A letter waits for its turn in memory for so long; one that would wait longer waits in the ledger."""
 
@@ -146,6 +151,12 @@ class Ways:
             if way.portion:
                 await way.portion.leave()
 
+    def retry(self) -> None:
+        """Try every relay as soon as there is a letter: its Secrets have changed, its answer may have too."""
+        for way in self._all:
+            way.breaker.retry()
+        self._news.set()
+
     # --- who may come ----------------------------------------------------------------------------
 
     def room(self, waiting: int) -> int | None:
@@ -166,7 +177,7 @@ class Ways:
         if self._way() is None:
             self.own.breaker.turn_away()
             reason = f"the circuit of the relay is open: {self.own.breaker.circuit.reason}"
-            return Postponed(Barrier.CIRCUIT, self.own.breaker.seconds_left, reason)
+            return Postponed(Barrier.CIRCUIT, min(self.own.breaker.seconds_left, KEPT_SECONDS), reason)
         reason = "more letters wait than may leave within seconds"
         return Postponed(Barrier.RATE, PATIENCE_SECONDS, reason)
 
@@ -237,7 +248,18 @@ class Ways:
             breaker.hear([result for _, result in results], probe)
             if breaker.news:
                 self._news.set()
-        report(results)
+        spare = way is self.own and self.fallback is not None and self.fallback.open
+        report([(parcel, _soon(result)) for parcel, result in results] if spare else results)
+
+
+def _soon(result: Result) -> Result:
+    """Where a fallback stands by, a letter that found nobody waits for the circuit and not for a retry."""
+    if isinstance(result, Lost) and result.stage in BEFORE_THE_LETTER:
+        reason = (
+            f"the relay was not reached ({result.reason}); the fallback takes over when its circuit opens"
+        )
+        return Postponed(Barrier.CIRCUIT, LOOK_SECONDS, reason)
+    return result
 
 
 def _plain(result: Result) -> bool:

@@ -2,6 +2,7 @@
 
 closed → open: so many failures in a row, counted over all workers, nobody having heard a sign of life.
 open → half-open: its time is over (`resetAfter`, a fifth more or less, so that circuits don't end together).
+open → half-open at once: the Secrets of the relay have changed, a password or a certificate.
 half-open → closed or open: one worker's one letter is the probe, and its answer decides. A prober that says
 nothing for long is taken for gone, and another may probe.
 
@@ -115,6 +116,13 @@ def probe(circuit: Circuit, at: Moment) -> Circuit:
     free = circuit.prober == NOBODY or circuit.probe_until <= at.now
     if phase(circuit, at.now) is Phase.HALF_OPEN and free:
         return replace(circuit, prober=at.me, probe_until=at.now + PROBE_SECONDS)
+    return circuit
+
+
+def retry(circuit: Circuit, now: float) -> Circuit:
+    """What kept the relay away may be mended: whoever comes first may try an open circuit at once."""
+    if phase(circuit, now) is Phase.OPEN:
+        return replace(circuit, open_until=now, prober=NOBODY, probe_until=0.0)
     return circuit
 
 

@@ -2,11 +2,12 @@
 
 Out: the connections as they are now, and a problem for each Secret or key that is missing or wrong. A
 connections Secret that changes ends the worker, which starts again with the new one; one that is deleted or
-spoilt does not, for the connections of before still work.
+spoilt does not, for the connections of before still work. A relay's Secret ends nobody: each new connection
+reads it, and whoever waits for the relay is told that it may answer now.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -38,6 +39,8 @@ class Secrets:
         self.connection_problems: tuple[Problem, ...] = ()
         self.relay_problems: tuple[Problem, ...] = ()
         self.fallback_problems: tuple[Problem, ...] = ()
+        self.relay_texts: Mapping[str, Mapping[str, str]] = {}
+        """By Secret: what the relays of the profile and of its fallback are opened with."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -50,10 +53,7 @@ class Secrets:
             self._job.signing.look()
         for callback in self._job.callbacks:
             callback.look()
-        if self._job.exit.mode == "SMTP":
-            self.relay_problems = tuple(self._missing(self._job.profile.spec))
-        if self._job.exit.fallback_profile:
-            self.fallback_problems = tuple(self._missing(self._job.exit.fallback_profile.spec))
+        self._look_at_relays()
         folder = self._job.settings.connections
         if folder is None:
             return
@@ -65,12 +65,16 @@ class Secrets:
         except Rejected as rejected:
             self.connection_problems = rejected.problems
 
-    async def watch(self) -> None:
+    async def watch(self, relay_changed: Callable[[], None]) -> None:
         """Look until the connections are others than they were, and a moment of this worker's own longer."""
-        used = self.texts
+        used, known = self.texts, self.relay_texts
         while self.texts == used:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(self.look)
+            if self.relay_texts != known:
+                known = self.relay_texts
+                log.info("a Secret of the relay has changed", secrets=sorted(known))
+                relay_changed()
         wait = self._job.clock.chance() * SPREAD_SECONDS
         log.warning(
             "the connections Secret has changed; the worker ends in order and starts again with the new one",
@@ -79,17 +83,25 @@ class Secrets:
         )
         await asyncio.sleep(wait)
 
+    def _look_at_relays(self) -> None:
+        texts: dict[str, Mapping[str, str]] = {}
+        if self._job.exit.mode == "SMTP":
+            self.relay_problems = tuple(self._missing(self._job.profile.spec, texts))
+        if self._job.exit.fallback_profile:
+            self.fallback_problems = tuple(self._missing(self._job.exit.fallback_profile.spec, texts))
+        self.relay_texts = texts
+
     def _secret(self) -> str:
         ref = self._job.profile.spec.connections_secret_ref
         return ref.name if ref else CONNECTIONS_SECRET
 
-    def _missing(self, spec: SmtpProfileSpec) -> Iterator[Problem]:
-        """What is missing of a relay's Secrets."""
+    def _missing(self, spec: SmtpProfileSpec, texts: dict[str, Mapping[str, str]]) -> Iterator[Problem]:
+        """What is missing of a relay's Secrets; what is there is added to `texts`."""
         wanted: dict[str, list[str]] = {}
         for name, key in named_keys(spec):
             wanted.setdefault(name, []).append(key)
         for name, keys in wanted.items():
-            there = _texts(self._job.settings.secrets / name)
+            texts[name] = there = _texts(self._job.settings.secrets / name)
             secret = f"Secret {self._namespace}/{name}"
             if not there:
                 said = f"is not there, or is empty. Create it with the keys {', '.join(keys)}"

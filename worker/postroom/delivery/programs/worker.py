@@ -120,7 +120,7 @@ class Worker:
             *self._tell_others(),
             prune.run(post.ledger, post.clock, post.house.window),
             self._templates.watch(self._tell_templates),
-            self._secrets.watch(),
+            self._secrets.watch(self._ways.retry),
             self._reception.run(),
         ]
         if self._means.shared:
