@@ -91,11 +91,12 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         self.filters = kept | FORMATS | MEASURED
         self.tests = {name: test for name, test in self.tests.items() if name in TESTS}
         self._trees: dict[str, nodes.Template] = {}
-        """Of sources that were read, until they are compiled."""
+        """Of the source that was read last, until it is compiled."""
 
     def read(self, source: str) -> nodes.Template:
         """The syntax tree, which the source's next compilation takes and changes. Raises as `parse` does."""
-        tree = self._trees[source] = self.parse(source)
+        tree = self.parse(source)
+        self._trees = {source: tree}
         return tree
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
