@@ -7,9 +7,10 @@ import pytest
 from postroom.letter.problems import Code, Problem
 from postroom.local import shared_letters
 from postroom.local.trouble import Trouble
-from postroom.ports.ledger import State
+from postroom.ports.ledger import Attempt, State
+from postroom.ports.relay import Stage
 from tests.delivery import kubelet
-from tests.delivery.ledger_contract import LATER, claim
+from tests.delivery.ledger_contract import LATER, carry, claim
 from tests.delivery.letters import NOON, ended
 from tests.delivery.postgres_ledgers import SCHEMA, working
 from tests.delivery.scenario import scenario
@@ -32,6 +33,11 @@ async def test_a_letter_is_found_where_the_connections_secret_says(
             [found] = shared_letters.find(wanted, tmp_path, "shop")
             assert (found.row, found.state, found.due) == (claimed.row, "deferred", LATER)
             assert [tried.result for tried in found.attempts] == ["deferred"]
+        [again] = await ledger.due(LATER, 10)
+        through = Attempt("refused", Stage.RCPT, 550, "no such user", "shop/spare")
+        await ledger.settle([ended(carry(again), State.FAILED, attempt=through)], LATER)
+        [found] = shared_letters.find("a", tmp_path, "shop")
+        assert [tried.relay(found.profile) for tried in found.attempts] == ["shop/orders", "shop/spare"]
         assert shared_letters.find("nobody", tmp_path, "shop") == []
 
 

@@ -22,7 +22,11 @@ LETTER = LetterView(
     code="relay_deferred", reason="the relay said not now", reply="451 4.3.0 later", template="welcome",
     revision="0123456789ab", message_id="<a@b>", topic="postroom.default.shop", partition=2, offset=7,
     user_id=None, request_id="r-9", received=AT, updated=AT,
-    attempts=(AttemptView(AT, "deferred", "rcpt", 451, "4.3.0 later", "0123456789ab"),),
+    attempts=(
+        AttemptView(AT, "deferred", "rcpt", 451, "4.3.0 later", "0123456789ab"),
+        AttemptView(AT, "in_doubt", None, None, "the worker died", None),
+        AttemptView(AT, "unreachable", "connect", None, "refused", "0123456789ab", "default/spare"),
+    ),
 )  # fmt: skip
 PROFILE = ProfileView("shop", "postroom.default.shop", "Sandbox", (), 3, {"captured": 14, "deferred": 1}, 6)
 
@@ -129,6 +133,15 @@ def test_a_letters_history_holds_every_fact() -> None:
     assert "a copy may have arrived" in text
     assert "2026-05-04T12:00:00Z" in text
     assert "rcpt" in text
+
+
+def test_each_attempt_says_whose_relay_it_went_to() -> None:
+    lines = shown(letters.draw([LETTER]), 140).splitlines()
+    first, second, third = (line for line in lines if line.strip()[:1].isdigit())
+    assert "default/shop" in first
+    assert "fallback" not in first
+    assert "default/" not in second
+    assert "default/spare (fallback)" in third
 
 
 def test_a_code_is_said_once() -> None:

@@ -11,13 +11,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at the letter; `code` and `text` are the relay's answer."""
+    """One try at the letter; `code` and `text` are the relay's answer, `relay` the profile whose it is."""
 
     at: datetime
     result: str
     stage: str | None
     code: int | None
     text: str | None
+    relay: str | None = None
+    """Another than the letter's own: the fallback's. None where it came to no relay."""
 
 
 @dataclass(frozen=True, slots=True)

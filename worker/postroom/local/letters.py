@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.ledger.reader import AttemptView, LedgerReader, LetterView
+from postroom.adapters.ledger.reader import LedgerReader, LetterView
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
 from postroom.local.folder import DataFolder
 from postroom.local.trouble import Trouble
@@ -59,7 +59,7 @@ def _letter(letter: LetterView) -> RenderableType:
         facts.add_row(name, Text(value))
     parts: list[RenderableType] = [head, Padding(facts, (0, 0, 0, 2), expand=False)]
     if letter.attempts:
-        parts.append(Padding(_attempts(letter.attempts), (0, 0, 0, 2), expand=False))
+        parts.append(Padding(_attempts(letter), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 
@@ -91,14 +91,17 @@ def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
         yield "request id", letter.request_id
 
 
-def _attempts(attempts: Sequence[AttemptView]) -> Table:
+def _attempts(letter: LetterView) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("attempt", "at", "result", "stage"):
         table.add_column(name, no_wrap=True)
+    table.add_column("relay of", overflow="fold")
     table.add_column("answer", overflow="fold")
-    for number, attempt in enumerate(attempts, 1):
+    for number, attempt in enumerate(letter.attempts, 1):
         answer = " ".join(part for part in (str(attempt.code or ""), attempt.text or "") if part)
-        table.add_row(str(number), _time(attempt.at), attempt.result, attempt.stage or "", Text(answer))
+        relay = attempt.relay(letter.profile) + (" (fallback)" if attempt.fallback else "")
+        stage = attempt.stage or ""
+        table.add_row(str(number), _time(attempt.at), attempt.result, stage, relay, Text(answer))
     return table
 
 

@@ -27,6 +27,12 @@ class AttemptView:
     code: int | None
     text: str | None
     revision: str | None
+    fallback: str | None = None
+    """The profile whose relay it went to in place of its own; None: its own, if it came to that."""
+
+    def relay(self, own: str) -> str:
+        """The profile whose relay it went to, of a letter of profile `own`; empty where it is unknown."""
+        return self.fallback or (own if self.stage else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class Reader(ABC):
         return [_letter(row, self._attempts(row[0])) for row in rows]
 
     def _attempts(self, row: int) -> tuple[AttemptView, ...]:
-        columns = 'at, result, stage, code, "text", revision'
+        columns = 'at, result, stage, code, "text", revision, relay'
         found = self._all(f'SELECT {columns} FROM attempt WHERE "row" = ? ORDER BY id', row)  # noqa: S608
         return tuple(AttemptView(moment(at), *rest) for at, *rest in found)
 

@@ -44,5 +44,8 @@ def _status(letter: LetterView) -> Status:
         updated=letter.updated,
         due=letter.due,
         doubts=letter.doubts,
-        attempts=tuple(Attempt(one.at, one.result, one.stage, one.code, one.text) for one in letter.attempts),
+        attempts=tuple(
+            Attempt(one.at, one.result, one.stage, one.code, one.text, one.relay(letter.profile) or None)
+            for one in letter.attempts
+        ),
     )
