@@ -217,16 +217,18 @@ def test_only_doubt_asks_for_the_policy_of_doubt(policy: Literal["Resend", "Park
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state", "buried"),
+    ("outcome", "state"),
     [
-        (Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")), State.FAILED, True),
-        (Unrenderable(PROBLEM), State.RENDER_FAILED, True),
-        (Expired(PROBLEM), State.EXPIRED, False),
+        (Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")), State.FAILED),
+        (Unrenderable(PROBLEM), State.RENDER_FAILED),
+        (Expired(PROBLEM), State.EXPIRED),
     ],
 )
-def test_an_end_is_an_end_whatever_came_before(outcome: Outcome, state: State, buried: bool) -> None:
+def test_an_end_is_an_end_whatever_came_before_and_makes_a_dead_letter(
+    outcome: Outcome, state: State
+) -> None:
     for history in (NEW, History(NOON, 4, 4000, 3)):
-        assert follow(outcome, history, POLICY, NOON, 0.5) == Finish(state, PROBLEM, bury=buried)
+        assert follow(outcome, history, POLICY, NOON, 0.5) == Finish(state, PROBLEM, bury=True)
 
 
 def test_a_letter_waits_for_its_template_five_minutes_and_then_fails() -> None:

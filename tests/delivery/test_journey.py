@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import House
-from postroom.letter.event import Record
+from postroom.letter.event import LATE, REPLAY, Record
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Sender
 from postroom.ports.ledger import Claimed, Existing, State
@@ -186,7 +187,25 @@ async def test_a_letter_that_is_over_is_not_sent_neither_at_first_nor_later(benc
     bench.clock.pass_(600)
     await bench.recall()
     assert bench.state("a") is State.EXPIRED
-    assert bench.buried == []
+    assert bench.buried == [(1, "expired"), (0, "expired")]
+
+
+@pytest.mark.parametrize("told", [{}, {"expires_at": (NOON - timedelta(minutes=1)).isoformat()}])
+@scenario
+async def test_a_letter_that_expired_is_sent_late_only_where_its_replay_asks_for_it(
+    bench: Bench, told: dict[str, Any]
+) -> None:
+    bench.shelf = Shelf({KIND: PlainTemplate(lifetime=timedelta(minutes=10))})
+    over = record("a", 0, timestamp=(NOON - timedelta(hours=1)).isoformat(), **told)
+    await bench.carry(over, replace(over, offset=1, headers=((REPLAY, b"first"),)))
+    assert (bench.state(), bench.relay.carried) == (State.EXPIRED, [])
+    bench.relay.answers[A] = LATER
+    await bench.carry(replace(over, offset=2, headers=((REPLAY, b"second"), (LATE, b"yes"))))
+    assert bench.state() is State.DEFERRED
+    bench.clock.pass_(700)
+    del bench.relay.answers[A]
+    await bench.recall()
+    assert bench.state() is State.ACCEPTED
 
 
 @scenario
@@ -199,6 +218,7 @@ async def test_a_letter_that_runs_out_on_its_way_is_expired_not_failed(bench: Be
     await bench.relay.answer(A)
     assert offsets((await carrying).finished()) == [0]
     assert (bench.state(), bench.relay.carried) == (State.EXPIRED, [])
+    assert bench.buried == [(0, "expired")]
 
 
 # --- doubt ---

@@ -11,7 +11,7 @@ from postroom.desk import show
 from postroom.desk.deadletters import Choice, DeadLetter, read, who
 from postroom.desk.options import as_moment
 from postroom.desk.replay import why_not
-from postroom.letter.event import Record, replay_id
+from postroom.letter.event import Record, is_late_replay, replay_id
 from postroom.letter.problems import Code, Problem
 from postroom.local.trouble import Trouble
 from postroom.ports import ledger
@@ -107,14 +107,22 @@ def test_dead_letters_are_chosen(choice: Choice, meant: bool) -> None:
         (Code.RELAY_REFUSED, ""),
         (Code.RENDER_FAILED, ""),
         (Code.IDEMPOTENCY_MISMATCH, "new id"),
-        (Code.TOO_OLD_TO_DEDUPLICATE, "--too-old"),
+        (Code.TOO_OLD_TO_DEDUPLICATE, "--insist too_old_to_deduplicate"),
+        (Code.EXPIRED, "--insist expired"),
     ],
 )
 def test_what_would_be_refused_or_doubled_is_not_replayed(code: Code, says: str) -> None:
     one = only(on_the_topic(record("a", 7), Problem(code, "x", "y")))
-    assert (says in why_not(one, NOON, too_old=False)) if says else not why_not(one, NOON, too_old=False)
-    assert bool(why_not(one, NOON, too_old=True)) is (code is Code.IDEMPOTENCY_MISMATCH)
-    assert "older than" in why_not(one, NOON + timedelta(days=400), too_old=True)
+    assert (says in why_not(one, NOON)) if says else not why_not(one, NOON)
+    assert bool(why_not(one, NOON, {code})) is (code is Code.IDEMPOTENCY_MISMATCH)
+    assert "older than" in why_not(one, NOON + timedelta(days=400), {code})
+
+
+def test_only_what_expired_is_replayed_late() -> None:
+    late = only(on_the_topic(record("a", 7), Problem(Code.EXPIRED, "expires", "y"))).as_replay()
+    again = only(on_the_topic(record("a", 7), Problem(Code.RENDER_FAILED, "x", "y"))).as_replay()
+    assert (is_late_replay(late), is_late_replay(again)) == (True, False)
+    assert not is_late_replay(replace(late, headers=late.headers[1:])), "not without a replay's id"
 
 
 def test_nobody_s_address_is_shown_unless_it_is_asked_for() -> None:

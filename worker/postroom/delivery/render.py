@@ -12,6 +12,7 @@ from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Un
 from postroom.delivery.post import House, Post
 from postroom.letter.address import normalize
 from postroom.letter.compose import compose
+from postroom.letter.event import is_late_replay
 from postroom.letter.hint import did_you_mean
 from postroom.letter.identity import message_id
 from postroom.letter.problems import Code, Problem, Rejected
@@ -44,7 +45,7 @@ async def render(letters: Sequence[Letter], post: Post) -> Verdicts:
 def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
     """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
     event = letter.event
-    letter.expires = event.expires
+    letter.expires = _unless_late(letter, event.expires)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
     if event.not_before is not None and event.not_before > now:
@@ -65,7 +66,7 @@ def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) ->
 def _render_with(template: LiveTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
     letter.category = template.category
-    letter.expires = template.expires(letter.event)
+    letter.expires = _unless_late(letter, template.expires(letter.event))
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
     sender = _fill(letter, template.render(letter.event), house)
@@ -108,6 +109,11 @@ def _sender(rendered: Rendered, house: House) -> Sender:
             "spec.allowedFromDomains of the SmtpProfile or take the profile's own sender",
         )
     )
+
+
+def _unless_late(letter: Letter, expires: datetime | None) -> datetime | None:
+    """When a letter expires; never, where somebody replayed it knowing that its time had passed."""
+    return None if letter.replay and is_late_replay(letter.record) else expires
 
 
 def expired(letter: Letter) -> Problem:

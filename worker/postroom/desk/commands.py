@@ -1,6 +1,6 @@
 """`postroom dlq`: list, show and replay dead letters. What they do is beside this, imported when needed."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer import Argument, Option
@@ -37,6 +37,14 @@ EventType = Annotated[str, Option("--type", help="Only of this event type.", met
 Recipient = Annotated[str, Option("--to", help="Only for this recipient.", metavar="ADDRESS")]
 Since = Annotated[str, Option(help="Only since then: 2h, 3d, or RFC 3339.", metavar="TIME")]
 Until = Annotated[str, Option(help="Only until then.", metavar="TIME")]
+Insist = Annotated[
+    list[str] | None,
+    Option(
+        help="Also those with this code that are left where they are otherwise (repeatable): expired, "
+        "too_old_to_deduplicate.",
+        metavar="CODE",
+    ),
+]
 Ids = Annotated[list[str] | None, Argument(help="Ids of dead letters or of events.", metavar="ID")]
 
 
@@ -113,9 +121,7 @@ def replay_(
     to_sandbox: Annotated[
         bool, Option("--to-sandbox", help="Send to the sandbox as it would be now; nothing else changes.")
     ] = False,
-    too_old: Annotated[
-        bool, Option("--too-old", help="Also those that may have been sent before: too_old_to_deduplicate.")
-    ] = False,
+    insist: Insist = None,
     as_json: Json = False,
     topic: Topic = None,
     data: Data = DATA,
@@ -136,23 +142,31 @@ def replay_(
             "Which dead letters?", "Name ids, choose some with --code, --type, --to, --since, or --all"
         )
     place = _place(data, bootstrap_servers, connections, topic, (profile_file, bundles, sandbox))
-    fates = _replay(place, chosen, dry_run, to_sandbox, too_old)
+    fates = _replay(place, chosen, _How(dry_run, to_sandbox, frozenset(insist or ())))
     done = "sent to the sandbox" if to_sandbox else "replayed"
     _tell(fates, f"to be {done}" if dry_run else done, as_json)
     if any(fate.why_not for fate in fates) or not fates:
         raise typer.Exit(1)
 
 
-def _replay(place: "Place", chosen: "Choice", dry_run: bool, to_sandbox: bool, too_old: bool) -> "list[Fate]":
+class _How(NamedTuple):
+    """What a replay was asked to do, and the codes that it is to overlook."""
+
+    dry_run: bool
+    to_sandbox: bool
+    insisted: frozenset[str]
+
+
+def _replay(place: "Place", chosen: "Choice", how: _How) -> "list[Fate]":
     from postroom.clock import SystemClock
     from postroom.desk.rehearse import rehearse
     from postroom.desk.replay import Fate, find, publish, why_not
 
     now, found = SystemClock().now(), find(place, chosen)
-    if to_sandbox:
-        return [Fate(one) for one in found] if dry_run else rehearse(place, found, now)
-    judged = [Fate(one, why_not(one, now, too_old)) for one in found]
-    if dry_run:
+    if how.to_sandbox:
+        return [Fate(one) for one in found] if how.dry_run else rehearse(place, found, now)
+    judged = [Fate(one, why_not(one, now, how.insisted)) for one in found]
+    if how.dry_run:
         return judged
     going = [fate.dead_letter for fate in judged if not fate.why_not]
     return [*publish(place, going), *(fate for fate in judged if fate.why_not)]

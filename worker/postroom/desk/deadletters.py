@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from postroom.letter.event import REPLAY, Record, parse
-from postroom.letter.problems import Rejected
+from postroom.letter.event import LATE, REPLAY, Record, parse
+from postroom.letter.problems import Code, Rejected
 
 OURS = "postroom_"
 """What the names of Postroom's own headers begin with; no event's."""
@@ -50,9 +50,9 @@ class DeadLetter:
         return f"{self.id}#{blake2b(self.record.value or b'', digest_size=4).hexdigest()}"
 
     def as_replay(self) -> Record:
-        """The record to publish."""
-        header = (REPLAY, self.replay_id.encode())
-        return replace(self.record, headers=(*self.record.headers, header))
+        """The record to publish. One that expired goes out late: without that it would expire again."""
+        own = ((REPLAY, self.replay_id.encode()), *([(LATE, b"yes")] if self.code == Code.EXPIRED else []))
+        return replace(self.record, headers=(*self.record.headers, *own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def _send(server: smtplib.SMTP, one: DeadLetter, room: _Room | None, now: dateti
     if one.omitted:
         return "its content is on no topic any more"
     try:
-        letter = read(one.record, room.house.profile)
+        letter = read(one.as_replay(), room.house.profile)
     except Rejected as rejected:
         return str(rejected.problems[0])
     outcome = render_one(letter, room.catalog, room.house, now)

@@ -4,7 +4,7 @@ In: chosen dead letters. Out: for each whether it was published, or why not. A r
 own replay id, so that the ledger lets it open its letter once: to replay twice sends nothing twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,17 +47,23 @@ def _whole(reader: Reader, one: DeadLetter) -> DeadLetter:
     return one if was is None else replace(one, record=was, omitted=False, who=who(was))
 
 
-def why_not(one: DeadLetter, now: datetime, too_old: bool) -> str:
-    """Why a dead letter should not be replayed; empty where it may."""
+UNTIL_ASKED: dict[str, str] = {
+    Code.TOO_OLD_TO_DEDUPLICATE: "it may have been sent before, and nobody remembers",
+    Code.EXPIRED: "its time has passed",
+}
+"""Why dead letters with these codes are not replayed, unless somebody insists."""
+
+
+def why_not(one: DeadLetter, now: datetime, insisted: Collection[str] = ()) -> str:
+    """Why a dead letter should not be replayed; empty where it may. `insisted` are codes to be overlooked."""
     if one.omitted or one.record.value is None:
         return "its content is on no topic any more"
     if now - one.at > REPLAYS_KEPT:
         return f"it is older than {REPLAYS_KEPT.days} days, for which replays are remembered"
     if one.code == Code.IDEMPOTENCY_MISMATCH:
         return "its id belongs to another letter; publish it under a new id"
-    if one.code == Code.TOO_OLD_TO_DEDUPLICATE and not too_old:
-        return "it may have been sent before, and nobody remembers; --too-old replays it all the same"
-    return ""
+    why = UNTIL_ASKED.get(one.code)
+    return f"{why}; --insist {one.code} replays it all the same" if why and one.code not in insisted else ""
 
 
 def publish(place: Place, wanted: Sequence[DeadLetter]) -> list[Fate]:

@@ -28,6 +28,7 @@ ATTACHMENTS = 10
 ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
 REPLAY = "postroom_replay_id"
+LATE = "postroom_replay_late"
 """The header of a record that was published again; a letter that had failed is tried anew by it, once."""
 SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
@@ -93,6 +94,11 @@ def replay_id(record: Record) -> str:
     return next(
         ((said or b"").decode(errors="replace") for name, said in record.headers if name == REPLAY), ""
     )
+
+
+def is_late_replay(record: Record) -> bool:
+    """Whether this is a replay that somebody wants sent although the letter's time has passed."""
+    return {REPLAY, LATE} <= {name for name, said in record.headers if said}
 
 
 def parse(record: Record) -> Event:

@@ -111,7 +111,7 @@ def _finish(outcome: Accepted | Refused | Unrenderable | Expired | Suppressed, p
         case Unrenderable(problem=problem):
             return Finish(State.RENDER_FAILED, problem, bury=True)
         case Expired(problem=problem):
-            return Finish(State.EXPIRED, problem)
+            return Finish(State.EXPIRED, problem, bury=True)
         case Suppressed(problem=problem):
             return Finish(State.SUPPRESSED, problem)
         case _:
