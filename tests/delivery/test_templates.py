@@ -1,6 +1,8 @@
 """Live templates from a folder: what is there is served, and nothing bad takes it down."""
 
 import shutil
+import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from postroom.letter.bundle import pack
 from postroom.letter.compiled import CompiledTemplate, Edition, Subject
 from postroom.letter.render import LiveTemplate
 from tests.delivery import kubelet
+from tests.delivery.letters import letter
 
 
 def template(name: str, subject: str = "Hello", suspend: bool = False) -> CompiledTemplate:
@@ -44,6 +47,19 @@ def templates(folder: Path) -> FolderTemplates:
     opened = FolderTemplates(folder)
     assert opened.refresh()
     return opened
+
+
+def test_a_machine_that_stands_still_for_long_fails_no_rendering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = "{% for each in range(200) %}x{% endfor %}"
+    (tmp_path / "0.json").write_text(pack([template("order", turns)]))
+    hours = count(step=3600)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+    opened = FolderTemplates(tmp_path)
+    assert opened.refresh()
+    [order] = opened.current().templates.values()
+    assert order.render(letter(event_type="shop.order", data={}).event).subject == "x" * 200
 
 
 def names(templates: FolderTemplates) -> set[str]:

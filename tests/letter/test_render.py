@@ -242,7 +242,7 @@ def test_a_letter_expires_with_its_event_or_its_template() -> None:
 def test_the_time_of_a_rendering_can_be_bounded() -> None:
     found = live("{% for a in range(100) %}{% for b in range(9) %}x{% endfor %}{% endfor %}{{ name }}")
     ticks = iter(range(10_000))
-    found._monotonic = lambda: float(next(ticks))
+    found._cpu_time = lambda: float(next(ticks))
     with pytest.raises(Rejected) as caught:
         found.render(event(name="x"))
     assert caught.value.code is Code.RENDER_LIMIT

@@ -77,7 +77,7 @@ class FolderTemplates:
 
     def _take(self, texts: list[str]) -> bool:
         try:
-            self._loaded = self._loaded.read(texts, time.monotonic)
+            self._loaded = self._loaded.read(texts, time.thread_time)
         except Rejected as rejected:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog

@@ -59,7 +59,7 @@ class Shelf:
 
 def _room(folder: Path) -> Room:
     profile = SmtpProfile.model_validate(yaml.safe_load((folder / "profile.yaml").read_text()))
-    catalog = load((file.read_text() for file in sorted(folder.glob("*.json"))), time.monotonic)
+    catalog = load((file.read_text() for file in sorted(folder.glob("*.json"))), time.thread_time)
     return Room(profile.metadata.name, topic_of(profile), catalog)
 
 

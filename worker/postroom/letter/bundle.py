@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
-from postroom.letter.language.bounds import Monotonic
+from postroom.letter.language.bounds import CpuTime
 from postroom.letter.live import Live
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Catalog
@@ -91,7 +91,7 @@ class Loaded:
                     live.setdefault(event_type, template)
         return Catalog(live)
 
-    def read(self, texts: Iterable[str], monotonic: Monotonic | None = None) -> "Loaded":
+    def read(self, texts: Iterable[str], cpu_time: CpuTime | None = None) -> "Loaded":
         """These shards, with the templates that are in them as before kept, and so kept compiled.
 
         Raises Rejected.
@@ -101,7 +101,7 @@ class Loaded:
         def live(compiled: CompiledTemplate) -> Live:
             before = known.get(compiled.name)
             # a revision says nothing of `suspend`
-            return before if before and before.compiled == compiled else Live(compiled, monotonic)
+            return before if before and before.compiled == compiled else Live(compiled, cpu_time)
 
         shards: dict[str, tuple[Live, ...]] = {}
         for text in texts:
@@ -109,6 +109,6 @@ class Loaded:
         return Loaded(shards)
 
 
-def load(texts: Iterable[str], monotonic: Monotonic | None = None) -> Catalog:
+def load(texts: Iterable[str], cpu_time: CpuTime | None = None) -> Catalog:
     """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
-    return Loaded().read(texts, monotonic).catalog
+    return Loaded().read(texts, cpu_time).catalog

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.hint import did_you_mean
-from postroom.letter.language.bounds import Monotonic
+from postroom.letter.language.bounds import CpuTime
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.page.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
@@ -63,7 +63,7 @@ def key_of(item: Object) -> Key:
 
 
 def prove_all(
-    objects: Iterable[Object], monotonic: Monotonic | None = None, faulty: Iterable[Key] = ()
+    objects: Iterable[Object], cpu_time: CpuTime | None = None, faulty: Iterable[Key] = ()
 ) -> Verdict:
     """Prove every template and layout of a set.
 
@@ -85,7 +85,7 @@ def prove_all(
     around = _Known(known, frozenset(faulty))
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _prove_one(item, around, monotonic)
+            proof = _prove_one(item, around, cpu_time)
             conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
             compiled = None if conflicts else proof.compiled
             found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
@@ -99,7 +99,7 @@ def prove_all(
     return Verdict(proofs, profiles)
 
 
-def _prove_one(template: EmailTemplate, known: _Known, monotonic: Monotonic | None) -> Proof:
+def _prove_one(template: EmailTemplate, known: _Known, cpu_time: CpuTime | None) -> Proof:
     spec, namespace = template.spec, template.metadata.namespace
     profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
@@ -107,7 +107,7 @@ def _prove_one(template: EmailTemplate, known: _Known, monotonic: Monotonic | No
     layout = known.objects.get(page) if page else None
     if page and not isinstance(layout, EmailLayout):
         return Proof(template.metadata.name, problems=tuple(problems))
-    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, monotonic)
+    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, cpu_time)
     if not problems and profile in known.objects:
         return proof
     return replace(proof, compiled=None, problems=(*problems, *proof.problems))

@@ -74,7 +74,7 @@ def read_folder(folder: Path) -> Reading:
     found = [located for file in files for located in _read(file, folder)]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (Key(located.kind, located.namespace, located.name) for located in found if located.problems)
-    verdict = prove_all(objects, time.monotonic, faulty)
+    verdict = prove_all(objects, time.thread_time, faulty)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved(found, verdict))
     return Reading(

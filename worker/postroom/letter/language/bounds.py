@@ -21,11 +21,12 @@ MAX_INTEGER = 2**63
 MAX_RANGE = 1_000
 """Length of `range(…)`."""
 MAX_SECONDS = 1.0
-"""Wall time of one rendering."""
+"""The processor's time of one rendering. By the wall, a machine that stood still would bury a good letter."""
 CHUNKS = 64
 """Pieces of output gathered between two looks at the meter."""
 
-Monotonic = Callable[[], float]
+CpuTime = Callable[[], float]
+"""Seconds that the processor spent on whoever asks: `time.thread_time`, or `time.process_time`."""
 
 
 class LimitExceeded(Exception):
@@ -39,12 +40,12 @@ class Unsuitable(ValueError):
 class Meter:
     """Counts what one rendering has used so far."""
 
-    __slots__ = ("_built", "_deadline", "_monotonic", "_turns")
+    __slots__ = ("_built", "_cpu_time", "_deadline", "_turns")
 
-    def __init__(self, monotonic: Monotonic | None = None, seconds: float = MAX_SECONDS) -> None:
+    def __init__(self, cpu_time: CpuTime | None = None, seconds: float = MAX_SECONDS) -> None:
         self._turns = self._built = 0
-        self._monotonic = monotonic
-        self._deadline = monotonic() + seconds if monotonic else 0.0
+        self._cpu_time = cpu_time
+        self._deadline = cpu_time() + seconds if cpu_time else 0.0
 
     def loop(self, items: Iterable[Any]) -> Iterable[Any]:
         """Charge a loop before it runs. Jinja has no `break`, so that its length is its turns."""
@@ -53,7 +54,7 @@ class Meter:
         self._turns += len(items)
         if self._turns > MAX_ITERATIONS:
             raise LimitExceeded(f"the loops of one rendering take more than {MAX_ITERATIONS:,} turns in all")
-        return TimedItems(items, self) if self._monotonic else items
+        return TimedItems(items, self) if self._cpu_time else items
 
     def build(self, value: Any) -> Any:
         """Charge a value that holds others, with all that is in it, and pass it on.
@@ -70,7 +71,7 @@ class Meter:
 
     def check_time(self) -> None:
         """Refuse to go on past the deadline."""
-        if self._monotonic and self._monotonic() > self._deadline:
+        if self._cpu_time and self._cpu_time() > self._deadline:
             raise LimitExceeded("the rendering takes too long")
 
     def gather(self, chunks: Iterator[str]) -> str:
@@ -87,7 +88,7 @@ class Meter:
 
 
 class TimedItems:
-    """A loop's items, with a look at the clock before each."""
+    """A loop's items, with a look at the time before each."""
 
     __slots__ = ("_items", "_meter")
 
