@@ -28,8 +28,9 @@ ATTACHMENTS = 10
 ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
 REPLAY = "postroom_replay_id"
-LATE = "postroom_replay_late"
 """The header of a record that was published again; a letter that had failed is tried anew by it, once."""
+LATE = "postroom_replay_late"
+"""The header of a replay that is to be sent although the letter's time has passed."""
 SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
 PACK_VERSION = 1
