@@ -31,6 +31,7 @@ from tests.delivery.scenario import scenario
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
 LATER = NOON + DAY / 24
+UNDECIDED = Problem(Code.UNDECIDED, "parkedFor", "nobody decided")
 LIVING_STATES = [State.CLAIMED, State.DOTTING]
 SETTLED_STATES = [state for state in State if state not in LIVING_STATES]
 
@@ -529,6 +530,47 @@ class LedgerContract:
         assert await ledger.prune(LATER, 100) == len(final) - 2
         for state in (State.CLAIMED, State.DOTTING, *KEEPS_EVENT):
             assert (await meet(ledger, state.value)).state is state
+
+    @scenario
+    async def test_a_letter_that_nobody_decided_about_ends_as_a_dead_letter(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        for state in State:
+            await bring(ledger, state, state.value)
+        assert await ledger.retire(NOON, UNDECIDED, LATER) == 0
+        assert await ledger.retire(LATER, UNDECIDED, LATER) == 1
+        [waiting] = await ledger.waiting(10)
+        buried = waiting.dead_letter
+        assert buried.record == record("in_doubt")
+        assert (buried.problems, buried.at, buried.attempts) == ((UNDECIDED,), LATER, 1)
+        met = await meet(ledger, "in_doubt")
+        assert met.state is State.FAILED
+        for state in State:
+            if state is not State.IN_DOUBT:
+                assert (await meet(ledger, state.value)).state is state
+        assert await ledger.retire(LATER + DAY, UNDECIDED, LATER + DAY) == 0
+
+    @scenario
+    async def test_a_letter_that_nobody_decided_about_is_sent_by_its_replay_once(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await bring(ledger, State.IN_DOUBT)
+        assert await ledger.retire(LATER, UNDECIDED, LATER) == 1
+        first, second = await ledger.claim(
+            [letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER
+        )
+        assert isinstance(first, Claimed)
+        assert isinstance(second, Existing)
+
+    @scenario
+    async def test_many_that_nobody_decided_about_end_bit_by_bit(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        names = [f"n{number}" for number in range(450)]
+        fresh = await ledger.claim([letter(name, at) for at, name in enumerate(names)], NOON)
+        await ledger.settle([ended(one, State.IN_DOUBT) for one in fresh if isinstance(one, Claimed)], NOON)
+        done = 0
+        while count := await ledger.retire(LATER, UNDECIDED, LATER):
+            done += count
+        assert done == len(names)
+        assert {one.dead_letter.record.offset for one in await ledger.waiting(1000)} == {*range(450)}
 
     @scenario
     async def test_nothing_to_do_is_done(self, lives: Lives) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from postroom.adapters.ledger.fates import fate_of, is_news
 from postroom.letter.event import Record
 from postroom.letter.identity import Identity
-from postroom.letter.problems import Code
+from postroom.letter.problems import Code, Problem
 from postroom.ports.accord import Change, Moment
 from postroom.ports.ledger import (
     FINAL,
@@ -323,6 +323,20 @@ class MemoryLedger:
         for row in old[:limit]:
             del self.store.rows[row]
         return len(old[:limit])
+
+    async def retire(self, before: datetime, why: Problem, at: datetime) -> int:
+        old = [
+            row
+            for row in self.store.rows.values()
+            if row.state is State.IN_DOUBT and row.updated < before and row.stored
+        ]
+        for row in old[:2]:
+            assert row.stored is not None
+            place = f"{row.stored.topic}/{row.stored.partition}/{row.stored.offset}/{why.code.value}"
+            await self.bury([DeadLetter(place, row.stored, (why,), at, row.tries)])
+            row.state, row.stored, row.updated = State.FAILED, None, at
+            self._tell(replace(_fate(row, at), code=why.code.value))
+        return len(old[:2])
 
     async def close(self) -> None:
         self.store.clean = True

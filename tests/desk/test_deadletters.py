@@ -109,6 +109,7 @@ def test_dead_letters_are_chosen(choice: Choice, meant: bool) -> None:
         (Code.IDEMPOTENCY_MISMATCH, "new id"),
         (Code.TOO_OLD_TO_DEDUPLICATE, "--insist too_old_to_deduplicate"),
         (Code.EXPIRED, "--insist expired"),
+        (Code.UNDECIDED, "--insist undecided"),
     ],
 )
 def test_what_would_be_refused_or_doubled_is_not_replayed(code: Code, says: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from postroom.sandbox import schema
 from postroom.sandbox.schema import NewerDatabase, connect, migrate
 from postroom.sandbox.search import Filter
-from postroom.sandbox.store import UNDO_MS, AlreadyOpen, Limits, Store
+from postroom.sandbox.store import DAY_MS, UNDO_MS, AlreadyOpen, Limits, Store
 from postroom.sandbox.summary import Summary
 from tests.sandbox.conftest import ENVELOPE
 from tests.sandbox.letters import letter, raw
@@ -93,6 +93,25 @@ def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> No
     store.capture(ENVELOPE, b"x" * 5000).result(5)
     assert ids(store) == [5]
     store.close()
+
+
+def test_letters_are_erased_when_they_are_older_than_is_kept(tmp_path: Path) -> None:
+    clock = [1_000_000]
+    store = Store(tmp_path / "s.sqlite", Limits(days=2), now=lambda: clock[0])
+    for number in range(3):
+        store.capture(ENVELOPE, b"Subject: secretword%d\r\n\r\n" % number).result(5)
+        clock[0] += DAY_MS
+    store.catch_up()
+    store.delete(2).result(5)
+    store._writer.submit(store._while_idle).result(5)
+    assert ids(store) == [3]
+    assert (store.counts().letters, store.raw(1)) == (1, None)
+    clock[0] += 2 * DAY_MS
+    while store._writer.submit(store._while_idle).result(5):
+        pass
+    assert ids(store) == []
+    store.close()
+    assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
 
 
 def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: Store, keep: Keep) -> None:

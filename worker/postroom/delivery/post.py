@@ -31,6 +31,8 @@ class House:
     policy: Policy
     window: float
     """dedupe.window in seconds: older records are refused, their identities are forgotten."""
+    parked_for: float = 30 * 86_400.0
+    """parkedFor in seconds: so long a letter in doubt waits for a person."""
     suppresses_bounces: bool = False
     """Whether a relay's word that a mailbox does not exist puts the address on the suppression list."""
     from_domains: frozenset[str] = field(default_factory=frozenset)

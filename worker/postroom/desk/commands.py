@@ -41,7 +41,7 @@ Insist = Annotated[
     list[str] | None,
     Option(
         help="Also those with this code that are left where they are otherwise (repeatable): expired, "
-        "too_old_to_deduplicate.",
+        "too_old_to_deduplicate, undecided.",
         metavar="CODE",
     ),
 ]

@@ -50,6 +50,7 @@ def _whole(reader: Reader, one: DeadLetter) -> DeadLetter:
 UNTIL_ASKED: dict[str, str] = {
     Code.TOO_OLD_TO_DEDUPLICATE: "it may have been sent before, and nobody remembers",
     Code.EXPIRED: "its time has passed",
+    Code.UNDECIDED: "a copy of it may have arrived",
 }
 """Why dead letters with these codes are not replayed, unless somebody insists."""
 

@@ -54,6 +54,7 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     CONNECTION_LOST_AFTER_DOT = "connection_lost_after_dot"
+    UNDECIDED = "undecided"
 
     # a manifest that cannot be accepted
     MANIFEST_INVALID = "manifest_invalid"

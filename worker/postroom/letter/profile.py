@@ -204,6 +204,7 @@ class SmtpProfileSpec(Spec):
     fallback_ref: NameRef | None = None
     dkim: Annotated[list[Dkim], Field(max_length=8)] = Field(default_factory=list)
     on_in_doubt: Literal["Resend", "Park"] = "Resend"
+    parked_for: Duration = "720h"
     dedupe: Dedupe = Field(default_factory=Dedupe)
     suppression: Suppression = Field(default_factory=Suppression)
     kafka: Kafka = Field(default_factory=Kafka)

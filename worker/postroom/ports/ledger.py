@@ -14,6 +14,7 @@ from postroom.letter.event import Event, Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
 from postroom.ports.accord import Change
+from postroom.ports.deadletter import DeadLetter, Waiting
 from postroom.ports.health import Health, Recovery, Unreachable
 from postroom.ports.relay import Envelope, Stage
 from postroom.ports.state import FINAL, KEEPS_EVENT, REOPENS, REPLAYS_KEPT, State
@@ -136,18 +137,6 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record for the dead-letter topic; `id` is stable, so a second publication is recognizable."""
-
-    id: str
-    record: Record
-    problems: tuple[Problem, ...]
-    at: datetime
-    attempts: int = 0
-    """How often it was tried to send it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
     """How an attempt ended: the row's next state, and what goes to the outbox in the same commit."""
 
@@ -183,14 +172,6 @@ class Recalled:
     doubts: int
     generation: int
     barred: Collection[Reason] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A dead letter in the outbox, not yet acknowledged by the broker."""
-
-    row: int
-    dead_letter: DeadLetter
 
 
 class Ledger(Protocol):
@@ -292,6 +273,14 @@ class Ledger(Protocol):
         """Forget up to `limit` letters that ended before then; how many went.
 
         Letters that wait or are in doubt stay, however old. A letter is known until it is forgotten.
+        """
+        ...
+
+    async def retire(self, before: datetime, why: Problem, at: datetime) -> int:
+        """End some of the letters that are in doubt since before then, since nobody decided; how many.
+
+        Each fails for this reason, and its event leaves the row as a dead letter, in the same commit.
+        0: none is left.
         """
         ...
 

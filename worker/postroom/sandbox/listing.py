@@ -121,7 +121,8 @@ def _rack(inbox: Inbox, counts: Counts) -> dict[str, object]:
         "letters_kept": counts.letters,
         "unread": counts.unread,
         "piles": [_pile(pile) for pile in inbox.store.templates()],
-        "keeps": f"{wording.counted(limits.letters, 'letter')}, {wording.size(limits.bytes)}",
+        "keeps": f"{wording.counted(limits.letters, 'letter')}, {wording.size(limits.bytes)}, "
+        f"{wording.counted(limits.days, 'day')}",
         "holds": f"{wording.counted(counts.letters, 'letter')}, {wording.size(counts.bytes)}",
         "full": _percent(counts, limits),
     }

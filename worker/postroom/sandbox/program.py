@@ -35,7 +35,8 @@ def main() -> None:
 
 async def serve(settings: SandboxSettings) -> None:
     """Open the store, listen on both ports, and serve until a signal."""
-    limits = Limits(settings.sandbox_keep_letters, settings.sandbox_keep_bytes)
+    keep_letters, keep_bytes = settings.sandbox_keep_letters, settings.sandbox_keep_bytes
+    limits = Limits(keep_letters, keep_bytes, settings.sandbox_keep_days)
     store = _open_store(settings.sandbox_database, limits)
     try:
         await _serve(settings, store, limits)

@@ -30,6 +30,9 @@ class SandboxSettings(ProgramSettings):
     sandbox_keep_bytes: int = Field(
         default=1 << 30, ge=1, description="How many bytes of letters are kept; the oldest go first."
     )
+    sandbox_keep_days: int = Field(
+        default=30, ge=1, le=3660, description="How many days letters are kept; then they are erased."
+    )
     sandbox_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(),
         description="Names under which browsers may open the inbox, separated by commas. "

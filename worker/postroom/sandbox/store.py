@@ -1,8 +1,9 @@
 """The letters on disk: raw bytes, the line that the list shows, and words to search.
 
 Captures, marks and deletions go through one writer that commits in groups; reads have connections of their
-own and never wait for it. The oldest letters go when there are more than `Limits` allow. A deletion can be
-undone for ten minutes, after which the bytes are overwritten. One process a file, kept by a lock beside it.
+own and never wait for it. The oldest letters go when there are more than `Limits` allow, or when they are
+older. A deletion can be undone for ten minutes, after which the bytes are overwritten. One process a file,
+kept by a lock beside it.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from postroom.sandbox.summary import Envelope, Summary, summarize
 from postroom.sandbox.writer import Writer
 
 UNDO_MS = 600_000
+DAY_MS = 86_400_000
 _COLUMNS = (
     "id, received_at, mail_from, recipients, sender, subject, message_id, date, "
     "template, revision, size, attachments, read, peer"
@@ -47,6 +49,7 @@ class Limits:
 
     letters: int = 10_000
     bytes: int = 1 << 30
+    days: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +246,15 @@ class Store:
         ).fetchone()
 
     def _while_idle(self, connection: sqlite3.Connection) -> bool:
-        query = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 2000"
-        gone = [row[0] for row in connection.execute(query, (self.now() - UNDO_MS,))]
+        deleted = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 2000"
+        gone = [row[0] for row in connection.execute(deleted, (self.now() - UNDO_MS,))]
+        # numbers are given in the order of arrival, so that the oldest need no index on their times
+        oldest = "SELECT id, received_at FROM letters ORDER BY id LIMIT 2000"
+        old = f"SELECT id FROM ({oldest}) WHERE received_at < ?"  # noqa: S608 - made of constants
+        gone += [row[0] for row in connection.execute(old, (self.now() - self._limits.days * DAY_MS,))]
         self._erase(connection, gone)
+        if gone:
+            self._count_again(connection)
         if gone and self.full_text:
             words.forget(connection)
         more = self.full_text and words.index_some(connection)

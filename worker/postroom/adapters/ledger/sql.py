@@ -10,10 +10,20 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger import accords, claims, deadletters, leases, notices, pruning, settlements
+from postroom.adapters.ledger import (
+    accords,
+    claims,
+    deadletters,
+    leases,
+    notices,
+    parked,
+    pruning,
+    settlements,
+)
 from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Database, GroupCommit
 from postroom.letter.event import Record
+from postroom.letter.problems import Problem
 from postroom.ports.accord import Change
 from postroom.ports.ledger import (
     Claimed,
@@ -127,6 +137,10 @@ class SqlLedger:
     async def prune(self, before: datetime, limit: int) -> int:
         """See the port."""
         return await self._writer.run(lambda c: pruning.prune(c, self._holder, before, limit))
+
+    async def retire(self, before: datetime, why: Problem, at: datetime) -> int:
+        """See the port."""
+        return await self._writer.run(lambda c: parked.retire(c, self._holder, before, why, at))
 
     async def close(self) -> None:
         """See the port. Where nothing can be written it gives up; the next start finds an unclean end."""

@@ -50,6 +50,7 @@ def house_of(profile: SmtpProfile, accepted_as: State) -> House:
             accepted_as=accepted_as,
         ),
         window=seconds(spec.dedupe.window),
+        parked_for=seconds(spec.parked_for),
         suppresses_bounces=accepted_as is State.ACCEPTED and spec.suppression.hard_bounces == "Suppress",
         from_domains=frozenset(spec.allowed_from_domains),
     )

@@ -30,9 +30,10 @@ from postroom.delivery.receive import GAP, Carrier, Reception
 from postroom.delivery.settle import bury
 from postroom.delivery.ways import Ways
 from postroom.letter.event import Record
+from postroom.letter.problems import Code
 from postroom.letter.render import Catalog
 from postroom.ports.events import Partition
-from postroom.ports.ledger import Ledger, Recovery
+from postroom.ports.ledger import Ledger, Recovery, State
 
 log = structlog.get_logger("postroom.worker")
 NAMED = 5
@@ -118,7 +119,7 @@ class Worker:
             self._ways.watch(),
             outbox.run(partial(outbox.publish_dead_letters, post.ledger, self._means.dead_letters)),
             *self._tell_others(),
-            prune.run(post.ledger, post.clock, post.house.window),
+            prune.run(post.ledger, post.clock, post.house, self._count_undecided),
             self._templates.watch(self._tell_templates),
             self._secrets.watch(self._ways.retry),
             self._reception.run(),
@@ -174,6 +175,9 @@ class Worker:
 
     def _count_doubts(self, count: int) -> None:
         self.watch.metrics.doubts("worker_died", count)
+
+    def _count_undecided(self, count: int) -> None:
+        self.watch.metrics.letters(State.FAILED, Code.UNDECIDED, count)
 
     def _withdraw(self, partitions: Collection[Partition]) -> None:
         gone = set(partitions)

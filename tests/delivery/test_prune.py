@@ -1,0 +1,73 @@
+"""What a worker forgets, and what ends because nobody decided: once an hour, by the profile's times."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from postroom.delivery.programs import prune
+from postroom.letter.problems import Code
+from postroom.ports.ledger import State
+from postroom.ports.relay import Lost, Stage
+from tests.delivery.bench import Bench
+from tests.delivery.fakes import until
+from tests.delivery.letters import HOUSE, POLICY, record
+from tests.delivery.scenario import scenario
+
+PARK = replace(HOUSE, policy=replace(POLICY, on_in_doubt="Park"))
+DROPPED = Lost(Stage.DOT, dot_sent=True, reason="connection reset")
+DAY_SECONDS = 86_400.0
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(house=PARK)
+
+
+async def parked(bench: Bench) -> None:
+    """A letter in doubt, and one that was accepted."""
+    bench.relay.answers["a@example.net"] = DROPPED
+    await bench.carry(record("a", 0), record("b", 1))
+    assert (bench.state("a"), bench.state("b")) == (State.IN_DOUBT, State.ACCEPTED)
+
+
+@scenario
+async def test_a_parked_letter_waits_for_thirty_days_and_is_then_a_dead_letter(bench: Bench) -> None:
+    await parked(bench)
+    bench.clock.pass_(29 * DAY_SECONDS)
+    assert await prune.end_undecided(bench.ledger, bench.clock, PARK) == 0
+    bench.clock.pass_(2 * DAY_SECONDS)
+    assert await prune.end_undecided(bench.ledger, bench.clock, PARK) == 1
+    assert (bench.state("a"), bench.row("a").stored) == (State.FAILED, None)
+    assert bench.buried == [(0, "undecided")]
+    [waiting] = bench.store.outbox
+    assert "within 720 h" in waiting.dead_letter.problems[0].message
+    assert await prune.end_undecided(bench.ledger, bench.clock, PARK) == 0
+
+
+@scenario
+async def test_it_is_forgotten_as_every_letter_is_a_window_after_its_end(bench: Bench) -> None:
+    await parked(bench)
+    bench.clock.pass_(31 * DAY_SECONDS)
+    await prune.end_undecided(bench.ledger, bench.clock, PARK)
+    assert await prune.forget(bench.ledger, bench.clock, PARK) == 1
+    bench.clock.pass_(PARK.window + 1)
+    assert await prune.forget(bench.ledger, bench.clock, PARK) == 1
+    assert bench.store.rows == {}
+
+
+@scenario
+async def test_the_worker_is_told_how_many_ended_undecided(bench: Bench) -> None:
+    await parked(bench)
+    bench.clock.pass_(31 * DAY_SECONDS)
+    told: list[int] = []
+    running = asyncio.create_task(prune.run(bench.ledger, bench.clock, PARK, told.append))
+    await until(lambda: bool(told))
+    running.cancel()
+    assert told == [1]
+
+
+def test_the_reason_names_the_field_and_the_way_out() -> None:
+    why = prune.undecided_for(720 * 3600.0)
+    assert (why.code, why.field) == (Code.UNDECIDED, "spec.parkedFor")
+    assert "--insist undecided" in why.message
