@@ -126,6 +126,6 @@ async def test_a_server_that_is_away_is_unreachable_and_no_fault_of_a_setting() 
 
 
 def test_the_revisions_are_numbers_in_order() -> None:
-    script = ScriptDirectory.from_config(migrations._config())
-    found = [each.revision for each in script.walk_revisions()]
+    found = [each.revision for each in ScriptDirectory(str(migrations.HOME)).walk_revisions()]
     assert found == [f"{number:04}" for number in range(len(found), 0, -1)]
+    assert head() == found[0]

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -59,6 +61,12 @@ def test_missing_settings_are_named_with_the_way_out(
     said = capsys.readouterr().err
     for name in ("PROFILE", "BUNDLES", "BOOTSTRAP_SERVERS", "LEDGER"):
         assert f"POSTROOM_{name}: is not set" in said
+
+
+def test_a_worker_starts_without_what_only_a_migration_or_a_proof_needs() -> None:
+    program = "import sys, postroom.delivery.programs.consume; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"alembic", "mako", "premailer", "psycopg"} & set(done.stdout.split()) == set()
 
 
 @pytest.fixture
