@@ -137,7 +137,7 @@ async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) ->
         tries = await asyncio.gather(
             one._writer.run(crosswise(mine.row, yours.row)), two._writer.run(crosswise(yours.row, mine.row))
         )
-        assert sorted(tries) == [1, 2]
+        assert max(tries) > 1, "one had to do it again; more than once where it was quicker than who waited"
         assert await asyncio.to_thread(execute, postgres_ledger, "SELECT sum(tries) FROM letter") == [(4,)]
         assert one.health.ok
         assert two.health.ok
