@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,13 @@ def shown(path: Path) -> str:
 SOURCES = [path for path in committed("*.py") if path.relative_to(ROOT).parts[0] in {"worker", "operator"}]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def functions(path: Path) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, Function):
             yield node
 
@@ -111,7 +117,7 @@ def test_every_file_is_named_after_its_duty() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = {shown(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))}
+    silent = {shown(path) for path in SOURCES if not ast.get_docstring(tree(path))}
     assert silent == set()
 
 

@@ -4,6 +4,7 @@ What a CRD says in CEL, a model says in Python; tests/cluster/test_parity.py com
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ PROSE = r"^[\P{Cc}\t\n\r]*$"
 Schema = dict[str, Any]
 
 
+@cache
 def definition(kind: str) -> Schema:
     found: Schema = yaml.safe_load(next(CRDS.glob(f"*_{kind.lower()}s.yaml")).read_text())
     return found
@@ -40,6 +42,7 @@ def crd_spec(kind: str) -> Schema:
     return found
 
 
+@cache
 def model_spec(model: type[BaseModel]) -> Schema:
     """The model's own schema of its spec, with references followed and `or null` left out."""
     whole = model.model_json_schema(by_alias=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,16 @@ class Case:
         return f"{self.kind}: {self.name}"
 
 
-def cases() -> Iterator[Case]:
+@cache
+def cases() -> tuple[Case, ...]:
     """Every case of every kind."""
+    return tuple(_read())
+
+
+def _read() -> Iterator[Case]:
     for file in sorted(FOLDER.glob("*.yaml")):
-        smallest, *documents = yaml.safe_load_all(file.read_text())
+        # C: three files of tests ask for all of them before a test runs
+        smallest, *documents = yaml.load_all(file.read_text(), yaml.CSafeLoader)
         for one in documents:
             spec = {**smallest["spec"], **_expanded(one.get("change", {}))}
             for field in one.get("remove", ()):
