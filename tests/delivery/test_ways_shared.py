@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from postroom.delivery.decide.breaker import Phase, Rules
+from postroom.delivery.outcome import Progress
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
 from tests.delivery.letters import PROFILE
@@ -25,6 +26,8 @@ from tests.delivery.stations import (
 
 pytestmark = pytest.mark.postgres
 RULES = Rules(3, reset_after=60.0)
+OVERTAKEN_SECONDS = 5.0
+"""Twice what it is by design, for a machine that others use as well."""
 
 
 @whole
@@ -60,6 +63,29 @@ async def test_a_rate_is_kept_by_workers_that_come_and_go(database: str) -> None
     moments = arrivals(host)
     assert (len(moments), states(database, PROFILE)) == (200, {State.ACCEPTED: 200})
     assert 20 <= peak(moments, rate.seconds) <= rate.count
+
+
+@whole
+async def test_under_overload_of_a_rate_letters_leave_in_about_the_order_they_came(database: str) -> None:
+    """Twice the rate for fourteen seconds: at the end so many wait as leave in fourteen more."""
+    host, rate, carrying = Host(), Rate(30, 1.0), list[asyncio.Task[Progress]]()
+    async with served(host):
+        line = Line(PROFILE, host, RULES, rate)
+        async with working(database, "a", line) as one, working(database, "b", line) as two:
+            await wait_until(lambda: (one.share, two.share) == (15, 15), "each to have a half")
+            for _ in range(140):
+                carrying += [asyncio.create_task(station.carry(3)) for station in (one, two)]
+                await asyncio.sleep(0.1)
+            await wait_until(lambda: len(host.accepted) == 840, "all letters")
+            await asyncio.gather(*carrying)
+    arrivals(host)
+    numbers = [int(seen.recipients[0].partition("@")[0][1:]) for seen in host.accepted]
+    oldest, most = numbers[-1], 0
+    for number in reversed(numbers):
+        oldest = min(oldest, number)
+        most = max(most, number - oldest)
+    print(f"overload: at most {most} of 840 letters came between a letter and one that overtook it")
+    assert most < 60 * OVERTAKEN_SECONDS
 
 
 @whole

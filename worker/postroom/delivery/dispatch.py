@@ -20,11 +20,11 @@ class Gate(Protocol):
     """Who says how many letters may wait here."""
 
     def room(self, waiting: int) -> int | None:
-        """How many more may come, with so many here already; None: any number."""
+        """How many more new letters may come, with so many here already; None: any number."""
         ...
 
     def appetite(self, waiting: int) -> int | None:
-        """The same for letters that wait in the ledger."""
+        """How many to recall of those that wait in the ledger; what was recalled always has room."""
         ...
 
     def barrier(self) -> Postponed:
@@ -87,11 +87,12 @@ class Dispatch:
         """Hand back at once those who would wait here for long."""
         assert self._gate is not None
         room = self._gate.room(self._waiting)
-        if room is None or len(claimed) <= room:
+        new = [one for one in claimed if one.from_topic]
+        if room is None or len(new) <= room:
             return claimed
         barrier = self._gate.barrier()
-        report([(one, barrier) for one in claimed[room:]])
-        return claimed[:room]
+        report([(one, barrier) for one in new[room:]])
+        return [one for one in claimed if not one.from_topic] + new[:room]
 
     def _feed(self) -> None:
         if self._feeding:

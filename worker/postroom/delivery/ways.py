@@ -15,6 +15,7 @@ from functools import partial
 from typing import cast
 
 from postroom.delivery.accords import Agreeing, Breaker, Paces, Portion
+from postroom.delivery.decide import turn
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.decide.reply import BEFORE_THE_LETTER
 from postroom.ports.ledger import Claimed
@@ -38,8 +39,6 @@ LOOK_SECONDS = 1.0
 KEPT_SECONDS = 10.0
 """A letter that an open circuit keeps back is due after so long; it is recalled when the circuit lets it. One
 that was due at the circuit's end would wait for it where a changed password closes the circuit before."""
-PATIENCE_SECONDS = 5.0
-"""A letter waits for its turn in memory for so long; one that would wait longer waits in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,9 @@ class Way:
         """Whether letters may go this way, all of them."""
         return self.breaker.phase is Phase.CLOSED
 
-    def room(self, waiting: int) -> int | None:
+    def room(self, waiting: int, *, recalled: bool) -> int | None:
         """How many more may wait here for their turn; None: any number."""
-        if self.portion is None:
-            return None
-        rate = self.portion.rate
-        soon = int(rate.count * PATIENCE_SECONDS / rate.seconds)
-        return max(0, max(soon, min(1, rate.count)) - waiting)
+        return turn.room(self.portion.rate, waiting, recalled=recalled) if self.portion else None
 
     async def look(self, *, used: bool) -> None:
         """See what is agreed; a rate is shared in by those alone who use it."""
@@ -159,18 +154,18 @@ class Ways:
 
     # --- who may come ----------------------------------------------------------------------------
 
-    def room(self, waiting: int) -> int | None:
+    def room(self, waiting: int, *, recalled: bool = False) -> int | None:
         """How many more letters may come, with so many here already; None: any number."""
         way = self._way()
         if way is not None:
-            return way.room(waiting)
+            return way.room(waiting, recalled=recalled)
         return int(self.own.breaker.may_probe and not waiting)
 
     def appetite(self, waiting: int) -> int | None:
         """How many letters to recall from the ledger: one where that may lead to a probe."""
         if self._way() is None and self.own.breaker.phase is Phase.HALF_OPEN:
             return 1
-        return self.room(waiting)
+        return self.room(waiting, recalled=True)
 
     def barrier(self) -> Postponed:
         """Why there is no room, and when to come again."""
@@ -179,7 +174,7 @@ class Ways:
             reason = f"the circuit of the relay is open: {self.own.breaker.circuit.reason}"
             return Postponed(Barrier.CIRCUIT, min(self.own.breaker.seconds_left, KEPT_SECONDS), reason)
         reason = "more letters wait than may leave within seconds"
-        return Postponed(Barrier.RATE, PATIENCE_SECONDS, reason)
+        return Postponed(Barrier.RATE, turn.AGAIN_SECONDS, reason)
 
     def _way(self) -> Way | None:
         """The way for letters that are no probe."""
