@@ -118,7 +118,10 @@ def test_a_worker_serves_until_it_is_told_to_end(
         status = json.loads(page(address, "/statusz")[1])
         assert (status["profile"], status["mode"], status["problems"]) == ("default/plant", "Sandbox", [])
         assert status["letters"]["captured"] == 200
-        assert "@" not in page(address, "/statusz")[1].replace("order@", "")
+        said = page(address, "/statusz")[1]
+        for ours in ("order@", "l…@domain", "@-sign", "'@'"):  # as the last dead letter's problem has them
+            said = said.replace(ours, "")
+        assert "@" not in said
         metrics = page(address, "/metrics")[1]
         assert re.search(r'postroom_letters_total\{code="",state="captured"\} 200\.0', metrics)
         assert "postroom_ledger_commits_total" in metrics
