@@ -6,7 +6,9 @@ from unittest.mock import MagicMock
 
 from prometheus_client import generate_latest
 
+from postroom.adapters.return_metrics import ReturnFigures
 from postroom.delivery.programs.watch import Watch
+from postroom.delivery.returned import Tally
 from postroom.gateway.meter import Meter
 from postroom.sandbox import health
 from postroom_operator.metrics import Metrics as OperatorMetrics
@@ -28,6 +30,7 @@ def metrics(_: Words) -> str:
     ]
     served = {
         "Worker": worker.decode(),
+        "Bounce intake": generate_latest(ReturnFigures(Tally(), int, bool).registry).decode(),
         "Gateway": Meter().exposition().decode(),
         "Sandbox": sandbox.decode(),
         "Operator": operator,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,11 +31,13 @@ FATE = Fate(
     request_id="req-99",
     metadata={"tenant": "north"},
 )
+REPORT = {"kind": "failed", "status": "5.1.1"}
 
 
 def telling(words: Words) -> str:
     """Every event, every member, and the headers on Kafka."""
     data = data_of(FATE)
+    every = data | {"report": data_of(replace(FATE, report=REPORT))["report"]}
     states = {what: state_of(what) for what in EVERYTHING}
     events = [
         (f"`{what}`", f"`{event_type(state)}`", words.of("states", state)) for what, state in states.items()
@@ -60,7 +63,7 @@ def telling(words: Words) -> str:
             TOPIC,
             f"```text\n{written}\n\n{json.dumps(data, indent=2)}\n```\n",
             "## Members\n",
-            table(("Member", "What it says"), members(data, words)),
+            table(("Member", "What it says"), members(every, words)),
             "A member that is not known is not there; more may be added. " + LEFT_OUT,
             "## What is promised\n",
             PROMISE,
@@ -102,6 +105,6 @@ PROMISE = """\
 An event is written down in the same commit as what it tells, and cleared once Kafka has acknowledged it: at
 least once, with the same `ce_id` each time. The events of one letter are published in the order in which
 they happened, as long as one worker has it; where a retry moved to another worker, `ce_time` says what came
-last. `Accepted` means that the relay is responsible now; whether a mailbox took the letter is not known to
-Postroom.
+last. `Accepted` means that the relay is responsible now. `Delivered` and `Bounced` are said where a report
+[came back](../how-to/take-bounces.md); without one, whether a mailbox took the letter is not known.
 """

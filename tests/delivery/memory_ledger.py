@@ -32,6 +32,7 @@ from postroom.ports.ledger import (
 )
 from postroom.ports.notices import Fate, Herald, Notice
 from postroom.ports.suppression import Reason, Suppression, address_hash
+from tests.delivery.memory_returns import MemoryReport, MemoryReturns
 
 DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
 
@@ -63,6 +64,7 @@ class MemoryStore:
     replays: set[str] = field(default_factory=set)
     suppressions: list[Suppression] = field(default_factory=list)
     notices: list[tuple[datetime, Notice]] = field(default_factory=list)
+    reports: list[MemoryReport] = field(default_factory=list)
     suspects: dict[tuple[str, int, int], int] = field(default_factory=dict)
     generation: int = 0
     clean: bool = True
@@ -115,6 +117,7 @@ class MemoryLedger:
                 row.attempts.append(DEATH)
                 in_doubt += 1
                 self._tell(_fate(row, now))
+        MemoryReturns(self.store).sweep_all(lambda _: self._heralds, now)
         return Recovery(self._was_clean, recalled, in_doubt)
 
     async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[Claimed | Existing | Spent]:
@@ -159,6 +162,10 @@ class MemoryLedger:
         return Existing(one, row.row, row.state, row.generation, living, same, *history)
 
     async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
+        for one in rows:
+            row = self.store.rows[one.row]
+            if row.state is State.DOTTING and row.generation == one.generation != self.generation:
+                MemoryReturns(self.store).resolve(row, lambda _: self._heralds, now)
         return [self._take_over(one) for one in rows]
 
     def _take_over(self, met: Existing) -> Claimed | None:
@@ -322,6 +329,7 @@ class MemoryLedger:
         old = [one.row for one in self.store.rows.values() if one.updated < before and one.state in FINAL]
         for row in old[:limit]:
             del self.store.rows[row]
+        self.store.reports = [each for each in self.store.reports if each.letter in self.store.rows]
         return len(old[:limit])
 
     async def retire(self, before: datetime, why: Problem, at: datetime) -> int:

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from postroom.sandbox.mta import MailServer
 from postroom.sandbox.search import Filter
 from postroom.sandbox.store import Store
 from postroom.sandbox.summary import Summary
+from postroom.smtpd import Dialogue
 from postroom.web import Endpoint
 from tests.sandbox.letters import letter, raw
 
@@ -184,7 +186,8 @@ def test_a_declared_size_over_the_limit_is_refused_and_the_session_goes_on(talk:
 def test_a_letter_over_the_limit_is_refused_and_the_session_goes_on(
     talk: Talk, mail: Mail, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mta, "MAX_LETTER", 300_000)
+    desk = mail[1].desk
+    monkeypatch.setattr(desk, "terms", replace(desk.terms, most_bytes=300_000, kept_bytes=300_000))
     talk.say(ENVELOPE + (b"x" * 900 + b"\r\n") * 500 + b".\r\n" + ENVELOPE + b"\r\nHello\r\n.\r\n")
     assert talk.codes(8) == [250, 250, 354, 552, 250, 250, 354, 250]
     assert store.counts().letters == 1
@@ -272,9 +275,9 @@ def read_path(store: Store, loop) -> Callable[[str], object]:  # type: ignore[no
     async def read(argument: str) -> tuple[object, object]:
         import asyncio
 
-        desk = mta.Desk(store, lambda _: None, mta.Tally(), "test")
-        dialogue = mta.Dialogue(desk, asyncio.get_running_loop())
-        quick, slow = dialogue._getaddr(argument), super(mta.Dialogue, dialogue)._getaddr(argument)
+        desk = mta.Desk(store, lambda _: None, mta.Tally())
+        dialogue = Dialogue(desk, asyncio.get_running_loop())
+        quick, slow = dialogue._getaddr(argument), super(Dialogue, dialogue)._getaddr(argument)
         assert (quick[0], (quick[1] or "").split()) == (slow[0], (slow[1] or "").split())
         return quick
 

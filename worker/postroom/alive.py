@@ -24,6 +24,7 @@ class Places(BaseSettings):
     operator_http: EndpointSetting = Endpoint("127.0.0.1", 8080)
     gateway_http: EndpointSetting = Endpoint("127.0.0.1", 8080)
     sandbox_http: EndpointSetting = Endpoint("127.0.0.1", 8025)
+    bounces_http: EndpointSetting = Endpoint("127.0.0.1", 9465)
 
 
 def answers(endpoint: Endpoint) -> bool:

@@ -222,6 +222,12 @@ def sandbox() -> None:
 
 
 @app.command()
+def bounces() -> None:
+    """Take reports about letters in over SMTP or LMTP; configured by POSTROOM_BOUNCES_… and others."""
+    importlib.import_module("postroom.delivery.programs.bounces").main()
+
+
+@app.command()
 def gateway() -> None:
     """Run the HTTP intake; configured by POSTROOM_GATEWAY_…, POSTROOM_BUNDLES and others."""
     importlib.import_module("postroom.gateway.programs.serve").main()

@@ -70,7 +70,7 @@ class NoTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """The profile asks for a DKIM signature and its key is not there, or is no key."""
+    """The profile asks for signatures (DKIM, return paths) and a key is not there, or is no key."""
 
     problem: Problem
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.lanes import Procession
+from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
 from postroom.letter.render import Sender
 from postroom.ports.ledger import Ledger
@@ -18,6 +19,14 @@ class Signer(Protocol):
 
     def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
         """The letter with its signatures, or why it must not leave yet; `sender` is its From address."""
+        ...
+
+
+class Returns(Protocol):
+    """Who says where reports about a letter come back to, for a profile that wants to read them."""
+
+    def path_of(self, identity: Identity) -> str | Problem | None:
+        """The letter's envelope sender; why it must not leave yet; or None: its From address will do."""
         ...
 
 
@@ -38,6 +47,7 @@ class House:
     from_domains: frozenset[str] = field(default_factory=frozenset)
     """allowedFromDomains; empty means the profile's own."""
     signer: Signer | None = None
+    returns: Returns | None = None
 
 
 @dataclass(frozen=True, slots=True)

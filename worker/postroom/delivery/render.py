@@ -69,7 +69,10 @@ def _render_with(template: LiveTemplate, letter: Letter, house: House, now: date
     letter.expires = _unless_late(letter, template.expires(letter.event))
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
-    sender = _fill(letter, template.render(letter.event), house)
+    path = house.returns.path_of(letter.identity) if house.returns else None
+    if isinstance(path, Problem):
+        return Unsigned(path)
+    sender = _fill(letter, template.render(letter.event), house, path)
     if house.signer is None:
         return None
     signed = house.signer.sign(letter.content, sender.address, now)
@@ -79,11 +82,12 @@ def _render_with(template: LiveTemplate, letter: Letter, house: House, now: date
     return None
 
 
-def _fill(letter: Letter, rendered: Rendered, house: House) -> Sender:
+def _fill(letter: Letter, rendered: Rendered, house: House, path: str | None) -> Sender:
+    """Compose the letter; `path` is its envelope sender where that is not its From address."""
     sender = _sender(rendered, house)
     recipient = normalize(letter.event.recipient)
     letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
-    letter.envelope = Envelope(sender.address, letter.event.recipient, recipient.smtputf8)
+    letter.envelope = Envelope(path or sender.address, letter.event.recipient, recipient.smtputf8)
     letter.content = compose(
         rendered,
         to=letter.event.recipient,

@@ -31,6 +31,37 @@ class MigrateSettings(ProgramSettings):
     )
 
 
+class BounceSettings(ProgramSettings):
+    """What `postroom bounces` is told, frozen once read."""
+
+    bounces_smtp: EndpointSetting = Field(
+        default=Endpoint("127.0.0.1", 2525),
+        description="Where reports are taken in over SMTP or LMTP, as host:port.",
+    )
+    bounces_http: EndpointSetting = Field(
+        default=Endpoint("127.0.0.1", 9465),
+        description="Where /healthz, /readyz and /metrics are served, as host:port.",
+    )
+    bounces_profiles: Path = Field(
+        description="The folder with the SmtpProfile manifests whose return paths are honoured: *.yaml, or "
+        "*/profile.yaml. Required."
+    )
+    bounces_ledgers: Path | None = Field(
+        default=None,
+        description="The folder with the SQLite ledgers of these profiles, on one machine. Without it each "
+        "profile's connections Secret is read, below POSTROOM_SECRETS.",
+    )
+    secrets: Path = Field(
+        default=Path("/var/run/postroom/secrets"),
+        description="The folder with one folder per mounted Secret: the keys of return paths, connections.",
+    )
+    namespace: str = Field(
+        default="",
+        description="The namespace that the PostgreSQL ledger's schema is named after by default. Empty: the "
+        "profile's.",
+    )
+
+
 class WorkerSettings(ProgramSettings):
     """A worker's settings, frozen once read."""
 

@@ -6,7 +6,7 @@ while, since they are settled in a moment.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +35,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        names = ("letters", "withdrawn", "attempts", "dead_letters", "notices", "suppressions", "under_way")
+        names = [each.name for each in fields(Erased)]
         figures = {name: getattr(self.ledgers, name) for name in names}
         return {"dry_run": self.dry_run, **figures, "inbox": self.inbox, "topics": list(self.topics)}
 
@@ -44,7 +44,7 @@ class Report:
         found, verb = self.ledgers, "would be erased" if self.dry_run else "erased"
         letters, answers = _many(found.letters, "letter"), _many(found.attempts, "answer")
         yield f"{letters} in the ledger {verb}; {found.withdrawn} of them waited to be sent"
-        yield f"{answers} of relays {verb}"
+        yield f"{answers} of relays and {_many(found.reports, 'report')} that came back {verb}"
         dead_letters, notices = _many(found.dead_letters, "dead letter"), _many(found.notices, "notice")
         yield f"{dead_letters} and {notices} in the outbox {verb}"
         if found.suppressions:

@@ -55,6 +55,7 @@ class Code(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     CONNECTION_LOST_AFTER_DOT = "connection_lost_after_dot"
     UNDECIDED = "undecided"
+    BOUNCED = "bounced"
 
     # a manifest that cannot be accepted
     MANIFEST_INVALID = "manifest_invalid"

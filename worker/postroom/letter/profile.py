@@ -23,6 +23,7 @@ from postroom.letter.reading.spec import (
     Spec,
     broken,
 )
+from postroom.letter.returnpath import Bounces
 from postroom.letter.signing import Dkim, broken_signatures
 from postroom.letter.telling import Wanted
 
@@ -203,6 +204,7 @@ class SmtpProfileSpec(Spec):
     circuit_breaker: CircuitBreaker = Field(default_factory=CircuitBreaker)
     fallback_ref: NameRef | None = None
     dkim: Annotated[list[Dkim], Field(max_length=8)] = Field(default_factory=list)
+    bounces: Bounces | None = None
     on_in_doubt: Literal["Resend", "Park"] = "Resend"
     parked_for: Duration = "720h"
     dedupe: Dedupe = Field(default_factory=Dedupe)

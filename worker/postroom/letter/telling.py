@@ -13,6 +13,7 @@ EVENT_TYPE = "dev.postroom.letter."
 What = Literal[
     "Accepted",
     "Captured",
+    "Delivered",
     "Deferred",
     "Scheduled",
     "InDoubt",

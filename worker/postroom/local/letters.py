@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import LedgerReader, LetterView, ReportView
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
 from postroom.local.folder import DataFolder
 from postroom.local.trouble import Trouble
@@ -60,6 +60,8 @@ def _letter(letter: LetterView) -> RenderableType:
     parts: list[RenderableType] = [head, Padding(facts, (0, 0, 0, 2), expand=False)]
     if letter.attempts:
         parts.append(Padding(_attempts(letter), (0, 0, 0, 2), expand=False))
+    if letter.reports:
+        parts.append(Padding(_reports(letter.reports), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 
@@ -102,6 +104,16 @@ def _attempts(letter: LetterView) -> Table:
         relay = attempt.relay(letter.profile) + (" (fallback)" if attempt.fallback else "")
         stage = attempt.stage or ""
         table.add_row(str(number), _time(attempt.at), attempt.result, stage, relay, Text(answer))
+    return table
+
+
+def _reports(reports: Sequence[ReportView]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("came back", "at", "status", "from"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("words", overflow="fold")
+    for one in reports:
+        table.add_row(one.kind, _time(one.at), one.status, Text(one.mta or ""), Text(one.text or ""))
     return table
 
 

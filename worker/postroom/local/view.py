@@ -23,6 +23,7 @@ STATES = {
     "claimed": "cyan",
     "dotting": "cyan",
     "accepted": "green",
+    "delivered": "green",
     "captured": "green",
     "scheduled": "blue",
     "deferred": "yellow",

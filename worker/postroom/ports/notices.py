@@ -31,6 +31,8 @@ class Fate:
     """The problem code, where there is a problem."""
     reply: str = ""
     """The relay's answer with its code, where there is one."""
+    report: Mapping[str, str] = field(default_factory=dict)
+    """The report that proves it, where one does: its kind and status."""
     due: datetime | None = None
     template: str = ""
     revision: str = ""

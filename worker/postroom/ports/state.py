@@ -18,6 +18,7 @@ class State(StrEnum):
     EXPIRED = "expired"
     CAPTURED = "captured"
     RENDER_FAILED = "render_failed"
+    DELIVERED = "delivered"
     BOUNCED = "bounced"
 
 

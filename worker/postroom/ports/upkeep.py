@@ -21,6 +21,8 @@ class Erased:
     """Of these, letters that waited to be sent, and will not be."""
     attempts: int = 0
     """Relays' answers that were removed."""
+    reports: int = 0
+    """Reports about letters whose words were removed."""
     dead_letters: int = 0
     """Taken out of the outbox, before they were published."""
     notices: int = 0

@@ -6,21 +6,20 @@ row that was met, or those that the fence let through.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import identities, leases, replays, suppressions
-from postroom.adapters.ledger.identities import Buckets, Known, Lookup
-from postroom.adapters.ledger.leases import EVERYBODY
-from postroom.adapters.ledger.rows import RowKeys, stamp
+from postroom.adapters.ledger import identities, leases, replays, reports, suppressions
+from postroom.adapters.ledger.holder import Holder
+from postroom.adapters.ledger.identities import Known, Lookup
+from postroom.adapters.ledger.reports import Scene
+from postroom.adapters.ledger.rows import stamp
 from postroom.adapters.ledger.schema import attempt, letter
-from postroom.adapters.ledger.strays import DEATH, Strays
+from postroom.adapters.ledger.strays import DEATH
 from postroom.ports.ledger import REOPENS, Claimed, Existing, Letter, Spent, State
-from postroom.ports.notices import Herald
 
 _INSERT_LETTER = insert(letter)
 _INSERT_ATTEMPT = insert(attempt)
@@ -56,24 +55,6 @@ _MINE = select(letter.c.row).where(
     letter.c.generation == bindparam("g"),
     letter.c.state == bindparam("s"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """This process as the ledger knows it: its generation, its row keys, where identities are."""
-
-    generation: int
-    keys: RowKeys
-    window: float
-    """Seconds that ended letters are remembered (dedupe.window)."""
-    buckets: Buckets
-    strays: Strays
-    profile: str | None = None
-    """Whose letters are this process's, where a database holds those of several profiles."""
-    kin: str = EVERYBODY
-    """The processes of the same letters, as leases know them."""
-    heralds: list[Herald] = field(default_factory=list)
-    """Who says what others are told; nobody where nobody is told anything."""
 
 
 Answer = Claimed | Existing | Spent
@@ -185,6 +166,9 @@ def take_over(
     """Claim each row that is still as it was met and whose holder is dead."""
     free = _free(connection, rows, holder)
     at = stamp(now)
+    # what a report says the relay has is nobody's to send: it changes here, and is met as it is then
+    scene = Scene(connection, lambda _: holder.heralds, at, holder.kin)
+    reports.resolve(scene, [row.row for row in rows if row.state is State.DOTTING], free)
     taken = [_take(connection, row, holder, at) if row.generation in free else None for row in rows]
     _bar(connection, [one for one in taken if one is not None])
     return taken

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.leases import database_time
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import outbox, suspect, worker

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, case, delete, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import stamp
-from postroom.adapters.ledger.schema import attempt, letter, notice, outbox, suppression
+from postroom.adapters.ledger.schema import attempt, letter, notice, outbox, report, suppression
 from postroom.letter.event import parse, unpack
 from postroom.letter.identity import Identity, veil
 from postroom.letter.problems import Code, Rejected
@@ -58,6 +58,7 @@ def erase(connection: Connection, address: str, now: datetime, dry_run: bool) ->
         letters=len(gone),
         withdrawn=sum(row.state in _WAITS for row in gone),
         attempts=_attempts(connection, numbers, dry_run),
+        reports=_reports(connection, numbers, dry_run),
         dead_letters=_dead_letters(connection, wanted, dry_run),
         notices=_notices(connection, numbers, wanted, dry_run),
         suppressions=_suppressions(connection, wanted, dry_run),
@@ -80,6 +81,16 @@ def _attempts(connection: Connection, rows: Sequence[int], dry_run: bool) -> int
         count += connection.execute(select(func.count()).where(theirs)).scalar_one()
         if not dry_run:
             connection.execute(update(attempt).where(theirs).values(text=None))
+    return count
+
+
+def _reports(connection: Connection, rows: Sequence[int], dry_run: bool) -> int:
+    count = 0
+    for some in _pieces(rows):
+        theirs = report.c.letter.in_(some) & or_(report.c.text.is_not(None), report.c.content.is_not(None))
+        count += connection.execute(select(func.count()).where(theirs)).scalar_one()
+        if not dry_run:
+            connection.execute(update(report).where(theirs).values(text=None, content=None))
     return count
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.leases import database_time
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import notice, worker
-from postroom.ports.notices import Fate, Notice
+from postroom.ports.notices import Fate, Herald, Notice
 
 # a worker's own, and those of its dead kin: other profiles' workers have other destinations
 _OURS = or_(
@@ -45,8 +45,13 @@ _PUT = insert(notice)
 
 def put(connection: Connection, holder: Holder, fates: Sequence[Fate]) -> None:
     """Put down what others are to be told of these."""
-    for herald in holder.heralds:
-        rows = [_row(one, holder.generation) for fate in fates for one in herald(fate)]
+    tell(connection, holder.heralds, holder.generation, fates)
+
+
+def tell(connection: Connection, heralds: Sequence[Herald], generation: int, fates: Sequence[Fate]) -> None:
+    """The same for somebody else's letters: the worker of this generation carries it, or its kin."""
+    for herald in heralds:
+        rows = [_row(one, generation) for fate in fates for one in herald(fate)]
         if rows:
             connection.execute(_PUT, rows)
 

@@ -11,8 +11,8 @@ from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger import notices, settlements
-from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.fates import fate_of_row
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, legible, stamp
 from postroom.adapters.ledger.schema import letter

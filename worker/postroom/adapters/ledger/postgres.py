@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import server
-from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Mending
 from postroom.adapters.ledger.days import SharedBuckets
 from postroom.adapters.ledger.heartbeat import Heartbeat
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.migrations import check
 from postroom.adapters.ledger.rows import RowKeys, stamp

@@ -10,10 +10,10 @@ from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger import accords, identities, replays
-from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, stamp
-from postroom.adapters.ledger.schema import attempt, letter, worker
+from postroom.adapters.ledger.schema import attempt, letter, report, worker
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import FINAL
 
@@ -40,6 +40,7 @@ def prune(connection: Connection, holder: Holder, before: datetime, limit: int) 
     if gone:
         rows = [row for row, _ in gone]
         connection.execute(delete(attempt).where(attempt.c.row.in_(rows)))
+        connection.execute(delete(report).where(report.c.letter.in_(rows)))
         connection.execute(delete(letter).where(letter.c.row.in_(rows)))
         identities.forget(connection, buckets, gone)
     today = holder.buckets.current(connection, at + holder.window)

@@ -8,13 +8,16 @@ about a second a million rows.
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from postroom.adapters.ledger.rows import moment
+
+VERSION_WITH_REPORTS = 7
+"""Of a file's schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,17 @@ class AttemptView:
     def relay(self, own: str) -> str:
         """The profile whose relay it went to, of a letter of profile `own`; empty where it is unknown."""
         return self.fallback or (own if self.stage else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """What came back about a letter."""
+
+    at: datetime
+    kind: str
+    status: str
+    mta: str | None
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,7 @@ class LetterView:
     received: datetime
     updated: datetime
     attempts: tuple[AttemptView, ...] = ()
+    reports: tuple[ReportView, ...] = ()
 
 
 _COLUMNS = (
@@ -108,11 +123,19 @@ class Reader(ABC):
         return [_letter(row) for row in self._all(f'{_LETTER} ORDER BY "row" DESC LIMIT ?', limit)]
 
     def find(self, wanted: str, limit: int = 50) -> Sequence[LetterView]:
-        """Letters by event id, Message-ID, request id, user id or recipient, oldest first, with attempts."""
+        """Letters by event id, Message-ID, request id, user id or recipient, oldest first, with all of it."""
         key = wanted.strip()
         where = "WHERE ? IN (event_id, message_id, request_id, user_id) OR lower(recipient) = lower(?)"
         rows = self._all(f'{_LETTER} {where} ORDER BY "row" LIMIT ?', key, key, limit)
-        return [_letter(row, self._attempts(row[0])) for row in rows]
+        return [replace(_letter(row), **self._history(row[0])) for row in rows]
+
+    def _history(self, row: int) -> dict[str, Any]:
+        return {"attempts": self._attempts(row), "reports": self._reports(row)}
+
+    def _reports(self, row: int) -> tuple[ReportView, ...]:
+        columns = 'at, kind, status, mta, "text"'
+        found = self._all(f'SELECT {columns} FROM report WHERE letter = ? ORDER BY "row"', row)  # noqa: S608
+        return tuple(ReportView(moment(at), *rest) for at, *rest in found)
 
     def _attempts(self, row: int) -> tuple[AttemptView, ...]:
         columns = 'at, result, stage, code, "text", revision, relay'
@@ -133,12 +156,17 @@ class LedgerReader(Reader):
     def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
         return self._db.execute(query, values).fetchall()
 
+    def _reports(self, row: int) -> tuple[ReportView, ...]:
+        """None in a file that no worker of this release has opened yet."""
+        [[version]] = self._all("PRAGMA user_version")
+        return super()._reports(row) if version >= VERSION_WITH_REPORTS else ()
 
-def _letter(row: Sequence[Any], attempts: tuple[AttemptView, ...] = ()) -> LetterView:
+
+def _letter(row: Sequence[Any]) -> LetterView:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["received"], values["updated"] = (
         moment(values.pop("received_at")),
         moment(values.pop("updated_at")),
     )
     values["due"] = None if values["due"] is None else moment(values["due"])
-    return LetterView(**values, attempts=attempts)
+    return LetterView(**values)

@@ -19,11 +19,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
     text,
 )
 
-VERSION = 6
+VERSION = 7
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -147,6 +148,28 @@ notice = Table(
     Index("notice_due", "destination", "due"),
 )
 """What others are told of letters. Empty, and never looked at, where a profile tells nobody."""
+
+report = Table(
+    "report",
+    metadata,
+    Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("letter", BigInteger, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("text", Text),
+    Column("mta", String),
+    # the state that it proves, and why the address goes on the suppression list, where it does
+    Column("proves", String),
+    Column("suppress", String),
+    # what it proves is still to be applied: a worker has the letter in hand
+    Column("pending", Boolean, nullable=False),
+    Column("content", LargeBinary),
+    UniqueConstraint("letter", "fingerprint", name="report_once"),
+    Index("report_pending", "letter", sqlite_where=text("pending"), postgresql_where=text("pending")),
+)
+"""What came back about letters."""
 
 worker = Table(
     "worker",

@@ -12,10 +12,12 @@ from sqlalchemy import String, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
-from postroom.adapters.ledger import leases, notices, suppressions
-from postroom.adapters.ledger.claims import Holder
+from postroom.adapters.ledger import leases, notices, reports, suppressions
 from postroom.adapters.ledger.deadletters import outbox_row
 from postroom.adapters.ledger.fates import fate_of, fate_of_row, is_news
+from postroom.adapters.ledger.holder import Holder
+from postroom.adapters.ledger.mine import ours
+from postroom.adapters.ledger.reports import Scene
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.adapters.ledger.strays import DEATH
@@ -195,6 +197,8 @@ def recover(connection: Connection, holder: Holder, now: datetime, resend: bool)
         .where(left, letter.c.state == State.CLAIMED.value)
         .values(state=State.DEFERRED.value, due=at, updated_at=at)
     )
+    # what came back about them meanwhile says that the relay has them: they are not tried again
+    reports.sweep(Scene(connection, lambda _: holder.heralds, at, holder.kin), ours(holder.profile))
     return recalled.rowcount, len(rows)
 
 

@@ -20,8 +20,8 @@ from postroom.adapters.ledger import (
     pruning,
     settlements,
 )
-from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Database, GroupCommit
+from postroom.adapters.ledger.holder import Holder
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
 from postroom.ports.accord import Change

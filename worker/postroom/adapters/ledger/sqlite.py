@@ -19,8 +19,8 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from postroom.adapters.ledger import identities, leases
-from postroom.adapters.ledger.claims import Holder
 from postroom.adapters.ledger.commit import Mending
+from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.identities import OwnBuckets
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION, metadata

@@ -16,7 +16,7 @@ from postroom.ports.notices import Fate, Herald, Notice
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _REPLY = re.compile(r"([2-5]\d\d)(?: ([245]\.\d{1,3}\.\d{1,3})\b)?")
-_TELLS_OF_NO_PROBLEM = (State.ACCEPTED, State.CAPTURED)
+_TELLS_OF_NO_PROBLEM = (State.ACCEPTED, State.CAPTURED, State.DELIVERED)
 
 
 def herald_of(wanted: Mapping[str, Collection[str]]) -> Herald:
@@ -56,6 +56,7 @@ def data_of(fate: Fate) -> dict[str, Any]:
         "next_attempt": shown(fate.due) if fate.due else None,
         "problem": fate.code if fate.state not in _TELLS_OF_NO_PROBLEM else None,
         "smtp": _smtp(fate.reply),
+        "report": dict(fate.report) or None,
     }
     return {name: value for name, value in told.items() if value not in (None, "")}
 

@@ -9,6 +9,7 @@ from postroom.clock import SystemClock
 from postroom.delivery.post import House
 from postroom.delivery.programs.callbacks import Doorstep
 from postroom.delivery.programs.relays import Exit, open_exit
+from postroom.delivery.programs.returnpaths import ReturnPaths
 from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.programs.signing import Signing
 from postroom.delivery.programs.webhooksecrets import Secret
@@ -31,6 +32,7 @@ class Job:
     clock: Clock
     signing: Signing | None = None
     callbacks: tuple[Doorstep, ...] = ()
+    returns: ReturnPaths | None = None
 
     @property
     def topic(self) -> str:
@@ -42,10 +44,12 @@ def read_job(settings: WorkerSettings) -> Job:
     """Read the profile and choose the relay; raises Rejected."""
     profile = read_profile(settings.profile)
     exit_ = open_exit(profile, settings)
-    house = house_of(profile, exit_.accepted_as)
-    signing = Signing(profile, settings.secrets, exit_.mode == "SMTP") if profile.spec.dkim else None
+    strict = exit_.mode == "SMTP"
+    signing = Signing(profile, settings.secrets, strict) if profile.spec.dkim else None
+    returns = ReturnPaths(profile, settings.secrets, strict) if profile.spec.bounces else None
+    house = replace(house_of(profile, exit_.accepted_as), signer=signing, returns=returns)
     callbacks = tuple(_doorsteps(profile, settings))
-    return Job(settings, profile, exit_, replace(house, signer=signing), SystemClock(), signing, callbacks)
+    return Job(settings, profile, exit_, house, SystemClock(), signing, callbacks, returns)
 
 
 def _doorsteps(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[Doorstep]:

@@ -51,6 +51,8 @@ class Secrets:
         """See how all of them are now."""
         if self._job.signing:
             self._job.signing.look()
+        if self._job.returns:
+            self._job.returns.look()
         for callback in self._job.callbacks:
             callback.look()
         self._look_at_relays()

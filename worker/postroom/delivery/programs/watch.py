@@ -89,6 +89,8 @@ class Watch:
         """What not every profile has."""
         if self._job.signing:
             yield "signing", self._job.signing.condition
+        if self._job.returns:
+            yield "bounces", self._job.returns.condition
         if self._means.courier:
             yield "status_events", status_events_condition(self._means.courier)
         if self._job.exit.fallback or self._job.exit.fallback_problem:
@@ -104,7 +106,7 @@ class Watch:
         """
         problems = ["draining"] if self.draining else []
         problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
-        for name in ("ledger", "kafka", "templates", "signing"):
+        for name in ("ledger", "kafka", "templates", "signing", "bounces"):
             each = conditions.get(name)
             if each is None:
                 continue

@@ -1,0 +1,253 @@
+"""What every ledger does with what comes back: the contract of ports.returns, asked of each.
+
+A subclass gives a fixture `post`: a ledger with workers on it, and the intake by its side.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import pytest
+
+from postroom.delivery.decide.bounce import weigh
+from postroom.letter.returned.report import Kind, Said
+from postroom.letter.returnpath import tag_of
+from postroom.ports.ledger import Claimed, Ledger
+from postroom.ports.notices import TOPIC
+from postroom.ports.returns import IN_HAND, MOST_REPORTS, PROVES, House, Meaning, Returned, Returns, Taken
+from postroom.ports.state import State
+from postroom.ports.suppression import Reason
+from tests.delivery.ledger_contract import LATER, Lives, bring, meet
+from tests.delivery.letters import DAY, NOON, PROFILE, ended, letter
+from tests.delivery.notice_contract import Book, told
+from tests.delivery.scenario import scenario
+
+GONE = Said(Kind.FAILED, "5.1.1", "550 5.1.1 user unknown", "mx.example.net", ("a@example.net",))
+FULL = Said(Kind.FAILED, "5.2.2", "552 5.2.2 mailbox full")
+SLOW = Said(Kind.DELAYED, "4.4.1", "connection timed out")
+THERE = Said(Kind.DELIVERED, "2.0.0")
+SPAM = Said(Kind.COMPLAINT, text="feedback-report: abuse")
+READERS: dict[str, House] = {
+    PROFILE: House(lambda said, recipient: weigh(said, recipient, suppresses_bounces=True), [told])
+}
+
+
+class PostOffice(Lives, Protocol):
+    """A ledger that processes live on, and its intake."""
+
+    def intake(self) -> Returns:
+        """The same ledger, opened by its side."""
+        ...
+
+
+def report(said: Said, name: str = "a", fingerprint: str = "one", **event: Any) -> Returned:
+    """What came back about a letter."""
+    return Returned(tag_of(letter(name, **event).identity), fingerprint, [said])
+
+
+def hand_in(intake: Returns, *returned: Returned, houses: dict[str, House] = READERS) -> Taken:
+    """The answer to the last of them."""
+    return list(intake.take(list(returned), houses, NOON))[-1]
+
+
+async def names(ledger: Ledger) -> list[str]:
+    return [one.id for one in await cast("Book", ledger).pending(TOPIC, LATER + DAY * 999, 100)]
+
+
+async def begin(post: PostOffice) -> Book:
+    book = cast("Book", await post.begin())
+    book.announce(told)
+    return book
+
+
+class ReturnsContract:
+    """The claims; pytest collects them in the subclasses."""
+
+    @scenario
+    async def test_a_letter_that_could_not_be_delivered_is_bounced_and_everybody_is_told(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        taken = hand_in(intake, report(GONE))
+        assert (taken.profile, taken.changes, taken.suppressed) == (
+            PROFILE,
+            (State.BOUNCED,),
+            (Reason.HARD_BOUNCE,),
+        )
+        assert (await meet(ledger)).state is State.BOUNCED
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        last = (await ledger.pending("crm", LATER + DAY * 999, 100))[-1]
+        assert (last.key, last.data) == ("a", '{"state": "bounced", "code": "bounced", "tries": 1}')
+
+    @scenario
+    async def test_the_same_report_again_does_nothing(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        hand_in(intake, report(GONE))
+        assert hand_in(intake, report(GONE)) == Taken(PROFILE, known=True)
+        assert hand_in(intake, report(GONE, fingerprint="two")).changes == ()
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        [again] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
+        assert isinstance(again, Claimed)
+        assert set(again.barred) == {Reason.HARD_BOUNCE}
+
+    @scenario
+    async def test_the_same_report_twice_at_once_is_one(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        first, second = intake.take([report(GONE), report(GONE)], READERS, NOON)
+        assert (first.changes, second.known) == ((State.BOUNCED,), True)
+
+    @pytest.mark.parametrize("proves", PROVES)
+    @pytest.mark.parametrize("state", [state for state in State if state not in IN_HAND])
+    @scenario
+    async def test_a_report_takes_a_letter_where_the_table_says_and_nowhere_else(
+        self, post: PostOffice, state: State, proves: State
+    ) -> None:
+        ledger, intake = await post.begin(), post.intake()
+        await bring(ledger, state)
+        houses = {PROFILE: House(lambda _said, _recipient: Meaning(proves))}
+        taken = hand_in(intake, report(SLOW), houses=houses)
+        moved = state in PROVES[proves]
+        assert taken.changes == ((proves,) if moved else ())
+        assert (await meet(ledger)).state is (proves if moved else state)
+        waits = state in (State.DEFERRED, State.SCHEDULED) and not moved
+        assert len(await ledger.due(LATER, 10)) == int(waits)
+
+    @pytest.mark.parametrize("state", sorted(IN_HAND))
+    @scenario
+    async def test_a_report_that_comes_before_the_relay_s_answer_waits_for_it(
+        self, post: PostOffice, state: State
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        claimed = await bring(ledger, state)
+        assert hand_in(intake, report(GONE)) == Taken(PROFILE, waits=True)
+        assert (await meet(ledger)).state is state
+        assert intake.sweep(READERS, NOON) == []
+        await ledger.fence([claimed], NOON)
+        await ledger.settle([ended(claimed)], NOON)
+        [swept] = intake.sweep(READERS, NOON)
+        assert (swept.changes, swept.suppressed) == ((State.BOUNCED,), (Reason.HARD_BOUNCE,))
+        assert (await meet(ledger)).state is State.BOUNCED
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        assert intake.sweep(READERS, NOON) == []
+
+    @scenario
+    async def test_a_letter_whose_worker_died_is_not_sent_again_once_a_report_says_that_it_left(
+        self, post: PostOffice
+    ) -> None:
+        intake_of = post.intake
+        ledger = await begin(post)
+        await bring(ledger, State.DOTTING)
+        hand_in(intake_of(), report(SLOW))
+        await post.die()
+        heir = await begin(post)
+        await heir.recover(LATER, resend=True)
+        met = await meet(heir)
+        if met.state is State.DOTTING:
+            assert await heir.take_over([met], LATER) == [None]
+        assert (await meet(heir)).state is State.ACCEPTED
+        assert await names(heir) == ["a-accepted"]
+        assert await heir.due(LATER, 10) == []
+
+    @scenario
+    async def test_a_recalled_letter_whose_worker_died_is_not_sent_again_either(
+        self, post: PostOffice
+    ) -> None:
+        ledger = await begin(post)
+        await bring(ledger, State.DEFERRED)
+        [recalled] = await ledger.due(LATER, 10)
+        again = Claimed(letter(), recalled.row, NOON, generation=recalled.generation, from_topic=False)
+        await ledger.fence([again], LATER)
+        assert hand_in(post.intake(), report(GONE)).waits
+        await post.die()
+        heir = await begin(post)
+        await heir.recover(LATER, resend=True)
+        assert (await meet(heir)).state is State.BOUNCED
+        assert await heir.due(LATER + DAY, 10) == []
+        assert (await names(heir))[-1] == "a-bounced"
+
+    @scenario
+    async def test_a_letter_that_a_living_worker_sends_is_left_to_it(self, post: PostOffice) -> None:
+        ledger = await begin(post)
+        await bring(ledger, State.DOTTING)
+        hand_in(post.intake(), report(GONE))
+        met = await meet(ledger)
+        assert (met.state, met.living) == (State.DOTTING, True)
+
+    @scenario
+    async def test_delivered_is_said_on_evidence_and_a_bounce_has_the_last_word(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        assert hand_in(intake, report(THERE)).changes == (State.DELIVERED,)
+        assert hand_in(intake, report(FULL, fingerprint="two")).changes == (State.BOUNCED,)
+        assert hand_in(intake, report(THERE, fingerprint="three")).changes == ()
+        assert await names(ledger) == ["a-accepted", "a-delivered", "a-bounced"]
+
+    @scenario
+    async def test_a_complaint_bars_the_address_and_leaves_the_letter_as_it_was(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        taken = hand_in(intake, report(SPAM))
+        assert (taken.changes, taken.suppressed) == ((), (Reason.COMPLAINT,))
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_what_a_sandbox_captured_bounces_for_practice_and_bars_nobody(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.CAPTURED)
+        taken = hand_in(intake, report(GONE), report(SPAM, fingerprint="two"))
+        assert taken.suppressed == ()
+        assert (await meet(ledger)).state is State.BOUNCED
+        [other] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
+        assert isinstance(other, Claimed)
+
+    @scenario
+    async def test_a_report_about_nobody_s_letter_changes_nothing(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        other = replace(report(GONE), tag=report(GONE, "b").tag)
+        forged = replace(report(GONE), tag=report(GONE).tag[:8] + bytes(5))
+        assert [hand_in(intake, one) for one in (other, forged)] == [Taken(), Taken()]
+        assert hand_in(intake, report(GONE), houses={"shop/other": READERS[PROFILE]}) == Taken()
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_a_letter_keeps_so_many_reports_and_no_more(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        junk = Said(Kind.UNPARSED)
+        many = [
+            replace(report(junk, fingerprint=str(number)), content=b"hello") for number in range(MOST_REPORTS)
+        ]
+        assert not any(taken.full or taken.known for taken in intake.take(many, READERS, NOON))
+        assert hand_in(intake, report(GONE, fingerprint="late")) == Taken(PROFILE, full=True)
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_reports_are_forgotten_with_their_letter(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        hand_in(intake, report(THERE))
+        far = NOON + DAY * 400
+        assert await ledger.prune(far, 10) == 1
+        assert hand_in(intake, report(THERE)) == Taken()
+        assert intake.sweep(READERS, NOON) == []
+
+    @pytest.mark.parametrize("kind", [Kind.IGNORED, Kind.UNPARSED])
+    @scenario
+    async def test_what_says_nothing_of_the_delivery_is_kept_and_changes_nothing(
+        self, post: PostOffice, kind: Kind
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        claimed = await bring(ledger, State.DOTTING)
+        assert hand_in(intake, report(Said(kind))) == Taken(PROFILE)
+        await ledger.settle([ended(claimed)], NOON)
+        assert intake.sweep(READERS, NOON) == []
+        assert hand_in(intake, report(Said(kind))).known

@@ -1,0 +1,114 @@
+"""A profile that asks for bounces: return paths on its letters, their keys from mounted Secrets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.delivery.programs.job import read_job
+from postroom.delivery.programs.returnpaths import ReturnPaths
+from postroom.delivery.programs.secrets import Secrets
+from postroom.letter.identity import Identity
+from postroom.letter.problems import Code, Problem
+from postroom.letter.returnpath import Keyring, tag_of
+from postroom.ports.ledger import State
+from tests.delivery import kubelet
+from tests.delivery.bench import Bench
+from tests.delivery.letters import HOUSE, letter, record
+from tests.delivery.scenario import scenario
+from tests.delivery.test_waiting import mount, settings
+
+DOMAIN = "bounces.example.org"
+SPEC: dict[str, Any] = {"bounces": {"domain": DOMAIN, "secretRef": {"name": "return-paths"}}}
+OLD, NEW = "o" * 44, "n" * 44
+ONE = Identity("team-a/shop", "s", "1", "mira@example.net")
+
+
+def returns(folder: Path, **changes: Any) -> ReturnPaths:
+    found = read_job(settings(folder, spec=SPEC, **changes)).returns
+    assert found is not None
+    return found
+
+
+def test_a_letter_gets_a_return_path_that_its_key_vouches_for(tmp_path: Path) -> None:
+    mount(tmp_path, "return-paths", {"bounces.key": OLD})
+    one = returns(tmp_path)
+    path = one.path_of(ONE)
+    assert isinstance(path, str)
+    assert Keyring(DOMAIN, [OLD.encode()]).read(path) == tag_of(ONE)
+    assert (one.condition.ok, one.condition.reason) == (True, "Addressed")
+
+
+def test_a_profile_that_asks_for_none_changes_nothing(tmp_path: Path) -> None:
+    job = read_job(settings(tmp_path))
+    assert (job.returns, job.house.returns) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [
+        (
+            {},
+            Code.SECRET_KEY_MISSING,
+            "is not in Secret team-a/return-paths. Return paths at",
+        ),
+        ({"bounces.key": "short"}, Code.SECRET_INVALID, "has a key, number 1, of less than 32 characters"),
+    ],
+)
+def test_without_its_key_a_letter_waits_and_the_condition_says_which(
+    tmp_path: Path, keys: dict[str, str], code: Code, said: str
+) -> None:
+    mount(tmp_path, "return-paths", keys)
+    one = returns(tmp_path)
+    problem = one.path_of(ONE)
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.field) == (code, "bounces.key")
+    assert said in problem.message
+    assert "openssl rand" in problem.message
+    assert one.condition.ok is False
+
+
+def test_where_letters_stay_in_the_house_one_without_a_key_has_its_from_address(tmp_path: Path) -> None:
+    guarded = returns(tmp_path, delivery_allowed=False)
+    assert guarded.path_of(ONE) is None
+    assert guarded.condition.ok is None
+
+
+def test_a_new_key_signs_from_the_next_look_on(tmp_path: Path) -> None:
+    mount(tmp_path, "return-paths", {"bounces.key": OLD})
+    job = read_job(settings(tmp_path, spec=SPEC))
+    assert job.returns is not None
+    old = job.returns.path_of(ONE)
+    kubelet.write(tmp_path / "secrets" / "return-paths", {"bounces.key": f"{NEW}\n{OLD}"})
+    Secrets(job).look()
+    new = job.returns.path_of(ONE)
+    assert new != old
+    ring = Keyring(DOMAIN, [NEW.encode(), OLD.encode()])
+    assert ring.read(str(old)) == ring.read(str(new))
+
+
+class Clerk:
+    """Implements delivery.post.Returns: has no key until it is given one."""
+
+    ring: Keyring | None = None
+
+    def path_of(self, identity: Identity) -> str | Problem | None:
+        if self.ring is None:
+            return Problem(Code.SECRET_KEY_MISSING, "bounces.key", "is not there")
+        return self.ring.path_of(identity)
+
+
+@scenario
+async def test_the_sender_of_a_letter_is_its_return_path_at_every_attempt() -> None:
+    clerk = Clerk()
+    bench = Bench(house=replace(HOUSE, returns=clerk))
+    await bench.carry(record())
+    assert (bench.state(), bench.row().answers) == (State.DEFERRED, 0)
+    clerk.ring = Keyring(DOMAIN, [OLD.encode()])
+    bench.clock.pass_(60)
+    await bench.recall()
+    assert bench.state() is State.ACCEPTED
+    sent = bench.relay.got[-1].envelope
+    assert sent.sender == clerk.ring.path_of(letter().identity)
+    assert sent.recipient == "a@example.net"

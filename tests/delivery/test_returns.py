@@ -1,0 +1,129 @@
+"""Ledgers in memory, on SQLite and on PostgreSQL take what comes back in the same way."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from postroom.adapters.ledger.leases import Member
+from postroom.adapters.ledger.postgres import PostgresLedger
+from postroom.adapters.ledger.returns import SqlReturns
+from postroom.letter.returned.report import Kind, Said
+from postroom.ports.health import Unreachable
+from postroom.ports.notices import TOPIC
+from postroom.ports.returns import Returns
+from postroom.ports.state import State
+from tests.delivery.ledger_contract import LATER, bring, meet
+from tests.delivery.letters import NOON, PROFILE, WINDOW
+from tests.delivery.memory_returns import MemoryReturns
+from tests.delivery.notice_contract import told
+from tests.delivery.postgres_ledgers import SCHEMA, execute, working
+from tests.delivery.returns_contract import GONE, ReturnsContract, hand_in, report
+from tests.delivery.scenario import scenario
+from tests.delivery.test_ledger_memory import MemoryLives
+from tests.delivery.test_ledger_postgres import SharedLives
+from tests.delivery.test_ledger_sqlite import FileLives
+
+
+class MemoryPost(MemoryLives):
+    def intake(self) -> Returns:
+        return MemoryReturns(self.store)
+
+
+@dataclass
+class FilePost(FileLives):
+    desks: list[Returns] = field(default_factory=list)
+
+    def intake(self) -> Returns:
+        self.desks.append(SqlReturns.of_file(self.path))
+        return self.desks[-1]
+
+
+@dataclass
+class ServerPost(SharedLives):
+    desks: list[Returns] = field(default_factory=list)
+
+    def intake(self) -> Returns:
+        self.desks.append(SqlReturns.of_server(self.url, SCHEMA))
+        return self.desks[-1]
+
+
+class TestReturnsInMemory(ReturnsContract):
+    @pytest.fixture
+    def post(self) -> MemoryPost:
+        return MemoryPost()
+
+
+class TestReturnsInAFile(ReturnsContract):
+    @pytest.fixture
+    def post(self, tmp_path: Path) -> Iterator[FilePost]:
+        post = FilePost(tmp_path / "shop.sqlite")
+        yield post
+        for desk in post.desks:
+            desk.close()
+        post.bury()
+
+
+@pytest.mark.postgres
+class TestReturnsOnAServer(ReturnsContract):
+    @pytest.fixture
+    def post(self, postgres_ledger: str) -> Iterator[ServerPost]:
+        post = ServerPost(postgres_ledger)
+        yield post
+        for desk in post.desks:
+            desk.close()
+        post.bury()
+
+
+@scenario
+async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
+    post = FilePost(tmp_path / "shop.sqlite")
+    await bring(await post.begin(), State.ACCEPTED)
+    junk = replace(report(Said(Kind.UNPARSED)), content=b"\x00\xff" * 50_000)
+    hand_in(post.intake(), junk)
+    [[content]] = sqlite3.connect(post.path).execute("SELECT content FROM report")
+    assert content == (b"\x00\xff" * 50_000)[:65_536]
+    post.desks[0].close()
+    await post.die()
+
+
+@pytest.mark.postgres
+@scenario
+async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile(
+    postgres_ledger: str,
+) -> None:
+    async with working(postgres_ledger) as mine, working(postgres_ledger, "w", "shop/other") as others:
+        mine.announce(told)
+        await bring(mine, State.ACCEPTED)
+        desk = SqlReturns.of_server(postgres_ledger, SCHEMA)
+        hand_in(desk, report(GONE))
+        desk.close()
+        await asyncio.to_thread(execute, postgres_ledger, "UPDATE notice SET due = 0")
+        assert await others.pending(TOPIC, LATER, 10) == []
+        assert await others.abandon([]) == 0
+        told_of = [one.id for one in await mine.pending(TOPIC, LATER, 10)]
+        assert told_of == ["a-accepted", "a-bounced"]
+
+
+@pytest.mark.postgres
+@scenario
+async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_ledger: str) -> None:
+    post = ServerPost(postgres_ledger)
+    await bring(await post.begin(), State.ACCEPTED)
+    await post.die()
+    hand_in(post.intake(), report(GONE))
+    post.desks[0].close()
+    member = Member(PROFILE, "heir")
+    heir = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
+    await asyncio.to_thread(execute, postgres_ledger, "UPDATE notice SET due = 0")
+    assert [one.id for one in await heir.pending(TOPIC, LATER, 10)] == ["a-bounced"]
+    assert (await meet(heir)).state is State.BOUNCED
+    await heir.close()
+
+
+def test_a_server_that_is_away_is_unreachable() -> None:
+    with pytest.raises(Unreachable):
+        SqlReturns.of_server("postgresql://nobody@127.0.0.1:1/nowhere", SCHEMA)

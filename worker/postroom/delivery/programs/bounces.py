@@ -1,0 +1,85 @@
+"""`postroom bounces`: the mail server of the return paths, until SIGTERM.
+
+In: settings from the environment, the profiles that ask for bounces. Out: exit status 0 after the reports
+under way are kept, 2 with one clear line when it cannot start. Ledgers and keys are waited for; meanwhile
+their senders are told 451, and /readyz says what is missing.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import structlog
+
+from postroom.adapters.return_metrics import ReturnFigures
+from postroom.clock import SystemClock
+from postroom.delivery.programs.offices import Offices, read_profiles
+from postroom.delivery.programs.status import Board, status_pages
+from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
+from postroom.delivery.settings import BounceSettings
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.smtpd import SmtpServer
+from postroom.startup import begin, bind, stop_signal
+from postroom.web import Endpoint, web_server
+
+log = structlog.get_logger("postroom.bounces")
+
+
+def main() -> None:
+    """Run the intake; the process ends when it does."""
+    # aiosmtpd warns of every stranger's odd command; the tally counts them
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+    begin("bounces", BounceSettings, serve)
+
+
+class Page:
+    """Implements status.Shown."""
+
+    def __init__(self, offices: Offices, tally: Tally, server: SmtpServer) -> None:
+        self.registry = ReturnFigures(tally, server.count_sessions, lambda: not offices.problems).registry
+        self._offices = offices
+
+    def status(self) -> dict[str, Any]:
+        """See the protocol."""
+        names = sorted({name for office in self._offices.offices for name in office.source.houses})
+        return {"profiles": names, "problems": self._offices.problems}
+
+
+async def serve(settings: BounceSettings) -> None:
+    """Listen on both ports, and serve until a signal."""
+    stopping = stop_signal()
+    offices, tally = open_offices(settings), Tally()
+    server = SmtpServer(BounceDesk(offices.find, tally), BounceDialogue)
+    with bind(settings.bounces_http, "POSTROOM_BOUNCES_HTTP") as listening:
+        pages = status_pages(Board(Page(offices, tally, server)))
+        web = web_server(pages, settings.bounces_http)
+        serving = asyncio.create_task(web.serve([listening]))
+        parts = [asyncio.create_task(part) for part in offices.parts(SystemClock(), tally)]
+        smtp = Endpoint(*await server.start(bind(settings.bounces_smtp, "POSTROOM_BOUNCES_SMTP")))
+        log.info("bounces ready", smtp=str(smtp), http=str(Endpoint(*listening.getsockname()[:2])))
+        waiting = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([waiting, *parts], return_when=asyncio.FIRST_COMPLETED)
+        await server.stop()
+        web.should_exit = True
+        await serving
+        for part in (waiting, *parts):
+            part.cancel()
+        await asyncio.gather(waiting, *parts, return_exceptions=True)
+        for part in done - {waiting}:
+            part.result()
+    log.info("bounces closed", reports=tally.reports.total())
+
+
+def open_offices(settings: BounceSettings) -> Offices:
+    """The ledgers and keys of the profiles; raises Rejected where there is nothing to take reports for."""
+    profiles = read_profiles(settings.bounces_profiles)
+    if not profiles:
+        said = (
+            f"no SmtpProfile in {settings.bounces_profiles} has spec.bounces. Name the folder of one that has"
+        )
+        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_PROFILES", said))
+    offices = Offices(profiles, settings)
+    if not offices.offices:
+        said = f"{settings.bounces_ledgers} holds no ledger (*.sqlite). Start the worker first"
+        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_LEDGERS", said))
+    return offices

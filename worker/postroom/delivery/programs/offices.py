@@ -1,0 +1,227 @@
+"""The ledgers that reports go into, and the keys of the return paths that are honoured: opened, and looked
+at.
+
+On one machine every ledger of a folder; in a cluster that of each connections Secret which a profile names.
+Any of them, and any key, may come later or be replaced: they are looked at every second.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from postroom.adapters.ledger.returns import SqlReturns
+from postroom.connections import Mounted, read_ledger
+from postroom.delivery.decide.bounce import weigh
+from postroom.delivery.decide.herald import herald_of
+from postroom.delivery.programs.notify import wanted_by
+from postroom.delivery.programs.relays import name_of
+from postroom.delivery.programs.returnpaths import key_text, read_keyring
+from postroom.delivery.programs.rules import read_profile
+from postroom.delivery.programs.secrets import CONNECTIONS_SECRET, LOOK_SECONDS
+from postroom.delivery.returned import Intake, NotYet, Place, Tally
+from postroom.delivery.settings import BounceSettings
+from postroom.letter.problems import Problem, Rejected
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.returned.report import Said
+from postroom.letter.returnpath import Keyring
+from postroom.mounted import read_folder
+from postroom.ports.health import Unreachable
+from postroom.ports.returns import House, Meaning
+from postroom.ports.world import Clock
+
+log = structlog.get_logger("postroom.bounces")
+
+
+def read_profiles(folder: Path) -> list[SmtpProfile]:
+    """The profiles of a folder that ask for bounces; raises Rejected where a manifest cannot be read."""
+    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*/profile.yaml")])
+    found = [read_profile(path, "POSTROOM_BOUNCES_PROFILES") for path in paths]
+    return [one for one in found if one.spec.bounces]
+
+
+def house_of(profile: SmtpProfile) -> House:
+    """How a profile's reports are taken."""
+    suppresses = profile.spec.suppression.hard_bounces == "Suppress"
+
+    def judge(said: Said, recipient: str) -> Meaning:
+        return weigh(said, recipient, suppresses)
+
+    wanted = wanted_by(profile.spec)
+    return House(judge, [herald_of(wanted)] if wanted else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a ledger is, and whose letters are in it."""
+
+    name: str
+    houses: dict[str, House]
+    open: Callable[[], SqlReturns]
+    """May raise, and is asked again."""
+    state: Callable[[], object]
+    """What it depends on: when that changes, it is opened anew."""
+
+
+class Office:
+    """One ledger, as long as the program runs."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.intake: Intake | None = None
+        self._waits = f"{source.name}: not opened yet"
+
+    @property
+    def trouble(self) -> str:
+        """Why no report can be taken; empty while they can."""
+        if self.intake and not self.intake.health.ok:
+            return f"{self.source.name}: {self.intake.health.reason}"
+        return self._waits
+
+    async def run(self, clock: Clock, tally: Tally) -> None:
+        """Open it and serve; open it anew when it is somewhere else."""
+        while True:
+            state, returns = await self._open()
+            self.intake = Intake(returns, self.source.houses, clock, tally)
+            serving = asyncio.gather(*self.intake.parts())
+            try:
+                while not serving.done() and await asyncio.to_thread(self.source.state) == state:
+                    await asyncio.wait([serving], timeout=LOOK_SECONDS)
+                if serving.done():
+                    serving.result()
+            finally:
+                self.intake, self._waits = None, f"{self.source.name}: not opened anew yet"
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                await asyncio.to_thread(returns.close)
+            log.warning(
+                "the connections Secret has changed; its ledger is opened anew", ledger=self.source.name
+            )
+
+    async def _open(self) -> tuple[object, SqlReturns]:
+        """What it depends on, and the ledger."""
+        while True:
+            state = await asyncio.to_thread(self.source.state)
+            try:
+                returns = await asyncio.to_thread(self.source.open)
+            except (Rejected, Unreachable) as error:
+                self._say(f"{self.source.name}: {error}")
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                log.info("ledger open", ledger=self.source.name)
+                self._waits = ""
+                return state, returns
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._waits:
+            log.warning("waiting", what=trouble)
+        self._waits = trouble
+
+
+class Offices:
+    """All ledgers and keys of the profiles."""
+
+    def __init__(self, profiles: Sequence[SmtpProfile], settings: BounceSettings) -> None:
+        self._profiles, self._settings = profiles, settings
+        self._rings: dict[str, Keyring | Problem] = {}
+        self._texts: dict[str, str] = {}
+        self.offices = [Office(one) for one in _sources(profiles, settings)]
+        self.look()
+
+    def parts(self, clock: Clock, tally: Tally) -> Iterator[Coroutine[Any, Any, None]]:
+        """What runs as long as the program does."""
+        yield self._watch()
+        yield from (office.run(clock, tally) for office in self.offices)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why not every report can be taken."""
+        found = [office.trouble for office in self.offices if office.trouble]
+        broken = [one for one in self._rings.values() if isinstance(one, Problem)]
+        return found + [f"{one.field}: {one.message}" for one in broken]
+
+    def look(self) -> None:
+        """Read the keys anew where a Secret has changed."""
+        for profile in self._profiles:
+            name, text = name_of(profile), key_text(profile, self._settings.secrets)
+            if self._texts.get(name) != text:
+                self._texts[name], self._rings[name] = text, read_keyring(profile, text)
+
+    def find(self, address: str) -> Place | None:
+        """Implements delivery.returned.Addressee."""
+        tag, missing, names = b"", False, set()
+        for profile in self._profiles:
+            ring = self._rings[name_of(profile)]
+            if isinstance(ring, Problem):
+                missing = missing or _is_at(profile, address)
+            elif (found := ring.read(address)) is not None:
+                tag = found
+                names.add(name_of(profile))
+        if tag:
+            return Place(tag, self._windows_of(names))
+        if missing:
+            raise NotYet("The key of these return paths is not there yet; try again")
+        return None
+
+    def _windows_of(self, profiles: Collection[str]) -> Sequence[Intake]:
+        """The ledgers with letters of these profiles: of several only where they share a key."""
+        offices = [one for one in self.offices if one.source.houses.keys() & set(profiles)]
+        found = [one.intake for one in offices if one.intake]
+        if len(found) < len(offices):
+            raise NotYet("The ledger is not there yet; try again")
+        return found
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self.look)
+
+
+def _is_at(profile: SmtpProfile, address: str) -> bool:
+    assert profile.spec.bounces is not None
+    return address.lower().rpartition("@")[2] == profile.spec.bounces.domain
+
+
+def _sources(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[Source]:
+    if settings.bounces_ledgers is None:
+        yield from _of_secrets(profiles, settings)
+        return
+    houses = {name_of(one): house_of(one) for one in profiles}
+    for path in sorted(settings.bounces_ledgers.glob("*.sqlite")):
+        yield Source(path.name, houses, partial(SqlReturns.of_file, path), lambda: None)
+
+
+def _of_secrets(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[Source]:
+    by_secret: dict[str, list[SmtpProfile]] = {}
+    for profile in profiles:
+        ref = profile.spec.connections_secret_ref
+        by_secret.setdefault(ref.name if ref else CONNECTIONS_SECRET, []).append(profile)
+    for name, some in by_secret.items():
+        own = some[0].metadata.namespace
+        secret = _Secret(settings.secrets / name, f"Secret {own}/{name}", settings.namespace or own)
+        yield Source(secret.name, {name_of(one): house_of(one) for one in some}, secret.open, secret.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """A connections Secret, of which the ledger's half is read."""
+
+    folder: Path
+    name: str
+    namespace: str
+
+    def texts(self) -> dict[str, str]:
+        """What cannot be read is as good as not there."""
+        try:
+            return read_folder(self.folder)
+        except OSError:
+            return {}
+
+    def open(self) -> SqlReturns:
+        """Raises Rejected or Unreachable."""
+        where = read_ledger(Mounted(self.texts(), self.folder, self.name), self.namespace)
+        return SqlReturns.of_server(where.url, where.schema)

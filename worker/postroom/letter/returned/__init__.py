@@ -1,0 +1,1 @@
+"""What comes back about letters: reports of mail systems, read into facts."""
