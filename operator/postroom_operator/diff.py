@@ -42,7 +42,7 @@ class Plan:
 def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str | None = None) -> Plan:
     """Compare what should be there with what is.
 
-    `owner` is the profile's uid; None: the objects belong to several profiles (the sandbox).
+    `owner` is the profile's uid; None: the objects belong to several profiles (sandbox, bounce intake).
     """
     found = {ref_of(each): each for each in observed}
     wanted = {ref_of(each): each for each in desired}

@@ -30,13 +30,14 @@ OURS = f"{MANAGED_BY}={OPERATOR}"
 """The label selector of all that the operator makes."""
 
 SANDBOX = "postroom-sandbox"
+BOUNCES = "postroom-bounces"
 SHARDS = 16
 
 LABEL_LENGTH = 63
 NAME_LENGTH = LABEL_LENGTH - len("-bundle-00")
 """Of a profile's objects; the longest suffix still makes a DNS label."""
 _HASH_LENGTH = 8
-_RESERVED = frozenset({"connections", "gateway", "operator", "sandbox"})
+_RESERVED = frozenset({"bounces", "connections", "gateway", "operator", "sandbox"})
 """`postroom-<one of these>` is the name of a part that belongs to no profile."""
 
 
@@ -74,8 +75,8 @@ def label_value(text: str) -> str:
 
 
 def labels(component: str, profile: str | None = None) -> dict[str, str]:
-    """The labels of an object of a profile; without one, of the namespace's sandbox."""
-    instance = label_value(profile) if profile is not None else "sandbox"
+    """The labels of an object of a profile; without one, of a part that the namespace's profiles share."""
+    instance = label_value(profile) if profile is not None else component
     found = {
         NAME: "postroom",
         COMPONENT: component,

@@ -67,9 +67,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The profiles whose letters a namespace's sandbox keeps, with their uids, and what is there of it."""
+    """What a namespace's profiles share: who uses its sandbox and its intake, what is there."""
 
     owners: tuple[tuple[SmtpProfile, str], ...]
+    """The profiles whose letters the sandbox keeps, with their uids."""
+    bouncing: tuple[tuple[SmtpProfile, str], ...]
+    """Those that ask for bounces."""
     children: tuple[Manifest, ...]
 
 
@@ -104,12 +107,15 @@ class Observer:
         )
 
     def sandbox(self, key: Key) -> Sandbox | None:
-        """A namespace's sandbox; None where nothing may be said: the namespace ends, or a user is faulty."""
+        """What a namespace's profiles share.
+
+        None where nothing may be said: the namespace ends, or a user is faulty.
+        """
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
         allowed = _label(namespace, DELIVERY) == "allowed"
         children = [*self._store.under(key, *(kind for kind in MADE if kind != "Pod"))]
         users = {owner["uid"] for each in children for owner in each["metadata"].get("ownerReferences") or ()}
-        owners = []
+        sound: list[tuple[SmtpProfile, str]] = []
         for each in self._store.profiles(key.namespace):
             model, _, _ = understand(bare(each), "SmtpProfile")
             uid = each["metadata"]["uid"]
@@ -118,10 +124,13 @@ class Observer:
             if not isinstance(model, SmtpProfile):
                 if uid in users:
                     return None  # its workers go on as they were, and so does what they send to
-            elif ProfileView(model, uid, allowed).mode == "Sandbox":
-                owners.append((model, uid))
-        ending = namespace is not None and _ends(namespace)
-        return None if ending else Sandbox(tuple(owners), tuple(children))
+            else:
+                sound.append((model, uid))
+        if namespace is not None and _ends(namespace):
+            return None
+        owners = [each for each in sound if ProfileView(*each, allowed).mode == "Sandbox"]
+        bouncing = [each for each in sound if each[0].spec.bounces]
+        return Sandbox(tuple(owners), tuple(bouncing), tuple(children))
 
     def _served(self, made: Iterable[Manifest]) -> dict[str, Served]:
         """What workers have now, from the shards in the cluster: they are the operator's only memory."""

@@ -8,7 +8,7 @@ from postroom.failpoint import reach
 from postroom_operator.apply import Done
 from postroom_operator.cluster import Manifest
 from postroom_operator.describe import describe_layout, describe_profile
-from postroom_operator.desired import sandbox
+from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.bundle import Bundle, assign
 from postroom_operator.desired.profile import ProfileView, manifests
 from postroom_operator.diff import Plan, diff, stale_pods
@@ -48,7 +48,9 @@ async def _sandbox(key: Key, office: Office) -> Done:
     seen = office.observer.sandbox(key)
     if seen is None:
         return Done()
-    desired = sandbox.manifests(key.namespace, seen.owners, office.fixed())
+    fixed = office.fixed()
+    desired = sandbox.manifests(key.namespace, seen.owners, fixed)
+    desired += bounces.manifests(key.namespace, seen.bouncing, fixed)
     return await office.hand.apply(await _plan(desired, seen.children, office))
 
 

@@ -28,7 +28,7 @@ MADE = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """What is reconciled as one: a profile with its templates, a layout, a namespace's sandbox."""
+    """What is reconciled as one: a profile with its templates, a layout, what is a namespace's own."""
 
     kind: str
     namespace: str
@@ -49,7 +49,7 @@ def layout_key(namespace: str, name: str) -> Key:
 
 
 def sandbox_key(namespace: str) -> Key:
-    """A namespace's sandbox."""
+    """A namespace's sandbox and bounce intake, which its profiles share."""
     return Key("Sandbox", namespace, "")
 
 
@@ -239,7 +239,7 @@ def _users_of(layout: Manifest) -> Key:
 def _places_of_made(namespace: str, labels: dict[str, str]) -> list[Key]:
     if labels.get(MANAGED_BY) != OPERATOR:
         return []
-    if labels.get(COMPONENT) == "sandbox":
+    if labels.get(COMPONENT) in ("sandbox", "bounces") and PROFILE not in labels:
         return [sandbox_key(namespace)]
     return [Key("Workers", namespace, labels[PROFILE])] if PROFILE in labels else []
 

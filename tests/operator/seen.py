@@ -10,7 +10,7 @@ from postroom.letter.bundle import pack
 from postroom.letter.manifest import read
 from postroom.letter.profile import SmtpProfile
 from postroom_operator.cluster import FIELD_MANAGER, Manifest
-from postroom_operator.desired import sandbox
+from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.profile import Fixed, KafkaAccess, ProfileView, manifests
 from tests.fixtures.golden import ROOT
 
@@ -52,10 +52,12 @@ def profile(name: str = "orders", **spec: Any) -> SmtpProfile:
 
 
 def everything(view: ProfileView, fixed: Fixed) -> list[Manifest]:
-    """What is applied for a profile and, where it uses it, for the sandbox of its namespace."""
+    """What is applied for a profile and, where it uses them, for its namespace's sandbox and intake."""
     namespace = view.profile.metadata.namespace
     owners = [(view.profile, view.uid)] if view.mode == "Sandbox" else []
-    return manifests(view, fixed) + sandbox.manifests(namespace, owners, fixed)
+    bouncing = [(view.profile, view.uid)] if view.profile.spec.bounces else []
+    shared = sandbox.manifests(namespace, owners, fixed) + bounces.manifests(namespace, bouncing, fixed)
+    return manifests(view, fixed) + shared
 
 
 def golden() -> Iterator[Manifest]:

@@ -6,13 +6,13 @@ import pytest
 
 from postroom.delivery.programs import opening
 from postroom.delivery.programs.opening import REVOKE_MARGIN_SECONDS
-from postroom.delivery.settings import WorkerSettings
+from postroom.delivery.settings import BounceSettings, WorkerSettings
 from postroom.letter.problems import Code
 from postroom.sandbox.settings import SandboxSettings
 from postroom.startup import ProgramSettings
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
-from postroom_operator.desired import sandbox
+from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.autoscaler import group_of
 from postroom_operator.desired.deployment import GRACE_SECONDS, TERMINATION_SECONDS, profile_hash
 from postroom_operator.desired.network import MAIL_PORTS
@@ -69,7 +69,10 @@ def test_a_pod_is_given_more_time_than_its_drain_takes() -> None:
     assert TERMINATION_SECONDS > GRACE_SECONDS + REVOKE_MARGIN_SECONDS
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("worker", WorkerSettings), ("sandbox", SandboxSettings)])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("worker", WorkerSettings), ("sandbox", SandboxSettings), ("bounces", BounceSettings)],
+)
 def test_every_setting_of_a_pod_is_one_that_its_program_knows(
     kind: str, settings: type[ProgramSettings]
 ) -> None:
@@ -186,6 +189,39 @@ def test_the_sandbox_belongs_to_every_profile_that_uses_it_and_goes_with_the_las
     assert sandbox.manifests("shop", [], FIXED) == []
 
 
+RETURN_PATHS = {"domain": "b.larkfield.example", "secretRef": {"name": "return-paths"}}
+BOUNCING: dict[str, Any] = {"bounces": RETURN_PATHS}
+
+
+def test_the_bounce_intake_asks_the_ledger_and_sends_no_mail() -> None:
+    found = bounces.manifests("shop", [(profile(**BOUNCING), UID)], FIXED)
+    [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
+    assert open_ports(policy) == {53, 5353, 5432}
+
+
+def test_the_bounce_intake_reads_every_profile_that_asks_and_goes_with_the_last() -> None:
+    other = profile("a", connectionsSecretRef={"name": "own"}, **BOUNCING)
+    found = bounces.manifests("shop", [(profile("b", **BOUNCING), "2"), (other, "1")], FIXED)
+    [deployment] = [each for each in found if each["kind"] == "Deployment"]
+    assert [each["uid"] for each in deployment["metadata"]["ownerReferences"]] == ["1", "2"]
+    volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
+    sources = [each["configMap"]["items"][0]["path"] for each in volumes["profiles"]["projected"]["sources"]]
+    assert sources == ["a.yaml", "b.yaml"]
+    secrets = [volumes[f"secret-{number}"]["secret"]["secretName"] for number in range(3)]
+    assert secrets == ["own", "postroom-connections", "return-paths"]
+    assert bounces.manifests("shop", [], FIXED) == []
+
+
+def test_the_bounce_intake_rolls_for_what_it_reads_at_start_and_for_nothing_else() -> None:
+    def told(**spec: Any) -> str:
+        [_, deployment, _] = bounces.manifests("shop", [(profile(**BOUNCING | spec), UID)], FIXED)
+        return str(deployment["spec"]["template"]["metadata"]["annotations"][names.PROFILE_HASH])
+
+    assert told(retry={"maxAttempts": 6}) == told(mode="Log") == told()
+    for spec in ({"kafka": {"statusEvents": ["Bounced"]}}, {"suppression": {"hardBounces": "Ignore"}}):
+        assert told(**spec) != told()
+
+
 def test_workers_roll_for_what_they_read_at_start_and_for_nothing_else() -> None:
     assert profile_hash(profile()) != profile_hash(profile(retry={"maxAttempts": 6}))
     assert profile_hash(profile()) != profile_hash(profile(suspend=True))
@@ -218,7 +254,7 @@ def test_a_profile_that_tells_has_a_topic_of_status_events_like_its_own() -> Non
     assert status.config == letters.config
 
 
-@pytest.mark.parametrize("name", ["sandbox", "operator", "gateway", "a.b", "x" * 100])
+@pytest.mark.parametrize("name", ["bounces", "sandbox", "operator", "gateway", "a.b", "x" * 100])
 def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: str) -> None:
     found = names.workers(name)
     assert found not in {"postroom-sandbox", "postroom-operator", "postroom-gateway", names.workers("a-b")}

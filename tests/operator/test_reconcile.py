@@ -19,6 +19,23 @@ async def started(world: World) -> None:
     await world.settle()
 
 
+def test_the_bounce_intake_comes_with_the_first_profile_that_asks_and_goes_with_the_last() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        intake = {f"{kind}/postroom-bounces" for kind in ("Deployment", "Service", "NetworkPolicy")}
+        assert not intake & set(world.made())
+        asked = {"domain": "b.example", "secretRef": {"name": "return-paths"}}
+        world.apply(profile(bounces=asked))
+        await world.settle()
+        assert intake <= set(world.made())
+        assert "Deployment/postroom-sandbox" in world.made()
+        world.apply(profile())
+        await world.settle()
+        assert not intake & set(world.made())
+
+    run(test)
+
+
 def test_manifests_become_workers_and_every_object_says_so() -> None:
     async def test(world: World) -> None:
         await started(world)

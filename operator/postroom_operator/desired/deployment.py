@@ -115,6 +115,8 @@ def connections_secret(profile: SmtpProfile) -> str:
 def secrets_of(view: ProfileView) -> list[str]:
     """The other Secrets that the profile names, and those of the relay that takes over, sorted."""
     found = [one.secret_ref.name for one in view.profile.spec.dkim]
+    if view.profile.spec.bounces:
+        found.append(view.profile.spec.bounces.secret_ref.name)
     for callback in view.profile.spec.callbacks:
         found += [callback.secret_ref.name, *([callback.ca_ref.name] if callback.ca_ref else [])]
     for profile in (view.profile, view.spare):

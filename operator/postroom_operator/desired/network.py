@@ -35,6 +35,7 @@ PUBLIC = (
 )
 """The Internet, without the ranges that clusters and clouds use for themselves."""
 SANDBOX_SMTP, SANDBOX_HTTP = 1025, 8025
+BOUNCES_SMTP, BOUNCES_HTTP = 2525, 9465
 
 
 def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
@@ -67,6 +68,20 @@ def sandbox_policy(metadata: Plain) -> Manifest:
             {"from": [{"podSelector": {}}], "ports": [_tcp(SANDBOX_HTTP)]},
         ],
         "egress": [dns()],
+    }
+    return _policy(metadata, spec)
+
+
+def bounces_policy(metadata: Plain) -> Manifest:
+    """The intake takes mail from anywhere, asks the ledger, and sends nothing."""
+    spec = {
+        "podSelector": {"matchLabels": names.selector(metadata["labels"])},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"ports": [_tcp(BOUNCES_SMTP)]},
+            {"from": [{"namespaceSelector": {}}], "ports": [_tcp(BOUNCES_HTTP)]},
+        ],
+        "egress": [dns(), {"ports": [_tcp(port) for port in LEDGER_PORTS]}],
     }
     return _policy(metadata, spec)
 

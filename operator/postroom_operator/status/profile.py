@@ -37,6 +37,7 @@ ASKED = {
 ASKED_OF_SOME = {
     "CircuitClosed": "circuit",
     "SigningReady": "signing",
+    "ReturnPathsReady": "bounces",
     "StatusEventsPublished": "status_events",
     "FallbackReady": "fallback",
     "CallbacksReady": "callbacks",

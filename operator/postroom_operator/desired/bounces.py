@@ -1,0 +1,145 @@
+"""The bounce intake of a namespace: the mail server of its profiles' return paths.
+
+The namespace, the profiles that ask for bounces and the operator's settings in; manifests out, or none
+where no profile does. It belongs to all of those profiles and goes with the last of them. It reads their
+profiles, the keys of their return paths and their connections Secrets, whatever their mode: what was sent
+comes back for days.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from postroom.letter.profile import SmtpProfile
+from postroom_operator import names
+from postroom_operator.cluster import Manifest
+from postroom_operator.desired.deployment import SECRETS_FOLDER, connections_secret
+from postroom_operator.desired.network import BOUNCES_HTTP, BOUNCES_SMTP, bounces_policy
+from postroom_operator.desired.pod import (
+    SECRET_MODE,
+    TMP,
+    Plain,
+    container,
+    pod_spec,
+    probe,
+    tmp_volume,
+    variable,
+)
+from postroom_operator.desired.sandbox import Owner
+from postroom_operator.desired.view import Fixed, owner
+
+PROFILES_FOLDER = "/etc/postroom/profiles"
+SERVICE_PORT = 25
+RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+READ = {"bounces", "suppression", "kafka", "callbacks", "connections_secret_ref"}
+"""What the intake reads of a profile at its start."""
+
+
+def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Manifest]:
+    """What should be there for the intake of a namespace, in the order in which it is applied."""
+    profiles = sorted(owners, key=lambda each: each[0].metadata.name)
+    if not profiles:
+        return []
+    references = [owner(profile, uid, controller=False) for profile, uid in profiles]
+    metadata = {
+        "name": names.BOUNCES,
+        "namespace": namespace,
+        "labels": names.labels("bounces"),
+        "ownerReferences": sorted(references, key=lambda each: str(each["uid"])),
+    }
+    models = [profile for profile, _ in profiles]
+    return [bounces_policy(metadata), _deployment(metadata, models, fixed), _service(metadata)]
+
+
+def _deployment(metadata: Plain, profiles: Sequence[SmtpProfile], fixed: Fixed) -> Manifest:
+    secrets = list(enumerate(secrets_of(profiles)))
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": names.selector(metadata["labels"])},
+        "revisionHistoryLimit": 3,
+        # the new one first: two may take reports side by side, and a report twice is one
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {
+            "metadata": {
+                "labels": metadata["labels"],
+                "annotations": {names.PROFILE_HASH: _hash(profiles)},
+            },
+            "spec": {
+                **pod_spec(fixed),
+                "containers": [_container([name for _, name in secrets], fixed)],
+                "volumes": [tmp_volume(), _profiles(profiles), *(_secret(*each) for each in secrets)],
+            },
+        },
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def secrets_of(profiles: Iterable[SmtpProfile]) -> list[str]:
+    """The Secrets that are mounted: keys of return paths and connections, sorted."""
+    found: set[str] = set()
+    for profile in profiles:
+        assert profile.spec.bounces is not None
+        found |= {profile.spec.bounces.secret_ref.name, connections_secret(profile)}
+    return sorted(found)
+
+
+def _hash(profiles: Sequence[SmtpProfile]) -> str:
+    said = {
+        each.metadata.name: each.spec.model_dump(mode="json", by_alias=True, include=READ)
+        for each in profiles
+    }
+    return names.digest(json.dumps(said, sort_keys=True), 16)
+
+
+def _container(secrets: Sequence[str], fixed: Fixed) -> Plain:
+    env = [
+        variable("POSTROOM_BOUNCES_SMTP", f"0.0.0.0:{BOUNCES_SMTP}"),
+        variable("POSTROOM_BOUNCES_HTTP", f"0.0.0.0:{BOUNCES_HTTP}"),
+        variable("POSTROOM_BOUNCES_PROFILES", PROFILES_FOLDER),
+        variable("POSTROOM_SECRETS", SECRETS_FOLDER),
+    ]
+    mounts = [_mount(f"secret-{number}", f"{SECRETS_FOLDER}/{name}") for number, name in enumerate(secrets)]
+    return {
+        **container("bounces", ["bounces"], env, fixed),
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in (("smtp", BOUNCES_SMTP), ("http", BOUNCES_HTTP))
+        ],
+        "resources": RESOURCES,
+        "startupProbe": probe("/healthz", BOUNCES_HTTP, period=2, failures=30),
+        "livenessProbe": probe("/healthz", BOUNCES_HTTP, period=10, failures=3),
+        "readinessProbe": probe("/readyz", BOUNCES_HTTP, period=5, failures=2),
+        "volumeMounts": [TMP, _mount("profiles", PROFILES_FOLDER), *mounts],
+    }
+
+
+def _profiles(profiles: Sequence[SmtpProfile]) -> Plain:
+    sources = [
+        {
+            "configMap": {
+                "name": names.profile_map(each.metadata.name),
+                "items": [{"key": "profile.yaml", "path": f"{each.metadata.name}.yaml"}],
+            }
+        }
+        for each in profiles
+    ]
+    return {"name": "profiles", "projected": {"sources": sources}}
+
+
+def _secret(number: int, name: str) -> Plain:
+    """It may come later: meanwhile senders are asked to come again."""
+    secret = {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}
+    return {"name": f"secret-{number}", "secret": secret}
+
+
+def _mount(volume: str, path: str) -> Plain:
+    return {"name": volume, "mountPath": path, "readOnly": True}
+
+
+def _service(metadata: Plain) -> Manifest:
+    port = {"name": "smtp", "port": SERVICE_PORT, "targetPort": "smtp", "protocol": "TCP"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": names.selector(metadata["labels"]), "ports": [port]},
+    }
