@@ -119,7 +119,7 @@ def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, t
 
 
 def test_topics_on_a_broker_that_does_not_answer_are_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(topics, "FIRST_ANSWER_SECONDS", 0.5)
     with pytest.raises(Trouble, match="No Kafka broker answers"):
         create_topics("127.0.0.1:1", [Topic("t", 1, 1000)])
 
