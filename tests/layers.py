@@ -39,8 +39,9 @@ class Layer:
     """Where it takes minutes: what to say instead of running it, unless in CI or asked for by name."""
     patience: int | None = None
     """Seconds that one test with its fixtures may take, where pytest's setting is not enough."""
-    side_by_side: bool = False
-    """Whether its tests share nothing, so that every core may run some."""
+    at_once: str = "1"
+    """How many of its tests run at once: `auto`, one a core, where they need nothing but the cores; `2` where
+    each of the two processes has servers of its own, and its tests wait more than they work."""
 
 
 @dataclass(slots=True)
@@ -130,21 +131,27 @@ LAYERS = (
         "unit",
         " and ".join(f"not {marker}" for marker in MARKERS),
         "no server, no network",
-        side_by_side=True,
+        at_once="auto",
     ),
     Layer(
-        "kafka", "kafka and not faults and not bench", "an embedded broker and Apache Kafka", missing_broker
+        "kafka",
+        "kafka and not postgres and not faults and not bench",
+        "an embedded broker and Apache Kafka",
+        missing_broker,
     ),
-    Layer(
-        "chart", "chart", "the chart and the manifests, rendered and linted", missing_helm, side_by_side=True
-    ),
+    Layer("chart", "chart", "the chart and the manifests, rendered and linted", missing_helm, at_once="auto"),
     Layer(
         "apiserver",
         "apiserver and not faults and not bench",
         "a real Kubernetes API server without nodes",
         missing_apiserver,
     ),
-    Layer("postgres", "postgres and not faults and not bench", "the ledger on PostgreSQL", missing_postgres),
+    Layer(
+        "postgres",
+        "postgres and not faults and not bench",
+        "the ledger on PostgreSQL, and workers that share it",
+        missing_postgres,
+    ),
     Layer("browser", "browser", "the inbox in Chromium", missing_browser),
     Layer(
         "kind",
@@ -176,12 +183,13 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         begin = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}", *extra]
+        command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}"]
         if layer.patience:
             command += ["-o", f"faulthandler_timeout={layer.patience}"]
-        if layer.side_by_side:
-            command += ["-n", "auto"]
-        code = subprocess.run(command, check=False).returncode
+        if layer.at_once != "1":
+            command += ["-n", layer.at_once, "--dist", "load" if layer.at_once == "auto" else "loadgroup"]
+        # last, so that `-n 0` puts it all into one process, for a debugger
+        code = subprocess.run([*command, *extra], check=False).returncode
         outcome.seconds = time.monotonic() - begin
         if report.exists():
             read_report(report, outcome)
