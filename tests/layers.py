@@ -145,6 +145,7 @@ LAYERS = (
         "apiserver and not faults and not bench",
         "a real Kubernetes API server without nodes",
         missing_apiserver,
+        at_once="2",
     ),
     Layer(
         "postgres",
