@@ -239,6 +239,23 @@ async def test_what_no_program_can_read_is_kept_as_it_is(site: Site, name: str) 
 
 
 @scenario
+async def test_a_provider_s_complaint_is_tied_to_its_letter_by_the_return_path_that_it_quotes(
+    site: Site,
+) -> None:
+    at = RING.complaints_at("shop/orders")
+    quoting = sample("complaint").replace(RETURN_PATH.encode(), PATH.encode())
+    async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
+        assert await door.send(quoting, to=at.upper()) == 250
+        assert (door.tally.reports, door.tally.suppressed) == ({"complaint": 1}, {"complaint": 1})
+        assert (await meet(ledger)).state is State.ACCEPTED
+        for unusable in (sample("complaint"), sample("postfix").replace(RETURN_PATH.encode(), PATH.encode())):
+            assert await door.send(unusable, to=at) == 250
+        assert door.tally.unkept == {"untied": 2}
+        assert await door.send(quoting, to=RING.complaints_at("shop/other")) == 550
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+
+@scenario
 async def test_an_answering_machine_is_noted_and_changes_nothing(site: Site) -> None:
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
         assert await door.send(sample("vacation")) == 250
@@ -451,6 +468,9 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     assert 'postroom_bounces_letters_total{state="bounced"} 1.0' in metrics
     assert 'postroom_bounces_refused_total{reason="not_yet"} 1.0' in metrics
     assert "postroom_bounces_ready 1.0" in metrics
+    assert program.page("/statusz").json()["complaints_at"] == {
+        "shop/orders": RING.complaints_at("shop/orders")
+    }
     assert program.end() == 0
     said = program.log.read_text()
     assert "Traceback" not in said

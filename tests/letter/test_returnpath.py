@@ -62,6 +62,17 @@ def test_another_s_key_or_domain_makes_no_return_path_of_ours() -> None:
     assert RING.read(Keyring("larkfield.example", RING.keys).path_of(ONE)) is None
 
 
+def test_complaints_have_an_address_for_each_profile_that_is_no_return_path() -> None:
+    at = RING.complaints_at("shop/orders")
+    assert str(normalize(at)) == at
+    assert RING.takes_complaints(at.upper(), "shop/orders")
+    assert not RING.takes_complaints(at, "shop/other")
+    assert not RING.takes_complaints(RING.path_of(ONE), "shop/orders")
+    assert RING.read(at) is None
+    assert RING.read(at.replace("c+", "b+")) is None
+    assert Keyring(RING.domain, (b"n" * 32, *RING.keys)).takes_complaints(at, "shop/orders")
+
+
 def test_a_key_that_was_replaced_is_honoured_as_long_as_it_is_there() -> None:
     old, new = RING.path_of(ONE), b"n" * 32
     both = Keyring(RING.domain, (new, *RING.keys))

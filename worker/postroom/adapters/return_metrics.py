@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 REFUSALS = ("recipient", "not_yet", "too_large", "busy", "fault")
-UNKEPT = ("known", "unknown_letter", "full")
+UNKEPT = ("known", "unknown_letter", "full", "untied")
 NAME = "postroom_bounces"
 
 
@@ -42,7 +42,7 @@ class ReturnFigures(Collector):
         told = "Messages that were not taken, by why: no return path of ours, a key or ledger away, size."
         yield _by(f"{NAME}_refused", told, "reason", tally.refused, REFUSALS)
         yield _by(f"{NAME}_reports", "Reports that were kept, by kind.", "kind", tally.reports)
-        told = "Reports that were taken and not kept: known already, of a letter that is forgotten, too many."
+        told = "Reports that were taken and not kept: known, letter forgotten, too many, of no letter."
         yield _by(f"{NAME}_reports_unkept", told, "reason", tally.unkept, UNKEPT)
         yield _by(f"{NAME}_letters", "Letters that a report brought to a state.", "state", tally.letters)
         told = "Addresses that a report put on a suppression list."

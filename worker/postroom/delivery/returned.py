@@ -48,7 +48,7 @@ class Tally(Traffic):
     reports: Counter[str] = field(default_factory=Counter)
     """By kind."""
     unkept: Counter[str] = field(default_factory=Counter)
-    """Reports that changed nothing, by why: known, unknown_letter, full."""
+    """Reports that changed nothing, by why: known, unknown_letter, full, untied."""
     letters: Counter[str] = field(default_factory=Counter)
     """Letters by the state that a report brought them to."""
     suppressed: Counter[str] = field(default_factory=Counter)
@@ -73,6 +73,7 @@ class Place:
     """The letter that a return path is of, as far as it says: where to ask for it."""
 
     tag: bytes
+    """Empty: complaints about any letter come here, and have to say which."""
     windows: Sequence[Window]
     """One of these ledgers has it."""
 
@@ -175,9 +176,24 @@ class BounceDesk(smtpd.Desk):
         """Read it, hand it in, and answer when it is kept."""
         report = await asyncio.to_thread(read_report, incoming.content)
         with contextlib.suppress(NotYet):
-            if (place := self._addressee(incoming.recipients[0])) is not None:
+            place = self._addressee(incoming.recipients[0])
+            if place is not None and not place.tag:
+                place = self._letter_of(report)
+                if place is None:
+                    self._tally.unkept["untied"] += 1
+                    return "250 2.0.0 Taken; it names no letter of ours"
+            if place is not None:
                 return await self._hand_in(place, report, incoming.content)
         return self._later("its key is gone")
+
+    def _letter_of(self, complaint: Report) -> Place | None:
+        """By the return path that a complaint quotes (RFC 5965 §3.2, Original-Mail-From, or the letter
+        itself).
+        """
+        if all(said.kind is not Kind.COMPLAINT for said in complaint.said):
+            return None
+        places = (self._addressee(path) for path in complaint.paths)
+        return next((place for place in places if place is not None and place.tag), None)
 
     async def _hand_in(self, place: Place, report: Report, content: bytes) -> str:
         unread = any(said.kind is Kind.UNPARSED for said in report.said)

@@ -12,6 +12,7 @@ import re
 from base64 import b32decode, b32encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -28,7 +29,7 @@ WAY_OUT = "make one with: openssl rand -base64 32"
 _HASH_BYTES, _CHECK_BYTES, _SIGNATURE_BYTES = 8, 5, 10
 _LOCAL = re.compile(r"b\+([a-z2-7]{21})\.([a-z2-7]{16})")
 _LOCAL_CHARACTERS = 40
-_CONTEXT = b"postroom return path v1\0"
+_CONTEXT, _COMPLAINTS = b"postroom return path v1\0", b"complaints\0"
 
 
 def _leaves_room(domain: str) -> str:
@@ -63,6 +64,16 @@ class Keyring:
         """The envelope sender of this letter."""
         tag = tag_of(identity)
         return f"b+{_text(tag)}.{_text(_signature(tag, self.keys[0]))}@{self.domain}"
+
+    def complaints_at(self, profile: str) -> str:
+        """Where mail providers may send complaints about any letter of this profile (`namespace/name`)."""
+        tag = _tag_of_profile(profile)
+        return f"c+{_text(tag)}.{_text(_signature(_COMPLAINTS + tag, self.keys[0]))}@{self.domain}"
+
+    def takes_complaints(self, address: str, profile: str) -> bool:
+        """Whether this is that address, by any of the keys."""
+        rings = (Keyring(self.domain, [key]) for key in self.keys)
+        return address.lower().rstrip(".") in {ring.complaints_at(profile) for ring in rings}
 
     def read(self, address: str) -> bytes | None:
         """The tag in a return path of ours; None for every other address."""
@@ -109,6 +120,10 @@ def paths_in(text: str) -> Iterator[str]:
 
 
 _IN_TEXT = re.compile(r"\bb\+[a-z2-7]{21}\.[a-z2-7]{16}@[a-z0-9.-]{1,253}", re.IGNORECASE)
+
+
+def _tag_of_profile(profile: str) -> bytes:
+    return blake2b(profile.encode(), digest_size=_HASH_BYTES + _CHECK_BYTES, person=b"complaints").digest()
 
 
 def _check(hidden: str) -> bytes:

@@ -42,7 +42,8 @@ class Page:
     def status(self) -> dict[str, Any]:
         """See the protocol."""
         names = sorted({name for office in self._offices.offices for name in office.source.houses})
-        return {"profiles": names, "problems": self._offices.problems}
+        told = {"profiles": names, "complaints_at": self._offices.complaints_at}
+        return told | {"problems": self._offices.problems}
 
 
 async def serve(settings: BounceSettings) -> None:

@@ -144,6 +144,12 @@ class Offices:
         broken = [one for one in self._rings.values() if isinstance(one, Problem)]
         return found + [f"{one.field}: {one.message}" for one in broken]
 
+    @property
+    def complaints_at(self) -> dict[str, str]:
+        """Where complaints about the letters of each profile may be sent."""
+        rings = ((name, ring) for name, ring in self._rings.items() if isinstance(ring, Keyring))
+        return {name: ring.complaints_at(name) for name, ring in rings}
+
     def look(self) -> None:
         """Read the keys anew where a Secret has changed."""
         for profile in self._profiles:
@@ -161,6 +167,8 @@ class Offices:
             elif (found := ring.read(address)) is not None:
                 tag = found
                 names.add(name_of(profile))
+            elif ring.takes_complaints(address, name_of(profile)):
+                return Place(b"", ())
         if tag:
             return Place(tag, self._windows_of(names))
         if missing:
