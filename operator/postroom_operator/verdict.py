@@ -12,6 +12,7 @@ from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proofs import Key, claimed, foreign_sender, not_found
+from postroom.letter.serving import Serving
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved, Standing
 
@@ -34,8 +35,8 @@ def judge(
     templates: Sequence[Manifest], proofs: Mapping[str, Proved | None], around: Around
 ) -> list[Standing]:
     """Where each template stands; `templates` come oldest first, a proof is None while it is being made."""
-    claims: dict[str, str] = {}
-    return [_stand(each, proofs[each["metadata"]["name"]], around, claims) for each in templates]
+    serving = Serving()
+    return [_stand(each, proofs[each["metadata"]["name"]], around, serving) for each in templates]
 
 
 def settle(
@@ -64,20 +65,20 @@ def without_layout(layout: Key, there: frozenset[Key]) -> Proved:
     return Proved(problems=(not_found(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", there),))
 
 
-def _stand(template: Manifest, proved: Proved | None, around: Around, claims: dict[str, str]) -> Standing:
+def _stand(template: Manifest, proved: Proved | None, around: Around, serving: Serving) -> Standing:
     name = template["metadata"]["name"]
     before = around.served.get(name)
     if proved is None:
-        return Standing(template, Proved(), serving=_claim(name, before, claims))
-    problems = (*proved.problems, *_trouble(name, proved.compiled, around, claims))
+        return Standing(template, Proved(), serving=serving.revision(name, None, before))
+    problems = (*proved.problems, *_trouble(name, proved.compiled, around, serving))
     fresh = proved.compiled if around.model and not problems else None
     missing = Key("SmtpProfile", around.namespace, around.profile) not in around.there
-    serving = None if missing else _claim(name, fresh or before, claims)
-    return Standing(template, proved, problems, serving)
+    serves = None if missing else serving.revision(name, fresh, before)
+    return Standing(template, proved, problems, serves)
 
 
 def _trouble(
-    name: str, compiled: CompiledTemplate | None, around: Around, claims: Mapping[str, str]
+    name: str, compiled: CompiledTemplate | None, around: Around, serving: Serving
 ) -> Iterator[Problem]:
     """What stands in the way of a template besides its own proof."""
     profile = Key("SmtpProfile", around.namespace, around.profile)
@@ -87,15 +88,5 @@ def _trouble(
         return
     if around.model and compiled.sender and not allows_sender(around.model, compiled.sender[1]):
         yield foreign_sender(around.profile)
-    for index, event_type in enumerate(compiled.event_types):
-        by = claims.get(event_type, name)
-        if by != name:
-            yield claimed(index, event_type, by, around.profile)
-
-
-def _claim(name: str, compiled: CompiledTemplate | None, claims: dict[str, str]) -> CompiledTemplate | None:
-    """Let a revision serve its event types, unless an older template has one of them."""
-    if compiled is None or any(claims.get(each, name) != name for each in compiled.event_types):
-        return None
-    claims.update(dict.fromkeys(compiled.event_types, name))
-    return compiled
+    for index, event_type, by in serving.taken(name, compiled):
+        yield claimed(index, event_type, by, around.profile)

@@ -63,6 +63,19 @@ def test_a_bad_edit_keeps_the_last_good_revision(manifests: Path, bundles: Path,
     assert mended.templates != good.templates
 
 
+def test_a_last_good_revision_gives_way_to_another_template_that_has_its_event_type_now(
+    manifests: Path, bundles: Path
+) -> None:
+    deliver(manifests, bundles)
+    write(
+        manifests,
+        second=TEMPLATE.replace("name: welcome", "name: second"),
+        welcome=TEMPLATE.replace("{{ name }}", "{{ nam }}"),
+    )
+    (stand,) = deliver(manifests, bundles)
+    assert (served(bundles), stand.held) == (["second"], ())
+
+
 def test_a_template_whose_manifest_is_gone_is_gone(manifests: Path, bundles: Path) -> None:
     write(manifests, second=TEMPLATE.replace("name: welcome", "name: second").replace("welcomed", "left"))
     deliver(manifests, bundles)

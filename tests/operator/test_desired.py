@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from postroom.delivery.programs import opening
 from postroom.delivery.programs.opening import REVOKE_MARGIN_SECONDS
 from postroom.delivery.settings import BounceSettings, WorkerSettings
 from postroom.letter.problems import Code
@@ -13,7 +12,6 @@ from postroom.startup import ProgramSettings
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired import bounces, sandbox
-from postroom_operator.desired.autoscaler import group_of
 from postroom_operator.desired.deployment import GRACE_SECONDS, TERMINATION_SECONDS, profile_hash
 from postroom_operator.desired.network import MAIL_PORTS
 from postroom_operator.desired.profile import Fixed, KafkaAccess, ProfileView, manifests
@@ -81,10 +79,6 @@ def test_every_setting_of_a_pod_is_one_that_its_program_knows(
             [container] = each["spec"]["template"]["spec"]["containers"]
             told = {one["name"].removeprefix("POSTROOM_").lower() for one in container["env"]}
             assert told <= set(settings.model_fields)
-
-
-def test_the_autoscaler_watches_the_group_that_workers_join() -> None:
-    assert opening.group_of("t") == group_of("t")
 
 
 def test_replicas_are_left_out_under_an_autoscaler_and_given_otherwise() -> None:

@@ -8,7 +8,7 @@ of workers is held.
 
 from collections.abc import Iterator
 
-from postroom.letter.profile import topic_of
+from postroom.letter.profile import group_of, topic_of
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import connections_secret
@@ -24,11 +24,6 @@ FAILURES = 3
 
 _SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
 """KEDA's words for librdkafka's."""
-
-
-def group_of(topic: str) -> str:
-    """The consumer group of a topic's workers."""
-    return f"{topic}.workers"
 
 
 def autoscaler(view: ProfileView, fixed: Fixed) -> Iterator[Manifest]:

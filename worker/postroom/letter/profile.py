@@ -276,6 +276,11 @@ def dead_letter_topic(topic: str) -> str:
     return f"{topic}.dlq"
 
 
+def group_of(topic: str) -> str:
+    """The consumer group of a topic's workers, whose lag an autoscaler looks at."""
+    return f"{topic}.workers"
+
+
 def status_topic(topic: str) -> str:
     """Where it is said what became of the letters of `topic`."""
     return f"{topic}.status"

@@ -18,6 +18,7 @@ from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.proofs import Verdict
+from postroom.letter.serving import Serving
 from postroom.local.folder import write_atomically
 
 
@@ -84,7 +85,9 @@ def _profiles(folder: Path, verdict: Verdict, complete: bool) -> list[SmtpProfil
 
 def _stand(folder: Path, profile: SmtpProfile, verdict: Verdict, complete: bool) -> Stand:
     metadata = profile.metadata
-    live = {each.name: each for each in verdict.compiled(metadata.namespace, metadata.name)}
+    serving = Serving()
+    fresh = {each.name: each for each in verdict.compiled(metadata.namespace, metadata.name)}
+    live = {name: each for name, each in fresh.items() if serving.revision(name, each, None)}
     failed = {
         key.name
         for key, proof in verdict.proofs.items()
@@ -93,7 +96,8 @@ def _stand(folder: Path, profile: SmtpProfile, verdict: Verdict, complete: bool)
     held = []
     for before in _before(folder / home_of(profile) / "templates.json"):
         gone_unseen = not complete and before.name not in {key.name for key in verdict.proofs}
-        if before.name not in live and (before.name in failed or gone_unseen):
+        stays = before.name not in live and (before.name in failed or gone_unseen)
+        if stays and serving.revision(before.name, None, before):
             live[before.name] = before
             held.append(before.name)
     return Stand(home_of(profile), profile, tuple(live[name] for name in sorted(live)), tuple(held))

@@ -27,7 +27,7 @@ from postroom.delivery.programs.job import Job
 from postroom.delivery.programs.secrets import LOOK_SECONDS, Secrets
 from postroom.delivery.programs.status import page_of
 from postroom.letter.problems import Rejected
-from postroom.letter.profile import status_topic
+from postroom.letter.profile import group_of, status_topic
 from postroom.ports.events import DeadLetters
 from postroom.ports.ledger import Ledger, Unreachable
 from postroom.ports.notices import Courier, Outbox
@@ -83,11 +83,6 @@ async def open_local(job: Job, bootstrap_servers: str, path: Path) -> Means:
     kafka = KafkaConnection(bootstrap_servers, creates_topics=True)
     ledger = await SqliteLedger.open(path, job.house.window, job.clock.now())
     return Means(kafka, ledger, ledger, producers(job, kafka), membership(job, path), shared=False)
-
-
-def group_of(topic: str) -> str:
-    """The consumer group of a topic's workers."""
-    return f"{topic}.workers"
 
 
 def membership(job: Job, ledger: Path | None) -> Membership:
