@@ -11,15 +11,15 @@ import contextlib
 import json
 import math
 import signal
-import struct
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from postroom.framing import frame, next_of
 from postroom.letter.problems import Code, Problem
-from postroom_operator.adapters.proving import CPU_SECONDS, MEMORY_BYTES, frame, read_answer
+from postroom_operator.adapters.proving import CPU_SECONDS, MEMORY_BYTES, read_answer
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved
 
@@ -147,7 +147,8 @@ class _Process:
         )
         try:
             async with asyncio.timeout(START_SECONDS):
-                await _read(self._process)
+                assert self._process.stdout is not None
+                await next_of(self._process.stdout)
         except BaseException:
             await self.close()
             raise
@@ -157,11 +158,12 @@ class _Process:
         process = self._process
         assert process is not None
         assert process.stdin is not None
+        assert process.stdout is not None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 process.stdin.write(frame(question))
                 await process.stdin.drain()
-                return read_answer(await _read(process)), True
+                return read_answer(await next_of(process.stdout)), True
         except TimeoutError:
             await self.close()
             return _given_up(f"took longer than {PATIENCE_SECONDS:.0f} s"), False
@@ -204,12 +206,6 @@ def _bare(manifest: Manifest) -> Mapping[str, Any]:
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
         "spec": manifest.get("spec"),
     }
-
-
-async def _read(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None
-    head = await process.stdout.readexactly(4)
-    return await process.stdout.readexactly(struct.unpack(">I", head)[0])
 
 
 def _died(status: int) -> Proved:

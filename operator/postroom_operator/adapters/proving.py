@@ -9,11 +9,11 @@ time of one proof are bounded by the kernel: the process ends, and its parent sa
 import contextlib
 import json
 import resource
-import struct
 import sys
 import time
-from typing import Any, BinaryIO
+from typing import Any
 
+from postroom.framing import receive, send
 from postroom.letter.compiled import from_json
 from postroom.letter.manifest import understand
 from postroom.letter.problems import Code, Problem
@@ -35,10 +35,10 @@ def main() -> None:
     """Serve until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with contextlib.suppress(BrokenPipeError):  # the operator is gone
-        _write(sys.stdout.buffer, b"")
-        while (question := _read(sys.stdin.buffer)) is not None:
+        send(sys.stdout.buffer, b"")
+        while (question := receive(sys.stdin.buffer)) is not None:
             _allow_cpu()
-            _write(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
+            send(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -109,21 +109,6 @@ def _allow_cpu() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + CPU_SECONDS + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-
-
-def frame(payload: bytes) -> bytes:
-    """A payload behind its length."""
-    return struct.pack(">I", len(payload)) + payload
-
-
-def _read(stream: BinaryIO) -> bytes | None:
-    head = stream.read(4)
-    return stream.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
-
-
-def _write(stream: BinaryIO, payload: bytes) -> None:
-    stream.write(frame(payload))
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ its parent.
 
 import asyncio
 import contextlib
-import struct
 import sys
 from collections.abc import Sequence
+
+from postroom.framing import frame
 
 PATIENCE_SECONDS = 20.0
 START_SECONDS = 30.0
@@ -28,7 +29,7 @@ class Rehearsal:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(struct.pack(">I", len(payload)) + payload)
+            process.stdin.write(frame(payload))
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await process.stdin.drain()
                 await process.stdout.readexactly(1)

@@ -6,16 +6,15 @@ input. Output: `.` when ready and after every record, whatever came of it: only 
 
 import contextlib
 import resource
-import struct
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.post import House
 from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.render import render_one
 from postroom.delivery.validate import read
+from postroom.framing import receive
 from postroom.letter.event import Record, unpack
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
@@ -33,7 +32,7 @@ def main() -> None:
     templates.refresh()
     with contextlib.suppress(BrokenPipeError):  # the worker is gone
         _answer()
-        while (payload := _next(sys.stdin.buffer)) is not None:
+        while (payload := receive(sys.stdin.buffer)) is not None:
             _render(unpack(payload), templates, house)
             _answer()
 
@@ -42,13 +41,6 @@ def _render(record: Record, templates: FolderTemplates, house: House) -> None:
     # an ordinary bad record is the journey's to refuse
     with contextlib.suppress(Rejected):
         render_one(read(record, house.profile), templates.current(), house, record.timestamp)
-
-
-def _next(stream: BinaryIO) -> bytes | None:
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return stream.read(struct.unpack(">I", head)[0])
 
 
 def _answer() -> None:
