@@ -1,0 +1,69 @@
+"""A rehearsal in a real process: records that render, one that ends the process, one that it hangs over."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.adapters import rehearsal as rehearsals
+from postroom.adapters.rehearsal import Rehearsal
+from postroom.delivery.programs import rehearse
+from postroom.letter.event import Record, pack
+from tests.fixtures.pipeline import Plant, events
+
+GOOD, BAD = (
+    pack(Record("t", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, value))
+    for value in (next(iter(events(1, seed=1))), b"\xff")
+)
+DEADLY = b"no record at all"
+"""The process cannot unpack it, and dies of that."""
+Ask = Callable[[Rehearsal], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Ask], None]:
+    """Runs a coroutine with a rehearsal of a profile, and ends its process."""
+    plant = Plant(tmp_path / "plant", "", "").prepare(topics=False)
+    arguments = [str(plant.folder / "profile.yaml"), str(plant.folder / "bundles")]
+
+    async def whole(ask: Ask) -> None:
+        rehearsal = Rehearsal(rehearse.__name__, arguments)
+        try:
+            await ask(rehearsal)
+        finally:
+            await rehearsal.close()
+
+    return lambda ask: asyncio.run(whole(ask))
+
+
+def test_what_can_be_rendered_or_refused_kills_nobody(run: Callable[[Ask], None]) -> None:
+    async def ask(rehearsal: Rehearsal) -> None:
+        assert [await rehearsal.survives(each) for each in (GOOD, BAD, GOOD)] == [True, True, True]
+
+    run(ask)
+
+
+def test_a_record_that_ends_the_process_is_told_and_the_next_has_a_new_one(
+    run: Callable[[Ask], None],
+) -> None:
+    async def ask(rehearsal: Rehearsal) -> None:
+        assert await rehearsal.survives(GOOD)
+        assert not await rehearsal.survives(DEADLY)
+        assert await rehearsal.survives(GOOD)
+
+    run(ask)
+
+
+def test_a_record_that_it_hangs_over_is_told(
+    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(rehearsal: Rehearsal) -> None:
+        assert await rehearsal.survives(GOOD)
+        monkeypatch.setattr(rehearsals, "PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr(rehearsals, "frame", lambda payload: b"\xff\xff\xff\xff" + payload)
+        assert not await rehearsal.survives(GOOD)
+
+    run(ask)
