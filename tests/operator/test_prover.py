@@ -174,3 +174,13 @@ def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch
         assert all(each.compiled for each in await asyncio.gather(*both)), "it comes back for work for two"
 
     run(test, processes=2)
+
+
+def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        [process] = prover._processes
+        assert (await proved(prover, template("before"))).compiled
+        process._end()
+        assert (await proved(prover, template("after"))).compiled, "no good template is told that it crashed"
+
+    run(test)

@@ -129,7 +129,9 @@ class _Process:
             self._timer = asyncio.get_running_loop().call_later(REST_SECONDS, self._end)
 
     def _end(self) -> None:
-        self._ending = asyncio.create_task(self.close())
+        # taken away at once: a question that comes before it is dead must begin another
+        process, self._process = self._process, None
+        self._ending = asyncio.create_task(_kill(process))
 
     async def begin(self) -> None:
         """Start it, unless it runs."""
@@ -180,11 +182,15 @@ class _Process:
         if self._timer:
             self._timer.cancel()
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()  # to the end of its pipes, so that nothing of it stays open
+        await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process | None) -> None:
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.communicate()  # to the end of its pipes, so that nothing of it stays open
 
 
 def _question(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
