@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, Ledger, State
 from postroom.ports.notices import TOPIC, Fate, Notice, Outbox
-from tests.delivery.ledger_contract import LATER, PROBLEM, Lives, bring, carry, claim, meet
+from tests.delivery.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring, carry, claim, meet
 from tests.delivery.letters import NOON, dead_letter, ended, record
 from tests.delivery.scenario import scenario
 
@@ -134,6 +134,15 @@ class NoticeContract:
         assert await names(book) == ["a-deferred", "a-in_doubt"]
         last = (await book.pending(TOPIC, LATER, 10))[-1]
         assert '"code": "connection_lost_after_dot"' in last.data
+
+    @scenario
+    async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.IN_DOUBT)
+        assert await book.retire(LATER, UNDECIDED, LATER) == 1
+        assert await names(book) == ["a-in_doubt", "a-failed"]
+        last = (await book.pending(TOPIC, LATER, 10))[-1]
+        assert '"code": "undecided"' in last.data
 
     @scenario
     async def test_a_letter_that_ends_with_its_refused_record_is_told(self, lives: Lives) -> None:
