@@ -26,6 +26,9 @@ class Pod(Plant):
     database: str = ""
     name: str = "plant-a"
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    prepared: bool = True
+    surroundings: dict[str, str] = field(default_factory=dict)
+    """What else it finds in its environment, whenever it is started."""
 
     def run(self, **environment: str) -> "Pod":
         """Start it with its connections Secret."""
@@ -39,7 +42,7 @@ class Pod(Plant):
             POSTROOM_NAMESPACE="default",
             POSTROOM_POD=self.name,
             POSTROOM_HTTP=self.address,
-            **environment,
+            **(self.surroundings | environment),
         )
         return self
 
@@ -85,6 +88,15 @@ class Pod(Plant):
         found = re.search(rf"^{name} (\S+)$", page(self.address, "/metrics")[1], re.MULTILINE)
         assert found, name
         return float(found[1])
+
+    def ask_to_end(self) -> None:
+        """SIGTERM; it ends when it has drained."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def said(self, words: bytes) -> int:
+        """How often its log has these words, over all its starts."""
+        return (self.folder / "worker.log").read_bytes().count(words)
 
     def memory(self) -> int:
         """The most memory that its process had so far, in MiB."""
