@@ -99,6 +99,10 @@ class ScriptedRelay:
         for verb, steps in self.script.items():
             self.steps[verb].extend(steps)
 
+    def admits(self, _words: str) -> bool:
+        """Whether a login is good, by what stood behind AUTH."""
+        return True
+
     @property
     def accepted(self) -> list[Seen]:
         return [seen for seen in self.seen if seen.answer.startswith("250")]
@@ -186,7 +190,7 @@ class Session:
             for challenge in ("334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"):
                 await self.send(challenge)
                 self.relay.commands.append((await self.reader.readline()).decode().rstrip("\r\n"))
-        await self.answer("AUTH")
+        await self.answer("AUTH", None if self.relay.admits(rest) else "535 5.7.8 authentication failed")
 
     async def read_content(self) -> None:
         content = b""

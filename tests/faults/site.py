@@ -6,29 +6,38 @@ Every event's id is kept, and the verdict joins those with the ledger and the re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.faults.pod import PATIENCE_SECONDS, Pod
 from tests.faults.verdict import Verdict, judge
-from tests.fixtures.kraft import ApacheKafka
 from tests.fixtures.pipeline import events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
+
+
+class Kafka(Protocol):
+    """One node or several, as far as a site cares."""
+
+    @property
+    def bootstrap(self) -> str: ...
+    def kill(self) -> None: ...
+    def start(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Site:
     """One test's place; its topic and its database are its own."""
 
-    kafka: ApacheKafka
+    kafka: Kafka
     database: str
     sink: RecordingSink
     folder: Path
     topic: str
     pods: list[Pod] = field(default_factory=list)
     produced: set[str] = field(default_factory=set)
+    admin: AdminClient | None = None
 
     def pod(self, prelude: str = "", relay: str = "", policy: str = "Resend", **spec: Any) -> Pod:
         """A worker that is ready to run; the first one makes the topics."""
@@ -82,12 +91,18 @@ class Site:
         assert sorted(ids) == sorted(self.produced)
         return judge(self.pods[0], self.sink, len(self.produced), list(killed))
 
-    def committed(self) -> int:
-        """The sum of the group's offsets; it never goes back where nothing is rewound."""
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
+    def offsets(self) -> dict[int, int]:
+        """What the group has committed, by partition; none goes back where nothing is rewound."""
+        if self.admin is None:
+            self.admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
         asked = ConsumerGroupTopicPartitions(f"{self.topic}.workers")
-        [answer] = admin.list_consumer_group_offsets([asked]).values()
-        return sum(max(0, place.offset) for place in answer.result(30).topic_partitions or ())
+        [answer] = self.admin.list_consumer_group_offsets([asked]).values()
+        places = answer.result(30).topic_partitions or ()
+        return {place.partition: max(0, place.offset) for place in places}
+
+    def committed(self) -> int:
+        """The sum of the group's offsets: the records that need not be read again."""
+        return sum(self.offsets().values())
 
     def dead_letters(self, count: int) -> list[Message]:
         """The first so many records on the dead-letter topic, waited for."""

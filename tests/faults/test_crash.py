@@ -1,7 +1,6 @@
 """Kill the worker and the broker, at random and at every transition, and count every letter."""
 
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +10,25 @@ from confluent_kafka import Consumer, TopicPartition
 
 from postroom.failpoint import POINTS
 from postroom.local.broker import LocalBroker
+from tests.faults.figures import Fault
 from tests.faults.verdict import judge
 from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = pytest.mark.faults
 
-EVENTS = 2000
-KILLS = 20
+EVENTS_A_KILL = 200
 
 
 @pytest.fixture
-def plant(tmp_path: Path, durable_broker: LocalBroker, moody_sink: RecordingSink) -> Iterator[Plant]:
-    made = Plant(tmp_path / "plant", durable_broker.bootstrap, moody_sink.address).prepare()
+def plant(
+    tmp_path: Path, durable_broker: LocalBroker, moody_sink: RecordingSink, request: pytest.FixtureRequest
+) -> Iterator[Plant]:
+    """A worker under `onInDoubt: Resend`, or under the policy that the test is parametrized with."""
+    policy = getattr(request, "param", "Resend")
+    made = Plant(
+        tmp_path / "plant", durable_broker.bootstrap, moody_sink.address, on_in_doubt=policy, prepared=True
+    ).prepare()
     yield made
     if made.process is not None and made.process.poll() is None:
         made.kill()
@@ -37,60 +42,81 @@ def finish(plant: Plant, count: int) -> None:
     assert plant.end() == 0
 
 
-def test_no_letter_is_lost_when_the_worker_is_killed_at_random(
-    plant: Plant, moody_sink: RecordingSink, durable_broker: LocalBroker
-) -> None:
-    published = publish(durable_broker.bootstrap, events(EVENTS, seed=1))
+def kill_at_random(plant: Plant, sink: RecordingSink, kills: int) -> tuple[int, list[int]]:
+    """Publish, kill the worker as often, let it finish: events, and the rows in `dotting` at each kill."""
+    published = publish(plant.bootstrap, events(kills * EVENTS_A_KILL, seed=1))
     chance, killed = random.Random(3), list[int]()
-    for kill in range(KILLS):
+    for _ in range(kills):
         plant.start()
-        goal = moody_sink.copies.total() + chance.randrange(1, EVENTS // KILLS)
-        await_copies(moody_sink, min(goal, EVENTS - KILLS + kill))
+        await_copies(plant, sink, sink.copies.total() + chance.randrange(1, EVENTS_A_KILL), published)
         time.sleep(chance.random() * 0.02)
         plant.kill()
         killed.append(plant.dotting())
+    assert plant.settled() < published, "the kills came too late to find it at work"
     finish(plant, published)
-    verdict = judge(plant, moody_sink, published, killed)
-    print(f"\nworker killed at random: {verdict}")
-    verdict.hold()
+    return published, killed
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_no_letter_is_lost_when_the_worker_dies_at(
-    point: str, plant: Plant, moody_sink: RecordingSink, durable_broker: LocalBroker
+@pytest.mark.fault(2)
+def test_no_letter_is_lost_when_the_worker_is_killed_at_random(
+    plant: Plant, moody_sink: RecordingSink, fault: Fault
 ) -> None:
-    count = EVENTS // len(POINTS)
-    good = publish(durable_broker.bootstrap, events(count, seed=2))
-    bad = publish(durable_broker.bootstrap, [b"not json"] * 20)
-    killed = list[int]()
-    for passes in (1, 2, 3):
-        worker = plant.start(POSTROOM_FAILPOINT=f"{point}:{passes}")
-        await_death(plant, worker, good)
-        plant.kill()
-        killed.append(plant.dotting())
+    published, killed = kill_at_random(plant, moody_sink, fault.size(6, 50))
+    verdict = judge(plant, moody_sink, published, killed)
+    verdict.hold()
+    fault.figures(f"worker killed at random: {verdict}")
+
+
+@pytest.mark.parametrize("plant", ["Park"], indirect=True)
+@pytest.mark.fault(3)
+def test_under_park_no_letter_is_doubled_when_the_worker_is_killed_at_random(
+    plant: Plant, moody_sink: RecordingSink, fault: Fault
+) -> None:
+    published, killed = kill_at_random(plant, moody_sink, fault.size(6, 50))
+    verdict = judge(plant, moody_sink, published, killed)
+    verdict.hold_under_park()
+    fault.figures(f"worker killed at random, Park: {verdict}")
+
+
+@pytest.mark.fault(2)
+def test_no_letter_is_lost_when_the_worker_dies_at_each_step(
+    plant: Plant, moody_sink: RecordingSink, fault: Fault
+) -> None:
+    """One worker's ledger through all of it: what a death leaves is there at the next."""
+    count, good, bad = fault.size(150, 600), 0, 0
+    killed, deaths = list[int](), dict.fromkeys(POINTS, 0)
+    for point in POINTS:
+        good += publish(plant.bootstrap, events(count, seed=2, prefix=f"{point}-"))
+        bad += publish(plant.bootstrap, [b"not json"] * 20)
+        for passes in (1, 2, 3):
+            plant.start(POSTROOM_FAILPOINT=f"{point}:{passes}")
+            deaths[point] += died(plant, good)
+            plant.kill()
+            killed.append(plant.dotting())
     finish(plant, good)
     verdict = judge(plant, moody_sink, good, killed)
-    print(f"\nworker died at {point}: {verdict}")
     verdict.hold()
-    assert count_dead_letters(durable_broker.bootstrap) >= bad
+    assert all(deaths.values()), deaths
+    assert count_dead_letters(plant.bootstrap) >= bad
+    fault.figures(f"worker dead at {len(POINTS)} named steps, {sum(deaths.values())} times in all: {verdict}")
 
 
+@pytest.mark.fault(7)
 def test_no_letter_is_lost_when_the_broker_is_killed_at_random(
-    plant: Plant, moody_sink: RecordingSink, durable_broker: LocalBroker
+    plant: Plant, moody_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
 ) -> None:
-    chance, published = random.Random(5), 0
+    chance, published, bursts = random.Random(5), 0, fault.size(5, 20)
     plant.start()
-    for burst in range(10):
-        values = events(EVENTS // 10, seed=burst, prefix=f"b{burst}-")
-        published += publish(durable_broker.bootstrap, values)
+    for burst in range(bursts):
+        published += publish(durable_broker.bootstrap, events(200, seed=burst, prefix=f"b{burst}-"))
         time.sleep(chance.random() * 0.3)
         durable_broker.kill()
         durable_broker.restart()
     wait_until(lambda: is_through_with_a_supervisor(plant, published), "all letters settled")
     assert plant.end() == 0
     verdict = judge(plant, moody_sink, published, [])
-    print(f"\nbroker killed 10 times: {verdict}")
     verdict.hold()
+    fault.figures(f"embedded broker killed {bursts} times: {verdict}")
 
 
 def is_through_with_a_supervisor(plant: Plant, count: int) -> bool:
@@ -100,14 +126,19 @@ def is_through_with_a_supervisor(plant: Plant, count: int) -> bool:
     return plant.through(count)
 
 
-def await_copies(sink: RecordingSink, goal: int) -> None:
-    """Wait until the sink has so many letters."""
-    wait_until(lambda: sink.copies.total() >= goal, f"{goal} letters in the sink")
+def await_copies(plant: Plant, sink: RecordingSink, goal: int, published: int) -> None:
+    """Wait until the sink has so many letters, or there is nothing left to send."""
+    wait_until(
+        lambda: sink.copies.total() >= goal or plant.settled() >= published, f"{goal} letters in the sink"
+    )
 
 
-def await_death(plant: Plant, worker: "subprocess.Popen[bytes]", count: int) -> None:
+def died(plant: Plant, count: int) -> bool:
     """Wait until the worker died; once everything is through, its point is not reached again."""
+    worker = plant.process
+    assert worker is not None
     wait_until(lambda: worker.poll() is not None or plant.through(count), "the worker's death")
+    return worker.poll() is not None
 
 
 def count_dead_letters(bootstrap: str) -> int:

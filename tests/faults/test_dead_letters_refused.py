@@ -13,10 +13,9 @@ from tests.delivery.bench import Bench, offsets
 from tests.delivery.letters import NOON, TOPIC
 from tests.delivery.scenario import scenario
 from tests.delivery.test_ledger_sqlite import FileLives
+from tests.faults.figures import Fault
 
 pytestmark = pytest.mark.faults
-
-MALFORMED = 200
 
 
 @dataclass
@@ -34,31 +33,33 @@ class Brokers:
         return [self.open] * len(dead_letters)
 
 
+@pytest.mark.fault(21)
 @scenario
 async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done(
-    tmp_path: Path,
+    tmp_path: Path, fault: Fault
 ) -> None:
+    malformed = fault.size(200, 2000)
     lives, brokers = FileLives(tmp_path / "ledger.sqlite"), Brokers()
     bench = Bench()
     bench.ledger = await lives.begin()  # type: ignore[assignment]
-    records = [Record(TOPIC, 0, number, NOON, None, b"no json") for number in range(MALFORMED)]
+    records = [Record(TOPIC, 0, number, NOON, None, b"no json") for number in range(malformed)]
     progress = await bench.carry(*records)
-    assert offsets(progress.finished()) == list(range(MALFORMED))
-    assert len(await bench.ledger.waiting(MALFORMED + 1)) == MALFORMED
+    assert offsets(progress.finished()) == list(range(malformed))
+    assert len(await bench.ledger.waiting(malformed + 1)) == malformed
 
     assert await publish_dead_letters(bench.ledger, brokers) == 0
     await lives.die()
 
     ledger = await lives.begin()
-    kept = len(await ledger.waiting(MALFORMED + 1))
+    kept = len(await ledger.waiting(malformed + 1))
     brokers.open = True
     while await publish_dead_letters(ledger, brokers):
         pass
-    print(
-        f"fault 21: {MALFORMED} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published"
-    )
-    assert (kept, len(set(brokers.taken)), len(brokers.taken)) == (MALFORMED, MALFORMED, MALFORMED)
+    assert (kept, len(set(brokers.taken)), len(brokers.taken)) == (malformed, malformed, malformed)
     await ledger.close()
+    fault.figures(
+        f"{malformed} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published"
+    )
 
 
 @scenario

@@ -1,7 +1,9 @@
 """Faults 18 and 19: a relay that is dead beside one that is well, and one that comes back after long."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -22,9 +24,9 @@ from tests.delivery.stations import (
     pour,
     states,
     wait_until,
-    whole,
     working,
 )
+from tests.faults.figures import Fault
 
 pytestmark = [pytest.mark.faults, pytest.mark.postgres]
 
@@ -33,8 +35,23 @@ SPARE = "shop/spare"
 WELL = "shop/well"
 
 
-@whole
-async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(database: str) -> None:
+def in_a_loop(number: int) -> Callable[[Callable[[str, Fault], Coroutine[Any, Any, None]]], Any]:
+    """The test of this fault as pytest runs it, with a database and a place for its figures."""
+
+    def made(test: Callable[[str, Fault], Coroutine[Any, Any, None]]) -> Any:
+        def run(postgres_ledger: str, fault: Fault) -> None:
+            asyncio.run(test(postgres_ledger, fault))
+
+        run.__name__ = test.__name__
+        return pytest.mark.fault(number)(run)
+
+    return made
+
+
+@in_a_loop(18)
+async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
+    database: str, fault: Fault
+) -> None:
     """The healthy relay takes its time for each letter: what is measured is who waits for whom."""
     dead, well = Host(dead=True), Host(delay=0.1)
     rules = Rules(FAILURES, reset_after=60.0)
@@ -56,8 +73,8 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(data
     assert states(database, PROFILE) == {State.DEFERRED: 24 * BATCH}
     assert (charged(database, PROFILE), len(well.accepted)) == (0, 26 * BATCH)
     alone = (before + after) / 2
-    print(
-        f"\nfault 18: two workers, {24 * BATCH} letters for a dead relay: open after {circuit.failures} "
+    fault.figures(
+        f"two workers, {24 * BATCH} letters for a dead relay: open after {circuit.failures} "
         f"failures and {knocks} connections, then {8 * BATCH} more put off in {seconds:.1f} s without a "
         f"knock, none charged an attempt; the healthy relay at {100 * alone / beside:.0f} % of its "
         f"throughput ({8 * BATCH / alone:.0f}/s alone, {8 * BATCH / beside:.0f}/s beside)"
@@ -65,9 +82,9 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(data
     assert alone / beside >= 0.9
 
 
-@whole
+@in_a_loop(18)
 async def test_while_a_relay_is_dead_letters_leave_through_the_fallback_and_the_record_says_so(
-    database: str,
+    database: str, fault: Fault
 ) -> None:
     dead, spare = Host(dead=True), Host()
     rules, begun = Rules(FAILURES, reset_after=60.0), monotonic()
@@ -81,19 +98,19 @@ async def test_while_a_relay_is_dead_letters_leave_through_the_fallback_and_the_
     accepted = "SELECT relay, count(*) FROM attempt WHERE result = 'accepted' GROUP BY relay"
     assert execute(database, accepted) == [(SPARE, 8 * BATCH)]
     assert len(arrivals(spare)) == 8 * BATCH
-    print(
-        f"\nfault 18: {8 * BATCH} letters, relay dead, a fallback: all accepted through {SPARE} within "
+    fault.figures(
+        f"{8 * BATCH} letters, relay dead, a fallback: all accepted through {SPARE} within "
         f"{seconds:.1f} s, none lost, none doubled, each on record with its relay; {dead.knocks} "
         "connections to the dead one"
     )
 
 
-@whole
+@in_a_loop(19)
 async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_than_its_rate(
-    database: str,
+    database: str, fault: Fault
 ) -> None:
     """An hour's backlog, due all at once; the hour itself is left out: `resetAfter` is two seconds here."""
-    rate, backlog, answered = Rate(50, 1.0), 400, asyncio.Event()
+    rate, backlog, answered = Rate(50, 1.0), fault.size(400, 4000), asyncio.Event()
     host = Host({"DOT": [Wait(answered)]}, dead=True)
     async with served(host):
         line = Line(PROFILE, host, Rules(3, reset_after=2.0), rate)
@@ -113,8 +130,8 @@ async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_th
     moments = arrivals(host)
     assert len(moments) == backlog
     most = peak(moments, rate.seconds)
-    print(
-        f"\nfault 19: {backlog} letters due at once, two workers, limits.rate {rate.count}/s: one probe "
+    fault.figures(
+        f"{backlog} letters due at once, two workers, limits.rate {rate.count}/s: one probe "
         f"alone for 3 s, then all in {seconds:.1f} s ({backlog / seconds:.0f}/s), at most {most} "
         "came in any second; none lost, none doubled"
     )

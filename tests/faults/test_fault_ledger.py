@@ -74,7 +74,7 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
 ) -> None:
     named = topic.replace("postroom.test", "postroom.default")
     plant = Plant(
-        tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named
+        tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named, prepared=True
     ).prepare()
     address = f"127.0.0.1:{free_port()}"
     process = plant.start(POSTROOM_HTTP=address)
@@ -108,6 +108,33 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
     fault.figures(
         f"no space for the ledger ({said['reason']}: {said['message']}): {verdict}; none sent meanwhile"
     )
+
+
+@pytest.mark.fault(12)
+def test_a_second_worker_on_a_sqlite_file_is_refused_and_the_first_goes_on_sending(
+    tmp_path: Path, apache_kafka_node: ApacheKafka, topic: str, recording_sink: RecordingSink, fault: Fault
+) -> None:
+    named, count, tries = topic.replace("postroom.test", "postroom.default"), 0, fault.size(2, 10)
+    plant = Plant(
+        tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named, prepared=True
+    ).prepare()
+    first = plant.start()
+    try:
+        wait_until(plant.is_member, "its partitions", PATIENCE_SECONDS)
+        for number in range(tries):
+            count += publish(plant.bootstrap, events(300, seed=number, prefix=f"t{number}-"), named)
+            second = plant.start()
+            assert second.wait(PATIENCE_SECONDS) == 2
+            assert plant.logged(b"a SQLite ledger takes one worker")
+            assert first.poll() is None
+        wait_until(lambda: plant.through(count), "the first worker's letters", PATIENCE_SECONDS)
+    finally:
+        plant.process = first
+        assert plant.end() == 0
+    verdict = judge(plant, recording_sink, count, [])
+    verdict.hold()
+    assert verdict.doubled == 0
+    fault.figures(f"a second worker started {tries} times: refused each time, with status 2; {verdict}")
 
 
 @pytest.mark.fault(23)

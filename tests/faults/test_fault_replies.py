@@ -23,6 +23,7 @@ from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, POLICY, WINDOW, record
 from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import FULL, ScriptedRelay, served
+from tests.faults.figures import Fault
 
 pytestmark = pytest.mark.faults
 
@@ -128,8 +129,9 @@ async def refuse(house: House, code: int, stage: str, number: int) -> Rule:
 
 
 @pytest.mark.parametrize("stage", [*BEFORE, *OF_THE_LETTER])
+@pytest.mark.fault(16)
 def test_each_reply_at_each_stage_does_what_the_rules_say(
-    stage: str, tmp_path: Path, contexts: tuple[ssl.SSLContext, Tls]
+    stage: str, tmp_path: Path, contexts: tuple[ssl.SSLContext, Tls], fault: Fault
 ) -> None:
     came: dict[int, Rule] = {}
 
@@ -147,4 +149,4 @@ def test_each_reply_at_each_stage_does_what_the_rules_say(
     run()
     assert came == {code: rule(code, stage) for code in CODES}
     said = ", ".join(f"{code} {found.name.lower()}" for code, found in came.items())
-    print(f"\nfault 16: {stage}: {said}; no letter lost, none doubled")
+    fault.figures(f"{stage}: {said}; no letter lost, none doubled")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from tests.faults.figures import Fault
 from tests.fixtures.pipeline import wait_until
 from tests.local.running import Up, postroom, with_one_template
 from tests.local.sources import TEMPLATE, write
@@ -16,7 +17,6 @@ from tests.local.sources import TEMPLATE, write
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("broker")]
 
 TOPIC = "postroom.default.shop"
-LETTERS = 50
 PARTITIONS = 3
 MENDED = TEMPLATE.replace(
     "      name: {type: string}\n    required: [name]", "      name: {type: string, default: you}"
@@ -79,22 +79,24 @@ def pass_by(up: Up) -> None:
     wait_until(lambda: set(states(up)) == {"captured"}, "every letter to be captured")
 
 
-def test_dead_letters_that_are_replayed_twice_are_sent_once(up: Up) -> None:
-    publish(up, *(event(f"n{n}") for n in range(LETTERS)))
-    wait_until(lambda: states(up) == {"render_failed": LETTERS}, f"{LETTERS} letters that cannot be rendered")
+@pytest.mark.fault(31)
+def test_dead_letters_that_are_replayed_twice_are_sent_once(up: Up, fault: Fault) -> None:
+    letters = fault.size(50, 500)
+    publish(up, *(event(f"n{n}") for n in range(letters)))
+    wait_until(lambda: states(up) == {"render_failed": letters}, f"{letters} letters that cannot be rendered")
     wait_until(
-        lambda: f"{LETTERS} of {LETTERS} to be replayed" in replay(up, "--all", "--dry-run"),
+        lambda: f"{letters} of {letters} to be replayed" in replay(up, "--all", "--dry-run"),
         "the dead letters",
     )
     write(up.data.parent / "manifests", welcome=MENDED)
     up.until("welcome")
 
-    assert f"{LETTERS} of {LETTERS} replayed" in replay(up, "--code", "variable_missing")
-    wait_until(lambda: states(up) == {"captured": LETTERS}, "all to be captured")
+    assert f"{letters} of {letters} replayed" in replay(up, "--code", "variable_missing")
+    wait_until(lambda: states(up) == {"captured": letters}, "all to be captured")
     first = in_the_inbox(up)
-    assert f"{LETTERS} of {LETTERS} replayed" in replay(up, "--all")
+    assert f"{letters} of {letters} replayed" in replay(up, "--all")
     pass_by(up)
     second = in_the_inbox(up) - first - PARTITIONS
     reopened = ask(up, "ledgers/shop.sqlite", "SELECT count(*) FROM attempt WHERE result = 'reopened'")
-    print(f"fault 31: {LETTERS} dead letters; first replay sent {first}, second sent {second}")
-    assert (first, second, reopened) == (LETTERS, 0, [(LETTERS,)])
+    assert (first, second, reopened) == (letters, 0, [(letters,)])
+    fault.figures(f"{letters} dead letters; first replay sent {first}, second sent {second}")

@@ -18,18 +18,28 @@ class Verdict:
     bound: int
     """Rows in `dotting` over all kills: no more letters than these may arrive twice."""
     kills: int
+    parked: int = 0
+    """Letters in doubt that wait for a person, as `onInDoubt: Park` asks."""
 
     def __str__(self) -> str:
+        parked = f"; {self.parked} parked" if self.parked else ""
         return (
             f"{self.published} events, {self.kills} kills: {self.lost} lost, {self.doubled} doubled "
-            f"(bound {self.bound}), {self.unmarked} of them unmarked"
+            f"(bound {self.bound}), {self.unmarked} of them unmarked{parked}"
         )
 
     def hold(self) -> None:
-        """Fail unless the promise was kept."""
+        """Fail unless the promise was kept under `onInDoubt: Resend`."""
         assert self.lost == 0, str(self)
         assert self.unmarked == 0, str(self)
         assert self.doubled <= self.bound, str(self)
+        assert self.parked == 0, str(self)
+
+    def hold_under_park(self) -> None:
+        """Fail unless the promise was kept under `onInDoubt: Park`: no second copy, whatever died."""
+        assert self.lost == 0, str(self)
+        assert self.doubled == 0, str(self)
+        assert self.parked <= self.bound, str(self)
 
 
 def judge(plant: Plant, sink: RecordingSink, published: int, killed: list[int]) -> Verdict:
@@ -37,14 +47,16 @@ def judge(plant: Plant, sink: RecordingSink, published: int, killed: list[int]) 
     rows = plant.query("SELECT event_id, message_id, state, doubts FROM letter")
     arrived = {f"{message_id}": sink.copies[f"{message_id}"] for _, message_id, _, _ in rows}
     accepted = [message_id for _, message_id, state, _ in rows if state in ("captured", "accepted")]
+    parked = sum(state == "in_doubt" for _, _, state, _ in rows)
     doubtless = {message_id for _, message_id, _, doubts in rows if not doubts}
     doubled = [message_id for message_id, copies in arrived.items() if copies > 1]
     assert not sink.misplaced
     return Verdict(
         published=published,
-        lost=published - sum(1 for message_id in accepted if arrived[message_id] >= 1),
+        lost=published - parked - sum(1 for message_id in accepted if arrived[message_id] >= 1),
         doubled=sum(arrived[message_id] - 1 for message_id in doubled),
         unmarked=sum(message_id in doubtless for message_id in doubled),
         bound=sum(killed),
         kills=len(killed),
+        parked=parked,
     )

@@ -1,0 +1,111 @@
+"""Fault 29: the relay takes another password while a worker runs, and the mounted Secret follows later."""
+
+import base64
+import ssl
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.delivery import kubelet
+from tests.delivery.scripted_relay import FULL, ScriptedRelay
+from tests.faults.figures import Fault
+from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.site import Site
+from tests.faults.test_fault_relay import relaying, states
+from tests.fixtures.pipeline import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
+
+LOGIN_SECONDS = 60.0
+"""From the changed files to the new login, at most."""
+
+
+@dataclass
+class Guarded(ScriptedRelay):
+    """A relay behind TLS that knows one password at a time."""
+
+    password: str = "first"
+    refused: int = 0
+    logins: dict[str, float] = field(default_factory=dict)
+    """By password: when it let somebody in first, by monotonic seconds."""
+
+    def admits(self, words: str) -> bool:
+        _, user, password = base64.b64decode(words.rpartition(" ")[2]).decode().split("\0")
+        assert user == "shop"
+        if password != self.password:
+            self.refused += 1
+            return False
+        self.logins.setdefault(password, time.monotonic())
+        return True
+
+
+def mount(secrets: Path, name: str, **keys: str) -> None:
+    """A Secret as the kubelet shows it, or another state of it."""
+    (secrets / name).mkdir(parents=True, exist_ok=True)
+    kubelet.write(secrets / name, {key.replace("_", "."): text for key, text in keys.items()})
+
+
+def guarded_pod(site: Site, relay: Guarded, authority: trustme.CA) -> Pod:
+    """A worker of mode SMTP whose connections end after a few letters, so that it logs in all the time."""
+    secrets = site.folder / "secrets"
+    mount(secrets, "relay", username="shop", password="first")
+    mount(secrets, "relay-ca", ca_crt=authority.cert_pem.bytes().decode())
+    pod = site.pod(
+        mode="SMTP",
+        smtp={
+            "host": "127.0.0.1",
+            "port": relay.port,
+            "tls": {"mode": "Required", "caRef": {"name": "relay-ca"}},
+            "auth": {"method": "PLAIN", "secretRef": {"name": "relay"}},
+        },
+        limits={"connections": 4, "messagesPerConnection": 5},
+    )
+    pod.surroundings = {"POSTROOM_DELIVERY_ALLOWED": "true", "POSTROOM_SECRETS": str(secrets)}
+    return pod
+
+
+@pytest.mark.fault(29)
+def test_a_password_that_changes_under_a_running_worker_fails_no_letter(site: Site, fault: Fault) -> None:
+    authority, server = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    relay, waits = Guarded(extensions=(*FULL, "AUTH PLAIN"), tls=server), list[float]()
+    with relaying(relay):
+        pod = guarded_pod(site, relay, authority)
+        site.start(pod)
+        for turn in range(fault.size(1, 5)):
+            waits.append(rotate(site, pod, relay, f"password {turn}"))
+        assert pod.runs()
+        assert pod.said(b"partitions assigned") == 1, "one process, one start"
+        site.finish()
+    assert states(site) == {"accepted": len(site.produced)}
+    assert pod.query("SELECT count(*) FROM letter WHERE answers > 1 OR doubts > 0") == [(0,)]
+    arrived = Counter(seen.recipients[0] for seen in relay.accepted)
+    assert arrived.total() == len(site.produced)
+    said = pod.query("SELECT count(*) FROM attempt WHERE result = 'unreachable' AND text LIKE '535%'")[0][0]
+    assert said > 0
+    assert max(waits) <= LOGIN_SECONDS
+    fault.figures(
+        f"password changed {len(waits)} times at the relay first, in the mounted Secret when the circuit was "
+        f"open: new login at most {max(waits):.1f} s after, same process; {len(site.produced)} letters, "
+        f"{relay.refused} logins refused with 535, {said} letters retried for it, none failed, none doubled"
+    )
+
+
+def rotate(site: Site, pod: Pod, relay: Guarded, password: str) -> float:
+    """Change the password at the relay, then the Secret; seconds from that to the new login."""
+    turn = len(site.produced)
+    site.publish(40, f"a{turn}-")
+    wait_until(lambda: pod.through(turn + 40), "the letters under the old password", PATIENCE_SECONDS)
+    relay.password = password
+    site.publish(60, f"b{turn}-")
+    wait_until(lambda: pod.condition("circuit") == (False, "Open"), "an open circuit", PATIENCE_SECONDS)
+    assert relay.refused > 0
+    mount(site.folder / "secrets", "relay", username="shop", password=password)
+    changed = time.monotonic()
+    wait_until(lambda: password in relay.logins, "the new login", PATIENCE_SECONDS)
+    wait_until(lambda: pod.through(turn + 100), "every letter settled", PATIENCE_SECONDS)
+    return relay.logins[password] - changed

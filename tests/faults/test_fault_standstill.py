@@ -1,0 +1,60 @@
+"""Fault 4: a worker that stands still with letters at the relay hears the answers when it is too late."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from postroom.adapters.ledger.leases import LEASE_SECONDS
+from tests.delivery.scripted_relay import ScriptedRelay, Wait
+from tests.faults.figures import Fault
+from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.site import Site
+from tests.faults.test_fault_relay import relaying
+from tests.fixtures.pipeline import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
+
+
+def rows(pod: Pod) -> list[tuple[Any, ...]]:
+    """What the ledger says of every letter."""
+    return pod.query("SELECT event_id, state, generation, doubts, answers FROM letter ORDER BY event_id")
+
+
+@pytest.mark.fault(4)
+def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
+    site: Site, fault: Fault
+) -> None:
+    answer, count = asyncio.Event(), fault.size(90, 900)
+    slow = ScriptedRelay({"DOT": [Wait(answer)] * count})
+    with relaying(slow) as loop:
+        sleeper, other = site.pod(relay=f"127.0.0.1:{slow.port}"), site.pod()
+        site.start(sleeper, other)
+        site.publish(count)
+        wait_until(lambda: len(slow.seen) >= sleeper.connections, "contents on all lines", PATIENCE_SECONDS)
+        sleeper.stand_still()
+        stopped, standing, at_relay = time.monotonic(), sleeper.dotting(), len(slow.seen)
+        loop.call_soon_threadsafe(answer.set)  # what is in its sockets now waits for it to go on
+        wait_until(lambda: other.through(count), "the other to take over all of it", PATIENCE_SECONDS)
+        seconds, before = time.monotonic() - stopped, rows(other)
+        sleeper.stand_still(still=False)
+        wait_until(lambda: sleeper.logged(b"lease lost"), "the sleeper to notice", PATIENCE_SECONDS)
+        wait_until(
+            lambda: sleeper.figure("postroom_late_settlements_total") == at_relay, "its late answers", 60
+        )
+        site.finish()
+    assert seconds >= LEASE_SECONDS / 2
+    assert rows(other) == before
+    verdict = site.verdict([standing])
+    verdict.hold()
+    assert verdict.doubled == 0, "the other sent each once"
+    marked = other.query("SELECT count(*) FROM letter WHERE doubts > 0")[0][0]
+    assert at_relay <= marked <= standing
+    late = "SELECT count(*) FROM attempt a JOIN letter l ON a.row = l.row WHERE a.generation <> l.generation"
+    kept = other.query(f"{late} AND a.result = 'captured'")[0][0]
+    assert kept == at_relay
+    fault.figures(
+        f"stopped with {at_relay} letters unanswered: {verdict}; the other had all settled {seconds:.0f} s "
+        f"later; {at_relay} late answers changed no row, each is on record as an attempt"
+    )
