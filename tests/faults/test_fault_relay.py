@@ -69,7 +69,7 @@ def test_a_line_that_drops_after_the_dot_is_a_doubt_that_follows_its_policy(
 
 @pytest.mark.fault(14)
 def test_a_relay_that_takes_long_to_answer_gets_one_copy(site: Site, fault: Fault) -> None:
-    seconds, answer = fault.size(30, 540), asyncio.Event()
+    seconds, answer = fault.size(25, 540), asyncio.Event()  # longer than a lease and a session
     relay = ScriptedRelay({"DOT": [Wait(answer)]})
     with relaying(relay) as loop:
         pod, other = (site.pod(relay=f"127.0.0.1:{relay.port}") for _ in range(2))

@@ -1,9 +1,12 @@
 """The verdict of a crash test: what was published, what the sink has, what the ledger says of it."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from tests.fixtures.pipeline import Plant
 from tests.fixtures.recording_sink import RecordingSink
+
+SENT = ("captured", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +21,16 @@ class Verdict:
     bound: int
     """Rows in `dotting` over all kills: no more letters than these may arrive twice."""
     kills: int
+    unsent: str = ""
+    """The letters that count as lost, by their state."""
     parked: int = 0
     """Letters in doubt that wait for a person, as `onInDoubt: Park` asks."""
 
     def __str__(self) -> str:
         parked = f"; {self.parked} parked" if self.parked else ""
+        unsent = f" ({self.unsent})" if self.unsent else ""
         return (
-            f"{self.published} events, {self.kills} kills: {self.lost} lost, {self.doubled} doubled "
+            f"{self.published} events, {self.kills} kills: {self.lost} lost{unsent}, {self.doubled} doubled "
             f"(bound {self.bound}), {self.unmarked} of them unmarked{parked}"
         )
 
@@ -46,17 +52,22 @@ def judge(plant: Plant, sink: RecordingSink, published: int, killed: list[int]) 
     """Join the ledger with the sink; `killed` has the rows in `dotting` found after each kill."""
     rows = plant.query("SELECT event_id, message_id, state, doubts FROM letter")
     arrived = {f"{message_id}": sink.copies[f"{message_id}"] for _, message_id, _, _ in rows}
-    accepted = [message_id for _, message_id, state, _ in rows if state in ("captured", "accepted")]
     parked = sum(state == "in_doubt" for _, _, state, _ in rows)
+    unsent = Counter(
+        state
+        for _, message_id, state, _ in rows
+        if state != "in_doubt" and not (state in SENT and arrived[message_id])
+    )
     doubtless = {message_id for _, message_id, _, doubts in rows if not doubts}
     doubled = [message_id for message_id, copies in arrived.items() if copies > 1]
     assert not sink.misplaced
     return Verdict(
         published=published,
-        lost=published - parked - sum(1 for message_id in accepted if arrived[message_id] >= 1),
+        lost=published - len(rows) + unsent.total(),
         doubled=sum(arrived[message_id] - 1 for message_id in doubled),
         unmarked=sum(message_id in doubtless for message_id in doubled),
         bound=sum(killed),
         kills=len(killed),
+        unsent=", ".join(f"{count} {state}" for state, count in unsent.items()),
         parked=parked,
     )
