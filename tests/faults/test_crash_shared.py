@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from postroom.adapters.ledger.leases import LEASE_SECONDS
-from postroom.local.broker import LocalBroker
 from tests.faults.figures import Fault
 from tests.faults.pod import PATIENCE_SECONDS, Pod
 from tests.faults.verdict import judge
-from tests.fixtures.pipeline import TOPIC, events, publish, wait_until
+from tests.fixtures.kraft import ApacheKafka
+from tests.fixtures.pipeline import events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
@@ -23,10 +23,12 @@ EVENTS_A_KILL = 150
 
 @pytest.fixture
 def pods(
-    tmp_path: Path, durable_broker: LocalBroker, moody_sink: RecordingSink, postgres: str
+    tmp_path: Path, apache_kafka_node: ApacheKafka, moody_sink: RecordingSink, postgres: str, topic: str
 ) -> Iterator[list[Pod]]:
+    """Two workers on one ledger, over Apache Kafka as wherever there is more than one."""
+    kafka, named = apache_kafka_node.bootstrap, topic.replace("postroom.test", "postroom.default")
     made = [
-        Pod(tmp_path / name, durable_broker.bootstrap, moody_sink.address, database=postgres, name=name)
+        Pod(tmp_path / name, kafka, moody_sink.address, topic=named, database=postgres, name=name)
         for name in ("plant-a", "plant-b")
     ]
     for number, pod in enumerate(made):
@@ -61,13 +63,13 @@ def finish(pods: list[Pod], count: int) -> None:
 
 @pytest.mark.fault(2)
 def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random(
-    pods: list[Pod], moody_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
+    pods: list[Pod], moody_sink: RecordingSink, fault: Fault
 ) -> None:
     chance, killed, published = random.Random(17), list[int](), 0
     start(pods)
     for kill in range(fault.size(3, 12)):
         values = events(EVENTS_A_KILL, seed=kill, prefix=f"k{kill}-")
-        published += publish(durable_broker.bootstrap, values, TOPIC)
+        published += publish(pods[0].bootstrap, values, pods[0].topic)
         await_copies(moody_sink, moody_sink.copies.total() + chance.randrange(1, EVENTS_A_KILL // 2))
         victim = pods[kill % 2]
         victim.kill()
@@ -83,11 +85,11 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
 
 @pytest.mark.fault(4)
 def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
-    pods: list[Pod], moody_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
+    pods: list[Pod], moody_sink: RecordingSink, fault: Fault
 ) -> None:
     sleeper, other = pods
     start(pods)
-    published = publish(durable_broker.bootstrap, events(EVENTS, seed=23))
+    published = publish(sleeper.bootstrap, events(EVENTS, seed=23), sleeper.topic)
     await_copies(moody_sink, EVENTS // 10)
     sleeper.stand_still()
     stopped, standing = time.monotonic(), sleeper.dotting()
