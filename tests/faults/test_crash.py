@@ -115,7 +115,8 @@ def test_no_letter_is_lost_when_the_broker_is_killed_at_random(
         time.sleep(chance.random() * 0.3)
         durable_broker.kill()
         durable_broker.restart()
-    wait_until(lambda: is_through_with_a_supervisor(plant, published), "all letters settled")
+    through = f"{published} letters settled (log: {plant.folder}/worker.log)"
+    wait_until(lambda: is_through_with_a_supervisor(plant, published), through, FINISH_SECONDS)
     assert plant.end() == 0
     verdict = judge(plant, moody_sink, published, [])
     verdict.hold()

@@ -110,7 +110,7 @@ async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_th
     database: str, fault: Fault
 ) -> None:
     """An hour's backlog, due all at once; the hour itself is left out: `resetAfter` is two seconds here."""
-    rate, backlog, answered = Rate(50, 1.0), fault.size(400, 4000), asyncio.Event()
+    rate, backlog, answered = Rate(50, 1.0), fault.size(400, 2000), asyncio.Event()
     host = Host({"DOT": [Wait(answered)]}, dead=True)
     async with served(host):
         line = Line(PROFILE, host, Rules(3, reset_after=2.0), rate)
