@@ -85,7 +85,7 @@ def test_workers_that_join_and_leave_without_a_pause_lose_and_double_nothing(
     moves = sum(pod.said(b"partitions revoked") for pod in site.pods)
     assert not any(pod.said(b"partitions lost") for pod in site.pods)
     assert storm.joins >= storm.leaves >= seconds // CHANGE_SECONDS // 4
-    assert moves >= storm.leaves
+    assert moves > storm.leaves // 2, "a storm that moves nothing shows nothing"
     fault.figures(
         f"{storm.joins} joins and {storm.leaves} leaves in {seconds} s, partitions taken away {moves} times: "
         f"{verdict}; no offset went back in {len(looks)} looks"
