@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents, Membership
 from postroom.connections import KafkaConnection
@@ -273,3 +273,23 @@ def test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it(broker: Local
 
     asyncio.run(scenario())
     assert len(read_dead_letters(broker, topic, 1)) == 1
+
+
+def test_a_member_whose_place_another_took_ends_and_does_not_stand_by_silently(
+    broker: LocalBroker, topic: str
+) -> None:
+    """Two lives of one worker, as a broker sees it that comes back: the first never reads again."""
+
+    async def run() -> None:
+        make(broker, topic)
+        async with reading(broker, topic) as first:
+            await until(lambda: first.reception.partitions)
+            async with reading(broker, topic) as second:
+                await until(lambda: second.reception.partitions)
+                publish(broker, topic, 20)
+                await until(lambda: len(second.seen) == 20)
+                first.events.commit({(topic, 0): 1})
+                with pytest.raises(KafkaException, match="fenced"):
+                    await asyncio.wait_for(first.events.ended, 30)
+
+    asyncio.run(run())

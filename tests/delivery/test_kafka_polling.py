@@ -171,7 +171,7 @@ def test_a_patient_worker_keeps_its_membership_while_it_waits() -> None:
 
 
 def test_a_fatal_error_of_the_client_ends_the_polling_and_so_the_worker(consumer: ScriptedConsumer) -> None:
-    """A fenced static member reads nothing more, and says so only to the error callback."""
+    """It may be told to the error callback; what comes in place of a record is tried on a real broker."""
 
     async def run() -> None:
         source = KafkaEvents(NOWHERE, "t", Membership("workers", "one"))

@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from postroom.adapters.kafka.crossing import Crossing
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
-from postroom.adapters.kafka.standing import Standing
+from postroom.adapters.kafka.standing import Standing, is_fatal
 from postroom.adapters.kafka.topicid import TopicId
 from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
@@ -141,7 +141,7 @@ class KafkaEvents:
             error = message.error()
             if error is None:
                 records.append(record_of(message))
-            elif error.fatal():
+            elif is_fatal(error):
                 raise KafkaException(error)
             else:
                 self.standing.failed(error)
@@ -284,7 +284,7 @@ class KafkaEvents:
         self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if is_fatal(error):
             self._fatal = error  # this consumer never reads again; the polling ends by it
         self.standing.failed(error)
 

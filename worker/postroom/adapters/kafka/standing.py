@@ -24,6 +24,14 @@ MOMENT = re.compile(r" \(after \d+ms in state \w+.*\)$")
 log = structlog.get_logger("postroom.kafka")
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client has given up for good, as a static member does that another has replaced.
+
+    An error that comes in place of a record has the code of a fatal one, and does not call itself fatal.
+    """
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
 class Standing:
     """What is known of the brokers and the topic."""
 
