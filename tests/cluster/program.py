@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,11 +60,13 @@ class Program:
         if self._leash is None:
             return
         if self.running:
-            os.kill(self.pid, how)
+            with suppress(ProcessLookupError):  # it died by itself, and the leash tells of it in a moment
+                os.kill(self.pid, how)
         try:
             self._leash.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             self._leash.wait()
         for pipe in (self._leash.stdin, self._leash.stdout):
             if pipe is not None:
