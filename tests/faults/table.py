@@ -30,7 +30,6 @@ THREE = "faults/test_fault_three_brokers.py"
 FALLBACK = "faults/test_fault_fallback.py"
 REFUSED = "faults/test_dead_letters_refused.py"
 SECRET = "faults/test_fault_secret.py"
-WAYS = "delivery/test_ways.py"
 SMTP = "delivery/test_smtp_faults.py"
 SHARED = "delivery/test_ledger_shared.py"
 STANDSTILL = "delivery/test_ledger_standstill.py"
@@ -194,10 +193,7 @@ FAULTS = (
         19,
         "a relay comes back after an hour",
         "one letter tries it first; then no more than the rate",
-        (
-            f"{CIRCUIT}::test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_than_its_rate",
-            f"{WAYS}::test_workers_divide_the_rate_and_one_alone_has_it_all",
-        ),
+        (f"{CIRCUIT}::test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_than_its_rate",),
     ),
     Fault(
         20,
