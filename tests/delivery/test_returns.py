@@ -11,6 +11,7 @@ import pytest
 from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.returns import SqlReturns
+from postroom.adapters.ledger.upkeep import SqlUpkeep
 from postroom.letter.returned.report import Kind, Said
 from postroom.ports.health import Unreachable
 from postroom.ports.notices import TOPIC
@@ -87,6 +88,35 @@ async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path
     [[content]] = sqlite3.connect(post.path).execute("SELECT content FROM report")
     assert content == (b"\x00\xff" * 50_000)[:65_536]
     post.desks[0].close()
+    await post.die()
+
+
+def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_still_known(
+    tmp_path: Path,
+) -> None:
+    erase_between_reports(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if b"<a@example.net>" in path.read_bytes()]
+
+
+@scenario
+async def erase_between_reports(folder: Path) -> None:
+    post = FilePost(folder / "shop.sqlite")
+    ledger, intake = await post.begin(), post.intake()
+    await bring(ledger, State.ACCEPTED)
+    said = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
+    hand_in(intake, report(said))
+    junk = Said(Kind.UNPARSED, text="from <a@example.net>")
+    hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
+    desk = SqlUpkeep.of_file(post.path)
+    erased = desk.erase("a@example.net", NOON, dry_run=False)
+    assert (erased.letters, erased.reports) == (1, 2)
+    assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0
+    desk.close()
+    assert hand_in(intake, report(said)).known
+    late = [replace(report(each), fingerprint=name) for name, each in (("three", said), ("four", junk))]
+    taken = [hand_in(intake, replace(each, content=b"<a@example.net>")) for each in late]
+    assert [(each.changes, each.suppressed) for each in taken] == [((), ())] * 2
+    intake.close()
     await post.die()
 
 

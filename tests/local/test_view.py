@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console, RenderableType
 
-from postroom.adapters.ledger.reader import AttemptView, LetterView
+from postroom.adapters.ledger.reader import AttemptView, LetterView, ReportView
 from postroom.local import letters, once, view
 from postroom.local.manifests import Finding
 from postroom.local.observe import ProfileView, Snapshot
@@ -27,6 +27,7 @@ LETTER = LetterView(
         AttemptView(AT, "in_doubt", None, None, "the worker died", None),
         AttemptView(AT, "unreachable", "connect", None, "refused", "0123456789ab", "default/spare"),
     ),
+    reports=(ReportView(AT, "failed", "5.1.1", "mx.example.org", "550 5.1.1 unknown"),),
 )  # fmt: skip
 PROFILE = ProfileView("shop", "postroom.default.shop", "Sandbox", (), 3, {"captured": 14, "deferred": 1}, 6)
 
@@ -87,6 +88,20 @@ def test_a_long_example_can_be_copied_from_a_narrow_page() -> None:
 def test_people_are_masked_on_the_page_and_named_in_a_letters_history() -> None:
     assert "mira.de.smet" not in shown(view.draw(page([LETTER])))
     assert "mira.de.smet@example.org" in shown(letters.draw([LETTER]))
+
+
+def test_what_came_back_about_a_letter_stands_below_its_attempts() -> None:
+    lines = shown(letters.draw([LETTER]), width=120).splitlines()
+    [line] = [line for line in lines if "mx.example.org" in line]
+    assert line.split() == [
+        "failed",
+        "2026-05-04T12:00:00Z",
+        "5.1.1",
+        "mx.example.org",
+        "550",
+        "5.1.1",
+        "unknown",
+    ]
 
 
 def test_an_empty_page_says_how_to_send_a_letter() -> None:

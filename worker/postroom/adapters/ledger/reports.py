@@ -123,6 +123,8 @@ def _take(scene: Scene, one: Returned, row: Any | None, houses: Mapping[str, Hou
     taken = Taken(profile=row.profile)
     if scene.connection.execute(_COUNT, {"letter": row.row}).scalar_one() >= MOST_REPORTS:
         return replace(taken, full=True)
+    if is_veil(row.recipient):  # words may name the person, who was erased
+        one = replace(one, said=[replace(said, text="") for said in one.said], content=b"")
     kept: list[Proof] = []
     for number, said in enumerate(one.said):
         meaning = houses[row.profile].judge(said, row.recipient)
