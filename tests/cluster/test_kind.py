@@ -22,8 +22,10 @@ from tests.fixtures.kind import NEXT, OWN, ROOT, Kind, Phases
 
 pytestmark = pytest.mark.kind
 EXAMPLES = ROOT / "manifests" / "examples"
+REPORT = ROOT / "tests" / "letter" / "reports" / "postfix.eml"
 OPERATOR = "postroom-operator"
 WORKERS = "postroom-shop"
+INTAKE = "postroom-bounces"
 MINE = "app.kubernetes.io/managed-by=postroom-operator"
 LIVE_WITHIN = 10.0
 """Seconds from `kubectl apply` of a template to its next letter: what is promised."""
@@ -185,6 +187,38 @@ def test_helm_test_sends_a_letter(story: Story, phases: Phases) -> None:
     assert "its letter is in the sandbox" in said
 
 
+def test_a_report_that_comes_back_bounces_its_letter(story: Story, phases: Phases) -> None:
+    place = story.place
+    key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "return-paths"}}
+    place.kubectl.apply({**key, "stringData": {"bounces.key": "k" * 44}}, namespace=place.namespace)
+    asking = example("profile")
+    asking["spec"]["bounces"] = {"domain": "bounces.larkfield.example", "secretRef": {"name": "return-paths"}}
+    place.kubectl.apply(asking, namespace=place.namespace)
+    with phases("a profile asks for bounces, until its workers and the intake are ready"):
+        place.wait("the intake is ready", lambda: is_whole(place.get("deployment", INTAKE)), 120)
+        place.wait("its workers sign return paths", lambda: place.ready("smtpprofile", "shop"), 180)
+        place.wait("no worker of before is left", lambda: is_whole(deployment(place)), 180)
+    recipient = "mira@example.net"  # whom the report names
+    data = {"first_name": "Mira", "confirm_url": "https://larkfield.example/confirm/3"}
+    story.send("shop.user.welcomed", recipient, data)
+    place.wait("its letter is there", lambda: story.letters(recipient), 60)
+    return_path = story.letters(recipient)[0]["mail_from"]
+    with phases("a report over SMTP, until its letter is bounced"):
+        publishing.report(place, f"{INTAKE}:25", return_path, REPORT.read_text())
+        state = f"SELECT state FROM letter WHERE recipient = '{recipient}'"
+        place.wait("the ledger says bounced", lambda: story.ledger(state) == "bounced", 30)
+    place.kubectl.apply(example("profile"), namespace=place.namespace)
+    place.wait("the intake is gone", lambda: place.get("deployment", INTAKE) is None, 60)
+
+
+def is_whole(found: Any) -> bool:
+    """Whether a Deployment runs as many pods as it wants, all of its newest revision."""
+    if not found or found["status"].get("observedGeneration") != found["metadata"]["generation"]:
+        return False
+    counts = {found["status"].get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+    return counts == {found["spec"]["replicas"]}
+
+
 def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
     place = story.place
     if not place.kubectl.has("scaledobjects.keda.sh"):
@@ -252,8 +286,7 @@ def deployment(place: Place) -> Any:
 def is_alone(place: Place) -> bool:
     """Whether one worker runs, of the newest revision, and none of an earlier one is left."""
     found = deployment(place)
-    counts = [found["status"].get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
-    return found["status"]["observedGeneration"] == found["metadata"]["generation"] and counts == [1, 1, 1]
+    return is_whole(found) and found["spec"]["replicas"] == 1
 
 
 def welcomes(batch: str) -> Iterator[Object]:
