@@ -10,9 +10,9 @@ from tests.cluster.operating import World
 pytestmark = pytest.mark.apiserver
 LOOPS = "{% for i in range(99) %}" * 8 + "{{ i }}" + "{% endfor %}" * 8
 """10^16 turns: for ever."""
-WORK = "{% set y = (i * j) | string | upper | length %}" * 12
+WORK = "{% set y = (i * j) | string | upper | length %}" * 30
 SLOW = "{% for i in range(99) %}{% for j in range(99) %}" + WORK + "{% endfor %}{% endfor %}<p>Hi</p>"
-"""Each rendering stays within its limits; 32 of them take long together."""
+"""Each rendering stays within its limits; 32 of them, made twice, take far longer than a proof may."""
 TENS = "{% set a = [a, a, a, a, a, a, a, a, a, a] %}"
 MEMORY = "{% set a = [1] %}" + TENS * 9 + "{{ a | string | length }}"
 """Nine small lists, and a text of 10^9 numbers: the kernel's limits end its proof."""
