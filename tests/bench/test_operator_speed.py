@@ -2,7 +2,8 @@
 
 Objects a second from the start of the process until every template has a status of its proof; what CPU each
 process takes for it and what it weighs; what is written in a minute at rest; and how long the edit of one
-template takes until it is in its ConfigMap.
+template takes until it is in its ConfigMap. Five minutes at rest are more than one test may take otherwise:
+`BENCH_REST_SECONDS=300 pytest -m bench -s -o faulthandler_timeout=900 tests/bench/test_operator_speed.py`.
 """
 
 import json
