@@ -20,15 +20,15 @@ from postroom_operator.desired.pod import (
     Plain,
     container,
     pod_spec,
-    probe,
     tmp_volume,
     variable,
 )
-from postroom_operator.desired.sandbox import Owner
-from postroom_operator.desired.view import Fixed, owner
+from postroom_operator.desired.shared import Owner, mail_server, service, shared_metadata
+from postroom_operator.desired.view import Fixed
 
 PROFILES_FOLDER = "/etc/postroom/profiles"
-SERVICE_PORT = 25
+PORTS = {"smtp": 25}
+"""Of the Service."""
 RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
 READ = {"bounces", "suppression", "kafka", "callbacks", "connections_secret_ref"}
 """What the intake reads of a profile at its start."""
@@ -39,15 +39,9 @@ def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Man
     profiles = sorted(owners, key=lambda each: each[0].metadata.name)
     if not profiles:
         return []
-    references = [owner(profile, uid, controller=False) for profile, uid in profiles]
-    metadata = {
-        "name": names.BOUNCES,
-        "namespace": namespace,
-        "labels": names.labels("bounces"),
-        "ownerReferences": sorted(references, key=lambda each: str(each["uid"])),
-    }
+    metadata = shared_metadata(names.BOUNCES, "bounces", namespace, profiles)
     models = [profile for profile, _ in profiles]
-    return [bounces_policy(metadata), _deployment(metadata, models, fixed), _service(metadata)]
+    return [bounces_policy(metadata), _deployment(metadata, models, fixed), service(metadata, PORTS)]
 
 
 def _deployment(metadata: Plain, profiles: Sequence[SmtpProfile], fixed: Fixed) -> Manifest:
@@ -100,14 +94,7 @@ def _container(secrets: Sequence[str], fixed: Fixed) -> Plain:
     mounts = [_mount(f"secret-{number}", f"{SECRETS_FOLDER}/{name}") for number, name in enumerate(secrets)]
     return {
         **container("bounces", ["bounces"], env, fixed),
-        "ports": [
-            {"name": name, "containerPort": port, "protocol": "TCP"}
-            for name, port in (("smtp", BOUNCES_SMTP), ("http", BOUNCES_HTTP))
-        ],
-        "resources": RESOURCES,
-        "startupProbe": probe("/healthz", BOUNCES_HTTP, period=2, failures=30),
-        "livenessProbe": probe("/healthz", BOUNCES_HTTP, period=10, failures=3),
-        "readinessProbe": probe("/readyz", BOUNCES_HTTP, period=5, failures=2),
+        **mail_server(BOUNCES_SMTP, BOUNCES_HTTP, RESOURCES),
         "volumeMounts": [TMP, _mount("profiles", PROFILES_FOLDER), *mounts],
     }
 
@@ -133,13 +120,3 @@ def _secret(number: int, name: str) -> Plain:
 
 def _mount(volume: str, path: str) -> Plain:
     return {"name": volume, "mountPath": path, "readOnly": True}
-
-
-def _service(metadata: Plain) -> Manifest:
-    port = {"name": "smtp", "port": SERVICE_PORT, "targetPort": "smtp", "protocol": "TCP"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": {"selector": names.selector(metadata["labels"]), "ports": [port]},
-    }

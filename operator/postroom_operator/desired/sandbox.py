@@ -7,12 +7,12 @@ pod that is replaced begins with an empty inbox.
 
 from collections.abc import Iterable
 
-from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.network import SANDBOX_HTTP, SANDBOX_SMTP, sandbox_policy
-from postroom_operator.desired.pod import TMP, Plain, container, pod_spec, probe, tmp_volume, variable
-from postroom_operator.desired.view import Fixed, owner
+from postroom_operator.desired.pod import TMP, Plain, container, pod_spec, tmp_volume, variable
+from postroom_operator.desired.shared import Owner, mail_server, service, shared_metadata
+from postroom_operator.desired.view import Fixed
 
 FOLDER = "/var/lib/postroom"
 KEEP_BYTES = 256 * 1024 * 1024
@@ -20,22 +20,15 @@ VOLUME_SIZE = "1Gi"
 """More than the letters: indexes, and what SQLite has not given back yet."""
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
-Owner = tuple[SmtpProfile, str]
-"""A profile and its uid."""
-
 
 def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Manifest]:
     """What should be there for the sandbox of a namespace, in the order in which it is applied."""
-    references = [owner(profile, uid, controller=False) for profile, uid in owners]
-    if not references:
+    profiles = list(owners)
+    if not profiles:
         return []
-    metadata = {
-        "name": names.SANDBOX,
-        "namespace": namespace,
-        "labels": names.labels("sandbox"),
-        "ownerReferences": sorted(references, key=lambda each: str(each["uid"])),
-    }
-    return [sandbox_policy(metadata), _deployment(metadata, fixed), _service(metadata)]
+    metadata = shared_metadata(names.SANDBOX, "sandbox", namespace, profiles)
+    ports = {"smtp": SANDBOX_SMTP, "http": SANDBOX_HTTP}
+    return [sandbox_policy(metadata), _deployment(metadata, fixed), service(metadata, ports)]
 
 
 def _deployment(metadata: Plain, fixed: Fixed) -> Manifest:
@@ -68,26 +61,6 @@ def _container(namespace: str, fixed: Fixed) -> Plain:
     ]
     return {
         **container("sandbox", ["sandbox"], env, fixed),
-        "ports": [
-            {"name": name, "containerPort": port, "protocol": "TCP"}
-            for name, port in (("smtp", SANDBOX_SMTP), ("http", SANDBOX_HTTP))
-        ],
-        "resources": RESOURCES,
-        "startupProbe": probe("/healthz", SANDBOX_HTTP, period=2, failures=30),
-        "livenessProbe": probe("/healthz", SANDBOX_HTTP, period=10, failures=3),
-        "readinessProbe": probe("/readyz", SANDBOX_HTTP, period=5, failures=2),
+        **mail_server(SANDBOX_SMTP, SANDBOX_HTTP, RESOURCES),
         "volumeMounts": [TMP, {"name": "inbox", "mountPath": FOLDER}],
-    }
-
-
-def _service(metadata: Plain) -> Manifest:
-    ports = [
-        {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
-        for name, port in (("smtp", SANDBOX_SMTP), ("http", SANDBOX_HTTP))
-    ]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": {"selector": names.selector(metadata["labels"]), "ports": ports},
     }
