@@ -113,7 +113,7 @@ def differences(
     made = [(letter, expected, _write(quick, letter)) for letter, expected in letters]
     reasons: dict[str, str] = {}
     for letter, expected, found in made:
-        tag = quick.edition(letter.event.locale).tag
+        tag = expected.language
         if tag not in reasons and (part := difference(found, expected)):
             reasons[tag] = f"sample `{letter.sample.name}` comes out otherwise ({part})"
     sent = [expected if expected.language in reasons else found for _, expected, found in made]
