@@ -38,6 +38,8 @@ MESSAGE_CHARACTERS = 500
 SLACK_SECONDS = 5.0
 """A watch ends by itself, after a bookmark; one that did not is cut off so much later: its line is dead."""
 
+CHUNK = 100
+"""Objects of one answer while kopf lists: all at once would be the most memory the operator ever takes."""
 NEVER = 1e9
 REACTOR = logging.getLogger("kopf._core.reactor.running")
 REACTOR.propagate = False  # what it says of its end is said in one line of ours, without a traceback
@@ -147,6 +149,7 @@ class Watches:
         settings.scanning.disabled = bool(self._namespaces)
         settings.watching.server_timeout = self._seconds
         settings.watching.client_timeout = self._seconds + SLACK_SECONDS
+        settings.watching.chunk_size = CHUNK
         # the client's timeout is enough; this one cancels kopf's own task in the midst of trying again
         settings.watching.inactivity_timeout = NEVER
         for group, version, plural in self._selected:

@@ -12,7 +12,7 @@ from typing import Protocol
 from postroom.letter.manifest import understand
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.proofs import Key as Name
+from postroom.letter.references import Key as Name
 from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of, version_of
 from postroom_operator.desired.bundle import Served, read_shards
 from postroom_operator.desired.view import ProfileView

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
-from postroom.letter.proofs import Key, claimed, foreign_sender, not_found
+from postroom.letter.references import Key, claimed, foreign_sender, not_found
 from postroom.letter.serving import Serving
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved, Standing

@@ -17,8 +17,9 @@ from postroom.adapters.smtp.settings import Backoff
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver, redeliver
 from postroom.delivery.post import House, Post
-from postroom.letter.bundle import load, pack
+from postroom.letter.bundle import pack
 from postroom.letter.event import Record
+from postroom.letter.loaded import load
 from postroom.letter.proof import prove
 from postroom.letter.render import Sender
 from postroom.letter.template import EmailTemplate

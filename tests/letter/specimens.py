@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
-from postroom.letter.bundle import CompiledTemplate, load, pack
+from postroom.letter.bundle import CompiledTemplate, pack
 from postroom.letter.event import Attachment, Event
 from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, LetterEnvironment, Script
 from postroom.letter.live import Live
+from postroom.letter.loaded import load
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proof import Proof, prove
 from postroom.letter.render import Rendered, Sender

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.bundle import load, pack, unpack
+from postroom.letter.bundle import pack, unpack
+from postroom.letter.loaded import load
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import compiled, event
 

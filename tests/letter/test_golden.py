@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from postroom.letter.bundle import load, pack
+from postroom.letter.bundle import pack
 from postroom.letter.compose import compose
 from postroom.letter.event import Event, Record, parse
 from postroom.letter.identity import Identity, message_id
+from postroom.letter.loaded import load
 from postroom.letter.manifest import read
 from postroom.letter.problems import Rejected
 from postroom.letter.proofs import Verdict, prove_all

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from postroom.letter.problems import Code
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.proof import prove
-from postroom.letter.proofs import Key, prove_all
+from postroom.letter.proofs import prove_all
+from postroom.letter.references import Key
 from postroom.letter.template import EmailTemplate
 from tests.letter.specimens import layout, one_sample, problem_of, problems_of, proved, template, variables
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from postroom.letter.bundle import unpack
 from postroom.letter.compiled import CompiledTemplate
-from postroom_operator.adapters.proving import answer, read_answer
+from postroom_operator.adapters.answers import read_answer
+from postroom_operator.adapters.proving import answer
 from postroom_operator.apply import Hand
 from postroom_operator.cluster import API_VERSION, ClusterError, Ending, Manifest, Ref, ref_of, version_of
 from postroom_operator.desired.view import Fixed

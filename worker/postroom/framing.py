@@ -4,16 +4,15 @@ Both halves have processes of their own for work that may be hostile: the operat
 rehearsals.
 """
 
-import asyncio
 import struct
 from typing import BinaryIO
 
-_LENGTH = struct.Struct(">I")
+LENGTH = struct.Struct(">I")
 
 
 def frame(payload: bytes) -> bytes:
     """A payload behind its length."""
-    return _LENGTH.pack(len(payload)) + payload
+    return LENGTH.pack(len(payload)) + payload
 
 
 def send(stream: BinaryIO, payload: bytes) -> None:
@@ -24,11 +23,5 @@ def send(stream: BinaryIO, payload: bytes) -> None:
 
 def receive(stream: BinaryIO) -> bytes | None:
     """The next one; None when there is none to come."""
-    head = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
-
-
-async def next_of(stream: asyncio.StreamReader) -> bytes:
-    """The same on an event loop; raises IncompleteReadError where the process has ended."""
-    head = await stream.readexactly(_LENGTH.size)
-    return await stream.readexactly(_LENGTH.unpack(head)[0])
+    head = stream.read(LENGTH.size)
+    return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None

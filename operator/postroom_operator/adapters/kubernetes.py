@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
+from pydantic_core import from_json
 
 from postroom_operator.adapters.access import Access
 from postroom_operator.adapters.kinds import collection, item, root
@@ -183,7 +184,8 @@ class KubernetesCluster:
                 text = await answer.read()
                 if answer.status >= 300:
                     raise refusal(answer.status, _json(text), answer.headers)
-                found: Manifest = json.loads(text)
+                # the same short text is one object in memory, however many objects have it
+                found: Manifest = from_json(text, cache_strings="all")
                 return found
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(f"no answer of the API server: {type(error).__name__}: {error}") from error

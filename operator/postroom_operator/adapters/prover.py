@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from postroom.framing import frame, next_of
+from postroom.framing import LENGTH, frame
 from postroom.letter.problems import Code, Problem
-from postroom_operator.adapters.proving import CPU_SECONDS, MEMORY_BYTES, read_answer
+from postroom_operator.adapters.answers import CPU_SECONDS, MEMORY_BYTES, read_answer
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved
 
@@ -150,7 +150,7 @@ class _Process:
         try:
             async with asyncio.timeout(START_SECONDS):
                 assert self._process.stdout is not None
-                await next_of(self._process.stdout)
+                await _next(self._process.stdout)
         except BaseException:
             await self.close()
             raise
@@ -165,7 +165,7 @@ class _Process:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 process.stdin.write(frame(question))
                 await process.stdin.drain()
-                return read_answer(await next_of(process.stdout)), True
+                return read_answer(await _next(process.stdout)), True
         except TimeoutError:
             await self.close()
             return _given_up(f"took longer than {PATIENCE_SECONDS:.0f} s"), False
@@ -183,6 +183,12 @@ class _Process:
             self._timer.cancel()
         process, self._process = self._process, None
         await _kill(process)
+
+
+async def _next(stream: asyncio.StreamReader) -> bytes:
+    """The next answer; raises IncompleteReadError where the process has ended."""
+    head = await stream.readexactly(LENGTH.size)
+    return await stream.readexactly(LENGTH.unpack(head)[0])
 
 
 async def _kill(process: asyncio.subprocess.Process | None) -> None:

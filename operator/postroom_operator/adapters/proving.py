@@ -14,19 +14,14 @@ import time
 from typing import Any
 
 from postroom.framing import receive, send
-from postroom.letter.compiled import from_json
+from postroom.letter.language.environment import script_of
 from postroom.letter.manifest import understand
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proof import Proof, prove
 from postroom.letter.proofs import prove_layout
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom_operator.adapters.answers import CPU_SECONDS, MEMORY_BYTES, to_json
 from postroom_operator.facts import Proved, Sample
-from postroom_operator.twins import shared
-
-MEMORY_BYTES = 512 * 1024 * 1024
-"""Address space; the process takes about 150 MB of it before its first proof."""
-CPU_SECONDS = 10
-"""Of one proof. The limits on each rendering (`letter.language.bounds`) come long before it."""
 
 Question = dict[str, Any]
 
@@ -39,6 +34,7 @@ def main() -> None:
         while (question := receive(sys.stdin.buffer)) is not None:
             _allow_cpu()
             send(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
+            script_of.cache_clear()  # no other proof needs them, and they would be a tenth of all memory here
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -72,36 +68,6 @@ def _found(proof: Proof) -> Proved:
         Sample(each.name, each.locale, each.html_bytes, each.text_bytes) for each in proof.samples
     )
     return Proved(proof.compiled, proof.problems, proof.warnings, samples)
-
-
-def to_json(proved: Proved) -> dict[str, Any]:
-    """Plain JSON values."""
-    return {
-        "compiled": proved.compiled.to_json() if proved.compiled else None,
-        "problems": [_plain(problem) for problem in proved.problems],
-        "warnings": [_plain(problem) for problem in proved.warnings],
-        "samples": [[each.name, each.locale, each.html_bytes, each.text_bytes] for each in proved.samples],
-    }
-
-
-def read_answer(text: bytes) -> Proved:
-    """Read what `to_json` wrote."""
-    value = json.loads(text)
-    return Proved(
-        shared(from_json(value["compiled"])) if value["compiled"] else None,
-        tuple(_problem(each) for each in value["problems"]),
-        tuple(_problem(each) for each in value["warnings"]),
-        tuple(Sample(*each) for each in value["samples"]),
-    )
-
-
-def _plain(problem: Problem) -> list[Any]:
-    return [problem.code.value, problem.field, problem.message, problem.line]
-
-
-def _problem(value: list[Any]) -> Problem:
-    code, field, message, line = value
-    return Problem(Code(code), field, message, line)
 
 
 def _allow_cpu() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from postroom.letter.bundle import Loaded
+from postroom.letter.loaded import Loaded
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Catalog
 from postroom.mounted import generation, read_files

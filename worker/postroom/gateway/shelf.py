@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from postroom.gateway.directory import Directory, Room
-from postroom.letter.bundle import load
+from postroom.letter.loaded import load
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
 

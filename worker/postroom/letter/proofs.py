@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.hint import did_you_mean
 from postroom.letter.language.bounds import CpuTime
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.page.layout import layout_alone, layout_field
@@ -17,18 +16,10 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proof import Proof, css_problems, prove
 from postroom.letter.proving.draft import locate
+from postroom.letter.references import Key, claimed, foreign_sender, not_found
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 Object = EmailTemplate | EmailLayout | SmtpProfile
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Which object of a set: `EmailTemplate`, its namespace, its name."""
-
-    kind: str
-    namespace: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,38 +125,12 @@ def _missing(code: Code, wanted: Key, place: str, known: _Known) -> Iterator[Pro
         yield not_found(code, wanted, place, (*known.objects, *known.faulty))
 
 
-def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Problem:
-    """That a reference leads nowhere; `there` is what it could have led to."""
-    alike = [key for key in there if key.kind == wanted.kind]
-    homes = sorted(key.namespace for key in alike if key.name == wanted.name)
-    hint = did_you_mean(wanted.name, (key.name for key in alike if key.namespace == wanted.namespace))
-    if homes:
-        hint = f"; there is one in {', '.join(homes)}, and a reference stays in its own namespace"
-    message = f"there is no {wanted.kind} `{wanted.name}` in namespace {wanted.namespace}{hint}"
-    return Problem(code, place, message)
-
-
-def foreign_sender(profile: str) -> Problem:
-    """That a template sends from a domain that is not its profile's."""
-    message = (
-        f"profile {profile} does not send from this domain; add it to its spec.allowedFromDomains, "
-        "or leave spec.from out to send as the profile does"
-    )
-    return Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
-
-
 def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
     profile, namespace = template.spec.smtp_profile_ref.name, template.metadata.namespace
     for index, event_type in enumerate(template.spec.event_types):
         owner = claims.setdefault((namespace, profile, event_type), template.metadata.name)
         if owner != template.metadata.name:
             yield claimed(index, event_type, owner, profile)
-
-
-def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
-    """That another template has an event type already."""
-    message = f"template {by} has `{event_type}` of profile {profile} already; remove it from one of the two"
-    return Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
 
 
 def prove_layout(layout: EmailLayout) -> Proof:

@@ -1,6 +1,6 @@
 """The parts of a letter, and what a template that is ready to render can be asked.
 
-These are the types that the programs know; `bundle.load` makes the templates, `live` does the work.
+These are the types that the programs know; `loaded.load` makes the templates, `live` does the work.
 """
 
 from collections.abc import Mapping

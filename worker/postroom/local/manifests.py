@@ -15,7 +15,8 @@ from typing import Literal
 from postroom.letter.manifest import Located, read
 from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
-from postroom.letter.proofs import Key, Object, Verdict, key_of, prove_all
+from postroom.letter.proofs import Object, Verdict, key_of, prove_all
+from postroom.letter.references import Key
 from postroom.local.trouble import Trouble
 
 SUFFIXES = frozenset({".yaml", ".yml"})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from postroom.letter.proofs import Key
+from postroom.letter.references import Key
 from postroom.local.bundles import Stand
 from postroom.local.manifests import SUFFIXES, Finding, Reading, read_folder
 from postroom.local.supervise import Tell

@@ -1,0 +1,45 @@
+"""What one object says of another: the names that references lead to, and the problems where they do not.
+
+Apart from the proofs, because the operator says the same of a cluster's objects and renders nothing itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from postroom.letter.hint import did_you_mean
+from postroom.letter.problems import Code, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which object of a set: `EmailTemplate`, its namespace, its name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Problem:
+    """That a reference leads nowhere; `there` is what it could have led to."""
+    alike = [key for key in there if key.kind == wanted.kind]
+    homes = sorted(key.namespace for key in alike if key.name == wanted.name)
+    hint = did_you_mean(wanted.name, (key.name for key in alike if key.namespace == wanted.namespace))
+    if homes:
+        hint = f"; there is one in {', '.join(homes)}, and a reference stays in its own namespace"
+    message = f"there is no {wanted.kind} `{wanted.name}` in namespace {wanted.namespace}{hint}"
+    return Problem(code, place, message)
+
+
+def foreign_sender(profile: str) -> Problem:
+    """That a template sends from a domain that is not its profile's."""
+    message = (
+        f"profile {profile} does not send from this domain; add it to its spec.allowedFromDomains, "
+        "or leave spec.from out to send as the profile does"
+    )
+    return Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
+
+
+def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
+    """That another template has an event type already."""
+    message = f"template {by} has `{event_type}` of profile {profile} already; remove it from one of the two"
+    return Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)
