@@ -69,6 +69,10 @@ class Running:
 
     async def run(self, watched: Watched) -> None:
         """Work until cancelled; raises what the first part to fail raised."""
+        async with self._prover:
+            await self._lead(watched)
+
+    async def _lead(self, watched: Watched) -> None:
         await self._resync.first()
         synced = partial(self._synced, watched)
         synced()
@@ -76,17 +80,14 @@ class Running:
         watches = Watches(watched.access, told.namespaces, told.watch_seconds, keda=keda)
         work = partial(reconcile, office=self._office)
         loop = Loop(self.queue, work, watched.metrics, self._clock.monotonic)
-        try:
-            await first_of(
-                loop.run(told.reconcilers),
-                self._resync.run(told.resync_seconds, synced),
-                self._resync.watch_guard(),
-                self._workers.run(),
-                self._topics.run(),
-                watches.run(self._seen, self._gone),
-            )
-        finally:
-            await self._prover.close()
+        await first_of(
+            loop.run(told.reconcilers),
+            self._resync.run(told.resync_seconds, synced),
+            self._resync.watch_guard(),
+            self._workers.run(),
+            self._topics.run(),
+            watches.run(self._seen, self._gone),
+        )
 
     def _synced(self, watched: Watched) -> None:
         watched.health.synced_at = self._clock.monotonic()

@@ -47,12 +47,8 @@ HOSTILE = template(
 def run(test: Test, processes: int = 1) -> None:
     async def begin() -> None:
         late: list[Owner] = []
-        prover = Prover(processes, late.append)
-        try:
-            async with asyncio.timeout(120):
-                await test(prover, late)
-        finally:
-            await prover.close()
+        async with asyncio.timeout(120), Prover(processes, late.append) as prover:
+            await test(prover, late)
 
     asyncio.run(begin())
 

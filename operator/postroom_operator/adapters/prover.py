@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self
 
 from postroom.framing import LENGTH, frame
 from postroom.letter.problems import Code, Problem
@@ -50,7 +50,7 @@ class _Kept:
 
 
 class Prover:
-    """Proves templates and layouts."""
+    """Proves templates and layouts; use as an async context manager."""
 
     def __init__(self, processes: int, late: Callable[[Owner], None]) -> None:
         """`late` is told whose question was answered after its asker had been let go."""
@@ -62,6 +62,20 @@ class Prover:
         self._late = late
         self._kept: dict[Owner, _Kept] = {}
         self._jobs: dict[bytes, _Job] = {}
+        self._beginning: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Start the processes, so that the first questions find them at work."""
+        self._beginning = [asyncio.create_task(self._begin()) for _ in self._processes]
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """End the processes."""
+        tasks = [*self._beginning, *(job.task for job in self._jobs.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(process.close() for process in self._processes))
 
     async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
         """What came of the proof, or None while it is slow. Without a template the layout is proved alone."""
@@ -81,13 +95,17 @@ class Prover:
         """Drop what is kept of an object that is gone."""
         self._kept.pop(owner, None)
 
-    async def close(self) -> None:
-        """End the processes."""
-        tasks = [job.task for job in self._jobs.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(process.close() for process in self._processes))
+    async def _begin(self) -> None:
+        number = await self._idle.get()
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                await self._processes[number].begin()  # what is in its way, the first question will say
+        finally:
+            self._give_back(number)
+
+    def _give_back(self, number: int) -> None:
+        self._processes[number].idle()
+        self._idle.put_nowait(number)
 
     def _start(self, owner: Owner, question: bytes, digest: bytes) -> _Job:
         job = _Job(asyncio.create_task(self._answer(owner, question, digest)))
@@ -103,8 +121,7 @@ class Prover:
             proved, lasting = await process.ask(question)
             timer.cancel()
         finally:
-            process.idle()
-            self._idle.put_nowait(number)
+            self._give_back(number)
             del self._jobs[digest]
         until = math.inf if lasting else asyncio.get_running_loop().time() + AGAIN_SECONDS
         self._kept[owner] = _Kept(digest, proved, until)

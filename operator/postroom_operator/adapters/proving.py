@@ -16,6 +16,7 @@ from typing import Any
 from postroom.framing import receive, send
 from postroom.letter.language.environment import script_of
 from postroom.letter.manifest import understand
+from postroom.letter.page.inline import prepare
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proof import Proof, prove
 from postroom.letter.proofs import prove_layout
@@ -29,6 +30,7 @@ Question = dict[str, Any]
 def main() -> None:
     """Serve until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    prepare()
     with contextlib.suppress(BrokenPipeError):  # the operator is gone
         send(sys.stdout.buffer, b"")
         while (question := receive(sys.stdin.buffer)) is not None:

@@ -63,6 +63,11 @@ def _read(css: str) -> Sheet:
     return read_css(css)
 
 
+def prepare() -> None:
+    """Load the inliner before a page needs it: half a second of imports, of which most workers need none."""
+    _inliner()
+
+
 def _apply(page: str, sheet: Sheet) -> str:
     doctype = DOCTYPE.match(page)
     body = page[doctype.end() :] if doctype else page
@@ -86,7 +91,7 @@ def _apply(page: str, sheet: Sheet) -> str:
 @cache
 def _inliner() -> Any:
     """Premailer with its reading of a sheet remembered: it takes longer than all the rest."""
-    # Half a second of imports that most workers never need.
+    # late, because most workers never need it; see `prepare`
     from premailer import Premailer  # type: ignore[import-untyped]  # noqa: PLC0415
 
     class Inliner(Premailer):  # type: ignore[misc]
