@@ -326,12 +326,9 @@ def test_an_upgrade_under_load_loses_nothing(story: Story, phases: Phases) -> No
 
 def runs(place: Place, deployment: str, image: str) -> bool:
     """Whether a Deployment is whole on an image and no pod is of another."""
-    found = place.get("deployment", deployment)
     pods = place.get("pods", labels=f"{MINE},app.kubernetes.io/component=worker")
     images = {each["spec"]["containers"][0]["image"] for each in pods}
-    status = found["status"]
-    whole = status.get("updatedReplicas") == status.get("readyReplicas") == found["spec"]["replicas"]
-    return bool(whole) and images == {image}
+    return is_whole(place.get("deployment", deployment)) and images == {image}
 
 
 def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: Story, phases: Phases) -> None:
