@@ -24,9 +24,14 @@ Ask = Callable[[Rehearsal], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[Ask], None]:
+def plant(tmp_path: Path) -> Plant:
+    """The files of a worker."""
+    return Plant(tmp_path / "plant", "", "").prepare(topics=False)
+
+
+@pytest.fixture
+def run(plant: Plant) -> Callable[[Ask], None]:
     """Runs a coroutine with a rehearsal of a profile, and ends its process."""
-    plant = Plant(tmp_path / "plant", "", "").prepare(topics=False)
     arguments = [str(plant.folder / "profile.yaml"), str(plant.folder / "bundles")]
 
     async def whole(ask: Ask) -> None:
@@ -65,5 +70,16 @@ def test_a_record_that_it_hangs_over_is_told(
         monkeypatch.setattr(rehearsals, "PATIENCE_SECONDS", 0.1)
         monkeypatch.setattr(rehearsals, "frame", lambda payload: b"\xff\xff\xff\xff" + payload)
         assert not await rehearsal.survives(GOOD)
+
+    run(ask)
+
+
+def test_a_bundle_that_cannot_be_read_is_no_sign_of_life(plant: Plant, run: Callable[[Ask], None]) -> None:
+    """The reason goes to the log: on standard output it would answer for records that are not tried yet."""
+    (plant.folder / "bundles" / "templates.json").write_text("no bundle")
+
+    async def ask(rehearsal: Rehearsal) -> None:
+        assert await rehearsal.survives(GOOD)
+        assert not await rehearsal.survives(DEADLY)
 
     run(ask)

@@ -9,6 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
+from postroom import logs
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.post import House
 from postroom.delivery.programs.rules import house_of, read_profile
@@ -25,6 +26,7 @@ CPU_SECONDS = 600
 
 def main() -> None:
     """Serve until standard input ends."""
+    logs.configure("json")  # standard output is for answers
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     house = house_of(read_profile(Path(sys.argv[1])), State.CAPTURED)
