@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.postgres import PostgresLedger
@@ -29,6 +30,7 @@ from postroom.delivery.programs.bounces import main, open_offices
 from postroom.delivery.programs.offices import Offices
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
 from postroom.delivery.settings import BounceSettings
+from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.problems import Rejected
 from postroom.letter.returnpath import Keyring
 from postroom.local.broker import LocalBroker
@@ -374,6 +376,18 @@ def test_an_intake_without_a_profile_that_asks_for_one_does_not_start(site: Site
     site.tell(one)
     with pytest.raises(Rejected, match=r"has spec\.bounces"):
         open_offices(site.settings())
+
+
+def test_an_intake_reads_profiles_of_a_later_release_and_says_what_it_leaves_out(site: Site) -> None:
+    one = profile()
+    one["metadata"]["annotations"] = {MARK: FORMAT}
+    one["spec"]["bounces"]["later"] = True
+    site.tell(one)
+    site.ledger.touch()
+    with capture_logs() as lines:
+        offices = open_offices(site.settings())
+    assert offices.left_out == ["shop/orders: spec.bounces.later"]
+    assert [line["fields"] for line in lines] == [offices.left_out]
 
 
 def test_an_intake_without_a_ledger_says_who_makes_one(site: Site) -> None:

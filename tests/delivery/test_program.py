@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka import Consumer, TopicPartition
 
 from postroom.delivery.programs.consume import main
+from postroom.letter.handover import FORMAT, MARK
 from postroom.local.broker import LocalBroker
 from postroom.local.sockets import free_port
 from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
@@ -137,6 +139,34 @@ def test_a_worker_serves_until_it_is_told_to_end(
     )
     said = (plant.folder / "worker.log").read_text()
     assert "Traceback" not in said
+
+
+@pytest.mark.kafka
+def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves_out(
+    own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
+) -> None:
+    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    profile, bundle = plant.folder / "profile.yaml", plant.folder / "bundles" / "templates.json"
+    handed = yaml.safe_load(profile.read_text())
+    handed["metadata"]["annotations"] = {MARK: FORMAT}
+    handed["spec"]["retry"] = {"budget": {"count": 5, "period": "1h"}}
+    profile.write_text(json.dumps(handed))
+    bundle.write_text(bundle.read_text().replace('"reply_to":', '"list_id": "x", "reply_to":'))
+    address = f"127.0.0.1:{free_port()}"
+    publish(own_broker.bootstrap, events(10, seed=3))
+    plant.start(POSTROOM_HTTP=address)
+    try:
+        wait_until(lambda: plant.through(10), "every letter settled")
+        status = json.loads(page(address, "/statusz")[1])
+        left_out = ["default/plant: spec.retry.budget", "bundle: list_id"]
+        assert (status["fields_left_out"], status["problems"]) == (left_out, [])
+        assert plant.end() == 0
+    finally:
+        if plant.process is not None and plant.process.poll() is None:
+            plant.kill()
+    said = (plant.folder / "worker.log").read_text()
+    assert [said.count(each) for each in left_out] == [1, 1]
+    assert recording_sink.copies.total() == 10
 
 
 @pytest.mark.kafka

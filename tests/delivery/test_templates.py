@@ -1,11 +1,13 @@
 """Live templates from a folder: what is there is served, and nothing bad takes it down."""
 
+import json
 import shutil
 import time
 from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from postroom import mounted
 from postroom.adapters.templates import FolderTemplates
@@ -250,3 +252,22 @@ def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there
     del edited["letter-0001"]
     told = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
     assert news(live, edited) == told
+
+
+def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told_once(folder: Path) -> None:
+    whole = json.loads(bundle("order", "welcome"))
+    for each in whole["templates"]:
+        each["later"], each["editions"][0]["amp"] = True, "<html>"
+    newer = json.dumps(whole)
+    (folder / "0.json").write_text(newer)
+    opened = FolderTemplates(folder)
+    with capture_logs() as lines:
+        assert opened.refresh()
+        (folder / "1.json").write_text(bundle("other"))
+        assert opened.refresh()
+    assert names(opened) == {"order", "welcome", "other"}
+    assert opened.left_out == ["bundle: editions.amp", "bundle: later"]
+    assert [line["fields"] for line in lines] == [opened.left_out]
+    (folder / "0.json").write_text(bundle("order", "welcome"))
+    assert opened.refresh()
+    assert opened.left_out == []

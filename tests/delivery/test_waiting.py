@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
 
 from postroom.adapters.kafka.standing import Standing
 from postroom.delivery.programs import migrate, secrets
 from postroom.delivery.programs.conditions import kafka_condition, reason_of
-from postroom.delivery.programs.job import read_job
+from postroom.delivery.programs.job import announce, read_job
 from postroom.delivery.programs.opening import Waiting
 from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.settings import MigrateSettings, WorkerSettings
+from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.problems import Code, Rejected
 from postroom.startup import read_settings
 from tests.delivery import kubelet
@@ -127,6 +129,30 @@ def test_the_page_of_a_worker_that_waits_has_every_member_and_says_what_is_missi
     assert [page["conditions"][name]["ok"] for name in ("ledger", "kafka", "relay", "templates")] == [
         None
     ] * 4
+
+
+def newer(manifest: dict[str, Any]) -> str:
+    """What the operator of a later release makes of a profile."""
+    metadata = manifest["metadata"] | {"annotations": {MARK: FORMAT}}
+    return json.dumps(manifest | {"metadata": metadata, "spec": manifest["spec"] | {"later": {"a": [1]}}})
+
+
+def test_fields_of_a_later_release_are_left_out_of_profile_and_fallback_and_told_once_each(
+    tmp_path: Path,
+) -> None:
+    told = settings(tmp_path, spec={"fallbackRef": {"name": "spare"}}, fallback=tmp_path / "fallback.yaml")
+    own = json.loads(told.profile.read_text())
+    spare = own | {"metadata": {"name": "spare", "namespace": "team-a"}, "spec": own["spec"] | {}}
+    del spare["spec"]["fallbackRef"]
+    told.profile.write_text(newer(own))
+    (tmp_path / "fallback.yaml").write_text(newer(spare))
+    job = read_job(told)
+    assert job.exit.fallback is not None
+    with capture_logs() as lines:
+        announce(job)
+    left_out = ["team-a/shop: spec.later", "team-a/spare: spec.later"]
+    assert [line["fields"] for line in lines if "fields" in line] == [left_out]
+    assert Waiting(job, Secrets(job)).status()["fields_left_out"] == left_out
 
 
 def test_a_changed_secret_of_the_relay_is_told_and_ends_nobody(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.bundle import pack, unpack
+from postroom.letter.bundle import left_out, pack, unpack
 from postroom.letter.loaded import load
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import compiled, event
@@ -62,6 +62,37 @@ def test_shards_are_read_together_and_the_first_claim_counts() -> None:
     one, two = compiled(), replace(compiled(), name="other", event_types=("shop.test", "shop.more"))
     catalog = load([pack([one]), pack([two])])
     assert [catalog.find(name).name for name in ("shop.test", "shop.more")] == ["test", "other"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ([], "later"),
+        (["editions", 1], "editions.later"),
+        (["editions", 0, "subjects", 1], "editions.subjects.later"),
+        (["attachments", 0], "attachments.later"),
+    ],
+)
+def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(
+    path: list[str | int], named: str
+) -> None:
+    template = compiled(**FULL)
+    text = pack([template])
+    whole = json.loads(text)
+    part = whole["templates"][0]
+    for step in path:
+        part = part[step]
+    part["later"] = {"of": ["a later release"]}
+    newer = json.dumps(whole)
+    assert unpack(newer) == [template]
+    assert left_out(newer) == frozenset({named})
+    assert left_out(text) == frozenset()
+
+
+def test_another_format_is_refused_by_its_name() -> None:
+    text = pack([compiled()]).replace("bundle/1", "bundle/2")
+    with pytest.raises(Rejected, match=r"its format is 'postroom\.bundle/2', and this release reads"):
+        unpack(text)
 
 
 NO_BUNDLES = [

@@ -2,6 +2,7 @@
 
 import json
 
+from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
@@ -18,12 +19,12 @@ def profile_map(view: ProfileView) -> Manifest:
 
 
 def _text(profile: SmtpProfile, annotations: dict[str, str]) -> str:
-    """Without status, as JSON (which is YAML)."""
+    """Without status, as JSON (which is YAML); marked, for workers of an earlier release read it as well."""
     text = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"status"})
     text["metadata"] = {
         "name": profile.metadata.name,
         "namespace": profile.metadata.namespace,
-        **({"annotations": annotations} if annotations else {}),
+        "annotations": {MARK: FORMAT, **annotations},
     }
     return json.dumps(text, ensure_ascii=False, indent=1) + "\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from postroom.letter.bundle import left_out
 from postroom.letter.loaded import Loaded
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Catalog
@@ -35,8 +36,14 @@ class FolderTemplates:
         """The kubelet's folder that was read last; None where it must be read again in any case."""
         self._read = False
         self.problem = ""
+        self._left_out: dict[str, frozenset[str]] = {}
         self.ready = asyncio.Event()
         """Set once a first catalog was read: until then nobody knows which templates there are."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """The fields of the bundles that this release does not know, as `bundle: editions.amp`."""
+        return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
 
     def current(self) -> Catalog:
         """See the port."""
@@ -82,7 +89,15 @@ class FolderTemplates:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog
         self.problem, self._read = "", True
+        self._tell_left_out(texts)
         return True
+
+    def _tell_left_out(self, texts: list[str]) -> None:
+        told = self.left_out
+        known = self._left_out
+        self._left_out = {text: known[text] if text in known else left_out(text) for text in texts}
+        if self.left_out and self.left_out != told:
+            log.warning("fields that this release does not know are left out", fields=self.left_out)
 
     def _keep(self, reason: str) -> bool:
         if reason != self.problem:

@@ -8,13 +8,11 @@ be read keeps its last good state; what is wrong is in `faults`.
 import time
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from postroom.gateway.directory import Directory, Room
+from postroom.letter.handover import profiles_in
 from postroom.letter.loaded import load
 from postroom.letter.problems import Rejected
-from postroom.letter.profile import SmtpProfile, topic_of
+from postroom.letter.profile import topic_of
 
 Signature = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file of a profile's folder."""
@@ -51,14 +49,15 @@ class Shelf:
     def _read(self, folder: Path) -> None:
         try:
             self._rooms[folder] = _room(folder)
-        except (OSError, ValueError, Rejected, ValidationError, yaml.YAMLError) as error:
+        except (OSError, ValueError, Rejected) as error:
             self.faults[folder.name] = str(error)
         else:
             self.faults.pop(folder.name, None)
 
 
 def _room(folder: Path) -> Room:
-    profile = SmtpProfile.model_validate(yaml.safe_load((folder / "profile.yaml").read_text()))
+    [handed] = profiles_in((folder / "profile.yaml").read_text("utf-8"), "profile.yaml")
+    profile = handed.profile
     catalog = load((file.read_text() for file in sorted(folder.glob("*.json"))), time.thread_time)
     return Room(profile.metadata.name, topic_of(profile), catalog)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json
+from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json, unknown_in
 from postroom.letter.problems import Code, Problem, Rejected
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "File",
     "Subject",
     "join",
+    "left_out",
     "line",
     "pack",
     "size_of",
@@ -59,12 +60,18 @@ FRAME = len(_HEAD) + len(_TAIL)
 
 
 def unpack(text: str) -> list[CompiledTemplate]:
-    """Read what `pack` wrote. Raises Rejected (manifest_invalid)."""
+    """Read what `pack` wrote, of this release or a later one. Raises Rejected (manifest_invalid)."""
     try:
         value: Any = json.loads(text)
         if value["format"] != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
+            message = f"its format is {str(value['format'])[:80]!r}, and this release reads {FORMAT!r}"
+            raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message))
         return [from_json(template) for template in value["templates"]]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         message = f"not a bundle of compiled templates: {type(error).__name__}"
         raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message)) from None
+
+
+def left_out(text: str) -> frozenset[str]:
+    """What `unpack` leaves out of a bundle that it reads, as `editions.amp`: fields of a later release."""
+    return frozenset(name for template in json.loads(text)["templates"] for name in unknown_in(template))

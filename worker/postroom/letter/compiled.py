@@ -5,7 +5,7 @@ hash of all the rest, so that the same manifest gives the same revision on every
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -82,20 +82,38 @@ class CompiledTemplate:
 
 
 def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
-    """Read what `to_json` wrote. Raises KeyError or TypeError for anything else."""
+    """Read what `to_json` wrote, of this release or a later one; raises KeyError or TypeError otherwise."""
     sender = value["sender"]
     return CompiledTemplate(
         **{
-            **value,
+            **_known(CompiledTemplate, value),
             "event_types": tuple(value["event_types"]),
             "editions": tuple(_edition(edition) for edition in value["editions"]),
             "sender": (sender[0], sender[1]) if sender else None,
             "headers": tuple((name, source) for name, source in value["headers"]),
-            "attachments": tuple(File(**file) for file in value["attachments"]),
+            "attachments": tuple(File(**_known(File, file)) for file in value["attachments"]),
         }
     )
 
 
 def _edition(value: Mapping[str, Any]) -> Edition:
-    subjects = tuple(Subject(**subject) for subject in value["subjects"])
-    return Edition(**{**value, "subjects": subjects})
+    subjects = tuple(Subject(**_known(Subject, subject)) for subject in value["subjects"])
+    return Edition(**{**_known(Edition, value), "subjects": subjects})
+
+
+def _known(part: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in value.items() if name in part.__dataclass_fields__}
+
+
+def unknown_in(value: Mapping[str, Any]) -> Iterator[str]:
+    """What `from_json` leaves out, as `editions.amp`: fields of a later release."""
+    yield from _unknown("", CompiledTemplate, [value])
+    yield from _unknown("editions.", Edition, value["editions"])
+    for edition in value["editions"]:
+        yield from _unknown("editions.subjects.", Subject, edition["subjects"])
+    yield from _unknown("attachments.", File, value["attachments"])
+
+
+def _unknown(path: str, part: type[Any], values: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for value in values:
+        yield from (path + name for name in value if name not in part.__dataclass_fields__)

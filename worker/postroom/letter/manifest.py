@@ -126,9 +126,14 @@ def understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple
             None,
         )
     try:
-        return model.model_validate(value, strict=True, by_alias=True, by_name=False), (), None
+        return validated(model, value), (), None
     except ValidationError as error:
         return None, tuple(explain(model, error)), None
+
+
+def validated(model: type[Manifest], value: dict[str, Any]) -> Manifest:
+    """The object's model, read strictly; raises ValidationError."""
+    return model.model_validate(value, strict=True, by_alias=True, by_name=False)
 
 
 def _wrong(field: str, rule: str, code: Code = Code.MANIFEST_INVALID) -> tuple[Problem, ...]:

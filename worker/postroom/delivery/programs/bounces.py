@@ -13,6 +13,7 @@ import structlog
 
 from postroom.adapters.return_metrics import ReturnFigures
 from postroom.clock import SystemClock
+from postroom.delivery.programs.job import tell_left_out
 from postroom.delivery.programs.offices import Offices, read_profiles
 from postroom.delivery.programs.status import Board, status_pages
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
@@ -43,7 +44,7 @@ class Page:
         """See the protocol."""
         names = sorted({name for office in self._offices.offices for name in office.source.houses})
         told = {"profiles": names, "complaints_at": self._offices.complaints_at}
-        return told | {"problems": self._offices.problems}
+        return told | {"fields_left_out": self._offices.left_out, "problems": self._offices.problems}
 
 
 async def serve(settings: BounceSettings) -> None:
@@ -83,4 +84,5 @@ def open_offices(settings: BounceSettings) -> Offices:
     if not offices.offices:
         said = f"{settings.bounces_ledgers} holds no ledger (*.sqlite). Start the worker first"
         raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_LEDGERS", said))
+    tell_left_out(offices.left_out)
     return offices

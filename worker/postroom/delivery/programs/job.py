@@ -1,6 +1,6 @@
 """What a worker is to do, known before it has reached anything: its settings, its profile, its exit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -10,7 +10,7 @@ from postroom.delivery.post import House
 from postroom.delivery.programs.callbacks import Doorstep
 from postroom.delivery.programs.relays import Exit, open_exit
 from postroom.delivery.programs.returnpaths import ReturnPaths
-from postroom.delivery.programs.rules import house_of, read_profile
+from postroom.delivery.programs.rules import house_of, read_handed
 from postroom.delivery.programs.signing import Signing
 from postroom.delivery.programs.webhooksecrets import Secret
 from postroom.delivery.settings import WorkerSettings
@@ -33,6 +33,8 @@ class Job:
     signing: Signing | None = None
     callbacks: tuple[Doorstep, ...] = ()
     returns: ReturnPaths | None = None
+    left_out: tuple[str, ...] = ()
+    """The fields of its manifests that this release does not know, as `shop/orders: spec.retry.budget`."""
 
     @property
     def topic(self) -> str:
@@ -42,14 +44,16 @@ class Job:
 
 def read_job(settings: WorkerSettings) -> Job:
     """Read the profile and choose the relay; raises Rejected."""
-    profile = read_profile(settings.profile)
+    handed = read_handed(settings.profile)
+    profile = handed.profile
     exit_ = open_exit(profile, settings)
     strict = exit_.mode == "SMTP"
     signing = Signing(profile, settings.secrets, strict) if profile.spec.dkim else None
     returns = ReturnPaths(profile, settings.secrets, strict) if profile.spec.bounces else None
     house = replace(house_of(profile, exit_.accepted_as), signer=signing, returns=returns)
     callbacks = tuple(_doorsteps(profile, settings))
-    return Job(settings, profile, exit_, house, SystemClock(), signing, callbacks, returns)
+    left_out = handed.left_out + exit_.fallback_left_out
+    return Job(settings, profile, exit_, house, SystemClock(), signing, callbacks, returns, left_out)
 
 
 def _doorsteps(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[Doorstep]:
@@ -63,8 +67,15 @@ def _doorsteps(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[Doors
 def announce(job: Job) -> None:
     """Say what this worker does."""
     log.info("profile", name=job.profile.metadata.name, mode=job.exit.mode, topic=job.topic)
+    tell_left_out(job.left_out)
     if job.exit.guarded:
         log.warning(
             "mode SMTP is treated as Sandbox: delivery is not allowed here",
             setting="POSTROOM_DELIVERY_ALLOWED",
         )
+
+
+def tell_left_out(fields: Sequence[str]) -> None:
+    """Say what a later release wrote and this one does not do."""
+    if fields:
+        log.warning("fields that this release does not know are left out", fields=list(fields))

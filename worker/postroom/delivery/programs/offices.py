@@ -21,10 +21,11 @@ from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.notify import wanted_by
 from postroom.delivery.programs.relays import name_of
 from postroom.delivery.programs.returnpaths import key_text, read_keyring
-from postroom.delivery.programs.rules import read_profile
+from postroom.delivery.programs.rules import read_handed
 from postroom.delivery.programs.secrets import CONNECTIONS_SECRET, LOOK_SECONDS
 from postroom.delivery.returned import Intake, NotYet, Place, Tally
 from postroom.delivery.settings import BounceSettings
+from postroom.letter.handover import Handed
 from postroom.letter.problems import Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.returned.report import Said
@@ -37,11 +38,11 @@ from postroom.ports.world import Clock
 log = structlog.get_logger("postroom.bounces")
 
 
-def read_profiles(folder: Path) -> list[SmtpProfile]:
+def read_profiles(folder: Path) -> list[Handed]:
     """The profiles of a folder that ask for bounces; raises Rejected where a manifest cannot be read."""
     paths = sorted([*folder.glob("*.yaml"), *folder.glob("*/profile.yaml")])
-    found = [read_profile(path, "POSTROOM_BOUNCES_PROFILES") for path in paths]
-    return [one for one in found if one.spec.bounces]
+    found = [read_handed(path, "POSTROOM_BOUNCES_PROFILES") for path in paths]
+    return [one for one in found if one.profile.spec.bounces]
 
 
 def house_of(profile: SmtpProfile) -> House:
@@ -125,11 +126,13 @@ class Office:
 class Offices:
     """All ledgers and keys of the profiles."""
 
-    def __init__(self, profiles: Sequence[SmtpProfile], settings: BounceSettings) -> None:
-        self._profiles, self._settings = profiles, settings
+    def __init__(self, handed: Sequence[Handed], settings: BounceSettings) -> None:
+        self._profiles, self._settings = [one.profile for one in handed], settings
+        self.left_out = [field for one in handed for field in one.left_out]
+        """The fields of their manifests that this release does not know."""
         self._rings: dict[str, Keyring | Problem] = {}
         self._texts: dict[str, str] = {}
-        self.offices = [Office(one) for one in _sources(profiles, settings)]
+        self.offices = [Office(one) for one in _sources(self._profiles, settings)]
         self.look()
 
     def parts(self, clock: Clock, tally: Tally) -> Iterator[Coroutine[Any, Any, None]]:

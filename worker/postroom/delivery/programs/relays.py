@@ -20,7 +20,7 @@ from postroom.adapters.smtp.settings import (
     TlsMode,
 )
 from postroom.delivery.decide.breaker import Rules
-from postroom.delivery.programs.rules import read_profile
+from postroom.delivery.programs.rules import read_handed
 from postroom.delivery.settings import WorkerSettings
 from postroom.delivery.ways import Outlet
 from postroom.letter import profile as model
@@ -53,6 +53,8 @@ class Exit:
     """The relay with its limits."""
     fallback: Outlet | None = None
     fallback_profile: model.SmtpProfile | None = None
+    fallback_left_out: tuple[str, ...] = ()
+    """The fields of its manifest that this release does not know."""
     fallback_problem: Problem | None = None
     """Why there is none although the profile asks for one."""
     recipient_rate: Rate | None = None
@@ -103,12 +105,14 @@ def with_fallback(exit_: Exit, profile: model.SmtpProfile, settings: WorkerSetti
         return exit_
     path = settings.fallback
     try:
-        other = read_profile(path, "POSTROOM_FALLBACK") if path and path.exists() else None
+        handed = read_handed(path, "POSTROOM_FALLBACK") if path and path.exists() else None
     except Rejected as rejected:
         return replace(exit_, fallback_problem=rejected.problems[0])
-    if (problem := fallback_problem(profile, other)) or other is None:
+    other = handed.profile if handed else None
+    if (problem := fallback_problem(profile, other)) or handed is None or other is None:
         return replace(exit_, fallback_problem=problem)
-    return replace(exit_, fallback=_outlet(other, settings)[0], fallback_profile=other)
+    outlet, _ = _outlet(other, settings)
+    return replace(exit_, fallback=outlet, fallback_profile=other, fallback_left_out=handed.left_out)
 
 
 def _rules(profile: model.SmtpProfile) -> Rules:

@@ -1,12 +1,11 @@
 """A profile's manifest as the worker's rules."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.post import House
 from postroom.letter.duration import seconds
-from postroom.letter.manifest import read
+from postroom.letter.handover import Handed, profiles_in
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.render import Sender
@@ -15,23 +14,19 @@ from postroom.ports.ledger import State
 
 def read_profile(path: Path, setting: str = "POSTROOM_PROFILE") -> SmtpProfile:
     """The one SmtpProfile of a manifest file, which `setting` names; raises Rejected."""
+    return read_handed(path, setting).profile
+
+
+def read_handed(path: Path, setting: str = "POSTROOM_PROFILE") -> Handed:
+    """The same, with what was left out of it."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise Rejected(Problem(Code.SETTING_INVALID, setting, str(error))) from None
-    located = list(read(text, path.name))
-    broken = [replace(problem, field=one.place(problem)) for one in located for problem in one.problems]
-    if broken:
-        raise Rejected(*broken)
-    found = [one.object for one in located if isinstance(one.object, SmtpProfile)]
+    found = profiles_in(text, path.name)
     if len(found) != 1:
-        raise Rejected(
-            Problem(
-                Code.SETTING_INVALID,
-                setting,
-                f"{path} holds {len(found)} SmtpProfiles; a worker serves exactly one",
-            )
-        )
+        rule = f"{path} holds {len(found)} SmtpProfiles; a worker serves exactly one"
+        raise Rejected(Problem(Code.SETTING_INVALID, setting, rule))
     return found[0]
 
 

@@ -63,6 +63,7 @@ def page_of(job: Job, conditions: Mapping[str, Condition], problems: list[str]) 
         "suspended": job.profile.spec.suspend,
         "pod": job.settings.pod,
         "profile_hash": job.settings.profile_hash,
+        "fields_left_out": list(job.left_out),
         "problems": problems,
         "conditions": told(conditions),
         "templates": {},

@@ -66,6 +66,7 @@ class Watch:
         return page_of(self._job, conditions, self._problems(conditions)) | {
             "templates": {one.name: one.revision for one in self._templates.current().templates.values()},
             "templates_problem": self._templates.problem,
+            "fields_left_out": [*self._job.left_out, *self._templates.left_out],
             "partitions": [f"{topic}/{number}" for topic, number in self._reception.partitions],
             "open_records": self._reception.open_records,
             "lag": self._events.lag,
