@@ -1,6 +1,7 @@
 """The sandbox: what templates may say, what they may use, and how they are told."""
 
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from postroom.letter.language.bounds import MAX_ITERATIONS, Meter
+from postroom.letter.language.bounds import MAX_ITERATIONS, MAX_SECONDS, Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, Script
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import refusal, render
@@ -145,17 +146,40 @@ def test_the_turns_of_all_loops_are_one_sum() -> None:
 
 
 def test_time_is_bounded_by_the_clock_that_was_handed_in() -> None:
-    ticks = iter(range(100))
+    ticks = count(step=1.0)
     script = Script(HTML, "{% for a in items %}{% for b in items %}x{% endfor %}{% endfor %}", "spec.html")
+    clocks = Clocks(lambda: next(ticks), lambda: next(ticks))
     with pytest.raises(Rejected) as caught:
-        script.render({"letter": {}, "items": [1] * 50}, Meter(lambda: float(next(ticks))))
+        script.render({"letter": {}, "items": [1] * 50}, Meter(clocks))
     assert caught.value.code is Code.RENDER_LIMIT
+
+
+def test_a_machine_that_stands_still_buries_no_letter() -> None:
+    """By the wall hours pass at every look; the processor has hardly worked."""
+    wall, cpu = count(step=3600.0), count(step=MAX_SECONDS / 1000)
+    script = Script(HTML, "{% for a in items %}x{% endfor %}", "spec.html")
+    clocks = Clocks(lambda: next(wall), lambda: next(cpu))
+    assert script.render({"letter": {}, "items": [1] * 400}, Meter(clocks)) == "x" * 400
+
+
+def test_the_processor_is_asked_only_when_half_the_time_has_passed_by_the_wall() -> None:
+    wall, asked = count(step=MAX_SECONDS / 1000), list[float]()
+
+    def cpu() -> float:
+        asked.append(0.0)
+        return 0.0
+
+    script = Script(HTML, "{% for a in items %}x{% endfor %}", "spec.html")
+    script.render({"letter": {}, "items": [1] * 400}, Meter(Clocks(lambda: next(wall), cpu)))
+    assert not asked
+    script.render({"letter": {}, "items": [1] * 700}, Meter(Clocks(lambda: next(wall), cpu)))
+    assert 150 < len(asked) < 250
 
 
 def test_a_loop_with_a_clock_is_the_loop_without_one() -> None:
     source = "{% for a in items %}{{ loop.index }}/{{ loop.length }}{{ a }}{{ loop.last }} {% endfor %}"
     script = Script(TEXT, source, "spec.text")
-    timed = script.render({"letter": {}, "items": ["x", "y"]}, Meter(lambda: 0.0))
+    timed = script.render({"letter": {}, "items": ["x", "y"]}, Meter(Clocks(lambda: 0.0, lambda: 0.0)))
     assert timed == render(source, TEXT, items=["x", "y"]) == "1/2xFalse 2/2yTrue "
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from postroom.letter.bundle import left_out
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.loaded import Loaded
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Catalog
@@ -84,7 +85,7 @@ class FolderTemplates:
 
     def _take(self, texts: list[str]) -> bool:
         try:
-            self._loaded = self._loaded.read(texts, time.thread_time)
+            self._loaded = self._loaded.read(texts, Clocks(time.monotonic, time.thread_time))
         except Rejected as rejected:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from postroom.gateway.directory import Directory, Room
 from postroom.letter.handover import profiles_in
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.loaded import load
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import topic_of
@@ -58,7 +59,8 @@ class Shelf:
 def _room(folder: Path) -> Room:
     [handed] = profiles_in((folder / "profile.yaml").read_text("utf-8"), "profile.yaml")
     profile = handed.profile
-    catalog = load((file.read_text() for file in sorted(folder.glob("*.json"))), time.thread_time)
+    texts = (file.read_text() for file in sorted(folder.glob("*.json")))
+    catalog = load(texts, Clocks(time.monotonic, time.thread_time))
     return Room(profile.metadata.name, topic_of(profile), catalog)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Attachment, Event
-from postroom.letter.language.bounds import CpuTime, Meter
+from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
 from postroom.letter.language.origin import origins
 from postroom.letter.page.inline import inline_page
@@ -88,9 +88,9 @@ def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: 
 class Live:
     """The LiveTemplate that bundles give."""
 
-    def __init__(self, compiled: CompiledTemplate, cpu_time: CpuTime | None = None) -> None:
+    def __init__(self, compiled: CompiledTemplate, clocks: Clocks | None = None) -> None:
         self.compiled = compiled
-        self._cpu_time = cpu_time
+        self._clocks = clocks
         self._editions: dict[str, LiveEdition] = {}
         self._sources = {edition.tag.lower(): edition for edition in compiled.editions}
 
@@ -165,7 +165,7 @@ class Live:
 
     def write(self, event: Event, data: Mapping[str, Any]) -> Rendered:
         """Render data that has been admitted."""
-        meter = Meter(self._cpu_time)
+        meter = Meter(self._clocks)
         edition = self.edition(event.locale)
         letter = facts(event, edition)
         variables = {**data, "letter": letter}

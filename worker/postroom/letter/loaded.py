@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from postroom.letter.bundle import unpack
 from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.language.bounds import CpuTime
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.live import Live
 from postroom.letter.render import Catalog
 
@@ -29,7 +29,7 @@ class Loaded:
                     live.setdefault(event_type, template)
         return Catalog(live)
 
-    def read(self, texts: Iterable[str], cpu_time: CpuTime | None = None) -> "Loaded":
+    def read(self, texts: Iterable[str], clocks: Clocks | None = None) -> "Loaded":
         """These shards, with the templates that are in them as before kept, and so kept compiled.
 
         Raises Rejected.
@@ -39,7 +39,7 @@ class Loaded:
         def live(compiled: CompiledTemplate) -> Live:
             before = known.get(compiled.name)
             # a revision says nothing of `suspend`
-            return before if before and before.compiled == compiled else Live(compiled, cpu_time)
+            return before if before and before.compiled == compiled else Live(compiled, clocks)
 
         shards: dict[str, tuple[Live, ...]] = {}
         for text in texts:
@@ -47,6 +47,6 @@ class Loaded:
         return Loaded(shards)
 
 
-def load(texts: Iterable[str], cpu_time: CpuTime | None = None) -> Catalog:
+def load(texts: Iterable[str], clocks: Clocks | None = None) -> Catalog:
     """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
-    return Loaded().read(texts, cpu_time).catalog
+    return Loaded().read(texts, clocks).catalog

@@ -13,7 +13,7 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
-from postroom.letter.language.bounds import CpuTime
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
@@ -66,8 +66,8 @@ class Proof:
         return self.compiled is not None
 
 
-def prove(template: EmailTemplate, layout: EmailLayout | None, cpu_time: CpuTime | None = None) -> Proof:
-    """Prove one template. `cpu_time` bounds the time of each rendering."""
+def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | None = None) -> Proof:
+    """Prove one template. `clocks` bounds the time of each rendering."""
     name = template.metadata.name
     try:
         contract = Contract(template.spec.variables)
@@ -83,10 +83,10 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, cpu_time: CpuTime
     sure = _compiled(template, languages)
     letters = list(tries(sure, samples))
     pages = {draft.tag: draft.page for draft in languages}
-    expected, problems = _render_samples(Live(sure, cpu_time), letters, pages)
+    expected, problems = _render_samples(Live(sure, clocks), letters, pages)
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), cpu_time)
+    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), clocks)
     results = tuple(
         SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
         for letter, rendered in zip(letters, sent, strict=True)
@@ -199,13 +199,13 @@ def _render_samples(
 
 
 def _quickened(
-    sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], cpu_time: CpuTime | None
+    sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], clocks: Clocks | None
 ) -> tuple[CompiledTemplate, list[str], list[Rendered]]:
     """The template with as much done in advance as can be, why it is not all, and the letters it makes."""
     attempts = [quicken(edition) for edition in sure.editions]
     fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
     reasons = [reason for _, reason in attempts if reason]
-    differing, sent = differences(Live(fast, cpu_time), letters)
+    differing, sent = differences(Live(fast, clocks), letters)
     kept = tuple(
         slow if slow.tag in differing else quick
         for slow, quick in zip(sure.editions, fast.editions, strict=True)

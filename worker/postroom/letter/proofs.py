@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.language.bounds import CpuTime
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.page.layout import layout_alone, layout_field
 from postroom.letter.problems import Code, Problem, Rejected
@@ -53,9 +53,7 @@ def key_of(item: Object) -> Key:
     return Key(item.kind, item.metadata.namespace, item.metadata.name)
 
 
-def prove_all(
-    objects: Iterable[Object], cpu_time: CpuTime | None = None, faulty: Iterable[Key] = ()
-) -> Verdict:
+def prove_all(objects: Iterable[Object], clocks: Clocks | None = None, faulty: Iterable[Key] = ()) -> Verdict:
     """Prove every template and layout of a set.
 
     `faulty` names what is in the set and could not be read. A template that refers to it is not live, and
@@ -76,7 +74,7 @@ def prove_all(
     around = _Known(known, frozenset(faulty))
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _prove_one(item, around, cpu_time)
+            proof = _prove_one(item, around, clocks)
             conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
             compiled = None if conflicts else proof.compiled
             found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
@@ -90,7 +88,7 @@ def prove_all(
     return Verdict(proofs, profiles)
 
 
-def _prove_one(template: EmailTemplate, known: _Known, cpu_time: CpuTime | None) -> Proof:
+def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) -> Proof:
     spec, namespace = template.spec, template.metadata.namespace
     profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
@@ -98,7 +96,7 @@ def _prove_one(template: EmailTemplate, known: _Known, cpu_time: CpuTime | None)
     layout = known.objects.get(page) if page else None
     if page and not isinstance(layout, EmailLayout):
         return Proof(template.metadata.name, problems=tuple(problems))
-    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, cpu_time)
+    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
     if not problems and profile in known.objects:
         return proof
     return replace(proof, compiled=None, problems=(*problems, *proof.problems))

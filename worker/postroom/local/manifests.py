@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, read
 from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
@@ -75,7 +76,7 @@ def read_folder(folder: Path) -> Reading:
     found = [located for file in files for located in _read(file, folder)]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (Key(located.kind, located.namespace, located.name) for located in found if located.problems)
-    verdict = prove_all(objects, time.thread_time, faulty)
+    verdict = prove_all(objects, Clocks(time.monotonic, time.thread_time), faulty)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved(found, verdict))
     return Reading(
