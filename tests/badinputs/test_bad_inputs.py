@@ -1,15 +1,11 @@
 """Every bad input is answered as the reference says, word for word."""
 
-import ast
-from pathlib import Path
-
 import pytest
 
 from tests.badinputs.manifests import SERVER
 from tests.badinputs.row import Row
 from tests.badinputs.table import ROWS, keep, kept
-
-TESTS = Path(__file__).parent.parent
+from tests.claims import is_there
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -25,10 +21,7 @@ def test_a_bad_input_is_answered_as_the_reference_says(row: Row, rewrite: bool) 
 def test_a_row_is_answered_and_its_proofs_are_there_or_it_says_why_not(row: Row) -> None:
     assert any(kept()[row.name].values()) != bool(row.note)
     for proof in row.proofs:
-        path, _, name = proof.partition("::")
-        tree = ast.parse((TESTS / path).read_text())
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        assert name in {node.name for node in ast.walk(tree) if isinstance(node, functions)}, proof
+        assert is_there(proof), proof
 
 
 def test_every_answer_is_of_a_row() -> None:

@@ -19,6 +19,7 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Attempt, Claimed, Existing, Ledger, State
 from postroom.ports.relay import Stage
 from tests.delivery.fakes import until
+from tests.delivery.file_ledgers import prepared
 from tests.delivery.ledger_contract import LedgerContract
 from tests.delivery.letters import DAY, NOON, WINDOW, dead_letter, ended, letter, record
 from tests.delivery.notice_contract import NoticeContract
@@ -33,7 +34,7 @@ class FileLives:
     living: list[SqliteLedger] = field(default_factory=list)
 
     async def begin(self) -> Ledger:
-        ledger = await SqliteLedger.open(self.path, WINDOW, NOON)
+        ledger = await SqliteLedger.open(prepared(self.path), WINDOW, NOON)
         self.living.append(ledger)
         return ledger
 

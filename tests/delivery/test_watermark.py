@@ -61,7 +61,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestWatermark = Model.TestCase
-TestWatermark.settings = settings(max_examples=30, stateful_step_count=30)
+TestWatermark.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
 def test_a_hole_that_was_never_received_does_not_stop_it() -> None:

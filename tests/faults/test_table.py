@@ -1,14 +1,12 @@
 """The table of faults holds: all 31 are there, and every proof it names is a test."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
+from tests.claims import is_there
 from tests.faults.figures import Store
 from tests.faults.table import FAULTS, Fault
-
-TESTS = Path(__file__).parent.parent
 
 
 def test_every_fault_is_in_the_table_once() -> None:
@@ -19,12 +17,7 @@ def test_every_fault_is_in_the_table_once() -> None:
 def test_a_fault_has_proofs_and_they_are_there(fault: Fault) -> None:
     assert fault.proofs
     for proof in fault.proofs:
-        path, _, name = proof.partition("::")
-        tree = ast.parse((TESTS / path).read_text())
-        names = {
-            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        assert name in names, proof
+        assert is_there(proof), proof
 
 
 def test_figures_are_kept_in_order_and_found_again(tmp_path: Path) -> None:

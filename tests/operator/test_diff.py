@@ -40,9 +40,11 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def edited(manifest: Manifest, path: Path, *, remove: bool) -> Manifest:
-    found = copy.deepcopy(manifest)
+    """Another object, which shares with this one what is not on the path."""
+    found = copy.copy(manifest)
     place: Any = found
     for step in path[:-1]:
+        place[step] = copy.copy(place[step])
         place = place[step]
     if remove:
         del place[path[-1]]

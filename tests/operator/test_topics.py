@@ -64,7 +64,7 @@ def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
 
 
 def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
 
     async def test(asking: Asking) -> None:
         (found,) = await asking.ask(wanted())

@@ -1,6 +1,7 @@
 """A sandbox to test: its store, its mail server on a loop of its own, and its HTTP side without a socket."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -40,9 +41,17 @@ class Loop:
         self.loop.close()
 
 
+@pytest.fixture(scope="session")
+def without_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as it is made: that takes longer than most tests."""
+    path = tmp_path_factory.mktemp("made") / "sandbox.sqlite"
+    Store(path).close()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "sandbox.sqlite")
+def store(without_letters: Path, tmp_path: Path) -> Iterator[Store]:
+    store = Store(Path(shutil.copy(without_letters, tmp_path)))
     yield store
     store.close()
 
