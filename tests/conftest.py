@@ -2,5 +2,17 @@
 
 from pathlib import Path
 
+import pytest
+
 FIXTURES = Path(__file__).parent / "fixtures"
-pytest_plugins = [f"tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("[a-z]*.py"))]
+pytest_plugins = ["tests.fixtures.golden", "tests.fixtures.grouping", "tests.fixtures.policy"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures where tests run. The process that hands tests to others (`-n`) runs none, and those
+    would wait until it had imported Kubernetes, Kafka and SQL."""
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return
+    for path in sorted(FIXTURES.glob("[a-z]*.py")):
+        config.pluginmanager.import_plugin(f"tests.fixtures.{path.stem}")

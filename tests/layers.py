@@ -125,14 +125,37 @@ def missing_postgres() -> str | None:
     return None if find_postgres() else "no PostgreSQL server: `apt-get install postgresql`"
 
 
-MARKERS = ("kafka", "postgres", "apiserver", "browser", "chart", "kind", "faults", "bench")
+def find_postfix() -> str | None:
+    """Postfix's program, which is on no user's PATH."""
+    return shutil.which("postfix", path="/usr/sbin:/usr/bin")
+
+
+def missing_postfix() -> str | None:
+    """Debian's name. An instance of its own is started, which Postfix lets nobody but root do."""
+    if find_postfix() is None:
+        return "no Postfix: `apt-get install postfix`"
+    return None if os.getuid() == 0 else "Postfix is started by root alone: run this layer as root"
+
+
+MARKERS = (
+    "searches",
+    "processes",
+    "postfix",
+    "kafka",
+    "postgres",
+    "apiserver",
+    "browser",
+    "chart",
+    "kind",
+    "faults",
+    "bench",
+)
+UNIT = " and ".join(f"not {marker}" for marker in MARKERS)
 LAYERS = (
-    Layer(
-        "unit",
-        " and ".join(f"not {marker}" for marker in MARKERS),
-        "no server, no network",
-        at_once="auto",
-    ),
+    Layer("unit", UNIT, "no server, no network, nothing that takes a second", at_once="auto"),
+    Layer("searches", "searches", "long searches for what breaks a rule, in memory", at_once="auto"),
+    Layer("processes", "processes", "programs of this machine's Python, started and killed", at_once="auto"),
+    Layer("postfix", "postfix", "a real Postfix that reports bounces", missing_postfix, at_once="2"),
     Layer(
         "kafka",
         "kafka and not postgres and not faults and not bench",
@@ -173,6 +196,12 @@ LAYERS = (
 )
 
 
+def surroundings() -> dict[str, str]:
+    """The environment for pytest. Bytecode is kept, though an image of Python may forbid it: otherwise every
+    process compiles all that it imports, which is seconds each."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(layer: Layer, extra: list[str]) -> Outcome:
     """Run one layer in a pytest of its own and read back what it came to."""
     outcome = Outcome(layer)
@@ -188,9 +217,10 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         if layer.patience:
             command += ["-o", f"faulthandler_timeout={layer.patience}"]
         if layer.at_once != "1":
-            command += ["-n", layer.at_once, "--dist", "load" if layer.at_once == "auto" else "loadgroup"]
+            how = "worksteal" if layer.at_once == "auto" else "loadgroup"
+            command += ["-n", layer.at_once, "--dist", how]
         # last, so that `-n 0` puts it all into one process, for a debugger
-        code = subprocess.run([*command, *extra], check=False).returncode
+        code = subprocess.run([*command, *extra], env=surroundings(), check=False).returncode
         outcome.seconds = time.monotonic() - begin
         if report.exists():
             read_report(report, outcome)

@@ -26,6 +26,7 @@ from postroom.adapters.ledger.upkeep import SqlUpkeep
 from postroom.clock import SystemClock
 from postroom.delivery import returned
 from postroom.delivery.decide.herald import herald_of
+from postroom.delivery.programs import offices as looking
 from postroom.delivery.programs.bounces import main, open_offices
 from postroom.delivery.programs.offices import Offices
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
@@ -41,6 +42,7 @@ from postroom.ports.state import State
 from postroom.smtpd import SmtpServer
 from postroom.startup import bind
 from postroom.web import Endpoint
+from tests.delivery.file_ledgers import prepared
 from tests.delivery.ledger_contract import LATER, bring, meet
 from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter
 from tests.delivery.postgres_ledgers import SCHEMA
@@ -151,7 +153,7 @@ async def opened(settings: BounceSettings, ready: bool = True) -> AsyncIterator[
 
 @asynccontextmanager
 async def worker(path: Path) -> AsyncIterator[SqliteLedger]:
-    ledger = await SqliteLedger.open(path, WINDOW, NOON)
+    ledger = await SqliteLedger.open(prepared(path), WINDOW, NOON)
     ledger.announce(herald_of({TOPIC: ["bounced"]}))
     yield ledger
     await ledger.close()
@@ -304,7 +306,10 @@ async def test_of_a_huge_report_the_beginning_is_read_and_a_huger_one_is_refused
 
 
 @scenario
-async def test_without_its_key_a_return_path_is_asked_to_come_again(site: Site) -> None:
+async def test_without_its_key_a_return_path_is_asked_to_come_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.05)
     (site.folder / "secrets" / "return-paths" / "bounces.key").unlink()
     async with worker(site.ledger) as ledger:
         await bring(ledger, State.ACCEPTED)
@@ -335,6 +340,7 @@ async def test_a_ledger_that_takes_nothing_makes_the_sender_keep_its_report(site
         assert (await meet(ledger)).state is State.BOUNCED
 
 
+@pytest.mark.searches
 @scenario
 async def test_a_storm_of_reports_is_taken_in_few_transactions(
     site: Site, monkeypatch: pytest.MonkeyPatch

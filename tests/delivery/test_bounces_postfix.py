@@ -1,8 +1,6 @@
 """A real Postfix finds no mailbox, reports it to the return path, and hands its report to the intake."""
 
 import asyncio
-import os
-import pwd
 import shutil
 import smtplib
 import subprocess
@@ -23,7 +21,10 @@ from tests.delivery.letters import letter
 from tests.delivery.scenario import scenario
 from tests.delivery.test_bounces import DOMAIN, PATH, Site, opened, true, worker
 from tests.fixtures.pipeline import wait_until
+from tests.layers import find_postfix, missing_postfix, unavailable
 from tests.letter.test_reports import RETURN_PATH
+
+pytestmark = pytest.mark.postfix
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -60,7 +61,8 @@ relay_domains = {domain}
 relay_recipient_maps =
 smtpd_recipient_restrictions = check_recipient_access inline:{{ {domain}=reject_unverified_recipient }}
 unverified_recipient_reject_code = 550
-address_verify_poll_count = 6
+address_verify_poll_count = 18
+address_verify_poll_delay = 1s
 transport_maps = inline:{{ {{ example.net = smtp:[127.0.0.1]:{remote} }}, {{ {domain} = {way} }} }}
 """
 
@@ -110,14 +112,9 @@ class NoSuchMailbox(Desk):
 
 @pytest.fixture
 def postfix() -> Iterator[Postfix]:
-    program = shutil.which("postfix", path="/usr/sbin:/usr/bin")
-    try:
-        pwd.getpwnam("postfix")
-    except KeyError:
-        program = None
-    if program is None or os.getuid() != 0:
-        pytest.skip("needs Postfix and the right to start it: apt-get install postfix")
-    one = Postfix(program)
+    if (missing := missing_postfix()) is not None:
+        unavailable("a Postfix of the test's own", missing)
+    one = Postfix(find_postfix() or "")
     yield one
     one.stop()
 

@@ -97,9 +97,9 @@ class OnDisk(ClaimMachine):
                 self.folder.cleanup()
 
 
-TestInMemory = InMemory.TestCase
+TestInMemory = pytest.mark.searches(InMemory.TestCase)
 TestInMemory.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
-TestOnDisk = OnDisk.TestCase
+TestOnDisk = pytest.mark.searches(OnDisk.TestCase)
 TestOnDisk.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
 
 

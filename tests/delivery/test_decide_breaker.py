@@ -1,7 +1,7 @@
 """When a circuit opens, who probes, and when it closes: over all workers, in the ledger's time."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -161,4 +161,5 @@ class CircuitOfWorkers(RuleBasedStateMachine):
             assert phase(self.circuit, self.now) is Phase.HALF_OPEN
 
 
-TestCircuitOfWorkers = CircuitOfWorkers.TestCase
+TestCircuitOfWorkers = pytest.mark.searches(CircuitOfWorkers.TestCase)
+TestCircuitOfWorkers.settings = settings(deadline=None)

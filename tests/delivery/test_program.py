@@ -65,6 +65,7 @@ def test_missing_settings_are_named_with_the_way_out(
         assert f"POSTROOM_{name}: is not set" in said
 
 
+@pytest.mark.processes
 def test_a_worker_starts_without_what_only_a_migration_or_a_proof_needs() -> None:
     program = "import sys, postroom.delivery.programs.consume; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,6 +14,8 @@ from postroom.delivery.programs import rehearse
 from postroom.letter.event import Record, pack
 from tests.fixtures.pipeline import Plant, events
 
+pytestmark = pytest.mark.processes
+
 GOOD, BAD = (
     pack(Record("t", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, value))
     for value in (next(iter(events(1, seed=1))), b"\xff")

@@ -227,6 +227,7 @@ def test_a_rate_of_nothing_holds_all_and_another_lets_them_go_at_once() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.searches
 @given(
     st.integers(1, 60),
     st.sampled_from([1.0, 10.0, 60.0]),

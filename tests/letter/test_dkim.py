@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def pem(key: Private | ec.EllipticCurvePrivateKey, secret: bytes = b"") -> bytes
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, hidden)
 
 
+@cache
 def seal(key: Private = RSA, selector: str = "s1", domain: str = "example.org") -> Seal:
     return Seal(domain, selector, read_key(pem(key)))
 
@@ -194,6 +196,7 @@ def of_known_primes(p: int, q: int) -> rsa.RSAPrivateKey:
     return rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key(unsafe_skip_rsa_key_validation=True)
 
 
+@pytest.mark.searches
 def test_a_key_that_verifiers_need_not_take_is_refused_and_a_short_one_is_called_so() -> None:
     with pytest.raises(ValueError, match="of 1024 to 4096 bits, and is one of 4484"):
         read_key(pem(of_known_primes(2**2203 - 1, 2**2281 - 1)))

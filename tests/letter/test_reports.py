@@ -174,6 +174,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.searches
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_message_costs_no_more_than_moments(name: str) -> None:
     begun = time.process_time()

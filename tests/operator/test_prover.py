@@ -10,6 +10,7 @@ from postroom_operator.adapters.prover import Owner, Prover
 from postroom_operator.cluster import API_VERSION, Manifest
 from postroom_operator.facts import Proved
 
+pytestmark = pytest.mark.processes
 Test = Callable[[Prover, list[Owner]], Awaitable[None]]
 
 
