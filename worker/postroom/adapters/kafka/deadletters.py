@@ -1,12 +1,14 @@
 """The producer of dead letters: to `<topic>.dlq`, with what went wrong in the headers."""
 
-import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from postroom.adapters.kafka.flushing import beside, flush
 from postroom.adapters.kafka.settings import producer_settings
 from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
@@ -32,13 +34,15 @@ class KafkaDeadLetters:
         self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_PATIENCE_SECONDS
     ) -> Sequence[bool]:
         """See the port. A record too big for the topic goes as its problem alone; its own topic has it."""
-        return await asyncio.to_thread(self._publish, dead_letters, patience)
+        return await beside(partial(self._publish, dead_letters, patience))
 
-    def _publish(self, dead_letters: Sequence[DeadLetter], patience: float) -> list[bool]:
+    def _publish(
+        self, dead_letters: Sequence[DeadLetter], patience: float, called_off: threading.Event
+    ) -> list[bool]:
         acknowledged: set[str] = set()
         for one in dead_letters:
             self._produce_whole(one, acknowledged)
-        self._producer.flush(max(0.0, patience))  # below zero the library waits for ever
+        flush(self._producer, patience, called_off)
         return [one.id in acknowledged for one in dead_letters]
 
     def _produce_whole(self, one: DeadLetter, acknowledged: set[str]) -> None:

@@ -1,11 +1,13 @@
 """The producer of status events: CloudEvents 1.0 in binary mode, to `<topic>.status`."""
 
-import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from postroom.adapters.kafka.flushing import beside, flush
 from postroom.adapters.kafka.settings import producer_settings
 from postroom.connections import KafkaConnection
 from postroom.letter.telling import event_source, shown
@@ -34,9 +36,9 @@ class KafkaCourier:
 
     async def publish(self, notices: Sequence[Notice]) -> Sequence[bool]:
         """See the port."""
-        return await asyncio.to_thread(self._publish, notices)
+        return await beside(partial(self._publish, notices))
 
-    def _publish(self, notices: Sequence[Notice]) -> list[bool]:
+    def _publish(self, notices: Sequence[Notice], called_off: threading.Event) -> list[bool]:
         acknowledged: set[int] = set()
         trouble = ""
 
@@ -54,8 +56,8 @@ class KafkaCourier:
             except BufferError:
                 tried -= 1
                 break  # the next round has the rest
-        self._producer.flush(PUBLISH_PATIENCE_SECONDS)
-        if len(acknowledged) < tried and not trouble:
+        flush(self._producer, PUBLISH_PATIENCE_SECONDS, called_off)
+        if len(acknowledged) < tried and not trouble and not called_off.is_set():
             trouble = "no broker acknowledged them in time"
         if trouble and not self._trouble:
             log.error("status events were not published; they wait", topic=self._topic, error=trouble)
