@@ -35,7 +35,7 @@ class Reader:
 
     broker: LocalBroker
     topic: str
-    name: str = "one"
+    name: str | None = "one"
     seen: list[tuple[int, int]] = field(default_factory=list)
     slow: bool = False
 
@@ -61,7 +61,7 @@ class Reader:
 
 @asynccontextmanager
 async def reading(
-    broker: LocalBroker, topic: str, name: str = "one", slow: bool = False
+    broker: LocalBroker, topic: str, name: str | None = "one", slow: bool = False
 ) -> AsyncIterator[Reader]:
     reader = Reader(broker, topic, name, slow=slow)
     await reader.events.start(reader.reception)

@@ -53,7 +53,7 @@ class Events(Protocol):
         ...
 
     async def stop(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit for good and leave the group."""
+        """Commit for good and leave the group; where no broker answers, neither, and soon."""
         ...
 
     @property

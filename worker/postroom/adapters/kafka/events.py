@@ -8,12 +8,14 @@ stored. Rebalances are cooperative; a revoke waits until what is under way is de
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from postroom.adapters.kafka.commits import Commits, places
 from postroom.adapters.kafka.crossing import Crossing
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
@@ -26,6 +28,8 @@ from postroom.ports.events import Partition, Receiver
 POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
 KNOCK_SECONDS = 1.0
+LEAVE_SECONDS = 0.5
+"""How long a broker that is there may take to let a member go, before it is asked whether it is."""
 BATCH = 500
 """Records read at once; while more than that is on the way to the loop, nothing further is fetched."""
 
@@ -41,10 +45,7 @@ class KafkaEvents:
         self.standing = Standing(topic, member.group)
         self._topic = topic
         self._patience = member.patience
-        self._lock = threading.Lock()
-        self._wanted: dict[Partition, int] = {}
-        self._latest: dict[Partition, int] = {}
-        """The offsets of what is assigned that were handed to the client, on the polling thread."""
+        self._commits = Commits()
         self._crossing = Crossing(BATCH)
         self._pause_wanted = False
         self._paused: bool | None = False
@@ -94,15 +95,18 @@ class KafkaEvents:
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """See the port."""
-        with self._lock:
-            self._wanted.update(offsets)
+        self._commits.want(offsets)
 
     async def stop(self, offsets: Mapping[Partition, int]) -> None:
         """See the port."""
         self.commit(offsets)
         self._stopping.set()
-        if self._thread.is_alive():  # it is not when it was never started: the settings may be refused
-            await asyncio.to_thread(self._thread.join)
+        while self._thread.is_alive():  # it is not when it was never started: the settings may be refused
+            await asyncio.to_thread(self._thread.join, LEAVE_SECONDS)
+            if self._thread.is_alive() and not await asyncio.to_thread(self._topic_id.answered):
+                # the library would try for as long as a session lasts, or longer, and has no way to be told
+                log.warning("no broker answers: offsets are not committed, and the group is not told")
+                return
 
     # --- on the polling thread ---
 
@@ -119,13 +123,18 @@ class KafkaEvents:
                 if self._topic_id.changed():
                     self._begin_anew()
                 self._apply_pause()
-                self._commit_soon()
+                self._commits.soon(self._consumer)
                 self._measure_lag()
-            self._commit_now()
+            self._commits.now(self._consumer)
             self._consumer.close()
         except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
             error = failure
-        self._loop.call_soon_threadsafe(self._end, error)
+        self._have_done(self._end, error)
+
+    def _have_done(self, what: Callable[..., None], *given: Any) -> None:
+        """On the loop, soon. One that is closed did not wait for this thread to end, and needs nothing."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what, *given)
 
     def _end(self, error: BaseException | None) -> None:
         if self._ended.done():
@@ -148,7 +157,7 @@ class KafkaEvents:
         if records:
             self.standing.served()
             self._crossing.begin(len(records))
-            self._loop.call_soon_threadsafe(self._take, records)
+            self._have_done(self._take, records)
 
     def _take(self, records: Sequence[Record]) -> None:
         """On the loop: the other end of `_hand_on`."""
@@ -186,37 +195,10 @@ class KafkaEvents:
         (self._consumer.pause if wanted else self._consumer.resume)(self._assignment)
         self._paused = wanted
 
-    def _commit_soon(self) -> None:
-        with self._lock:
-            wanted, self._wanted = self._wanted, {}
-        if wanted:
-            self._latest |= wanted
-            with self._grumbling():
-                self._consumer.commit(offsets=_places(wanted), asynchronous=True)
-
-    def _commit_now(self) -> None:
-        """Commit all again: nobody hears whether the last commits of `_commit_soon` arrived."""
-        with self._lock:
-            wanted, self._wanted = self._wanted, {}
-        self._latest |= wanted
-        if self._latest:
-            with self._grumbling():
-                for place in self._consumer.commit(offsets=_places(self._latest), asynchronous=False):
-                    if place.error is not None:
-                        raise KafkaException(place.error)
-
-    @contextmanager
-    def _grumbling(self) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as failure:
-            # the records come again and are met by their ledger rows: a nuisance, never a loss
-            log.warning("offsets were not committed", error=str(failure))
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.standing.served()
         if not self._stopping.is_set():  # ahead of the first record, which goes to the loop the same way
-            self._loop.call_soon_threadsafe(self._receiver.assigned, _names(partitions))
+            self._have_done(self._receiver.assigned, _names(partitions))
         consumer.incremental_assign(partitions)
         self._assignment += partitions
         self._paused = None  # new partitions fetch at once, others may be paused: the next round says which
@@ -231,7 +213,7 @@ class KafkaEvents:
             self._on_lost(consumer, partitions)
             return
         self.commit(offsets)
-        self._commit_now()
+        self._commits.now(consumer)
         self._unassign(consumer, partitions)
 
     def _begin_anew(self) -> None:
@@ -241,15 +223,13 @@ class KafkaEvents:
         try:
             self._ask_for_offsets(names)
         except TimeoutError:
-            self._loop.call_soon_threadsafe(self._receiver.lost, names)
-        with self._lock:
-            self._wanted.clear()
-        self._latest = {}
+            self._have_done(self._receiver.lost, names)
         self._consumer.incremental_unassign(self._assignment)
-        with self._grumbling():  # what was committed meanwhile is of the one before
-            self._consumer.commit(offsets=_places(dict.fromkeys(names, 0)), asynchronous=False)
-        self._loop.call_soon_threadsafe(self._receiver.assigned, names)
-        self._assignment = _places(dict.fromkeys(names, OFFSET_BEGINNING))
+        self._commits.withdraw(names)  # what was committed meanwhile is of the one before
+        self._commits.want(dict.fromkeys(names, 0))
+        self._commits.now(self._consumer)
+        self._have_done(self._receiver.assigned, names)
+        self._assignment = places(dict.fromkeys(names, OFFSET_BEGINNING))
         self._consumer.incremental_assign(self._assignment)
         self._paused = None
 
@@ -270,27 +250,21 @@ class KafkaEvents:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", partitions=[p.partition for p in partitions])
         names = _names(partitions)
-        with self._lock:
-            for name in names:
-                self._wanted.pop(name, None)
-        self._loop.call_soon_threadsafe(self._receiver.lost, names)
+        self._commits.withdraw(names)
+        self._have_done(self._receiver.lost, names)
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_unassign(partitions)
         # kept here: a consumer that is closing refuses to say what it has, on no exception that can be caught
         gone = set(_names(partitions))
-        self._latest = {one: offset for one, offset in self._latest.items() if one not in gone}
+        self._commits.forget(gone)
         self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
 
     def _on_error(self, error: KafkaError) -> None:
         if is_fatal(error):
             self._fatal = error  # this consumer never reads again; the polling ends by it
         self.standing.failed(error)
-
-
-def _places(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
-    return [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[Partition]:

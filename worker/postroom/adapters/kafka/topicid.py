@@ -16,6 +16,7 @@ from postroom.connections import KafkaConnection
 
 LOOK_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+KNOCK_SECONDS = 1.0
 
 
 class TopicId:
@@ -46,3 +47,11 @@ class TopicId:
             return False  # it is not there, or nobody answers: the consumer hears of that itself
         before, self._known = self._known, found
         return before not in ("", found)
+
+    def answered(self) -> bool:
+        """Whether a broker answers anything within a second; waits for it, on any thread."""
+        try:
+            self._admin.list_topics(self._topic, timeout=KNOCK_SECONDS)
+        except KafkaException:
+            return False
+        return True
