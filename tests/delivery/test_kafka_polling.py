@@ -41,6 +41,21 @@ class Listener:
         self.gone += partitions
 
 
+class SameTopic:
+    """One that asks no brokers: a client that does is let go of after five seconds without an answer, and in
+    whichever test the garbage is collected."""
+
+    def __init__(self, _: KafkaConnection, topic: str) -> None: ...
+
+    def changed(self) -> bool:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def same_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "TopicId", SameTopic)
+
+
 @pytest.fixture
 def consumer(monkeypatch: pytest.MonkeyPatch) -> ScriptedConsumer:
     scripted = ScriptedConsumer()

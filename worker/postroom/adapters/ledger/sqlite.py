@@ -183,6 +183,8 @@ def _prepare(connection: Connection, path: Path) -> None:
                 f"{path} has schema {found}, this Postroom knows up to {VERSION}; use the newer Postroom",
             )
         )
+    if found == VERSION:
+        return
     for version in range(found or VERSION, VERSION):
         for statement in _EXPAND.get(version, ()):  # new tables come below
             connection.exec_driver_sql(statement)
