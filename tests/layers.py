@@ -42,6 +42,9 @@ class Layer:
     at_once: str = "1"
     """How many of its tests run at once: `auto`, one a core, where they need nothing but the cores; `2` where
     each of the two processes has servers of its own, and its tests wait more than they work."""
+    in_memory: bool = False
+    """Whether no test of it is about a disk: where there is room, temporary files are in memory, and go when
+    the layer has ended. To keep them, run a test alone with pytest."""
 
 
 @dataclass(slots=True)
@@ -150,10 +153,12 @@ MARKERS = (
     "faults",
     "bench",
 )
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 1 << 30
 UNIT = " and ".join(f"not {marker}" for marker in MARKERS)
 LAYERS = (
-    Layer("unit", UNIT, "no server, no network, nothing that takes a second", at_once="auto"),
-    Layer("searches", "searches", "long searches for what breaks a rule, in memory", at_once="auto"),
+    Layer("unit", UNIT, "no server, no network, nothing that takes a second", at_once="auto", in_memory=True),
+    Layer("searches", "searches", "long searches for what breaks a rule", at_once="auto", in_memory=True),
     Layer("processes", "processes", "programs of this machine's Python, started and killed", at_once="auto"),
     Layer("postfix", "postfix", "a real Postfix that reports bounces", missing_postfix, at_once="2"),
     Layer(
@@ -196,10 +201,18 @@ LAYERS = (
 )
 
 
-def surroundings() -> dict[str, str]:
+def memory() -> Path | None:
+    """Where files are in memory, if there is room: a commit to a disk takes longer than most tests."""
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
+        return None
+    return MEMORY
+
+
+def surroundings(**changes: str) -> dict[str, str]:
     """The environment for pytest. Bytecode is kept, though an image of Python may forbid it: otherwise every
     process compiles all that it imports, which is seconds each."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | changes
 
 
 def run(layer: Layer, extra: list[str]) -> Outcome:
@@ -210,7 +223,7 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         outcome.failed = int(in_ci())
         print(f"not run: {missing}", flush=True)
         return outcome
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory() if layer.in_memory else None) as folder:
         report = Path(folder, "report.xml")
         begin = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}"]
@@ -220,7 +233,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
             how = "worksteal" if layer.at_once == "auto" else "loadgroup"
             command += ["-n", layer.at_once, "--dist", how]
         # last, so that `-n 0` puts it all into one process, for a debugger
-        code = subprocess.run([*command, *extra], env=surroundings(), check=False).returncode
+        told = surroundings(TMPDIR=folder) if layer.in_memory else surroundings()
+        code = subprocess.run([*command, *extra], env=told, check=False).returncode
         outcome.seconds = time.monotonic() - begin
         if report.exists():
             read_report(report, outcome)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +36,6 @@ FORBIDDEN_WORDS = re.compile(
         )
     )
 )
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def committed(*patterns: str) -> list[Path]:
@@ -55,27 +55,38 @@ def shown(path: Path) -> str:
 SOURCES = [path for path in committed("*.py") if path.relative_to(ROOT).parts[0] in {"worker", "operator"}]
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-@cache
-def functions(path: Path) -> list[Function]:
-    return [node for node in ast.walk(tree(path)) if isinstance(node, Function)]
-
-
-def is_a_command(function: Function) -> bool:
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: str
+    lines: int
+    parameters: int
+    is_a_command: bool
     """A command of the CLI: its parameters are a person's options, its decorator says so."""
-    return any(
-        ast.unparse(d).split("(")[0].endswith((".command", ".callback")) for d in function.decorator_list
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    says: str | None
+    functions: tuple[Function, ...]
+
+
+@cache
+def module(path: Path) -> Module:
+    """What the rules ask. The tree itself is not kept: all of them together are a million objects."""
+    tree = ast.parse(path.read_text())
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return Module(ast.get_docstring(tree), tuple(function(node, path) for node in found))
+
+
+def function(node: ast.FunctionDef | ast.AsyncFunctionDef, path: Path) -> Function:
+    decorators = [ast.unparse(each).split("(")[0] for each in node.decorator_list]
+    names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return Function(
+        f"{shown(path)}:{node.lineno} {node.name}",
+        (node.end_lineno or node.lineno) - node.lineno + 1,
+        len([name for name in names if name not in {"self", "cls"}]),
+        any(each.endswith((".command", ".callback")) for each in decorators),
     )
-
-
-def parameters(function: Function) -> int:
-    of = function.args
-    names = [each.arg for each in (*of.posonlyargs, *of.args, *of.kwonlyargs)]
-    return len([name for name in names if name not in {"self", "cls"}])
 
 
 def test_there_are_sources_to_judge() -> None:
@@ -93,19 +104,19 @@ def test_no_file_is_longer_than_a_person_reads_at_once() -> None:
 
 def test_no_function_is_longer_than_a_screen() -> None:
     assert {
-        f"{shown(path)}:{each.lineno} {each.name}": lines
+        each.name: each.lines
         for path in SOURCES
-        for each in functions(path)
-        if (lines := (each.end_lineno or each.lineno) - each.lineno + 1) > LINES_OF_A_FUNCTION
+        for each in module(path).functions
+        if each.lines > LINES_OF_A_FUNCTION
     } == {}
 
 
 def test_no_function_takes_more_parameters_than_a_reader_holds() -> None:
     assert {
-        f"{shown(path)}:{each.lineno} {each.name}": parameters(each)
+        each.name: each.parameters
         for path in SOURCES
-        for each in functions(path)
-        if parameters(each) > PARAMETERS and not is_a_command(each)
+        for each in module(path).functions
+        if each.parameters > PARAMETERS and not each.is_a_command
     } == {}
 
 
@@ -115,7 +126,7 @@ def test_every_file_is_named_after_its_duty() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = {shown(path) for path in SOURCES if not ast.get_docstring(tree(path))}
+    silent = {shown(path) for path in SOURCES if not module(path).says}
     assert silent == set()
 
 

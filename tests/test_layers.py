@@ -117,4 +117,4 @@ def test_a_layers_marker_is_written_in_files_of_tests_alone() -> None:
 def test_bytecode_is_kept_whatever_an_image_of_python_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     assert "PYTHONDONTWRITEBYTECODE" not in surroundings()
-    assert surroundings()["PATH"] == os.environ["PATH"]
+    assert surroundings(TMPDIR="there") == {**surroundings(), "TMPDIR": "there"}
