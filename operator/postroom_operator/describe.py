@@ -51,6 +51,7 @@ def describe_profile(
         scaled=_made(seen, "ScaledObject", office),
         keda_available=office.keda(),
         templates=sum(each.serving is not None for each in standings),
+        turning=view.turning if view else False,
     )
     return [*found, Status(seen.profile, profile_status(facts, now))]
 

@@ -15,6 +15,9 @@ from postroom_operator import names
 from postroom_operator.cluster import API_VERSION, FIELD_MANAGER, Manifest, Ref, ref_of
 from postroom_operator.matching import holds
 
+ENDED = frozenset({"Succeeded", "Failed"})
+"""The phases of a pod that runs no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -84,9 +87,22 @@ def stale_pods(pods: Iterable[Manifest], bundle: str) -> tuple[Ref, ...]:
         ref_of(pod)
         for pod in pods
         if "deletionTimestamp" not in pod["metadata"]
-        and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        and pod.get("status", {}).get("phase") not in ENDED
         and pod["metadata"].get("annotations", {}).get(names.BUNDLE_HASH) != bundle
     )
+
+
+def others(pods: Iterable[Manifest], effect: str) -> int:
+    """How many pods do something else with events, those that are ending as well.
+
+    One that does not say what it does is of a release before this was said; it is replaced as ever.
+    """
+    said = (
+        (pod["metadata"].get("annotations") or {}).get(names.EFFECT, effect)
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") not in ENDED
+    )
+    return sum(each != effect for each in said)
 
 
 def _is_ours(found: Manifest) -> bool:

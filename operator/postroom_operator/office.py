@@ -1,7 +1,7 @@
 """What a reconcile has at hand: the store, the writer, the prover, the topics, the workers, the settings."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from postroom_operator.apply import Hand
 from postroom_operator.cluster import Cluster
 from postroom_operator.desired.bundle import Bundle
 from postroom_operator.desired.view import Fixed, ProfileView
+from postroom_operator.diff import others
 from postroom_operator.facts import Report, Topic, WantedTopic
 from postroom_operator.observe import Observer, Proofs, Seen
 from postroom_operator.store import Store
@@ -61,4 +62,5 @@ class Office:
             return None
         uid = seen.profile["metadata"]["uid"]
         keda, fallback = self.keda(), seen.fallback
-        return ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
+        view = ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
+        return replace(view, turning=others(seen.pods, view.effect) > 0)

@@ -159,8 +159,8 @@ class Store:
         if either["kind"] == "Namespace":
             changed = before is None or after is None or _standing(before) != _standing(after)
             return self._in_namespace(either["metadata"]["name"]) if changed else set()
-        if either["kind"] == "Pod":
-            return set()
+        if either["kind"] == "Pod" and after is not None:
+            return set()  # its Deployment says as much; but nothing else says that it has ended at last
         places = {*(_places(before) if before else ()), *(_places(after) if after else ())}
         woken = {key for place in places for key in self._served(place)}
         if either["kind"] == "EmailLayout":

@@ -4,6 +4,7 @@ The tests are steps of one story and run in order, in a namespace where Pod Secu
 has a deadline and says what was there when it is missed.
 """
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
@@ -27,6 +28,8 @@ OPERATOR = "postroom-operator"
 WORKERS = "postroom-shop"
 INTAKE = "postroom-bounces"
 MINE = "app.kubernetes.io/managed-by=postroom-operator"
+HELD_SECONDS = 8.0
+"""For so long a suspended profile is watched while events come."""
 LIVE_WITHIN = 10.0
 """Seconds from `kubectl apply` of a template to its next letter: what is promised."""
 RATE = 20.0
@@ -121,6 +124,33 @@ def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(story: St
     after = place.get("deployment", WORKERS)
     assert took <= LIVE_WITHIN
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+def test_a_suspended_profile_sends_nothing_until_it_is_resumed(story: Story, phases: Phases) -> None:
+    place = story.place
+    held = example("profile")
+    held["spec"]["suspend"] = True
+    batch = f"held{uuid4().hex[:6]}"
+    load = Load(place, story.topic, welcomes(batch), 5)
+    try:
+        place.wait("letters flow", lambda: story.letters(f"{batch}-0@example.org"), 60)
+        place.kubectl.apply(held, namespace=place.namespace)
+        with phases("a profile is suspended, until no worker takes events any more"):
+            place.wait("it says so", lambda: why(place, "smtpprofile", "shop") == "Suspended", 90)
+        before = settled(story, batch)
+        time.sleep(HELD_SECONDS)
+        assert settled(story, batch) == before
+        place.kubectl.apply(example("profile"), namespace=place.namespace)
+    finally:
+        sent = load.end(within=60)
+    with phases(f"it is resumed, until each of {sent} letters is sent"):
+        place.wait("every letter is sent", lambda: settled(story, batch) == sent, 120)
+
+
+def why(place: Place, kind: str, name: str) -> str:
+    """The reason that an object's Ready condition gives."""
+    found = (place.get(kind, name).get("status") or {}).get("conditions") or []
+    return next((each["reason"] for each in found if each["type"] == "Ready"), "")
 
 
 def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Story) -> None:

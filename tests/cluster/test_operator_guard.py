@@ -62,6 +62,37 @@ def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: World) -> N
     world.until(lambda: world.get("Service", "postroom-sandbox"))
 
 
+def workers(world: World) -> set[str]:
+    """What the profile's pods do with events, as they were made."""
+    found = world.cluster.api.get(
+        f"/api/v1/namespaces/{world.namespace}/pods",
+        params={"labelSelector": "postroom.dev/profile=shop,app.kubernetes.io/component=worker"},
+    ).json()["items"]
+    return {each["metadata"]["annotations"]["postroom.dev/effect"] for each in found}
+
+
+def strategy(world: World) -> Object:
+    found: Object = world.get("Deployment", "postroom-shop")["spec"]["strategy"]
+    return found
+
+
+def test_workers_of_two_modes_never_stand_side_by_side(world: World) -> None:
+    """Without a kubelet no pod gets ready, as where a Secret is missing: a roll-out would keep old ones."""
+    world.apply(profile(**RELAY))
+    world.until(lambda: workers(world) == {"Sandbox"})
+    rolling = world.until(lambda: strategy(world))
+    assert rolling["type"] == "RollingUpdate"
+    world.label("allowed")
+    world.until(lambda: workers(world) == {"SMTP"})
+    world.until(lambda: strategy(world) == rolling)
+    world.label(None)
+    world.until(lambda: workers(world) == {"Sandbox"})
+    world.apply(profile(**RELAY, suspend=True))
+    world.until(lambda: workers(world) == {"Suspended"})
+    world.until(lambda: world.condition("SmtpProfile", "shop")["reason"] == "Suspended")
+    world.until(lambda: strategy(world) == rolling)
+
+
 def test_a_tenant_cannot_label_the_namespace(world: World, tenant: Account) -> None:
     with pytest.raises(KubectlError, match="forbidden"):
         world.cluster.kubectl(

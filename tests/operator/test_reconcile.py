@@ -320,6 +320,34 @@ def test_a_profile_that_is_not_valid_says_why_and_its_workers_stay_as_they_are()
     run(test)
 
 
+def test_workers_of_another_mode_end_before_new_ones_begin() -> None:
+    async def test(world: World) -> None:
+        def workers(effect: str) -> None:
+            labels = world.made()["Deployment/postroom-orders"]["metadata"]["labels"]
+            pod = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
+            pod |= {"annotations": {"postroom.dev/effect": effect, "postroom.dev/bundle": "x"}}
+            world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "status": {"phase": "Running"}})
+
+        def strategy() -> str:
+            found: str = world.made()["Deployment/postroom-orders"]["spec"]["strategy"]["type"]
+            return found
+
+        await started(world)
+        workers("Sandbox")
+        await world.settle()
+        assert strategy() == "RollingUpdate"
+        world.apply(profile(suspend=True))
+        await world.settle()
+        assert strategy() == "Recreate"
+        assert world.condition("SmtpProfile", "orders")[1] == "Suspending"
+        world.cluster.remove(Ref("v1", "Pod", NAMESPACE, "postroom-orders-x"))
+        await world.settle()
+        assert strategy() == "RollingUpdate"
+        assert world.condition("SmtpProfile", "orders")[1] == "Suspended"
+
+    run(test)
+
+
 def test_pods_are_told_of_a_new_bundle_once() -> None:
     async def test(world: World) -> None:
         await started(world)

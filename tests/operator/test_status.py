@@ -301,6 +301,8 @@ FORBIDDEN = {
         ({"problems": (Problem(Code.MANIFEST_INVALID, "spec", "no"),)}, "False", "ManifestInvalid"),
         ({"obstacle": "quota exceeded"}, "False", "NotApplied"),
         ({"spec": {"suspend": True}}, "False", "Suspended"),
+        ({"spec": {"suspend": True}, "turning": True}, "False", "Suspending"),
+        ({"turning": True}, "False", "Replacing"),
         ({"spec": {"mode": "SMTP"}, "mode": "SMTP"}, "True", "Serving"),
         ({"spec": {"mode": "SMTP"}, "guarded": True}, "True", "TreatedAsSandbox"),
         ({"spec": {"workers": {"autoscaling": {}}}}, "True", "ServingWithoutAutoscaling"),

@@ -85,13 +85,14 @@ def test_a_template_wakes_no_other_template_of_its_layout() -> None:
     assert woken == {profile_key("shop", "other"), layout_key("shop", "plain")}
 
 
-def test_what_a_profile_made_concerns_it_and_pods_concern_nobody() -> None:
+def test_what_a_profile_made_concerns_it_and_a_pod_only_when_it_has_ended() -> None:
     store = Store()
     store.put(ours("SmtpProfile", "orders", 1))
     assert store.put(made("ConfigMap", "postroom-orders-profile", 2)) == {profile_key("shop", "orders")}
     assert store.put(made("Pod", "postroom-orders-x", 3)) == set()
     kinds = [each["kind"] for each in store.made("shop", "orders")]
     assert kinds == ["ConfigMap", "Pod"]
+    assert store.drop(ref_of(made("Pod", "postroom-orders-x", 3)), 4) == {profile_key("shop", "orders")}
 
 
 def test_a_profile_concerns_those_that_fall_back_to_it() -> None:

@@ -52,14 +52,14 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
         "selector": {"matchLabels": selector},
         "minReadySeconds": SETTLED_SECONDS,
         "revisionHistoryLimit": 3,
-        # One at a time, the new one first: a letter waits for nobody, and the group moves in small steps.
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": _strategy(view),
         "template": {
             "metadata": {
                 "labels": labels,
                 "annotations": {
                     "kubectl.kubernetes.io/default-container": "worker",
                     names.PROFILE_HASH: profile_hash(profile, view.spare),
+                    names.EFFECT: view.effect,
                 },
             },
             "spec": _pod(view, fixed, selector),
@@ -78,6 +78,17 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
         },
         "spec": spec,
     }
+
+
+def _strategy(view: ProfileView) -> Plain:
+    """How workers are replaced: one at a time, the new one first, so that a letter waits for nobody.
+
+    But never side by side with workers that do something else: while their successors start, or cannot,
+    they would put letters into the sandbox that are meant for people, or send what was forbidden meanwhile.
+    """
+    if view.turning:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
 def profile_hash(profile: SmtpProfile, spare: SmtpProfile | None = None) -> str:

@@ -50,6 +50,8 @@ class ProfileView:
     keda_available: bool = False
     fallback: SmtpProfile | None = None
     """The profile of the namespace that `fallbackRef` names, whatever it is."""
+    turning: bool = False
+    """Whether workers are still there that do something else with events."""
 
     @property
     def spare(self) -> SmtpProfile | None:
@@ -71,6 +73,11 @@ class ProfileView:
     def mode(self) -> Mode:
         """The mode that takes effect."""
         return "Sandbox" if self.guarded else self.profile.spec.mode
+
+    @property
+    def effect(self) -> str:
+        """What workers do with events: the mode that takes effect, or nothing."""
+        return "Suspended" if self.profile.spec.suspend else self.mode
 
     @property
     def autoscaled(self) -> bool:

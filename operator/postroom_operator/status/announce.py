@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from postroom_operator.names import OPERATOR, digest
 from postroom_operator.status.conditions import bounded
-from postroom_operator.status.profile import TREATED_AS_SANDBOX
+from postroom_operator.status.profile import REPLACING, SUSPENDED, SUSPENDING, TREATED_AS_SANDBOX
 from postroom_operator.status.template import ROLLING_OUT
 from postroom_operator.status.workers import STARTING
 
-QUIET = frozenset({ROLLING_OUT, STARTING, "Suspended"})
+QUIET = frozenset({ROLLING_OUT, STARTING, SUSPENDED, SUSPENDING, REPLACING})
 """Not ready, and as it should be."""
 NAME_LENGTH = 200
 

@@ -27,6 +27,7 @@ from postroom_operator.status.conditions import (
 from postroom_operator.status.workers import answered, autoscaling, available, figures
 
 TREATED_AS_SANDBOX = "TreatedAsSandbox"
+SUSPENDED, SUSPENDING, REPLACING = "Suspended", "Suspending", "Replacing"
 ASKED = {
     "SecretsReady": "secrets",
     "LedgerReachable": "ledger",
@@ -71,6 +72,8 @@ class ProfileFacts:
     keda_available: bool = False
     templates: int = 0
     """How many templates are served."""
+    turning: bool = False
+    """Whether workers are still there that do something else with events than the profile says now."""
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -161,14 +164,28 @@ def _guard(facts: ProfileFacts) -> str:
     )
 
 
+def _held(facts: ProfileFacts) -> Found | None:
+    """Why workers take no events, because somebody wants it so."""
+    suspended = facts.spec.get("suspend")
+    if facts.turning and suspended:
+        message = "spec.suspend is set; the workers that took events are ending, with the letters under way"
+        return Found("Ready", False, SUSPENDING, message)
+    if facts.turning:
+        message = f"workers of another mode are ending, or suspended ones; those of mode {facts.mode} follow"
+        return Found("Ready", False, REPLACING, message)
+    if suspended:
+        message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
+        return Found("Ready", False, SUSPENDED, message)
+    return None
+
+
 def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
     if facts.problems:
         return blame("Ready", facts.problems)
     if facts.obstacle:
         return Found("Ready", False, "NotApplied", facts.obstacle)
-    if facts.spec.get("suspend"):
-        message = "spec.suspend is set: events stay on the topic; letters that were deferred before still go"
-        return Found("Ready", False, "Suspended", message)
+    if held := _held(facts):
+        return held
     passive = ("DeliveryAllowed", "AutoscalingActive", *SAID_ASIDE)
     for each in parts.values():
         if each.ok is False and each.type not in passive:
