@@ -14,6 +14,11 @@ from postroom.sandbox import health
 from postroom_operator.metrics import Metrics as OperatorMetrics
 from writers.tables import Words, table
 
+INTRODUCTION = """\
+Each program serves these at `/metrics`, in Prometheus' text format. The chart's `metrics.serviceMonitor` asks
+the operator, `metrics.podMonitor` the workers and bounce intakes. A sandbox's are on its inbox's port, which
+is [asked from its own namespace only](cluster-objects.md#network).
+"""
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
 
@@ -24,10 +29,7 @@ def metrics(_: Words) -> str:
     counted.watch(float, float, float)
     operator = generate_latest(counted.registry).decode()
     sandbox = bytes(health.metrics(MagicMock()).body)
-    lines = [
-        "# Metrics\n",
-        "Each program serves these at `/metrics`, in Prometheus' text format.\n",
-    ]
+    lines = ["# Metrics\n", INTRODUCTION]
     served = {
         "Worker": worker.decode(),
         "Bounce intake": generate_latest(ReturnFigures(Tally(), int, bool).registry).decode(),

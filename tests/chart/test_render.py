@@ -18,6 +18,7 @@ from tests.fixtures.helm import CHART, Helm
 pytestmark = pytest.mark.chart
 ROOT = Path(__file__).parents[2]
 CASES = sorted(path for path in (ROOT / "tests" / "golden" / "chart").iterdir() if path.is_dir())
+MADE = sorted((ROOT / "tests" / "golden" / "manifests").glob("*/expected.yaml"))
 QUICKSTART = CHART / "values-quickstart.yaml"
 WORKLOADS = {"Deployment", "StatefulSet", "Pod"}
 
@@ -92,6 +93,34 @@ def test_an_operator_for_some_namespaces_has_rights_in_no_other(helm: Helm) -> N
     assert {"shop", "billing"} <= {
         each["metadata"]["namespace"] for each in rendered if each["kind"] == "RoleBinding"
     }
+
+
+def test_prometheus_is_sent_to_the_pods_that_admit_it_from_its_own_namespace_and_to_no_others(
+    helm: Helm,
+) -> None:
+    [monitor] = [
+        each
+        for each in objects(helm.render("--set", "metrics.podMonitor.enabled=true"))
+        if each["kind"] == "PodMonitor"
+    ]
+    [chosen] = monitor["spec"]["selector"]["matchExpressions"]
+    made = [each for path in MADE for each in objects(path.read_text())]
+    ports = {
+        pod["metadata"]["labels"][chosen["key"]]: port["containerPort"]
+        for pod in (each["spec"]["template"] for each in made if each["kind"] == "Deployment")
+        for port in pod["spec"]["containers"][0]["ports"]
+        if port["name"] == monitor["spec"]["podMetricsEndpoints"][0]["port"]
+    }
+    open_wide = {
+        (each["metadata"]["labels"][chosen["key"]], port["port"])
+        for each in made
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"]["ingress"]
+        if {"namespaceSelector": {}} in rule.get("from", [])
+        for port in rule["ports"]
+    }
+    assert set(ports) == {"worker", "bounces", "sandbox"}
+    assert set(chosen["values"]) == {component for component, _ in open_wide & ports.items()}
 
 
 @pytest.mark.parametrize("values", [(), ("--values", QUICKSTART)], ids=["defaults", "quickstart"])

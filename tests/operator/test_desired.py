@@ -170,6 +170,17 @@ def test_kafka_is_reached_at_the_ports_that_the_operator_was_told() -> None:
     assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
 
 
+def test_workers_reach_the_inbox_that_an_erasure_asks_where_their_letters_go_there_and_nowhere_else() -> None:
+    [admits, *_] = sandbox.manifests("shop", [(profile(), UID)], FIXED)
+    egress = made("NetworkPolicy")["spec"]["egress"]
+    [rule] = [each for each in egress if {"protocol": "TCP", "port": 8025} in each["ports"]]
+    assert rule["to"] == [{"podSelector": admits["spec"]["podSelector"]}]
+    [own] = [each for each in admits["spec"]["ingress"] if {"protocol": "TCP", "port": 8025} in each["ports"]]
+    assert own["from"] == [{"podSelector": {}}]
+    assert 8025 not in open_ports(made("NetworkPolicy", mode="Log"))
+    assert 8025 not in open_ports(made("NetworkPolicy", allowed=True, **SMTP))
+
+
 def test_the_sandbox_can_ask_for_names_and_for_nothing_else() -> None:
     found = sandbox.manifests("shop", [(profile(), UID)], FIXED)
     [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]

@@ -58,7 +58,11 @@ def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
 
 
 def sandbox_policy(metadata: Plain) -> Manifest:
-    """The sandbox takes letters from workers and shows them in its own namespace; it sends nothing at all."""
+    """The sandbox takes letters from workers and shows them in its own namespace; it sends nothing at all.
+
+    Its figures are on the inbox's port, and a policy knows no paths: who scrapes from elsewhere could read
+    letters. So the port is not opened to other namespaces, and the chart's PodMonitor leaves sandboxes out.
+    """
     workers = {"matchLabels": {names.NAME: "postroom", names.COMPONENT: "worker"}}
     spec = {
         "podSelector": {"matchLabels": names.selector(metadata["labels"])},
@@ -102,8 +106,9 @@ def _supplies(fixed: Fixed) -> Iterator[Plain]:
 def _exit(view: ProfileView) -> Iterator[Plain]:
     """Where letters leave: the sandbox of this namespace, the relay's port, or nowhere."""
     if view.mode == "Sandbox":
+        # the inbox too: `postroom erase --inbox` runs in this pod, which sent there what it reads there
         sandbox = {"matchLabels": names.selector(names.labels("sandbox"))}
-        yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP)]}
+        yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP), _tcp(SANDBOX_HTTP)]}
     elif view.mode == "SMTP":
         relays = [each.spec.smtp for each in (view.profile, view.spare) if each and each.spec.smtp]
         yield {"ports": [_tcp(port) for port in sorted({relay.port for relay in relays})]}
