@@ -44,6 +44,7 @@ async def serve(settings: OperatorSettings) -> None:
         running = Running(settings, Fenced(cluster, lease), clock)
         health = Health(clock.monotonic, settings.resync_seconds, lambda: running.queue.age)
         metrics.watch(lambda: len(running.queue), lambda: running.queue.age, lambda: lease.held)
+        metrics.watch_objects(running.readiness)
         server = web_server(Page(health, metrics.registry), settings.operator_http)
         page = asyncio.create_task(server.serve([bind(settings.operator_http, "POSTROOM_OPERATOR_HTTP")]))
         lost: BaseException | None = None

@@ -51,6 +51,17 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether an EmailTemplate, EmailLayout or SmtpProfile is ready, and the condition's reason."""
+
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WantedTopic:
     """A topic as a profile needs it. One with more partitions is as good; `config` in Kafka's own words."""
 

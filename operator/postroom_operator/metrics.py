@@ -1,8 +1,13 @@
 """What the operator counts, for Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from postroom_operator.facts import Readiness
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -50,6 +55,10 @@ class Metrics:
         """Everything was listed anew."""
         self._resync.set(timestamp)
 
+    def watch_objects(self, objects: Callable[[], Iterable[Readiness]]) -> None:
+        """Tell of each of these objects, whenever somebody asks, whether it is ready."""
+        self.registry.register(ObjectsReady(objects))
+
     def watch(self, depth: Callable[[], float], age: Callable[[], float], leads: Callable[[], float]) -> None:
         """Read these whenever somebody asks."""
         gauges = {
@@ -59,3 +68,22 @@ class Metrics:
         }
         for name, (says, value) in gauges.items():
             Gauge(name, says, registry=self.registry).set_function(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsReady(Collector):
+    """One series an object, made when somebody asks: what is gone leaves none behind, and nothing drifts."""
+
+    objects: Callable[[], Iterable[Readiness]]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauge, with a series for each object there is."""
+        family = GaugeMetricFamily(
+            "postroom_operator_object_ready",
+            "Whether a template, layout or profile is ready, by kind, namespace, name and the condition's"
+            " reason: 1, or 0 where it is not or nobody can tell yet. The leader alone says it.",
+            labels=("kind", "namespace", "name", "reason"),
+        )
+        for each in self.objects():
+            family.add_metric((each.kind, each.namespace, each.name, each.reason), float(each.ready))
+        yield family

@@ -5,7 +5,7 @@ until it is cancelled or the first part fails.
 """
 
 import asyncio
-from collections.abc import Coroutine, Hashable, Iterable
+from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from postroom_operator.adapters.prover import Owner, Prover
 from postroom_operator.adapters.workers import Group, Workers
 from postroom_operator.apply import Hand
 from postroom_operator.cluster import API_VERSION, Cluster, Manifest, Ref, ref_of, version_of
+from postroom_operator.facts import Readiness
 from postroom_operator.handlers import Watches
 from postroom_operator.loop import Loop
 from postroom_operator.metrics import Metrics
@@ -28,6 +29,7 @@ from postroom_operator.queue import WorkQueue
 from postroom_operator.reconcile import reconcile
 from postroom_operator.resync import Resync
 from postroom_operator.settings import OperatorSettings
+from postroom_operator.status import readiness
 from postroom_operator.store import Key, Store
 from postroom_operator.wiring import Wiring
 
@@ -66,6 +68,10 @@ class Running:
             keda=lambda: self._resync.addons.keda,
             now=clock.now,
         )
+
+    def readiness(self) -> Iterator[Readiness]:
+        """Of every template, layout and profile that was seen: none before this operator leads."""
+        return map(readiness, self.store.own())
 
     async def run(self, watched: Watched) -> None:
         """Work until cancelled; raises what the first part to fail raised."""

@@ -142,6 +142,10 @@ class Store:
         """What is there for a profile's workers, pods too."""
         return [*self.under(Key("Workers", namespace, label_value(profile)), *MADE)]
 
+    def own(self) -> Iterator[Manifest]:
+        """Every template, layout and profile."""
+        return (each for ref, each in self._objects.items() if ref.api_version == API_VERSION)
+
     def pods(self) -> Iterator[Manifest]:
         """Every pod of ours."""
         return (each for ref, each in self._objects.items() if ref.kind == "Pod")

@@ -7,6 +7,7 @@ flip. Where nothing has changed the new status equals the old one, and nothing i
 from postroom_operator.status.announce import Announcement, announcements, event
 from postroom_operator.status.layout import layout_status
 from postroom_operator.status.profile import ProfileFacts, profile_status
+from postroom_operator.status.ready import readiness
 from postroom_operator.status.template import is_rolling_out, template_status
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "is_rolling_out",
     "layout_status",
     "profile_status",
+    "readiness",
     "template_status",
 ]

@@ -1,0 +1,84 @@
+"""What Prometheus is told of objects: one series each, from the statuses, and none once they are gone."""
+
+import asyncio
+import re
+import time
+
+from prometheus_client import generate_latest
+
+from postroom_operator.cluster import API_VERSION, Ref
+from postroom_operator.facts import Readiness
+from postroom_operator.metrics import Metrics
+from postroom_operator.status import readiness
+from tests.operator.world import NAMESPACE, World, layout, profile, template
+
+SERIES = re.compile(r"^postroom_operator_object_ready\{(.*)\} (.*)$", re.MULTILINE)
+MANY = 2_000
+SCRAPE_SECONDS = 0.5
+"""A scrape of so many takes a few hundredths; ten times that would hold up what the operator does."""
+
+
+def told(world: World) -> dict[str, str]:
+    metrics = Metrics()
+    metrics.watch_objects(lambda: map(readiness, world.store.own()))
+    return dict(SERIES.findall(generate_latest(metrics.registry).decode()))
+
+
+def series(kind: str, name: str, reason: str) -> str:
+    return f'kind="{kind}",name="{name}",namespace="{NAMESPACE}",reason="{reason}"'
+
+
+def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not() -> None:
+    async def test() -> None:
+        world = World()
+        world.apply(layout(), profile(suspend=True), template(), template("owed", "{{ nmae }}"))
+        assert set(told(world)) == {
+            series("EmailLayout", "plain", "NotLookedAt"),
+            series("SmtpProfile", "orders", "NotLookedAt"),
+            series("EmailTemplate", "paid", "NotLookedAt"),
+            series("EmailTemplate", "owed", "NotLookedAt"),
+        }
+        await world.settle()
+        assert told(world) == {
+            series("EmailLayout", "plain", "Proved"): "1.0",
+            series("SmtpProfile", "orders", "Suspended"): "0.0",
+            series("EmailTemplate", "paid", "Serving"): "1.0",
+            series("EmailTemplate", "owed", "VariableUndeclared"): "0.0",
+        }
+
+    asyncio.run(test())
+
+
+def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
+    async def test() -> None:
+        world = World()
+        world.apply(profile(), template(), template("owed"))
+        await world.settle()
+        assert told(world)[series("EmailTemplate", "paid", "Serving")] == "1.0"
+        world.apply(template("paid", "{{ nmae }}"))
+        owed = Ref(API_VERSION, "EmailTemplate", NAMESPACE, "owed")
+        await world.cluster.delete(owed, world.cluster.objects[owed]["metadata"]["uid"])
+        await world.settle()
+        templates = {labels: value for labels, value in told(world).items() if "EmailTemplate" in labels}
+        assert templates == {series("EmailTemplate", "paid", "VariableUndeclared"): "0.0"}
+
+    asyncio.run(test())
+
+
+def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
+    metrics = Metrics()
+    metrics.watch_objects(list)
+    page = generate_latest(metrics.registry).decode()
+    assert "# TYPE postroom_operator_object_ready gauge" in page
+    assert not SERIES.findall(page)
+
+
+def test_a_scrape_of_two_thousand_templates_holds_up_nothing() -> None:
+    metrics = Metrics()
+    metrics.watch_objects(
+        lambda: (Readiness("EmailTemplate", NAMESPACE, f"t-{n}", "Serving", True) for n in range(MANY))
+    )
+    began = time.process_time()
+    page = generate_latest(metrics.registry).decode()
+    assert time.process_time() - began < SCRAPE_SECONDS
+    assert len(SERIES.findall(page)) == MANY
