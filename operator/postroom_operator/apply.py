@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from postroom.failpoint import reach
 from postroom_operator.cluster import (
     Absent,
@@ -24,8 +26,10 @@ from postroom_operator.cluster import (
     ref_of,
 )
 from postroom_operator.diff import Plan
-from postroom_operator.status import announcements, event
+from postroom_operator.status import Turn, event, turn
 from postroom_operator.store import Store
+
+log = structlog.get_logger("postroom.operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,21 @@ class Hand:
         except (Absent, Conflict):
             return  # it is gone, or has changed since: its news are on the way, and with them another status
         reach("status")
-        for said in announcements(each.of.get("status"), each.status):
+        if turned := turn(each.of.get("status"), each.status):
+            await self._tell(each.of, turned)
+
+    async def _tell(self, manifest: Mapping[str, Any], turned: Turn) -> None:
+        """Log it here, not where reconciles are logged: a neighbour's write that fails must not hide it."""
+        say = log.warning if turned.grave else log.info
+        said = {"ready": turned.ready, "reason": turned.reason, "message": turned.message}
+        say("Ready changed", object=_named(manifest), **said)
+        if turned.announcement:
             with contextlib.suppress(ClusterError):  # a word too few is no failure; Conflict: it was said
-                await self._cluster.create(event(each.of, said, self._reporter, self._now()))
+                await self._cluster.create(event(manifest, turned.announcement, self._reporter, self._now()))
+
+
+def _named(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
 
 
 async def _all(calls: Iterable[Any]) -> None:

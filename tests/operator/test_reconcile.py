@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable
 from postroom_operator.facts import Report, Topic
@@ -140,6 +141,26 @@ def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
         world.apply(profile())
         await world.settle()
         assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+def test_the_log_says_once_why_an_object_is_not_ready_and_once_that_it_is_again() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        with capture_logs() as lines:
+            world.apply(template("paid", "<p>{{ nmae }}</p>"))
+            await world.settle()
+            await world.restart()
+            await world.settle()
+            world.apply(template("paid"))
+            await world.settle()
+        told = [line for line in lines if line["event"] == "Ready changed"]
+        assert [(each["log_level"], each["object"], each["ready"], each["reason"]) for each in told] == [
+            ("warning", "EmailTemplate shop/paid", "False", "VariableUndeclared"),
+            ("info", "EmailTemplate shop/paid", "True", "Serving"),
+        ]
+        assert told[0]["message"].startswith("spec.html, line 1: `nmae`")
 
     run(test)
 

@@ -14,12 +14,12 @@ from postroom_operator.facts import Answer, Proved, Report, Sample, Standing, To
 from postroom_operator.status import (
     Announcement,
     ProfileFacts,
-    announcements,
     event,
     is_rolling_out,
     layout_status,
     profile_status,
     template_status,
+    turn,
 )
 from postroom_operator.status.conditions import MESSAGE_LENGTH, PROBLEMS
 from postroom_operator.status.workers import rounded
@@ -382,41 +382,84 @@ def test_every_field_of_a_status_is_one_that_its_kind_has() -> None:
     assert unknown(profile_status(facts(problems=(TYPO,)), NOON), schema("smtpprofiles")) == []
 
 
+def announced(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Announcement]:
+    turned = turn(before, after)
+    return [turned.announcement] if turned and turned.announcement else []
+
+
+def turns(*statuses: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """What the log says while an object goes through these, and whether it warns."""
+    pairs = zip((None, *statuses), statuses, strict=False)
+    found = [turn(before, after) for before, after in pairs]
+    return [(each.ready, each.reason, each.grave) for each in found if each]
+
+
+def test_the_log_tells_each_turn_of_ready_and_nothing_of_what_is_under_way() -> None:
+    first = template_status(live(), [worker("a", OLD.revision)], NOON)
+    done = template_status(live(first), [worker("a", NEW.revision)], NOON)
+    bad = template_status(broken(done), [], LATER)
+    again = template_status(live(bad), [], LATER)
+    assert is_rolling_out(first)
+    assert turns(first, done, done, bad, bad, again) == [
+        ("True", "Serving", False),
+        ("False", "VariableUndeclared", True),
+        ("True", "Serving", False),
+    ]
+
+
+def test_the_log_warns_of_no_suspension() -> None:
+    serving = profile_status(facts(), NOON)
+    held = profile_status(facts(serving, spec={"suspend": True}), LATER)
+    assert turns(serving, held, profile_status(facts(held), LATER)) == [
+        ("True", "Serving", False),
+        ("False", "Suspended", False),
+        ("True", "Serving", False),
+    ]
+
+
+def test_the_log_says_of_an_edit_that_it_serves() -> None:
+    before = template_status(live(), [], NOON)
+    edited = manifest("EmailTemplate", before)
+    edited["metadata"]["generation"] = 5
+    after = template_status(Standing(edited, GOOD, serving=NEW), [], LATER)
+    assert turns(before, after) == [("True", "Serving", False)] * 2
+
+
 def test_what_is_only_under_way_deserves_no_event() -> None:
     first = template_status(live(), [worker("a", OLD.revision)], NOON)
     done = template_status(live(first), [worker("a", NEW.revision)], NOON)
     assert is_rolling_out(first)
-    assert announcements(None, first) == announcements(first, done) == announcements(done, done) == []
+    assert announced(None, first) == announced(first, done) == announced(done, done) == []
 
 
 def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> None:
     new = {"spec": {"replicas": 2}}
     starting = profile_status(facts(deployment=new, reports=()), NOON)
     serving = profile_status(facts(starting), LATER)
-    assert announcements(None, starting) == announcements(starting, serving) == []
+    assert announced(None, starting) == announced(starting, serving) == []
 
     lost = profile_status(facts(serving, deployment=new, reports=()), LATER)
     gone = "none of 2 workers is available any more"
-    assert announcements(serving, lost) == [Announcement("Warning", "NoneAvailable", gone)]
+    assert announced(serving, lost) == [Announcement("Warning", "NoneAvailable", gone)]
     assert profile_status(facts(lost, deployment=new, reports=()), LATER) == lost
-    assert [each.reason for each in announcements(lost, profile_status(facts(lost), LATER))] == ["Recovered"]
+    assert [each.reason for each in announced(lost, profile_status(facts(lost), LATER))] == ["Recovered"]
 
 
 def test_a_failure_and_its_end_deserve_one_event_each() -> None:
     good = template_status(live(), [], NOON)
     bad = template_status(broken(good), [], LATER)
-    assert announcements(good, bad) == [Announcement("Warning", "VariableUndeclared", told(bad)[2])]
-    assert announcements(bad, template_status(broken(bad), [], LATER)) == []
-    assert announcements(bad, template_status(live(bad), [], LATER)) == [
+    assert announced(good, bad) == [Announcement("Warning", "VariableUndeclared", told(bad)[2])]
+    assert announced(bad, template_status(broken(bad), [], LATER)) == []
+    assert announced(bad, template_status(live(bad), [], LATER)) == [
         Announcement("Normal", "Recovered", told(good)[2])
     ]
 
 
 def test_the_guard_deserves_an_event() -> None:
     status = profile_status(facts(spec={"mode": "SMTP"}, guarded=True), NOON)
-    [said] = announcements(None, status)
+    [said] = announced(None, status)
     assert (said.type, said.reason) == ("Warning", "TreatedAsSandbox")
-    assert announcements(status, status) == []
+    assert announced(status, status) == []
 
 
 def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:

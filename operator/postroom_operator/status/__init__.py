@@ -4,7 +4,7 @@ A status is a function of what was found and of the status before it: a conditio
 flip. Where nothing has changed the new status equals the old one, and nothing is written.
 """
 
-from postroom_operator.status.announce import Announcement, announcements, event
+from postroom_operator.status.announce import Announcement, Turn, event, turn
 from postroom_operator.status.layout import layout_status
 from postroom_operator.status.profile import ProfileFacts, profile_status
 from postroom_operator.status.ready import readiness
@@ -13,11 +13,12 @@ from postroom_operator.status.template import is_rolling_out, template_status
 __all__ = [
     "Announcement",
     "ProfileFacts",
-    "announcements",
+    "Turn",
     "event",
     "is_rolling_out",
     "layout_status",
     "profile_status",
     "readiness",
     "template_status",
+    "turn",
 ]

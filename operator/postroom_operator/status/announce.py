@@ -1,9 +1,9 @@
-"""Which changes of a status deserve an Event: few, and each once.
+"""Which changes of a status are told: in the log what comes to something, by an Event few, and each once.
 
-(status before, status after) → announcements: when an object stops being ready, or is not ready for another
-reason or with another spec; when it is ready again; when the guard turns its mode. What is only under way
-deserves none. An Event's name is made from the object, the reason and the generation, so that to announce
-the same again is a conflict and not a second Event.
+(status before, status after) → a turn of Ready, and its announcement: when an object stops being ready, or is
+not ready for another reason or with another spec; when it is ready again; when the guard turns its mode. What
+is only under way is not told. An Event's name is made from the object, the reason and the generation, so that
+to announce the same again is a conflict and not a second Event.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,13 @@ from typing import Any, Literal
 from postroom_operator.names import OPERATOR, digest
 from postroom_operator.status.conditions import bounded
 from postroom_operator.status.profile import REPLACING, SUSPENDED, SUSPENDING, TREATED_AS_SANDBOX
+from postroom_operator.status.ready import ready_of
 from postroom_operator.status.template import ROLLING_OUT
 from postroom_operator.status.workers import STARTING
 
-QUIET = frozenset({ROLLING_OUT, STARTING, SUSPENDED, SUSPENDING, REPLACING})
+UNDER_WAY = frozenset({ROLLING_OUT, STARTING, SUSPENDING, REPLACING})
+"""Not ready, and soon otherwise."""
+QUIET = UNDER_WAY | {SUSPENDED}
 """Not ready, and as it should be."""
 NAME_LENGTH = 200
 
@@ -31,17 +34,38 @@ class Announcement:
     message: str
 
 
-def announcements(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Announcement]:
-    """What has happened that a person would want to hear of."""
-    was, now = _ready(before or {}), _ready(after)
-    found: list[Announcement] = []
-    if now.get("status") == "False" and now["reason"] not in QUIET and _news(was, now):
-        found.append(Announcement("Warning", now["reason"], now["message"]))
-    if now.get("status") == "True" and now["reason"] == TREATED_AS_SANDBOX != was.get("reason"):
-        found.append(Announcement("Warning", now["reason"], now["message"]))
-    elif now.get("status") == "True" and was.get("status") == "False" and was["reason"] not in QUIET:
-        found.append(Announcement("Normal", "Recovered", now["message"]))
-    return found
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A change of Ready, as the log tells it."""
+
+    ready: str
+    reason: str
+    message: str
+    announcement: Announcement | None
+    """What an Event says of it, where it deserves one."""
+
+    @property
+    def grave(self) -> bool:
+        """Whether somebody should look."""
+        return self.announcement is not None and self.announcement.type == "Warning"
+
+
+def turn(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Turn | None:
+    """What became of Ready; None where it is as it was, or where nobody can tell yet what comes of it."""
+    was, now = ready_of(before), ready_of(after)
+    if now.get("status") not in ("True", "False") or now["reason"] in UNDER_WAY or not _news(was, now):
+        return None
+    return Turn(now["status"], now["reason"], now["message"], _announcement(was, now))
+
+
+def _announcement(was: Mapping[str, Any], now: Mapping[str, Any]) -> Announcement | None:
+    if now["status"] == "False" and now["reason"] not in QUIET:
+        return Announcement("Warning", now["reason"], now["message"])
+    if now["status"] == "True" and now["reason"] == TREATED_AS_SANDBOX != was.get("reason"):
+        return Announcement("Warning", now["reason"], now["message"])
+    if now["status"] == "True" and was.get("status") == "False" and was["reason"] not in QUIET:
+        return Announcement("Normal", "Recovered", now["message"])
+    return None
 
 
 def event(manifest: Mapping[str, Any], said: Announcement, reporter: str, now: datetime) -> dict[str, Any]:
@@ -74,7 +98,3 @@ def event(manifest: Mapping[str, Any], said: Announcement, reporter: str, now: d
 
 def _news(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return any(was.get(key) != now[key] for key in ("status", "reason", "observedGeneration"))
-
-
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((each for each in status.get("conditions", []) if each["type"] == "Ready"), {})

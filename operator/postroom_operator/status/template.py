@@ -12,6 +12,7 @@ from typing import Any
 from postroom.letter.problems import Problem
 from postroom_operator.facts import Report, Sample, Standing
 from postroom_operator.status.conditions import Found, blame, conditions, generation, listed, said
+from postroom_operator.status.ready import ready_of
 
 ROLLING_OUT = "RollingOut"
 SAMPLES = 64
@@ -39,12 +40,7 @@ def template_status(standing: Standing, reports: Sequence[Report], now: datetime
 
 def is_rolling_out(status: Mapping[str, Any]) -> bool:
     """Whether some worker does not have the newest revision yet, so that it is worth asking again soon."""
-    return _ready_reason(status) == ROLLING_OUT
-
-
-def _ready_reason(status: Mapping[str, Any]) -> str | None:
-    ready = (each for each in status.get("conditions", []) if each["type"] == "Ready")
-    return next((each["reason"] for each in ready), None)
+    return bool(ready_of(status).get("reason") == ROLLING_OUT)
 
 
 def _workers(
