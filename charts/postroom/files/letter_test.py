@@ -2,7 +2,8 @@
 
 It applies a profile and a template of its own, waits until both are ready, produces an event to Kafka, and
 asks the sandbox for the letter. Both objects are deleted at the end; their topic stays, as topics do. Each
-step is a line with its seconds; the first that fails says what was found instead.
+step is a line with its seconds; the first that fails says what was found instead. Where the namespace has no
+connections Secret, or the operator does not look at it, nothing is applied: that is said at once.
 """
 
 import json
@@ -20,10 +21,14 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from postroom.connections import Mounted, read_kafka
+from postroom.connections import Connections, Mounted, read_connections
+from postroom.letter.problems import Rejected
 from postroom.mounted import read_folder
 
 NAMESPACE = os.environ["TEST_NAMESPACE"]
+SECRET = os.environ["TEST_SECRET"]
+WATCHED = [each for each in os.environ.get("TEST_WATCHED", "").split(",") if each]
+"""The namespaces that the operator looks at; none: all."""
 DEADLINE = time.monotonic() + float(os.environ["TEST_TIMEOUT"])
 CONNECTIONS = Path("/var/run/postroom/connections")
 NAME = "postroom-test"
@@ -34,7 +39,11 @@ PROFILE = {
     "apiVersion": "postroom.dev/v1alpha1",
     "kind": "SmtpProfile",
     "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": "postroom"}},
-    "spec": {"mode": "Sandbox", "from": {"address": "test@postroom.example"}},
+    "spec": {
+        "mode": "Sandbox",
+        "from": {"address": "test@postroom.example"},
+        "connectionsSecretRef": {"name": SECRET},
+    },
 }
 TEMPLATE = {
     "apiVersion": "postroom.dev/v1alpha1",
@@ -108,10 +117,29 @@ def ready(plural: str) -> tuple[bool, str]:
     return is_so, json.dumps(told)
 
 
-def produce(word: str, recipient: str) -> None:
+def connect() -> Connections:
+    """What the Secret says; ends the test where its letter could never go."""
+    if WATCHED and NAMESPACE not in WATCHED:
+        sys.exit(
+            f"The operator looks at {', '.join(WATCHED)} only (watchNamespaces). This test sends its letter "
+            f"in the release's namespace, {NAMESPACE}: add that one, or do without the test (tests.enabled)."
+        )
+    try:
+        mounted = Mounted(read_folder(CONNECTIONS), CONNECTIONS, f"Secret {NAMESPACE}/{SECRET}")
+        return read_connections(mounted, NAMESPACE)
+    except Rejected as rejected:
+        problems = "\n".join(map(str, rejected.problems))
+        sys.exit(
+            f"{problems}\nThis test sends its letter in the release's namespace: its profile and its worker "
+            "are there and need that Secret, with rights on the topics and the group "
+            f"postroom.{NAMESPACE}.{NAME}*. Make it there, or name another one of that namespace in "
+            "tests.connectionsSecret, or do without the test (tests.enabled)."
+        )
+
+
+def produce(connections: Connections, word: str, recipient: str) -> None:
     """One event, acknowledged by the broker."""
-    mounted = Mounted(read_folder(CONNECTIONS), CONNECTIONS, os.environ["TEST_SECRET"])
-    settings = read_kafka(mounted).client_settings()
+    settings = connections.kafka.client_settings()
     failed: list[str] = []
     producer = Producer(settings | {"enable.idempotence": True})
     event = {
@@ -151,6 +179,7 @@ def remove() -> None:
 
 def main() -> None:
     """The steps, in order."""
+    connections = connect()
     remove()
     try:
         for plural, manifest in (("smtpprofiles", PROFILE), ("emailtemplates", TEMPLATE)):
@@ -160,7 +189,7 @@ def main() -> None:
         wait("the profile is ready", lambda: ready("smtpprofiles"))
         word = uuid.uuid4().hex[:12]
         recipient = f"{word}@postroom.example"
-        produce(word, recipient)
+        produce(connections, word, recipient)
         say("an event is in Kafka")
         wait("its letter is in the sandbox", lambda: arrived(recipient))
     finally:

@@ -1,0 +1,81 @@
+"""What the documentation has people type: each `helm` command renders the chart, as it is printed.
+
+A page gives values as a block whose first line is a comment with a file's name. Every version of such a file
+is rendered, and each command with the version that stands before it.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.fixtures.helm import CHART, Helm
+from tests.test_house import ROOT, shown
+
+pytestmark = pytest.mark.chart
+PAGES = [ROOT / "README.md", CHART / "README.md", *sorted((ROOT / "docs").glob("[hte]*/*.md"))]
+VALUES = re.compile(r"```yaml\n# ([\w-]+\.yaml)\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"^ {4}helm ((?:.*\\\n)*.*)$", re.MULTILINE)
+FLAG = re.compile(r"--[a-z][a-z-]+")
+OF_UPGRADE = {"--reset-then-reuse-values"}
+"""What `helm template` does not know: without a release there is nothing to reuse."""
+
+
+class Command(NamedTuple):
+    """One command of a page, with the values file that the page has shown last."""
+
+    page: str
+    words: list[str]
+    file: str
+    values: str
+
+
+def commands(page: Path) -> Iterator[Command]:
+    """The commands of a page, in order."""
+    text = page.read_text()
+    shown_so_far = [(0, "", ""), *((each.start(), each[1], each[2]) for each in VALUES.finditer(text))]
+    for found in COMMAND.finditer(text):
+        _, file, values = [each for each in shown_so_far if each[0] <= found.start()][-1]
+        yield Command(shown(page), shlex.split(found[1].replace("\\\n", " ")), file, values)
+
+
+ALL = [each for page in PAGES for each in commands(page)]
+RENDERED = [each for each in ALL if each.words[0] in {"install", "upgrade"}]
+FILES = [(shown(page), found[2]) for page in PAGES for found in VALUES.finditer(page.read_text())]
+
+
+def test_the_pages_that_install_and_upgrade_are_found() -> None:
+    kinds = [(each.page, each.words[0]) for each in RENDERED]
+    assert ("docs/how-to/install-with-helm.md", "install") in kinds
+    assert kinds.count(("docs/how-to/install-with-helm.md", "upgrade")) == 2
+    assert "docs/how-to/install-with-helm.md" in dict(FILES)
+
+
+@pytest.mark.parametrize("command", RENDERED, ids=lambda command: f"{command.page}: {command.words[0]}")
+def test_a_command_of_the_documentation_renders_the_chart(
+    command: Command, helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "charts").symlink_to(CHART.parent)
+    if command.file:
+        (tmp_path / command.file).write_text(command.values)
+    monkeypatch.chdir(tmp_path)
+    done = helm("template", *(each for each in command.words[1:] if each not in OF_UPGRADE))
+    assert done.returncode == 0, done.stderr
+    assert "kind: Deployment" in done.stdout
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: f"{command.page}: {command.words[0]}")
+def test_helm_knows_every_flag_of_a_command_of_the_documentation(command: Command, helm: Helm) -> None:
+    known = set(FLAG.findall(helm(command.words[0], "--help").stdout))
+    assert {each.partition("=")[0] for each in command.words if each.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(("page", "values"), FILES, ids=[page for page, _ in FILES])
+def test_a_values_file_of_the_documentation_renders_the_chart(
+    page: str, values: str, helm: Helm, tmp_path: Path
+) -> None:
+    (tmp_path / "values.yaml").write_text(values)
+    assert "kind: Deployment" in helm.render("--values", tmp_path / "values.yaml"), page
