@@ -380,6 +380,40 @@ def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
     assert [problem.code for problem in verdict.proofs[key("a")].problems] == [Code.MANIFEST_INVALID]
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("<b>{% block content %}{% endblok %}</b>", "{% block content %} has no endblock"),
+        ("<b>{% block content %}{% endblock %}{% endblok %}</b>", "Encountered unknown tag 'endblok'"),
+        ("<b>{% for a in name %}{% block content %}{% endblock %}</b>", "Unexpected end of template."),
+        ("<b>{% block content %}{% endblock %}{{ name</b>", "`{{` is not closed;"),
+        ("<b>{% block content %}{% endblock %}{% include 'x' %}</b>", "`x` is not among"),
+    ],
+)
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<p>Hello {{ name }}</p>",
+        "{% block content %}a{% endblock %}\n{% block why %}{{ name }}{% endblock %}",
+        "{% block content %}a{% endblok %}",
+        "outside {% block content %}a{% endblock %}",
+    ],
+)
+def test_a_layout_that_cannot_be_read_is_told_for_every_template_and_not_what_follows_from_it(
+    html: str, broken: str, told: str
+) -> None:
+    [problem] = problems_of(html, page=layout(broken))
+    assert (problem.field, problem.line) == ("EmailLayout/page.spec.html", 1)
+    assert problem.message.startswith(told)
+
+
+def test_where_the_layout_can_be_read_a_block_that_it_does_not_have_is_the_templates_mistake() -> None:
+    page = layout("<b>{% block content %}{% endblock %}</b>")
+    problem = problem_of("{% block content %}a{% endblock %}\n{% block cnotent %}b{% endblock %}", page=page)
+    assert (problem.field, problem.line) == ("spec.html", 2)
+    assert problem.message == "the layout has no block `cnotent`; did you mean content?"
+
+
 def test_a_layout_is_proved_for_itself() -> None:
     bad = layout("<p>\n{% if %}", css="p { color }", partials=[{"name": "a", "html": "x"}])
     problems = prove_all([bad]).proofs[key("page", "EmailLayout")].problems

@@ -74,7 +74,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         languages = drafts(template.spec, layout)
     except Rejected as rejected:
         return Proof(name, problems=rejected.problems)
-    static, used = _read(template.spec, languages)
+    static, used = _read(template.spec, layout, languages)
     sheets = _check_css(template.spec, layout, languages)
     samples, unfit = _admit_samples(template.spec, contract)
     problems = [*static, *sheets, *unfit]
@@ -99,11 +99,13 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     return Proof(name, final, warnings=tuple(dict.fromkeys(warnings)), samples=results)
 
 
-def _read(spec: EmailTemplateSpec, languages: list[Draft]) -> tuple[list[Problem], set[str]]:
+def _read(
+    spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft]
+) -> tuple[list[Problem], set[str]]:
     problems: list[Problem] = []
     used: set[str] = set()
     for draft in languages:
-        found, reading = read_draft(draft, spec.variables)
+        found, reading = read_draft(draft, spec.variables, layout)
         problems += found
         used |= reading.used
     extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]

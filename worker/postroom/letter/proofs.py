@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.language.environment import HTML, Script
-from postroom.letter.page.layout import layout_alone, layout_field
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.page.layout import layout_field
+from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proof import Proof, css_problems, prove
-from postroom.letter.proving.draft import locate
+from postroom.letter.proving.draft import layout_problems
 from postroom.letter.references import Key, claimed, foreign_sender, not_found
 from postroom.letter.template import EmailLayout, EmailTemplate
 
@@ -135,14 +134,7 @@ def prove_layout(layout: EmailLayout) -> Proof:
     """What can be told of a layout without a template: it compiles, and its CSS and partials do."""
     name = layout.metadata.name
     problems = list(css_problems(layout.spec.css or "", "spec.css", 0))
-    try:
-        page = layout_alone(layout)
-        try:
-            Script(HTML, page.text, "spec.html")
-        except Rejected as rejected:
-            problems += [locate(problem, page) for problem in rejected.problems]
-    except Rejected as rejected:
-        problems += rejected.problems
+    problems += layout_problems(layout)
     own = layout_field(name)
     placed = (replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems)
     return Proof(name, problems=tuple(placed))

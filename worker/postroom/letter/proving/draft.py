@@ -14,7 +14,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from postroom.letter.compiled import Edition, Subject
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
 from postroom.letter.language.pieces import Source, split
-from postroom.letter.page.layout import flatten
+from postroom.letter.page.layout import flatten, layout_alone
 from postroom.letter.page.protect import Protected
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
@@ -61,7 +61,32 @@ class Draft:
 
 
 def drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[Draft]:
-    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials)."""
+    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials).
+
+    Where the layout cannot be read by itself, its own problems are told, and not what follows from them.
+    """
+    try:
+        return _drafts(spec, layout)
+    except Rejected:
+        if layout and (own := layout_problems(layout)):
+            raise Rejected(*own) from None
+        raise
+
+
+def layout_problems(layout: EmailLayout) -> tuple[Problem, ...]:
+    """Why a layout cannot be read by itself; the fields are as `layout_field` names them."""
+    try:
+        page = layout_alone(layout)
+    except Rejected as rejected:
+        return rejected.problems
+    try:
+        script_of(HTML, page.text, "spec.html")
+    except Rejected as rejected:
+        return tuple(locate(problem, page) for problem in rejected.problems)
+    return ()
+
+
+def _drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[Draft]:
     css = "\n".join(sheet for sheet in (layout and layout.spec.css, spec.css) if sheet)
     chain = {locale.tag.lower(): (index, locale) for index, locale in enumerate(spec.locales)}
     own = [locale.tag for locale in spec.locales if locale.tag.lower() != spec.default_locale.lower()]
@@ -133,7 +158,9 @@ def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> lis
     return []
 
 
-def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem], Reading]:
+def read_draft(
+    draft: Draft, variables: dict[str, object], layout: EmailLayout | None
+) -> tuple[list[Problem], Reading]:
     """Everything that can be told of a draft without data."""
     problems: list[Problem] = []
     reading = Reading()
@@ -144,7 +171,9 @@ def read_draft(draft: Draft, variables: dict[str, object]) -> tuple[list[Problem
         reading.used |= reader.reading.used
     reader = Reader(variables, draft.html.field)
     found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
-    problems += [locate(problem, draft.page) for problem in (*found, *reader.reading.problems)]
+    own = layout_problems(layout) if found and layout else ()
+    problems += own or [locate(problem, draft.page) for problem in found]
+    problems += [locate(problem, draft.page) for problem in reader.reading.problems]
     reading.used |= reader.reading.used
     if not found:
         problems += read_markup(draft.page)
