@@ -16,6 +16,7 @@ from tests.test_house import ROOT, committed, shown
 
 PAGES = [path for path in committed("*.md") if path.relative_to(ROOT).parts[0] not in {"tests", "worker"}]
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+METRIC = re.compile(r"\bpostroom_[a-z_]+")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)")
 KINDS: dict[str, type[EmailTemplate] | type[EmailLayout] | type[SmtpProfile]] = {
     "EmailTemplate": EmailTemplate,
@@ -51,6 +52,13 @@ def test_a_manifest_in_the_documentation_passes_the_proof_without_advice(page: s
 def test_an_event_in_the_documentation_is_read(page: str, text: str) -> None:
     record = Record("postroom.default.shop", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, text.encode())
     assert parse(record).recipient == "ada@example.org"
+
+
+def test_an_alert_in_the_documentation_asks_for_metrics_that_exist() -> None:
+    known = set(METRIC.findall((ROOT / "docs" / "reference" / "metrics.md").read_text()))
+    asked = {name for _, text in blocks("yaml") if "expr:" in text for name in METRIC.findall(text)}
+    assert {name.removesuffix("_bucket") for name in asked} - known == set()
+    assert "postroom_ledger_ok" in asked
 
 
 def test_the_readme_shows_a_complete_template() -> None:
