@@ -1,5 +1,6 @@
 """Live templates from a folder: what is there is served, and nothing bad takes it down."""
 
+import asyncio
 import json
 import shutil
 import time
@@ -10,12 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from postroom import mounted
+from postroom.adapters import templates as adapter
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.programs.worker import news
 from postroom.letter.bundle import pack
 from postroom.letter.compiled import CompiledTemplate, Edition, Subject
-from postroom.letter.render import LiveTemplate
+from postroom.letter.render import Catalog, LiveTemplate
 from tests.delivery import kubelet
+from tests.delivery.fakes import until
 from tests.delivery.letters import letter
 
 
@@ -252,6 +255,31 @@ def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there
     del edited["letter-0001"]
     told = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
     assert news(live, edited) == told
+
+
+def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edited(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "LOOK_SECONDS", 0.001)
+    templates = FolderTemplates(folder)
+    told: list[dict[str, str]] = []
+
+    def hear(catalog: Catalog) -> None:
+        told.append({one.name: one.revision for one in catalog.templates.values()})
+
+    async def scenario() -> None:
+        assert templates.refresh(), "as a worker does before it watches"
+        watching = asyncio.create_task(templates.watch(hear))
+        await until(lambda: bool(told))
+        (folder / "1.json").write_text(bundle("welcome"))
+        await until(lambda: len(told) > 1)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    first, second = told
+    assert news({}, first)["among_them"] == [f"order@{first['order']}"]
+    changes = {"templates": 2, "changed": 1, "gone": 0, "among_them": [f"welcome@{second['welcome']}"]}
+    assert news(first, second) == changes
 
 
 def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told_once(folder: Path) -> None:

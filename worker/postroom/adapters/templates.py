@@ -51,10 +51,13 @@ class FolderTemplates:
         return self._catalog
 
     async def watch(self, changed: Callable[[Catalog], None]) -> None:
-        """Look at the folder until cancelled; `changed` hears of every new catalog."""
+        """Look at the folder until cancelled; `changed` hears of each catalog, of one read before too."""
+        told: Catalog | None = None
         while True:
-            if await asyncio.to_thread(self.refresh):
-                changed(self._catalog)
+            await asyncio.to_thread(self.refresh)
+            if self._read and self._catalog is not told:
+                told = self._catalog
+                changed(told)
             if self._read:
                 self.ready.set()
             await asyncio.sleep(LOOK_SECONDS)

@@ -20,7 +20,7 @@ from postroom.delivery.outcome import (
 )
 from postroom.letter.address import mask, mask_all
 from postroom.letter.problems import Problem
-from postroom.ports.ledger import State
+from postroom.ports.ledger import Letter, State
 from postroom.ports.world import Clock
 
 log = structlog.get_logger("postroom.delivery")
@@ -99,9 +99,16 @@ class Reporter:
             count=count,
             first=letter.identity.id,
             recipient=mask(letter.identity.recipient),
-            template=f"{letter.template}@{letter.revision}" if letter.template else letter.event.type,
             problem=mask_all(str(problem)),
+            **_origin(letter),
         )
+
+
+def _origin(letter: Letter) -> dict[str, str]:
+    """What a letter was made from; where there was no template, what asked for one."""
+    if letter.template:
+        return {"template": f"{letter.template}@{letter.revision}"}
+    return {"event_type": letter.event.type}
 
 
 def waits_on(one: Settled) -> bool:
