@@ -359,6 +359,75 @@ def test_a_reference_that_leads_nowhere_is_named(spec: dict[str, Any], code: Cod
     assert proof.compiled is None
 
 
+FOR_A_LAYOUT = {"layoutRef": {"name": "away"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "field"),
+    [
+        ({"subject": "Hello {{ nmae }}"}, Code.VARIABLE_UNDECLARED, "spec.subject"),
+        ({"html": "<p>{{ nmae }}</p>"}, Code.VARIABLE_UNDECLARED, "spec.html"),
+        ({"html": "<p>{{ name }"}, Code.TEMPLATE_SYNTAX, "spec.html"),
+        ({"html": "{% block a %}{{ nmae }}{% endblock %}"}, Code.VARIABLE_UNDECLARED, "spec.html"),
+        ({"locales": [{"tag": "de", "html": "{% if %}"}]}, Code.TEMPLATE_SYNTAX, "spec.locales[0].html"),
+        ({"css": "p { color }"}, Code.CSS_INVALID, "spec.css"),
+        ({"samples": [{"name": "a", "data": {}}]}, Code.VARIABLE_MISSING, "spec.samples[0].data.name"),
+    ],
+)
+def test_a_missing_layout_hides_no_mistake_of_the_template(
+    spec: dict[str, Any], code: Code, field: str
+) -> None:
+    found = named("a", **FOR_A_LAYOUT, **spec)
+    [missing, problem] = prove_all([profile(), found]).proofs[key("a")].problems
+    assert missing.code is Code.LAYOUT_NOT_FOUND
+    assert (problem.code, problem.field) == (code, field)
+
+
+HOLES = [
+    "{%block(a)%}",
+    "{%block(a-b)%}",
+    "{%block('%}{%')%}",
+    "{%endblock%}",
+    "{%include('x')%}",
+    "{%include",
+]
+
+
+@given(st.lists(st.sampled_from([*PIECES.split(), *HOLES]), min_size=1, max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str]) -> None:
+    found = named("a", html="".join(html).replace("(", " ").replace(")", " "), **FOR_A_LAYOUT)
+    proof = prove_all([profile(), found], elsewhere=True).proofs[key("a")]
+    assert not any("EmailLayout/" in problem.field for problem in proof.problems)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<tr><td>{{ name }}</td></tr>",
+        "{% block head %}{{ super() }}{% endblock %} {% block row %}<td>{{ name }}</td>{% endblock %}",
+        "{% include 'open' %}{{ name }}</td>{% include 'close' %}",
+    ],
+)
+def test_of_a_layout_that_is_elsewhere_nothing_is_supposed(html: str) -> None:
+    proof = prove_all([named("a", html=html, **FOR_A_LAYOUT)], elsewhere=True).proofs[key("a")]
+    assert [each.code for each in proof.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
+    assert (proof.problems, proof.passed, proof.samples) == ((), False, ())
+
+
+def test_without_its_profile_a_template_is_proved_whole_where_that_is_elsewhere() -> None:
+    proof = prove_all([named("a")], elsewhere=True).proofs[key("a")]
+    assert [each.code for each in proof.warnings] == [Code.PROFILE_NOT_FOUND]
+    assert (proof.passed, len(proof.samples)) == (True, 1)
+
+
+def test_a_sender_that_the_profile_does_not_allow_is_a_problem_wherever_the_rest_is() -> None:
+    known = [profile(allowedFromDomains=["larkfield.example"])]
+    found = named("a", **{"from": {"address": "x@evil.example"}})
+    [problem] = prove_all([*known, found], elsewhere=True).proofs[key("a")].problems
+    assert problem.code is Code.SENDER_NOT_ALLOWED
+
+
 def test_what_is_there_but_faulty_is_not_said_to_be_missing() -> None:
     broken = [key("shop", "SmtpProfile"), key("page", "EmailLayout")]
     for spec in ({}, {"layoutRef": {"name": "page"}}):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from postroom.local.check import passes, report
-from postroom.local.manifests import Finding, Reading, read_folder
+from postroom.local.manifests import Finding, Reading, read_folder, read_input
 from tests.local.sources import PROFILE, TEMPLATE, write
 
 ERROR = Finding("m/a.yaml", 3, "css_invalid", "50% of: this\nand that")
@@ -49,6 +49,18 @@ def test_json_is_one_document_with_revisions(reading: Reading) -> None:
 def test_a_template_that_cannot_be_read_counts_as_one_that_does_not_pass(tmp_path: Path) -> None:
     write(tmp_path, profile=PROFILE, welcome=TEMPLATE.replace("html:", "htm:"))
     assert "; 0 of 1 templates pass; " in list(report(read_folder(tmp_path), "text"))[-1]
+
+
+def test_what_could_not_be_rendered_is_counted_and_neither_passes_nor_fails(tmp_path: Path) -> None:
+    write(tmp_path, welcome=TEMPLATE.replace("  eventTypes:", "  layoutRef: {name: page}\n  eventTypes:"))
+    found = read_input(tmp_path, elsewhere=True)
+    assert passes(found, strict=True)
+    assert list(report(found, "text"))[-1] == (
+        "1 file, 0 profiles; 0 of 1 templates pass; 1 template not rendered, for want of a layout; "
+        "0 sample letters rendered; 0 errors, 2 warnings"
+    )
+    (text,) = report(found, "json")
+    assert [each["passes"] for each in json.loads(text)["templates"]] == [None]
 
 
 def test_strict_takes_a_warning_for_an_error() -> None:

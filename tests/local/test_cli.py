@@ -37,6 +37,18 @@ def test_check_ends_with_1_when_something_may_not_go_live(
     assert "::error file=" in capsys.readouterr().out
 
 
+def test_check_is_told_what_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = tmp_path / "platform"
+    platform.mkdir()
+    write(platform, profile=PROFILE)
+    write(tmp_path, welcome=TEMPLATE)
+    template = str(tmp_path / "welcome.yaml")
+    assert run(monkeypatch, "check", template) == 1
+    assert run(monkeypatch, "check", template, "--context", str(platform)) == 0
+    assert run(monkeypatch, "check", template, "--ignore-missing-references", "--strict") == 0
+    assert run(monkeypatch, "check", template, "--no-such-option") == 2
+
+
 @pytest.mark.parametrize("text", [None, "", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n"])
 def test_a_folder_without_a_manifest_is_no_folder_that_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None

@@ -1,10 +1,11 @@
 """A folder of manifests is read whole: each finding has a file and a line, and none hides another."""
 
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
-from postroom.local.manifests import Reading, manifest_files, read_folder
+from postroom.local.manifests import Reading, demand_manifests, manifest_files, read_folder, read_input
 from postroom.local.trouble import Trouble
 from tests.local.sources import LAYOUT, PROFILE, TEMPLATE, write
 
@@ -64,6 +65,79 @@ def test_only_yaml_that_is_not_hidden_is_read(tmp_path: Path) -> None:
 def test_one_file_may_be_named(tmp_path: Path) -> None:
     write(tmp_path, all=f"{PROFILE}---\n{TEMPLATE}")
     assert read_folder(tmp_path / "all.yaml").errors == ()
+
+
+USES_LAYOUT = TEMPLATE.replace("  eventTypes:", "  layoutRef: {name: page}\n  eventTypes:")
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Path:
+    """A folder of the platform's: a profile, a layout, and a template that is wrong."""
+    folder = tmp_path / "platform"
+    folder.mkdir()
+    wrong = TEMPLATE.replace("{name: welcome}", "{name: theirs}").replace("Hello {{ name }}", "{{ nam }}")
+    write(folder, profile=PROFILE, page=LAYOUT, theirs=wrong, chart="a: {{ .Values.a }}\n- b")
+    return folder
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Path:
+    """A folder of a team's: a template for that profile and layout."""
+    folder = tmp_path / "team"
+    folder.mkdir()
+    write(folder, welcome=USES_LAYOUT)
+    return folder
+
+
+def test_a_context_is_referred_to_and_not_judged(team: Path, platform: Path) -> None:
+    reading = read_input(team, [platform])
+    assert (findings(reading), reading.files, reading.complete) == ([], 1, True)
+    assert [(key.name, len(proof.samples)) for key, proof in reading.verdict.proofs.items()] == [
+        ("welcome", 1)
+    ]
+
+
+def test_a_template_of_the_context_keeps_its_event_type(team: Path, platform: Path) -> None:
+    write(platform, theirs=TEMPLATE.replace("{name: welcome}", "{name: theirs}"))
+    assert findings(read_input(team, [platform])) == ["welcome.yaml:7: event_type_conflict"]
+
+
+def test_what_is_checked_may_be_in_its_context_too(team: Path, platform: Path) -> None:
+    assert findings(read_input(team, [team.parent])) == []
+
+
+def test_a_context_that_is_not_there_is_trouble(team: Path) -> None:
+    with pytest.raises(Trouble, match="no folder"):
+        read_input(team, [team / "none"])
+
+
+def test_what_is_elsewhere_is_a_warning_and_hides_nothing(team: Path) -> None:
+    reading = read_input(team, elsewhere=True)
+    assert reading.errors == ()
+    assert findings(reading) == ["welcome.yaml:5: profile_not_found", "welcome.yaml:6: layout_not_found"]
+    write(team, welcome=USES_LAYOUT.replace("{{ name }}", "{{ nam }}"))
+    assert [each.rule for each in read_input(team, elsewhere=True).errors] == ["variable_undeclared"]
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(data)))
+
+
+def test_a_pipe_is_read_as_a_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n"
+    text = f"{service}---\n{PROFILE}---\n{TEMPLATE.replace('{{ name }}', '{{ nam }}')}"
+    line = text[: text.index("{{ nam }}")].count("\n") + 1
+    for ending in ("\n", "\r\n"):
+        pipe(monkeypatch, text.replace("\n", ending).encode())
+        reading = read_input(Path("-"))
+        assert findings(reading) == [f"<stdin>:{line}: variable_undeclared"]
+        assert reading.skipped == ("<stdin>: Service of v1 is not Postroom's",)
+
+
+def test_a_pipe_that_holds_nothing_of_ours_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"")
+    with pytest.raises(Trouble, match="Standard input holds no manifest"):
+        demand_manifests(read_input(Path("-")), Path("-"))
 
 
 def test_bytes_that_are_no_text_are_a_finding(tmp_path: Path) -> None:

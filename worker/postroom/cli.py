@@ -112,9 +112,25 @@ def up(
 
 @app.command()
 def check(
-    folder: Annotated[Path, Argument(help="A folder of manifests, or one file.", metavar="DIR")],
+    folder: Annotated[
+        Path, Argument(help="A folder of manifests, one file, or - for a pipe.", metavar="DIR")
+    ],
     form: Annotated[Form, Option("--format", help="How to say it.")] = Form.TEXT,
     strict: Annotated[bool, Option("--strict", help="Warnings count as errors.")] = False,
+    context: Annotated[
+        list[Path] | None,
+        Option(
+            help="What is declared here may be referred to; itself it is not checked (repeatable).",
+            metavar="DIR",
+        ),
+    ] = None,
+    ignore_missing_references: Annotated[
+        bool,
+        Option(
+            "--ignore-missing-references",
+            help="Profiles and layouts that are not here are elsewhere: a warning, also with --strict.",
+        ),
+    ] = False,
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
@@ -122,9 +138,9 @@ def check(
     something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
     """
     from postroom.local import check as checking
-    from postroom.local.manifests import demand_manifests, read_folder
+    from postroom.local.manifests import demand_manifests, read_input
 
-    reading = read_folder(folder)
+    reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
     demand_manifests(reading, folder)
     for line in checking.report(reading, form.value):
         typer.echo(line)

@@ -19,7 +19,7 @@ from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
 from postroom.letter.page.css import read_css
 from postroom.letter.page.inline import styles_of
-from postroom.letter.page.layout import layout_field
+from postroom.letter.page.layout import layout_field, stand_in
 from postroom.letter.page.protect import parse_page
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
@@ -99,13 +99,33 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     return Proof(name, final, warnings=tuple(dict.fromkeys(warnings)), samples=results)
 
 
+def mistakes_without_layout(template: EmailTemplate) -> tuple[Problem, ...]:
+    """What is wrong with a template, as far as it can be told while its layout is not here.
+
+    That is everything but its page, which is neither read as HTML nor rendered. A variable that the layout
+    sets itself is said to be undeclared.
+    """
+    spec = template.spec
+    assert spec.layout_ref is not None
+    pages = [("spec", spec.html), *((f"spec.locales[{n}]", each.html) for n, each in enumerate(spec.locales))]
+    try:
+        contract = Contract(spec.variables)
+        asked = stand_in(spec.layout_ref.name, [(html, f"{at}.html") for at, html in pages if html])
+        languages = drafts(spec, asked)
+    except Rejected as rejected:
+        return rejected.problems
+    static, _ = _read(spec, None, languages, whole=False)
+    _, unfit = _admit_samples(spec, contract)
+    return tuple(dict.fromkeys((*static, *_check_css(spec, None, languages), *unfit)))
+
+
 def _read(
-    spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft]
+    spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft], *, whole: bool = True
 ) -> tuple[list[Problem], set[str]]:
     problems: list[Problem] = []
     used: set[str] = set()
     for draft in languages:
-        found, reading = read_draft(draft, spec.variables, layout)
+        found, reading = read_draft(draft, spec.variables, layout, whole=whole)
         problems += found
         used |= reading.used
     extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]

@@ -13,7 +13,7 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
-from postroom.letter.proof import Proof, css_problems, prove
+from postroom.letter.proof import Proof, css_problems, mistakes_without_layout, prove
 from postroom.letter.proving.draft import layout_problems
 from postroom.letter.references import Key, claimed, foreign_sender, not_found
 from postroom.letter.template import EmailLayout, EmailTemplate
@@ -27,6 +27,8 @@ class _Known:
 
     objects: Mapping[Key, Object]
     faulty: frozenset[Key]
+    elsewhere: bool
+    """Whether what is missing is elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,18 @@ def key_of(item: Object) -> Key:
     return Key(item.kind, item.metadata.namespace, item.metadata.name)
 
 
-def prove_all(objects: Iterable[Object], clocks: Clocks | None = None, faulty: Iterable[Key] = ()) -> Verdict:
+def prove_all(
+    objects: Iterable[Object],
+    clocks: Clocks | None = None,
+    faulty: Iterable[Key] = (),
+    *,
+    elsewhere: bool = False,
+) -> Verdict:
     """Prove every template and layout of a set.
 
     `faulty` names what is in the set and could not be read. A template that refers to it is not live, and
-    nothing more is said of it: the mistake is said where it was made.
+    nothing more is said of the reference: the mistake is said where it was made. With `elsewhere` the set is
+    not all there is: a profile or layout that is missing is a warning. Without its layout no template passes.
     """
     known: dict[Key, Object] = {}
     proofs: dict[Key, Proof] = {}
@@ -70,7 +79,7 @@ def prove_all(objects: Iterable[Object], clocks: Clocks | None = None, faulty: I
             )
         else:
             known[key] = item
-    around = _Known(known, frozenset(faulty))
+    around = _Known(known, frozenset(faulty), elsewhere)
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
             proof = _prove_one(item, around, clocks)
@@ -91,12 +100,16 @@ def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) ->
     spec, namespace = template.spec, template.metadata.namespace
     profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
-    problems = [*_check_layout(page, known), *_check_profile(template, profile, known)]
+    missing = [*_check_layout(page, known), *_check_profile(profile, known)]
     layout = known.objects.get(page) if page else None
     if page and not isinstance(layout, EmailLayout):
-        return Proof(template.metadata.name, problems=tuple(problems))
-    proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
-    if not problems and profile in known.objects:
+        proof = Proof(template.metadata.name, problems=mistakes_without_layout(template))
+    else:
+        proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
+    if known.elsewhere:
+        proof = replace(proof, warnings=(*missing, *proof.warnings))
+    problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]
+    if not problems and (profile in known.objects or profile not in known.faulty):
         return proof
     return replace(proof, compiled=None, problems=(*problems, *proof.problems))
 
@@ -106,13 +119,14 @@ def _check_layout(page: Key | None, known: _Known) -> Iterator[Problem]:
         yield from _missing(Code.LAYOUT_NOT_FOUND, page, "spec.layoutRef.name", known)
 
 
-def _check_profile(template: EmailTemplate, profile: Key, known: _Known) -> Iterator[Problem]:
-    found = known.objects.get(profile)
-    if not isinstance(found, SmtpProfile):
+def _check_profile(profile: Key, known: _Known) -> Iterator[Problem]:
+    if profile not in known.objects:
         yield from _missing(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", known)
-        return
-    sender = template.spec.sender
-    if sender and not allows_sender(found, sender.address):
+
+
+def _check_sender(template: EmailTemplate, profile: Key, known: _Known) -> Iterator[Problem]:
+    found, sender = known.objects.get(profile), template.spec.sender
+    if isinstance(found, SmtpProfile) and sender and not allows_sender(found, sender.address):
         yield foreign_sender(profile.name)
 
 

@@ -10,14 +10,21 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Literal
 
+from postroom.letter.problems import Code
+from postroom.letter.proof import Proof
 from postroom.local.manifests import Finding, Reading
 
 Form = Literal["text", "json", "github"]
+MISSING = frozenset({Code.PROFILE_NOT_FOUND, Code.LAYOUT_NOT_FOUND})
 
 
 def passes(reading: Reading, *, strict: bool) -> bool:
-    """Whether everything may go live; with `strict` a warning is as bad as an error."""
-    return not reading.errors and not (strict and reading.warnings)
+    """Whether everything may go live; with `strict` a warning is as bad as an error.
+
+    Not the warning that a reference leads out of what was read: it is there only if it was asked for.
+    """
+    advice = [warning for warning in reading.warnings if warning.rule not in MISSING]
+    return not reading.errors and not (strict and advice)
 
 
 def report(reading: Reading, form: Form) -> Iterator[str]:
@@ -39,13 +46,21 @@ def summary(reading: Reading) -> str:
     passed = sum(proof.passed for proof in templates)
     letters = sum(len(proof.samples) for proof in templates)
     asked = len(templates) + reading.unread_templates
+    apart = sum(map(_without_layout, templates))
     parts = [
         f"{_count(reading.files, 'file')}, {_count(len(reading.verdict.profiles), 'profile')}",
         f"{passed} of {asked} {'template passes' if asked == passed == 1 else 'templates pass'}",
+        *([f"{_count(apart, 'template')} not rendered, for want of a layout"] if apart else []),
         f"{_count(letters, 'sample letter')} rendered",
         f"{_count(len(reading.errors), 'error')}, {_count(len(reading.warnings), 'warning')}",
     ]
     return "; ".join(parts)
+
+
+def _without_layout(proof: Proof) -> bool:
+    """Whether nothing is wrong with a template as far as can be told without its layout."""
+    missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in proof.warnings)
+    return missing and not proof.problems
 
 
 def _text(reading: Reading) -> Iterator[str]:
@@ -65,7 +80,7 @@ def _json(reading: Reading) -> str:
         {
             "namespace": key.namespace,
             "name": key.name,
-            "passes": proof.passed,
+            "passes": None if _without_layout(proof) else proof.passed,
             "revision": proof.compiled.revision if proof.compiled else None,
             "samples": [
                 {"name": sample.name, "locale": sample.locale, "html_bytes": sample.html_bytes}

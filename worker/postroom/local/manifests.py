@@ -1,16 +1,18 @@
 """Read a folder of manifests and prove all of them.
 
-Input: a folder (every *.yaml and *.yml below it, but for hidden ones) or one file. Output: a `Reading` with
-the verdict and every finding as `file:line: rule: what is wrong`. What is wrong in one file takes nothing
-else down with it. Failure: `Trouble` when there is no such folder; or nothing of ours in it
-(`demand_manifests`).
+Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
+input. Output: a `Reading` with the verdict and every finding as `file:line: rule: what is wrong`. What is
+wrong in one file takes nothing else down with it. Failure: `Trouble` when there is no such folder; or nothing
+of ours in it (`demand_manifests`).
 """
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, read
@@ -20,6 +22,7 @@ from postroom.letter.proofs import Object, Verdict, key_of, prove_all
 from postroom.letter.references import Key
 from postroom.local.trouble import Trouble
 
+STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
 Severity = Literal["error", "warning"]
 LARGEST = 8 * 1024 * 1024
@@ -72,19 +75,44 @@ class Reading:
 
 def read_folder(folder: Path) -> Reading:
     """Everything below a folder, read and proved; raises Trouble."""
+    return _prove(*_located(folder))
+
+
+def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
+    """What is to be checked: a folder, a file, or `-`; raises Trouble.
+
+    What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
+    """
+    around = [located for folder in context for located in _located(folder)[0]]
+    if source == STANDARD_INPUT:
+        return _prove(_read_stream(sys.stdin.buffer, "<stdin>"), 1, around, elsewhere=elsewhere)
+    return _prove(*_located(source), around, elsewhere=elsewhere)
+
+
+def _located(folder: Path) -> tuple[list[Located], int]:
     files = list(manifest_files(folder))
-    found = [located for file in files for located in _read(file, folder)]
+    return [located for file in files for located in _read(file, folder)], len(files)
+
+
+def _prove(
+    found: list[Located], files: int, around: Iterable[Located] = (), *, elsewhere: bool = False
+) -> Reading:
+    own = {_key(located) for located in found}
+    others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
-    faulty = (Key(located.kind, located.namespace, located.name) for located in found if located.problems)
-    verdict = prove_all(objects, Clocks(time.monotonic, time.thread_time), faulty)
+    faulty = (_key(located) for located in found if located.problems)
+    before = (other.object for other in others if other.object is not None)
+    clocks = Clocks(time.monotonic, time.thread_time)
+    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
     unread = [finding for located in found for finding in _findings(located, located.problems)]
-    proved = list(_proved(found, verdict))
+    proved = list(_proved([*others, *found], verdict))
     return Reading(
         objects,
         verdict,
         tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
-        len(files),
+        files,
         complete=not unread,
         places={key_of(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
@@ -94,10 +122,24 @@ def read_folder(folder: Path) -> Reading:
     )
 
 
+def _key(located: Located) -> Key:
+    return Key(located.kind, located.namespace, located.name)
+
+
+def _only(own: set[Key], verdict: Verdict) -> Verdict:
+    proofs = {key: proof for key, proof in verdict.proofs.items() if key in own}
+    return Verdict(proofs, {key: each for key, each in verdict.profiles.items() if key in own})
+
+
 def demand_manifests(reading: Reading, folder: Path) -> None:
     """Raise Trouble when a folder declares nothing of ours: a green check of nothing would deceive."""
     if reading.objects or reading.findings:
         return
+    if folder == STANDARD_INPUT:
+        raise Trouble(
+            "Standard input holds no manifest of Postroom.",
+            "Look at what the command before the pipe prints: kustomize build . | postroom check -",
+        )
     read = "no *.yaml or *.yml file" if not reading.files else "no manifest of Postroom in its YAML files"
     raise Trouble(
         f"{folder} holds {read}.",
@@ -118,16 +160,24 @@ def manifest_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(file: Path, folder: Path) -> Iterable[Located]:
+def _read(file: Path, folder: Path) -> list[Located]:
     name = _shown(file, folder)
     try:
-        if file.stat().st_size > LARGEST:
-            return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
-        return list(read(file.read_text(encoding="utf-8"), name))
-    except UnicodeDecodeError as error:
-        return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
+        with file.open("rb") as stream:
+            return _read_stream(stream, name)
     except OSError as error:
         return [_unreadable(name, f"cannot be read: {error.strerror}")]
+
+
+def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
+    try:
+        text = StringIO(data.decode("utf-8"), newline=None).read()
+    except UnicodeDecodeError as error:
+        return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
+    return list(read(text, name))
 
 
 def _unreadable(name: str, rule: str) -> Located:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from postroom.letter.hint import did_you_mean
 from postroom.letter.language.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.template import EmailLayout
+from postroom.letter.template import EmailLayout, EmailLayoutSpec, Metadata, Partial
 
 MAX_DEPTH = 8
 MAX_PIECES = 50_000
@@ -62,6 +62,22 @@ def layout_alone(layout: EmailLayout) -> Source:
     """The layout with its partials and the blocks' own contents, to be read by itself."""
     page = split(layout.spec.html, f"{layout_field(layout.metadata.name)}.html")
     return join(_filled(expand(page, layout_partials(layout)), {}))
+
+
+def stand_in(name: str, sources: Iterable[tuple[str, str]]) -> EmailLayout:
+    """For a layout that is not here: every block and partial that a template asks for, and nothing in them.
+
+    `sources` are (html, field). Raises Rejected (template_syntax).
+    """
+    pieces = [piece for html, field in sources for piece in split(html, field) if len(piece.words) > 1]
+    names = (piece.words[1] for piece in pieces if piece.opens("block"))
+    blocks = dict.fromkeys(["content", *(name for name in names if name.isidentifier())])
+    partials = dict.fromkeys(piece.words[1] for piece in pieces if piece.opens("include"))
+    spec = EmailLayoutSpec.model_construct(  # as large as the template asks, so not held to a layout's limits
+        html="".join(f"{{% block {block} %}}{{% endblock %}}" for block in blocks),
+        partials=[Partial.model_construct(name=partial, html="") for partial in partials],
+    )
+    return EmailLayout.model_construct(metadata=Metadata(name=name), spec=spec)
 
 
 def layout_partials(layout: EmailLayout | None) -> Mapping[str, Sequence[Piece]]:

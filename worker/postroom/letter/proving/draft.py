@@ -159,9 +159,9 @@ def read_part(environment: LetterEnvironment, part: Part, reader: Reader) -> lis
 
 
 def read_draft(
-    draft: Draft, variables: dict[str, object], layout: EmailLayout | None
+    draft: Draft, variables: dict[str, object], layout: EmailLayout | None, *, whole: bool = True
 ) -> tuple[list[Problem], Reading]:
-    """Everything that can be told of a draft without data."""
+    """Everything that can be told of a draft without data; of its page as HTML only if that is `whole`."""
     problems: list[Problem] = []
     reading = Reading()
     for part in draft.parts():
@@ -175,7 +175,7 @@ def read_draft(
     problems += own or [locate(problem, draft.page) for problem in found]
     problems += [locate(problem, draft.page) for problem in reader.reading.problems]
     reading.used |= reader.reading.used
-    if not found:
+    if whole and not found:
         problems += read_markup(draft.page)
     return problems, reading
 
