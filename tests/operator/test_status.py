@@ -139,6 +139,25 @@ def test_a_proof_under_way_is_unknown_and_takes_nothing_down() -> None:
     assert status["revision"] == OLD.revision
 
 
+def test_workers_are_counted_when_the_first_of_them_has_the_revision_and_none_of_none_is_not_said() -> None:
+    alone = template_status(live(), [], NOON)
+    assert told(alone)[:2] == ("True", "Serving")
+    assert not {"workersCurrent", "workersTotal"} & set(alone)
+    assert template_status(live(alone), [worker("a")], LATER) == alone, "it has just started"
+    counted = template_status(live(alone), [worker("a", NEW.revision)], LATER)
+    assert (counted["workersCurrent"], counted["workersTotal"]) == (1, 1)
+    assert since(counted) == since(alone)
+    for reports in ([], [worker("b")], [worker("b", OLD.revision)], [worker("a"), worker("b")]):
+        assert template_status(live(counted), reports, LATER) == counted, "a worker that starts anew"
+
+
+def test_none_of_none_in_the_status_of_a_release_before_is_corrected_once() -> None:
+    before = template_status(live(), [], NOON) | {"workersCurrent": 0, "workersTotal": 0}
+    after = template_status(live(before), [], LATER)
+    assert "workersTotal" not in after
+    assert template_status(live(after), [], LATER) == after
+
+
 def test_a_new_revision_is_ready_once_every_worker_has_it() -> None:
     before = template_status(Standing(template(), replace(GOOD, compiled=OLD), serving=OLD), [], NOON)
     going = template_status(live(before), [worker("a", NEW.revision), worker("b", OLD.revision)], LATER)

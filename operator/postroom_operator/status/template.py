@@ -1,8 +1,8 @@
 """The status of an EmailTemplate: where it stands, and how many workers have its newest revision.
 
 Standing and the workers' reports in; conditions Compiled, ProfileResolved and Ready, revision, sizes,
-samples, warnings and problems out. Workers are counted while a new revision is on its way to them and not
-afterwards: a worker that starts anew must not touch the status of every template.
+samples, warnings and problems out. Workers are counted while a new revision is on its way to them, and where
+there were none at first once one has it; not afterwards: a worker that starts anew must not touch every one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,15 +46,20 @@ def is_rolling_out(status: Mapping[str, Any]) -> bool:
 def _workers(
     standing: Standing, reports: Sequence[Report], before: Mapping[str, Any]
 ) -> tuple[int, int] | None:
-    """How many workers have the revision, of how many; as it was once the roll-out is done."""
+    """How many workers have the revision, of how many; as it was once the roll-out is done.
+
+    None while nobody has answered: none of none would say that nobody serves.
+    """
     if standing.serving is None:
         return None
     name, revision = standing.manifest["metadata"]["name"], standing.serving.revision
+    current = sum(report.templates.get(name) == revision for report in reports)
     if before.get("revision") != revision or is_rolling_out(before):
-        return sum(report.templates.get(name) == revision for report in reports), len(reports)
-    if "workersTotal" in before:
+        return (current, len(reports)) if reports else None
+    if before.get("workersTotal"):
         return before.get("workersCurrent", 0), before["workersTotal"]
-    return None
+    # those that start answer before they have read a template: that is no roll-out
+    return (current, len(reports)) if current else None
 
 
 def _found(standing: Standing, workers: tuple[int, int] | None) -> list[Found]:
