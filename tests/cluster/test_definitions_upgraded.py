@@ -1,4 +1,4 @@
-"""From earlier definitions to today's, while the operator runs: what was stored before stays usable.
+"""From earlier definitions to today's and back, while the operator runs: what was stored stays usable.
 
 No earlier definitions were released. What stands for them is derived from today's: without rules in CEL and
 without some optional fields, which is how definitions grow. So an object can be stored that today's refuse;
@@ -130,3 +130,20 @@ def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(be
     assert not taken(world, profile("old", **CLEAR)), "once it is mended there is no way back"
     assert world.operator.running
     assert "a mistake of Postroom's" not in world.operator.words
+
+
+def test_the_way_back_takes_the_fields_that_came_and_leaves_the_objects(before: World) -> None:
+    """What `helm rollback` does to the definitions, which belong to the release."""
+    world = before
+    define(world.cluster, today())
+    young = template(preheader="Hello")
+    world.until(lambda: taken(world, young))
+    world.apply(profile(), young)
+    world.until(lambda: live(world, "welcome"))
+
+    define(world.cluster, [earlier(each) for each in today()])
+    world.until(lambda: "preheader" not in world.get("EmailTemplate", "welcome")["spec"])
+    assert not taken(world, young), "a manifest of then is refused, not cut"
+    assert taken(world, template())
+    assert live(world, "welcome")
+    assert world.operator.running
