@@ -7,6 +7,7 @@ is rendered, and each command with the version that stands before it.
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,9 @@ def commands(page: Path) -> Iterator[Command]:
     shown_so_far = [(0, "", ""), *((each.start(), each[1], each[2]) for each in VALUES.finditer(text))]
     for found in COMMAND.finditer(text):
         _, file, values = [each for each in shown_so_far if each[0] <= found.start()][-1]
-        yield Command(shown(page), shlex.split(found[1].replace("\\\n", " ")), file, values)
+        words = shlex.split(found[1].replace("\\\n", " "))
+        of_helm = takewhile(lambda word: word not in {"|", ">"}, words)
+        yield Command(shown(page), list(of_helm), file, values)
 
 
 ALL = [each for page in PAGES for each in commands(page)]
