@@ -7,6 +7,7 @@ the plan was carried out, the topics and the workers' reports as they are known 
 import asyncio
 from collections.abc import Sequence
 
+from postroom.letter.references import concerns_layout
 from postroom_operator.apply import Done, Status
 from postroom_operator.cluster import API_VERSION, Manifest, Ref
 from postroom_operator.desired.topics import wanted_topics
@@ -57,7 +58,7 @@ def describe_profile(
 
 
 async def describe_layout(key: Key, office: Office) -> list[Status]:
-    """The status of a layout: its own proof, and which of its templates do not pass with it."""
+    """The status of a layout: its own proof, and which of its templates do not pass because of it."""
     layout = office.store.get(Ref(API_VERSION, key.kind, key.namespace, key.name))
     if layout is None:
         return []
@@ -67,7 +68,7 @@ async def describe_layout(key: Key, office: Office) -> list[Status]:
     failing = [
         each["metadata"]["name"]
         for each, proof in zip(users, proofs, strict=True)
-        if proof is not None and proof.problems
+        if proof and any(concerns_layout(problem, key.name) for problem in proof.problems)
     ]
     return [Status(layout, layout_status(layout, proved, len(users), failing, office.now()))]
 

@@ -250,7 +250,7 @@ def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> N
 @pytest.mark.parametrize(
     ("html", "code", "line", "words"),
     [
-        ("{% block contnet %}{{ name }}{% endblock %}", Code.TEMPLATE_SYNTAX, 1, "did you mean content"),
+        ("{% block contnet %}{{ name }}{% endblock %}", Code.BLOCK_NOT_FOUND, 1, "did you mean content"),
         ("{% block content %}{{ name }}", Code.TEMPLATE_SYNTAX, 1, "endblock"),
         (
             "{% block content %}{{ name }}{% endblock %}\n\nlost",
@@ -480,6 +480,7 @@ def test_where_the_layout_can_be_read_a_block_that_it_does_not_have_is_the_templ
     page = layout("<b>{% block content %}{% endblock %}</b>")
     problem = problem_of("{% block content %}a{% endblock %}\n{% block cnotent %}b{% endblock %}", page=page)
     assert (problem.field, problem.line) == ("spec.html", 2)
+    assert problem.code is Code.BLOCK_NOT_FOUND
     assert problem.message == "the layout has no block `cnotent`; did you mean content?"
 
 

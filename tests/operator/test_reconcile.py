@@ -182,6 +182,37 @@ def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("html", "subject", "ready"),
+    [
+        ("<p>Hello</p>", "{{ nmae }}", ("True", "Proved")),
+        ("{% block content %}<p>{{ nmae }}</p>{% endblock %}", "Paid", ("True", "Proved")),
+        ("{% block why %}<p>Hello</p>{% endblock %}", "Paid", ("False", "TemplatesFail")),
+    ],
+)
+def test_a_layout_is_not_at_fault_for_what_is_a_templates_own_mistake(
+    html: str, subject: str, ready: tuple[str, str]
+) -> None:
+    async def test(world: World) -> None:
+        world.apply(profile(), layout(), template("paid", html, subject=subject, layoutRef={"name": "plain"}))
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[0] == "False"
+        assert world.condition("EmailLayout", "plain")[:2] == ready
+
+    run(test)
+
+
+def test_what_a_template_lacks_for_its_layouts_text_the_layout_says_too() -> None:
+    async def test(world: World) -> None:
+        page = layout(html="<body>{{ brand }}{% block content %}{% endblock %}</body>")
+        world.apply(profile(), page, template("paid", layoutRef={"name": "plain"}))
+        await world.settle()
+        message = "paid does not pass with it; its own status says why"
+        assert world.condition("EmailLayout", "plain") == ("False", "TemplatesFail", message)
+
+    run(test)
+
+
 def test_a_template_that_moves_goes_from_one_profile_to_the_other() -> None:
     async def test(world: World) -> None:
         world.apply(profile(), profile("news"), template("paid"))

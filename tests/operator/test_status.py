@@ -192,6 +192,10 @@ def test_a_layout_says_which_templates_do_not_pass_with_it() -> None:
     status = layout_status(layout, Proved(), 10, failing, NOON)
     assert told(status)[:2] == ("False", "TemplatesFail")
     assert told(status)[2].startswith("t0, t1, t2, t3, t4 and 3 more do not pass")
+    assert told(status)[2].endswith("their own statuses say why")
+    one = layout_status(layout, Proved(), 10, ["t0"], NOON)
+    assert told(one)[2] == "t0 does not pass with it; its own status says why"
+    assert told(layout_status(layout, Proved(), 1, [], NOON))[2] == "1 template uses it"
     assert told(layout_status(layout, Proved(), 0, [], NOON))[0] == "True"
     assert told(layout_status(layout, None, 3, [], NOON))[:2] == ("Unknown", "Proving")
     assert told(layout_status(layout, Proved(problems=(TYPO,)), 3, [], NOON))[:2] == (

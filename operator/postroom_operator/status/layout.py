@@ -21,7 +21,7 @@ def layout_status(
     """The layout's next status.
 
     `proved` None: the proof is under way. `templates` is how many use it; `failing` are those whose newest
-    revision does not pass with it.
+    revision does not pass with it, for a problem that is the layout's too and not the template's own.
     """
     problems = proved.problems if proved else ()
     compiled = _compiled(proved)
@@ -50,7 +50,13 @@ def _ready(compiled: Found, templates: int, failing: Sequence[str]) -> Found:
     if not compiled.ok:
         return compiled.named("Ready")
     if failing:
-        more = f" and {len(failing) - NAMED} more" if len(failing) > NAMED else ""
-        message = f"{', '.join(failing[:NAMED])}{more} do not pass with it; their own status says why"
-        return Found("Ready", False, "TemplatesFail", message)
-    return Found("Ready", True, "Proved", f"{templates} templates use it")
+        return Found("Ready", False, "TemplatesFail", _failing(failing))
+    used = "1 template uses it" if templates == 1 else f"{templates} templates use it"
+    return Found("Ready", True, "Proved", used)
+
+
+def _failing(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} does not pass with it; its own status says why"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more} do not pass with it; their own statuses say why"

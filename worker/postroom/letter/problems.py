@@ -64,6 +64,7 @@ class Code(StrEnum):
     FILTER_NOT_ALLOWED = "filter_not_allowed"
     VARIABLE_UNDECLARED = "variable_undeclared"
     PARTIAL_NOT_FOUND = "partial_not_found"
+    BLOCK_NOT_FOUND = "block_not_found"
     LAYOUT_NOT_FOUND = "layout_not_found"
     PROFILE_NOT_FOUND = "profile_not_found"
     SCHEMA_INVALID = "schema_invalid"

@@ -19,13 +19,14 @@ from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
 from postroom.letter.page.css import read_css
 from postroom.letter.page.inline import styles_of
-from postroom.letter.page.layout import layout_field, stand_in
+from postroom.letter.page.layout import stand_in
 from postroom.letter.page.protect import parse_page
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.proving.trial import Try, differences, quicken, tries
 from postroom.letter.proving.variables import Reader, unused
+from postroom.letter.references import layout_field
 from postroom.letter.render import Rendered
 from postroom.letter.schema import Contract
 from postroom.letter.template import EmailLayout, EmailTemplate, EmailTemplateSpec

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
 from postroom.letter.proof import Proof, css_problems, mistakes_without_layout, prove
 from postroom.letter.proving.draft import layout_problems
-from postroom.letter.references import Key, claimed, foreign_sender, not_found
+from postroom.letter.references import Key, claimed, foreign_sender, layout_field, not_found
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 Object = EmailTemplate | EmailLayout | SmtpProfile

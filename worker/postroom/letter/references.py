@@ -19,6 +19,20 @@ class Key:
     name: str
 
 
+OFFERED = frozenset({Code.PARTIAL_NOT_FOUND, Code.BLOCK_NOT_FOUND})
+"""What a template takes from its layout and does not find there: either may be the one to mend."""
+
+
+def layout_field(name: str) -> str:
+    """How a problem in a layout names its place when it turns up in a template's proof."""
+    return f"EmailLayout/{name}.spec"
+
+
+def concerns_layout(problem: Problem, name: str) -> bool:
+    """Whether a template's problem is its layout's too: it lies in its text, or is about what it offers."""
+    return problem.code in OFFERED or problem.field.startswith(f"{layout_field(name)}.")
+
+
 def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Problem:
     """That a reference leads nowhere; `there` is what it could have led to."""
     alike = [key for key in there if key.kind == wanted.kind]

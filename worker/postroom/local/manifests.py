@@ -16,10 +16,9 @@ from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, read
-from postroom.letter.page.layout import layout_field
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proofs import Object, Verdict, key_of, prove_all
-from postroom.letter.references import Key
+from postroom.letter.references import Key, layout_field
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")

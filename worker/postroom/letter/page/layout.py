@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from postroom.letter.hint import did_you_mean
 from postroom.letter.language.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.references import layout_field
 from postroom.letter.template import EmailLayout, EmailLayoutSpec, Metadata, Partial
 
 MAX_DEPTH = 8
@@ -87,11 +88,6 @@ def layout_partials(layout: EmailLayout | None) -> Mapping[str, Sequence[Piece]]
     place = f"{layout_field(layout.metadata.name)}.partials"
     partials = enumerate(layout.spec.partials)
     return {partial.name: split(partial.html, f"{place}[{index}].html") for index, partial in partials}
-
-
-def layout_field(name: str) -> str:
-    """How a problem in a layout names its place when it turns up in a template's proof."""
-    return f"EmailLayout/{name}.spec"
 
 
 def _page(html: str, layout: EmailLayout | None) -> Sequence[Piece] | None:
@@ -170,7 +166,7 @@ def _fill(page: Pieces, blocks: Mapping[str, Pieces], field: str) -> list[Piece]
         raise Rejected(
             *(
                 Problem(
-                    Code.TEMPLATE_SYNTAX,
+                    Code.BLOCK_NOT_FOUND,
                     field,
                     f"the layout has no block `{name}`{did_you_mean(name, holes)}",
                     blocks[name][0].line if blocks[name] else None,
