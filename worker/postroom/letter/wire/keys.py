@@ -34,24 +34,30 @@ class Key:
 
 def read_key(pem: bytes) -> Key:
     """The key in a PEM text; raises ValueError."""
+    key = _load(pem, sure=False)
+    if isinstance(key, Ed25519PrivateKey):
+        return Key("ed25519-sha256", lambda data: key.sign(sha256(data).digest()))
+    if isinstance(key, RSAPrivateKey):
+        return _rsa(pem, key.key_size)
+    raise ValueError(f"is neither an RSA nor an Ed25519 key; make one with {WAYS}")
+
+
+def _load(pem: bytes, *, sure: bool) -> object:
+    """The key; `sure`: with its numbers checked, which takes seconds where they are long."""
     try:
-        key = load_pem_private_key(pem, password=None)
+        return load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=not sure)
     except TypeError:
         raise ValueError("is encrypted with a passphrase; write it without one") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"is no private key in PEM; make one with {WAYS}") from None
-    if isinstance(key, Ed25519PrivateKey):
-        return Key("ed25519-sha256", lambda data: key.sign(sha256(data).digest()))
-    if isinstance(key, RSAPrivateKey):
-        return _rsa(key)
-    raise ValueError(f"is neither an RSA nor an Ed25519 key; make one with {WAYS}")
 
 
-def _rsa(key: RSAPrivateKey) -> Key:
-    bits = key.key_size
+def _rsa(pem: bytes, bits: int) -> Key:
     if not LEAST_BITS <= bits <= MOST_BITS:
         rule = f"of {LEAST_BITS} to {MOST_BITS} bits, and is one of {bits}"
         raise ValueError(f"has to be an RSA key {rule}; make one with openssl genrsa {GOOD_BITS}")
+    key = _load(pem, sure=True)
+    assert isinstance(key, RSAPrivateKey)
     weak = f"has {bits} bits; {GOOD_BITS} are the recommended minimum" if bits < GOOD_BITS else ""
     padding, digest = PKCS1v15(), SHA256()
     return Key("rsa-sha256", lambda data: key.sign(data, padding, digest), weak)
