@@ -1,11 +1,13 @@
 """The operator's own life: at rest, doubled, and without its API server."""
 
+import json
 import time
 
+import httpx
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import World
+from tests.cluster.operating import Operator, World
 from tests.faults.figures import at_whole_size
 
 pytestmark = pytest.mark.apiserver
@@ -98,12 +100,26 @@ def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: Wo
     second.start()
     world.until(lambda: "another operator holds the Lease" in second.words)
     world.apply(template("letter-2"))
-    world.until(lambda: "letter-2" in world.served())
+    world.until(lambda: whole(world, 3))
     assert second.running
+    assert any('name="letter-2"' in line for line in told(world.operator))
+    assert told(second) == [], "a standby has seen nothing"
     world.operator.kill()
     world.apply(template("letter-3"))
-    world.until(lambda: "letter-3" in world.served())
+    world.until(lambda: "/letter-3" in second.words)
+    assert "letter-3" in world.served()
     assert "holds the Lease; listing" in second.words
+    assert any('name="letter-3"' in line for line in told(second))
+    ready = [line for line in second.words.splitlines() if "Ready changed" in line]
+    assert [json.loads(line)["object"] for line in ready if "EmailTemplate" in line] == [
+        f"EmailTemplate {world.namespace}/letter-3"
+    ], "a new process says only what has changed"
+
+
+def told(operator: Operator) -> list[str]:
+    """What an operator tells Prometheus of objects."""
+    page = httpx.get(f"http://{operator.environment['POSTROOM_OPERATOR_HTTP']}/metrics").text
+    return [line for line in page.splitlines() if line.startswith("postroom_operator_object_ready{")]
 
 
 def test_an_operator_that_ends_in_order_is_followed_at_once(world: World) -> None:
