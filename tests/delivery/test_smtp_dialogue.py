@@ -175,6 +175,24 @@ def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest
     assert len(world.contents) == 1
 
 
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_letter_that_went_another_way_leaves_nothing_with_this_relay(stopping: bool) -> None:
+    """Its envelope is there, and the relay will ask for its content: not even QUIT may follow."""
+    world = World()
+    first, second = world.put(2)
+    first.until = second.until = math.inf
+    world.dialogue.begin()
+    world.hear(250, 250, 354)
+    world.dialogue.let_go()
+    assert world.returned == [second]
+    if stopping:
+        world.dialogue.stop()
+    written = len(world.written)
+    world.hear(250)
+    assert world.results == {first: Reply(Stage.DOT, 250, "text")}
+    assert (world.ended, len(world.written)) == (Cause.OVERTAKEN, written)
+
+
 def test_a_relay_that_takes_data_after_refusing_the_sender_is_left_without_a_byte() -> None:
     world = World()
     (ticket,) = world.put(1)

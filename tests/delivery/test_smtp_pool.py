@@ -14,7 +14,7 @@ from postroom.adapters.smtp.counters import Cause
 from postroom.adapters.smtp.settings import Backoff, Patience
 from postroom.adapters.smtp.throttle import Throttle
 from postroom.ports.relay import Grant, Lost, Parcel, Rate, Reply, Stage
-from tests.delivery.scripted_relay import OK, SILENCE, ScriptedRelay, Step, served
+from tests.delivery.scripted_relay import OK, SILENCE, ScriptedRelay, Step, Wait, served
 from tests.delivery.smtp_letters import ACCEPTED, Letter, Register, letters, pool, until
 
 QUICK = Backoff(first=0.01, ceiling=0.04)
@@ -59,6 +59,35 @@ def test_connections_share_the_letters_and_are_reused() -> None:
         assert sender.counters.connects == 4
         assert sender.counters.pipelined > 80
         assert max(register.groups) > 1
+
+    asyncio.run(run())
+
+
+def test_a_letter_behind_a_slow_answer_goes_over_another_connection() -> None:
+    async def run() -> None:
+        answer, register = asyncio.Event(), Register()
+        relay = ScriptedRelay({"DOT": [Wait(answer)]})
+        patience = Patience(behind=0.05)
+        async with served(relay), pool(relay.port, connections=2, patience=patience) as sender:
+            sender.deliver(letters(6), register.note)
+            assert await register.of(5) == [ACCEPTED] * 5
+            answer.set()
+            assert await register.of(6) == [ACCEPTED] * 6
+            assert sender.counters.drops[Cause.OVERTAKEN] == 1
+        assert len(relay.accepted) == 6
+
+    asyncio.run(run())
+
+
+def test_where_there_is_no_other_connection_a_letter_waits_behind_a_slow_answer() -> None:
+    async def run() -> None:
+        relay, register = ScriptedRelay(delay=0.2), Register()
+        patience = Patience(behind=0.05)
+        async with served(relay), pool(relay.port, connections=1, patience=patience) as sender:
+            sender.deliver(letters(3), register.note)
+            assert await register.of(3) == [ACCEPTED] * 3
+            assert sender.counters.drops[Cause.OVERTAKEN] == 0
+        assert relay.connections == 1
 
     asyncio.run(run())
 

@@ -115,6 +115,12 @@ class Promise(RuleBasedStateMachine):
             self.world.dialogue.stop()
 
     @precondition(alive)
+    @rule()
+    def the_answer_to_the_dot_takes_long(self) -> None:
+        if self.world.dialogue.stage is Stage.DOT:
+            self.world.dialogue.let_go()
+
+    @precondition(alive)
     @rule(often=st.integers(0, 9))
     def the_line_breaks(self, often: int) -> None:
         if often == 0:

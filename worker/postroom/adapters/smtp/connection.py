@@ -98,6 +98,15 @@ class Connection:
         elif self.dialogue.waiting and silent > self._limit():
             self.dialogue.lose(Cause.DEADLINE, f"no answer to {self._question()} within {self._limit():g} s")
 
+    def let_go(self, now: float) -> bool:
+        """Give back the letter that has waited long behind the relay's answer; whether there was one."""
+        dialogue = self.dialogue
+        long = now - self._heard_at > self._patience.behind
+        if dialogue.over or not long or dialogue.stage is not Stage.DOT or dialogue.following is None:
+            return False
+        dialogue.let_go()
+        return True
+
     def _limit(self) -> float:
         patience, dialogue = self._patience, self.dialogue
         if dialogue.current is None:

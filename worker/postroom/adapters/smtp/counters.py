@@ -21,6 +21,8 @@ class Cause(StrEnum):
     """A reply that cannot follow what was said, or no reply at all."""
     WITHHELD = "withheld"
     """354 was read for a letter that must not be sent."""
+    OVERTAKEN = "overtaken"
+    """The answer to the dot took long; the letter whose envelope had travelled with it went another way."""
     DRAINED = "drained"
 
 

@@ -57,25 +57,20 @@ class Dialogue:
         """Start the next letter, or rest, or take leave when the allowance is used."""
         ticket = self._take()
         if ticket is None:
-            if self._allowance > 0:
-                self._line.rest()
-            else:
-                self.quit()
+            (self._line.rest if self._allowance > 0 else self.quit)()
             return
         self._adopt(ticket)
         mail, rcpt = write_commands(ticket.parcel.envelope, ticket.content, self._offer)
-        if not self._offer.pipelining:
-            if self._unclean:
-                self._script.append((b"RSET\r\n", self._on_reset))
-            self._script.extend(zip((mail, rcpt, b"DATA\r\n"), self._group, strict=True))
-            self._step()
-        else:
-            if self._unclean:
-                self._awaited.append(self._on_reset)
-                mail = b"RSET\r\n" + mail
-            self._awaited.extend(self._group)
-            self._line.write(b"%b%bDATA\r\n" % (mail, rcpt))
+        steps = list(zip((mail, rcpt, b"DATA\r\n"), self._group, strict=True))
+        if self._unclean:
+            steps.insert(0, (b"RSET\r\n", self._on_reset))
         self._unclean = False
+        if self._offer.pipelining:
+            self._awaited.extend(heard for _, heard in steps)
+            self._line.write(b"".join(command for command, _ in steps))
+        else:
+            self._script.extend(steps)
+            self._step()
 
     def hear(self, code: int, text: bytes) -> None:
         """Take one reply of the relay."""
@@ -108,15 +103,19 @@ class Dialogue:
     def stop(self) -> None:
         """Begin nothing more. A letter whose content is under way is waited for, any other is left."""
         self._stopping = True
-        if self.current is not None and self.stage is DOT:
-            if self.following is not None:
-                self._desk.give_back(self.following)
-            return
         if self.current is None:
             if not self._awaited:
                 self.quit()
-            return
-        self.lose(Cause.DRAINED, "the relay's pool is draining")
+        elif self.stage is not DOT:
+            self.lose(Cause.DRAINED, "the relay's pool is draining")
+        elif self.following is not None:
+            self._desk.give_back(self.following)
+
+    def let_go(self) -> None:
+        """Give back the letter behind a slow answer to the dot; the relay has its envelope, and is left."""
+        following, self.following = self.following, None
+        if following is not None:
+            self._desk.give_back(following)
 
     def lose(self, cause: Cause, reason: str) -> None:
         """End the dialogue: report what is known of the current letter, give back the one after it."""
@@ -191,7 +190,8 @@ class Dialogue:
         early = not self._line.dot_sent
         self._desk.settle(current, Reply(DOT, code, printable(text)))
         following, self.following = self.following, None
-        if code == 421 or early or self._stopping:
+        overtaken = following is None and self._awaited
+        if code == 421 or early or self._stopping or overtaken:
             self.current, self.following = None, following
             self._leave_after_dot(code)
         elif following is None:
@@ -274,6 +274,8 @@ class Dialogue:
     def _leave_after_dot(self, code: int) -> None:
         if code == 421:
             self.lose(Cause.CLOSING, "421 to the dot")
+        elif self.following is None and self._awaited:
+            self.lose(Cause.OVERTAKEN, "its next letter went another way meanwhile")
         elif self._stopping and self.following is None:
             self.quit()
         elif self._stopping:

@@ -207,9 +207,12 @@ class SmtpRelay:
 
     def _grow(self) -> None:
         if self._queue and not self._resting and not self._draining:
-            underway = self._growth.attempts
-            room = self.settings.connections - len(self._connections) - underway
-            self._growth.grow(min(room, len(self._queue) - underway), alone=not self._connections)
+            wanted = len(self._queue) - self._growth.attempts
+            self._growth.grow(min(self._room(), wanted), alone=not self._connections)
+
+    def _room(self) -> int:
+        """How many more connections may be opened."""
+        return self.settings.connections - len(self._connections) - self._growth.attempts
 
     def _opened(self, opened: Opened) -> None:
         if self._draining:
@@ -284,4 +287,12 @@ class SmtpRelay:
             connection.check(now)
         self._resting = [connection for connection in self._resting if connection.dialogue.resting]
         if not self._draining:
+            self._let_go(now)
             self._dispatch()
+
+    def _let_go(self, now: float) -> None:
+        """Free letters that wait behind a slow answer, as many as there are other ways for."""
+        free = self._room() + len(self._resting)
+        for connection in self._connections:
+            if free > len(self._queue):
+                connection.let_go(now)

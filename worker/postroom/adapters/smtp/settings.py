@@ -73,6 +73,8 @@ class Patience:
     """Between two pieces of content that the socket takes."""
     dot: float = 600.0
     """Giving up earlier makes duplicates: the relay may have taken the letter (RFC 1047)."""
+    behind: float = 3.0
+    """That a letter waits behind an answer to the dot, when it could go over another connection."""
     quit: float = 5.0
     idle: float = 60.0
     """An unused connection is closed with QUIT after this long."""
