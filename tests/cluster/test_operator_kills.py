@@ -48,12 +48,13 @@ def whole(world: World, edit: int, mode: str) -> bool:
 
 
 def rollouts(world: World) -> tuple[int, int]:
-    """How often the workers' pods were asked for in another way: the generation, and the ReplicaSets."""
+    """How often the workers' pods were asked for in another way, by their controller, and the ReplicaSets."""
     owner = world.get("Deployment", "postroom-shop")["metadata"]
     path = f"/apis/apps/v1/namespaces/{world.namespace}/replicasets"
     sets = world.cluster.api.get(path).raise_for_status().json()["items"]
     own = [each for each in sets if each["metadata"]["ownerReferences"][0]["uid"] == owner["uid"]]
-    return owner["generation"], len(own)
+    revision = owner.get("annotations", {}).get("deployment.kubernetes.io/revision", "0")
+    return int(revision), len(own)
 
 
 def kill(world: World, failpoint: str, *objects: Object) -> bool:
@@ -112,4 +113,6 @@ def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
         world.until(lambda changes=changes: rollouts(world)[0] == changes)  # type: ignore[misc]
         assert turn < 4 * kills, f"only {died} of {turn} starts came to their step"
     assert "a mistake of Postroom's" not in world.operator.words
+    written = world.get("Deployment", "postroom-shop")["metadata"]["generation"]
+    assert changes <= written < 2 * changes  # how pods are replaced changes with the mode, and back again
     fault.figures(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")
