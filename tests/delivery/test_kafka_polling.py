@@ -50,6 +50,9 @@ class SameTopic:
     def changed(self) -> bool:
         return False
 
+    def close(self) -> None:
+        """It has no client."""
+
 
 @pytest.fixture(autouse=True)
 def same_topic(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,7 @@ class KafkaEvents:
             self._consumer.close()
         except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
             error = failure
+        self._topic_id.close()
         self._have_done(self._end, error)
 
     def _have_done(self, what: Callable[..., None], *given: Any) -> None:

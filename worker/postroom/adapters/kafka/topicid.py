@@ -23,7 +23,9 @@ class TopicId:
     """The id of one topic, as the brokers say it."""
 
     def __init__(self, kafka: KafkaConnection, topic: str) -> None:
-        self._admin = AdminClient({**kafka.client_settings(), "client.id": "postroom-worker", **QUIET})
+        self._admin: AdminClient | None = AdminClient(
+            {**kafka.client_settings(), "client.id": "postroom-worker", **QUIET}
+        )
         self._topic = topic
         self._known = ""
         self._asked: Future[TopicDescription] | None = None
@@ -33,7 +35,7 @@ class TopicId:
         """Whether the topic is another one than at the last answer. A broker without ids never says so."""
         now = time.monotonic()
         if self._asked is None:
-            if now >= self._due:
+            if self._admin is not None and now >= self._due:
                 self._due = now + LOOK_SECONDS
                 wanted = TopicCollection([self._topic])
                 self._asked = self._admin.describe_topics(wanted, request_timeout=ANSWER_SECONDS)[self._topic]
@@ -50,8 +52,18 @@ class TopicId:
 
     def answered(self) -> bool:
         """Whether a broker answers anything within a second; waits for it, on any thread."""
+        admin = self._admin
         try:
-            self._admin.list_topics(self._topic, timeout=KNOCK_SECONDS)
+            if admin is not None:  # it is let go of at the end, and then there is nothing to wait for
+                admin.list_topics(self._topic, timeout=KNOCK_SECONDS)
         except KafkaException:
             return False
         return True
+
+    def close(self) -> None:
+        """Let the client go, here and now.
+
+        Garbage is collected on any thread. On the client's own, with an answer that comes late, that would
+        be its end: the library aborts the process.
+        """
+        self._admin = None
