@@ -51,6 +51,8 @@ class KafkaEvents:
         self._paused: bool | None = False
         """Of all that is assigned; None when that has to be said anew."""
         self._stopping = threading.Event()
+        self._left = threading.Event()
+        """The group was left, or polling has failed."""
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
         self._lag: int | None = None
         self._lag_due = 0.0
@@ -101,9 +103,10 @@ class KafkaEvents:
         """See the port."""
         self.commit(offsets)
         self._stopping.set()
-        while self._thread.is_alive():  # it is not when it was never started: the settings may be refused
-            await asyncio.to_thread(self._thread.join, LEAVE_SECONDS)
-            if self._thread.is_alive() and not await asyncio.to_thread(self._topic_id.answered):
+        # it is not alive when it was never started: the settings may be refused
+        while self._thread.is_alive() and not self._left.is_set():
+            left = await asyncio.to_thread(self._left.wait, LEAVE_SECONDS)
+            if not left and not await asyncio.to_thread(self._topic_id.answered):
                 # the library would try for as long as a session lasts, or longer, and has no way to be told
                 log.warning("no broker answers: offsets are not committed, and the group is not told")
                 return
@@ -129,8 +132,9 @@ class KafkaEvents:
             self._consumer.close()
         except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
             error = failure
-        self._topic_id.close()
+        self._left.set()
         self._have_done(self._end, error)
+        self._topic_id.close()  # which takes as long as what it asked last may be answered
 
     def _have_done(self, what: Callable[..., None], *given: Any) -> None:
         """On the loop, soon. One that is closed did not wait for this thread to end, and needs nothing."""
