@@ -112,14 +112,10 @@ class Hand:
         """Log it here, not where reconciles are logged: a neighbour's write that fails must not hide it."""
         say = log.warning if turned.grave else log.info
         said = {"ready": turned.ready, "reason": turned.reason, "message": turned.message}
-        say("Ready changed", object=_named(manifest), **said)
+        say("Ready changed", object=str(ref_of(manifest)), **said)
         if turned.announcement:
             with contextlib.suppress(ClusterError):  # a word too few is no failure; Conflict: it was said
                 await self._cluster.create(event(manifest, turned.announcement, self._reporter, self._now()))
-
-
-def _named(manifest: Mapping[str, Any]) -> str:
-    return f"{manifest['kind']} {manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
 
 
 async def _all(calls: Iterable[Any]) -> None:

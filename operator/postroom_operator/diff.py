@@ -92,17 +92,16 @@ def stale_pods(pods: Iterable[Manifest], bundle: str) -> tuple[Ref, ...]:
     )
 
 
-def others(pods: Iterable[Manifest], effect: str) -> int:
-    """How many pods do something else with events, those that are ending as well.
+def any_other(pods: Iterable[Manifest], effect: str) -> bool:
+    """Whether some pod does something else with events; one that is ending as well.
 
     One that does not say what it does is of a release before this was said; it is replaced as ever.
     """
-    said = (
-        (pod["metadata"].get("annotations") or {}).get(names.EFFECT, effect)
+    return any(
+        pod["metadata"].get("annotations", {}).get(names.EFFECT, effect) != effect
         for pod in pods
-        if (pod.get("status") or {}).get("phase") not in ENDED
+        if pod.get("status", {}).get("phase") not in ENDED
     )
-    return sum(each != effect for each in said)
 
 
 def _is_ours(found: Manifest) -> bool:

@@ -9,7 +9,7 @@ from postroom_operator.apply import Hand
 from postroom_operator.cluster import Cluster
 from postroom_operator.desired.bundle import Bundle
 from postroom_operator.desired.view import Fixed, ProfileView
-from postroom_operator.diff import others
+from postroom_operator.diff import any_other
 from postroom_operator.facts import Report, Topic, WantedTopic
 from postroom_operator.observe import Observer, Proofs, Seen
 from postroom_operator.store import Store
@@ -63,4 +63,4 @@ class Office:
         uid = seen.profile["metadata"]["uid"]
         keda, fallback = self.keda(), seen.fallback
         view = ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
-        return replace(view, turning=others(seen.pods, view.effect) > 0)
+        return replace(view, turning=any_other(seen.pods, view.effect))

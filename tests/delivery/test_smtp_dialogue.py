@@ -5,6 +5,7 @@ import math
 import pytest
 
 from postroom.adapters.smtp.counters import Cause
+from postroom.adapters.smtp.ticket import Ticket
 from postroom.ports.relay import Envelope, Lost, Reply, Stage, Withheld
 from tests.delivery.smtp_world import World
 
@@ -148,13 +149,19 @@ def test_the_allowance_ends_with_quit() -> None:
     assert world.ended is Cause.QUIT
 
 
-@pytest.mark.parametrize("flushed", [True, False])
-def test_in_doubt_is_only_a_letter_whose_last_byte_went_to_the_socket(flushed: bool) -> None:
+def sending() -> tuple[World, Ticket, Ticket]:
+    """The content of a letter is with the relay, and with it the envelope of the next."""
     world = World()
     first, second = world.put(2)
     first.until = second.until = math.inf
     world.dialogue.begin()
     world.hear(250, 250, 354)
+    return world, first, second
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_in_doubt_is_only_a_letter_whose_last_byte_went_to_the_socket(flushed: bool) -> None:
+    world, first, second = sending()
     world.flushed = flushed
     world.dialogue.lose(Cause.CLOSED, "gone")
     assert world.results == {first: Lost(Stage.DOT if flushed else Stage.DATA, flushed, "gone")}
@@ -162,11 +169,7 @@ def test_in_doubt_is_only_a_letter_whose_last_byte_went_to_the_socket(flushed: b
 
 
 def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest() -> None:
-    world = World()
-    first, second = world.put(2)
-    first.until = second.until = math.inf
-    world.dialogue.begin()
-    world.hear(250, 250, 354)
+    world, first, second = sending()
     world.dialogue.stop()
     assert world.returned == [second]
     world.hear(250)
@@ -178,11 +181,7 @@ def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest
 @pytest.mark.parametrize("stopping", [False, True])
 def test_a_letter_that_went_another_way_leaves_nothing_with_this_relay(stopping: bool) -> None:
     """Its envelope is there, and the relay will ask for its content: not even QUIT may follow."""
-    world = World()
-    first, second = world.put(2)
-    first.until = second.until = math.inf
-    world.dialogue.begin()
-    world.hear(250, 250, 354)
+    world, first, second = sending()
     world.dialogue.let_go()
     assert world.returned == [second]
     if stopping:
