@@ -8,6 +8,7 @@ meanings are in reference/words.toml. A name without a meaning, or a meaning wit
 import sys
 from pathlib import Path
 
+from writers.alerts import alerts
 from writers.badinputs import bad_inputs
 from writers.chart import CHART, readme, values_page
 from writers.commands import command_line
@@ -41,6 +42,7 @@ def pages(words: Words) -> dict[Path, str]:
         "event-limits.md": event_limits(words),
         "settings.md": settings(words),
         "metrics.md": metrics(words),
+        "alerts.md": alerts(words),
         "faults.md": faults(words),
         "bad-inputs.md": bad_inputs(words),
         "http.md": http(words),

@@ -17,7 +17,7 @@ from writers.tables import Words, table
 INTRODUCTION = """\
 Each program serves these at `/metrics`, in Prometheus' text format. The chart's `metrics.serviceMonitor` asks
 the operator, `metrics.podMonitor` the workers and bounce intakes. A sandbox's are on its inbox's port, which
-is [asked from its own namespace only](cluster-objects.md#network).
+is [asked from its own namespace only](cluster-objects.md#network). What to wake somebody for: [](alerts.md).
 """
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
