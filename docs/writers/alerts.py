@@ -10,8 +10,8 @@ from writers.tables import Words, table
 RULES = CHART / "files" / "alerts.yaml"
 INTRODUCTION = """\
 `metrics.prometheusRule.enabled` of the [chart](chart-values.md) makes a PrometheusRule of them. They look at
-figures that `metrics.serviceMonitor` and `metrics.podMonitor` have Prometheus ask for ([](metrics.md)). Without
-the Prometheus operator the file `charts/postroom/files/alerts.yaml` is one for `rule_files` as it is.
+figures that `metrics.serviceMonitor` and `metrics.podMonitor` have Prometheus ask for ([](metrics.md)).
+Without the Prometheus operator the file `charts/postroom/files/alerts.yaml` is one for `rule_files` as it is.
 """
 CHANGES = """\
 ## Change them
