@@ -22,7 +22,7 @@ from postroom_operator.status import (
     profile_status,
     template_status,
 )
-from postroom_operator.store import Key
+from postroom_operator.store import Key, is_news
 
 
 def describe_profile(
@@ -62,9 +62,9 @@ async def describe_layout(key: Key, office: Office) -> list[Status]:
     layout = office.store.get(Ref(API_VERSION, key.kind, key.namespace, key.name))
     if layout is None:
         return []
-    users = office.store.users(layout)
-    proved = await office.prover.prove(None, layout)
-    proofs = await asyncio.gather(*(office.prover.prove(each, layout) for each in users))
+    users, first = office.store.users(layout), is_news(layout)
+    proved = await office.prover.prove(None, layout, first=first)
+    proofs = await asyncio.gather(*(office.prover.prove(each, layout, first=first) for each in users))
     failing = [
         each["metadata"]["name"]
         for each, proof in zip(users, proofs, strict=True)

@@ -18,15 +18,17 @@ from postroom_operator.desired.bundle import Served, read_shards
 from postroom_operator.desired.view import ProfileView
 from postroom_operator.facts import Proved
 from postroom_operator.names import COMPONENT, DELIVERY, label_value
-from postroom_operator.store import MADE, Key, Store, age
+from postroom_operator.store import MADE, Key, Store, age, is_news
 from postroom_operator.verdict import Around, layout_of, without_layout
 
 
 class Proofs(Protocol):
     """Whom to ask for proofs."""
 
-    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
-        """What came of the proof, or None while it is being made."""
+    async def prove(
+        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+    ) -> Proved | None:
+        """What came of the proof, or None while it is being made. `first`: somebody waits for it."""
         ...
 
 
@@ -57,6 +59,13 @@ class Seen:
     def group(self) -> tuple[str, str]:
         """By which the workers' reports are found."""
         return self.key.namespace, label_value(self.key.name)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for what comes of it: the profile, a template or its layout is news."""
+        pages = {layout.name for each in self.templates if (layout := layout_of(each))}
+        layouts = (self.layouts[name] for name in pages & self.layouts.keys())
+        return any(is_news(each) for each in (self.profile, *self.templates, *layouts) if each)
 
     @property
     def around(self) -> Around:
@@ -153,8 +162,8 @@ class Observer:
 
 async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:
     """The proof of each template, by name; None while it is being made."""
-    names = [template["metadata"]["name"] for template in seen.templates]
-    found = await asyncio.gather(*(_proof(template, seen, prover) for template in seen.templates))
+    names, first = [template["metadata"]["name"] for template in seen.templates], seen.awaited
+    found = await asyncio.gather(*(_proof(template, seen, prover, first) for template in seen.templates))
     return dict(zip(names, found, strict=True))
 
 
@@ -172,11 +181,12 @@ def bare(manifest: Manifest) -> Manifest:
     return {key: value for key, value in manifest.items() if key != "status"}
 
 
-async def _proof(template: Manifest, seen: Seen, prover: Proofs) -> Proved | None:
+async def _proof(template: Manifest, seen: Seen, prover: Proofs, first: bool) -> Proved | None:
     layout = layout_of(template)
     if layout and layout.name not in seen.layouts:
         return without_layout(layout, seen.there)
-    return await prover.prove(template, seen.layouts[layout.name] if layout else None)
+    page = seen.layouts[layout.name] if layout else None
+    return await prover.prove(template, page, first=first)
 
 
 def _fallback(model: object, named: Iterable[Manifest]) -> SmtpProfile | None:

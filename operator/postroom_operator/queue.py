@@ -2,7 +2,8 @@
 
 Level-triggered: a key says that something about it may have changed, not what. A key that is added while it
 waits is one key; one that is added while it is worked on comes once more. First come, first served, after
-a moment in which a burst becomes one. Everything happens on one event loop.
+a moment in which a burst becomes one; but what somebody waits for goes before what is only looked at again,
+so that an edit need not wait for a whole cluster after a restart. Everything happens on one event loop.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ class WorkQueue(Generic[K]):
         self._chance = chance
         self._ready: dict[K, float] = {}
         """Since when each key waits, in order."""
+        self._urgent: dict[K, None] = {}
+        """The keys that go first, in order; some may not be due yet."""
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -45,9 +48,11 @@ class WorkQueue(Generic[K]):
         """Whether nothing waits and nothing is in work; retries that are to come do not count."""
         return not (self._ready or self._working)
 
-    def add(self, key: K, after: float = SETTLE_SECONDS) -> None:
-        """Say that a key wants work; the earliest time counts."""
+    def add(self, key: K, after: float = SETTLE_SECONDS, *, first: bool = False) -> None:
+        """Say that a key wants work; the earliest time counts. `first`: before those that were not."""
         loop = asyncio.get_running_loop()
+        if first:
+            self._urgent.setdefault(key)
         timer = self._timers.get(key)
         if key in self._ready or (timer and timer.when() <= loop.time() + after):
             return
@@ -56,7 +61,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(after, self._due, key)
 
     async def take(self) -> K:
-        """The key that waited longest; it is in work until `done` or `failed`."""
+        """The key that waited longest, of the urgent ones if any; in work until `done` or `failed`."""
         while not self._ready:
             taker = asyncio.get_running_loop().create_future()
             self._takers.append(taker)
@@ -65,7 +70,8 @@ class WorkQueue(Generic[K]):
             except asyncio.CancelledError:
                 self._hand_on(taker)
                 raise
-        key = next(iter(self._ready))
+        key = next((each for each in self._urgent if each in self._ready), next(iter(self._ready)))
+        self._urgent.pop(key, None)
         del self._ready[key]
         self._working.add(key)
         return key

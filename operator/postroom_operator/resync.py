@@ -30,6 +30,9 @@ FIRST_RETRY_SECONDS = 3.0
 GUARD_SECONDS = 15.0
 """How often the labels of its namespaces are read by an operator that may not watch them."""
 
+Wake = Callable[[set[Key], set[Key]], None]
+"""Which keys want work, and which of them first."""
+
 log = structlog.get_logger("postroom.operator")
 
 
@@ -43,9 +46,7 @@ class Addons:
 class Resync:
     """Lists the cluster."""
 
-    def __init__(
-        self, cluster: Cluster, store: Store, namespaces: Sequence[str], wake: Callable[[set[Key]], None]
-    ) -> None:
+    def __init__(self, cluster: Cluster, store: Store, namespaces: Sequence[str], wake: Wake) -> None:
         """`namespaces`: those to look after; none means all."""
         self._cluster = cluster
         self._store = store
@@ -80,7 +81,7 @@ class Resync:
                 woken |= self._store.replace(kind, place, listing)
         woken |= await self._look_at_namespaces()
         self._store.forget_the_gone()
-        self._wake(woken | self._store.keys())
+        self._wake(woken | self._store.keys(), self._store.news())
 
     async def run(self, every: float, synced: Callable[[], None]) -> None:
         """Do so every so many seconds; `synced` is told of each success."""
@@ -100,7 +101,8 @@ class Resync:
             raise
 
     async def _guard(self) -> None:
-        self._wake(await self._look_at_namespaces())
+        found = await self._look_at_namespaces()
+        self._wake(found, found)
 
     async def _look_at_namespaces(self) -> set[Key]:
         if not self._namespaces:

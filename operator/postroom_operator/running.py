@@ -5,7 +5,7 @@ until it is cancelled or the first part fails.
 """
 
 import asyncio
-from collections.abc import Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Container, Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from postroom_operator.reconcile import reconcile
 from postroom_operator.resync import Resync
 from postroom_operator.settings import OperatorSettings
 from postroom_operator.status import readiness
-from postroom_operator.store import Key, Store
+from postroom_operator.store import Key, Store, is_news
 from postroom_operator.wiring import Wiring
 
 
@@ -99,17 +99,19 @@ class Running:
         watched.health.synced_at = self._clock.monotonic()
         watched.metrics.resynced(self._clock.now().timestamp())
 
-    def _wake(self, keys: Iterable[Key]) -> None:
+    def _wake(self, keys: Iterable[Key], first: Container[Key] = ()) -> None:
         for key in sorted(keys):
-            self.queue.add(key)
+            self.queue.add(key, first=key in first)
 
     def _seen(self, manifest: Manifest) -> None:
-        self._wake(self.store.put(stripped(manifest)))
+        woken = self.store.put(stripped(manifest))
+        self._wake(woken, woken if is_news(manifest) else ())
 
     def _gone(self, manifest: Manifest) -> None:
         ref = ref_of(manifest)
         self._prover.forget((ref.kind, ref.namespace, ref.name))
-        self._wake(self.store.drop(ref, version_of(manifest)))
+        woken = self.store.drop(ref, version_of(manifest))
+        self._wake(woken, woken if ref.api_version == API_VERSION else ())
 
     def _proved_late(self, owner: Owner) -> None:
         kind, namespace, name = owner

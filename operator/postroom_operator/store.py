@@ -117,6 +117,10 @@ class Store:
         """Every key there is anything to do for."""
         return {key for key in self._under if key.kind in ("SmtpProfile", "EmailLayout", "Sandbox")}
 
+    def news(self) -> set[Key]:
+        """The keys that an object concerns which is news."""
+        return {key for each in self.own() if is_news(each) for key in self._woken(None, each)}
+
     def profiles(self, namespace: str) -> list[Manifest]:
         """A namespace's profiles, oldest first."""
         return sorted(self.under(sandbox_key(namespace), "SmtpProfile"), key=age)
@@ -188,6 +192,17 @@ class Store:
     def _in_namespace(self, namespace: str) -> set[Key]:
         names = (profile["metadata"]["name"] for profile in self.profiles(namespace))
         return {sandbox_key(namespace), *(profile_key(namespace, name) for name in names)}
+
+
+def is_news(manifest: Manifest) -> bool:
+    """Whether somebody waits for us: an object of ours was made or edited since its status was written.
+
+    Of a namespace only what changes where letters may go wakes anybody, and an administrator waits for it.
+    """
+    if manifest["apiVersion"] != API_VERSION:
+        return bool(manifest["kind"] == "Namespace")
+    observed = (manifest.get("status") or {}).get("observedGeneration")
+    return bool(observed != manifest["metadata"].get("generation"))
 
 
 def age(manifest: Manifest) -> tuple[str, str]:

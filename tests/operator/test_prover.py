@@ -110,6 +110,22 @@ def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() ->
     run(test)
 
 
+def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        await proved(prover, template("warm"))
+        answered: list[str] = []
+
+        async def ask(name: str, first: bool) -> None:
+            await prover.prove(template(name), None, first=first)
+            answered.append(name)
+
+        wanted = [("a", False), ("b", False), ("c", False), ("edited", True)]
+        await asyncio.gather(*(ask(name, first) for name, first in wanted))
+        assert answered == ["edited", "a", "b", "c"]
+
+    run(test)
+
+
 def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -48,6 +48,37 @@ def test_a_key_that_is_added_while_in_work_comes_once_more_when_it_is_done() -> 
     run(test)
 
 
+def test_what_somebody_waits_for_goes_before_what_is_looked_at_again() -> None:
+    async def test(queue: WorkQueue[str]) -> None:
+        for key in "abc":
+            queue.add(key, 0)
+        for key in "dc":
+            queue.add(key, 0, first=True)
+        await asyncio.sleep(0.01)
+        assert [await queue.take() for _ in range(4)] == ["d", "c", "a", "b"]
+        for key in "dc":
+            queue.done(key)
+            queue.add(key, 0)
+        queue.add("e", 0)
+        assert [await queue.take() for _ in range(3)] == ["d", "c", "e"], "it was first once"
+
+    run(test)
+
+
+def test_an_urgent_key_in_work_is_first_again_when_it_is_done() -> None:
+    async def test(queue: WorkQueue[str]) -> None:
+        queue.add("a", 0)
+        await queue.take()
+        queue.add("a", 0, first=True)
+        queue.add("b", 0)
+        await asyncio.sleep(0.01)
+        queue.done("a")
+        await asyncio.sleep(0.1)
+        assert await queue.take() == "a"
+
+    run(test)
+
+
 def test_what_fails_comes_back_later_and_later_up_to_a_limit() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         waits = []

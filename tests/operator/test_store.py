@@ -2,7 +2,7 @@ from typing import Any
 
 from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, ref_of
 from postroom_operator.names import labels
-from postroom_operator.store import Store, layout_key, profile_key, sandbox_key
+from postroom_operator.store import Store, is_news, layout_key, profile_key, sandbox_key
 
 TEMPLATE = Kind(API_VERSION, "EmailTemplate")
 
@@ -153,3 +153,24 @@ def test_another_namespace_is_not_touched_by_a_listing() -> None:
     store = Store()
     store.put(template("paid", 1))
     assert store.replace(TEMPLATE, "elsewhere", Listing((), version=9)) == set()
+
+
+def at(manifest: Manifest, generation: int, observed: int | None) -> Manifest:
+    status = {} if observed is None else {"observedGeneration": observed}
+    return {**manifest, "metadata": {**manifest["metadata"], "generation": generation}, "status": status}
+
+
+def test_news_is_what_has_no_status_of_its_newest_generation() -> None:
+    store = Store()
+    store.put(at(template("old", 1, profile="quiet"), 3, observed=3))
+    assert store.news() == set()
+    store.put(at(template("new", 2, profile="orders"), 1, observed=None))
+    store.put(at(template("user", 3, profile="mail", layout="page"), 1, observed=1))
+    store.put(at(ours("EmailLayout", "page", 4), 2, observed=1))
+    wanted = {profile_key("shop", "orders"), profile_key("shop", "mail"), layout_key("shop", "page")}
+    assert store.news() == wanted, "an edited layout is news for the profiles of its templates too"
+
+
+def test_a_namespace_that_wakes_anybody_is_news_and_what_we_make_is_not() -> None:
+    assert is_news(namespace(1))
+    assert not is_news(made("ConfigMap", "orders-0", 1))

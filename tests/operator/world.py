@@ -34,7 +34,9 @@ class InProcess:
     def __init__(self) -> None:
         self.slow: set[str] = set()
 
-    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
+    async def prove(
+        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+    ) -> Proved | None:
         if template and template["metadata"]["name"] in self.slow:
             return None
         question = {"template": _bare(template), "layout": _bare(layout)}

@@ -3,7 +3,8 @@
 A few processes answer one question at a time. One that dies over a question, or does not answer in time, is
 replaced, and the question's template gets the problem. What was proved is kept by its content, so that the
 same template with the same layout costs nothing again. Whoever waits for a question that takes longer than
-a moment is let go (None) and told later, so that a slow proof holds up no neighbour.
+a moment is let go (None) and told later, so that a slow proof holds up no neighbour. What somebody waits for
+is proved before what is only proved again.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import count
 from typing import Any, Self
 
 from postroom.framing import LENGTH, frame
@@ -34,6 +36,10 @@ REST_SECONDS = 60.0
 """A process that has had no question for so long ends, but for the first: an edit must find one at work."""
 Owner = tuple[str, str, str]
 """Whose proof it is: kind, namespace, name."""
+
+
+_Turn = tuple[bool, int, "asyncio.Future[int]"]
+"""Whether others go before it, its place among its like, and the process that it gets."""
 
 
 @dataclass(slots=True)
@@ -59,31 +65,39 @@ class Prover:
         """The lowest number first, so that the others get to rest."""
         for number in range(processes):
             self._idle.put_nowait(number)
+        self._turns: asyncio.PriorityQueue[_Turn] = asyncio.PriorityQueue()
+        self._places = count()
         self._late = late
         self._kept: dict[Owner, _Kept] = {}
         self._jobs: dict[bytes, _Job] = {}
-        self._beginning: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Start the processes, so that the first questions find them at work."""
-        self._beginning = [asyncio.create_task(self._begin()) for _ in self._processes]
+        self._tasks = [asyncio.create_task(self._begin()) for _ in self._processes]
+        self._tasks.append(asyncio.create_task(self._hand_out()))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         """End the processes."""
-        tasks = [*self._beginning, *(job.task for job in self._jobs.values())]
+        tasks = [*self._tasks, *(job.task for job in self._jobs.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(process.close() for process in self._processes))
 
-    async def prove(self, template: Manifest | None, layout: Manifest | None) -> Proved | None:
-        """What came of the proof, or None while it is slow. Without a template the layout is proved alone."""
+    async def prove(
+        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+    ) -> Proved | None:
+        """What came of the proof, or None while it is slow. Without a template the layout is proved alone.
+
+        `first`: before the questions that were not asked so.
+        """
         owner, question, digest = _question(template, layout)
         kept = self._kept.get(owner)
         if kept and kept.digest == digest and asyncio.get_running_loop().time() < kept.until:
             return kept.proved
-        job = self._jobs.get(digest) or self._start(owner, question, digest)
+        job = self._jobs.get(digest) or self._start(owner, question, digest, first)
         slow = asyncio.ensure_future(job.slow.wait())
         try:
             await asyncio.wait({job.task, slow}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,13 +121,22 @@ class Prover:
         self._processes[number].idle()
         self._idle.put_nowait(number)
 
-    def _start(self, owner: Owner, question: bytes, digest: bytes) -> _Job:
-        job = _Job(asyncio.create_task(self._answer(owner, question, digest)))
-        self._jobs[digest] = job
+    async def _hand_out(self) -> None:
+        """Give each process that is idle to whose turn it is."""
+        while True:
+            _, _, turn = await self._turns.get()
+            turn.set_result(await self._idle.get())
+
+    def _start(self, owner: Owner, question: bytes, digest: bytes, first: bool) -> _Job:
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.put_nowait((not first, next(self._places), turn))
+        job = self._jobs[digest] = _Job(asyncio.create_task(self._answer(owner, question, digest, turn)))
         return job
 
-    async def _answer(self, owner: Owner, question: bytes, digest: bytes) -> Proved:
-        number = await self._idle.get()
+    async def _answer(
+        self, owner: Owner, question: bytes, digest: bytes, turn: "asyncio.Future[int]"
+    ) -> Proved:
+        number = await turn
         process, job = self._processes[number], self._jobs[digest]
         try:
             await process.begin()
