@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from postroom.delivery.accords import Paces
+from postroom.delivery.accords import UNUSED_SECONDS, Paces
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.ways import KEPT_SECONDS, LOOK_SECONDS, Outlet, Ways
@@ -184,6 +184,42 @@ async def test_a_worker_that_recalls_a_letter_becomes_the_one_that_probes() -> N
     assert isinstance((await two.send("a"))[0], Postponed)
     await two.ways.look()
     assert two.ways.own.breaker.may_probe
+
+
+@scenario
+async def test_a_worker_that_has_no_letter_any_more_lets_another_probe() -> None:
+    """Through a fallback letters leave at once: none waits in the ledger for who may probe."""
+    world = World()
+    idle, busy = await world.worker(fallback=FakeRelay()), await world.worker(fallback=FakeRelay())
+    await idle.fail()
+    world.clock.pass_(61)
+    await idle.ways.look()
+    assert idle.ways.own.breaker.may_probe
+    busy.relay.back = TAKEN
+    for _ in range(int(UNUSED_SECONDS) + 2):
+        await busy.ways.look()
+        await busy.send(f"busy{world.number}")
+        world.clock.pass_(1)
+        await idle.ways.look()
+    assert busy.relay.got, "its letters went through the fallback, and never found out that the relay is back"
+    await busy.ways.look()
+    assert busy.ways.own.breaker.phase is Phase.CLOSED
+
+
+@scenario
+async def test_a_probe_under_way_keeps_the_right_however_long_it_takes() -> None:
+    world = World()
+    one, two = await world.worker(), await world.worker()
+    await one.fail()
+    world.clock.pass_(61)
+    await one.ways.look()
+    one.ways.own.breaker.begin_probe()
+    world.clock.pass_(UNUSED_SECONDS + 1)
+    await two.ways.look()
+    assert isinstance((await two.send("a"))[0], Postponed)
+    await one.ways.look()
+    await two.ways.look()
+    assert not two.ways.own.breaker.may_probe
 
 
 @scenario

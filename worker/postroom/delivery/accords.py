@@ -17,6 +17,8 @@ from postroom.ports.world import Clock
 
 TOGETHER_SECONDS = 1.0
 """Failures within so long of each other are one: connections that break together have one cause."""
+UNUSED_SECONDS = 3.0
+"""Who may probe and has no letter for so long lets another; those in the ledger are found sooner."""
 
 
 class Agreeing(Protocol):
@@ -41,6 +43,7 @@ class Breaker:
         self._wanted = True
         """A letter would have gone, had the circuit been closed; at the start nobody knows."""
         self._granted = self._probing = self._probed = False
+        self._granted_at = 0.0
         self._retries = False
         """What kept the relay away may be mended."""
 
@@ -95,7 +98,7 @@ class Breaker:
         """Tell what was heard, learn what is agreed."""
         failures, self._failures = self._failures, []
         lives, self._lives = self._lives, False
-        gives_up, self._gives_up = self._gives_up, False
+        gives_up, self._gives_up = self._hand_back_unused() or self._gives_up, False
         retries, self._retries = self._retries, False
         over, self._probed = self._probed, False
         under_way = self.circuit.prober != breaker.NOBODY
@@ -117,6 +120,8 @@ class Breaker:
         [text] = await self._ledger.agree([self._subject], change)
         self.circuit = breaker.read(text)
         self._ahead = seen.now - self._clock.monotonic()
+        if over or not self._granted:
+            self._granted_at = self._clock.monotonic()
         self._granted = self.circuit.prober == seen.me
         if over or not self._granted:  # whoever is granted it anew needs another letter
             self._probing = False
@@ -124,6 +129,13 @@ class Breaker:
             self._wanted = False
         elif under_way:
             self._retries = retries  # the probe under way may have left before it was mended
+
+    def _hand_back_unused(self) -> bool:
+        """Ask for no probe any more where the next letter has been it for long, and there was none."""
+        unused = self.may_probe and self._clock.monotonic() - self._granted_at >= UNUSED_SECONDS
+        if unused:
+            self._granted = self._wanted = False
+        return unused
 
     def _note_failure(self, reason: str, probe: bool) -> None:
         now, self._wanted = self._clock.monotonic(), True
