@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -50,9 +51,12 @@ class Station:
 
     async def page(self, request: web.Request) -> web.Response:
         self.asked += 1
-        if isinstance(self.answer, dict):
-            return web.json_response(self.answer)
-        return web.Response(text=self.answer)
+        if isinstance(self.answer, type):
+            raise self.answer("/elsewhere")
+        return web.Response(text=self.answer if isinstance(self.answer, str) else json.dumps(self.answer))
+
+    async def elsewhere(self, request: web.Request) -> web.Response:
+        return web.json_response(PAGE)
 
     async def next(self) -> None:
         self.told.clear()
@@ -73,6 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[Station], Awaitable[Non
         station = Station()
         app = web.Application()
         app.router.add_get("/statusz", station.page)
+        app.router.add_get("/elsewhere", station.elsewhere)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -115,11 +120,52 @@ def test_how_much_there_is_to_do_is_no_news_and_everything_else_is(monkeypatch: 
     run(monkeypatch, test)
 
 
-@pytest.mark.parametrize("page", ["no JSON", "[]", '{"conditions": 3}', '{"lag": "many"}'])
-def test_who_answers_nonsense_has_no_report(monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+NONSENSE = {
+    "text": "no JSON",
+    "list": "[]",
+    "conditions that are a number": '{"conditions": 3}',
+    "lag in words": '{"lag": "many"}',
+    "lag without end": '{"lag": 1e999}',
+    "deep": "[" * 200_000,
+    "more than a page": json.dumps(PAGE | {"mode": "x" * module.PAGE_BYTES}),
+}
+
+
+@pytest.mark.parametrize("page", NONSENSE.values(), ids=NONSENSE)
+def test_who_answers_nonsense_has_no_report_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
     async def test(station: Station) -> None:
         await station.next()
         station.answer = page
+        await station.next()
+        assert station.workers.reports(GROUP) == ()
+        station.answer = PAGE
+        await station.next()
+        assert station.workers.reports(GROUP), "others are asked as ever"
+
+    run(monkeypatch, test)
+
+
+def test_the_long_page_of_many_templates_comes_in_pieces_and_is_read_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = {f"template-{number}": "0123456789abcdef" for number in range(10_000)}
+
+    async def test(station: Station) -> None:
+        await station.next()
+        station.answer = {**PAGE, "templates": many}
+        await station.next()
+        (report,) = station.workers.reports(GROUP)
+        assert report.templates == many
+
+    run(monkeypatch, test)
+
+
+def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(station: Station) -> None:
+        await station.next()
+        station.answer = web.HTTPFound
         await station.next()
         assert station.workers.reports(GROUP) == ()
 

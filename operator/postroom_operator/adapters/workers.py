@@ -1,18 +1,19 @@
 """What workers say of themselves: their /statusz, read from each pod every few seconds.
 
 Pods in, `Report`s out. A profile whose workers change to new templates is asked every second for a while.
-Bounded: a few requests at a time, two seconds each, and no more text than a page has. A pod that does not
-answer has no report.
+Bounded: a few requests at a time, two seconds each, and no more text than a page has; nobody is followed
+elsewhere, and nothing is unpacked. A pod that does not answer, or answers anything else, has no report: any
+tenant may run one with a worker's labels.
 """
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
+from pydantic_core import from_json
 
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Answer, Report
@@ -51,7 +52,7 @@ class Workers:
     async def run(self) -> None:
         """Ask for ever."""
         gate = asyncio.Semaphore(AT_A_TIME)
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False) as session:
             while True:
                 groups = self._due(asyncio.get_running_loop().time())
                 await asyncio.gather(*(self._ask_all(session, gate, *each) for each in groups))
@@ -95,15 +96,23 @@ async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Man
         return None
     host = f"[{address}]" if ":" in address else address
     try:
-        async with gate, session.get(f"http://{host}:{PORT}/statusz") as answer:
-            text = await answer.content.read(PAGE_BYTES)
-            return read_report(pod["metadata"]["name"], json.loads(text)) if answer.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError):
+        async with gate, session.get(f"http://{host}:{PORT}/statusz", allow_redirects=False) as answer:
+            page = from_json(await _text(answer.content)) if answer.status == 200 else None
+        return read_report(pod["metadata"]["name"], page) if page is not None else None
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError, OverflowError):
         return None
 
 
+async def _text(content: aiohttp.StreamReader) -> bytes:
+    """All of a page, which comes in as many pieces as the network likes; of one too long the beginning."""
+    text = b""
+    while piece := await content.read(PAGE_BYTES - len(text)):
+        text += piece
+    return text
+
+
 def read_report(pod: str, page: dict[str, Any]) -> Report:
-    """A /statusz page as a Report; raises TypeError, ValueError or AttributeError for anything else."""
+    """A /statusz page as a Report; for anything else TypeError, AttributeError, ValueError, OverflowError."""
     answers = {
         name: Answer(each.get("ok"), str(each.get("reason") or ""), str(each.get("message") or ""))
         for name, each in (page.get("conditions") or {}).items()
