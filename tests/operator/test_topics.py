@@ -1,10 +1,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.local.broker import LocalBroker
@@ -71,6 +73,57 @@ def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) ->
         assert found.reason == "BrokerUnreachable"
 
     run(lambda: {"bootstrap.servers": "127.0.0.1:1"}, test)
+
+
+class Headless:
+    """Brokers that know their topics, and have no controller: nothing is made, grown or described."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Nobody is connected to."""
+
+    def list_topics(self, timeout: float) -> Any:
+        known = SimpleNamespace(partitions={0: None}, error=None)
+        return SimpleNamespace(topics={"postroom.shop.orders": known})
+
+    def create_topics(self, topics: list[NewTopic], **_: Any) -> dict[str, "Future[None]"]:
+        return {each.topic: Future() for each in topics}
+
+    def create_partitions(self, more: list[NewPartitions], **_: Any) -> dict[str, "Future[None]"]:
+        return {each.topic: Future() for each in more}
+
+    def describe_configs(self, resources: list[Any], **_: Any) -> dict[Any, "Future[Any]"]:
+        return {each: Future() for each in resources}
+
+
+def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(module, "AdminClient", Headless)
+    there = "postroom.shop.orders"
+
+    async def test(asking: Asking) -> None:
+        for _ in range(2):
+            known, missing = await asking.ask(wanted(3), wanted(1, f"{there}.dlq"), ours=frozenset({there}))
+            assert (known.partitions, known.differs) == (1, ("partitions: 1, asked for are 3",))
+            assert (missing.partitions, missing.reason) == (0, "CreateUnanswered")
+            asking.topics.forget("orders")
+            await asking.ask(wanted(3, "postroom.shop.other"))
+
+    run(dict, test)
+
+
+def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
+    def connect() -> Mapping[str, Any]:
+        raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
+
+    async def test(asking: Asking) -> None:
+        await asking.ask(wanted())
+        await asking.ask(wanted(3, "postroom.shop.other"))
+        (found,) = asking.topics.want("orders", (wanted(),), frozenset())
+        assert found == Topic("postroom.shop.orders")
+
+    run(connect, test)
 
 
 @pytest.mark.kafka

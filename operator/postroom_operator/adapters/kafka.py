@@ -87,7 +87,8 @@ class Topics:
 
     def _take(self, found: Mapping[str, Topic], wants: Mapping[Hashable, Want]) -> None:
         moved = {name for name, topic in found.items() if self._known.get(name) != topic}
-        self._known.update(found)
+        self._known = dict(found)  # and nothing of topics that nobody wants any more
+        self._made &= found.keys()
         for owner, want in wants.items():
             if any(each.name in moved for each in want.topics):
                 self._changed(owner)
@@ -127,12 +128,17 @@ class Topics:
             )
             for each in missing
         ]
-        answers = admin.create_topics(topics, operation_timeout=ANSWER_SECONDS)
+        answers = admin.create_topics(
+            topics, operation_timeout=ANSWER_SECONDS, request_timeout=ANSWER_SECONDS
+        )
         return {each.name: self._made_topic(each, answers[each.name]) for each in missing}
 
     def _made_topic(self, wanted: WantedTopic, answer: "Future[None]") -> Topic:
         try:
             answer.result(ANSWER_SECONDS)
+        except TimeoutError:
+            message = f"the brokers did not say within {ANSWER_SECONDS:.0f} s whether they made it"
+            return _trouble(wanted.name, "CreateUnanswered", message)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return Topic(wanted.name, wanted.partitions)
@@ -151,10 +157,11 @@ def _grow(admin: AdminClient, ours: Iterable[WantedTopic], there: Mapping[str, i
     if not more:
         return {}
     grown = {}
-    for name, answer in admin.create_partitions(more, operation_timeout=ANSWER_SECONDS).items():
+    answers = admin.create_partitions(more, operation_timeout=ANSWER_SECONDS, request_timeout=ANSWER_SECONDS)
+    for name, answer in answers.items():
         try:
             answer.result(ANSWER_SECONDS)
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             continue  # the difference is said
         grown[name] = next(each.new_total_count for each in more if each.topic == name)
     return grown
@@ -174,7 +181,7 @@ def _compare(
             differs.append(f"partitions: {there[resource.name]}, asked for are {wanted.partitions}")
         try:
             config = answer.result(ANSWER_SECONDS)
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             config = {}  # it may be used without being described
         for name, value in wanted.config.items():
             entry = config.get(name)
