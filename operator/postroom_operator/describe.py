@@ -29,6 +29,8 @@ def describe_profile(
     seen: Seen, view: ProfileView | None, standings: Sequence[Standing], done: Done, office: Office
 ) -> list[Status]:
     """The statuses of a profile's templates, and its own."""
+    if seen.ending or seen.profile is None:
+        office.topics.forget(seen.key)
     if seen.ending:
         return []
     reports = office.workers.reports(seen.group)
@@ -37,7 +39,6 @@ def describe_profile(
     if any(is_rolling_out(each.status) for each in found):
         office.workers.hurry(seen.group)
     if seen.profile is None:
-        office.topics.forget(seen.key)
         return found
     facts = ProfileFacts(
         manifest=seen.profile,

@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable
 from postroom_operator.facts import Report, Topic
+from postroom_operator.store import profile_key
 from tests.operator.world import NAMESPACE, World, layout, namespace, profile, template
 
 Test = Callable[[World], Awaitable[None]]
@@ -354,6 +355,24 @@ def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails(
         world.cluster.before = refuse
         assert await world.settle() == []
         assert world.errors == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["alone", "with its namespace"])
+def test_topics_of_a_profile_that_goes_are_looked_after_no_more(whole: bool) -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        assert world.asked.wanted == {profile_key(NAMESPACE, "orders")}
+        if whole:
+            ending = namespace()
+            ending["metadata"]["deletionTimestamp"] = "2026-01-05T09:30:00Z"
+            world.apply(ending)
+            await world.settle()
+        else:
+            world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
+            await world.settle()
+        assert world.asked.wanted == set(), "or they would be made anew, whoever deletes them"
 
     run(test)
 

@@ -50,14 +50,17 @@ class Asked:
         self.topics: dict[str, Topic] = {}
         self.spoken: tuple[Report, ...] = ()
         self.hurried: list[tuple[str, str]] = []
+        self.wanted: set[Hashable] = set()
+        """Whose topics are looked after."""
 
     def want(
         self, owner: Hashable, topics: tuple[WantedTopic, ...], ours: frozenset[str]
     ) -> tuple[Topic, ...]:
+        self.wanted.add(owner)
         return tuple(self.topics.get(each.name, Topic(each.name, each.partitions)) for each in topics)
 
     def forget(self, owner: Hashable) -> None:
-        """A profile is gone."""
+        self.wanted.discard(owner)
 
     def reports(self, group: tuple[str, str]) -> tuple[Report, ...]:
         return self.spoken
