@@ -17,7 +17,7 @@ from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of, version_of
 from postroom_operator.desired.bundle import Served, read_shards
 from postroom_operator.desired.view import ProfileView
 from postroom_operator.facts import Proved
-from postroom_operator.names import COMPONENT, DELIVERY, label_value
+from postroom_operator.names import DELIVERY, SHARDS, bundle_map, label_value, shard_key
 from postroom_operator.store import MADE, Key, Store, age, is_news
 from postroom_operator.verdict import Around, layout_of, without_layout
 
@@ -85,12 +85,16 @@ class Sandbox:
     children: tuple[Manifest, ...]
 
 
+_Read = dict[int, tuple[int, dict[str, Served]]]
+"""What was read of a profile's shards: of each its version and its templates."""
+
+
 class Observer:
     """Reads the store; keeps what it read of a shard while the shard stays the same."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._shards: dict[Ref, tuple[int, dict[str, Served]]] = {}
+        self._read: dict[Key, _Read] = {}
 
     def profile(self, key: Key) -> Seen:
         """A profile and its templates. One that is being deleted is gone."""
@@ -109,7 +113,7 @@ class Observer:
             there=frozenset(Name(each["kind"], key.namespace, each["metadata"]["name"]) for each in named),
             children=tuple(each for each in made if each["kind"] != "Pod"),
             pods=tuple(each for each in made if each["kind"] == "Pod"),
-            served=self._served(made),
+            served=self._served(key, made, keep=profile is not None),
             delivery_allowed=_label(namespace, DELIVERY) == "allowed",
             fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
@@ -141,23 +145,33 @@ class Observer:
         bouncing = [each for each in sound if each[0].spec.bounces]
         return Sandbox(tuple(owners), tuple(bouncing), tuple(children))
 
-    def _served(self, made: Iterable[Manifest]) -> dict[str, Served]:
-        """What workers have now, from the shards in the cluster: they are the operator's only memory."""
-        found: dict[str, Served] = {}
-        for each in made:
-            if each["kind"] == "ConfigMap" and _label(each, COMPONENT) == "bundle":
-                for name, served in self._read(each).items():
-                    found.setdefault(name, served)
-        return found
+    def _served(self, key: Key, made: Iterable[Manifest], *, keep: bool) -> dict[str, Served]:
+        """What workers have now, from the shards in the cluster: they are the operator's only memory.
 
-    def _read(self, shard: Manifest) -> dict[str, Served]:
-        ref, version = ref_of(shard), version_of(shard)
-        known = self._shards.get(ref)
-        if known is None or known[0] != version:
-            number = int(ref.name.rpartition("-")[2])
-            text = next(iter((shard.get("data") or {}).values()), "")
-            known = self._shards[ref] = (version, read_shards({number: text}))
-        return known[1]
+        By their names: somebody else's copy of one has its labels too, and no worker reads it.
+        """
+        maps = {each["metadata"]["name"]: each for each in made if each["kind"] == "ConfigMap"}
+        before = self._read.pop(key, {})
+        found: _Read = {}
+        for number in range(SHARDS):
+            if shard := maps.get(bundle_map(key.name, number)):
+                found[number] = _as_read(number, shard, before.get(number))
+        if keep and found:
+            self._read[key] = found
+        served: dict[str, Served] = {}
+        for _, templates in found.values():
+            served = templates | served
+        return served
+
+
+def _as_read(
+    number: int, shard: Manifest, before: tuple[int, dict[str, Served]] | None
+) -> tuple[int, dict[str, Served]]:
+    version = version_of(shard)
+    if before and before[0] == version:
+        return before
+    # as workers mount it, whatever else somebody put into the ConfigMap
+    return version, read_shards({number: (shard.get("data") or {}).get(shard_key(number), "")})
 
 
 async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:

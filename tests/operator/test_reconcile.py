@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
+from postroom.letter.bundle import unpack
 from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable
 from postroom_operator.facts import Report, Topic
 from postroom_operator.store import profile_key
@@ -102,6 +103,47 @@ def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart()
         await world.settle()
         assert world.served()["paid"] != good
         assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        good = world.status("EmailTemplate", "paid")["revision"]
+        ref = Ref("v1", "ConfigMap", NAMESPACE, "postroom-orders-bundle-00")
+        shard = world.cluster.objects[ref]
+        world.cluster.put({**shard, "data": {"a-note": "of somebody's", **shard["data"]}})
+        world.apply(template("paid", "{{ nobody }}"))
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[0] == "False"
+        assert world.status("EmailTemplate", "paid")["revision"] == good
+
+    run(test)
+
+
+def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        shard = world.made()["ConfigMap/postroom-orders-bundle-00"]
+        labels = shard["metadata"]["labels"]
+        copy = {"namespace": NAMESPACE, "name": "postroom-orders-bundle-00-backup", "labels": labels}
+        world.apply({**shard, "metadata": copy})
+        world.cluster.remove(Ref(API_VERSION, "EmailTemplate", NAMESPACE, "paid"))
+        await world.settle()
+        (text,) = world.made()["ConfigMap/postroom-orders-bundle-00"]["data"].values()
+        assert [each.name for each in unpack(text)] == ["sent"]
+
+    run(test)
+
+
+def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        assert world.office.observer._read
+        world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
+        await world.settle()
+        assert not world.office.observer._read, "though its ConfigMaps go only after it"
 
     run(test)
 
