@@ -6,15 +6,13 @@ so that a rotated credential needs no restart. One that cannot be read leaves ma
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from postroom.connections import KafkaConnection, Mounted, read_kafka
-from postroom.letter.problems import Rejected
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.mounted import read_folder
 from postroom_operator.desired.view import Fixed, KafkaAccess
 from postroom_operator.settings import OperatorSettings
-
-KEY_BYTES = 64 * 1024
 
 
 class Wiring:
@@ -39,17 +37,13 @@ class Wiring:
 
     def _kafka(self) -> KafkaConnection:
         folder = self._settings.connections
-        return read_kafka(Mounted(read_texts(folder), folder, f"the operator's own Secret at {folder}"))
-
-
-def read_texts(folder: Path) -> dict[str, str]:
-    """The keys of a mounted Secret with their texts; none where it is not there."""
-    found = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and path.is_file() and path.stat().st_size <= KEY_BYTES:
-                found[path.name] = path.read_text(encoding="utf-8", errors="replace")
-    return found
+        name = f"the operator's own Secret at {folder}"
+        try:
+            texts = read_folder(folder)
+        except OSError as error:
+            message = f"cannot be read ({error}); let the operator's user read it"
+            raise Rejected(Problem(Code.SECRET_INVALID, name, message)) from error
+        return read_kafka(Mounted(texts, folder, name))
 
 
 def _access(kafka: KafkaConnection) -> KafkaAccess:
