@@ -86,3 +86,11 @@ def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
     assert first.is_success, first.text
     assert cluster.api.post(path, json=said).status_code == 409
     assert "SampleFailed" in cluster.kubectl("describe", "et", "one", "-n", namespace)
+
+
+@pytest.mark.parametrize("word", ["no ", "größer "])
+def test_an_event_with_much_to_say_is_taken_too(cluster: ControlPlane, namespace: str, word: str) -> None:
+    letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
+    said = event(letter, Announcement("Warning", "SampleFailed", word * 500), "operator-0", NOW)
+    answer = cluster.api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", json=said)
+    assert answer.is_success, answer.text

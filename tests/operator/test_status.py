@@ -489,7 +489,7 @@ def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:
     said = Announcement("Warning", "Broken", "x" * 2000)
     found = event(template(), said, "operator-0", NOON)
     assert found["metadata"]["name"] == event(template(), said, "operator-1", LATER)["metadata"]["name"]
-    assert len(found["note"]) == 1024
+    assert len(found["note"].encode()) == 1024
     assert found["regarding"]["uid"] == "u-1"
     newer = template()
     newer["metadata"]["generation"] = 5

@@ -23,6 +23,8 @@ UNDER_WAY = frozenset({ROLLING_OUT, STARTING, SUSPENDING, REPLACING})
 QUIET = UNDER_WAY | {SUSPENDED}
 """Not ready, and as it should be."""
 NAME_LENGTH = 200
+NOTE_BYTES = 1024
+"""The API server counts a note in bytes of UTF-8, though it calls them characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def event(manifest: Mapping[str, Any], said: Announcement, reporter: str, now: d
         "type": said.type,
         "reason": said.reason,
         "action": "Reconcile",
-        "note": bounded(said.message),
+        "note": _note(said.message),
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": f"postroom.dev/{OPERATOR}",
         "reportingInstance": bounded(reporter or OPERATOR, 128),
@@ -94,6 +96,13 @@ def event(manifest: Mapping[str, Any], said: Announcement, reporter: str, now: d
             "uid": metadata["uid"],
         },
     }
+
+
+def _note(text: str) -> str:
+    content, more = text.encode(), "…"
+    if len(content) <= NOTE_BYTES:
+        return text
+    return content[: NOTE_BYTES - len(more.encode())].decode(errors="ignore") + more
 
 
 def _news(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
