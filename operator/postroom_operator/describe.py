@@ -40,10 +40,11 @@ def describe_profile(
         office.workers.hurry(seen.group)
     if seen.profile is None:
         return found
+    guarded = seen.profile["spec"].get("mode") == "SMTP" and not seen.delivery_allowed
     facts = ProfileFacts(
         manifest=seen.profile,
-        mode=view.mode if view else str(seen.profile["spec"].get("mode", "Sandbox")),
-        guarded=view.guarded if view else False,
+        mode=view.mode if view else _mode_of_faulty(seen.profile, guarded=guarded),
+        guarded=guarded,
         problems=seen.faults,
         fallback_problem=view.fallback_problem if view else None,
         obstacle="; ".join(done.refused),
@@ -72,6 +73,11 @@ async def describe_layout(key: Key, office: Office) -> list[Status]:
         if proof and any(concerns_layout(problem, key.name) for problem in proof.problems)
     ]
     return [Status(layout, layout_status(layout, proved, len(users), failing, office.now()))]
+
+
+def _mode_of_faulty(profile: Manifest, *, guarded: bool) -> str:
+    """The mode of a profile that cannot be used: its workers go on as they were, if there were any."""
+    return "Sandbox" if guarded else str((profile.get("status") or {}).get("mode") or "")
 
 
 def _topics(seen: Seen, office: Office) -> tuple[Topic, ...]:

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Protocol
 
 from postroom_operator.apply import Hand
-from postroom_operator.cluster import Cluster
+from postroom_operator.cluster import Cluster, ref_of
 from postroom_operator.desired.bundle import Bundle
+from postroom_operator.desired.deployment import may_deliver
 from postroom_operator.desired.view import Fixed, ProfileView
-from postroom_operator.diff import any_other
+from postroom_operator.diff import Plan, any_other
 from postroom_operator.facts import Report, Topic, WantedTopic
 from postroom_operator.observe import Observer, Proofs, Seen
 from postroom_operator.store import Store
@@ -64,3 +65,15 @@ class Office:
         keda, fallback = self.keda(), seen.fallback
         view = ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
         return replace(view, turning=any_other(seen.pods, view.effect))
+
+
+def withdrawal(seen: Seen) -> Plan:
+    """What has to go though nothing can be made: workers of a faulty profile that may deliver no more.
+
+    They would go on as they were, and nobody can say how workers for the sandbox look; so there are none
+    until the profile is mended. What they deferred stays in the ledger.
+    """
+    if seen.profile is None or seen.model is not None or seen.ending or seen.delivery_allowed:
+        return Plan()
+    found = [each for each in seen.children if each["kind"] == "Deployment" and may_deliver(each)]
+    return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))

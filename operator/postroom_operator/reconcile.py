@@ -14,7 +14,7 @@ from postroom_operator.desired.profile import ProfileView, manifests
 from postroom_operator.diff import Plan, diff, stale_pods
 from postroom_operator.names import BUNDLE_HASH
 from postroom_operator.observe import Seen, proofs_of, strangers
-from postroom_operator.office import Office
+from postroom_operator.office import Office, withdrawal
 from postroom_operator.store import Key
 from postroom_operator.verdict import judge, settle
 
@@ -33,7 +33,7 @@ async def _profile(key: Key, office: Office) -> Done:
     reach("proved")
     bundle = assign([each.serving for each in standings if each.serving], seen.served)
     view = office.view(seen, bundle)
-    done = await _make(seen, view, bundle, office) if view else Done()
+    done = await (_make(seen, view, bundle, office) if view else office.hand.apply(withdrawal(seen)))
     settled = settle(standings, bundle.served, bundle.problems)
     return done + await office.hand.write(describe_profile(seen, view, settled, done, office))
 

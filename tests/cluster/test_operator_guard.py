@@ -62,6 +62,20 @@ def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: World) -> N
     world.until(lambda: world.get("Service", "postroom-sandbox"))
 
 
+def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(world: World) -> None:
+    world.label("allowed")
+    world.apply(profile(**RELAY))
+    world.until(lambda: allowed(world) == "true")
+    world.apply(profile(**RELAY, kafka={"topic": "postroom.elsewhere.orders"}))
+    assert world.said("SmtpProfile", "shop", "False")["reason"] == "ManifestInvalid"
+    assert allowed(world) == "true"
+    world.label(None)
+    world.until(lambda: not world.get("Deployment", "postroom-shop"))
+    world.apply(profile(**RELAY))
+    world.until(lambda: mode(world) == "Sandbox" and world.get("Deployment", "postroom-shop"))
+    assert allowed(world) == "false"
+
+
 def workers(world: World) -> set[str]:
     """What the profile's pods do with events, as they were made."""
     found = world.cluster.api.get(

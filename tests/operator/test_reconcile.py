@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -429,6 +430,43 @@ def test_a_profile_that_is_not_valid_says_why_and_its_workers_stay_as_they_are()
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "ManifestInvalid")
         assert "spec.kafka.topic" in message
+
+    run(test)
+
+
+RELAY: dict[str, Any] = {"mode": "SMTP", "smtp": {"host": "smtp.example.org"}}
+FAULTY: dict[str, Any] = {"kafka": {"topic": "elsewhere.orders"}}
+ALLOWED = {"postroom.dev/delivery": "allowed"}
+
+
+def test_a_fault_in_a_profile_takes_no_letter_past_the_guard() -> None:
+    async def test(world: World) -> None:
+        world.apply(namespace(**ALLOWED), profile(**RELAY))
+        await world.settle()
+        world.apply(profile(**RELAY, **FAULTY))
+        await world.settle()
+        assert "Deployment/postroom-orders" in world.made(), "its workers stay as they were"
+        assert world.status("SmtpProfile", "orders")["mode"] == "SMTP"
+        world.apply(namespace())
+        await world.settle()
+        assert "Deployment/postroom-orders" not in world.made(), "they were told that they may deliver"
+        assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
+        assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[0] == "False"
+        assert world.condition("SmtpProfile", "orders")[1] == "ManifestInvalid"
+        world.apply(profile(**RELAY))
+        await world.settle()
+        assert "Deployment/postroom-orders" in world.made()
+        assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[0] == "False"
+
+    run(test)
+
+
+def test_a_faulty_profile_does_not_say_that_it_may_deliver() -> None:
+    async def test(world: World) -> None:
+        world.apply(profile(**RELAY, **FAULTY))
+        await world.settle()
+        assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[1] == "NamespaceNotLabelled"
+        assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
 
     run(test)
 

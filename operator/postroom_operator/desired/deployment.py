@@ -38,6 +38,7 @@ BUNDLES_FOLDER = "/etc/postroom/bundles"
 CONNECTIONS_FOLDER = "/var/run/postroom/connections"
 SECRETS_FOLDER = "/var/run/postroom/secrets"
 CONNECTIONS_SECRET = "postroom-connections"
+DELIVERY_ALLOWED = "POSTROOM_DELIVERY_ALLOWED"
 
 RESOURCES = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
 """No CPU limit: throttled workers miss the deadlines of their leases."""
@@ -198,6 +199,13 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     }
 
 
+def may_deliver(found: Manifest) -> bool:
+    """Whether workers, as they are in the cluster, were told that their letters may leave it."""
+    containers = found["spec"]["template"]["spec"].get("containers") or ()
+    told = (each for container in containers for each in container.get("env") or ())
+    return any(each["name"] == DELIVERY_ALLOWED and each.get("value") == "true" for each in told)
+
+
 def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
     spare = [variable("POSTROOM_FALLBACK", f"{PROFILE_FOLDER}/fallback.yaml")] if view.spare else []
     allow = fixed.callback_allow if view.profile.spec.callbacks else ""
@@ -210,7 +218,7 @@ def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
         variable("POSTROOM_SANDBOX", f"{names.SANDBOX}:1025"),
         variable("POSTROOM_HTTP", f"0.0.0.0:{HTTP_PORT}"),
         variable("POSTROOM_GRACE", str(GRACE_SECONDS)),
-        variable("POSTROOM_DELIVERY_ALLOWED", "true" if view.delivery_allowed else "false"),
+        variable(DELIVERY_ALLOWED, "true" if view.delivery_allowed else "false"),
         *([variable("POSTROOM_CALLBACK_ALLOW", allow)] if allow else []),
         from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
         from_pod("POSTROOM_POD", "metadata.name"),
