@@ -18,6 +18,7 @@ INTRODUCTION = """\
 Each program serves these at `/metrics`, in Prometheus' text format. The chart's `metrics.serviceMonitor` asks
 the operator, `metrics.podMonitor` the workers and bounce intakes. A sandbox's are on its inbox's port, which
 is [asked from its own namespace only](cluster-objects.md#network). What to wake somebody for: [](alerts.md).
+What nobody knows has no sample, and is not told as 0.
 """
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 

@@ -28,14 +28,12 @@ class LogRelay:
     def __init__(self) -> None:
         self.counters = Counters()
         self._draining = True
-        self._opened = False
 
     async def open(self, fence: Fence) -> None:
         """Start, or start again after `drain`."""
         self._reports = Reports(self.counters)
         self._fencing = Fencing(fence, self._fenced, self.counters)
         self._draining = False
-        self._opened = True
 
     def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
         """Have parcels fenced, then logged. After `drain` they are handed back before this returns."""
@@ -66,8 +64,8 @@ class LogRelay:
 
     @property
     def reachable(self) -> bool | None:
-        """A log is always there, once it is opened."""
-        return True if self._opened else None
+        """There is none to be reached."""
+        return None
 
     def _fenced(self, verdicts: list[Verdict]) -> None:
         logged = []

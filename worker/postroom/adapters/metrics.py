@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bucket bounds for the way from event to outcome: from a quick relay to a long retry."""
 
-Facts = Mapping[str, tuple[float, str]]
-"""Name → value and help, for gauges and counters that somebody else keeps."""
+Facts = Mapping[str, tuple[float | None, str]]
+"""Name → value and help, for gauges and counters that somebody else keeps. None: nobody knows it."""
 
 
 class Metrics:
@@ -81,7 +81,7 @@ class _Facts(Collector):
         self._counters = counters
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Every fact as a family of one sample."""
+        """Every fact as a family of one sample; of none, while nobody knows it."""
         for name, (value, meaning) in self._gauges().items():
             yield GaugeMetricFamily(f"postroom_{name}", meaning, value)
         for name, (value, meaning) in self._counters().items():

@@ -116,14 +116,17 @@ class Watch:
         return problems
 
     def _gauges(self) -> Facts:
-        reachable = self._job.exit.relay.reachable
+        reachable = self._ways.reachable
         return {
             "open_records": (
                 self._reception.open_records,
                 "Records received and not yet behind the watermark.",
             ),
             "lag": (self._events.lag or 0, "Records on the assigned partitions that were not received yet."),
-            "relay_reachable": (float(reachable or 0), "Whether the relay answered last time."),
+            "relay_reachable": (
+                None if reachable is None else float(reachable),
+                "Whether the relay answered last time; absent until a letter has gone to it.",
+            ),
             "ledger_ok": (float(self._ledger.health.ok), "Whether the ledger takes writes."),
             "clock_ahead_seconds": (
                 self._ledger.health.clock_ahead,
@@ -131,9 +134,9 @@ class Watch:
             ),
         } | self._ways_now()
 
-    def _ways_now(self) -> dict[str, tuple[float, str]]:
+    def _ways_now(self) -> dict[str, tuple[float | None, str]]:
         own = self._ways.own
-        facts: dict[str, tuple[float, str]] = {
+        facts: dict[str, tuple[float | None, str]] = {
             "circuit_open": (
                 float(own.breaker.phase is not Phase.CLOSED),
                 "Whether the circuit of the relay is open, or waits for its probe's answer.",
@@ -150,7 +153,7 @@ class Watch:
 
     def _counters(self) -> Facts:
         health, relay = self._ledger.health, self._job.exit.counters
-        facts: dict[str, tuple[float, str]] = {
+        facts: dict[str, tuple[float | None, str]] = {
             "ledger_commits": (health.commits, "Transactions of the ledger."),
             "ledger_rows": (health.rows, "Rows claimed, fenced or settled."),
             "late_settlements": (
