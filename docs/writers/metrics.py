@@ -16,16 +16,17 @@ from writers.tables import Words, table
 
 INTRODUCTION = """\
 Each program serves these at `/metrics`, in Prometheus' text format. The chart's `metrics.serviceMonitor` asks
-the operator, `metrics.podMonitor` the workers and bounce intakes. A sandbox's are on its inbox's port, which
-is [asked from its own namespace only](cluster-objects.md#network). What to wake somebody for: [](alerts.md).
-What nobody knows has no sample, and is not told as 0.
+the operator, `metrics.podMonitor` the workers and bounce intakes, and adds the profile's name as the label
+`postroom_dev_profile`. A sandbox's are on its inbox's port, which is [asked from its own namespace
+only](cluster-objects.md#network). What to wake somebody for: [](alerts.md). What nobody knows has no sample,
+and is not told as 0.
 """
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
 
 def metrics(_: Words) -> str:
     """Every metric of worker, gateway, sandbox and operator."""
-    worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock()).metrics.registry)
+    worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics.registry)
     counted = OperatorMetrics()
     counted.watch(float, float, float)
     counted.watch_objects(list)

@@ -110,3 +110,7 @@ class Report:
     templates: Mapping[str, str] = field(default_factory=dict)
     """Revision by template."""
     lag: int | None = None
+    """Events that wait for it; a suspended one tells all that wait, as its neighbours do. None: unknown."""
+    suspended: bool = False
+    reads: bool = False
+    """Whether partitions are assigned to it."""

@@ -37,7 +37,8 @@ def labels_of(collector: Collector) -> dict[str, set[str]]:
 
 def known() -> dict[str, set[str]]:
     """Every series of worker, bounce intake and operator, once each has counted something."""
-    worker = Watch(MagicMock(), MagicMock(), MagicMock()).metrics
+    worker = Watch(MagicMock(), MagicMock(), MagicMock(), None).metrics
+    suspended = Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics
     worker.letters(State.ACCEPTED, "", 1)
     worker.records("malformed", "too_large", 1)
     worker.doubts("worker_died", 1)
@@ -46,7 +47,8 @@ def known() -> dict[str, set[str]]:
     operator.watch(float, float, float)
     operator.watch_objects(lambda: [Readiness("EmailTemplate", "shop", "welcome", "Ready", True)])
     returned = ReturnFigures(Tally(), int, bool).registry
-    return labels_of(worker.registry) | labels_of(operator.registry) | labels_of(returned)
+    registries = (suspended.registry, worker.registry, operator.registry, returned)
+    return {name: labels for each in registries for name, labels in labels_of(each).items()}
 
 
 @pytest.mark.parametrize("name", RULES)

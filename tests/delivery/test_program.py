@@ -171,6 +171,26 @@ def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves
 
 
 @pytest.mark.kafka
+def test_a_worker_of_a_suspended_profile_tells_what_waits_and_takes_none_of_it(
+    own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
+) -> None:
+    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address, spec={"suspend": True})
+    plant.prepare()
+    address = f"127.0.0.1:{free_port()}"
+    publish(own_broker.bootstrap, events(10, seed=4))
+    plant.start(POSTROOM_HTTP=address)
+    try:
+        wait_until(lambda: '"lag":10' in page(address, "/statusz")[1], "what waits is told")
+        assert "\npostroom_suspended_lag 10.0\n" in page(address, "/metrics")[1]
+        assert page(address, "/readyz")[0] == 200
+        assert plant.end() == 0
+    finally:
+        if plant.process is not None and plant.process.poll() is None:
+            plant.kill()
+    assert recording_sink.copies.total() == 0
+
+
+@pytest.mark.kafka
 def test_a_second_worker_on_the_ledger_is_refused_and_the_first_goes_on(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:

@@ -7,9 +7,10 @@ import pytest
 from postroom.delivery.programs.watch import Watch
 
 
-def figures(parts: MagicMock) -> dict[str, float]:
+def figures(parts: MagicMock, lag: int | None = 0, waiting: MagicMock | None = None) -> dict[str, float]:
     """What Prometheus gets of a worker, by metric; counters and histograms of letters have none yet."""
-    registry = Watch(parts, MagicMock(), MagicMock()).metrics.registry
+    events = MagicMock(lag=lag)
+    registry = Watch(parts, events, MagicMock(), waiting).metrics.registry
     return {sample.name: sample.value for family in registry.collect() for sample in family.samples}
 
 
@@ -20,3 +21,19 @@ def test_a_relay_that_no_letter_has_gone_to_is_not_told_to_be_away(
     parts = MagicMock()
     parts.ways.reachable = reachable
     assert figures(parts).get("postroom_relay_reachable") == shown
+
+
+@pytest.mark.parametrize("lag", [None, 0, 7])
+def test_a_lag_that_nobody_can_tell_is_not_told_to_be_none(lag: int | None) -> None:
+    found = figures(MagicMock(), lag)
+    assert found.get("postroom_lag") == lag
+    assert "postroom_suspended_lag" not in found
+
+
+@pytest.mark.parametrize("lag", [None, 0, 7])
+def test_what_waits_for_a_suspended_profile_is_a_figure_of_its_own_for_each_worker_tells_all_of_it(
+    lag: int | None,
+) -> None:
+    found = figures(MagicMock(), waiting=MagicMock(records=lag))
+    assert found.get("postroom_suspended_lag") == lag
+    assert "postroom_lag" not in found

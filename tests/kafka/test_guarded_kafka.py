@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from postroom.adapters.kafka import KafkaDeadLetters, KafkaEvents, Membership
+from postroom.adapters.kafka import Backlog, KafkaDeadLetters, KafkaEvents, Membership
 from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.delivery.programs.conditions import kafka_condition
 from postroom.gateway.publish import KafkaPublisher
@@ -105,6 +105,19 @@ def read_first(kafka: KafkaConnection, topic: str) -> bytes | None:
     return asyncio.run(scenario())
 
 
+def waiting(kafka: KafkaConnection, topic: str) -> int | None:
+    """What the workers of a suspended profile say, once they can."""
+    backlog = Backlog(kafka, topic, f"{topic}.workers")
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(backlog.watch())
+        await until(lambda: backlog.records is not None)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    return backlog.records
+
+
 def refusal(kafka: KafkaConnection, topic: str) -> str:
     """What a worker's condition says when it gets nothing."""
 
@@ -133,6 +146,7 @@ def test_whoever_shows_what_is_asked_for_writes_and_reads(
 ) -> None:
     kafka = connection(tmp_path, guarded_kafka, entrance)
     asyncio.run(publish(kafka, topic, b"hello"))
+    assert waiting(kafka, topic) == 1
     assert read_first(kafka, topic) == b"hello"
     bad = dead_letter(
         Record(topic, 0, 1, NOON, None, b"bad"), Problem(Code.FIELD_MISSING, "to", "is required")

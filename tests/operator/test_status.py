@@ -241,7 +241,7 @@ def test_a_profile_at_work_says_so_with_its_figures() -> None:
 
 
 def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
-    busy = (replace(answering("a"), lag=70),)
+    busy = (replace(answering("a"), lag=70), answering("b"))
     status = profile_status(facts(reports=busy), NOON)
     unseen = tuple(Topic(each.name) for each in TOPICS)
     assert status["lag"] == 70
@@ -365,6 +365,37 @@ def test_a_word_that_is_no_reason_does_not_cost_the_whole_status() -> None:
     odd = Answer(False, "9 lives left!", "x")
     status = profile_status(facts(reports=(answering("a", ledger=odd),)), NOON)
     assert told(status, "LedgerReachable")[1] == "livesleft"
+
+
+READING, STARTING = Report("a", lag=70, reads=True), Report("b")
+HOLDING = Report("a", lag=70, suspended=True)
+
+
+@pytest.mark.parametrize(
+    ("reports", "shown"),
+    [
+        ((READING, replace(READING, pod="b", lag=7)), 77),
+        ((READING, STARTING), 70),
+        ((READING, replace(READING, pod="b", lag=None)), None),
+        ((replace(READING, lag=None), replace(READING, pod="b", lag=None)), None),
+        ((READING,), None),
+        ((HOLDING, replace(HOLDING, pod="b")), 70),
+        ((HOLDING, replace(HOLDING, pod="b", lag=None)), 70),
+    ],
+    ids=[
+        "each has partitions",
+        "one has none yet",
+        "one cannot tell",
+        "no broker answers",
+        "one of two does not answer",
+        "both suspended",
+        "one of them has not looked yet",
+    ],
+)
+def test_a_lag_is_shown_where_it_is_known_and_not_as_0_where_it_is_not(
+    reports: tuple[Report, ...], shown: int | None
+) -> None:
+    assert profile_status(facts(reports=reports), NOON).get("lag") == shown
 
 
 @pytest.mark.parametrize(("lag", "shown"), [(0, 0), (7, 7), (99, 99), (123, 120), (98765, 98000)])

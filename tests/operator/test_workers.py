@@ -25,6 +25,8 @@ PAGE = {
     },
     "templates": {"paid": "abc"},
     "lag": 12,
+    "suspended": False,
+    "partitions": ["postroom.shop.orders/0"],
 }
 
 
@@ -100,6 +102,7 @@ def test_what_a_worker_says_is_a_report(monkeypatch: pytest.MonkeyPatch) -> None
         await station.next()
         (report,) = station.workers.reports(GROUP)
         assert (report.pod, report.mode, report.guarded, report.lag) == ("orders-x", "Sandbox", True, 12)
+        assert (report.suspended, report.reads) == (False, True)
         assert report.templates == {"paid": "abc"}
         assert report.answers["ledger"] == Answer(True, "Reachable", "yes")
         assert report.answers["relay"].ok is None
@@ -114,6 +117,8 @@ def test_how_much_there_is_to_do_is_no_news_and_everything_else_is(monkeypatch: 
         await station.rounds(4)
         assert station.news == 1
         assert station.workers.reports(GROUP)[0].lag == 99
+        station.answer = {**PAGE, "lag": None}
+        await station.next()
         station.answer = {**PAGE, "templates": {"paid": "abd"}}
         await station.next()
 

@@ -34,7 +34,7 @@ class Workers:
     """The reports of all workers."""
 
     def __init__(self, pods: Callable[[], Iterable[Manifest]], changed: Callable[[Group], None]) -> None:
-        """`changed` is told when workers say something else than before, but for how much they have to do."""
+        """`changed` is told when workers say something else than before, but for how much waits for whom."""
         self._pods = pods
         self._changed = changed
         self._reports: dict[Group, dict[str, Report]] = {}
@@ -86,8 +86,11 @@ class Workers:
 
 
 def _telling(reports: dict[str, Report]) -> dict[str, Report]:
-    """Reports without what changes all the time."""
-    return {name: replace(report, lag=None) for name, report in reports.items()}
+    """Reports without what changes all the time; whether a lag is known does not."""
+    return {
+        name: replace(report, reads=False, lag=None if report.lag is None else 0)
+        for name, report in reports.items()
+    }
 
 
 async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Manifest) -> Report | None:
@@ -127,4 +130,6 @@ def read_report(pod: str, page: dict[str, Any]) -> Report:
         answers=answers,
         templates={str(name): str(revision) for name, revision in (page.get("templates") or {}).items()},
         lag=int(lag) if lag is not None else None,
+        suspended=bool(page.get("suspended")),
+        reads=bool(page.get("partitions")),
     )

@@ -68,13 +68,25 @@ def autoscaling(scaled: Plain | None, *, keda: bool, suspended: bool) -> Found:
 
 
 def figures(deployment: Plain | None, reports: Sequence[Report]) -> dict[str, int]:
-    """How many workers there are and are ready, and how many events wait."""
+    """How many workers there are and are ready, and how many events wait, where that is known."""
     found: dict[str, int] = {}
     if deployment is not None:
         status = deployment.get("status") or {}
         found = {"replicas": status.get("replicas", 0), "readyReplicas": status.get("readyReplicas", 0)}
-    lags = [report.lag for report in reports if report.lag is not None]
-    return found | ({"lag": rounded(sum(lags))} if lags else {})
+    waiting = _waiting(reports) if len(reports) >= found.get("readyReplicas", 0) else None
+    return found | ({"lag": rounded(waiting)} if waiting is not None else {})
+
+
+def _waiting(reports: Sequence[Report]) -> int | None:
+    """Events that wait for all workers: each tells of its own partitions, a suspended one of all.
+
+    One that has partitions and cannot tell makes it unknown. One that has none yet leaves them to the others.
+    """
+    if any(report.reads and report.lag is None for report in reports):
+        return None
+    own = [report.lag for report in reports if report.lag is not None and not report.suspended]
+    whole = [report.lag for report in reports if report.lag is not None and report.suspended]
+    return max([*whole, *([sum(own)] if own else [])], default=None)
 
 
 def rounded(lag: int) -> int:

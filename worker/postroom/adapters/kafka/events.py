@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from postroom.adapters.kafka.commits import Commits, places
 from postroom.adapters.kafka.crossing import Crossing
+from postroom.adapters.kafka.lag import Lag
 from postroom.adapters.kafka.reading import record_of
 from postroom.adapters.kafka.settings import Membership, consumer_settings
 from postroom.adapters.kafka.standing import Standing, is_fatal
@@ -54,7 +55,7 @@ class KafkaEvents:
         self._left = threading.Event()
         """The group was left, or polling has failed."""
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
-        self._lag: int | None = None
+        self._lag = Lag()
         self._lag_due = 0.0
         self._fatal: KafkaError | None = None
         self._assignment: list[TopicPartition] = []
@@ -70,8 +71,8 @@ class KafkaEvents:
 
     @property
     def lag(self) -> int | None:
-        """Records on the assigned partitions that were not received yet; None before the first look."""
-        return self._lag
+        """Records on the assigned partitions that were not received yet; None while nobody can tell."""
+        return self._lag.records
 
     @property
     def ended(self) -> "asyncio.Future[None]":
@@ -177,12 +178,10 @@ class KafkaEvents:
         self._lag_due = time.monotonic() + LAG_SECONDS
         if self.standing.uncertain:
             self._knock()
-        lag = 0
-        for place in self._consumer.position(self._assignment) if self._assignment else ():
-            marks = self._consumer.get_watermark_offsets(place, cached=True)
-            if marks and marks[1] >= 0 and place.offset >= 0:
-                lag += max(0, marks[1] - place.offset)
-        self._lag = lag
+        if self.standing.uncertain:
+            self._lag.unknown()
+        else:  # what is paused is not fetched, and nothing would tell how it grows
+            self._lag.measure(self._consumer, self._assignment, fresh=bool(self._paused))
 
     def _knock(self) -> None:
         """On a quiet topic nothing else would tell that the brokers are back."""
@@ -206,6 +205,7 @@ class KafkaEvents:
             self._have_done(self._receiver.assigned, _names(partitions))
         consumer.incremental_assign(partitions)
         self._assignment += partitions
+        self._lag.moved(member=True)
         self._paused = None  # new partitions fetch at once, others may be paused: the next round says which
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
@@ -234,6 +234,7 @@ class KafkaEvents:
         self._commits.want(dict.fromkeys(names, 0))
         self._commits.now(self._consumer)
         self._have_done(self._receiver.assigned, names)
+        self._lag.moved(member=True)
         self._assignment = places(dict.fromkeys(names, OFFSET_BEGINNING))
         self._consumer.incremental_assign(self._assignment)
         self._paused = None
@@ -258,6 +259,7 @@ class KafkaEvents:
         self._commits.withdraw(names)
         self._have_done(self._receiver.lost, names)
         self._unassign(consumer, partitions)
+        self._lag.moved(member=False)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_unassign(partitions)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from postroom.adapters.kafka import KafkaEvents
+from postroom.adapters.kafka import Backlog, KafkaEvents
 from postroom.adapters.metrics import Facts, Metrics
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.decide.breaker import Phase
@@ -50,10 +50,13 @@ class Inspected(Protocol):
 class Watch:
     """Implements status.Shown for a worker at work."""
 
-    def __init__(self, parts: Inspected, events: KafkaEvents, reception: Reception) -> None:
+    def __init__(
+        self, parts: Inspected, events: KafkaEvents, reception: Reception, backlog: Backlog | None
+    ) -> None:
+        """`backlog`: what is looked at while the profile is suspended, and nothing is received."""
         self._job, self._secrets = parts.job, parts.secrets
         self._ledger, self._templates, self._means = parts.ledger, parts.templates, parts.means
-        self._events, self._reception = events, reception
+        self._events, self._reception, self._backlog = events, reception, backlog
         self._ways = parts.ways
         self.metrics = Metrics(self._gauges, self._counters)
         self.registry = self.metrics.registry
@@ -69,7 +72,7 @@ class Watch:
             "fields_left_out": [*self._job.left_out, *self._templates.left_out],
             "partitions": [f"{topic}/{number}" for topic, number in self._reception.partitions],
             "open_records": self._reception.open_records,
-            "lag": self._events.lag,
+            "lag": self._backlog.records if self._backlog else self._events.lag,
             "letters": dict(self.reporter.totals),
             "last_refusal": self.reporter.last_refusal,
             "clock_ahead": round(self._ledger.health.clock_ahead, 1),
@@ -122,7 +125,14 @@ class Watch:
                 self._reception.open_records,
                 "Records received and not yet behind the watermark.",
             ),
-            "lag": (self._events.lag or 0, "Records on the assigned partitions that were not received yet."),
+            "lag": (
+                None if self._backlog else self._events.lag,
+                "Records on the assigned partitions that were not received yet; absent while unknown.",
+            ),
+            "suspended_lag": (
+                self._backlog.records if self._backlog else None,
+                "Records that wait for a suspended profile, on all partitions: each worker tells them.",
+            ),
             "relay_reachable": (
                 None if reachable is None else float(reachable),
                 "Whether the relay answered last time; absent until a letter has gone to it.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from postroom.adapters.kafka import KafkaEvents
+from postroom.adapters.kafka import Backlog, KafkaEvents
 from postroom.adapters.ledger.clock import LedgerClock
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
@@ -92,7 +92,9 @@ class Worker:
         self._events = KafkaEvents(means.kafka, job.topic, means.member)
         carrier = Carrier(self._carry, self._report, self._withdraw, job.settings.grace)
         self._reception = Reception(self._events, carrier)
-        self.watch = Watch(parts, self._events, self._reception)
+        suspended = job.profile.spec.suspend
+        self._backlog = Backlog(means.kafka, job.topic, means.member.group) if suspended else None
+        self.watch = Watch(parts, self._events, self._reception, self._backlog)
         self._count_doubts(parts.recovery.in_doubt)
         self._deferred = Deferred(self._post, self._report)
         self._live: Mapping[str, str] = {}
@@ -126,7 +128,7 @@ class Worker:
         ]
         if self._means.shared:
             parts.append(heirs.run(post, self._count_doubts))
-        return parts if self._suspended else [*parts, self._receive()]
+        return [*parts, self._backlog.watch() if self._backlog else self._receive()]
 
     def _tell_others(self) -> Iterator[Coroutine[Any, Any, None]]:
         if courier := self._means.courier:
@@ -135,10 +137,6 @@ class Worker:
         world = World(self._means.outbox, self._post.clock, self.watch.metrics.callbacks)
         for callback in self._job.callbacks:
             yield callback.run(world)
-
-    @property
-    def _suspended(self) -> bool:
-        return self._job.profile.spec.suspend
 
     async def _redeliver(self) -> None:
         await self._templates.ready.wait()
@@ -160,7 +158,7 @@ class Worker:
         offsets = await draining
         await self._deferred.settled()
         await self._ways.leave()
-        if not self._suspended:
+        if not self._backlog:
             await self._events.stop(offsets)
 
     async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
