@@ -109,6 +109,25 @@ def test_a_profile_that_is_treated_as_sandbox_misses_no_secret_of_its_relay(tmp_
     assert found.relay_problems == ()
 
 
+def test_what_delivery_will_miss_is_told_before_it_is_allowed_and_holds_up_nothing(tmp_path: Path) -> None:
+    job = read_job(settings(tmp_path, delivery_allowed=False))
+    kubelet.write(tmp_path / "connections", PLAIN)
+    found = Secrets(job)
+    found.look()
+    page = Waiting(job, found).status()
+    assert (page["conditions"]["secrets"]["ok"], page["problems"]) == (True, ["starting"])
+    assert page["conditions"]["secrets"]["reason"] == "MissingForDelivery"
+    assert (
+        "Secret team-a/mail: is not there, or is empty. Create it with the keys user, pass"
+        in (page["conditions"]["secrets"]["message"])
+    )
+    assert found.relay_texts == {}, "its changes are none of the sandbox's"
+    mount(tmp_path, "mail-ca", {"ca.crt": "-----BEGIN CERTIFICATE-----"})
+    mount(tmp_path, "mail", {"user": "shop", "pass": "s3cr3t"})
+    found.look()
+    assert Waiting(job, found).status()["conditions"]["secrets"]["reason"] == "Complete"
+
+
 def test_the_page_of_a_worker_that_waits_has_every_member_and_says_what_is_missing(tmp_path: Path) -> None:
     job = read_job(
         settings(tmp_path, spec={"connectionsSecretRef": {"name": "lines"}}, delivery_allowed=False)

@@ -342,6 +342,22 @@ def test_the_guard_says_which_label_is_missing_and_who_sets_it() -> None:
         assert word in told(status)[2]
 
 
+def test_a_secret_that_delivery_will_miss_is_told_before_and_after_the_label() -> None:
+    smtp = {"mode": "SMTP"}
+    later = Answer(True, "MissingForDelivery", "delivery will miss Secret shop/relay")
+    guarded = facts(spec=smtp, guarded=True, reports=(answering("a", secrets=later),))
+    before = profile_status(guarded, NOON)
+    assert told(before, "SecretsReady") == ("True", "MissingForDelivery", later.message)
+    assert told(before)[:2] == ("True", "TreatedAsSandbox")
+    assert told(before)[2].endswith(f"an administrator sets; {later.message}")
+    [first] = announced(None, before)
+    assert (first.type, first.reason) == ("Warning", "TreatedAsSandbox")
+    assert later.message in first.message
+    missing = (answering("a", secrets=REFUSED),)
+    after = profile_status(facts(before, spec=smtp, mode="SMTP", reports=missing), LATER)
+    assert [(each.type, each.reason) for each in announced(before, after)] == [("Warning", "SecretMissing")]
+
+
 SCALED = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady"}]}}
 
 

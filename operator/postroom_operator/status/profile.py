@@ -194,7 +194,9 @@ def _ready(facts: ProfileFacts, parts: Mapping[str, Found]) -> Found:
         if parts[type_].ok is None:
             return parts[type_].named("Ready")
     if facts.guarded:
-        return Found("Ready", True, TREATED_AS_SANDBOX, _guard(facts))
+        missing = parts["SecretsReady"].message
+        message = f"{_guard(facts)}; {missing}" if missing else _guard(facts)
+        return Found("Ready", True, TREATED_AS_SANDBOX, message)
     if (scaling := parts.get("AutoscalingActive")) and scaling.ok is False:
         return Found("Ready", True, "ServingWithoutAutoscaling", scaling.message)
     return Found("Ready", True, "Serving", f"workers of mode {facts.mode} take events and send letters")

@@ -43,13 +43,21 @@ def reason_of(code: Code) -> str:
 
 def refused(problems: Sequence[Problem]) -> Condition:
     """Something is not right, and these are the reasons; there is at least one."""
-    said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
-    return Condition(False, reason_of(problems[0].code), said)
+    return Condition(False, reason_of(problems[0].code), _said(problems))
 
 
-def secrets_condition(problems: Sequence[Problem]) -> Condition:
-    """The Secrets that are mounted."""
-    return refused(problems) if problems else Condition(True, "Complete")
+def _said(problems: Sequence[Problem]) -> str:
+    return "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+
+
+def secrets_condition(problems: Sequence[Problem], later: Sequence[Problem]) -> Condition:
+    """The Secrets that are mounted; `later`: what is missing once delivery is allowed."""
+    if problems:
+        return refused(problems)
+    if later:
+        said = f"letters stay in the sandbox and need none of it; delivery will: {_said(later)}"
+        return Condition(True, "MissingForDelivery", said)
+    return Condition(True, "Complete")
 
 
 def ledger_condition(health: Health) -> Condition:

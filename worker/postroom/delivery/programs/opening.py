@@ -111,7 +111,7 @@ class Waiting:
     def status(self) -> dict[str, Any]:
         """See the protocol."""
         conditions = {
-            "secrets": secrets_condition(self._secrets.problems),
+            "secrets": secrets_condition(self._secrets.problems, self._secrets.later_problems),
             "ledger": self._ledger,
             "kafka": self._kafka,
             "relay": NOT_YET,

@@ -38,6 +38,8 @@ class Secrets:
         """The keys that were read into `connections`."""
         self.connection_problems: tuple[Problem, ...] = ()
         self.relay_problems: tuple[Problem, ...] = ()
+        self.later_problems: tuple[Problem, ...] = ()
+        """What the relay would miss if delivery were allowed, while it is not; nothing waits for it."""
         self.fallback_problems: tuple[Problem, ...] = ()
         self.relay_texts: Mapping[str, Mapping[str, str]] = {}
         """By Secret: what the relays of the profile and of its fallback are opened with."""
@@ -89,6 +91,8 @@ class Secrets:
         texts: dict[str, Mapping[str, str]] = {}
         if self._job.exit.mode == "SMTP":
             self.relay_problems = tuple(self._missing(self._job.profile.spec, texts))
+        elif self._job.exit.guarded:
+            self.later_problems = tuple(self._missing(self._job.profile.spec, {}))
         if self._job.exit.fallback_profile:
             self.fallback_problems = tuple(self._missing(self._job.exit.fallback_profile.spec, texts))
         self.relay_texts = texts

@@ -81,7 +81,7 @@ class Watch:
     def _conditions(self) -> dict[str, Condition]:
         templates = self._templates
         return {
-            "secrets": secrets_condition(self._secrets.problems),
+            "secrets": secrets_condition(self._secrets.problems, self._secrets.later_problems),
             "ledger": ledger_condition(self._ledger.health),
             "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
             "relay": relay_condition(self._job.exit),
