@@ -515,6 +515,18 @@ def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> N
     assert [each.reason for each in announced(lost, profile_status(facts(lost), LATER))] == ["Recovered"]
 
 
+def test_workers_that_follow_those_of_another_mode_are_only_starting() -> None:
+    none_yet = {"deployment": {"spec": {"replicas": 2}}, "reports": ()}
+    serving = profile_status(facts(), NOON)
+    ending = profile_status(facts(serving, turning=True), LATER)
+    following = profile_status(facts(ending, **none_yet), LATER)
+    still = profile_status(facts(following, **none_yet), LATER)
+    at_work = profile_status(facts(still), LATER)
+    assert told(following) == told(still) == ("False", "Starting", "none of 2 workers is available yet")
+    assert turns(serving, ending, following, still, at_work) == [("True", "Serving", False)] * 2
+    assert announced(following, at_work) == []
+
+
 def test_a_failure_and_its_end_deserve_one_event_each() -> None:
     good = template_status(live(), [], NOON)
     bad = template_status(broken(good), [], LATER)

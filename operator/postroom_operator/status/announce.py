@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from postroom_operator.names import OPERATOR, digest
 from postroom_operator.status.conditions import bounded
-from postroom_operator.status.profile import REPLACING, SUSPENDED, SUSPENDING, TREATED_AS_SANDBOX
+from postroom_operator.status.profile import SUSPENDED, TREATED_AS_SANDBOX, TURNING
 from postroom_operator.status.ready import ready_of
 from postroom_operator.status.template import ROLLING_OUT
 from postroom_operator.status.workers import STARTING
 
-UNDER_WAY = frozenset({ROLLING_OUT, STARTING, SUSPENDING, REPLACING})
+UNDER_WAY = TURNING | {ROLLING_OUT, STARTING}
 """Not ready, and soon otherwise."""
 QUIET = UNDER_WAY | {SUSPENDED}
 """Not ready, and as it should be."""

@@ -28,6 +28,8 @@ from postroom_operator.status.workers import answered, autoscaling, available, f
 
 TREATED_AS_SANDBOX = "TreatedAsSandbox"
 SUSPENDED, SUSPENDING, REPLACING = "Suspended", "Suspending", "Replacing"
+TURNING = frozenset({SUSPENDING, REPLACING})
+"""Workers that did something else with events are ending; new ones start when the last is gone."""
 ASKED = {
     "SecretsReady": "secrets",
     "LedgerReachable": "ledger",
@@ -116,11 +118,18 @@ def _parts(facts: ProfileFacts) -> Iterator[Found]:
             yield found
     if facts.fallback_problem:
         yield blame("FallbackReady", [facts.fallback_problem])
-    yield available(facts.deployment, said_before(facts.manifest, Found("WorkersAvailable", None, "")).reason)
+    yield available(facts.deployment, _workers_before(facts))
     if (facts.spec.get("workers") or {}).get("autoscaling") is not None:
         yield autoscaling(facts.scaled, keda=facts.keda_available, suspended=bool(facts.spec.get("suspend")))
     if facts.spec.get("mode") == "SMTP":
         yield _delivery(facts)
+
+
+def _workers_before(facts: ProfileFacts) -> str:
+    """What was said last of the workers; nothing where all were replaced since, and on purpose."""
+    if facts.turning or said_before(facts.manifest, Found("Ready", None, "")).reason in TURNING:
+        return ""
+    return said_before(facts.manifest, Found("WorkersAvailable", None, "")).reason
 
 
 def _unheard(facts: ProfileFacts) -> bool:
