@@ -1,16 +1,17 @@
 """Carry a plan out: server-side apply, delete, and what goes with it. Every step may be done again.
 
-In the plan's order, because a worker must not start before its walls are up. What the API server refuses is
-that object's: it is said, and the others are applied. What it cannot answer now is raised, and the whole is
-tried again. What comes back is seen at once, so that the watch's echo is no news.
+In the plan's order, because a worker must not start before its walls are up: no Deployment is made while what
+has to be there before it is refused, or somebody else's. Otherwise what the API server refuses is that
+object's: it is said, and the others are seen to. What it cannot answer now is raised, and the whole is tried
+again. What comes back is seen at once, so that the watch's echo is no news.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -26,9 +27,11 @@ from postroom_operator.cluster import (
     ref_of,
 )
 from postroom_operator.diff import Plan
+from postroom_operator.names import PROFILE_SUFFIX
 from postroom_operator.status import Turn, event, turn
 from postroom_operator.store import Store
 
+T = TypeVar("T")
 log = structlog.get_logger("postroom.operator")
 
 
@@ -66,32 +69,29 @@ class Hand:
     async def apply(self, plan: Plan) -> Done:
         """Carry a plan out."""
         reach("planned")
-        refused = [
-            f"{ref} is there and is somebody else's; rename it, or the profile" for ref in plan.foreign
-        ]
+        errand = _Errand(plan)
         for ref, replicas in plan.scale:
-            await self._cluster.scale(ref, replicas)
+            await errand.go(ref, self._cluster.scale(ref, replicas))
             reach("scaled")
         for manifest in plan.apply:
-            try:
-                self._store.put(await self._cluster.apply(manifest))
-            except Ending:
-                raise
-            except Refused as error:
-                refused.append(f"{ref_of(manifest)}: {error.message}")
+            ref = ref_of(manifest)
+            if errand.may_apply(ref) and (made := await errand.go(ref, self._cluster.apply(manifest))):
+                self._store.put(made)
             reach("applied")
         for ref, uid in plan.delete:
-            await self._cluster.delete(ref, uid)
+            await errand.go(ref, self._cluster.delete(ref, uid))
             reach("deleted")
-        written = len(plan.scale) + len(plan.apply) + len(plan.delete) + len(plan.foreign) - len(refused)
-        return Done(written, tuple(refused))
+        return Done(errand.written, tuple(errand.refused.values()))
 
     async def tell_pods(self, pods: Iterable[Ref], annotations: Mapping[str, str]) -> Done:
-        """Annotate pods, so that their kubelets look at their volumes now."""
-        refs = [*pods]
-        await _all(self._cluster.annotate(ref, annotations) for ref in refs)
+        """Annotate pods, so that their kubelets look at their volumes now; others look within minutes."""
+        errand = _Errand(Plan())
+        await _all(errand.go(ref, self._cluster.annotate(ref, annotations)) for ref in pods)
+        if errand.refused:
+            problem = next(iter(errand.refused.values()))
+            log.warning("pods cannot be told of new templates", pods=len(errand.refused), problem=problem)
         reach("told")
-        return Done(len(refs))
+        return Done(errand.written)
 
     async def write(self, statuses: Iterable[Status]) -> Done:
         """Write the statuses that say something else than the object's status does."""
@@ -116,6 +116,42 @@ class Hand:
         if turned.announcement:
             with contextlib.suppress(ClusterError):  # a word too few is no failure; Conflict: it was said
                 await self._cluster.create(event(manifest, turned.announcement, self._reporter, self._now()))
+
+
+class _Errand:
+    """How far a plan is carried out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._new = plan.new
+        self.written = 0
+        self.refused = {
+            ref: f"{ref} is there and is somebody else's; rename it, or the profile" for ref in plan.foreign
+        }
+        """Why not, by object."""
+
+    async def go(self, ref: Ref, call: Awaitable[T]) -> T | None:
+        """Make a call, and what came back; None where it is refused, which is kept."""
+        try:
+            found = await call
+        except Ending:
+            raise
+        except Refused as error:
+            self.refused[ref] = f"{ref}: {error.message}"
+            return None
+        self.written += 1
+        return found
+
+    def may_apply(self, ref: Ref) -> bool:
+        """Whether what has to come before it has been done; where a number was to be kept, that as well."""
+        missing = [each for each in self.refused if _comes_before_workers(each)]
+        if missing and ref.kind == "Deployment" and ref in self._new:
+            self.refused[ref] = f"{ref} is not made without {' and '.join(map(str, missing))}"
+        return ref not in self.refused
+
+
+def _comes_before_workers(ref: Ref) -> bool:
+    """Whether workers must not start without it: their walls, and what they read at their start."""
+    return ref.kind == "NetworkPolicy" or (ref.kind == "ConfigMap" and ref.name.endswith(PROFILE_SUFFIX))
 
 
 async def _all(calls: Iterable[Any]) -> None:

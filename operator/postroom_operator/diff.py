@@ -29,17 +29,17 @@ class Plan:
     It has to be written through `/scale` first: to drop a field of which we are the only owner resets it.
     """
     apply: tuple[Manifest, ...] = ()
+    new: frozenset[Ref] = frozenset()
+    """What of it is not there at all yet."""
     delete: tuple[tuple[Ref, str], ...] = ()
     """With the uid of the object that was seen: another of that name is left alone."""
-    patch_pods: tuple[Ref, ...] = ()
-    """Pods whose kubelet should look for a new bundle."""
     foreign: tuple[Ref, ...] = ()
     """What we want and somebody else has made under that name: never taken over, never deleted."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.scale or self.apply or self.delete or self.patch_pods)
+        return not (self.scale or self.apply or self.delete)
 
 
 def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str | None = None) -> Plan:
@@ -63,6 +63,7 @@ def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str |
             if ref in found and _lets_go_of_replicas(stamped, found[ref])
         ),
         apply=tuple(stamped for _, stamped in changed),
+        new=frozenset(ref for ref, _ in changed if ref not in found),
         delete=tuple((ref, each["metadata"]["uid"]) for ref, each in gone),
         foreign=foreign,
     )

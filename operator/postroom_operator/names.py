@@ -34,6 +34,8 @@ OURS = f"{MANAGED_BY}={OPERATOR}"
 SANDBOX = "postroom-sandbox"
 BOUNCES = "postroom-bounces"
 SHARDS = 16
+PROFILE_SUFFIX = "-profile"
+"""Of the ConfigMap that holds a profile's manifest."""
 
 LABEL_LENGTH = 63
 NAME_LENGTH = LABEL_LENGTH - len("-bundle-00")
@@ -58,7 +60,7 @@ def workers(profile: str) -> str:
 
 def profile_map(profile: str) -> str:
     """The name of the ConfigMap that holds the profile's manifest."""
-    return f"{workers(profile)}-profile"
+    return workers(profile) + PROFILE_SUFFIX
 
 
 def bundle_map(profile: str, shard: int) -> str:

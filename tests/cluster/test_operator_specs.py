@@ -37,6 +37,17 @@ def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mend
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
 
 
+def test_no_worker_starts_without_its_walls(world: World) -> None:
+    peers = [{"ipBlock": {"cidr": "10.0.0.0/99"}}]
+    world.apply(profile(networkPolicy={"peers": peers}))
+    said = refused(world, "SmtpProfile", "shop")
+    assert "10.0.0.0/99" in said["message"]
+    assert "is not made without NetworkPolicy" in said["message"]
+    assert world.get("Deployment", "postroom-shop") == {}
+    world.apply(profile())
+    world.until(lambda: world.get("Deployment", "postroom-shop"))
+
+
 def test_a_template_waits_for_its_profile(world: World) -> None:
     world.apply(template())
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "ProfileNotFound"

@@ -6,8 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from postroom.letter.bundle import unpack
-from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable
+from postroom_operator.apply import Done
+from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable, ref_of
+from postroom_operator.desired.deployment import may_deliver
+from postroom_operator.diff import Plan
 from postroom_operator.facts import Report, Topic
+from postroom_operator.names import labels
 from postroom_operator.store import profile_key
 from tests.operator.world import NAMESPACE, World, layout, namespace, profile, template
 
@@ -350,16 +354,110 @@ def test_smtp_takes_effect_only_in_a_namespace_that_is_labelled() -> None:
 def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
     async def test(world: World) -> None:
         def refuse(verb: str, ref: Ref) -> None:
-            if ref.kind == "NetworkPolicy" and ref.name == "postroom-orders":
-                raise Refused("spec.egress[0]: is not valid", 422)
+            if ref.kind == "PodDisruptionBudget":
+                raise Refused("spec.maxUnavailable: is not valid", 422)
 
         world.cluster.before = refuse
-        await started(world)
+        world.apply(profile(workers={"replicas": 2}), template("paid"))
+        await world.settle()
         assert "Deployment/postroom-orders" in world.made()
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "NotApplied")
-        assert "spec.egress[0]" in message
+        assert "spec.maxUnavailable" in message
         assert world.condition("EmailTemplate", "paid")[0] == "True"
+
+    run(test)
+
+
+@pytest.mark.parametrize("name", ["NetworkPolicy/postroom-orders", "ConfigMap/postroom-orders-profile"])
+@pytest.mark.parametrize("theirs", [False, True], ids=["refused", "somebody else's"])
+def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: bool) -> None:
+    kind, _, called = name.partition("/")
+
+    async def test(world: World) -> None:
+        def refuse(verb: str, ref: Ref) -> None:
+            if (ref.kind, ref.name) == (kind, called):
+                raise Refused("is not valid", 422)
+
+        if theirs:
+            group = "v1" if kind == "ConfigMap" else "networking.k8s.io/v1"
+            world.apply(
+                {"apiVersion": group, "kind": kind, "metadata": {"namespace": NAMESPACE, "name": called}}
+            )
+        else:
+            world.cluster.before = refuse
+        await started(world)
+        assert "Deployment/postroom-orders" not in world.made()
+        status, reason, message = world.condition("SmtpProfile", "orders")
+        assert (status, reason) == ("False", "NotApplied")
+        assert f"Deployment shop/postroom-orders is not made without {kind} shop/{called}" in message
+        assert "Deployment/postroom-sandbox" in world.made()
+
+    run(test)
+
+
+@pytest.mark.parametrize("verb", ["delete", "annotate"])
+def test_a_refusal_of_whatever_step_keeps_no_status_from_being_written(verb: str) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": NAMESPACE, "name": "x", "labels": labels("worker", "orders")},
+    }
+
+    async def test(world: World) -> None:
+        world.apply(profile(workers={"replicas": 2}), template("paid"), pod)
+        await world.settle()
+
+        def refuse(asked: str, ref: Ref) -> None:
+            if asked == verb:
+                raise Refused("denied by a policy", 403)
+
+        world.cluster.before = refuse
+        world.apply(profile(), template("paid", "<p>Hello again</p>"))
+        await world.settle()
+        assert world.errors == []
+        assert world.condition("EmailTemplate", "paid")[0] == "True"
+        status, reason, message = world.condition("SmtpProfile", "orders")
+        if verb == "annotate":
+            assert reason != "NotApplied", "its kubelet looks by itself, later"
+        else:
+            assert (status, reason) == ("False", "NotApplied")
+            assert message == "PodDisruptionBudget shop/postroom-orders: denied by a policy"
+
+    run(test)
+
+
+def test_a_number_of_workers_that_cannot_be_kept_is_not_let_go_of() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+
+        def refuse(verb: str, ref: Ref) -> None:
+            if verb == "scale":
+                raise Refused("denied by a policy", 403)
+
+        world.cluster.before = refuse
+        deployment = world.made()["Deployment/postroom-orders"]
+        plan = Plan(scale=((ref_of(deployment), 3),), apply=({**deployment, "spec": {}},))
+        done = await world.office.hand.apply(plan)
+        assert done == Done(0, ("Deployment shop/postroom-orders: denied by a policy",))
+        assert world.made()["Deployment/postroom-orders"] == deployment
+
+    run(test)
+
+
+def test_workers_that_are_there_follow_their_profile_whatever_is_refused() -> None:
+    async def test(world: World) -> None:
+        world.apply(namespace(**ALLOWED), profile(**RELAY))
+        await world.settle()
+
+        def refuse(verb: str, ref: Ref) -> None:
+            if ref.kind == "NetworkPolicy":
+                raise Refused("is not valid", 422)
+
+        world.cluster.before = refuse
+        world.apply(namespace())
+        await world.settle()
+        assert not may_deliver(world.made()["Deployment/postroom-orders"]), "or the guard would be held up"
 
     run(test)
 
