@@ -1,5 +1,7 @@
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,19 +128,57 @@ def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None
     run(test)
 
 
-def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def dies(prover: Prover, how: signal.Signals) -> None:
+    """End the process that works on a question."""
+    [process] = prover._processes
+    before = process._process
+    assert before is not None
+    await asyncio.sleep(0.2)  # it has read the question
+    before.send_signal(how)
+    await before.wait()
+
+
+def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was() -> None:
     async def test(prover: Prover, late: list[Owner]) -> None:
         assert (await proved(prover, template())).compiled
-        process = prover._processes[0]._process
-        assert process is not None
         asked = asyncio.create_task(prover.prove(HOSTILE, None))
-        await asyncio.sleep(0.2)
-        process.kill()
+        await dies(prover, signal.SIGABRT)
         found = await asked or await proved(prover, HOSTILE)
         assert [each.code for each in found.problems] == [Code.RENDER_LIMIT]
         assert (await proved(prover, template("next"))).compiled
+
+    run(test)
+
+
+def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_was_its_fault() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        [process] = prover._processes
+        assert (await proved(prover, template())).compiled
+        assert process._process is not None
+        process._process.send_signal(signal.SIGSTOP)
+        asked = asyncio.create_task(proved(prover, template("asked")))
+        await dies(prover, signal.SIGKILL)
+        assert (await asked).compiled
+        process._process.kill()
+        await process._process.wait()
+        assert (await proved(prover, template("idle"))).compiled, "nor where nobody asked it anything"
+
+    run(test)
+
+
+def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed(self: object, question: bytes) -> None:
+        """It has no answer."""
+
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        monkeypatch.setattr(module._Process, "ask", killed)
+        (problem,) = (await proved(prover, template())).problems
+        assert "killed twice from outside" in problem.message
+        monkeypatch.undo()
+        [(owner, kept)] = prover._kept.items()
+        assert kept.until < asyncio.get_running_loop().time() + 601
+        prover._kept[owner] = replace(kept, until=0.0)
+        assert (await proved(prover, template())).compiled
 
     run(test)
 
@@ -195,7 +235,8 @@ def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -
         assert (await proved(prover, template("before"))).compiled
         process._end()
         await process.begin()
-        answer, _ = await process.ask(module._question(template("after"), None)[1])
-        assert answer.compiled, "no good template is told that it crashed"
+        answer = await process.ask(module._question(template("after"), None)[1])
+        assert answer
+        assert answer[0].compiled, "no good template is told that it crashed"
 
     run(test)

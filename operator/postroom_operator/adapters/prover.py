@@ -1,10 +1,10 @@
 """Proof of templates in processes of their own: manifests in, `Proved` out; a hostile one harms only itself.
 
 A few processes answer one question at a time. One that dies over a question, or does not answer in time, is
-replaced, and the question's template gets the problem. What was proved is kept by its content, so that the
-same template with the same layout costs nothing again. Whoever waits for a question that takes longer than
-a moment is let go (None) and told later, so that a slow proof holds up no neighbour. What somebody waits for
-is proved before what is only proved again.
+replaced, and the question's template gets the problem; but one that was killed is asked once more. What was
+proved is kept by its content, so that the same template with the same layout costs nothing again. Whoever
+waits for a question that takes longer than a moment is let go (None) and told later, so that a slow proof
+holds up no neighbour. What somebody waits for is proved before what is only proved again.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ START_SECONDS = 60.0
 SLOW_SECONDS = 1.0
 """After so long in work a question is slow."""
 AGAIN_SECONDS = 600.0
-"""What was given up by the wall clock is tried again after that: the machine may have been overloaded."""
+"""What was given up by the wall clock, or killed, is tried again after that: the machine may be too small."""
 REST_SECONDS = 60.0
 """A process that has had no question for so long ends, but for the first: an edit must find one at work."""
 Owner = tuple[str, str, str]
@@ -141,7 +141,7 @@ class Prover:
         try:
             await process.begin()
             timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
-            proved, lasting = await process.ask(question)
+            proved, lasting = await process.ask(question) or await process.ask_again(question)
             timer.cancel()
         finally:
             self._give_back(number)
@@ -177,8 +177,9 @@ class _Process:
         """Start it, unless it runs."""
         if self._timer:
             self._timer.cancel()
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
             return
+        await self.close()
         command = (sys.executable, "-m", "postroom_operator.adapters.proving")
         self._process = await asyncio.create_subprocess_exec(
             *command,
@@ -195,8 +196,16 @@ class _Process:
             await self.close()
             raise
 
-    async def ask(self, question: bytes) -> tuple[Proved, bool]:
-        """The answer, and whether the same question would be answered so again."""
+    async def ask_again(self, question: bytes) -> tuple[Proved, bool]:
+        """As `ask`, of a new process; killed as well, it is the question's fault as far as we know."""
+        await self.begin()
+        return await self.ask(question) or (_killed(), False)
+
+    async def ask(self, question: bytes) -> tuple[Proved, bool] | None:
+        """The answer, and whether the same question would be answered so again.
+
+        None where the process was killed, perhaps for what others take: by the kernel, where memory is short.
+        """
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -212,7 +221,7 @@ class _Process:
         except (OSError, asyncio.IncompleteReadError):
             status = await process.wait()
             await self.close()
-            return _died(status), True
+            return (_died(status), True) if status != -signal.SIGKILL else None
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -266,6 +275,14 @@ def _died(status: int) -> Proved:
     message = (
         f"its proof ended the process that ran it (status {status}); it needs more than "
         f"{MEMORY_BYTES // 2**20} MiB of memory, or crashes. Make the template smaller"
+    )
+    return Proved(problems=(Problem(Code.RENDER_LIMIT, "spec", message),))
+
+
+def _killed() -> Proved:
+    message = (
+        "its proof was killed twice from outside, as the kernel does where memory is short; it comes again "
+        f"in {AGAIN_SECONDS / 60:.0f} minutes. Make the template smaller, or give the operator more memory"
     )
     return Proved(problems=(Problem(Code.RENDER_LIMIT, "spec", message),))
 
