@@ -28,6 +28,10 @@ BUNDLE_HASH = "postroom.dev/bundle"
 DESIRED_HASH = "postroom.dev/desired-hash"
 """On everything we apply: what was applied, so that fields we stopped wanting are noticed."""
 
+KAFKA = "postroom.dev/kafka"
+"""On a profile's NetworkPolicy: how the brokers were reached when it was written, for times when the operator
+cannot read its own Secret. Never a credential."""
+
 OURS = f"{MANAGED_BY}={OPERATOR}"
 """The label selector of all that the operator makes."""
 

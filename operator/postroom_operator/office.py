@@ -9,6 +9,7 @@ from postroom_operator.apply import Hand
 from postroom_operator.cluster import Cluster, ref_of
 from postroom_operator.desired.bundle import Bundle
 from postroom_operator.desired.deployment import may_deliver
+from postroom_operator.desired.network import recalled
 from postroom_operator.desired.view import Fixed, ProfileView
 from postroom_operator.diff import Plan, any_other
 from postroom_operator.facts import Report, Topic, WantedTopic
@@ -56,6 +57,11 @@ class Office:
     fixed: Callable[[], Fixed]
     keda: Callable[[], bool]
     now: Callable[[], datetime]
+
+    def fixed_for(self, seen: Seen) -> Fixed:
+        """What shows in a profile's manifests; of brokers that are not known now, as it was written last."""
+        fixed = self.fixed()
+        return fixed if fixed.kafka.bootstrap_servers else replace(fixed, kafka=recalled(seen.children))
 
     def view(self, seen: Seen, bundle: Bundle) -> ProfileView | None:
         """A profile as its manifests are made from; None where nothing is to be made."""

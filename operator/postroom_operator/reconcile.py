@@ -39,7 +39,7 @@ async def _profile(key: Key, office: Office) -> Done:
 
 
 async def _make(seen: Seen, view: ProfileView, bundle: Bundle, office: Office) -> Done:
-    plan = await _plan(manifests(view, office.fixed()), seen.children, office, view.uid)
+    plan = await _plan(manifests(view, office.fixed_for(seen)), seen.children, office, view.uid)
     told = stale_pods(seen.pods, bundle.hash)
     return await office.hand.apply(plan) + await office.hand.tell_pods(told, {BUNDLE_HASH: bundle.hash})
 

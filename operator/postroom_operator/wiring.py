@@ -1,12 +1,13 @@
 """What the settings come to: the part of manifests that they fix, and the way to the brokers.
 
 The operator has a connections Secret of its own, of which it reads Kafka's half; it is read anew each time,
-so that a rotated credential needs no restart. One that cannot be read leaves manifests as they were.
+so that a rotated credential needs no restart. One that cannot be read leaves manifests as they were: while it
+runs the operator remembers the brokers, and afterwards `Office.fixed_for` reads them from what it wrote.
 """
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.letter.problems import Code, Problem, Rejected
@@ -49,7 +50,7 @@ class Wiring:
 def _access(kafka: KafkaConnection) -> KafkaAccess:
     return KafkaAccess(
         bootstrap_servers=kafka.bootstrap_servers,
-        sasl_mechanism=kafka.mechanism or None,
+        sasl_mechanism=cast("Any", kafka.mechanism or None),  # `read_kafka` lets no other through
         tls=kafka.protocol.endswith("SSL"),
         authority=kafka.ca_file is not None,
         client_certificate=kafka.certificate_file is not None,

@@ -9,6 +9,7 @@ from postroom.letter.bundle import unpack
 from postroom_operator.apply import Done
 from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable, ref_of
 from postroom_operator.desired.deployment import may_deliver
+from postroom_operator.desired.view import KafkaAccess
 from postroom_operator.diff import Plan
 from postroom_operator.facts import Report, Topic
 from postroom_operator.names import labels
@@ -149,6 +150,36 @@ def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
         world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
         await world.settle()
         assert not world.office.observer._read, "though its ConfigMaps go only after it"
+
+    run(test)
+
+
+def test_an_operator_that_cannot_read_its_own_secret_leaves_the_way_to_the_brokers_as_it_was() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        policy = world.made()["NetworkPolicy/postroom-orders"]
+        assert "9096" in str(policy["spec"]["egress"])
+        world.kafka = KafkaAccess()
+        await world.restart()
+        assert await world.settle() == []
+        world.apply(profile(workers={"replicas": 2}, networkPolicy={"peers": [{"podSelector": {}}]}))
+        await world.settle()
+        assert "9096" in str(world.made()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
+
+    run(test)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"sasl_mechanism": "GSSAPI"}', "[]"])
+def test_what_somebody_writes_of_the_brokers_takes_nothing_down(text: str) -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        policy = world.made()["NetworkPolicy/postroom-orders"]
+        noted = {**policy["metadata"], "annotations": {"postroom.dev/kafka": text}}
+        world.kafka = KafkaAccess()
+        world.cluster.put({**policy, "metadata": noted})
+        await world.settle()
+        assert world.errors == []
+        assert "9092" in str(world.made()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
 
     run(test)
 

@@ -15,7 +15,7 @@ from postroom_operator.adapters.answers import read_answer
 from postroom_operator.adapters.proving import answer
 from postroom_operator.apply import Hand
 from postroom_operator.cluster import API_VERSION, ClusterError, Ending, Manifest, Ref, ref_of, version_of
-from postroom_operator.desired.view import Fixed
+from postroom_operator.desired.view import Fixed, KafkaAccess
 from postroom_operator.facts import Proved, Report, Topic, WantedTopic
 from postroom_operator.observe import Observer
 from postroom_operator.office import Office
@@ -78,6 +78,7 @@ class World:
         self.asked = Asked()
         self.pending: set[Key] = set()
         self.errors: list[ClusterError] = []
+        self.kafka = KafkaAccess("kafka:9096", "SCRAM-SHA-512", tls=True)
         self._begin()
         self.cluster.listeners.append(self._watch)
         self.apply(namespace())
@@ -149,7 +150,7 @@ class World:
             prover=self.prover,
             topics=self.asked,
             workers=self.asked,
-            fixed=lambda: Fixed("postroom:test"),
+            fixed=lambda: Fixed("postroom:test", kafka=self.kafka),
             keda=lambda: False,
             now=lambda: NOW,
         )

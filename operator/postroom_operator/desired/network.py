@@ -7,8 +7,13 @@ Kafka's and the ledger's addresses are in a Secret that the operator does not re
 ports only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+
+from pydantic import TypeAdapter, ValidationError
 
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile
@@ -16,7 +21,7 @@ from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import HTTP_PORT
 from postroom_operator.desired.pod import Plain
-from postroom_operator.desired.view import Fixed, ProfileView, owner
+from postroom_operator.desired.view import Fixed, KafkaAccess, ProfileView, owner
 
 DNS_PORTS = (53, 5353)
 """A policy sees the pod's port, not the Service's: OpenShift's DNS pods listen at 5353."""
@@ -36,6 +41,7 @@ PUBLIC = (
 """The Internet, without the ranges that clusters and clouds use for themselves."""
 SANDBOX_SMTP, SANDBOX_HTTP = 1025, 8025
 BOUNCES_SMTP, BOUNCES_HTTP = 2525, 9465
+_ACCESS = TypeAdapter(KafkaAccess)
 
 
 def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
@@ -54,7 +60,19 @@ def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
         "labels": labels,
         "ownerReferences": [owner(profile, view.uid)],
     }
+    if fixed.kafka.bootstrap_servers:
+        metadata["annotations"] = {names.KAFKA: json.dumps(asdict(fixed.kafka), sort_keys=True)}
     return _policy(metadata, spec)
+
+
+def recalled(found: Iterable[Manifest]) -> KafkaAccess:
+    """How the brokers were reached when a profile's objects were written; without brokers where none says."""
+    for each in found:
+        text = each["metadata"].get("annotations", {}).get(names.KAFKA)
+        if each["kind"] == "NetworkPolicy" and text:
+            with suppress(ValidationError):  # somebody's edit
+                return _ACCESS.validate_json(text)
+    return KafkaAccess()
 
 
 def sandbox_policy(metadata: Plain) -> Manifest:

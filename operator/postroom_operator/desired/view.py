@@ -17,8 +17,9 @@ class KafkaAccess:
     """The brokers as the operator itself reaches them. Never a credential: only which are in use."""
 
     bootstrap_servers: str = ""
-    sasl_mechanism: str | None = None
-    """`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; None: no SASL."""
+    """Empty: it is not known."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """None: no SASL."""
     tls: bool = False
     authority: bool = False
     """Whether the brokers' certificate is checked against an authority of its own (`kafka-ca.crt`)."""
