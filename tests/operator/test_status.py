@@ -276,6 +276,16 @@ def test_which_topics_were_made_for_a_profile_is_on_record() -> None:
     assert unknown(profile_status(facts(topics=made), NOON), schema("smtpprofiles")) == []
 
 
+def test_while_no_broker_answers_no_topic_is_said_to_have_no_partitions() -> None:
+    made = (replace(TOPICS[0], created=True), TOPICS[1])
+    before = profile_status(facts(topics=made), NOON)
+    away = tuple(
+        replace(each, partitions=0, problem="no answer", reason="BrokerUnreachable") for each in made
+    )
+    topics = profile_status(facts(before, topics=away), LATER)["topics"]
+    assert topics == [{"name": "postroom.shop.orders", "created": True}, {"name": "postroom.shop.orders.dlq"}]
+
+
 REFUSED = Answer(False, "SecretMissing", "Secret postroom-connections is not there; create it")
 STUCK = {
     "spec": {"replicas": 2},

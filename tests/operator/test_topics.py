@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -109,6 +110,39 @@ def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at
             assert (missing.partitions, missing.reason) == (0, "CreateUnanswered")
             asking.topics.forget("orders")
             await asking.ask(wanted(3, "postroom.shop.other"))
+
+    run(dict, test)
+
+
+class Reluctant(Headless):
+    """Brokers that have the topic, and list it from the second time on, or never."""
+
+    listed = 1
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.looks = 0
+
+    def list_topics(self, timeout: float) -> Any:
+        self.looks += 1
+        known = SimpleNamespace(partitions={0: None, 1: None}, error=None)
+        return SimpleNamespace(topics={"postroom.shop.orders": known} if self.looks > self.listed else {})
+
+    def create_topics(self, topics: list[NewTopic], **_: Any) -> dict[str, "Future[None]"]:
+        refused: Future[None] = Future()
+        refused.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)))
+        return {each.topic: refused for each in topics}
+
+
+@pytest.mark.parametrize(("listed", "found"), [(1, (2, "")), (99, (0, "NotListed"))])
+def test_of_a_topic_that_is_there_unseen_no_partitions_are_told_but_those_it_has(
+    monkeypatch: pytest.MonkeyPatch, listed: int, found: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(module, "AdminClient", Reluctant)
+    monkeypatch.setattr(Reluctant, "listed", listed)
+
+    async def test(asking: Asking) -> None:
+        (topic,) = await asking.ask(wanted(3))
+        assert (topic.partitions, topic.reason) == found
 
     run(dict, test)
 

@@ -131,9 +131,11 @@ class Topics:
         answers = admin.create_topics(
             topics, operation_timeout=ANSWER_SECONDS, request_timeout=ANSWER_SECONDS
         )
-        return {each.name: self._made_topic(each, answers[each.name]) for each in missing}
+        found = {each.name: self._made_topic(each, answers[each.name]) for each in missing}
+        return {name: topic or _unlisted(admin, name) for name, topic in found.items()}
 
-    def _made_topic(self, wanted: WantedTopic, answer: "Future[None]") -> Topic:
+    def _made_topic(self, wanted: WantedTopic, answer: "Future[None]") -> Topic | None:
+        """What came of it; None where it is there although it was not listed."""
         try:
             answer.result(ANSWER_SECONDS)
         except TimeoutError:
@@ -141,7 +143,7 @@ class Topics:
             return _trouble(wanted.name, "CreateUnanswered", message)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                return Topic(wanted.name, wanted.partitions)
+                return None
             return _trouble(wanted.name, "CreateRefused", f"could not be made: {_words(error)}")
         self._made.add(wanted.name)
         return Topic(wanted.name, wanted.partitions)
@@ -150,6 +152,14 @@ class Topics:
 def _partitions(admin: AdminClient) -> dict[str, int]:
     topics = admin.list_topics(timeout=ANSWER_SECONDS).topics
     return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+
+def _unlisted(admin: AdminClient, name: str) -> Topic:
+    """Somebody else made it just now, or we may not see it."""
+    if partitions := _partitions(admin).get(name):
+        return Topic(name, partitions)
+    message = "is there, and the brokers do not list it: the operator's Kafka user needs Describe on it"
+    return _trouble(name, "NotListed", message)
 
 
 def _grow(admin: AdminClient, ours: Iterable[WantedTopic], there: Mapping[str, int]) -> dict[str, int]:

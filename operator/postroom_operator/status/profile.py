@@ -139,9 +139,13 @@ def _unheard(facts: ProfileFacts) -> bool:
 
 
 def _as_listed(topic: Topic) -> dict[str, Any]:
-    """A topic in the status, which is also the record of whether it was made for the profile."""
-    found = {"name": topic.name, "partitions": topic.partitions}
-    return found | ({"created": True} if topic.created else {})
+    """A topic in the status, which is also the record of whether it was made for the profile.
+
+    How many partitions it has is not said while nobody can tell.
+    """
+    return said(
+        {"name": topic.name, "partitions": topic.partitions or None, "created": topic.created or None}
+    )
 
 
 def _topic(topics: tuple[Topic, ...]) -> Found:
