@@ -29,6 +29,7 @@ def metrics(_: Words) -> str:
     worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics.registry)
     counted = OperatorMetrics()
     counted.watch(float, float, float)
+    counted.resynced(0)
     counted.watch_objects(list)
     operator = generate_latest(counted.registry).decode()
     sandbox = bytes(health.metrics(MagicMock()).body)

@@ -38,9 +38,10 @@ class Metrics:
         )
         self._resync = Gauge(
             "postroom_operator_last_resync_timestamp_seconds",
-            "When everything was last listed anew.",
-            registry=self.registry,
+            "When everything was last listed anew; absent before the first time, as at a standby.",
+            registry=None,
         )
+        self._listed = False
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
         """One reconcile ended."""
@@ -54,6 +55,9 @@ class Metrics:
     def resynced(self, timestamp: float) -> None:
         """Everything was listed anew."""
         self._resync.set(timestamp)
+        if not self._listed:
+            self.registry.register(self._resync)
+            self._listed = True
 
     def watch_objects(self, objects: Callable[[], Iterable[Readiness]]) -> None:
         """Tell of each of these objects, whenever somebody asks, whether it is ready."""

@@ -123,6 +123,14 @@ def test_a_worker_in_trouble_and_a_held_template_are_named() -> None:
     assert "welcome serves its last good revision" in text
 
 
+def test_what_a_worker_does_not_tell_is_not_made_up() -> None:
+    silent = replace(PROFILE, mode="", lag=None)
+    lines = shown(view.draw(page(snapshot=Snapshot(0.0, (silent,))))).splitlines()
+    [row] = [line for line in lines if line.strip().startswith("shop")]
+    assert row.split()[:4] == ["shop", "–", "6", "–"]
+    assert [view.waiting(each) for each in ([PROFILE], [PROFILE, silent], [])] == ["3", "–", "0"]
+
+
 def test_no_profile_at_all_is_said() -> None:
     assert "No SmtpProfile yet" in shown(view.draw(page(snapshot=Snapshot(0.0))))
 

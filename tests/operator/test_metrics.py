@@ -65,6 +65,14 @@ def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
     asyncio.run(test())
 
 
+def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970() -> None:
+    metrics, name = Metrics(), "postroom_operator_last_resync_timestamp_seconds"
+    assert metrics.registry.get_sample_value(name) is None
+    for moment in (1_795_000_000.0, 1_795_000_120.0):
+        metrics.resynced(moment)
+        assert metrics.registry.get_sample_value(name) == moment
+
+
 def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
     metrics = Metrics()
     metrics.watch_objects(list)

@@ -27,6 +27,7 @@ class ProfileView:
     home: str
     topic: str
     mode: str
+    """What takes effect; empty where the worker does not answer."""
     problems: tuple[str, ...]
     lag: int | None
     letters: Mapping[str, int]
@@ -72,7 +73,7 @@ async def observe(run: Run) -> Snapshot:
             ProfileView(
                 home=stand.home,
                 topic=next(iter(status.get("partitions", [])), "").rpartition("/")[0],
-                mode=str(status.get("mode", stand.profile.spec.mode)),
+                mode=str(status.get("mode", "")),
                 problems=tuple(status.get("problems", ["the worker does not answer"])),
                 lag=status.get("lag"),
                 letters=counts,

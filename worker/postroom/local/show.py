@@ -17,7 +17,7 @@ from postroom.letter.template import EmailTemplate
 from postroom.local.commands import command
 from postroom.local.observe import ProfileView, Snapshot, observe
 from postroom.local.up import Run
-from postroom.local.view import Page, draw, letters_by_state, refusals
+from postroom.local.view import Page, draw, letters_by_state, refusals, waiting
 
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 5.0
@@ -144,8 +144,7 @@ async def _print_lines(run: Run, console: Console, stopping: asyncio.Event) -> N
     refused: dict[str, int] = {}
     while not stopping.is_set():
         snapshot = await observe(run)
-        lag = sum(profile.lag or 0 for profile in snapshot.profiles)
-        line = f"letters: {letters_by_state(snapshot.letters.items())}; lag {lag:,}"
+        line = f"letters: {letters_by_state(snapshot.letters.items())}; lag {waiting(snapshot.profiles)}"
         if line != told:
             console.print(line, highlight=False, soft_wrap=True)
             told = line

@@ -35,6 +35,7 @@ STATES = {
     "bounced": "red",
 }
 """Every state of the ledger and its colour, in the order of a letter's life."""
+UNKNOWN = "–"
 SHOWN_FINDINGS = 6
 SHOWN_NOTES = 4
 
@@ -115,16 +116,21 @@ def _profiles(profiles: Sequence[ProfileView], rates: Mapping[str, float]) -> Re
     table.add_column("letters")
     for profile in profiles:
         rate = f"{rates.get(profile.home, 0.0):.1f}"
-        lag = "–" if profile.lag is None else f"{profile.lag:,}"
         table.add_row(
             profile.home,
-            profile.mode,
+            profile.mode or UNKNOWN,
             str(profile.templates),
-            lag,
+            waiting([profile]),
             rate,
             letters_by_state(profile.letters.items()),
         )
     return table
+
+
+def waiting(profiles: Sequence[ProfileView]) -> str:
+    """How many events wait, where every worker can tell."""
+    lags = [profile.lag for profile in profiles if profile.lag is not None]
+    return f"{sum(lags):,}" if len(lags) == len(profiles) else UNKNOWN
 
 
 def letters_by_state(counts: Iterable[tuple[str, int]]) -> Text:
