@@ -449,6 +449,12 @@ class LedgerContract:
         await lives.die()
         assert not (await (await lives.begin()).recover(NOON, resend=True)).clean
 
+    @scenario
+    async def test_an_end_that_leaves_something_untried_is_known_too(self, lives: Lives) -> None:
+        ledger = await lives.begin()
+        await ledger.close(in_order=False)
+        assert not (await (await lives.begin()).recover(NOON, resend=True)).clean
+
     # --- outbox, suspects ---
 
     @scenario

@@ -346,5 +346,5 @@ class MemoryLedger:
             self._tell(replace(_fate(row, at), code=why.code.value))
         return len(old[:2])
 
-    async def close(self) -> None:
-        self.store.clean = True
+    async def close(self, *, in_order: bool = True) -> None:
+        self.store.clean = in_order

@@ -1,8 +1,12 @@
 """After an unclean exit: who killed the worker, and who only stood beside."""
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
+import pytest
+
+from postroom.delivery import careful
 from postroom.delivery.careful import ATTEMPTS, Caution
 from postroom.letter.event import Record, unpack
 from postroom.letter.problems import Code
@@ -16,18 +20,30 @@ class WorkerDied(Exception):
 
 
 class Stage:
-    """Implements ports.rehearsal.Rehearsal: some records kill the process, some the worker with it."""
+    """Implements ports.rehearsal.Rehearsal: some records kill the process, some the worker with it.
 
-    def __init__(self, deadly: Collection[int] = (), fatal: Collection[int] = ()) -> None:
+    After each death, and at first, the process needs `slow` starts.
+    """
+
+    def __init__(self, deadly: Collection[int] = (), fatal: Collection[int] = (), slow: int = 1) -> None:
         self.deadly, self.fatal = deadly, fatal
+        self.trouble = ""
         self.tried: list[int] = []
         self.closed = False
+        self.slow = self.missing = slow
+
+    async def ready(self) -> bool:
+        await asyncio.sleep(0)
+        self.missing = max(0, self.missing - 1)
+        return self.missing == 0
 
     async def survives(self, payload: bytes) -> bool:
         offset = unpack(payload).offset
         self.tried.append(offset)
         if offset in self.fatal:
             raise WorkerDied
+        if offset in self.deadly:
+            self.missing = self.slow
         return offset not in self.deadly
 
     async def close(self) -> None:
@@ -94,3 +110,54 @@ async def test_each_partition_has_suspects_of_its_own() -> None:
     await caution.sift(records(5))
     assert not caution.concerns(records(1, 5))
     assert caution.concerns([replace(one, partition=1) for one in records(1)])
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not start is started again at once."""
+    monkeypatch.setattr(careful, "AGAIN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("hurried")
+@scenario
+async def test_records_wait_for_a_process_that_does_not_start_and_are_all_tried() -> None:
+    stage = Stage(deadly={3}, slow=5)
+    safe, poisonous = await Caution(MemoryLedger(MemoryStore(), WINDOW), stage, 100).sift(records(6))
+    assert [one.offset for one in safe] == [0, 1, 2, 4, 5]
+    assert [one.record.offset for one in poisonous] == [3]
+    assert set(stage.tried) == set(range(6))
+
+
+@scenario
+async def test_a_process_that_does_not_start_speaks_against_no_record() -> None:
+    store = MemoryStore()
+    await MemoryLedger(store, WINDOW).suspect(records(5))  # a worker died over them
+    for _ in range(10):
+        caution = Caution(MemoryLedger(store, WINDOW), Stage(slow=10**6), 100)
+        caution.stop()
+        assert await caution.sift(records(5)) == ([], [])
+        assert caution.gave_up
+    safe, poisonous = await Caution(MemoryLedger(store, WINDOW), Stage(), 100).sift(records(5))
+    assert (len(safe), poisonous) == (5, [])
+
+
+@scenario
+async def test_a_worker_that_ends_waits_for_no_process() -> None:
+    caution = Caution(MemoryLedger(MemoryStore(), WINDOW), Stage(slow=10**6), 100)
+    sifting = asyncio.create_task(caution.sift(records(200)))
+    await asyncio.sleep(0)
+    assert not caution.gave_up
+    caution.stop()
+    assert await sifting == ([], [])
+    assert caution.gave_up
+
+
+@scenario
+async def test_what_was_tried_before_the_end_goes_on() -> None:
+    stage = Stage(deadly={70}, slow=1)
+    caution = Caution(MemoryLedger(MemoryStore(), WINDOW), stage, 100)
+    stage.slow = 10**6
+    caution.stop()
+    safe, poisonous = await caution.sift(records(100))
+    assert [one.offset for one in safe] == list(range(70))
+    assert (poisonous, caution.gave_up) == ([], True)

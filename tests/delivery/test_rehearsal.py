@@ -1,6 +1,7 @@
 """A rehearsal in a real process: records that render, one that ends the process, one that it hangs over."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ def run(plant: Plant) -> Callable[[Ask], None]:
     async def whole(ask: Ask) -> None:
         rehearsal = Rehearsal(rehearse.__name__, arguments)
         try:
+            assert await rehearsal.ready()
             await ask(rehearsal)
         finally:
             await rehearsal.close()
@@ -59,6 +61,7 @@ def test_a_record_that_ends_the_process_is_told_and_the_next_has_a_new_one(
     async def ask(rehearsal: Rehearsal) -> None:
         assert await rehearsal.survives(GOOD)
         assert not await rehearsal.survives(DEADLY)
+        assert await rehearsal.ready()
         assert await rehearsal.survives(GOOD)
 
     run(ask)
@@ -85,3 +88,40 @@ def test_a_bundle_that_cannot_be_read_is_no_sign_of_life(plant: Plant, run: Call
         assert not await rehearsal.survives(DEADLY)
 
     run(ask)
+
+
+def trouble_of(module: str) -> str:
+    """What a rehearsal says of a process that does not start."""
+
+    async def ask() -> str:
+        rehearsal = Rehearsal(module, [])
+        assert not await rehearsal.ready()
+        return rehearsal.trouble
+
+    return asyncio.run(ask())
+
+
+def test_a_process_that_ends_before_it_is_ready_is_said_with_its_status() -> None:
+    assert trouble_of("postroom.no_such_program") == "it ended with status 1"
+
+
+def test_a_process_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsals, "START_SECONDS", 0.1)
+    assert trouble_of("quopri") == "it was not ready after 0 s"  # reads until its input ends
+
+
+def test_a_process_that_the_system_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert "No such file" in trouble_of("quopri")
+
+
+def test_a_rehearsal_starts_once_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        rehearsal = Rehearsal("postroom.no_such_program", [])
+        assert not await rehearsal.ready()
+        monkeypatch.setattr(rehearsal, "_command", ("sh", "-c", "printf .; exec cat"))
+        assert await rehearsal.ready()
+        assert rehearsal.trouble == ""
+        await rehearsal.close()
+
+    asyncio.run(ask())

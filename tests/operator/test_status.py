@@ -262,6 +262,14 @@ def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_a
     assert "SigningReady" not in [each["type"] for each in gone["conditions"]]
 
 
+def test_a_worker_that_cannot_try_records_after_a_crash_is_why_a_profile_is_not_ready() -> None:
+    stuck = answering("a", rehearsal=Answer(False, "RehearsalNotStarted", "records wait"))
+    status = profile_status(facts(reports=(stuck,)), NOON)
+    assert told(status)[:2] == told(status, "RehearsalReady")[:2] == ("False", "RehearsalNotStarted")
+    well = profile_status(facts(status), LATER)
+    assert "RehearsalReady" not in [each["type"] for each in well["conditions"]]
+
+
 def test_workers_that_are_neither_ready_nor_answer_are_spoken_of_no_more() -> None:
     status = profile_status(facts(), NOON)
     later = profile_status(facts(status, reports=(), deployment={"spec": {"replicas": 2}}), LATER)

@@ -39,13 +39,14 @@ ASKED = {
 """Condition → what workers are asked."""
 ASKED_OF_SOME = {
     "CircuitClosed": "circuit",
+    "RehearsalReady": "rehearsal",
     "SigningReady": "signing",
     "ReturnPathsReady": "bounces",
     "StatusEventsPublished": "status_events",
     "FallbackReady": "fallback",
     "CallbacksReady": "callbacks",
 }
-"""The same, of what not every profile has."""
+"""The same, of what not every profile has, or not at all times."""
 SAID_ASIDE = ("StatusEventsPublished", "FallbackReady", "CallbacksReady")
 """What letters do not wait for."""
 NEEDED = ("TopicReady", "SecretsReady", "LedgerReachable", "WorkersAvailable")

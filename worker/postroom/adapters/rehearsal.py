@@ -2,7 +2,7 @@
 
 In: one payload at a time. Out: True when the process answered in time, False when it died or hung over
 it; a new one takes its place. The process has limits on memory and on CPU time, so that it dies and not
-its parent.
+its parent. One that does not start is told apart from one that dies of a record: `trouble` says why.
 """
 
 import asyncio
@@ -10,7 +10,11 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
+import structlog
+
 from postroom.framing import frame
+
+log = structlog.get_logger("postroom.worker")
 
 PATIENCE_SECONDS = 20.0
 START_SECONDS = 30.0
@@ -22,10 +26,25 @@ class Rehearsal:
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._command = (sys.executable, "-m", module, *arguments)
         self._process: asyncio.subprocess.Process | None = None
+        self.trouble = ""
+
+    async def ready(self) -> bool:
+        """See the port."""
+        if self._process is not None and self._process.returncode is None:
+            return True
+        await self.close()
+        trouble = await self._start()
+        if trouble and not self.trouble:
+            log.error("no record can be tried; those that may have ended the worker wait", reason=trouble)
+        elif self.trouble and not trouble:
+            log.warning("records can be tried again")
+        self.trouble = trouble
+        return not trouble
 
     async def survives(self, payload: bytes) -> bool:
         """Hand over one payload and wait for the sign of life."""
-        process = self._process or await self._start()
+        process = self._process
+        assert process is not None, "ready comes first"
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -47,12 +66,27 @@ class Rehearsal:
             process.kill()
         await process.wait()
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        assert process.stdout is not None
-        async with asyncio.timeout(START_SECONDS):
-            await process.stdout.readexactly(1)
-        self._process = process
-        return process
+    async def _start(self) -> str:
+        """Start a process; says why there is none, or nothing."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+            async with asyncio.timeout(START_SECONDS):
+                trouble = await _first_sign(self._process)
+        except TimeoutError:  # it is an OSError too
+            trouble = f"it was not ready after {START_SECONDS:.0f} s"
+        except OSError as error:
+            trouble = f"the system refuses to start it: {error.strerror}"
+        if trouble:
+            await self.close()
+        return trouble
+
+
+async def _first_sign(process: asyncio.subprocess.Process) -> str:
+    """Wait until it is ready; says how it ended where it ends instead."""
+    assert process.stdout is not None
+    if await process.stdout.read(1):
+        return ""
+    status = await process.wait()
+    return f"signal {-status} ended it" if status < 0 else f"it ended with status {status}"

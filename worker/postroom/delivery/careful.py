@@ -7,9 +7,13 @@ after three attempts, and its neighbours pass.
 A group is marked together, which is cheap. If the worker dies over a group, the next start finds the marks
 and goes through those records one by one, each counted on its own before it is tried: only these tries,
 and deaths in the separate process, speak against a record.
+
+Nothing is counted while there is no such process. Where none starts, records wait, and it is tried again,
+later each time; what the worker has not tried when it ends comes again in its next life, to be tried there.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -22,6 +26,9 @@ from postroom.ports.rehearsal import Rehearsal
 
 GROUP = 64
 ATTEMPTS = 3
+AGAIN_SECONDS = 1.0
+AGAIN_MOST_SECONDS = 60.0
+"""How soon a process that does not start is started again: each time twice as late, up to this."""
 
 
 class Caution:
@@ -33,13 +40,19 @@ class Caution:
         self._rehearsal = rehearsal
         self._left: defaultdict[Partition, int] = defaultdict(lambda: records)
         self._turn = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self.gave_up = False
+        """Whether records went back untried, since the worker ended first."""
 
     def concerns(self, records: Sequence[Record]) -> bool:
         """Whether any of these may have been in hand when the worker died."""
         return any(self._left[one.topic, one.partition] > 0 for one in records)
 
     async def sift(self, records: Sequence[Record]) -> tuple[list[Record], list[Malformed]]:
-        """Split a batch into those that may go on and those that kill; one batch at a time, in order."""
+        """Split a batch into those that may go on and those that kill; one batch at a time, in order.
+
+        What could not be tried before `stop` is in neither.
+        """
         safe: list[Record] = []
         poisonous: list[Malformed] = []
         async with self._turn:
@@ -55,22 +68,41 @@ class Caution:
                 await self._rehearsal.close()
         return safe, poisonous
 
+    def stop(self) -> None:
+        """Wait for no process any more: the worker ends."""
+        self._stopping.set()
+
     async def _sift_group(self, group: Sequence[Record]) -> list[tuple[Record, bool]]:
+        if not await self._ready():
+            return []
         counts = await self._ledger.suspect(group)
-        verdicts = [
-            (record, count == 0 and await self._rehearsal.survives(pack(record)))
+        together = [
+            (record, count == 0 and await self._ready() and await self._rehearsal.survives(pack(record)))
             for record, count in zip(group, counts, strict=True)
         ]
-        await self._ledger.absolve([record for record, harmless in verdicts if harmless])
-        return [(record, harmless or await self._try_alone(record)) for record, harmless in verdicts]
+        await self._ledger.absolve([record for record, harmless in together if harmless])
+        alone = [(record, harmless or await self._try_alone(record)) for record, harmless in together]
+        return [(record, harmless) for record, harmless in alone if harmless is not None]
 
-    async def _try_alone(self, record: Record) -> bool:
-        while await self._ledger.accuse(record) <= ATTEMPTS:
-            if await self._rehearsal.survives(pack(record)):
+    async def _try_alone(self, record: Record) -> bool | None:
+        """Whether it is harmless; None when there is nothing to try it in."""
+        while await self._ready():
+            harmless = await self._ledger.accuse(record) <= ATTEMPTS
+            if not harmless or await self._rehearsal.survives(pack(record)):
                 await self._ledger.absolve([record])
-                return True
-        await self._ledger.absolve([record])
-        return False
+                return harmless
+        return None
+
+    async def _ready(self) -> bool:
+        """Wait for a process to try records in; False when the worker ends before there is one."""
+        wait = AGAIN_SECONDS
+        while not self.gave_up and not await self._rehearsal.ready():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+            self.gave_up = self._stopping.is_set()
+            wait = min(2 * wait, AGAIN_MOST_SECONDS)
+        return not self.gave_up
 
 
 def _poison() -> Problem:

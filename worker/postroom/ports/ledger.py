@@ -284,6 +284,6 @@ class Ledger(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Finish what waits, mark the process as ended in order, let go of the lock."""
+    async def close(self, *, in_order: bool = True) -> None:
+        """Finish what waits, mark the process as ended in order or not, let go of the lock."""
         ...

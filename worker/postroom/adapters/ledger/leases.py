@@ -110,7 +110,9 @@ _HOLD = (
 # FOR KEY SHARE keeps FOR UPDATE away, by which an end is declared, and not a renewal: a worker whose writer
 # waits for somebody's lock lives on
 _SIGN_OFF = (
-    update(worker).where(worker.c.generation == bindparam("g")).values(ended_in_order=True, lease_until=0.0)
+    update(worker)
+    .where(worker.c.generation == bindparam("g"))
+    .values(ended_in_order=bindparam("in_order"), lease_until=0.0)
 )
 
 
@@ -182,6 +184,6 @@ def clear(connection: Connection, mine: int, kin: str) -> list[int]:
     return sorted(connection.execute(_CLEAR, {"mine": mine, "kin": kin}).scalars())
 
 
-def sign_off(connection: Connection, generation: int) -> None:
-    """End in order."""
-    connection.execute(_SIGN_OFF, {"g": generation})
+def sign_off(connection: Connection, generation: int, in_order: bool = True) -> None:
+    """End the lease, and say whether that was in order."""
+    connection.execute(_SIGN_OFF, {"g": generation, "in_order": in_order})

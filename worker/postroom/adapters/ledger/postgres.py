@@ -76,10 +76,10 @@ class PostgresLedger(SqlLedger):
             return Recovery(self._clean, 0, 0)
         return await super().recover(now, resend)
 
-    async def close(self) -> None:
+    async def close(self, *, in_order: bool = True) -> None:
         """See the port."""
         await asyncio.to_thread(self._heart.stop)
-        await super().close()
+        await super().close(in_order=in_order)
 
     def _begin_anew(self, generation: int) -> None:
         # one assignment: the writing thread reads it once for each piece of work

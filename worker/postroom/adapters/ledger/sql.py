@@ -142,10 +142,10 @@ class SqlLedger:
         """See the port."""
         return await self._writer.run(lambda c: parked.retire(c, self._holder, before, why, at))
 
-    async def close(self) -> None:
+    async def close(self, *, in_order: bool = True) -> None:
         """See the port. Where nothing can be written it gives up; the next start finds an unclean end."""
         try:
-            await self._writer.finish(lambda c: leases.sign_off(c, self._holder.generation))
+            await self._writer.finish(lambda c: leases.sign_off(c, self._holder.generation, in_order))
         except DBAPIError as error:
             log.error("ledger closed without its last writes", reason=str(error.orig))
         finally:

@@ -86,10 +86,10 @@ class SqliteLedger(SqlLedger):
         """A file has one worker, and no clock but that worker's."""
         return wall
 
-    async def close(self) -> None:
+    async def close(self, *, in_order: bool = True) -> None:
         """See the port."""
         try:
-            await super().close()
+            await super().close(in_order=in_order)
         finally:
             self._lock.close()
 

@@ -134,6 +134,15 @@ def callbacks_condition(troubles: Iterable[tuple[str, str] | None]) -> Condition
     return Condition(True, "Called")
 
 
+def rehearsal_condition(trouble: str) -> Condition:
+    """The process in which records are tried after an unclean exit; there is some trouble with it."""
+    said = (
+        "after an unclean exit, the records that may have been the cause wait to be tried in a process of "
+        f"their own, which does not start: {trouble}. It is tried again; the worker's log has its words"
+    )
+    return Condition(False, "RehearsalNotStarted", said)
+
+
 def templates_condition(problem: str, read: bool) -> Condition:
     """The bundles of compiled templates."""
     if problem:

@@ -42,7 +42,7 @@ async def work(settings: WorkerSettings) -> None:
                 worker = Worker(await assemble(job, secrets, means))
                 board.shown = worker.watch
                 await worker.run(stopping)
-                await means.ledger.close()
+                await means.ledger.close(in_order=not worker.left_untried)
         finally:
             server.should_exit = True
             await serving

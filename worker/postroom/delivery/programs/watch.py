@@ -15,6 +15,7 @@ from postroom.delivery.programs.conditions import (
     fallback_condition,
     kafka_condition,
     ledger_condition,
+    rehearsal_condition,
     relay_condition,
     secrets_condition,
     status_events_condition,
@@ -28,6 +29,7 @@ from postroom.delivery.programs.status import page_of
 from postroom.delivery.receive import Reception
 from postroom.delivery.ways import Ways
 from postroom.ports.ledger import Ledger
+from postroom.ports.rehearsal import Rehearsal
 
 
 class Inspected(Protocol):
@@ -45,6 +47,8 @@ class Inspected(Protocol):
     def templates(self) -> FolderTemplates: ...
     @property
     def ways(self) -> Ways: ...
+    @property
+    def rehearsal(self) -> Rehearsal: ...
 
 
 class Watch:
@@ -57,7 +61,7 @@ class Watch:
         self._job, self._secrets = parts.job, parts.secrets
         self._ledger, self._templates, self._means = parts.ledger, parts.templates, parts.means
         self._events, self._reception, self._backlog = events, reception, backlog
-        self._ways = parts.ways
+        self._ways, self._rehearsal = parts.ways, parts.rehearsal
         self.metrics = Metrics(self._gauges, self._counters)
         self.registry = self.metrics.registry
         self.reporter = Reporter(self.metrics, parts.job.clock)
@@ -90,7 +94,9 @@ class Watch:
         } | dict(self._of_some())
 
     def _of_some(self) -> Iterator[tuple[str, Condition]]:
-        """What not every profile has."""
+        """What not every profile has, or not at all times."""
+        if self._rehearsal.trouble:
+            yield "rehearsal", rehearsal_condition(self._rehearsal.trouble)
         if self._job.signing:
             yield "signing", self._job.signing.condition
         if self._job.returns:
@@ -110,7 +116,7 @@ class Watch:
         """
         problems = ["draining"] if self.draining else []
         problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
-        for name in ("ledger", "kafka", "templates", "signing", "bounces"):
+        for name in ("ledger", "kafka", "templates", "rehearsal", "signing", "bounces"):
             each = conditions.get(name)
             if each is None:
                 continue

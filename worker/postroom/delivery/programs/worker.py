@@ -50,6 +50,7 @@ class Parts:
     templates: FolderTemplates
     recovery: Recovery
     ways: Ways
+    rehearsal: Rehearsal
 
     @property
     def ledger(self) -> Ledger:
@@ -66,7 +67,8 @@ async def assemble(job: Job, secrets: Secrets, means: Means) -> Parts:
     log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
     templates = FolderTemplates(job.settings.bundles)
     await asyncio.to_thread(templates.refresh)
-    return Parts(job, secrets, means, templates, recovery, ways_of(job, means.ledger))
+    rehearsal = Rehearsal(rehearse.__name__, [str(job.settings.profile), str(job.settings.bundles)])
+    return Parts(job, secrets, means, templates, recovery, ways_of(job, means.ledger), rehearsal)
 
 
 def ways_of(job: Job, ledger: Ledger) -> Ways:
@@ -87,8 +89,7 @@ class Worker:
         self._ways = parts.ways
         dispatch = Dispatch(parts.ways, means.ledger, job.clock, job.exit.room, parts.ways)
         self._post = Post(job.house, means.ledger, parts.templates, dispatch, job.clock)
-        rehearsal = Rehearsal(rehearse.__name__, [str(job.settings.profile), str(job.settings.bundles)])
-        self._caution = Caution(means.ledger, rehearsal, 0 if parts.recovery.clean else GAP)
+        self._caution = Caution(means.ledger, parts.rehearsal, 0 if parts.recovery.clean else GAP)
         self._events = KafkaEvents(means.kafka, job.topic, means.member)
         carrier = Carrier(self._carry, self._report, self._withdraw, job.settings.grace)
         self._reception = Reception(self._events, carrier)
@@ -138,6 +139,11 @@ class Worker:
         for callback in self._job.callbacks:
             yield callback.run(world)
 
+    @property
+    def left_untried(self) -> bool:
+        """Whether the next life has to be as careful as this one was to be."""
+        return self._caution.gave_up
+
     async def _redeliver(self) -> None:
         await self._templates.ready.wait()
         await self._deferred.run()
@@ -153,6 +159,7 @@ class Worker:
         Dead letters that are not out by now stay in the outbox: the next life publishes them.
         """
         self._deferred.stop()
+        self._caution.stop()
         draining = asyncio.create_task(self._reception.drain())
         await self._post.dispatch.drain(self._job.settings.grace)
         offsets = await draining
