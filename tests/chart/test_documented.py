@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from tests.fixtures.helm import CHART, Helm
 from tests.test_house import ROOT, shown
@@ -44,6 +45,9 @@ def commands(page: Path) -> Iterator[Command]:
         of_helm = takewhile(lambda word: word not in {"|", ">"}, words)
         yield Command(shown(page), list(of_helm), file, values)
 
+
+REMOVAL = re.compile(r"kubectl delete (\S+) --namespace \S+ \\\n +--selector (\S+component=test)")
+"""What removes what `helm test` has left."""
 
 ALL = [each for page in PAGES for each in commands(page)]
 RENDERED = [each for each in ALL if each.words[0] in {"install", "upgrade"}]
@@ -82,3 +86,14 @@ def test_a_values_file_of_the_documentation_renders_the_chart(
 ) -> None:
     (tmp_path / "values.yaml").write_text(values)
     assert "kind: Deployment" in helm.render("--values", tmp_path / "values.yaml"), page
+
+
+def test_what_a_test_may_leave_is_what_the_page_removes(helm: Helm) -> None:
+    removal = REMOVAL.search((ROOT / "docs" / "how-to" / "install-with-helm.md").read_text())
+    assert removal
+    rendered = [each for each in yaml.safe_load_all(helm.render()) if each]
+    hooks = [each for each in rendered if "helm.sh/hook" in each["metadata"].get("annotations", {})]
+    assert {each["kind"].lower() for each in hooks} == set(removal[1].split(","))
+    wanted = dict(label.split("=") for label in removal[2].split(","))
+    for each in rendered:
+        assert (wanted.items() <= each["metadata"]["labels"].items()) == (each in hooks)
