@@ -1,0 +1,69 @@
+"""A kind that is removed while the operator runs, and a profile that is made anew under its old name."""
+
+import pytest
+
+from tests.cluster.controlplane import CRDS
+from tests.cluster.manifests import layout, profile, template
+from tests.cluster.operating import World
+
+pytestmark = pytest.mark.apiserver
+HTML = "{% block content %}<p>Hello {{ name }}</p>{% endblock %}"
+DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/emaillayouts.postroom.dev"
+CHILDREN = (
+    ("Deployment", "postroom-shop"),
+    ("ConfigMap", "postroom-shop-profile"),
+    ("ConfigMap", "postroom-shop-bundle-00"),
+    ("NetworkPolicy", "postroom-shop"),
+)
+
+
+def planted(world: World) -> None:
+    world.apply(profile(), layout(), template(html=HTML, layoutRef={"name": "larkfield"}))
+    world.said("EmailTemplate", "welcome", "True")
+
+
+@pytest.mark.parametrize("whose", ["world", "wide_world"])
+def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
+    whose: str, request: pytest.FixtureRequest
+) -> None:
+    world: World = request.getfixturevalue(whose)
+    planted(world)
+    world.cluster.api.delete(DEFINITION).raise_for_status()
+    world.until(lambda: world.cluster.api.get(DEFINITION).status_code == 404)
+    assert world.said("EmailTemplate", "welcome", "False")["reason"] == "LayoutNotFound"
+    world.apply(profile(workers={"replicas": 2}))
+    world.until(lambda: world.get("PodDisruptionBudget", "postroom-shop"))
+    world.cluster.kubectl("apply", "--server-side", "-f", str(CRDS))
+    world.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    world.apply(layout())
+    world.said("EmailTemplate", "welcome", "True")
+    world.said("EmailLayout", "larkfield", "True")
+    assert world.operator.running
+    assert "a mistake of Postroom's" not in world.operator.words
+
+
+@pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
+def test_a_profile_that_is_made_anew_under_its_name_has_its_workers_to_itself(
+    world: World, looking: bool
+) -> None:
+    planted(world)
+    old = world.get("SmtpProfile", "shop")["metadata"]["uid"]
+    if not looking:
+        world.operator.kill()
+    world.delete("SmtpProfile", "shop")
+    world.apply(profile())
+    new = world.get("SmtpProfile", "shop")["metadata"]["uid"]
+    assert new != old
+    if not looking:
+        world.operator.start()
+    world.until(lambda: [owners(world, *child) for child in CHILDREN] == [[new]] * len(CHILDREN))
+    world.until(lambda: "welcome" in world.served())
+    world.said("EmailTemplate", "welcome", "True")
+
+
+def owners(world: World, kind: str, name: str) -> list[str]:
+    """The uids of those whom an object that is not ending belongs to."""
+    metadata = world.get(kind, name).get("metadata", {})
+    if "deletionTimestamp" in metadata:
+        return []
+    return [each["uid"] for each in metadata.get("ownerReferences", [])]
