@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from postroom_operator.cluster import Cluster, ClusterError, Conflict, Kind, Listing, Manifest, Ref
+from postroom_operator.cluster import Cluster, ClusterError, Kind, Listing, Manifest, Ref
 
 DURATION_SECONDS = 15
 RENEW_SECONDS = 4.0
@@ -93,19 +93,19 @@ class Lease:
             await self._cluster.replace({**lease, "spec": {**lease["spec"], "holderIdentity": ""}})
 
     async def _try(self) -> str | None:
-        """Take or renew the Lease; None when it is ours, else its holder."""
+        """Take or renew the Lease; None when it is ours, else its holder.
+
+        Conflict: somebody wrote it meanwhile, perhaps only a note on it; the next look says whose it is.
+        """
         began = self._clock.monotonic()
         lease = await self._cluster.read(self._ref)
-        try:
-            if lease is None:
-                await self._cluster.create(self._ours({}))
-            else:
-                holder = lease["spec"].get("holderIdentity") or ""
-                if holder not in ("", self._holder) and not self._expired(lease, began):
-                    return holder
-                await self._cluster.replace({**lease, **self._ours(lease)})
-        except Conflict:
-            return "somebody quicker"
+        if lease is None:
+            await self._cluster.create(self._ours({}))
+        else:
+            holder = lease["spec"].get("holderIdentity") or ""
+            if holder not in ("", self._holder) and not self._expired(lease, began):
+                return holder
+            await self._cluster.replace({**lease, **self._ours(lease)})
         self._until = began + DURATION_SECONDS - MARGIN_SECONDS
         return None
 

@@ -109,6 +109,30 @@ def test_who_finds_another_holder_has_lost_it() -> None:
     run(test)
 
 
+def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> None:
+    async def test(cluster: FakeCluster, clock: Clock) -> None:
+        lease = Lease(cluster, REF, "one", clock)
+        await lease.acquire(clock.wait_for)
+        looks = 0
+
+        def note(verb: str, ref: Ref) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:  # between its look and its write
+                taken = cluster.objects[REF]
+                noted = {**taken["metadata"], "annotations": {"example.org/note": "ours"}}
+                cluster.put({**taken, "metadata": noted})
+            if looks == 3:
+                raise asyncio.CancelledError
+
+        cluster.before = note
+        with pytest.raises(asyncio.CancelledError):
+            await lease.keep()
+        assert lease.held
+
+    run(test)
+
+
 def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
     async def test(cluster: FakeCluster, clock: Clock) -> None:
         lease = Lease(cluster, REF, "one", clock)
