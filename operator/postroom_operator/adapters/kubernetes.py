@@ -183,7 +183,8 @@ class KubernetesCluster:
             ) as answer:
                 text = await answer.read()
                 if answer.status >= 300:
-                    raise refusal(answer.status, _json(text), answer.headers)
+                    asked = f"{request.verb} {request.path}"
+                    raise refusal(asked, answer.status, _json(text), answer.headers)
                 # the same short text is one object in memory, however many objects have it
                 found: Manifest = from_json(text, cache_strings="all")
                 return found

@@ -8,10 +8,11 @@ from postroom_operator.cluster import Absent, ClusterError, Conflict, Ending, Re
 MESSAGE_CHARACTERS = 1_000
 
 
-def refusal(status: int, body: Any, headers: Mapping[str, str]) -> ClusterError:
-    """What an answer other than 2xx means."""
+def refusal(asked: str, status: int, body: Any, headers: Mapping[str, str]) -> ClusterError:
+    """What an answer other than 2xx means; `asked` is what was asked, for one that says nothing itself."""
     answer = body if isinstance(body, dict) else {}
-    message = str(answer.get("message") or f"the API server answered {status}")[:MESSAGE_CHARACTERS]
+    message = str(answer.get("message") or f"the API server answered {status} to {asked}")
+    message = message[:MESSAGE_CHARACTERS]
     if status in (404, 410):
         return Absent(message, status)
     if status == 409:
