@@ -13,7 +13,7 @@ from postroom.letter.manifest import understand
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.references import Key as Name
-from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of, version_of
+from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of
 from postroom_operator.desired.bundle import Served, read_shards
 from postroom_operator.desired.view import ProfileView
 from postroom_operator.facts import Proved
@@ -85,8 +85,8 @@ class Sandbox:
     children: tuple[Manifest, ...]
 
 
-_Read = dict[int, tuple[int, dict[str, Served]]]
-"""What was read of a profile's shards: of each its version and its templates."""
+_Read = dict[int, tuple[Manifest, dict[str, Served]]]
+"""What was read of a profile's shards: of each its ConfigMap and its templates."""
 
 
 class Observer:
@@ -165,13 +165,12 @@ class Observer:
 
 
 def _as_read(
-    number: int, shard: Manifest, before: tuple[int, dict[str, Served]] | None
-) -> tuple[int, dict[str, Served]]:
-    version = version_of(shard)
-    if before and before[0] == version:
+    number: int, shard: Manifest, before: tuple[Manifest, dict[str, Served]] | None
+) -> tuple[Manifest, dict[str, Served]]:
+    if before and before[0] is shard:
         return before
     # as workers mount it, whatever else somebody put into the ConfigMap
-    return version, read_shards({number: (shard.get("data") or {}).get(shard_key(number), "")})
+    return shard, read_shards({number: (shard.get("data") or {}).get(shard_key(number), "")})
 
 
 async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:

@@ -61,6 +61,8 @@ class Store:
         self._under: defaultdict[Key, set[Ref]] = defaultdict(set)
         self._gone: dict[Ref, int] = {}
         """At which version an object was deleted; a listing begun before may still hold it."""
+        self._listed: dict[tuple[Kind, str], int] = {}
+        """At which version each kind was listed last."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -98,13 +100,21 @@ class Store:
         return self._woken(before, None) if before else set()
 
     def replace(self, kind: Kind, namespace: str, listing: Listing) -> set[Key]:
-        """Take in a whole listing: what is not in it and is not newer is gone. Which keys that concerns."""
+        """Take in a whole listing: what is not in it and is not newer is gone. Which keys that concerns.
+
+        Versions grow, but for one case: the cluster's store was restored from a backup. What is known of the
+        kind is of a time that never was then, and nothing of it counts.
+        """
         woken: set[Key] = set()
         there = {ref_of(manifest) for manifest in listing.items}
+        rewound = listing.version < self._listed.get((kind, namespace), 0)
+        self._listed[kind, namespace] = listing.version
         for ref in [*self._objects]:
             mine = (ref.api_version, ref.kind) == (kind.api_version, kind.kind)
-            if mine and namespace in ("", ref.namespace) and ref not in there:
-                woken |= self.drop(ref, listing.version)
+            if mine and namespace in ("", ref.namespace) and (rewound or ref not in there):
+                woken |= self.drop(ref, version_of(self._objects[ref]) if rewound else listing.version)
+        if rewound:
+            self._gone.clear()
         for manifest in listing.items:
             woken |= self.put(manifest)
         return woken

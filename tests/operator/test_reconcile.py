@@ -13,6 +13,7 @@ from postroom_operator.desired.view import KafkaAccess
 from postroom_operator.diff import Plan
 from postroom_operator.facts import Report, Topic
 from postroom_operator.names import labels
+from postroom_operator.resync import Resync
 from postroom_operator.store import profile_key
 from tests.operator.world import NAMESPACE, World, layout, namespace, profile, template
 
@@ -180,6 +181,29 @@ def test_what_somebody_writes_of_the_brokers_takes_nothing_down(text: str) -> No
         await world.settle()
         assert world.errors == []
         assert "9092" in str(world.made()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
+
+    run(test)
+
+
+def test_what_came_and_went_leaves_nothing_in_memory() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        await world.restart()
+        await world.settle()
+        before = (set(world.store._objects), set(world.store._under), set(world.office.observer._read))
+        for number in range(3):
+            name = f"passing-{number}"
+            world.apply(profile(name), template(name, smtpProfileRef={"name": name}))
+            await world.settle()
+            for ref in [ref for ref in world.cluster.objects if name in ref.name]:
+                world.cluster.remove(ref)
+            await world.settle()
+        await Resync(world.cluster, world.store, (), world.pending.update).once()
+        await world.settle()
+        after = (set(world.store._objects), set(world.store._under), set(world.office.observer._read))
+        assert after == before
+        assert world.store._gone == {}
+        assert world.asked.wanted == {profile_key(NAMESPACE, "orders")}
 
     run(test)
 

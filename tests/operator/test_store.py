@@ -149,6 +149,20 @@ def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
     assert store.get(ref_of(template("new", 12))) is not None
 
 
+def test_after_a_restore_from_a_backup_the_listing_counts_and_not_what_was_seen_before_it() -> None:
+    store = Store()
+    store.replace(TEMPLATE, "", Listing((template("paid", 70), template("later", 80)), version=90))
+    gone = template("gone", 85)
+    store.put(gone)
+    store.drop(ref_of(gone), 88)
+    restored = (template("paid", 30), template("gone", 40))
+    assert store.replace(TEMPLATE, "", Listing(restored, version=50)) == {profile_key("shop", "orders")}
+    assert store.get(ref_of(template("later", 0))) is None
+    assert store.get(ref_of(template("paid", 0))) == template("paid", 30)
+    assert store.get(ref_of(gone)) == template("gone", 40)
+    assert store.put(template("paid", 55)) == {profile_key("shop", "orders")}, "watches count again"
+
+
 def test_another_namespace_is_not_touched_by_a_listing() -> None:
     store = Store()
     store.put(template("paid", 1))
