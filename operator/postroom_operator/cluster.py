@@ -63,6 +63,11 @@ def ref_of(manifest: Mapping[str, Any]) -> Ref:
     return Ref(manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
+def has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod runs no more and only tells of itself: evicted, say. Others may have its address."""
+    return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+
+
 class ClusterError(Exception):
     """The API server's refusal, or none of its answers. `message` is its own words."""
 

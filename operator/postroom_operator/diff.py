@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from postroom_operator import names
-from postroom_operator.cluster import API_VERSION, FIELD_MANAGER, Manifest, Ref, ref_of
+from postroom_operator.cluster import API_VERSION, FIELD_MANAGER, Manifest, Ref, has_ended, ref_of
 from postroom_operator.matching import holds
-
-ENDED = frozenset({"Succeeded", "Failed"})
-"""The phases of a pod that runs no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def stale_pods(pods: Iterable[Manifest], bundle: str) -> tuple[Ref, ...]:
         ref_of(pod)
         for pod in pods
         if "deletionTimestamp" not in pod["metadata"]
-        and pod.get("status", {}).get("phase") not in ENDED
+        and not has_ended(pod)
         and pod["metadata"].get("annotations", {}).get(names.BUNDLE_HASH) != bundle
     )
 
@@ -101,7 +98,7 @@ def any_other(pods: Iterable[Manifest], effect: str) -> bool:
     return any(
         pod["metadata"].get("annotations", {}).get(names.EFFECT, effect) != effect
         for pod in pods
-        if pod.get("status", {}).get("phase") not in ENDED
+        if not has_ended(pod)
     )
 
 

@@ -30,9 +30,11 @@ PAGE = {
 }
 
 
-def pod(name: str = "orders-x", ip: str = "127.0.0.1", component: str = "worker") -> Manifest:
+def pod(
+    name: str = "orders-x", ip: str = "127.0.0.1", component: str = "worker", phase: str = "Running"
+) -> Manifest:
     metadata = {"namespace": "shop", "name": name, "labels": labels(component, "orders")}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": ip}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": ip, "phase": phase}}
 
 
 class Station:
@@ -132,6 +134,7 @@ NONSENSE = {
     "lag in words": '{"lag": "many"}',
     "lag without end": '{"lag": 1e999}',
     "deep": "[" * 200_000,
+    "another pod's": json.dumps(PAGE | {"pod": "payments-y"}),
     "more than a page": json.dumps(PAGE | {"mode": "x" * module.PAGE_BYTES}),
 }
 
@@ -182,7 +185,7 @@ def test_a_pod_that_is_gone_or_has_no_address_or_is_no_worker_has_no_report(
 ) -> None:
     async def test(station: Station) -> None:
         await station.next()
-        station.pods = [pod(ip=""), pod("sandbox", component="sandbox")]
+        station.pods = [pod(ip=""), pod("sandbox", component="sandbox"), pod(phase="Failed")]
         await station.next()
         assert station.workers.reports(GROUP) == ()
 

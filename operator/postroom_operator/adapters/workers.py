@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from pydantic_core import from_json
 
-from postroom_operator.cluster import Manifest
+from postroom_operator.cluster import Manifest, has_ended
 from postroom_operator.facts import Answer, Report
 from postroom_operator.names import COMPONENT, PROFILE
 
@@ -95,7 +95,7 @@ def _telling(reports: dict[str, Report]) -> dict[str, Report]:
 
 async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Manifest) -> Report | None:
     address = (pod.get("status") or {}).get("podIP")
-    if not address:
+    if not address or has_ended(pod):
         return None
     host = f"[{address}]" if ":" in address else address
     try:
@@ -116,6 +116,8 @@ async def _text(content: aiohttp.StreamReader) -> bytes:
 
 def read_report(pod: str, page: dict[str, Any]) -> Report:
     """A /statusz page as a Report; for anything else TypeError, AttributeError, ValueError, OverflowError."""
+    if page.get("pod", pod) != pod:  # an address goes to another pod as soon as its own is gone
+        raise ValueError(f"the page of pod {page['pod']}")
     answers = {
         name: Answer(each.get("ok"), str(each.get("reason") or ""), str(each.get("message") or ""))
         for name, each in (page.get("conditions") or {}).items()
