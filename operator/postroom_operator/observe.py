@@ -14,6 +14,7 @@ from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.references import Key as Name
 from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of
+from postroom_operator.contest import topic_problem
 from postroom_operator.desired.bundle import Served, read_shards
 from postroom_operator.desired.view import ProfileView
 from postroom_operator.facts import Proved
@@ -101,12 +102,12 @@ class Observer:
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
         named = [each for each in self._store.named(key.namespace) if not _ends(each)]
         profile = next((each for each in self._store.under(key, "SmtpProfile") if not _ends(each)), None)
-        model, faults, _ = understand(bare(profile), "SmtpProfile") if profile else (None, (), None)
+        model, faults = _understood(profile, named) if profile else (None, ())
         made = self._store.made(key.namespace, key.name)
         return Seen(
             key=key,
             profile=profile,
-            model=model if isinstance(model, SmtpProfile) else None,
+            model=model,
             faults=faults,
             templates=tuple(sorted(self._store.under(key, "EmailTemplate"), key=age)),
             layouts={each["metadata"]["name"]: each for each in named if each["kind"] == "EmailLayout"},
@@ -200,6 +201,17 @@ async def _proof(template: Manifest, seen: Seen, prover: Proofs, first: bool) ->
         return without_layout(layout, seen.there)
     page = seen.layouts[layout.name] if layout else None
     return await prover.prove(template, page, first=first)
+
+
+def _understood(
+    profile: Manifest, named: Iterable[Manifest]
+) -> tuple[SmtpProfile | None, tuple[Problem, ...]]:
+    """A profile when it is sound and no other has its topic, else why it is not."""
+    model, faults, _ = understand(bare(profile), "SmtpProfile")
+    if not isinstance(model, SmtpProfile):
+        return None, faults
+    taken = topic_problem(profile, (each for each in named if each["kind"] == "SmtpProfile"))
+    return (None, (taken,)) if taken else (model, ())
 
 
 def _fallback(model: object, named: Iterable[Manifest]) -> SmtpProfile | None:

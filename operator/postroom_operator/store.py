@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from postroom.letter.problems import Code
 from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, Ref, ref_of, version_of
 from postroom_operator.names import COMPONENT, DELIVERY, MANAGED_BY, OPERATOR, PROFILE, label_value
 
@@ -184,9 +185,10 @@ class Store:
         if either["kind"] == "EmailLayout":
             woken.update(key for template in self.users(either) for key in _profile_of(template))
         if either["kind"] == "SmtpProfile":
-            metadata = either["metadata"]
-            others = self.under(_fallback_of(metadata["namespace"], metadata["name"]), "SmtpProfile")
-            woken.update(profile_key(metadata["namespace"], each["metadata"]["name"]) for each in others)
+            home, name = either["metadata"]["namespace"], either["metadata"]["name"]
+            others = [*self.under(_fallback_of(home, name), "SmtpProfile")]
+            others += [each for each in self.profiles(home) if _waits_for_a_topic(each)]
+            woken.update(profile_key(home, each["metadata"]["name"]) for each in others)
         return woken
 
     def _served(self, place: Key) -> Iterator[Key]:
@@ -219,6 +221,12 @@ def age(manifest: Manifest) -> tuple[str, str]:
     """What sorts objects from old to young: the one that came first counts."""
     metadata = manifest["metadata"]
     return metadata.get("creationTimestamp") or "", metadata["name"]
+
+
+def _waits_for_a_topic(profile: Manifest) -> bool:
+    """Whether another profile had its topic when it was looked at last."""
+    problems = (profile.get("status") or {}).get("problems") or ()
+    return any(each.get("code") == Code.TOPIC_CONFLICT for each in problems)
 
 
 def _on(before: Manifest, manifest: Manifest) -> Manifest:

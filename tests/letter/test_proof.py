@@ -339,6 +339,17 @@ def test_the_first_template_keeps_an_event_type() -> None:
     assert "old" in problem.message
 
 
+def test_the_first_profile_keeps_a_topic() -> None:
+    for topic in ("postroom.default.shop", "postroom.default.shop.dlq", "postroom.default.shop.status"):
+        second = profile(name="late", kafka={"topic": topic})
+        verdict = prove_all([profile(), second, named("a", smtpProfileRef={"name": "late"})])
+        [problem] = verdict.proofs[key("late", "SmtpProfile")].problems
+        assert (problem.code, problem.field) == (Code.TOPIC_CONFLICT, "spec.kafka.topic")
+        assert "delete shop first" in problem.message
+        assert [each.name for each in verdict.profiles] == ["shop"]
+        assert verdict.compiled("default", "late") == []
+
+
 def test_a_template_that_fails_claims_nothing() -> None:
     verdict = prove_all([profile(), named("old", html="{% if %}"), named("new")])
     assert [each.name for each in verdict.compiled("default", "shop")] == ["new"]

@@ -114,6 +114,41 @@ def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart()
     run(test)
 
 
+def test_a_topic_has_one_profile_and_the_next_gets_it_when_that_one_goes() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        world.apply(profile("late", kafka={"topic": "postroom.shop.orders"}))
+        await world.settle()
+        status, reason, message = world.condition("SmtpProfile", "late")
+        assert (status, reason) == ("False", "TopicConflict")
+        assert "SmtpProfile orders has postroom.shop.orders" in message
+        assert "Deployment/postroom-late" not in world.made()
+        assert world.condition("SmtpProfile", "orders")[1] != "TopicConflict"
+        world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
+        await world.settle()
+        assert "Deployment/postroom-late" in world.made()
+        assert world.status("SmtpProfile", "late").get("problems", []) == []
+
+    run(test)
+
+
+def test_an_edit_takes_no_topic_from_who_has_it_and_leaves_the_workers_as_they_were() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        world.apply(profile("younger"))
+        await world.settle()
+        before = world.made()["Deployment/postroom-orders"]
+        world.apply(profile(kafka={"topic": "postroom.shop.younger.dlq"}))
+        await world.settle()
+        assert world.condition("SmtpProfile", "orders")[1] == "TopicConflict"
+        assert world.condition("SmtpProfile", "younger")[1] != "TopicConflict"
+        assert world.made()["Deployment/postroom-orders"] == before
+        await world.restart()
+        assert await world.settle() == []
+
+    run(test)
+
+
 def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() -> None:
     async def test(world: World) -> None:
         await started(world)

@@ -71,6 +71,7 @@ class Code(StrEnum):
     SAMPLE_FAILED = "sample_failed"
     HEADER_NOT_ALLOWED = "header_not_allowed"
     EVENT_TYPE_CONFLICT = "event_type_conflict"
+    TOPIC_CONFLICT = "topic_conflict"
     CSS_INVALID = "css_invalid"
     PROOF_TIMED_OUT = "proof_timed_out"
     ADVICE = "advice"

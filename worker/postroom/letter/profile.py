@@ -268,7 +268,12 @@ class SmtpProfile(Spec):
 
 def topic_of(profile: SmtpProfile) -> str:
     """The topic whose events are this profile's letters: as given, else `postroom.<namespace>.<name>`."""
-    return profile.spec.kafka.topic or f"{TOPIC_PREFIX}{profile.metadata.namespace}.{profile.metadata.name}"
+    return profile.spec.kafka.topic or own_topic(profile.metadata.namespace, profile.metadata.name)
+
+
+def own_topic(namespace: str, name: str) -> str:
+    """The topic of a profile that names none."""
+    return f"{TOPIC_PREFIX}{namespace}.{name}"
 
 
 def dead_letter_topic(topic: str) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.problems import Code, Problem
-from postroom.letter.profile import SmtpProfile, allows_sender
+from postroom.letter.profile import SmtpProfile, allows_sender, topic_of
 from postroom.letter.proof import Proof, css_problems, mistakes_without_layout, prove
 from postroom.letter.proving.draft import layout_problems
-from postroom.letter.references import Key, claimed, foreign_sender, layout_field, not_found
+from postroom.letter.references import Key, claimed, foreign_sender, layout_field, not_found, topic_taken
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.topics import clash
 
 Object = EmailTemplate | EmailLayout | SmtpProfile
 
@@ -66,19 +67,12 @@ def prove_all(
     nothing more is said of the reference: the mistake is said where it was made. With `elsewhere` the set is
     not all there is: a profile or layout that is missing is a warning. Without its layout no template passes.
     """
-    known: dict[Key, Object] = {}
-    proofs: dict[Key, Proof] = {}
+    known, proofs = _once_each(objects)
     claims: dict[tuple[str, str, str], str] = {}
-    for item in objects:
-        key = key_of(item)
-        if key in known:
-            message = f"{key.kind} {key.name} is there twice; the first one counts"
-            proofs[key] = Proof(
-                key.name, problems=(Problem(Code.MANIFEST_INVALID, "metadata.name", message),)
-            )
-        else:
-            known[key] = item
-    around = _Known(known, frozenset(faulty), elsewhere)
+    second = {key: Proof(key.name, problems=(problem,)) for key, problem in _second_on_a_topic(known)}
+    proofs |= second
+    known = {key: item for key, item in known.items() if key not in second}
+    around = _Known(known, frozenset((*faulty, *second)), elsewhere)
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
             proof = _prove_one(item, around, clocks)
@@ -93,6 +87,21 @@ def prove_all(
         proofs[key] = replace(found, problems=found.problems + earlier.problems) if earlier else found
     profiles = {key: item for key, item in known.items() if isinstance(item, SmtpProfile)}
     return Verdict(proofs, profiles)
+
+
+def _once_each(objects: Iterable[Object]) -> tuple[dict[Key, Object], dict[Key, Proof]]:
+    """The first of each name, and what is to be said of a second."""
+    known: dict[Key, Object] = {}
+    proofs: dict[Key, Proof] = {}
+    for item in objects:
+        if (key := key_of(item)) in known:
+            message = f"{key.kind} {key.name} is there twice; the first one counts"
+            proofs[key] = Proof(
+                key.name, problems=(Problem(Code.MANIFEST_INVALID, "metadata.name", message),)
+            )
+        else:
+            known[key] = item
+    return known, proofs
 
 
 def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) -> Proof:
@@ -141,6 +150,18 @@ def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str])
         owner = claims.setdefault((namespace, profile, event_type), template.metadata.name)
         if owner != template.metadata.name:
             yield claimed(index, event_type, owner, profile)
+
+
+def _second_on_a_topic(known: Mapping[Key, Object]) -> Iterator[tuple[Key, Problem]]:
+    """The profiles whose topic an earlier one has."""
+    topics: dict[Key, str] = {}
+    for key, item in known.items():
+        if isinstance(item, SmtpProfile):
+            topic = topic_of(item)
+            if by := next((each for each, its in topics.items() if clash(topic, its)), None):
+                yield key, topic_taken(topic, by.name, topics[by])
+            else:
+                topics[key] = topic
 
 
 def prove_layout(layout: EmailLayout) -> Proof:

@@ -53,6 +53,15 @@ def foreign_sender(profile: str) -> Problem:
     return Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
 
 
+def topic_taken(topic: str, by: str, its: str) -> Problem:
+    """That a profile's topic is another's already, or one that is derived from it."""
+    message = (
+        f"is {topic}, and SmtpProfile {by} has {its} with its .dlq and .status: workers of one would take "
+        f"events or dead letters of the other. Name another topic, or delete {by} first"
+    )
+    return Problem(Code.TOPIC_CONFLICT, "spec.kafka.topic", message)
+
+
 def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
     """That another template has an event type already."""
     message = f"template {by} has `{event_type}` of profile {profile} already; remove it from one of the two"
