@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from postroom.letter.bundle import is_of_another_format
 from postroom.letter.manifest import understand
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
@@ -50,6 +51,8 @@ class Seen:
     children: tuple[Manifest, ...]
     pods: tuple[Manifest, ...]
     served: Mapping[str, Served]
+    foreign: Mapping[int, str]
+    """The shards as they are, where this release does not read the format of one; else none."""
     delivery_allowed: bool
     fallback: SmtpProfile | None
     """The profile that this one's fallbackRef names, when it is there and sound."""
@@ -104,6 +107,7 @@ class Observer:
         profile = next((each for each in self._store.under(key, "SmtpProfile") if not _ends(each)), None)
         model, faults = _understood(profile, named) if profile else (None, ())
         made = self._store.made(key.namespace, key.name)
+        served = self._served(key, made, keep=profile is not None)
         return Seen(
             key=key,
             profile=profile,
@@ -114,7 +118,8 @@ class Observer:
             there=frozenset(Name(each["kind"], key.namespace, each["metadata"]["name"]) for each in named),
             children=tuple(each for each in made if each["kind"] != "Pod"),
             pods=tuple(each for each in made if each["kind"] == "Pod"),
-            served=self._served(key, made, keep=profile is not None),
+            served=served,
+            foreign=_foreign(key, made, served),
             delivery_allowed=_label(namespace, DELIVERY) == "allowed",
             fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
@@ -151,12 +156,9 @@ class Observer:
 
         By their names: somebody else's copy of one has its labels too, and no worker reads it.
         """
-        maps = {each["metadata"]["name"]: each for each in made if each["kind"] == "ConfigMap"}
         before = self._read.pop(key, {})
-        found: _Read = {}
-        for number in range(SHARDS):
-            if shard := maps.get(bundle_map(key.name, number)):
-                found[number] = _as_read(number, shard, before.get(number))
+        shards = _shards(key, made)
+        found = {number: _as_read(number, shard, before.get(number)) for number, shard in shards.items()}
         if keep and found:
             self._read[key] = found
         served: dict[str, Served] = {}
@@ -165,13 +167,31 @@ class Observer:
         return served
 
 
+def _shards(key: Key, made: Iterable[Manifest]) -> dict[int, Manifest]:
+    """The ConfigMaps of a profile's bundle, by their number."""
+    maps = {each["metadata"]["name"]: each for each in made if each["kind"] == "ConfigMap"}
+    names = {number: bundle_map(key.name, number) for number in range(SHARDS)}
+    return {number: maps[name] for number, name in names.items() if name in maps}
+
+
+def _foreign(key: Key, made: Iterable[Manifest], served: Mapping[str, Served]) -> dict[int, str]:
+    texts = {number: _text(number, shard) for number, shard in _shards(key, made).items()}
+    unread = texts.keys() - {each.shard for each in served.values()}
+    return texts if any(is_of_another_format(texts[number]) for number in unread) else {}
+
+
+def _text(number: int, shard: Manifest) -> str:
+    """A shard as workers mount it, whatever else somebody put into the ConfigMap."""
+    text: str = (shard.get("data") or {}).get(shard_key(number), "")
+    return text
+
+
 def _as_read(
     number: int, shard: Manifest, before: tuple[Manifest, dict[str, Served]] | None
 ) -> tuple[Manifest, dict[str, Served]]:
     if before and before[0] is shard:
         return before
-    # as workers mount it, whatever else somebody put into the ConfigMap
-    return shard, read_shards({number: (shard.get("data") or {}).get(shard_key(number), "")})
+    return shard, read_shards({number: _text(number, shard)})
 
 
 async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:

@@ -9,7 +9,7 @@ from postroom_operator.apply import Done
 from postroom_operator.cluster import Manifest
 from postroom_operator.describe import describe_layout, describe_profile
 from postroom_operator.desired import bounces, sandbox
-from postroom_operator.desired.bundle import Bundle, assign
+from postroom_operator.desired.bundle import Bundle, bundle_of
 from postroom_operator.desired.profile import ProfileView, manifests
 from postroom_operator.diff import Plan, diff, stale_pods
 from postroom_operator.names import BUNDLE_HASH
@@ -31,10 +31,11 @@ async def _profile(key: Key, office: Office) -> Done:
     reach("observed")
     standings = judge(seen.templates, await proofs_of(seen, office.prover), seen.around)
     reach("proved")
-    bundle = assign([each.serving for each in standings if each.serving], seen.served)
+    bundle = bundle_of(standings, seen.served, seen.foreign)
     view = office.view(seen, bundle)
     done = await (_make(seen, view, bundle, office) if view else office.hand.apply(withdrawal(seen)))
-    settled = settle(standings, bundle.served, bundle.problems)
+    settled = settle(standings, bundle.served, bundle.problems, bundle.missed)
+    done += Done(refused=bundle.obstacle)
     return done + await office.hand.write(describe_profile(seen, view, settled, done, office))
 
 

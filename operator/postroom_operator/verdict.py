@@ -5,7 +5,7 @@ serving the last good one; so does one whose proof is not done yet. Where the pr
 served, and the template waits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from postroom.letter.compiled import CompiledTemplate
@@ -40,9 +40,15 @@ def judge(
 
 
 def settle(
-    standings: Iterable[Standing], served: Mapping[str, CompiledTemplate], problems: Mapping[str, Problem]
+    standings: Iterable[Standing],
+    served: Mapping[str, CompiledTemplate],
+    problems: Mapping[str, Problem],
+    left_alone: Collection[str] = (),
 ) -> list[Standing]:
-    """Where they stand once they are packed: what did not fit has one more problem."""
+    """Where they stand once they are packed: what did not fit has one more problem.
+
+    Without those that are left alone: what was said of them stands.
+    """
     return [
         replace(
             each,
@@ -50,7 +56,7 @@ def settle(
             problems=(*each.problems, *((problems[name],) if name in problems else ())),
         )
         for each in standings
-        for name in (each.manifest["metadata"]["name"],)
+        if (name := each.manifest["metadata"]["name"]) not in left_alone
     ]
 
 

@@ -6,12 +6,13 @@ What does not fit is never dropped in silence: it is named with its size and the
 that was served before and has grown too large serves its last good revision.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from postroom.letter.bundle import FRAME, CompiledTemplate, join, line, size_of, unpack
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom_operator import names
+from postroom_operator.facts import Standing
 from postroom_operator.twins import shared
 
 LIMIT = 256 * 1024
@@ -38,12 +39,26 @@ class Bundle:
     """What workers get, by name; an older revision where the newest does not fit."""
     problems: Mapping[str, Problem]
     """By name: the templates whose newest revision does not fit."""
+    missed: Mapping[str, str] = field(default_factory=dict)
+    """Templates for whose sake the shards stay as another release wrote them, and what is wrong with each."""
 
     @property
     def hash(self) -> str:
         """Of all the texts; the same templates in the same shards have the same."""
         texts = (f"{shard}\n{text}" for shard, text in sorted(self.shards.items()))
         return names.digest("\n".join(texts), 16)
+
+    @property
+    def obstacle(self) -> tuple[str, ...]:
+        """Why the shards are not as they should be, if they are not."""
+        if not self.missed:
+            return ()
+        name, why = next(iter(self.missed.items()))
+        others = f" and {len(self.missed) - 1} more" if len(self.missed) > 1 else ""
+        kept = "workers keep a bundle that another release wrote and this one cannot read"
+        return (
+            f"{kept}, for EmailTemplate {name}{others} would be lost ({why}); mend it, or run that release",
+        )
 
 
 @dataclass(slots=True)
@@ -89,6 +104,28 @@ def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
         for template in templates:
             found.setdefault(template.name, Served(shard, shared(template)))
     return found
+
+
+def bundle_of(
+    standings: Iterable[Standing], before: Mapping[str, Served], foreign: Mapping[int, str]
+) -> Bundle:
+    """What becomes of a profile's templates where they stand.
+
+    `foreign`: the texts of the shards where one is in another release's format. They stay as they are for as
+    long as a template that is live in them, by its own status, cannot be made here: it would be gone.
+    """
+    known = [*standings]
+    bundle = assign([each.serving for each in known if each.serving], before)
+    missed = dict(_missed(known)) if foreign else {}
+    return replace(bundle, shards=foreign, missed=missed) if missed else bundle
+
+
+def _missed(standings: Iterable[Standing]) -> Iterator[tuple[str, str]]:
+    for each in standings:
+        if each.serving is None and (each.manifest.get("status") or {}).get("revision"):
+            problem = each.problems[0] if each.problems else None
+            why = f"{problem.field}: {problem.message}" if problem else "its proof is under way"
+            yield each.manifest["metadata"]["name"], why
 
 
 def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -> Bundle:

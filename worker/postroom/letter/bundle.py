@@ -18,6 +18,7 @@ __all__ = [
     "Edition",
     "File",
     "Subject",
+    "is_of_another_format",
     "join",
     "left_out",
     "line",
@@ -70,6 +71,15 @@ def unpack(text: str) -> list[CompiledTemplate]:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         message = f"not a bundle of compiled templates: {type(error).__name__}"
         raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message)) from None
+
+
+def is_of_another_format(text: str) -> bool:
+    """Whether it is a bundle, and `unpack` refuses it for its format: another release wrote it."""
+    try:
+        written: Any = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(written, str) and written != FORMAT
 
 
 def left_out(text: str) -> frozenset[str]:
