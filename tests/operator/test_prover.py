@@ -235,7 +235,7 @@ def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -
         assert (await proved(prover, template("before"))).compiled
         process._end()
         await process.begin()
-        answer = await process.ask(module._question(template("after"), None)[1])
+        answer = await process.ask(module.question_of(template("after"), None)[1])
         assert answer
         assert answer[0].compiled, "no good template is told that it crashed"
 

@@ -93,7 +93,7 @@ class Prover:
 
         `first`: before the questions that were not asked so.
         """
-        owner, question, digest = _question(template, layout)
+        owner, question, digest = question_of(template, layout)
         kept = self._kept.get(owner)
         if kept and kept.digest == digest and asyncio.get_running_loop().time() < kept.until:
             return kept.proved
@@ -248,7 +248,8 @@ async def _kill(process: asyncio.subprocess.Process | None) -> None:
     await process.communicate()  # to the end of its pipes, so that nothing of it stays open
 
 
-def _question(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
+def question_of(template: Manifest | None, layout: Manifest | None) -> tuple[Owner, bytes, bytes]:
+    """Whose proof it is, the question as JSON, and what it is kept by."""
     asked = template or layout
     assert asked is not None
     metadata = asked["metadata"]
