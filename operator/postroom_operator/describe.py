@@ -50,6 +50,7 @@ def describe_profile(
         obstacle="; ".join(done.refused),
         topics=_topics(seen, office),
         reports=reports,
+        silent=office.workers.silent(seen.group),
         deployment=_made(seen, "Deployment", office),
         scaled=_made(seen, "ScaledObject", office),
         keda_available=office.keda(),

@@ -38,6 +38,10 @@ class Workers(Protocol):
         """What a profile's workers said last."""
         ...
 
+    def silent(self, group: tuple[str, str]) -> bool:
+        """Whether they have been asked for long, and none answered."""
+        ...
+
     def hurry(self, group: tuple[str, str]) -> None:
         """Ask them more often for a while."""
         ...

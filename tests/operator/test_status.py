@@ -249,6 +249,18 @@ def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
     assert profile_status(facts(status, reports=(), topics=()), LATER) == status
 
 
+def test_of_workers_that_are_asked_in_vain_for_long_nothing_is_known_any_more() -> None:
+    status = profile_status(facts(reports=(answering("a"), answering("b", signing=OK))), NOON)
+    assert told(status)[0] == "True"
+    silent = profile_status(facts(status, reports=(), silent=True), LATER)
+    assert told(silent)[:2] == told(silent, "LedgerReachable")[:2] == ("Unknown", "NoWorkerAnswers")
+    assert told(silent, "WorkersAvailable")[0] == "True"
+    assert "lag" not in silent
+    assert "SigningReady" not in {each["type"] for each in silent["conditions"]}
+    assert announced(status, silent) == []
+    assert profile_status(facts(silent), LATER)["lag"] == 0
+
+
 def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_answer_again() -> None:
     unsigned = answering(
         "a", signing=Answer(False, "SecretKeyMissing", "dkim.key: is not in Secret shop/dkim")

@@ -180,6 +180,29 @@ def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, test)
 
 
+def test_workers_that_are_asked_in_vain_for_long_are_silent_and_then_once_more_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(station: Station) -> None:
+        assert not station.workers.silent(GROUP)
+        await station.next()
+        station.answer = "no JSON"
+        await station.next()
+        assert (station.workers.reports(GROUP), station.workers.silent(GROUP)) == ((), False)
+        monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+        await station.next()
+        assert station.workers.silent(GROUP)
+        news = station.news
+        await station.rounds(3)
+        assert station.news == news
+        monkeypatch.setattr(module, "SILENT_SECONDS", 60.0)
+        station.answer = PAGE
+        await station.next()
+        assert not station.workers.silent(GROUP)
+
+    run(monkeypatch, test)
+
+
 def test_a_pod_that_is_gone_or_has_no_address_or_is_no_worker_has_no_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -73,6 +73,9 @@ class Asked:
     def reports(self, group: tuple[str, str]) -> tuple[Report, ...]:
         return self.spoken
 
+    def silent(self, group: tuple[str, str]) -> bool:
+        return False
+
     def hurry(self, group: tuple[str, str]) -> None:
         self.hurried.append(group)
 

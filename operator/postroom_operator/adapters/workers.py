@@ -8,8 +8,8 @@ tenant may run one with a worker's labels.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -23,11 +23,25 @@ PORT = 9464
 EVERY_SECONDS = 5.0
 HURRY_SECONDS = 1.0
 HURRY_FOR_SECONDS = 60.0
+SILENT_SECONDS = 60.0
+"""What workers said before stands for so long while none of a profile's answers."""
 AT_A_TIME = 16
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 PAGE_BYTES = 512 * 1024
 Group = tuple[str, str]
 """The workers of one profile: namespace, and the profile as a label's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of asking a profile's workers."""
+
+    reports: Mapping[str, Report]
+    """By the name of the pod."""
+    at: float
+    """When one of them answered last, or they were asked first."""
+    silent: bool = False
+    """Whether that is long ago."""
 
 
 class Workers:
@@ -37,13 +51,19 @@ class Workers:
         """`changed` is told when workers say something else than before, but for how much waits for whom."""
         self._pods = pods
         self._changed = changed
-        self._reports: dict[Group, dict[str, Report]] = {}
+        self._heard: dict[Group, Heard] = {}
         self._hurried: dict[Group, float] = {}
         self._asked: dict[Group, float] = {}
 
     def reports(self, group: Group) -> tuple[Report, ...]:
         """What a profile's workers said last, by the name of their pod."""
-        return tuple(report for _, report in sorted(self._reports.get(group, {}).items()))
+        heard = self._heard.get(group)
+        return tuple(report for _, report in sorted(heard.reports.items())) if heard else ()
+
+    def silent(self, group: Group) -> bool:
+        """Whether a profile's workers have been asked for long, and none answered."""
+        heard = self._heard.get(group)
+        return heard is not None and heard.silent
 
     def hurry(self, group: Group) -> None:
         """Ask these every second for a while: they are about to change."""
@@ -64,7 +84,7 @@ class Workers:
             labels = pod["metadata"].get("labels") or {}
             if labels.get(COMPONENT) == "worker" and PROFILE in labels:
                 groups[pod["metadata"]["namespace"], labels[PROFILE]].append(pod)
-        for known in (self._reports, self._hurried, self._asked):
+        for known in (self._heard, self._hurried, self._asked):
             for gone in [group for group in known if group not in groups]:
                 del known[gone]
         for group, pods in groups.items():
@@ -79,13 +99,15 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(_ask(session, gate, pod)) for pod in pods]
         found = {report.pod: report for each in asked if (report := each.result())}
-        before = self._reports.get(group, {})
-        self._reports[group] = found
-        if _telling(found) != _telling(before):
+        now = asyncio.get_running_loop().time()
+        before = self._heard.get(group, Heard({}, now))
+        at = now if found else before.at
+        after = self._heard[group] = Heard(found, at, now - at >= SILENT_SECONDS)
+        if after.silent != before.silent or _telling(found) != _telling(before.reports):
             self._changed(group)
 
 
-def _telling(reports: dict[str, Report]) -> dict[str, Report]:
+def _telling(reports: Mapping[str, Report]) -> dict[str, Report]:
     """Reports without what changes all the time; whether a lag is known does not."""
     return {
         name: replace(report, reads=False, lag=None if report.lag is None else 0)

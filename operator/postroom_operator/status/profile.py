@@ -4,7 +4,8 @@ Topics, workers' reports, the Deployment and the ScaledObject in; conditions, fi
 condition that nobody can speak of yet is Unknown. Ready sums up: what is wrong first, then what is unknown.
 
 An operator that has just started has asked neither Kafka nor the workers. What the status says stands until
-they answer, so that a restart writes nothing; of workers only while their kubelets say that they are ready.
+they answer, so that a restart writes nothing; of workers only while their kubelets say that they are ready,
+and not once they have been asked in vain for a minute.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,8 @@ class ProfileFacts:
     """What kept the operator from making its objects: the API server's words, or whose they are."""
     topics: tuple[Topic, ...] = ()
     reports: tuple[Report, ...] = ()
+    silent: bool = False
+    """Whether workers were asked for long, and none answered."""
     deployment: Mapping[str, Any] | None = None
     scaled: Mapping[str, Any] | None = None
     keda_available: bool = False
@@ -134,9 +137,9 @@ def _workers_before(facts: ProfileFacts) -> str:
 
 
 def _unheard(facts: ProfileFacts) -> bool:
-    """Whether workers are at work and have not answered us."""
+    """Whether workers are at work and have not answered us yet."""
     status = (facts.deployment or {}).get("status") or {}
-    return not facts.reports and status.get("readyReplicas", 0) > 0
+    return not facts.reports and not facts.silent and status.get("readyReplicas", 0) > 0
 
 
 def _as_listed(topic: Topic) -> dict[str, Any]:

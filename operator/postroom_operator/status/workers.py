@@ -23,7 +23,8 @@ def answered(type_: str, asked: str, reports: Sequence[Report]) -> Found:
         share = "" if len(refusals) == len(answers) else f" ({len(refusals)} of {len(answers)} workers)"
         return Found(type_, False, first.reason or "Failed", first.message + share)
     if not answers:
-        return Found(type_, None, "NoWorkerAnswers", "no worker was asked yet, or none answers")
+        message = "no worker was asked yet, or none answers the operator at port 9464"
+        return Found(type_, None, "NoWorkerAnswers", message)
     unknown = next((answer for answer in answers if answer.ok is None), None)
     if unknown:
         return Found(type_, None, unknown.reason or "NotKnownYet", unknown.message)
