@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from postroom.adapters.callbacks import HttpCaller, Target, guard
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.callbacks import FAILING_SECONDS, Doorstep, World
-from postroom.delivery.programs.conditions import callbacks_condition
+from postroom.delivery.programs.conditions import Condition, callbacks_condition
 from postroom.delivery.programs.webhooksecrets import Secret
 from postroom.letter.allowlist import Allowlist, read_allowlist
 from postroom.letter.callback import Callback
@@ -136,6 +136,10 @@ class Desk:
     def trouble(self) -> tuple[str, str] | None:
         return self.door.trouble(self.bench.clock.now())
 
+    @property
+    def condition(self) -> Condition:
+        return callbacks_condition([self.trouble()], self.door.reached)
+
 
 @scenario
 async def test_a_receiver_verifies_the_notice_with_the_library_of_the_standard(
@@ -225,9 +229,9 @@ async def test_a_callback_that_fails_for_long_is_said_and_after_a_day_a_notice_i
         desk = Desk(tmp_path, receiver.url)
         await desk.bench.carry(record())
         await desk.round()
-        assert desk.trouble() is None, "a moment is no matter"
+        assert (desk.condition.ok, desk.condition.reason) == (None, "NotTriedYet"), "a moment is no matter"
         desk.bench.clock.pass_(FAILING_SECONDS)
-        assert callbacks_condition([desk.trouble()]).reason == "CallbackFails"
+        assert desk.condition.reason == "CallbackFails"
         while desk.waiting:
             desk.bench.clock.pass_(4 * 3600)
             await desk.round()
@@ -241,13 +245,13 @@ async def test_one_that_says_gone_rests_and_its_notices_wait(tmp_path: Path) -> 
         desk = Desk(tmp_path, receiver.url)
         await desk.bench.carry(record("a"))
         await desk.round()
-        assert callbacks_condition([desk.trouble()]).reason == "CallbackGone"
+        assert desk.condition.reason == "CallbackGone"
         await desk.bench.carry(record("b", 1))
         assert await desk.round() == 0
         assert len(receiver.got) == 1
         desk.bench.clock.pass_(3 * 3600)
         assert await desk.round() + await desk.round() == 2
-    assert desk.trouble() is None
+    assert (desk.condition.ok, desk.condition.reason) == (True, "Called")
 
 
 @scenario

@@ -135,6 +135,10 @@ def courier(monkeypatch: pytest.MonkeyPatch, producer: ScriptedProducer) -> Kafk
 def test_what_a_broker_refuses_waits_and_the_condition_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = ScriptedProducer({"b"})
     carried = courier(monkeypatch, refusing)
+    assert (status_events_condition(carried).ok, status_events_condition(carried).reason) == (
+        None,
+        "NotTriedYet",
+    )
     assert asyncio.run(carried.publish(notices("a", "b", "c"))) == [True, False, True]
     condition = status_events_condition(carried)
     assert (condition.ok, condition.reason) == (False, "NotPublished")

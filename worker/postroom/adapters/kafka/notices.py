@@ -27,10 +27,10 @@ class KafkaCourier:
         self._producer = Producer(producer_settings(kafka) | {"client.id": "postroom-status-events"})
         self._topic = topic
         self._source = event_source(profile).encode()
-        self._trouble = ""
+        self._trouble: str | None = None
 
     @property
-    def trouble(self) -> str:
+    def trouble(self) -> str | None:
         """See the port."""
         return self._trouble
 

@@ -50,6 +50,8 @@ class Doorstep:
         self.callback = callback
         self._secret, self._allowed = secret, allowed
         self.problem: Problem | None = None
+        self.reached = False
+        """Whether it has taken a notice since this worker started."""
         self._keys: tuple[bytes, ...] = ()
         self._caller: tuple[str, Caller] | None = None
         self._authority = ""
@@ -160,6 +162,7 @@ class Doorstep:
         if arrived(answer):
             if self._failing_since:
                 log.info("the callback works again", callback=self.callback.name)
+            self.reached = True
             self._failures, self._failing_since, self._resting_until = 0, None, None
             return
         if not self._failing_since:

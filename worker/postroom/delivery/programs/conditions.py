@@ -121,16 +121,23 @@ def fallback_condition(exit_: Exit, missing: Sequence[Problem]) -> Condition:
 
 def status_events_condition(courier: Courier) -> Condition:
     """The producer of status events."""
+    if courier.trouble is None:
+        return Condition(None, "NotTriedYet", "there was no status event to publish yet")
     if courier.trouble:
         return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.trouble}")
     return Condition(True, "Published")
 
 
-def callbacks_condition(troubles: Iterable[tuple[str, str] | None]) -> Condition:
-    """The callbacks, from the reason and message of each that a person should see to."""
+def callbacks_condition(troubles: Iterable[tuple[str, str] | None], reached: bool) -> Condition:
+    """The callbacks, from the reason and message of each that a person should see to.
+
+    `reached`: whether any of them has taken a notice.
+    """
     found = [each for each in troubles if each]
     if found:
         return Condition(False, found[0][0], "; ".join(message for _, message in found))
+    if not reached:
+        return Condition(None, "NotTriedYet", "none has taken a notice yet")
     return Condition(True, "Called")
 
 

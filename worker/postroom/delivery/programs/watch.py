@@ -107,7 +107,8 @@ class Watch:
             yield "fallback", fallback_condition(self._job.exit, self._secrets.fallback_problems)
         if callbacks := self._job.callbacks:
             now = self._job.clock.now()
-            yield "callbacks", callbacks_condition(one.trouble(now) for one in callbacks)
+            troubles = [one.trouble(now) for one in callbacks]
+            yield "callbacks", callbacks_condition(troubles, any(one.reached for one in callbacks))
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.
