@@ -30,6 +30,11 @@ class Proved:
     warnings: tuple[Problem, ...] = ()
     samples: tuple[Sample, ...] = ()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether nothing has come of a template's proof yet."""
+        return self.compiled is None and not self.problems
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -266,6 +266,16 @@ def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() 
     run(test)
 
 
+def test_an_operator_that_proves_all_anew_writes_nothing_while_that_takes_long() -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        world.prover.slow.update({"paid", "sent"})
+        await world.restart()
+        assert await world.settle() == []
+
+    run(test)
+
+
 def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
     async def test(world: World) -> None:
         html = "{% block content %}<p>Hi</p>{% endblock %}"

@@ -139,6 +139,22 @@ def test_a_proof_under_way_is_unknown_and_takes_nothing_down() -> None:
     assert status["revision"] == OLD.revision
 
 
+def test_what_is_only_proved_again_stays_as_it_was_said() -> None:
+    """An operator that has just started proves all anew, and on a busy machine that takes a while."""
+    for found in (live(), broken()):
+        said = template_status(found, [], NOON)
+        again = Standing(template(said), Proved(), serving=found.serving)
+        assert template_status(again, [], LATER) == said
+    edited = template(template_status(live(), [], NOON))
+    edited["metadata"]["generation"] += 1
+    assert told(template_status(Standing(edited, Proved(), serving=NEW), [], LATER))[1] == "Proving"
+    unserved = Standing(template(template_status(live(), [], NOON)), Proved())
+    assert told(template_status(unserved, [], LATER))[1] == "Proving"
+
+    page = layout_status(manifest("EmailLayout"), Proved(), 1, [], NOON)
+    assert layout_status(manifest("EmailLayout", page), None, 2, [], LATER) == page | {"templates": 2}
+
+
 def test_workers_are_counted_when_the_first_of_them_has_the_revision_and_none_of_none_is_not_said() -> None:
     alone = template_status(live(), [], NOON)
     assert told(alone)[:2] == ("True", "Serving")

@@ -23,6 +23,9 @@ def layout_status(
     `proved` None: the proof is under way. `templates` is how many use it; `failing` are those whose newest
     revision does not pass with it, for a problem that is the layout's too and not the template's own.
     """
+    before = manifest.get("status") or {}
+    if proved is None and before.get("observedGeneration") == generation(manifest):
+        return {**before, "templates": templates}
     problems = proved.problems if proved else ()
     compiled = _compiled(proved)
     found = [compiled, _ready(compiled, templates, sorted(failing))]

@@ -22,6 +22,8 @@ def template_status(standing: Standing, reports: Sequence[Report], now: datetime
     """The template's next status. `reports` are of the workers that answered."""
     manifest = standing.manifest
     before = manifest.get("status") or {}
+    if _stands(standing, before):
+        return dict(before)
     workers = _workers(standing, reports, before)
     found = _found(standing, workers)
     samples = _samples(standing)
@@ -41,6 +43,16 @@ def template_status(standing: Standing, reports: Sequence[Report], now: datetime
 def is_rolling_out(status: Mapping[str, Any]) -> bool:
     """Whether some worker does not have the newest revision yet, so that it is worth asking again soon."""
     return bool(ready_of(status).get("reason") == ROLLING_OUT)
+
+
+def _stands(standing: Standing, before: Mapping[str, Any]) -> bool:
+    """Whether what was proved is proved again: an operator that has just started begins anew."""
+    serving = standing.serving.revision if standing.serving else ""
+    return (
+        standing.proved.under_way
+        and before.get("observedGeneration") == generation(standing.manifest)
+        and before.get("revision", "") == serving
+    )
 
 
 def _workers(
