@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from postroom.letter.bundle import is_of_another_format
+from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.manifest import understand
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
@@ -124,6 +125,11 @@ class Observer:
             fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
         )
+
+    def served(self, key: Key) -> dict[str, CompiledTemplate]:
+        """What a profile's workers can read now, by template."""
+        found = self._served(key, self._store.made(key.namespace, key.name), keep=True)
+        return {name: each.template for name, each in found.items()}
 
     def sandbox(self, key: Key) -> Sandbox | None:
         """What a namespace's profiles share.

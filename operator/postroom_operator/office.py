@@ -1,11 +1,12 @@
 """What a reconcile has at hand: the store, the writer, the prover, the topics, the workers, the settings."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from postroom_operator.apply import Hand
+from postroom.letter.compiled import CompiledTemplate
+from postroom_operator.apply import Done, Hand
 from postroom_operator.cluster import Cluster, ref_of
 from postroom_operator.desired.bundle import Bundle
 from postroom_operator.desired.deployment import may_deliver
@@ -66,6 +67,10 @@ class Office:
         """What shows in a profile's manifests; of brokers that are not known now, as it was written last."""
         fixed = self.fixed()
         return fixed if fixed.kafka.bootstrap_servers else replace(fixed, kafka=recalled(seen.children))
+
+    def reached(self, seen: Seen, bundle: Bundle, done: Done) -> Mapping[str, CompiledTemplate]:
+        """What workers can read of a bundle: where something was refused, what is in the cluster."""
+        return self.observer.served(seen.key) if done.refused else bundle.served
 
     def view(self, seen: Seen, bundle: Bundle) -> ProfileView | None:
         """A profile as its manifests are made from; None where nothing is to be made."""

@@ -34,7 +34,7 @@ async def _profile(key: Key, office: Office) -> Done:
     bundle = bundle_of(standings, seen.served, seen.foreign)
     view = office.view(seen, bundle)
     done = await (_make(seen, view, bundle, office) if view else office.hand.apply(withdrawal(seen)))
-    settled = settle(standings, bundle.served, bundle.problems, bundle.missed)
+    settled = settle(standings, office.reached(seen, bundle, done), bundle.problems, bundle.missed)
     done += Done(refused=bundle.obstacle)
     return done + await office.hand.write(describe_profile(seen, view, settled, done, office))
 

@@ -469,6 +469,29 @@ def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
     run(test)
 
 
+def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
+    """As where a quota allows no more ConfigMaps."""
+
+    async def test(world: World) -> None:
+        def refuse(verb: str, ref: Ref) -> None:
+            if verb == "apply" and "-bundle-" in ref.name:
+                raise Refused("exceeded quota: team", 403)
+
+        world.cluster.before = refuse
+        await started(world)
+        said = ("False", "ProfileInvalid", "SmtpProfile orders is not valid itself, or not applied")
+        status, reason, message = world.condition("EmailTemplate", "paid")
+        assert (status, reason, message.partition(";")[0]) == said
+        assert "revision" not in world.status("EmailTemplate", "paid")
+        assert world.status("SmtpProfile", "orders")["templates"] == 0
+        world.cluster.before = lambda *_: None
+        world.pending |= world.store.keys()
+        await world.settle()
+        assert world.condition("EmailTemplate", "paid")[:2] == ("True", "Serving")
+
+    run(test)
+
+
 @pytest.mark.parametrize("name", ["NetworkPolicy/postroom-orders", "ConfigMap/postroom-orders-profile"])
 @pytest.mark.parametrize("theirs", [False, True], ids=["refused", "somebody else's"])
 def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: bool) -> None:

@@ -94,7 +94,7 @@ def _resolved(standing: Standing) -> Found:
     if outside:
         return blame("ProfileResolved", outside)
     if standing.proved.compiled and standing.serving != standing.proved.compiled:
-        message = f"SmtpProfile {profile} is not valid itself; its own status says why"
+        message = f"SmtpProfile {profile} is not valid itself, or not applied; its own status says why"
         return Found("ProfileResolved", False, "ProfileInvalid", message)
     return Found("ProfileResolved", True, "Resolved", f"SmtpProfile {profile}")
 
