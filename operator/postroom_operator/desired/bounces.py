@@ -15,11 +15,12 @@ from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import SECRETS_FOLDER, connections_secret
 from postroom_operator.desired.network import BOUNCES_HTTP, BOUNCES_SMTP, bounces_policy
 from postroom_operator.desired.pod import (
-    SECRET_MODE,
     TMP,
     Plain,
     container,
+    mount,
     pod_spec,
+    secret_volume,
     tmp_volume,
     variable,
 )
@@ -45,7 +46,7 @@ def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Man
 
 
 def _deployment(metadata: Plain, profiles: Sequence[SmtpProfile], fixed: Fixed) -> Manifest:
-    secrets = list(enumerate(secrets_of(profiles)))
+    secrets = [(f"secret-{number}", name) for number, name in enumerate(secrets_of(profiles))]
     spec = {
         "replicas": 1,
         "selector": {"matchLabels": names.selector(metadata["labels"])},
@@ -59,8 +60,8 @@ def _deployment(metadata: Plain, profiles: Sequence[SmtpProfile], fixed: Fixed) 
             },
             "spec": {
                 **pod_spec(fixed),
-                "containers": [_container([name for _, name in secrets], fixed)],
-                "volumes": [tmp_volume(), _profiles(profiles), *(_secret(*each) for each in secrets)],
+                "containers": [_container(secrets, fixed)],
+                "volumes": [tmp_volume(), _profiles(profiles), *(secret_volume(*each) for each in secrets)],
             },
         },
     }
@@ -84,18 +85,18 @@ def _hash(profiles: Sequence[SmtpProfile]) -> str:
     return names.digest(json.dumps(said, sort_keys=True), 16)
 
 
-def _container(secrets: Sequence[str], fixed: Fixed) -> Plain:
+def _container(secrets: Sequence[tuple[str, str]], fixed: Fixed) -> Plain:
     env = [
         variable("POSTROOM_BOUNCES_SMTP", f"0.0.0.0:{BOUNCES_SMTP}"),
         variable("POSTROOM_BOUNCES_HTTP", f"0.0.0.0:{BOUNCES_HTTP}"),
         variable("POSTROOM_BOUNCES_PROFILES", PROFILES_FOLDER),
         variable("POSTROOM_SECRETS", SECRETS_FOLDER),
     ]
-    mounts = [_mount(f"secret-{number}", f"{SECRETS_FOLDER}/{name}") for number, name in enumerate(secrets)]
+    mounts = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in secrets]
     return {
         **container("bounces", ["bounces"], env, fixed),
         **mail_server(BOUNCES_SMTP, BOUNCES_HTTP, RESOURCES),
-        "volumeMounts": [TMP, _mount("profiles", PROFILES_FOLDER), *mounts],
+        "volumeMounts": [TMP, mount("profiles", PROFILES_FOLDER), *mounts],
     }
 
 
@@ -110,13 +111,3 @@ def _profiles(profiles: Sequence[SmtpProfile]) -> Plain:
         for each in profiles
     ]
     return {"name": "profiles", "projected": {"sources": sources}}
-
-
-def _secret(number: int, name: str) -> Plain:
-    """It may come later: meanwhile senders are asked to come again."""
-    secret = {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}
-    return {"name": f"secret-{number}", "secret": secret}
-
-
-def _mount(volume: str, path: str) -> Plain:
-    return {"name": volume, "mountPath": path, "readOnly": True}

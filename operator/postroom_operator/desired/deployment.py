@@ -13,13 +13,14 @@ from postroom.letter.profile import Smtp, SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.pod import (
-    SECRET_MODE,
     TMP,
     Plain,
     container,
     from_pod,
+    mount,
     pod_spec,
     probe,
+    secret_volume,
     tmp_volume,
     variable,
 )
@@ -172,7 +173,7 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
         variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
         from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
     ]
-    mounts = [TMP, _mount("connections", CONNECTIONS_FOLDER)]
+    mounts = [TMP, mount("connections", CONNECTIONS_FOLDER)]
     return {
         **container("migrate", ["migrate"], env, fixed),
         "resources": _resources(view.profile),
@@ -181,7 +182,7 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
 
 
 def _worker(view: ProfileView, fixed: Fixed) -> Plain:
-    secrets = [_mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
+    secrets = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
     return {
         **container("worker", ["worker"], _environment(view, fixed), fixed),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
@@ -191,9 +192,9 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
         "readinessProbe": probe("/readyz", HTTP_PORT, period=5, failures=2),
         "volumeMounts": [
             TMP,
-            _mount("profile", PROFILE_FOLDER),
-            _mount("bundles", BUNDLES_FOLDER),
-            _mount("connections", CONNECTIONS_FOLDER),
+            mount("profile", PROFILE_FOLDER),
+            mount("bundles", BUNDLES_FOLDER),
+            mount("connections", CONNECTIONS_FOLDER),
             *secrets,
         ],
     }
@@ -233,8 +234,8 @@ def _volumes(view: ProfileView) -> list[Plain]:
         tmp_volume(),
         {"name": "profile", "configMap": {"name": names.profile_map(name)}},
         {"name": "bundles", "projected": {"sources": shards}},
-        _secret("connections", connections_secret(profile)),
-        *(_secret(volume, secret) for volume, secret in _numbered(view)),
+        secret_volume("connections", connections_secret(profile)),
+        *(secret_volume(volume, secret) for volume, secret in _numbered(view)),
     ]
 
 
@@ -248,17 +249,6 @@ def _shard(profile: str, shard: int) -> Plain:
 def _numbered(view: ProfileView) -> list[tuple[str, str]]:
     """Volume and Secret; a Secret's name can be longer than a volume's may be."""
     return [(f"secret-{number}", name) for number, name in enumerate(secrets_of(view))]
-
-
-def _secret(volume: str, name: str) -> Plain:
-    return {
-        "name": volume,
-        "secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE},
-    }
-
-
-def _mount(volume: str, path: str) -> Plain:
-    return {"name": volume, "mountPath": path, "readOnly": True}
 
 
 def _resources(profile: SmtpProfile) -> dict[str, Any]:

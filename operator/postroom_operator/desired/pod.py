@@ -63,6 +63,16 @@ def from_pod(name: str, path: str) -> Plain:
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
+def mount(volume: str, path: str) -> Plain:
+    """A volume as a container sees it; only `TMP` is written to."""
+    return {"name": volume, "mountPath": path, "readOnly": True}
+
+
+def secret_volume(volume: str, name: str) -> Plain:
+    """A Secret as a volume. It may come later: what needs it says so, and waits."""
+    return {"name": volume, "secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}}
+
+
 def tmp_volume() -> Plain:
     """The only place where a container may write."""
     return {"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}
