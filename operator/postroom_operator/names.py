@@ -1,4 +1,4 @@
-"""What things are called in the cluster: names, labels and annotations.
+"""What things are called in the cluster, and where they are: names, labels, annotations, a port.
 
 A profile's name in, Kubernetes names and labels out; pure, so that everybody derives the same. A name that
 is too long, holds a dot or would be one of our own fixed names is cut and ends in a hash of the whole, so
@@ -40,6 +40,9 @@ BOUNCES = "postroom-bounces"
 SHARDS = 16
 PROFILE_SUFFIX = "-profile"
 """Of the ConfigMap that holds a profile's manifest."""
+
+WORKERS_HTTP = 9464
+"""The port at which workers tell of their health, their figures and their state."""
 
 LABEL_LENGTH = 63
 NAME_LENGTH = LABEL_LENGTH - len("-bundle-00")

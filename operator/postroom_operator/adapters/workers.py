@@ -17,9 +17,9 @@ from pydantic_core import from_json
 
 from postroom_operator.cluster import Manifest, has_ended
 from postroom_operator.facts import Answer, Report
-from postroom_operator.names import COMPONENT, PROFILE
+from postroom_operator.names import COMPONENT, PROFILE, WORKERS_HTTP
 
-PORT = 9464
+PORT = WORKERS_HTTP
 EVERY_SECONDS = 5.0
 HURRY_SECONDS = 1.0
 HURRY_FOR_SECONDS = 60.0

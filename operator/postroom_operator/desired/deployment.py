@@ -26,7 +26,6 @@ from postroom_operator.desired.pod import (
 )
 from postroom_operator.desired.view import Fixed, ProfileView, owner
 
-HTTP_PORT = 9464
 GRACE_SECONDS = 20
 """POSTROOM_GRACE: what letters under way may take."""
 TERMINATION_SECONDS = 60
@@ -185,11 +184,11 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     secrets = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
     return {
         **container("worker", ["worker"], _environment(view, fixed), fixed),
-        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": names.WORKERS_HTTP, "protocol": "TCP"}],
         "resources": _resources(view.profile),
-        "startupProbe": probe("/healthz", HTTP_PORT, period=2, failures=30),
-        "livenessProbe": probe("/healthz", HTTP_PORT, period=10, failures=3),
-        "readinessProbe": probe("/readyz", HTTP_PORT, period=5, failures=2),
+        "startupProbe": probe("/healthz", names.WORKERS_HTTP, period=2, failures=30),
+        "livenessProbe": probe("/healthz", names.WORKERS_HTTP, period=10, failures=3),
+        "readinessProbe": probe("/readyz", names.WORKERS_HTTP, period=5, failures=2),
         "volumeMounts": [
             TMP,
             mount("profile", PROFILE_FOLDER),
@@ -217,7 +216,7 @@ def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
         variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
         variable("POSTROOM_SECRETS", SECRETS_FOLDER),
         variable("POSTROOM_SANDBOX", f"{names.SANDBOX}:1025"),
-        variable("POSTROOM_HTTP", f"0.0.0.0:{HTTP_PORT}"),
+        variable("POSTROOM_HTTP", f"0.0.0.0:{names.WORKERS_HTTP}"),
         variable("POSTROOM_GRACE", str(GRACE_SECONDS)),
         variable(DELIVERY_ALLOWED, "true" if view.delivery_allowed else "false"),
         *([variable("POSTROOM_CALLBACK_ALLOW", allow)] if allow else []),

@@ -19,7 +19,6 @@ from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
-from postroom_operator.desired.deployment import HTTP_PORT
 from postroom_operator.desired.pod import Plain
 from postroom_operator.desired.view import Fixed, KafkaAccess, ProfileView, owner
 
@@ -51,7 +50,7 @@ def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
     spec = {
         "podSelector": {"matchLabels": names.selector(labels)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(HTTP_PORT)]}],
+        "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(names.WORKERS_HTTP)]}],
         "egress": [dns(), *_supplies(fixed), *_exit(view), *_callbacks(view, fixed), *_peers(view)],
     }
     metadata = {
