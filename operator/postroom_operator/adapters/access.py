@@ -26,8 +26,13 @@ class Access:
         self.key = _file(configuration.key_file)
 
     def token(self) -> str | None:
-        """The bearer token as it is now, read anew when it is about to end."""
-        header: str | None = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+        """The bearer token as it is now, read anew every minute; while it cannot be read, the one before."""
+        known = self._configuration
+        header: str | None
+        try:
+            header = known.get_api_key_with_prefix("BearerToken", "authorization")
+        except (OSError, config.ConfigException):  # it is being written
+            header = known.api_key.get("BearerToken", known.api_key.get("authorization"))
         return header.partition(" ")[2] if header else None
 
     def tls(self) -> ssl.SSLContext:
