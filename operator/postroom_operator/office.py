@@ -81,14 +81,15 @@ class Office:
         view = ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
         return replace(view, turning=any_other(seen.pods, view.effect))
 
+    def withdrawal(self, seen: Seen) -> Plan:
+        """What has to go once everything was made that can be: workers that may deliver no more.
 
-def withdrawal(seen: Seen) -> Plan:
-    """What has to go though nothing can be made: workers of a faulty profile that may deliver no more.
-
-    They would go on as they were, and nobody can say how workers for the sandbox look; so there are none
-    until the profile is mended. What they deferred stays in the ledger.
-    """
-    if seen.profile is None or seen.model is not None or seen.ending or seen.delivery_allowed:
-        return Plan()
-    found = [each for each in seen.children if each["kind"] == "Deployment" and may_deliver(each)]
-    return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))
+        They are there still where nothing could be made of a faulty profile, or of one that is held back from
+        its end, or where the API server did not take what was made. There are none then until that is mended;
+        what they deferred stays in the ledger.
+        """
+        if seen.delivery_allowed or seen.ending:
+            return Plan()
+        made = self.store.made(seen.key.namespace, seen.key.name)
+        found = [each for each in made if each["kind"] == "Deployment" and may_deliver(each)]
+        return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))

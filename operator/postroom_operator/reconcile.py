@@ -14,7 +14,7 @@ from postroom_operator.desired.profile import ProfileView, manifests
 from postroom_operator.diff import Plan, diff, stale_pods
 from postroom_operator.names import BUNDLE_HASH
 from postroom_operator.observe import Seen, proofs_of, strangers
-from postroom_operator.office import Office, withdrawal
+from postroom_operator.office import Office
 from postroom_operator.store import Key
 from postroom_operator.verdict import judge, settle
 
@@ -33,7 +33,8 @@ async def _profile(key: Key, office: Office) -> Done:
     reach("proved")
     bundle = bundle_of(standings, seen.served, seen.foreign)
     view = office.view(seen, bundle)
-    done = await (_make(seen, view, bundle, office) if view else office.hand.apply(withdrawal(seen)))
+    done = await _make(seen, view, bundle, office) if view else Done()
+    done += await office.hand.apply(office.withdrawal(seen))
     settled = settle(standings, office.reached(seen, bundle, done), bundle.problems, bundle.missed)
     done += Done(refused=bundle.obstacle)
     return done + await office.hand.write(describe_profile(seen, view, settled, done, office))

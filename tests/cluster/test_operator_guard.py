@@ -62,12 +62,19 @@ def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: World) -> N
     world.until(lambda: world.get("Service", "postroom-sandbox"))
 
 
-def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(world: World) -> None:
+FAULTS: dict[str, Object] = {
+    "ManifestInvalid": {"kafka": {"topic": "postroom.elsewhere.orders"}},
+    "NotApplied": {"workers": {"tolerations": [{"operator": "Sometimes"}]}},
+}
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(world: World, reason: str) -> None:
     world.label("allowed")
     world.apply(profile(**RELAY))
     world.until(lambda: allowed(world) == "true")
-    world.apply(profile(**RELAY, kafka={"topic": "postroom.elsewhere.orders"}))
-    assert world.said("SmtpProfile", "shop", "False")["reason"] == "ManifestInvalid"
+    world.apply(profile(**RELAY, **FAULTS[reason]))
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") == reason)
     assert allowed(world) == "true"
     world.label(None)
     world.until(lambda: not world.get("Deployment", "postroom-shop"))

@@ -682,6 +682,43 @@ def test_a_fault_in_a_profile_takes_no_letter_past_the_guard() -> None:
     run(test)
 
 
+def test_a_profile_that_is_held_back_from_its_end_takes_no_letter_past_the_guard() -> None:
+    async def test(world: World) -> None:
+        world.apply(namespace(**ALLOWED), profile(**RELAY))
+        await world.settle()
+        ending = profile(**RELAY)
+        ending["metadata"] |= {
+            "deletionTimestamp": "2026-01-05T09:30:00Z",
+            "finalizers": ["example.org/held"],
+        }
+        world.apply(ending)
+        await world.settle()
+        assert "Deployment/postroom-orders" in world.made()
+        world.apply(namespace())
+        await world.settle()
+        assert "Deployment/postroom-orders" not in world.made()
+
+    run(test)
+
+
+def test_what_the_api_server_does_not_take_takes_no_letter_past_the_guard() -> None:
+    async def test(world: World) -> None:
+        world.apply(namespace(**ALLOWED), profile(**RELAY))
+        await world.settle()
+
+        def refuse(verb: str, ref: Ref) -> None:
+            if (verb, ref.kind, ref.name) == ("apply", "Deployment", "postroom-orders"):
+                raise Refused("spec.template.spec.tolerations[0]: is not valid", 422)
+
+        world.cluster.before = refuse
+        world.apply(namespace())
+        await world.settle()
+        assert "Deployment/postroom-orders" not in world.made()
+        assert "tolerations" in world.condition("SmtpProfile", "orders")[2]
+
+    run(test)
+
+
 def test_a_faulty_profile_does_not_say_that_it_may_deliver() -> None:
     async def test(world: World) -> None:
         world.apply(profile(**RELAY, **FAULTY))
