@@ -1,6 +1,8 @@
 """`kubectl apply -k` of each overlay on a real API server: every object is taken, and without a warning."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -32,6 +34,20 @@ def spaces(cluster: ControlPlane) -> Iterator[None]:
 def test_an_overlay_is_taken_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
     said = cluster.kubectl(*DRY, "-k", str(FOLDER / overlay))
     assert said.count("serverside-applied (server dry run)") >= 10
+
+
+def test_workers_get_the_image_that_an_overlay_names(cluster: ControlPlane, tmp_path: Path) -> None:
+    copied = shutil.copytree(FOLDER.parent, tmp_path / "manifests") / "overlays" / "production"
+    kustomization = copied / "kustomization.yaml"
+    image = {"name": "postroom", "newName": "registry.example/postroom", "digest": f"sha256:{'0' * 64}"}
+    kustomization.write_text(yaml.safe_dump(yaml.safe_load(kustomization.read_text()) | {"images": [image]}))
+    objects = yaml.safe_load_all(cluster.kubectl("kustomize", str(copied)))
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert container["image"] == f"registry.example/postroom@sha256:{'0' * 64}"
+    assert told["POSTROOM_IMAGE"] == container["image"]
+    assert told["POSTROOM_IMAGE_PULL_POLICY"] == "IfNotPresent"
 
 
 def test_pods_that_would_not_be_made_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
