@@ -46,7 +46,7 @@ def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str |
     """
     found = {ref_of(each): each for each in observed}
     wanted = {ref_of(each): each for each in desired}
-    foreign = tuple(ref for ref in wanted if ref in found and not _is_ours(found[ref]))
+    foreign = tuple(ref for ref in wanted if ref in found and not is_ours(found[ref]))
     changed = [
         (ref, stamped)
         for ref, each in wanted.items()
@@ -102,7 +102,7 @@ def any_other(pods: Iterable[Manifest], effect: str) -> bool:
     )
 
 
-def _is_ours(found: Manifest) -> bool:
+def is_ours(found: Manifest) -> bool:
     """Whether we made it: its label, its hash or its owner says so; any one can be lost to an edit."""
     metadata = found["metadata"]
     return (

@@ -24,6 +24,8 @@ _PORT_KEYS = (("containerPort", "protocol"), ("targetPort", "port", "protocol"))
 """Ports are keyed in containers and Services; in NetworkPolicies they are part of one value."""
 _ATOMIC = frozenset({"labelSelector", "matchLabels", "nodeSelector", "podSelector", "selector"})
 """Maps that are one value (`mapType: atomic`): one label more, and a Service selects nothing."""
+_LEFT_OUT = frozenset({"paused"})
+"""Fields that the server leaves out when they are false."""
 _QUANTITIES = frozenset({"limits", "requests"})
 _SUFFIXES = {suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -6, -3), strict=True)} | {
     "": Decimal(1),
@@ -48,6 +50,8 @@ def holds(wanted: Any, found: Any, field: str = "") -> bool:
             return False
         keys = _keys(field, wanted)
         return _each_held(wanted, found, keys) if keys else bare(wanted) == bare(found)
+    if field in _LEFT_OUT and found is None:
+        return wanted is False
     return type(wanted) is type(found) and bool(wanted == found)
 
 

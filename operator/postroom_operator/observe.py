@@ -121,7 +121,7 @@ class Observer:
             pods=tuple(each for each in made if each["kind"] == "Pod"),
             served=served,
             foreign=_foreign(key, made, served),
-            delivery_allowed=_label(namespace, DELIVERY) == "allowed",
+            delivery_allowed=self.delivery_allowed(key.namespace),
             fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
         )
@@ -137,7 +137,7 @@ class Observer:
         None where nothing may be said: the namespace ends, or a user is faulty.
         """
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
-        allowed = _label(namespace, DELIVERY) == "allowed"
+        allowed = self.delivery_allowed(key.namespace)
         children = [*self._store.under(key, *(kind for kind in MADE if kind != "Pod"))]
         users = {owner["uid"] for each in children for owner in each["metadata"].get("ownerReferences") or ()}
         sound: list[tuple[SmtpProfile, str]] = []
@@ -156,6 +156,11 @@ class Observer:
         owners = [each for each in sound if ProfileView(*each, allowed).mode == "Sandbox"]
         bouncing = [each for each in sound if each[0].spec.bounces]
         return Sandbox(tuple(owners), tuple(bouncing), tuple(children))
+
+    def delivery_allowed(self, namespace: str) -> bool:
+        """Whether an administrator labelled the namespace for delivery."""
+        found = self._store.get(Ref("v1", "Namespace", "", namespace))
+        return _label(found, DELIVERY) == "allowed"
 
     def _served(self, key: Key, made: Iterable[Manifest], *, keep: bool) -> dict[str, Served]:
         """What workers have now, from the shards in the cluster: they are the operator's only memory.

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom_operator.apply import Done, Hand
-from postroom_operator.cluster import Cluster, ref_of
+from postroom_operator.cluster import Cluster, has_ended
 from postroom_operator.desired.bundle import Bundle
 from postroom_operator.desired.deployment import may_deliver
 from postroom_operator.desired.network import recalled
 from postroom_operator.desired.view import Fixed, ProfileView
-from postroom_operator.diff import Plan, any_other
+from postroom_operator.diff import any_other
 from postroom_operator.facts import Report, Topic, WantedTopic
 from postroom_operator.observe import Observer, Proofs, Seen
 from postroom_operator.store import Store
@@ -77,19 +77,9 @@ class Office:
         if seen.model is None or seen.profile is None or seen.ending:
             return None
         uid = seen.profile["metadata"]["uid"]
-        keda, fallback = self.keda(), seen.fallback
-        view = ProfileView(seen.model, uid, seen.delivery_allowed, bundle.shards, keda, fallback)
-        return replace(view, turning=any_other(seen.pods, view.effect))
-
-    def withdrawal(self, seen: Seen) -> Plan:
-        """What has to go once everything was made that can be: workers that may deliver no more.
-
-        They are there still where nothing could be made of a faulty profile, or of one that is held back from
-        its end, or where the API server did not take what was made. There are none then until that is mended;
-        what they deferred stays in the ledger.
-        """
-        if seen.delivery_allowed or seen.ending:
-            return Plan()
-        made = self.store.made(seen.key.namespace, seen.key.name)
-        found = [each for each in made if each["kind"] == "Deployment" and may_deliver(each)]
-        return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))
+        # read now: the label may have gone while templates were proved
+        allowed = self.observer.delivery_allowed(seen.key.namespace)
+        view = ProfileView(seen.model, uid, allowed, bundle.shards, self.keda(), seen.fallback)
+        # what a pod says of itself can be edited, what it was told at its start cannot
+        forbidden = not allowed and any(may_deliver(pod) for pod in seen.pods if not has_ended(pod))
+        return replace(view, turning=forbidden or any_other(seen.pods, view.effect))

@@ -12,6 +12,7 @@ from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.bundle import Bundle, bundle_of
 from postroom_operator.desired.profile import ProfileView, manifests
 from postroom_operator.diff import Plan, diff, stale_pods
+from postroom_operator.guard import close, withdraw_hidden
 from postroom_operator.names import BUNDLE_HASH
 from postroom_operator.observe import Seen, proofs_of, strangers
 from postroom_operator.office import Office
@@ -33,8 +34,8 @@ async def _profile(key: Key, office: Office) -> Done:
     reach("proved")
     bundle = bundle_of(standings, seen.served, seen.foreign)
     view = office.view(seen, bundle)
-    done = await _make(seen, view, bundle, office) if view else Done()
-    done += await office.hand.apply(office.withdrawal(seen))
+    done = await (_make(seen, view, bundle, office) if view else withdraw_hidden(seen, office))
+    done += await close(key, office)
     settled = settle(standings, office.reached(seen, bundle, done), bundle.problems, bundle.missed)
     done += Done(refused=bundle.obstacle)
     return done + await office.hand.write(describe_profile(seen, view, settled, done, office))

@@ -5,7 +5,7 @@ until it is cancelled or the first part fails.
 """
 
 import asyncio
-from collections.abc import Container, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +16,10 @@ from postroom_operator.adapters.kafka import Topics
 from postroom_operator.adapters.kubernetes import stripped
 from postroom_operator.adapters.prover import Owner, Prover
 from postroom_operator.adapters.workers import Group, Workers
-from postroom_operator.apply import Hand
+from postroom_operator.apply import Done, Hand
 from postroom_operator.cluster import API_VERSION, Cluster, Manifest, Ref, ref_of, version_of
 from postroom_operator.facts import Readiness
+from postroom_operator.guard import close, guard_key
 from postroom_operator.handlers import Watches
 from postroom_operator.loop import Loop
 from postroom_operator.metrics import Metrics
@@ -32,6 +33,8 @@ from postroom_operator.settings import OperatorSettings
 from postroom_operator.status import readiness
 from postroom_operator.store import Key, Store, is_news
 from postroom_operator.wiring import Wiring
+
+Work = Callable[[Key, Office], Awaitable[Done]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Running:
         wiring = Wiring(settings)
         self.store = Store()
         self.queue: WorkQueue[Key] = WorkQueue(clock.chance)
+        self._guard: WorkQueue[Key] = WorkQueue(clock.chance)
+        """Of its own: on the other a key waits while its templates are proved, and for its neighbours."""
         self._prover = Prover(settings.provers, self._proved_late)
         self._topics = Topics(wiring.connect, settings.replication, self._topics_moved)
         self._workers = Workers(self.store.pods, self._workers_spoke)
@@ -84,16 +89,18 @@ class Running:
         synced()
         told, keda = self._settings, self._resync.addons.keda
         watches = Watches(watched.access, told.namespaces, told.watch_seconds, keda=keda)
-        work = partial(reconcile, office=self._office)
-        loop = Loop(self.queue, work, watched.metrics, self._clock.monotonic)
         await first_of(
-            loop.run(told.reconcilers),
+            self._loop(self.queue, reconcile, watched).run(told.reconcilers),
+            self._loop(self._guard, close, watched).run(1),
             self._resync.run(told.resync_seconds, synced),
             self._resync.watch_guard(),
             self._workers.run(),
             self._topics.run(),
             watches.run(self._seen, self._gone),
         )
+
+    def _loop(self, queue: WorkQueue[Key], work: Work, watched: Watched) -> Loop:
+        return Loop(queue, lambda key: work(key, self._office), watched.metrics, self._clock.monotonic)
 
     def _synced(self, watched: Watched) -> None:
         watched.health.synced_at = self._clock.monotonic()
@@ -102,6 +109,8 @@ class Running:
     def _wake(self, keys: Iterable[Key], first: Container[Key] = ()) -> None:
         for key in sorted(keys):
             self.queue.add(key, first=key in first)
+            if key.kind == "SmtpProfile":
+                self._guard.add(guard_key(key))
 
     def _seen(self, manifest: Manifest) -> None:
         woken = self.store.put(stripped(manifest))

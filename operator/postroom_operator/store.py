@@ -126,7 +126,7 @@ class Store:
 
     def keys(self) -> set[Key]:
         """Every key there is anything to do for."""
-        return {key for key in self._under if key.kind in ("SmtpProfile", "EmailLayout", "Sandbox")}
+        return {key for place in self._under if place.kind != "Users" for key in self._served(place)}
 
     def news(self) -> set[Key]:
         """The keys that an object concerns which is news."""
@@ -192,18 +192,18 @@ class Store:
         return woken
 
     def _served(self, place: Key) -> Iterator[Key]:
-        """The keys to reconcile when something under a place changes."""
+        """The keys to reconcile when something under a place changes; of workers that outlived theirs too."""
         if place.kind == "Workers":
-            for profile in self.under(place, "SmtpProfile"):
-                yield profile_key(place.namespace, profile["metadata"]["name"])
+            found = [each["metadata"]["name"] for each in self.under(place, "SmtpProfile")]
+            yield from (profile_key(place.namespace, name) for name in found or [place.name])
         elif place.kind == "Users":
             yield layout_key(place.namespace, place.name)
         elif place.kind not in ("Named", "Fallback"):
             yield place
 
     def _in_namespace(self, namespace: str) -> set[Key]:
-        names = (profile["metadata"]["name"] for profile in self.profiles(namespace))
-        return {sandbox_key(namespace), *(profile_key(namespace, name) for name in names)}
+        mine = (each for each in self._under if (each.kind, each.namespace) == ("Workers", namespace))
+        return {sandbox_key(namespace), *(key for each in mine for key in self._served(each))}
 
 
 def is_news(manifest: Manifest) -> bool:

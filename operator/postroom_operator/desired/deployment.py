@@ -38,6 +38,8 @@ BUNDLES_FOLDER = "/etc/postroom/bundles"
 CONNECTIONS_FOLDER = "/var/run/postroom/connections"
 SECRETS_FOLDER = "/var/run/postroom/secrets"
 CONNECTIONS_SECRET = "postroom-connections"
+WORKER = "worker"
+"""The container that sends."""
 DELIVERY_ALLOWED = "POSTROOM_DELIVERY_ALLOWED"
 
 RESOURCES = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
@@ -52,6 +54,8 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
     spec: Plain = {
         "selector": {"matchLabels": selector},
         "minReadySeconds": SETTLED_SECONDS,
+        # somebody who pauses a roll-out would keep workers that may deliver no more
+        "paused": False,
         "revisionHistoryLimit": 3,
         "strategy": _strategy(view),
         "template": {
@@ -183,7 +187,7 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
 def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     secrets = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
     return {
-        **container("worker", ["worker"], _environment(view, fixed), fixed),
+        **container(WORKER, ["worker"], _environment(view, fixed), fixed),
         "ports": [{"name": "http", "containerPort": names.WORKERS_HTTP, "protocol": "TCP"}],
         "resources": _resources(view.profile),
         "startupProbe": probe("/healthz", names.WORKERS_HTTP, period=2, failures=30),
@@ -199,11 +203,19 @@ def _worker(view: ProfileView, fixed: Fixed) -> Plain:
     }
 
 
-def may_deliver(found: Manifest) -> bool:
-    """Whether workers, as they are in the cluster, were told that their letters may leave it."""
-    containers = found["spec"]["template"]["spec"].get("containers") or ()
-    told = (each for container in containers for each in container.get("env") or ())
-    return any(each["name"] == DELIVERY_ALLOWED and each.get("value") == "true" for each in told)
+def may_deliver(pod: Manifest) -> bool:
+    """Whether a pod, or a pod template, as it is in the cluster is told that its letters may leave it.
+
+    In whatever words: all but our own `false` may mean yes, and so may what a worker is told otherwise.
+    """
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    told = [_told(each) for each in containers if each["name"] == WORKER or _told(each)]
+    return any(each != [{"name": DELIVERY_ALLOWED, "value": "false"}] for each in told)
+
+
+def _told(container: Plain) -> list[Plain]:
+    """What a container is told of delivery; a name may stand there more than once."""
+    return [each for each in container.get("env") or () if each["name"] == DELIVERY_ALLOWED]
 
 
 def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:

@@ -50,5 +50,10 @@ def service(metadata: Plain, ports: Mapping[str, int]) -> Manifest:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        "spec": {"selector": names.selector(metadata["labels"]), "ports": open_ports},
+        # of another type it could be a name for a relay outside, where a sandbox's letters would go
+        "spec": {
+            "type": "ClusterIP",
+            "selector": names.selector(metadata["labels"]),
+            "ports": open_ports,
+        },
     }
