@@ -113,6 +113,18 @@ def test_what_is_not_a_bundle_is_refused(text: str) -> None:
     assert caught.value.code is Code.MANIFEST_INVALID
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", ["a"]), ("namespace", 5), ("revision", {}), ("event_types", [{}]), ("name", "half a \ud800")],
+)
+def test_names_that_are_no_text_are_refused(field: str, value: Any) -> None:
+    """Whoever may edit a ConfigMap may write them, and everybody looks templates up by them."""
+    written = json.loads(pack([compiled()]))
+    written["templates"][0][field] = value
+    with pytest.raises(Rejected, match="not a bundle"):
+        unpack(json.dumps(written))
+
+
 def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
     template = compiled()
     evil = replace(template.editions[0], html="{{ ''.__class__ }}")

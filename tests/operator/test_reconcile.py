@@ -164,6 +164,23 @@ def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() 
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("what", "instead"), [('"name": "paid"', '"name": ["paid"]'), ("<p>Hello</p>", "\\ud800")]
+)
+def test_a_shard_that_nobody_can_read_is_written_anew(what: str, instead: str) -> None:
+    async def test(world: World) -> None:
+        await started(world)
+        name = "ConfigMap/postroom-orders-bundle-00"
+        shard = world.made()[name]
+        ((key, text),) = shard["data"].items()
+        assert what in text
+        world.cluster.put({**shard, "data": {key: text.replace(what, instead)}})
+        await world.settle()
+        assert world.made()[name]["data"] == shard["data"]
+
+    run(test)
+
+
 def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
     async def test(world: World) -> None:
         await started(world)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from pydantic_core import from_json as read
+
 from postroom.letter.compiled import CompiledTemplate, Edition, File, Subject, from_json, unknown_in
 from postroom.letter.problems import Code, Problem, Rejected
 
@@ -63,7 +65,8 @@ FRAME = len(_HEAD) + len(_TAIL)
 def unpack(text: str) -> list[CompiledTemplate]:
     """Read what `pack` wrote, of this release or a later one. Raises Rejected (manifest_invalid)."""
     try:
-        value: Any = json.loads(text)
+        # refuses half a surrogate pair as well: nobody could write what was read with one in it
+        value: Any = read(text)
         if value["format"] != FORMAT:
             message = f"its format is {str(value['format'])[:80]!r}, and this release reads {FORMAT!r}"
             raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message))

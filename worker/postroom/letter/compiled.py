@@ -84,6 +84,9 @@ class CompiledTemplate:
 def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
     """Read what `to_json` wrote, of this release or a later one; raises KeyError or TypeError otherwise."""
     sender = value["sender"]
+    for each in (value["name"], value["namespace"], value["revision"], *value["event_types"]):
+        if not isinstance(each, str):  # what templates are found by, whoever edited the text
+            raise TypeError(f"a name is no text: {each!r}")
     return CompiledTemplate(
         **{
             **_known(CompiledTemplate, value),
