@@ -128,6 +128,23 @@ def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None
     run(test)
 
 
+def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
+    async def test(prover: Prover, late: list[Owner]) -> None:
+        await proved(prover, template("warm"))
+        answered: list[str] = []
+
+        async def ask(namespace: str, name: str) -> None:
+            asked = template(name)
+            await prover.prove({**asked, "metadata": {**asked["metadata"], "namespace": namespace}}, None)
+            answered.append(f"{namespace}/{name}")
+
+        wanted = [("many", "a"), ("many", "b"), ("many", "c"), ("few", "d"), ("few", "e"), ("one", "f")]
+        await asyncio.gather(*(ask(*each) for each in wanted))
+        assert answered == ["many/a", "few/d", "one/f", "many/b", "few/e", "many/c"]
+
+    run(test)
+
+
 async def dies(prover: Prover, how: signal.Signals) -> None:
     """End the process that works on a question."""
     [process] = prover._processes

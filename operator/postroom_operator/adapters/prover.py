@@ -4,7 +4,8 @@ A few processes answer one question at a time. One that dies over a question, or
 replaced, and the question's template gets the problem; but one that was killed is asked once more. What was
 proved is kept by its content, so that the same template with the same layout costs nothing again. Whoever
 waits for a question that takes longer than a moment is let go (None) and told later, so that a slow proof
-holds up no neighbour. What somebody waits for is proved before what is only proved again.
+holds up no neighbour. What somebody waits for is proved before what is only proved again; each namespace has
+its turn.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import count
 from typing import Any, Self
 
 from postroom.framing import LENGTH, frame
 from postroom.letter.problems import Code, Problem
 from postroom_operator.adapters.answers import CPU_SECONDS, MEMORY_BYTES, read_answer
+from postroom_operator.adapters.turns import Turns
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved
 
@@ -36,10 +37,6 @@ REST_SECONDS = 60.0
 """A process that has had no question for so long ends, but for the first: an edit must find one at work."""
 Owner = tuple[str, str, str]
 """Whose proof it is: kind, namespace, name."""
-
-
-_Turn = tuple[bool, int, "asyncio.Future[int]"]
-"""Whether others go before it, its place among its like, and the process that it gets."""
 
 
 @dataclass(slots=True)
@@ -65,8 +62,7 @@ class Prover:
         """The lowest number first, so that the others get to rest."""
         for number in range(processes):
             self._idle.put_nowait(number)
-        self._turns: asyncio.PriorityQueue[_Turn] = asyncio.PriorityQueue()
-        self._places = count()
+        self._turns = Turns()
         self._late = late
         self._kept: dict[Owner, _Kept] = {}
         self._jobs: dict[bytes, _Job] = {}
@@ -124,12 +120,11 @@ class Prover:
     async def _hand_out(self) -> None:
         """Give each process that is idle to whose turn it is."""
         while True:
-            _, _, turn = await self._turns.get()
+            turn = await self._turns.next()
             turn.set_result(await self._idle.get())
 
     def _start(self, owner: Owner, question: bytes, digest: bytes, first: bool) -> _Job:
-        turn = asyncio.get_running_loop().create_future()
-        self._turns.put_nowait((not first, next(self._places), turn))
+        turn = self._turns.ask(owner[1], first=first)
         job = self._jobs[digest] = _Job(asyncio.create_task(self._answer(owner, question, digest, turn)))
         return job
 
