@@ -1,10 +1,11 @@
 """What things are called in the cluster, and where they are: names, labels, annotations, a port.
 
 A profile's name in, Kubernetes names and labels out; pure, so that everybody derives the same. A name that
-is too long, holds a dot or would be one of our own fixed names is cut and ends in a hash of the whole, so
-that two profiles never share an object.
+is too long, holds a dot, would be one of our own fixed names or looks as if it were cut already is cut and
+ends in a hash of the whole, so that two profiles never share an object.
 """
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -48,6 +49,7 @@ LABEL_LENGTH = 63
 NAME_LENGTH = LABEL_LENGTH - len("-bundle-00")
 """Of a profile's objects; the longest suffix still makes a DNS label."""
 _HASH_LENGTH = 8
+_LOOKS_CUT = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}$")
 _RESERVED = frozenset({"bounces", "connections", "gateway", "operator", "sandbox"})
 """`postroom-<one of these>` is the name of a part that belongs to no profile."""
 
@@ -60,7 +62,8 @@ def digest(text: str, length: int = _HASH_LENGTH) -> str:
 def workers(profile: str) -> str:
     """The name of a profile's Deployment, NetworkPolicy, PodDisruptionBudget and ScaledObject."""
     wanted = f"postroom-{profile}"
-    if "." not in wanted and len(wanted) <= NAME_LENGTH and profile not in _RESERVED:
+    fits = "." not in wanted and len(wanted) <= NAME_LENGTH
+    if fits and profile not in _RESERVED and not _LOOKS_CUT.search(profile):
         return wanted
     return _cut(wanted.replace(".", "-"), profile, NAME_LENGTH)
 

@@ -270,6 +270,13 @@ def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: 
     assert names.workers(f"{name}x") != found
 
 
+@pytest.mark.parametrize("name", ["a.b", "sandbox", "x" * 100])
+def test_no_profile_is_called_as_the_objects_of_another_are(name: str) -> None:
+    """Whoever knows how names are cut could name a profile so; both would be written in turn, for ever."""
+    cut = names.workers(name)
+    assert names.workers(cut.removeprefix("postroom-")) != cut
+
+
 # --- a fallback ---
 
 OWN: dict[str, Any] = {"host": "smtp.larkfield.example", "auth": {"secretRef": {"name": "own"}}}
