@@ -28,6 +28,8 @@ SILENT_SECONDS = 60.0
 AT_A_TIME = 16
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 PAGE_BYTES = 512 * 1024
+MOST_EVENTS = 2**53
+"""Of a lag; a number that a status cannot hold would keep it from being written."""
 Group = tuple[str, str]
 """The workers of one profile: namespace, and the profile as a label's value."""
 
@@ -141,10 +143,11 @@ def read_report(pod: str, page: dict[str, Any]) -> Report:
     if page.get("pod", pod) != pod:  # an address goes to another pod as soon as its own is gone
         raise ValueError(f"the page of pod {page['pod']}")
     answers = {
-        name: Answer(each.get("ok"), str(each.get("reason") or ""), str(each.get("message") or ""))
+        name: Answer(
+            _yes_or_no(each.get("ok")), str(each.get("reason") or ""), str(each.get("message") or "")
+        )
         for name, each in (page.get("conditions") or {}).items()
     }
-    lag = page.get("lag")
     return Report(
         pod=pod,
         mode=str(page.get("mode") or ""),
@@ -153,7 +156,19 @@ def read_report(pod: str, page: dict[str, Any]) -> Report:
         problems=tuple(str(each) for each in page.get("problems") or ()),
         answers=answers,
         templates={str(name): str(revision) for name, revision in (page.get("templates") or {}).items()},
-        lag=int(lag) if lag is not None else None,
+        lag=_events(page.get("lag")),
         suspended=bool(page.get("suspended")),
         reads=bool(page.get("partitions")),
     )
+
+
+def _yes_or_no(said: Any) -> bool | None:
+    if not (said is None or isinstance(said, bool)):
+        raise ValueError(f"neither yes nor no: {said!r}")
+    return said
+
+
+def _events(lag: Any) -> int | None:
+    if lag is not None and not 0 <= int(lag) <= MOST_EVENTS:
+        raise ValueError(f"no number of events: {lag}")
+    return None if lag is None else int(lag)
