@@ -5,7 +5,7 @@ proofs that take minutes, a Deployment that the API server refuses, a profile th
 workers left behind. Workers become those of the sandbox; where that cannot be, there are none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from postroom_operator.apply import Done
@@ -30,30 +30,34 @@ def guard_key(profile: Key) -> Key:
 
 async def close(key: Key, office: Office) -> Done:
     """End what may deliver and must not."""
-    if not any(True for _ in _open(key, office)):
+    if not _open(key, office):
         return Done()
+    followed = await _follow(office.observer.profile(profile_key(key.namespace, key.name)), office)
     # what is refused of it, the profile's own reconcile says
-    done = Done(
-        (await _follow(office.observer.profile(profile_key(key.namespace, key.name)), office)).written
-    )
-    left = tuple((ref_of(each), each["metadata"]["uid"]) for each in _open(key, office))
-    return done + await office.hand.apply(Plan(delete=left))
+    return Done(followed.written) + await office.hand.apply(_ending(_open(key, office)))
 
 
 async def withdraw_hidden(seen: Seen, office: Office) -> Done:
     """The same for a Deployment that lost our label, of a profile of which nothing can be made."""
     if seen.delivery_allowed or any(each["kind"] == "Deployment" for each in seen.children):
         return Done()
-    found = await _hidden(seen.key, office.cluster)
-    return await office.hand.apply(Plan(delete=((ref_of(found), found["metadata"]["uid"]),) if found else ()))
+    return await office.hand.apply(_ending(await _hidden(seen.key, office.cluster)))
 
 
-def _open(key: Key, office: Office) -> Iterator[Manifest]:
+def _open(key: Key, office: Office) -> list[Manifest]:
     """The Deployments of a profile's workers that may deliver and must not."""
-    if not office.observer.delivery_allowed(key.namespace):
-        for each in office.store.made(key.namespace, key.name):
-            if each["kind"] == "Deployment" and may_deliver(each["spec"].get("template") or {}):
-                yield each
+    if office.observer.delivery_allowed(key.namespace):
+        return []
+    made = office.store.made(key.namespace, key.name)
+    return [each for each in made if each["kind"] == "Deployment" and _delivers(each)]
+
+
+def _delivers(found: Manifest) -> bool:
+    return may_deliver(found["spec"].get("template") or {})
+
+
+def _ending(found: Iterable[Manifest]) -> Plan:
+    return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))
 
 
 async def _follow(seen: Seen, office: Office) -> Done:
@@ -66,6 +70,6 @@ async def _follow(seen: Seen, office: Office) -> Done:
     return await office.hand.apply(replace(diff(wanted, seen.children, view.uid), delete=()))
 
 
-async def _hidden(key: Key, cluster: Cluster) -> Manifest | None:
+async def _hidden(key: Key, cluster: Cluster) -> list[Manifest]:
     found = await cluster.read(Ref("apps/v1", "Deployment", key.namespace, workers(key.name)))
-    return found if found and is_ours(found) and may_deliver(found["spec"]["template"]) else None
+    return [found] if found and is_ours(found) and _delivers(found) else []
