@@ -108,7 +108,8 @@ class Observer:
         profile = next((each for each in self._store.under(key, "SmtpProfile") if not _ends(each)), None)
         model, faults = _understood(profile, named) if profile else (None, ())
         made = self._store.made(key.namespace, key.name)
-        served = self._served(key, made, keep=profile is not None)
+        shards = _shards(key, made)
+        served = self._served(key, shards, keep=profile is not None)
         return Seen(
             key=key,
             profile=profile,
@@ -120,7 +121,7 @@ class Observer:
             children=tuple(each for each in made if each["kind"] != "Pod"),
             pods=tuple(each for each in made if each["kind"] == "Pod"),
             served=served,
-            foreign=_foreign(key, made, served),
+            foreign=_foreign(shards, served),
             delivery_allowed=self.delivery_allowed(key.namespace),
             fallback=_fallback(model, named),
             ending=namespace is not None and _ends(namespace),
@@ -128,7 +129,7 @@ class Observer:
 
     def served(self, key: Key) -> dict[str, CompiledTemplate]:
         """What a profile's workers can read now, by template."""
-        found = self._served(key, self._store.made(key.namespace, key.name), keep=True)
+        found = self._served(key, _shards(key, self._store.made(key.namespace, key.name)), keep=True)
         return {name: each.template for name, each in found.items()}
 
     def sandbox(self, key: Key) -> Sandbox | None:
@@ -162,13 +163,9 @@ class Observer:
         found = self._store.get(Ref("v1", "Namespace", "", namespace))
         return _label(found, DELIVERY) == "allowed"
 
-    def _served(self, key: Key, made: Iterable[Manifest], *, keep: bool) -> dict[str, Served]:
-        """What workers have now, from the shards in the cluster: they are the operator's only memory.
-
-        By their names: somebody else's copy of one has its labels too, and no worker reads it.
-        """
+    def _served(self, key: Key, shards: Mapping[int, Manifest], *, keep: bool) -> dict[str, Served]:
+        """What workers have now, from the shards in the cluster: they are the operator's only memory."""
         before = self._read.pop(key, {})
-        shards = _shards(key, made)
         found = {number: _as_read(number, shard, before.get(number)) for number, shard in shards.items()}
         if keep and found:
             self._read[key] = found
@@ -179,14 +176,17 @@ class Observer:
 
 
 def _shards(key: Key, made: Iterable[Manifest]) -> dict[int, Manifest]:
-    """The ConfigMaps of a profile's bundle, by their number."""
+    """The ConfigMaps of a profile's bundle, by their number.
+
+    Found by name: somebody else's copy of one has its labels too, and no worker reads it.
+    """
     maps = {each["metadata"]["name"]: each for each in made if each["kind"] == "ConfigMap"}
     names = {number: bundle_map(key.name, number) for number in range(SHARDS)}
     return {number: maps[name] for number, name in names.items() if name in maps}
 
 
-def _foreign(key: Key, made: Iterable[Manifest], served: Mapping[str, Served]) -> dict[int, str]:
-    texts = {number: _text(number, shard) for number, shard in _shards(key, made).items()}
+def _foreign(shards: Mapping[int, Manifest], served: Mapping[str, Served]) -> dict[int, str]:
+    texts = {number: _text(number, shard) for number, shard in shards.items()}
     unread = texts.keys() - {each.shard for each in served.values()}
     return texts if any(is_of_another_format(texts[number]) for number in unread) else {}
 
