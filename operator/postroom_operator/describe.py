@@ -40,10 +40,10 @@ def describe_profile(
         office.workers.hurry(seen.group)
     if seen.profile is None:
         return found
-    guarded = seen.profile["spec"].get("mode") == "SMTP" and not seen.delivery_allowed
+    mode, guarded = (view.mode, view.guarded) if view else _of_faulty(seen.profile, seen.delivery_allowed)
     facts = ProfileFacts(
         manifest=seen.profile,
-        mode=view.mode if view else _mode_of_faulty(seen.profile, guarded=guarded),
+        mode=mode,
         guarded=guarded,
         problems=seen.faults,
         fallback_problem=view.fallback_problem if view else None,
@@ -76,9 +76,13 @@ async def describe_layout(key: Key, office: Office) -> list[Status]:
     return [Status(layout, layout_status(layout, proved, len(users), failing, office.now()))]
 
 
-def _mode_of_faulty(profile: Manifest, *, guarded: bool) -> str:
-    """The mode of a profile that cannot be used: its workers go on as they were, if there were any."""
-    return "Sandbox" if guarded else str((profile.get("status") or {}).get("mode") or "")
+def _of_faulty(profile: Manifest, allowed: bool) -> tuple[str, bool]:
+    """The mode of a profile of which nothing is made, and whether it is guarded.
+
+    Its workers go on as they were, if there were any.
+    """
+    guarded = profile["spec"].get("mode") == "SMTP" and not allowed
+    return "Sandbox" if guarded else str((profile.get("status") or {}).get("mode") or ""), guarded
 
 
 def _topics(seen: Seen, office: Office) -> tuple[Topic, ...]:
