@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from postroom_operator.facts import Report
+from postroom_operator.names import WORKERS_HTTP
 from postroom_operator.status.conditions import Found
 
 Plain = Mapping[str, Any]
@@ -23,7 +24,7 @@ def answered(type_: str, asked: str, reports: Sequence[Report]) -> Found:
         share = "" if len(refusals) == len(answers) else f" ({len(refusals)} of {len(answers)} workers)"
         return Found(type_, False, first.reason or "Failed", first.message + share)
     if not answers:
-        message = "no worker was asked yet, or none answers the operator at port 9464"
+        message = f"no worker was asked yet, or none answers the operator at port {WORKERS_HTTP}"
         return Found(type_, None, "NoWorkerAnswers", message)
     unknown = next((answer for answer in answers if answer.ok is None), None)
     if unknown:
