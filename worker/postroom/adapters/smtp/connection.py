@@ -98,14 +98,10 @@ class Connection:
         elif self.dialogue.waiting and silent > self._limit():
             self.dialogue.lose(Cause.DEADLINE, f"no answer to {self._question()} within {self._limit():g} s")
 
-    def let_go(self, now: float) -> bool:
-        """Give back the letter that has waited long behind the relay's answer; whether there was one."""
-        dialogue = self.dialogue
-        long = now - self._heard_at > self._patience.behind
-        if dialogue.over or not long or dialogue.stage is not Stage.DOT or dialogue.following is None:
-            return False
-        dialogue.let_go()
-        return True
+    def let_go(self, now: float) -> None:
+        """Give back the letter, if there is one, that has waited long behind the relay's answer."""
+        if self.dialogue.stage is Stage.DOT and now - self._heard_at > self._patience.behind:
+            self.dialogue.let_go()
 
     def _limit(self) -> float:
         patience, dialogue = self._patience, self.dialogue
