@@ -110,7 +110,7 @@ def test_workers_of_two_modes_never_stand_side_by_side(world: World) -> None:
     world.until(lambda: workers(world) == {"Sandbox"})
     world.apply(profile(**RELAY, suspend=True))
     world.until(lambda: workers(world) == {"Suspended"})
-    world.until(lambda: world.condition("SmtpProfile", "shop")["reason"] == "Suspended")
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") == "Suspended")
     world.until(lambda: strategy(world) == rolling)
 
 
