@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 import pytest
 
-from postroom.letter.page.css import read_css
-from postroom.letter.page.inline import canonical, inline_page, inline_source
-from postroom.letter.page.protect import CannotInline
+from postroom.letter.html.css import read_css
+from postroom.letter.html.inline import canonical, inline_page, inline_source
+from postroom.letter.html.protect import CannotInline
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import problem_of, proved, render, variables
 

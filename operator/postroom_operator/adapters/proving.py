@@ -14,10 +14,10 @@ import time
 from typing import Any
 
 from postroom.framing import receive, send
+from postroom.letter.html.inline import prepare
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import script_of
 from postroom.letter.manifest import understand
-from postroom.letter.page.inline import prepare
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proof import Proof, prove
 from postroom.letter.proofs import prove_layout

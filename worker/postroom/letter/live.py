@@ -14,11 +14,11 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Attachment, Event
+from postroom.letter.html.inline import inline_page
+from postroom.letter.html.plaintext import settle, text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
 from postroom.letter.language.origin import origins
-from postroom.letter.page.inline import inline_page
-from postroom.letter.page.plaintext import settle, text_of_page
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract

@@ -91,18 +91,33 @@ class Code(StrEnum):
     FALLBACK_UNUSABLE = "fallback_unusable"
 
 
+class Severity(StrEnum):
+    """How much a problem weighs."""
+
+    ERROR = "error"
+    """The object is not taken: a template keeps its last good revision."""
+    WARNING = "warning"
+    """The object is taken, and a reader may see something wrong; `--strict` refuses it."""
+    INFO = "info"
+    """The object is taken, and nothing needs to be done; `--strict` accepts it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One broken rule: where it was broken, which rule, and what to do about it.
 
     `field` is a dotted path as the writer knows it (`data.first_name`, `spec.smtp.port`); `line` is
-    1-based in that field's own text, or None where lines have no meaning.
+    1-based in that field's own text, or None where lines have no meaning. `column` is 1-based in that line
+    and `length` the number of characters to underline, both counted in Python characters.
     """
 
     code: Code
     field: str
     message: str
     line: int | None = None
+    column: int | None = None
+    length: int | None = None
+    severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
         place = f"{self.field}, line {self.line}" if self.line else self.field

@@ -13,14 +13,14 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
+from postroom.letter.html.css import read_css
+from postroom.letter.html.inline import styles_of
+from postroom.letter.html.layout import stand_in
+from postroom.letter.html.protect import parse_page
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
-from postroom.letter.page.css import read_css
-from postroom.letter.page.inline import styles_of
-from postroom.letter.page.layout import stand_in
-from postroom.letter.page.protect import parse_page
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lxml import etree  # type: ignore[import-untyped]
 
-from postroom.letter.page.protect import parse_page
+from postroom.letter.html.protect import parse_page
 from postroom.letter.problems import Code, Problem
 from postroom.letter.render import Rendered
 

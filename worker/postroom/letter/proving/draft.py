@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
+from postroom.letter.html.layout import flatten, layout_alone
+from postroom.letter.html.protect import Protected
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
 from postroom.letter.language.pieces import Source, split
-from postroom.letter.page.layout import flatten, layout_alone
-from postroom.letter.page.protect import Protected
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
 from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale

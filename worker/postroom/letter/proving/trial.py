@@ -13,11 +13,11 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
+from postroom.letter.html.inline import canonical, inline_source
+from postroom.letter.html.plaintext import text_of_source
+from postroom.letter.html.protect import CannotInline
 from postroom.letter.language.pieces import split
 from postroom.letter.live import Live
-from postroom.letter.page.inline import canonical, inline_source
-from postroom.letter.page.plaintext import text_of_source
-from postroom.letter.page.protect import CannotInline
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Rendered
 from postroom.letter.template import Sample

@@ -9,8 +9,8 @@ import re
 
 from lxml import etree  # type: ignore[import-untyped]
 
+from postroom.letter.html.protect import Protected, parse_page
 from postroom.letter.language.pieces import split
-from postroom.letter.page.protect import Protected, parse_page
 
 LINE, PARAGRAPH = "\x01", "\x02"
 PARAGRAPHS = frozenset(

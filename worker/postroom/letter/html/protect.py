@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from lxml import etree  # type: ignore[import-untyped]
 
+from postroom.letter.html.css import Sheet
 from postroom.letter.language.pieces import Piece
-from postroom.letter.page.css import Sheet
 from postroom.letter.problems import Code, Problem, Rejected
 
 DOCTYPE = re.compile(r"\s*<!doctype[^>]*>\s*", re.IGNORECASE)

@@ -14,9 +14,9 @@ from typing import Any
 
 from lxml import etree  # type: ignore[import-untyped]
 
+from postroom.letter.html.css import Sheet, read_css
+from postroom.letter.html.protect import DOCTYPE, CannotInline, Protected, parse_page
 from postroom.letter.language.pieces import split
-from postroom.letter.page.css import Sheet, read_css
-from postroom.letter.page.protect import DOCTYPE, CannotInline, Protected, parse_page
 
 # What is not closed runs to the end, as for an HTML parser; so the search stays linear.
 COMMENT_OR_STYLE = re.compile(
