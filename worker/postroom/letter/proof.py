@@ -14,6 +14,7 @@ from typing import Any
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
 from postroom.letter.html.layout import stand_in
+from postroom.letter.html.markup import Markup
 from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.bounds import Clocks
@@ -217,6 +218,7 @@ def _render_samples(
     for letter in letters:
         try:
             made = live.write(letter.event, letter.data)
+            Markup(made.html)
             rendered.append(made)
         except Rejected as rejected:
             page = pages[live.edition(letter.event.locale).tag]

@@ -109,7 +109,7 @@ class Markup:
                         f"elements are nested more than {MAX_DEPTH} deep; is one in a loop never closed?"
                         " Add its end tag"
                     )
-                    raise Rejected(Problem(Code.TOO_DEEP, "spec.html", message, node.source_line))
+                    raise Rejected(Problem(Code.TOO_DEEP, "spec.html", message))
                 self.elements.append(node)
                 self.parents[node] = parent
                 waiting += [
