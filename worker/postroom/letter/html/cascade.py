@@ -354,7 +354,7 @@ class _Solver:
             return False
         return not any(
             (stay.important or stay.key in self.important)
-            and stay.rank[1:] > plain.rank[1:]
+            and stay.rank > plain.rank
             and overlap(stay.name, plain.name)
             for stay in group.staying
         )
