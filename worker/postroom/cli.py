@@ -148,6 +148,40 @@ def check(
 
 
 @app.command()
+def build(
+    folder: Annotated[Path, Argument(help="A folder of manifests, or one file.", metavar="DIR")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="Write here. Default: standard output.", metavar="FILE")
+    ] = None,
+    context: Annotated[
+        list[Path] | None,
+        Option(help="What is declared here may be referred to; it is not built (repeatable).", metavar="DIR"),
+    ] = None,
+    ignore_missing_references: Annotated[
+        bool,
+        Option("--ignore-missing-references", help="Profiles and layouts that are not here are elsewhere."),
+    ] = False,
+) -> None:
+    """Write whole manifests: one YAML stream with the texts of htmlFile, textFile and cssFile inside.
+
+    For instance: `postroom build letters | kubectl apply -f -`. Everything is proved first as `check` does.
+    With an error nothing is written, and the exit code is 1.
+    """
+    from postroom.local import build as building
+    from postroom.local import check as checking
+    from postroom.local.manifests import demand_manifests, read_input
+
+    reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
+    demand_manifests(reading, folder)
+    for line in (*map(str, reading.errors), *(f"left out: {each}" for each in building.left_out(reading))):
+        typer.echo(line, err=True)
+    if not checking.passes(reading, strict=False):
+        typer.echo(f"{checking.summary(reading)}; nothing was written", err=True)
+        raise typer.Exit(1)
+    building.write(building.build(reading), output)
+
+
+@app.command()
 def send(
     event_type: Annotated[str, Argument(help="What happened, for instance shop.user.welcomed.")],
     pairs: Annotated[list[str] | None, Argument(help="name=text or name:=json.", metavar="DATA")] = None,
