@@ -57,10 +57,10 @@ _SIGNS: dict[Dialect, str] = {
     r"|\{\{\s*\w+ [\w.\"']+[^|{}]*\}\}",
     Dialect.LIQUID: r"\{%-?\s*(?:assign|unless|capture|case|when|elsif|endunless|render|tablerow)\b"
     r"|forloop\.index"
-    r"|\|\s*\w+:\s*[\"'\d]|\|\s*(?:upcase|downcase|money|plus|times|newline_to_br)\b|\bcontains\b[^{}]*%\}",
+    r"|\|\s*\w+:\s+[\"'\d]|\|\s*(?:upcase|downcase|money|plus|times|newline_to_br)\b|\bcontains\b[^{}]*%\}",
     Dialect.DJANGO: r"\{%-?\s*(?:url|trans|translate|blocktrans|blocktranslate|load|static|csrf_token"
     r"|empty|ifequal|with \w+=)\b|forloop\.counter"
-    r"|\|\s*(?:linebreaksbr|floatformat|intcomma|pluralize|yesno|date:)",
+    r"|\|\s*(?:linebreaksbr|floatformat|intcomma|pluralize|yesno)\b|\|\w+:[\"'\d]",
     Dialect.JINJA: r"\{%-?\s*(?:set|macro|elif)\b|loop\.index|\|\s*\w+\(|\{#.*?#\}",
     Dialect.ERB: r"<%[=#-]?",
     Dialect.GO: r"\{\{-?\s*(?:\.[A-Z_a-z]|\$|range\b|end\b|if \.|if \$|if eq|with \.|var \""

@@ -173,7 +173,8 @@ class _Embedded:
         name = name.lstrip("@").replace("&.", ".").replace(":", "")
         owner, _, method = name.rpartition(".")
         if not owner:
-            return path(name) if arguments is None else self._helper(found, name, arguments or "''", "")
+            first, _, rest = (arguments or "''").partition(",")
+            return path(name) if arguments is None else self._helper(found, name, first, rest)
         endings = {
             "any?": "{}",
             "present?": "{}",

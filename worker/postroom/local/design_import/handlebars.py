@@ -321,7 +321,8 @@ class _Handlebars:
             return self._compare(name, rest)
         if name in ("and", "or") and rest:
             return f" {name} ".join(
-                f"({each})" if " " in each else each for each in map(self._expression, rest)
+                f"({each})" if " " in each and each[0] != "(" else each
+                for each in map(self._expression, rest)
             )
         if name == "not" and rest:
             return f"not ({self._expression(rest[0])})"

@@ -162,6 +162,8 @@ class Reader:
                 found = self._variable(inner, scope)
                 if found is not None:
                     found.printed = True
+                    if name == "percent":
+                        found.constants.append(0.2)
                     if name in _NUMBER_FILTERS:
                         found.kinds.add("number")
                     elif name in _DATE_FILTERS:
@@ -337,7 +339,7 @@ def _example(variable: Variable, name: str, place: str, addresses: set[str]) -> 
         case "integer":
             return next((each for each in variable.constants if isinstance(each, int)), 2)
         case "number":
-            return _amount(name)
+            return next((each for each in variable.constants if isinstance(each, float)), _amount(name))
         case "date":
             return "2026-03-14"
         case "moment":
@@ -365,6 +367,7 @@ _TEXTS = (
     (r"country", "United Kingdom"),
     (r"currency", "EUR"),
     (r"(?:price|amount|total|subtotal|tax|vat|shipping|discount|balance|cost|fee)s?$", "24.90"),
+    (r"(?:^|_)(?:minutes|hours|days|count|quantity|qty)", "30"),
     (r"date|_at$|day$|due|expires", "14 March 2026"),
     (r"time|hour", "09:30"),
     (r"year", "2026"),

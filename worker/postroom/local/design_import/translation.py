@@ -66,9 +66,10 @@ class Translation:
         )
 
     def put(self, found: re.Match[str], text: str) -> None:
-        """Write text in the place of a construct."""
+        """Write text in the place of a construct; one that is the same but for its spaces stays as it is."""
         self.keep(found.start())
-        self.parts.append(text)
+        same = "".join(text.split()) == "".join(found[0].split())
+        self.parts.append(found[0] if same else text)
         self.position = found.end()
 
     def note(self, found: re.Match[str], way_out: str, *, lost: bool = True) -> None:
@@ -125,7 +126,7 @@ def singular(name: str) -> str:
     """What one element of a list is called: `order.items` → `item`."""
     last = re.split(r"\W", name)[-1] or "item"
     for end, replaced in _PLURALS:
-        if last.lower().endswith(end) and len(last) > len(end) + 1:
+        if last.lower().endswith(end) and len(last) > len(end):
             return last[: -len(end)] + replaced
     return f"{last}_item" if last != "item" else "one"
 
@@ -147,18 +148,20 @@ DATE_NOTE = "the date is written in the reader's language; choose short, medium,
 def date_filter(pattern: str) -> str:
     """The filter for a date pattern of strftime, PHP, Moment or Unicode, by what it shows."""
     shown = pattern.strip("'\" ")
-    php = not any(sign in shown for sign in ("%", "yyyy", "YYYY", "MM", "DD", "dd"))
-    has_day = bool(
-        re.search(r"%[AaBbdeDxFmYy]|[YyMDd]|F|[jlnN]" if php else r"%[AaBbdeDxFmYycv]|[YyMDd]", shown)
-    )
-    has_hour = bool(re.search(r"%[HIklMprRTXS]|\b[Hh]{1,2}:|[HhGg]:i|LT\b", shown))
-    name = "datetime" if has_day and has_hour else "time" if has_hour else "date"
-    if re.search(r"%A|EEEE|dddd|\bl\b", shown):
-        style = "full"
-    elif re.search(r"%B|MMMM|F|\blong\b", shown):
-        style = "long"
-    elif re.search(r"%b|MMM|M\b(?! *[/.-])|medium", shown) or not shown:
-        style = "medium"
+    if "%" in shown:
+        day, hour = r"%-?[AaBbcDdeFhjmUuVWwxYy]", r"%-?[cHIklMpRrSTX]"
+        styles = (("full", r"%A"), ("long", r"%B"), ("medium", r"%[bhac]"))
+    elif re.search(r"[yY]{2,}|MM|[dD]{2,}|[hH]{1,2}:mm|EEE", shown):
+        day, hour = r"[yYMDd]", r"[hH]{1,2}:mm|LT"
+        styles = (("full", r"EEEE|dddd"), ("long", r"MMMM"), ("medium", r"MMM"))
     else:
-        style = "short"
-    return f"{name}({quoted(style)})" if name != "time" else "time"
+        day, hour = r"[dDjlFMmnYyN]", r"[HhGgP]:?i|P\b"
+        styles = (("full", r"\bl\b"), ("long", r"F|\blong\b|^N"), ("medium", r"M|medium|^$"))
+        if shown in ("short", "medium", "long", "full"):
+            return f"date({quoted(shown)})"
+    has_hour = bool(re.search(hour, shown))
+    has_day = bool(re.search(day, shown))
+    if has_hour and not has_day:
+        return "time"
+    style = next((style for style, signs in styles if re.search(signs, shown)), "short")
+    return f"{'datetime' if has_hour else 'date'}({quoted(style)})"
