@@ -178,6 +178,10 @@ def test_each_thing_carries_its_line() -> None:
             "<mjml><mj-head><mj-html-attributes>\n</mj-html-attributes></mj-head><mj-body/></mjml>",
             "1: mj-html-at",
         ),
+        (
+            "<mjml><mj-body><mj-hero mode='fluid-height'/></mj-body></mjml>",
+            "1: mode fluid-height of <mj-hero>",
+        ),
         ("<mj-body></mj-body>", "1: <mj-body> may not stand outside of <mjml>"),
         ("\n<html></html>", "2: <html> is no component"),
         ("<mjml></mjml>", "1: is format MJML and has no <mjml> with an <mj-body>"),
@@ -221,6 +225,29 @@ def test_a_document_without_a_head_has_its_title_and_language() -> None:
     assert "<title>{{ letter.subject }}</title>" in page
     assert 'lang="{{ letter.locale }}"' in page
     assert 'lang="de"' in compiled(COLUMN.format("").replace("<mjml>", "<mjml lang='de'>")).text
+
+
+@pytest.mark.parametrize(
+    ("attributes", "height"),
+    [
+        ("padding='40px 0'", 80),
+        ("padding='40px 0 10px'", 110),
+        ("padding='40px 0' padding-top='0px'", 120),
+        ("padding-bottom='60px'", 100),
+        ("padding='30px'", 100),
+        ("padding='10px 0 20px 5px'", 130),
+        ("background-url='{{ u }}' background-width='600px' background-height='160px'", 160),
+    ],
+)
+def test_the_padding_of_a_hero_is_part_of_its_height(attributes: str, height: int) -> None:
+    page = compiled(f"<mjml><mj-body><mj-hero height='160px' {attributes}></mj-hero></mj-body></mjml>").text
+    assert f'height="{height}" style=' in page
+    assert f"vertical-align:top;height:{height}px;" in page
+
+
+def test_icons_have_an_empty_alternative_text() -> None:
+    icon = "<mj-social><mj-social-element name='web' href='x'>T</mj-social-element></mj-social>"
+    assert 'alt=""' in compiled(COLUMN.format(icon)).text
 
 
 def test_web_fonts_are_a_choice() -> None:

@@ -458,7 +458,7 @@ def test_a_base_that_pages_extend_becomes_their_layout(tmp_path: Path) -> None:
     done, out = imported(
         tmp_path,
         base_DOT_html="<html lang='en'><title>x</title><body>{% block content %}{% endblock %}</body></html>",
-        note_DOT_html="{% extends 'base.html' %}\n{% block content %}<p>{{ n|default:'you' }}</p>{% endblock %}",
+        note_DOT_html="{% extends 'base.html' %}\n{% block content %}{{ n|default:'you' }}{% endblock %}",
     )
     assert not done.lost
     assert yaml.safe_load((out / "note.yaml").read_text())["spec"]["layoutRef"] == {"name": "base"}

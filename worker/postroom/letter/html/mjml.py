@@ -349,9 +349,25 @@ class _Scanner:
                 self._copy.refuse(line, f"{key} is there twice in <{name}>")
             elif self._knows(name, key, line):
                 found[key] = self._value(name, key, value, line)
+        self._adapt(name, found, self._line(start))
+        return found
+
+    def _adapt(self, name: str, found: dict[str, str], line: int) -> None:
+        """Where the compiler differs from MJML: what it needs to be given, and what it cannot do."""
+        if name in ("mj-social-element", "mj-carousel-image") and self._parent != "mj-attributes":
+            found.setdefault("alt", "")
+        if name == "mj-hero" and found.get("mode") == "fluid-height":
+            rule = "mode fluid-height of <mj-hero> is not supported; write a height and leave mode out"
+            self._copy.refuse(line, rule)
+        if name == "mj-hero" and len(sizes := found.get("padding", "").split()) > 1:
+            # The compiler takes a hero's padding off its height only where each side is given by itself.
+            del found["padding"]
+            places = {"top": (0,), "right": (1,), "bottom": (2, 0), "left": (3, 1)}
+            for side, indexes in places.items():
+                size = next(sizes[index] for index in indexes if index < len(sizes))
+                found.setdefault(f"padding-{side}", size)
         if name == "mj-style":
             found.pop("inline", None)  # every <style> is inlined after the compilation
-        return found
 
     def _knows(self, name: str, key: str, line: int) -> bool:
         if name in ("mjml", "mj-class", "mj-all") or key in _EVERYWHERE or key.startswith("data-"):
