@@ -383,7 +383,7 @@ class _Handlebars:
 
 
 def partial_name(name: str) -> str:
-    """`shared/Header.hbs` → `header`, as a layout's partials are called."""
+    """`site/Header.hbs` → `header`, as a layout's partials are called."""
     last = re.split(r"[/\\]", name)[-1].lstrip("_")
     stem = re.sub(
         r"\.(?:html?|hbs|handlebars|mustache|liquid|erb|ejs|mjml|jinja2?|j2|txt|tmpl|html\.erb)$",
