@@ -389,6 +389,17 @@ def test_a_mistake_of_a_layout_in_mjml_is_said_of_the_layout() -> None:
     assert (problem.field, problem.line) == ("spec.partials[0].html", 1)
 
 
+def test_a_layout_of_partials_alone_takes_the_page_from_its_templates() -> None:
+    layout = LAYOUT[: LAYOUT.index("  html: |")] + "  html: '{% block content %}{% endblock %}'\n"
+    layout += LAYOUT[LAYOUT.index("  partials:") :]
+    uses = TEMPLATE.replace("  format:", "  layoutRef: {name: page}\n  format:")
+    uses = uses.replace("      {% endfor %}\n", "      {% endfor %}\n      {% include 'foot-row' %}\n")
+    row = "<mj-section><mj-column><mj-text>Larkfield Ltd</mj-text></mj-column></mj-section>"
+    layout += f"    - {{name: foot-row, html: '{row}'}}\n"
+    verdict = proved(PROFILE + uses + layout)
+    assert [problem for proof in verdict.proofs.values() for problem in proof.problems] == []
+
+
 def test_a_template_in_mjml_cannot_fill_a_layout_in_html() -> None:
     html = (
         LAYOUT.replace("  format: MJML\n", "")

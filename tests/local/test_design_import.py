@@ -454,6 +454,20 @@ def test_pages_of_a_folder_share_their_partials(tmp_path: Path) -> None:
     assert {"company", "year"} <= set(spec["variables"]["properties"])
 
 
+def test_a_part_that_mjml_includes_becomes_a_partial(tmp_path: Path) -> None:
+    column = "<mj-section><mj-column><mj-text>{{#if a}}A{{/if}}</mj-text></mj-column></mj-section>"
+    done, out = imported(
+        tmp_path,
+        order_DOT_mjml=f"<mjml><mj-body><mj-include path='./partials/top.mjml' />{column}</mj-body></mjml>",
+        partials__top_DOT_mjml=column,
+    )
+    assert not done.lost
+    for manifest in ("order", "shared-layout"):
+        file = out / f"{manifest}.yaml"
+        file.write_text(file.read_text().replace("format: MJML", "format: MJML\n  mjml: {webFonts: Omit}"))
+    assert [str(each) for each in read_folder(out).errors] == []
+
+
 def test_a_base_that_pages_extend_becomes_their_layout(tmp_path: Path) -> None:
     done, out = imported(
         tmp_path,

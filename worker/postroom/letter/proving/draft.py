@@ -78,7 +78,7 @@ def layout_problems(layout: EmailLayout) -> tuple[Problem, ...]:
     """Why a layout cannot be read by itself; the fields are as `layout_field` names them."""
     try:
         page = layout_alone(layout)
-        if layout.spec.format == "MJML":
+        if layout.spec.format == "MJML" and "<mjml" in page.text:  # else the whole page is in the templates
             page = compile_mjml(page)
     except Rejected as rejected:
         return rejected.problems
