@@ -14,8 +14,8 @@ from typing import Any
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
 from postroom.letter.html.inline import canonical, inline_source
-from postroom.letter.html.plaintext import text_of_source
 from postroom.letter.html.protect import CannotInline
+from postroom.letter.html.textsource import text_of_source
 from postroom.letter.language.pieces import split
 from postroom.letter.live import Live
 from postroom.letter.problems import Rejected
@@ -99,8 +99,11 @@ def _refer(text: str) -> str:
 
 
 def with_text(edition: Edition) -> Edition:
-    """The edition with its text derived from source."""
-    return replace(edition, text=text_of_source(edition.html), text_way="source")
+    """The edition with its text derived from source; as it was where that is only known per letter."""
+    try:
+        return replace(edition, text=text_of_source(edition.html), text_way="reduced")
+    except CannotInline:
+        return edition
 
 
 def differences(
