@@ -93,7 +93,7 @@ LINKS = [
     (f'<ul><li><a href="{URL}">Pay</a><li>b</ul>', f"- Pay:\n  {URL}\n- b"),
     ('<table><tr><td><a href="u">A</a></td><td><a href="v">B</a></td></tr></table>', "A:\nu\nB:\nv"),
     ('<table><tr><td>Order</td><td><a href="u">A</a></td></tr></table>', "Order  A (u)"),
-    ('<map><area href="u" alt="A"><area href="v" alt="B"></map>', "A:\nu\nB:\nv"),
+    ('<map><area href="u" alt="A"><area href="v" alt="B"></map>c', "A:\nu\nB:\nv\nc"),
     ('<a href="u" hidden>A</a>b', "b"),
 ]
 HIDDEN = [

@@ -25,7 +25,7 @@ def test_a_letter_has_subject_html_and_text() -> None:
 
 def test_a_page_without_a_layout_is_made_whole() -> None:
     html = live().render(event(name="Mira")).html
-    assert html.startswith('<!doctype html>\n<html lang="en">')
+    assert html.startswith('<!doctype html>\n<html lang="en" dir="ltr">')
     assert "<title>Hello Mira</title>" in html
 
 

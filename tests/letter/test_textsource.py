@@ -49,6 +49,7 @@ BOTH = [
     "<!DOCTYPE html><p>a<table><tr><td>b</table>c",
     "<p>a<table><tr><td>b</table>c",
     "<ul><li>a<ul style='list-style:none'><li>b</ul><li type=square>c</ul>",
+    "<noscript><pre>a  {\n{{ a }}</pre><b title='{% if yes %}a{% endif %}'>b</b></noscript>",
     "<select><option>{{ a }}</select><textarea><b>{{ b }}</textarea>x",
 ]
 DATA: list[dict[str, Any]] = [
@@ -84,6 +85,7 @@ def test_the_text_is_the_same_whichever_way_it_is_derived(source: str) -> None:
         ("<svg><style>a</style></svg>", "inside <svg>"),
         ("<p title='a", "not closed"),
         ("a\x1a0\x1bb", "control characters"),
+        ("<xmp>{{ a }}</xmp>", "as it is written"),
         ("<b>" * 201, "open at once"),
     ],
 )

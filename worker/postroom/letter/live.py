@@ -19,6 +19,7 @@ from postroom.letter.html.plaintext import text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
 from postroom.letter.language.origin import origins
+from postroom.letter.locale import direction_of, language_of
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract
@@ -46,7 +47,7 @@ class LiveEdition:
     def __init__(self, edition: Edition) -> None:
         self._edition = edition
         self.tag = edition.tag
-        self.language = edition.tag.partition("-")[0].lower()
+        self.language = language_of(edition.tag)
         self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
@@ -219,16 +220,28 @@ class Live:
         return url
 
 
-FACTS = ("event_type", "locale", "preheader", "recipient", "subject", "time", "unsubscribe_url")
+FACTS = (
+    "direction",
+    "event_type",
+    "language",
+    "locale",
+    "preheader",
+    "recipient",
+    "subject",
+    "time",
+    "unsubscribe_url",
+)
 """What templates may ask of `letter`."""
 
 
 def facts(event: Event, edition: LiveEdition) -> dict[str, Any]:
     """The variable `letter`: what Postroom knows beside the event's data."""
     asked = event.locale or ""
-    spoken = asked if asked.partition("-")[0].lower() == edition.language else edition.tag
+    spoken = asked if language_of(asked) == edition.language else edition.tag
     return {
+        "direction": direction_of(spoken),
         "event_type": event.type,
+        "language": language_of(spoken),
         "locale": spoken,
         "preheader": "",
         "recipient": event.recipient,

@@ -87,6 +87,10 @@ class _Frame:
         self.start = 0
 
 
+INLINE_FRAME = _Frame(Element("span"), "span", 0, (True, True, ""))
+"""Of all elements whose end changes nothing."""
+
+
 @dataclass(slots=True)
 class _Numbering:
     """A list that is open: its kind of marker, and the number that its next item has."""
@@ -146,7 +150,7 @@ class _Writer:
 
     def read(self, document: turbohtml.Document) -> str:
         """The text; the walk keeps its own stack, since pages nest deeper than Python calls."""
-        open_: list[tuple[Iterator[turbohtml.Node], _Frame | None]] = [(iter(document.children), None)]
+        open_: list[tuple[Iterator[turbohtml.Node], _Frame]] = [(iter(document.children), INLINE_FRAME)]
         while open_:
             children, frame = open_[-1]
             for node in children:
@@ -160,7 +164,7 @@ class _Writer:
                         break
             else:
                 open_.pop()
-                if frame is not None:
+                if frame is not INLINE_FRAME:
                     self._leave(frame)
         self._block(1)
         self._finish_line()
@@ -175,19 +179,16 @@ class _Writer:
         look = look_of(style) if style else PLAIN_LOOK
         if look.gone or look.display == "none" or (look.display is None and _unshown(node, name)):
             return None
-        inherited = (self._visible, self._sized, self._keeps)
-        if look is not PLAIN_LOOK:
-            self._inherit(look)
         if name == "br":
             self._break()
-        elif name == "img":
-            self._image(node, block=look.display in BLOCKS)
-        if name in ("br", "img"):
-            self._visible, self._sized, self._keeps = inherited
             return None
         gap = 2 if name in PARAGRAPHS else 1 if name in LINES or look.display in BLOCKS else 0
-        frame = _Frame(node, name, gap, inherited)
         begin = BEGIN.get(name)
+        if not gap and begin is None and look is PLAIN_LOOK:
+            return INLINE_FRAME
+        frame = _Frame(node, name, gap, (self._visible, self._sized, self._keeps))
+        if look is not PLAIN_LOOK:
+            self._inherit(look)
         if name in ("ul", "ol", "menu", "dir") and self._lists:
             frame.gap = gap = 1
         if gap:
@@ -222,10 +223,10 @@ class _Writer:
         if self._keeps:
             self._kept_text(data)
             return
-        text = SPACES.sub(" ", data)
-        if text == " ":
+        if not data.strip(" \t\n\r\f"):
             self._space = True
             return
+        text = SPACES.sub(" ", data)
         if text[0] == " ":
             self._space = True
             text = text[1:]
@@ -331,7 +332,9 @@ class _Writer:
 
     # --- images, links, small elements ---
 
-    def _image(self, node: Element, *, block: bool = False) -> None:
+    def _image(self, frame: _Frame, look: Look) -> None:
+        node, block = frame.node, look.display in BLOCKS
+        frame.gap = 0
         if not self._visible:
             return
         alt = SPACES.sub(" ", node.attr("alt") or "").strip()
@@ -403,8 +406,9 @@ class _Writer:
     def _area(self, frame: _Frame, _: Look) -> None:
         """A part of an image map: its text and address, on lines of their own."""
         self._begin_link(frame, PLAIN_LOOK)
-        self._image(frame.node)
+        self._image(frame, PLAIN_LOOK)
         self._end_link(frame)
+        frame.gap = 1
 
     def _rule(self, _: _Frame, __: Look) -> None:
         if self._visible:
@@ -673,6 +677,7 @@ BEGIN: dict[str, Begin] = {
     "blockquote": _Writer._begin_quotation,  # noqa: SLF001
     "dd": _Writer._begin_definition,  # noqa: SLF001
     "dir": _Writer._begin_list,  # noqa: SLF001
+    "img": _Writer._image,  # noqa: SLF001
     "hr": _Writer._rule,  # noqa: SLF001
     "li": _Writer._begin_item,  # noqa: SLF001
     "listing": _Writer._begin_pre,  # noqa: SLF001

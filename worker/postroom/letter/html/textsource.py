@@ -11,14 +11,13 @@ then the text is derived from each rendered page.
 import re
 from collections import Counter
 from html import escape, unescape
-from typing import NamedTuple
 
-import turbohtml
 from turbohtml import TokenType
 
 from postroom.letter.html.plaintext import LINES, PARAGRAPHS, SPACES
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.textstyle import BLOCKS, MARKERS, look_of
+from postroom.letter.html.tokens import PLACE, Token, placeholder, tokenize
 from postroom.letter.language.pieces import Piece, split
 
 INLINE = frozenset(
@@ -32,7 +31,10 @@ FOREIGN = ("math", "svg")
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # noqa: SIM905  as the others
 MAX_DEPTH = 200
 """Elements open at once; the parser nests no more than 512."""
-PREFORMATTED = ("listing", "pre", "xmp")
+PREFORMATTED = ("listing", "noscript", "pre")
+"""A tokenizer reads `noscript` as one text, which may hold any of the others."""
+UNREADABLE = ("plaintext", "xmp")
+"""What they hold is shown as it is written, references too."""
 KEPT_ATTRIBUTES = {
     "a": ("href",),
     "area": ("alt", "href"),
@@ -51,8 +53,6 @@ ATTRIBUTE = re.compile(
     r"""(?:(?P<quote>["'])(?P<value>.*?)(?P=quote)|(?P<bare>[^ \t\n\r\f>"'][^ \t\n\r\f>]*))?)?)""",
     re.DOTALL,
 )
-PLACE = re.compile("\x1a([0-9]+)\x1b")
-"""Where a Jinja construct stands; no manifest holds these characters."""
 TAG_NAME = re.compile("<[A-Za-z][A-Za-z0-9:-]*(?=\x1a(?P<number>[0-9]+)\x1b)")
 NAME_ENDS = re.compile("(?:\x1a[0-9]+\x1b)+[ \t\n\f/>]")
 BEFORE_CONSTRUCT = re.compile("<[/!?]?\x1a|&[#0-9A-Za-z]*\x1a")
@@ -73,41 +73,6 @@ def text_of_source(source: str) -> str:
     return _Reduction(source).write()
 
 
-class _Token(NamedTuple):
-    """A token of HTML. `name` is an element's, in lower case."""
-
-    type: TokenType
-    name: str
-    source: str
-    style: str
-    self_closing: bool
-
-
-def _tokens(source: str) -> list[_Token]:
-    """The tokens of HTML source, with the text between two others as one."""
-    found: list[_Token] = []
-    texts: list[str] = []
-
-    def end_text() -> None:
-        if texts:
-            found.append(_Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False))
-            texts.clear()
-
-    for token in turbohtml.tokenize(source, capture_source=True, resolve_references=False):
-        if token.type is TokenType.TEXT:
-            texts.append(token.data or "")
-        elif token.type is TokenType.CHARACTER_REFERENCE:
-            texts.append(token.source or "")
-        else:
-            end_text()
-            style = token.attr("style") if token.type is TokenType.START_TAG else None
-            found.append(
-                _Token(token.type, token.tag or "", token.source or "", style or "", token.self_closing)
-            )
-    end_text()
-    return found
-
-
 class _Reduction:
     """Template source as tokens of HTML, with a placeholder for each Jinja construct."""
 
@@ -118,9 +83,11 @@ class _Reduction:
         self._written: list[str] = []
         protected = "".join(map(self._protect, split(source, "spec.html")))
         protected = protected.replace("\r\n", "\n").replace("\r", "\n")
+        if shown := [token.name for token in tokenize(protected) if token.name in UNREADABLE]:
+            raise CannotInline(f"<{shown[0]}> shows markup as it is written")
         self._groups = self._find_groups()
         protected = TAG_NAME.sub(lambda found: self._part_name(found, protected), protected)
-        self._tokens = _tokens(protected)
+        self._tokens = tokenize(protected)
         if "".join(token.source for token in self._tokens) != protected:
             raise CannotInline("the markup is not closed at its end")
         tags = [token for token in self._tokens if token.type is TokenType.START_TAG]
@@ -145,7 +112,7 @@ class _Reduction:
         text = re.sub(r"^(\{[{%])[-+]", r"\1", piece.text)
         self._written.append(re.sub(r"[-+]?([}%]\})\s*\Z", r"\1", text))
         self._constructs.append(piece)
-        return f"\x1a{len(self._constructs) - 1}\x1b"
+        return placeholder(len(self._constructs) - 1)
 
     def _part_name(self, found: re.Match[str], protected: str) -> str:
         """A tag's name, with a space after it where a branch follows that is never part of the name."""
@@ -154,7 +121,7 @@ class _Reduction:
         if group is None:
             return found.group()
         for member in group:
-            if not NAME_ENDS.match(protected, protected.index(f"\x1a{member}\x1b")):
+            if not NAME_ENDS.match(protected, protected.index(placeholder(member))):
                 return found.group()
         return f"{found.group()} "
 
@@ -275,7 +242,7 @@ class _Reduction:
                 out.append(self._markup(token, tag, unread))
         return PLACE.sub(lambda found: self._written[int(found.group(1))], "".join(out))
 
-    def _markup(self, token: _Token, tag: str, unread: frozenset[str]) -> str:
+    def _markup(self, token: Token, tag: str, unread: frozenset[str]) -> str:
         match token.type:
             case TokenType.START_TAG | TokenType.END_TAG if token.name in unread:
                 return ""
@@ -301,7 +268,7 @@ class _Reduction:
             text = SPACES.sub(" ", text)
         return OPEN_REFERENCE.sub(lambda found: escape(unescape(found.group())), text)
 
-    def _tag(self, token: _Token) -> str:
+    def _tag(self, token: Token) -> str:
         """A start tag with the attributes that are read."""
         source = token.source
         if token.type is not TokenType.START_TAG:
@@ -396,7 +363,7 @@ class _Reduction:
         return 0
 
 
-def _foreign(token: _Token) -> str:
+def _foreign(token: Token) -> str:
     if token.name in RAW or token.source.startswith("<![CDATA["):
         raise CannotInline(f"<{token.name or '![CDATA['}> stands inside <svg> or <math>")
     return token.source.replace("{", "&#123;") if token.type is TokenType.TEXT else token.source
