@@ -49,6 +49,10 @@ BOTH = [
     "<!DOCTYPE html><p>a<table><tr><td>b</table>c",
     "<p>a<table><tr><td>b</table>c",
     "<ul><li>a<ul style='list-style:none'><li>b</ul><li type=square>c</ul>",
+    "{% for each in list %}<i>a<q></i>{{ each }}{% endfor %}",
+    "<p><b>a</p><q></b>b",
+    "<i><q>{% if yes %}</i>{% endif %}a",
+    "{% if yes %}<i><q>{% endif %}a</i>b",
     "<noscript><pre>a  {\n{{ a }}</pre><b title='{% if yes %}a{% endif %}'>b</b></noscript>",
     "<select><option>{{ a }}</select><textarea><b>{{ b }}</textarea>x",
 ]

@@ -9,7 +9,6 @@ then the text is derived from each rendered page.
 """
 
 import re
-from collections import Counter
 from html import escape, unescape
 
 from turbohtml import TokenType
@@ -31,6 +30,7 @@ FOREIGN = ("math", "svg")
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # noqa: SIM905  as the others
 MAX_DEPTH = 200
 """Elements open at once; the parser nests no more than 512."""
+BRANCH = "%"
 PREFORMATTED = ("listing", "noscript", "pre")
 """A tokenizer reads `noscript` as one text, which may hold any of the others."""
 UNREADABLE = ("plaintext", "xmp")
@@ -226,7 +226,7 @@ class _Reduction:
             for token, tag in zip(self._tokens, tags, strict=True)
             if token.type is TokenType.START_TAG and tag != f"<{token.name}>"
         }
-        unread = INLINE - kept - self._left_open()
+        unread = INLINE - kept - self._misnested()
         out: list[str] = []
         foreign, raw = 0, False
         for token, tag in zip(self._tokens, tags, strict=True):
@@ -310,30 +310,33 @@ class _Reduction:
             out.append("list-style-type:" + next(word for word in MARKERS if MARKERS[word] == look.marker))
         return f'style="{";".join(out)}"' if out else ""
 
-    def _left_open(self) -> set[str]:
-        """Elements that a loop opens without closing, or the other way round.
+    def _misnested(self) -> set[str]:
+        """Elements whose tags close others, or are closed by others, or stand open at the end of a branch.
 
-        An event may nest those so deep that the parser, as browsers do, nests them no deeper; so none of
-        them may go. Source that nests deeply by itself is refused.
+        Such tags decide what a parser makes of other elements, so that none of them may go; and what a loop
+        leaves open nests without bound, while a parser nests 512 elements at most.
         """
-        depth, counts = 0, [Counter[str]()]
         found: set[str] = set()
+        open_: list[str] = []
+        """Names of elements, and BRANCH where a branch begins."""
+        depth = 0
+        groups = {number: group for group in self._groups for number in group}
         for token in self._tokens:
             if token.type is TokenType.START_TAG and token.name not in VOID:
+                open_.append(token.name)
                 depth += 1
-                counts[-1][token.name] += 1
             elif token.type is TokenType.END_TAG:
                 depth -= 1
-                counts[-1][token.name] -= 1
+                _close(open_, token.name, found)
             if depth > MAX_DEPTH:
                 raise CannotInline(f"more than {MAX_DEPTH} elements are open at once")
             for number in map(int, PLACE.findall(token.source)):
-                if self._constructs[number].opens("for"):
-                    counts.append(Counter())
-                elif self._constructs[number].opens("endfor"):
-                    inside = counts.pop()
-                    found |= {name for name, count in inside.items() if count}
-                    counts[-1].update(inside)
+                group = groups.get(number)
+                if group and number != group[0]:
+                    while open_ and (name := open_.pop()) != BRANCH:
+                        found.add(name)
+                if group and number != group[-1]:
+                    open_.append(BRANCH)
         return found
 
     def _drop_hidden(self) -> None:
@@ -361,6 +364,19 @@ class _Reduction:
             if inner.type not in (TokenType.TEXT, TokenType.COMMENT):
                 return 0
         return 0
+
+
+def _close(open_: list[str], name: str, found: set[str]) -> None:
+    """Close an element; what its end tag passes over, or finds open in no branch of its own, is misnested."""
+    if open_ and open_[-1] == name:
+        open_.pop()
+        return
+    found.add(name)
+    if name in open_:
+        place = len(open_) - 1 - open_[::-1].index(name)
+        found.update(open_[place:])
+        if BRANCH not in open_[place:]:
+            del open_[place:]
 
 
 def _foreign(token: Token) -> str:
