@@ -98,7 +98,9 @@ class _Reader:
 
     def read(self) -> None:
         offset, template, raw = 0, 0, False
-        for token in tokenize(_protect(self._pieces)):
+        source = _protect(self._pieces)
+        tagged = "<body" in source.lower()
+        for token in tokenize(source):
             end = offset + len(token.source)
             name, starts = _name(token), token.type is TokenType.START_TAG
             if name == "template":
@@ -113,6 +115,8 @@ class _Reader:
             if token.type is not TokenType.TEXT:
                 raw = starts and name in RAW_ELEMENTS
             offset = end
+            if not self._path and (self._bodies or (self._content and not tagged)):
+                break  # no branch is open, so that nothing after it counts
 
     def _constructs(self, token: Token, offset: int, *, content: bool) -> None:
         """Follow the branches that begin and end in a token, and note where there is content."""

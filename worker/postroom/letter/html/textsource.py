@@ -83,11 +83,11 @@ class _Reduction:
         self._written: list[str] = []
         protected = "".join(map(self._protect, split(source, "spec.html")))
         protected = protected.replace("\r\n", "\n").replace("\r", "\n")
-        if shown := [token.name for token in tokenize(protected) if token.name in UNREADABLE]:
-            raise CannotInline(f"<{shown[0]}> shows markup as it is written")
         self._groups = self._find_groups()
         protected = TAG_NAME.sub(lambda found: self._part_name(found, protected), protected)
-        self._tokens = tokenize(protected)
+        self._tokens = [*tokenize(protected)]
+        if shown := next((token.name for token in self._tokens if token.name in UNREADABLE), ""):
+            raise CannotInline(f"<{shown}> shows markup as it is written")
         if "".join(token.source for token in self._tokens) != protected:
             raise CannotInline("the markup is not closed at its end")
         tags = [token for token in self._tokens if token.type is TokenType.START_TAG]

@@ -5,6 +5,7 @@ through text, values, comments and names. The tokens of source that ends inside 
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import turbohtml
@@ -29,25 +30,21 @@ class Token(NamedTuple):
     self_closing: bool
 
 
-def tokenize(source: str) -> list[Token]:
+def tokenize(source: str) -> Iterator[Token]:
     """The tokens, with the text between two others as one. `source` has line feeds as its only line ends."""
-    found: list[Token] = []
     texts: list[str] = []
-
-    def end_text() -> None:
-        if texts:
-            found.append(Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False))
-            texts.clear()
-
     for token in turbohtml.tokenize(source, capture_source=True, resolve_references=False):
-        if token.type is TokenType.TEXT:
+        kind = token.type
+        if kind is TokenType.TEXT:
             texts.append(token.data or "")
-        elif token.type is TokenType.CHARACTER_REFERENCE:
+            continue
+        if kind is TokenType.CHARACTER_REFERENCE:
             texts.append(token.source or "")
-        else:
-            end_text()
-            style = token.attr("style") if token.type is TokenType.START_TAG else None
-            name = token.tag or ""
-            found.append(Token(token.type, name, token.source or "", style or "", token.self_closing))
-    end_text()
-    return found
+            continue
+        if texts:
+            yield Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False)
+            texts = []
+        style = token.attr("style") if kind is TokenType.START_TAG else None
+        yield Token(kind, token.tag or "", token.source or "", style or "", token.self_closing)
+    if texts:
+        yield Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False)
