@@ -6,7 +6,8 @@ raises: a text that is no YAML is one `Located` with that problem.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.reading.explain import explain
 from postroom.letter.reading.spec import API_VERSION, GROUP
-from postroom.letter.reading.yamltree import Document, Unreadable, documents
+from postroom.letter.reading.yamltree import Document, Unreadable, documents, lines_of
 from postroom.letter.template import EmailLayout, EmailTemplate
 
 OBJECT_CHARACTERS = 1024 * 1024
@@ -30,6 +31,18 @@ KINDS: dict[str, type[Manifest]] = {
     "EmailLayout": EmailLayout,
     "SmtpProfile": SmtpProfile,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A part of one line of a file: 1-based; `end` is the column after the last character."""
+
+    file: str
+    line: int
+    column: int
+    end: int
+    source: str = ""
+    """The line itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +61,45 @@ class Located:
     root: str = ""
     """The object's path in its document, when it is an item of a List."""
     namespace: str = "default"
+    lines: Sequence[str] = ()
+    """The file's lines, where there is no document."""
 
     def line(self, field: str = "", within: int | None = None) -> int:
         """The file's line of a field such as `spec.html`, or of line `within` of that field's text."""
         if self.document is None:
             return self.first
-        path = f"{self.root}.{field}" if self.root and field else self.root or field
-        return self.document.line(path, within)
+        return self.document.line(self._path(field), within)
+
+    def _path(self, field: str) -> str:
+        return f"{self.root}.{field}" if self.root and field else self.root or field
+
+    def spot(self, problem: Problem) -> Spot:
+        """The file, line and columns that a problem of this object is about.
+
+        The words that are underlined are, in this order: what the problem's column and length say; the first
+        name in backquotes of its message that stands on its line; the field's value or key.
+        """
+        if self.document is None:
+            column = problem.column or 1
+            return Spot(
+                self.file, self.first, column, column + (problem.length or 1), self._written(self.first)
+            )
+        path = self._path(problem.field if problem.field != "manifest" else "")
+        if problem.line and problem.column:
+            stretch = self.document.of_text(path, problem.line, problem.column, problem.length or 1)
+            return Spot(self.file, stretch.line, stretch.column, stretch.end, self._written(stretch.line))
+        if problem.line and path in self.document.places:
+            line = self.document.line(path, problem.line)
+            written = self._written(line)
+            start, end = _named(written, problem.message) or _whole(written)
+            return Spot(self.file, line, start, end, written)
+        whole_key = problem.code is Code.FIELD_UNKNOWN
+        stretch = self.document.of_key(path) if whole_key else self.document.of_value(path)
+        return Spot(self.file, stretch.line, stretch.column, stretch.end, self._written(stretch.line))
+
+    def _written(self, line: int) -> str:
+        lines = self.document.lines if self.document else self.lines
+        return lines[line - 1] if 0 < line <= len(lines) else ""
 
     def place(self, problem: Problem) -> str:
         """`welcome.yaml:61`, the line that a problem of this object is on."""
@@ -67,8 +112,28 @@ def read(text: str, name: str) -> Iterator[Located]:
         for document in documents(text):
             yield from _objects(document, document.value, name)
     except Unreadable as error:
-        problem = Problem(Code.MANIFEST_INVALID, "manifest", error.rule)
-        yield Located(name, error.line, problems=(problem,))
+        problem = Problem(Code.MANIFEST_INVALID, "manifest", error.rule, column=error.column)
+        yield Located(name, error.line, problems=(problem,), lines=lines_of(text))
+
+
+_QUOTED = re.compile(r"`([^`\n]+)`")
+
+
+def _named(line: str, message: str) -> tuple[int, int] | None:
+    """The columns of the first name in backquotes of a message that stands on a line."""
+    for name in _QUOTED.findall(message):
+        found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) if name[0].isalnum() else None
+        start = found.start() if found else line.find(name)
+        if start >= 0:
+            return start + 1, start + 1 + len(name)
+    return None
+
+
+def _whole(line: str) -> tuple[int, int]:
+    """The columns of a line's text."""
+    text = line.strip()
+    start = len(line) - len(line.lstrip()) if text else 0
+    return start + 1, start + 1 + max(1, len(text))
 
 
 def _objects(document: Document, value: Any, file: str, root: str = "") -> Iterator[Located]:

@@ -6,6 +6,7 @@ of them and is the only exception that the domain raises on purpose.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Code(StrEnum):
@@ -91,6 +92,31 @@ class Code(StrEnum):
     FALLBACK_UNUSABLE = "fallback_unusable"
 
 
+class Position(int):
+    """A line number, 1-based, that also holds the column and the length of the token that stands there.
+
+    Jinja keeps one number for a token and a node, the line. This class carries the column through its parser
+    and compiler: `node.lineno` and `error.lineno` are Positions, and a `Problem` takes them apart.
+    """
+
+    column: int
+    length: int
+
+    def __new__(cls, line: int, column: int, length: int = 1) -> Self:
+        """The position of a token; column and length in Python characters."""
+        made = super().__new__(cls, line)
+        made.column, made.length = column, length
+        return made
+
+
+def advance(line: int, text: str) -> int:
+    """The position of what follows `text`, which begins at `line`."""
+    breaks = text.count("\n")
+    if breaks:
+        return Position(line + breaks, len(text) - text.rfind("\n"))
+    return Position(line, line.column + len(text)) if isinstance(line, Position) else line
+
+
 class Severity(StrEnum):
     """How much a problem weighs."""
 
@@ -118,6 +144,14 @@ class Problem:
     column: int | None = None
     length: int | None = None
     severity: Severity = Severity.ERROR
+
+    def __post_init__(self) -> None:
+        """Take a Position apart."""
+        if isinstance(self.line, Position):
+            if self.column is None:
+                object.__setattr__(self, "column", self.line.column)
+                object.__setattr__(self, "length", self.line.length)
+            object.__setattr__(self, "line", int(self.line))
 
     def __str__(self) -> str:
         place = f"{self.field}, line {self.line}" if self.line else self.field

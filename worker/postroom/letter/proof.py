@@ -217,7 +217,7 @@ def _render_samples(
             for problem in rejected.problems:
                 placed = locate(problem, page) if problem.field == "spec.html" else problem
                 message = f"sample `{letter.sample.name}`: {placed.message}"
-                problems.append(Problem(placed.code, placed.field, message, placed.line))
+                problems.append(replace(placed, message=message))
     return rendered, problems
 
 

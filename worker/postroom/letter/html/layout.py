@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from postroom.letter.hint import did_you_mean
 from postroom.letter.language.pieces import Piece, Source, join, split
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Problem, Rejected, advance
 from postroom.letter.references import layout_field
 from postroom.letter.template import EmailLayout, EmailLayoutSpec, Metadata, Partial
 
@@ -148,15 +148,15 @@ def _blocks_of(body: Pieces, field: str) -> dict[str, Pieces]:
             index = end
         elif piece.text.strip():
             message = "this stands outside the blocks and would be lost; move it into a block"
-            raise Rejected(
-                Problem(Code.TEMPLATE_SYNTAX, field, message, piece.line + _blank_lines(piece.text))
-            )
+            raise Rejected(Problem(Code.TEMPLATE_SYNTAX, field, message, _words_of(piece)))
         index += 1
     return blocks
 
 
-def _blank_lines(text: str) -> int:
-    return text[: len(text) - len(text.lstrip())].count("\n")
+def _words_of(piece: Piece) -> int:
+    """Where the first word of a piece stands."""
+    words = piece.text.lstrip()
+    return advance(piece.line, piece.text[: len(piece.text) - len(words)])
 
 
 def _fill(page: Pieces, blocks: Mapping[str, Pieces], field: str) -> list[Piece]:
@@ -169,7 +169,7 @@ def _fill(page: Pieces, blocks: Mapping[str, Pieces], field: str) -> list[Piece]
                     Code.BLOCK_NOT_FOUND,
                     field,
                     f"the layout has no block `{name}`{did_you_mean(name, holes)}",
-                    blocks[name][0].line if blocks[name] else None,
+                    int(blocks[name][0].line) if blocks[name] else None,
                 )
                 for name in strangers
             )
@@ -219,6 +219,6 @@ def _with_preheader(pieces: Pieces) -> list[Piece]:
         out += [
             Piece("data", before, piece.field, piece.line),
             *split(PREHEADER, piece.field),
-            Piece("data", after, piece.field, piece.line + before.count("\n")),
+            Piece("data", after, piece.field, advance(piece.line, before)),
         ]
     return out

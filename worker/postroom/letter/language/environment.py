@@ -10,7 +10,9 @@ Templates get JSON values only, so that the sandbox needs to know only str, numb
 object's own keys come before dict's methods: `order.items` is the order's items.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -29,7 +31,7 @@ from postroom.letter.language.filters import MEASURED, meter_of
 from postroom.letter.language.formats import FORMATS
 from postroom.letter.language.grammar import nodes_of, refuse_forbidden
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Position, Problem, Rejected
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
@@ -157,14 +159,56 @@ TEXT = LetterEnvironment(autoescape=False)
 """For subjects, text parts and headers, where escaping would show."""
 
 
+Token = tuple[int, str, str]
+"""The position (a `Position`), the kind and the text."""
+_NEWLINE = re.compile(r"\r\n|\r")
+_SPACE = re.compile(r"\s*")
+
+
 @lru_cache(maxsize=16)
-def tokens_of(source: str) -> tuple[tuple[int, str, str], ...]:
-    """What Jinja's lexer makes of a source: line, kind, text. Raises jinja2's TemplateSyntaxError.
+def tokens_of(source: str) -> tuple[Token, ...]:
+    """What Jinja's lexer makes of a source: position, kind, text. Raises jinja2's TemplateSyntaxError.
 
     Kept for a moment: a proof takes the same source apart, reads it and compiles it, and lexing was a third
     of its time.
     """
-    return (*HTML.lex(source, SOURCE_NAME),)
+    text = _NEWLINE.sub("\n", source)  # as the lexer does
+    found: list[Token] = []
+    offset = 0
+    try:
+        for line, kind, value in HTML.lex(source, SOURCE_NAME):
+            offset = _start(text, value, offset)
+            first = value.partition("\n")[0]
+            position = Position(line, offset - text.rfind("\n", 0, offset), max(1, len(first)))
+            if kind == "name" and found and found[-1][1:] == ("operator", "."):
+                found[-1] = (
+                    position,
+                    *found[-1][1:],
+                )  # of `order.totl` the attribute is what a problem is about
+            found.append((position, kind, value))
+            offset += len(value)
+    except TemplateSyntaxError as error:
+        error.lineno = _position_of(error, text, offset, found)
+        raise
+    return tuple(found)
+
+
+def _start(text: str, value: str, offset: int) -> int:
+    """Where a token begins: the lexer leaves out the white space before `{%-`."""
+    if text.startswith(value, offset):
+        return offset
+    space = _SPACE.match(text, offset)
+    return space.end() if space else offset
+
+
+def _position_of(error: TemplateSyntaxError, text: str, offset: int, found: list[Token]) -> int:
+    """Where the lexer stopped: at the character after the last token, or at the comment that has no end."""
+    if str(error.message).startswith("Missing end of") and found:
+        return found[-1][0]
+    space = _SPACE.match(text, offset)
+    stopped = space.end() if space else offset
+    same_line = text.count("\n", 0, stopped) + 1 == error.lineno
+    return Position(error.lineno, stopped - text.rfind("\n", 0, stopped)) if same_line else error.lineno
 
 
 Root = Callable[[Context], Any]
@@ -223,7 +267,7 @@ def script_of(environment: LetterEnvironment, source: str, field: str) -> Script
 
 def placed(problem: Problem, field: str) -> Problem:
     """The problem, said of a field."""
-    return Problem(problem.code, field, problem.message, problem.line)
+    return replace(problem, field=field)
 
 
 def explain_syntax(error: Exception, field: str) -> Problem:
