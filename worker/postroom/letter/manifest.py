@@ -87,7 +87,13 @@ class Located:
         path = self._path(problem.field if problem.field != "manifest" else "")
         if problem.line and problem.column:
             stretch = self.document.of_text(path, problem.line, problem.column, problem.length or 1)
-            return Spot(self.file, stretch.line, stretch.column, stretch.end, self._written(stretch.line))
+            written, end = self._written(stretch.line), stretch.end
+            if problem.length is None:
+                start, end = _named(written, problem.message, stretch.column) or _word(
+                    written, stretch.column
+                )
+                return Spot(self.file, stretch.line, start, end, written)
+            return Spot(self.file, stretch.line, stretch.column, end, written)
         if problem.line and path in self.document.places:
             line = self.document.line(path, problem.line)
             written = self._written(line)
@@ -119,14 +125,21 @@ def read(text: str, name: str) -> Iterator[Located]:
 _QUOTED = re.compile(r"`([^`\n]+)`")
 
 
-def _named(line: str, message: str) -> tuple[int, int] | None:
-    """The columns of the first name in backquotes of a message that stands on a line."""
+def _named(line: str, message: str, column: int = 1) -> tuple[int, int] | None:
+    """The columns of the first name in backquotes of a message that stands on a line, from `column` on."""
     for name in _QUOTED.findall(message):
-        found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", line) if name[0].isalnum() else None
-        start = found.start() if found else line.find(name)
+        whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+        found = whole.search(line, column - 1)
+        start = found.start() if found else -1
         if start >= 0:
             return start + 1, start + 1 + len(name)
     return None
+
+
+def _word(line: str, column: int) -> tuple[int, int]:
+    """The columns of the word that begins at a column."""
+    found = re.compile(r"[\w@.#-]+|.").match(line, column - 1)
+    return column, found.end() + 1 if found else column + 1
 
 
 def _whole(line: str) -> tuple[int, int]:

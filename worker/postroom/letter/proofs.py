@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.profile import SmtpProfile, allows_sender, topic_of
 from postroom.letter.proof import Proof, css_problems, mistakes_without_layout, prove
 from postroom.letter.proving.draft import layout_problems
@@ -115,7 +115,8 @@ def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) ->
     else:
         proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
     if known.elsewhere:
-        proof = replace(proof, warnings=(*missing, *proof.warnings))
+        elsewhere = (replace(problem, severity=Severity.WARNING) for problem in missing)
+        proof = replace(proof, warnings=(*elsewhere, *proof.warnings))
     problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]
     if not problems and (profile in known.objects or profile not in known.faulty):
         return proof

@@ -42,8 +42,11 @@ def read_css(css: str, field: str = "spec.css", offset: int = 0) -> Sheet:
     """Split a sheet. Raises Rejected (css_invalid) with every mistake; `offset` is added to its lines."""
     problems: list[Problem] = []
 
-    def report(message: str, line: int) -> None:
-        problems.append(Problem(Code.CSS_INVALID, field, message, line + offset))
+    def report(message: str, node: Any) -> None:
+        line = node.source_line + offset
+        # of a `<style>`, what stands before the CSS on its first line is not known here
+        column = node.source_column if node.source_line > 1 or not offset else None
+        problems.append(Problem(Code.CSS_INVALID, field, message, line, column))
 
     inlined: list[str] = []
     kept: list[str] = []
@@ -67,7 +70,7 @@ def read_css(css: str, field: str = "spec.css", offset: int = 0) -> Sheet:
 
 def _keep(node: Any, report: Any) -> Iterator[str]:
     if node.type == "error":
-        report(_plainly(node.message, OUTSIDE), node.source_line)
+        report(_plainly(node.message, OUTSIDE), node)
     elif node.type == "at-rule":
         name = node.lower_at_keyword
         if name in GROUPS and node.content is not None:
@@ -78,7 +81,7 @@ def _keep(node: Any, report: Any) -> Iterator[str]:
             reason = (
                 "nothing is fetched when a letter is made" if name == "import" else "mail clients ignore it"
             )
-            report(f"`@{name}` is not for letters: {reason}", node.source_line)
+            report(f"`@{name}` is not for letters: {reason}", node)
 
 
 def _keep_group(node: Any, report: Any) -> str:
@@ -98,7 +101,7 @@ def _read_rule(node: Any, report: Any) -> _Rule:
         try:
             cssselect.parse(selector)
         except cssselect.SelectorError:
-            report(f"`{selector[:60]}` is not a selector", node.source_line)
+            report(f"`{selector[:60]}` is not a selector", node)
     declarations = []
     for item in tinycss2.parse_blocks_contents(node.content, skip_comments=True, skip_whitespace=True):
         if item.type == "declaration":
@@ -106,7 +109,7 @@ def _read_rule(node: Any, report: Any) -> _Rule:
         else:
             nested = "rules inside of rules are not for letters"
             message = _plainly(item.message, INSIDE) if item.type == "error" else nested
-            report(f"in `{', '.join(selectors)[:60]}`: {message}", item.source_line)
+            report(f"in `{', '.join(selectors)[:60]}`: {message}", item)
     return _Rule(selectors, tuple(declarations))
 
 

@@ -212,6 +212,8 @@ def _position_of(error: TemplateSyntaxError, text: str, offset: int, found: list
 
 
 Root = Callable[[Context], Any]
+CLOSED = ("if", "for", "with", "block", "macro", "call", "filter", "autoescape")
+"""The tags that have an end; `set` has one only without `=`."""
 CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, LimitExceeded)
 """What Jinja's and Python's compilers raise for source that asks too much of them."""
 
@@ -283,12 +285,32 @@ def explain_syntax(error: Exception, field: str) -> Problem:
             name = message.split("'")[1]
             message = f"there is no test `{name}` in letters{did_you_mean(name, TESTS)}"
             return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
+        if message.startswith("Unexpected end of template") and (opened := _unclosed(error.source or "")):
+            line, word = opened
+            message = f"`{{% {word} %}}` is never closed; add `{{% end{word} %}}`"
+            return Problem(Code.TEMPLATE_SYNTAX, field, message, line)
         return Problem(Code.TEMPLATE_SYNTAX, field, message.rstrip("."), error.lineno)
     if isinstance(error, LimitExceeded):
         return Problem(Code.TEMPLATE_UNSAFE, field, str(error))
     if isinstance(error, ValueError):
         return Problem(Code.TEMPLATE_SYNTAX, field, "a number is too long")
     return Problem(Code.TEMPLATE_SYNTAX, field, "the template is nested too deeply")
+
+
+def _unclosed(source: str) -> tuple[int, str] | None:
+    """The innermost tag such as `{% if %}` whose end is missing."""
+    opened: list[tuple[int, str]] = []
+    before = ""
+    for line, kind, value in tokens_of(source):
+        if kind == "whitespace":
+            continue
+        if kind == "name" and before == "block_begin":
+            if value.startswith("end"):
+                del opened[-1:]
+            elif value in CLOSED:
+                opened.append((line, value))
+        before = kind
+    return opened[-1] if opened else None
 
 
 def explain_failure(error: Exception, field: str, line: int | None) -> Problem:
