@@ -396,8 +396,8 @@ LINT = (
         "A style uses a custom property, `var(--…)`, without a plain value before it.",
         "Write the plain value first: `color: #1a1a1a; color: var(--ink)`.",
         "Gmail, Outlook and Yahoo do not support custom properties and ignore the declaration.",
-        ".card { color: var(--ink) }",
-        ".card { color: #1a1a1a; color: var(--ink) }",
+        '<p style="color: var(--ink)">Hello</p>',
+        '<p style="color: #1a1a1a; color: var(--ink)">Hello</p>',
         (f"{CANIEMAIL}css-variables/",),
     ),
     Rule(

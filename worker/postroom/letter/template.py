@@ -41,6 +41,7 @@ __all__ = [
     "Mailbox",
     "Metadata",
     "NameRef",
+    "NotedMetadata",
     "Partial",
     "Sample",
     "Spec",
@@ -113,6 +114,17 @@ def _unsubscribe_url(text: str) -> str:
             "begins with https:// or a template expression like {{ unsubscribe_url }} (RFC 8058)"
         )
     return text
+
+
+class NotedMetadata(Metadata):
+    """Metadata with the annotations, in which an author asks to ignore rules."""
+
+    annotations: dict[str, Any] | None = None
+
+    def annotation(self, name: str) -> str:
+        """The text of an annotation, empty where it is not there."""
+        value = (self.annotations or {}).get(name)
+        return value if isinstance(value, str) else ""
 
 
 Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
@@ -250,7 +262,7 @@ class EmailTemplate(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailTemplate"]
-    metadata: Metadata
+    metadata: NotedMetadata
     spec: EmailTemplateSpec
     status: dict[str, Any] | None = None
 
@@ -260,6 +272,6 @@ class EmailLayout(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailLayout"]
-    metadata: Metadata
+    metadata: NotedMetadata
     spec: EmailLayoutSpec
     status: dict[str, Any] | None = None

@@ -30,7 +30,7 @@ JSON_VERSION = 1
 NARROWEST = 40
 COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
-LINK = re.compile(r"\[([^\]]*)\]\(([^)#]*)(?:\.md)?[^)]*\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^).#]*)[^)]*\)")
 
 
 def passes(reading: Reading, *, strict: bool) -> bool:

@@ -65,13 +65,20 @@ def _assemble(tokens: Iterable[tuple[int, str, str]], field: str) -> Iterable[Pi
                 yield Piece("data", "\n" * text.count("\n"), field, start)
             else:
                 kinds: dict[str, Kind] = {"block_end": "block", "variable_end": "variable", "raw_end": "raw"}
-                yield Piece(kinds[token], text, field, start, tuple(words))
+                yield Piece(kinds[token], text, field, _whole(start, text), tuple(words))
             held, words = [], []
     if held:
         shown = f"{{{{ '{held[0]}' }}}}"
         raise TemplateSyntaxError(
             f"`{held[0]}` is not closed; add its end, or write `{shown}` to show it", start
         )
+
+
+def _whole(start: int, text: str) -> int:
+    """The position of a construct from that of its first token: its length is that of its first line."""
+    if not isinstance(start, Position):
+        return start
+    return Position(start, start.column, len(text.partition("\n")[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,13 +106,13 @@ class Authored:
         for tag in tags:
             yield from self.elements.get(tag, ())
 
-    def counterpart(self, element: turbohtml.Element) -> turbohtml.Element | None:
+    def counterpart(self, element: turbohtml.Element, before: int = -1) -> turbohtml.Element | None:
         """The element of the source that an element of a letter came from, as its attributes tell.
 
-        Of several the one whose attributes leave least to data.
+        Of several the one whose attributes leave least to data, then the first behind the offset `before`.
         """
         alike = [each for each in self.of(element.tag.lower()) if _matches(each, element)]
-        return min(alike, key=_openness, default=None)
+        return min(alike, key=lambda each: (_openness(each), _start(each) <= before), default=None)
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,19 @@ def blank(source: str) -> str:
     written: list[str] = []
     end = 0
     for piece in split(source, "spec.html"):
-        if piece.kind == "data" or not isinstance(piece.line, Position):
+        if not isinstance(piece.line, Position):
             continue
         start = starts[piece.line - 1] + piece.line.column - 1
-        written += [source[end:start], _blank_piece(piece.kind, piece.text)]
+        if piece.kind == "data" and not source.startswith(piece.text, start):
+            continue  # the line breaks of a comment
+        written += [_blank_piece("comment", source[end:start]), _blank_piece(piece.kind, piece.text)]
         end = start + len(piece.text)
-    return "".join([*written, source[end:]])
+    return "".join([*written, _blank_piece("comment", source[end:])])
 
 
 def _blank_piece(kind: str, text: str) -> str:
+    if kind == "data":
+        return text
     if kind == "raw":
         return re.sub(r"\{%.*?%\}", lambda tag: " " * len(tag.group()), text, flags=re.DOTALL)
     filler = DATA if kind == "variable" else " "
@@ -335,10 +339,17 @@ def subject_long(authored: Authored, letter: Delivered) -> Iterator[Problem]:
 
 def address_from_data(authored: Authored, letter: Delivered) -> Iterator[Problem]:
     """Links whose address comes from data, and leads nowhere or over `http://` in this sample."""
+    addresses = (link.attr("href") for link in letter.document.iter_elements(("a", "area")))
+    if not any(address is not None and _is_suspect(address.strip()) for address in addresses):
+        return
+    before = -1
     for link in letter.document.iter_elements(("a", "area")):
         address = link.attr("href")
-        written = authored.counterpart(link) if address is not None and _is_suspect(address.strip()) else None
-        if address is None or written is None or DATA not in (written.attr("href") or ""):
+        written = authored.counterpart(link, before) if address is not None else None
+        if address is None or written is None or written.source_location is None:
+            continue
+        before = written.source_location.start_tag.start_offset
+        if DATA not in (written.attr("href") or ""):
             continue
         if message := _leads_nowhere(address.strip(), None):
             of_sample = f"sample `{letter.sample}`: {message}"
@@ -497,6 +508,10 @@ def _matches(written: turbohtml.Element, sent: turbohtml.Element) -> bool:
         elif value is not None and not re.fullmatch(_as_pattern(pattern), value, re.DOTALL):
             return False
     return all(name == "style" or written.attr(name) is not None for name in sent.attrs)
+
+
+def _start(written: turbohtml.Element) -> int:
+    return written.source_location.start_tag.start_offset if written.source_location else 0
 
 
 def _openness(written: turbohtml.Element) -> int:

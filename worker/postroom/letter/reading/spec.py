@@ -111,12 +111,6 @@ class Metadata(BaseModel):
     namespace: Annotated[
         str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     ] = "default"
-    annotations: dict[str, Any] | None = None
-
-    def annotation(self, name: str) -> str:
-        """The text of an annotation, empty where it is not there."""
-        value = (self.annotations or {}).get(name)
-        return value if isinstance(value, str) else ""
 
 
 Broken = tuple[str, str]
