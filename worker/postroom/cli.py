@@ -145,8 +145,9 @@ def check(
 
     from postroom.local import check as checking
     from postroom.local.manifests import demand_manifests, read_input
+    from postroom.local.parallel import prove_pairs
 
-    reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
+    reading = read_input(folder, context or (), elsewhere=ignore_missing_references, prove_each=prove_pairs)
     demand_manifests(reading, folder)
     if no_info:
         reading = reading.without(Severity.INFO)

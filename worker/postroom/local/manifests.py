@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, read
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proofs import Object, Verdict, key_of, prove_all
+from postroom.letter.proofs import Object, ProveEach, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
 from postroom.letter.rules import RULES
 from postroom.local.trouble import Trouble
@@ -118,16 +118,22 @@ def read_folder(folder: Path) -> Reading:
     return _prove(*_located(folder))
 
 
-def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
+def read_input(
+    source: Path,
+    context: Iterable[Path] = (),
+    *,
+    elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
+) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `prove_each` may
+    prove in several processes.
     """
     around = [located for folder in context for located in _located(folder)[0]]
-    if source == STANDARD_INPUT:
-        return _prove(_read_stream(sys.stdin.buffer, "<stdin>"), 1, around, elsewhere=elsewhere)
-    return _prove(*_located(source), around, elsewhere=elsewhere)
+    asked = (_read_stream(sys.stdin.buffer, "<stdin>"), 1) if source == STANDARD_INPUT else _located(source)
+    return _prove(*asked, around, elsewhere=elsewhere, prove_each=prove_each)
 
 
 def _located(folder: Path) -> tuple[list[Located], int]:
@@ -136,7 +142,12 @@ def _located(folder: Path) -> tuple[list[Located], int]:
 
 
 def _prove(
-    found: list[Located], files: int, around: Iterable[Located] = (), *, elsewhere: bool = False
+    found: list[Located],
+    files: int,
+    around: Iterable[Located] = (),
+    *,
+    elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
 ) -> Reading:
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
@@ -144,7 +155,9 @@ def _prove(
     faulty = (_key(located) for located in found if located.problems)
     before = (other.object for other in others if other.object is not None)
     clocks = Clocks(time.monotonic, time.thread_time)
-    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
+    together = (*before, *objects)
+    verdict = prove_all(together, clocks, faulty, elsewhere=elsewhere, prove_each=prove_each)
+    verdict = _only(own, verdict)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(

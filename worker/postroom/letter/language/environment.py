@@ -174,17 +174,17 @@ def tokens_of(source: str) -> tuple[Token, ...]:
     """
     text = _NEWLINE.sub("\n", source)  # as the lexer does
     found: list[Token] = []
-    offset = 0
+    offset, current, begin = 0, 0, -1  # begin: the line break before the current line
     try:
         for line, kind, value in HTML.lex(source, SOURCE_NAME):
-            offset = _start(text, value, offset)
-            first = value.partition("\n")[0]
-            position = Position(line, offset - text.rfind("\n", 0, offset), max(1, len(first)))
-            if kind == "name" and found and found[-1][1:] == ("operator", "."):
-                found[-1] = (
-                    position,
-                    *found[-1][1:],
-                )  # of `order.totl` the attribute is what a problem is about
+            if not text.startswith(value, offset):
+                offset = _start(text, offset)
+            if line != current:
+                current, begin = line, text.rfind("\n", 0, offset)
+            length = len(value) if kind != "data" else max(1, len(value.partition("\n")[0]))
+            position = Position(line, offset - begin, length)
+            if kind == "name" and found and found[-1][2] == "." and found[-1][1] == "operator":
+                found[-1] = (position, *found[-1][1:])  # of `order.totl` a problem is about the attribute
             found.append((position, kind, value))
             offset += len(value)
     except TemplateSyntaxError as error:
@@ -193,10 +193,8 @@ def tokens_of(source: str) -> tuple[Token, ...]:
     return tuple(found)
 
 
-def _start(text: str, value: str, offset: int) -> int:
-    """Where a token begins: the lexer leaves out the white space before `{%-`."""
-    if text.startswith(value, offset):
-        return offset
+def _start(text: str, offset: int) -> int:
+    """Where the next token begins: the lexer leaves out the white space before `{%-`."""
     space = _SPACE.match(text, offset)
     return space.end() if space else offset
 
