@@ -41,12 +41,12 @@ __all__ = [
     "Mailbox",
     "Metadata",
     "NameRef",
-    "NotedMetadata",
     "Partial",
     "Sample",
     "Spec",
     "SubjectVariant",
     "TemplateAttachment",
+    "TemplateMetadata",
 ]
 
 HTML_CHARACTERS = 256 * 1024
@@ -116,8 +116,8 @@ def _unsubscribe_url(text: str) -> str:
     return text
 
 
-class NotedMetadata(Metadata):
-    """Metadata with the annotations, in which an author asks to ignore rules."""
+class TemplateMetadata(Metadata):
+    """What Postroom reads of the metadata of a template or a layout; the rest is accepted and ignored."""
 
     annotations: dict[str, Any] | None = None
 
@@ -262,7 +262,7 @@ class EmailTemplate(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailTemplate"]
-    metadata: NotedMetadata
+    metadata: TemplateMetadata
     spec: EmailTemplateSpec
     status: dict[str, Any] | None = None
 
@@ -272,6 +272,6 @@ class EmailLayout(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailLayout"]
-    metadata: NotedMetadata
+    metadata: TemplateMetadata
     spec: EmailLayoutSpec
     status: dict[str, Any] | None = None

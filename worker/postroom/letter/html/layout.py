@@ -13,7 +13,7 @@ from postroom.letter.hint import did_you_mean
 from postroom.letter.language.pieces import Piece, Source, join, split
 from postroom.letter.problems import Code, Problem, Rejected, advance
 from postroom.letter.references import layout_field
-from postroom.letter.template import EmailLayout, EmailLayoutSpec, NotedMetadata, Partial
+from postroom.letter.template import EmailLayout, EmailLayoutSpec, Partial, TemplateMetadata
 
 MAX_DEPTH = 8
 MAX_PIECES = 50_000
@@ -78,7 +78,7 @@ def stand_in(name: str, sources: Iterable[tuple[str, str]]) -> EmailLayout:
         html="".join(f"{{% block {block} %}}{{% endblock %}}" for block in blocks),
         partials=[Partial.model_construct(name=partial, html="") for partial in partials],
     )
-    return EmailLayout.model_construct(metadata=NotedMetadata(name=name), spec=spec)
+    return EmailLayout.model_construct(metadata=TemplateMetadata(name=name), spec=spec)
 
 
 def layout_partials(layout: EmailLayout | None) -> Mapping[str, Sequence[Piece]]:
