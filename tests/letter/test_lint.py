@@ -88,6 +88,8 @@ def test_a_rule_finds_its_words_in_the_authors_source(html: str, code: Code, wor
         '<!--[if mso]><img src="a"><v:rect></v:rect><![endif]-->',
         '<video src="a.mp4"><a href="https://x.org">Watch</a></video>',
         '<link rel="stylesheet" href="https://fonts.googleapis.com/css2?family=Inter">',
+        '<link rel="stylesheet" href="//fonts.shop.example/a.css">',
+        '<link rel="stylesheet" href="https://shop.example/css2?display=swap&amp;family=Inter">',
         '<link rel="icon" href="https://x.org/icon.png">',
         '<html lang="en"><body>x</body></html>',
         '<html lang="{{ letter.locale }}"><body>x</body></html>',

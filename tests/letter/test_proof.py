@@ -25,6 +25,7 @@ PAGE = layout(
     [
         ("a\nb\nc\nd\ne\nf\n{% if %}", Code.TEMPLATE_SYNTAX, 7, ""),
         ("a\n<p>{{ name </p>\n<p>the rest</p>", Code.TEMPLATE_SYNTAX, 2, "`{{` is not closed"),
+        ("a\n<style>@media print{#a{top:0}}</style>", Code.TEMPLATE_SYNTAX, 2, "a space between `{` and `#`"),
         ("a\n\n{% if name", Code.TEMPLATE_SYNTAX, 3, "`{%` is not closed"),
         ("\n{{ ''.__class__ }}", Code.TEMPLATE_UNSAFE, 2, "unsafe attribute `__class__`"),
         ("\n{% include '/etc/passwd' %}", Code.PARTIAL_NOT_FOUND, 2, "partials"),

@@ -283,6 +283,11 @@ def explain_syntax(error: Exception, field: str) -> Problem:
             name = message.split("'")[1]
             message = f"there is no test `{name}` in letters{did_you_mean(name, TESTS)}"
             return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
+        if message.startswith("Missing end of comment"):
+            message = (
+                "`{#` begins a comment of the template language, and nothing ends it; write a space between "
+                "`{` and `#` if it is CSS, or end the comment with `#}`"
+            )
         if message.startswith("Unexpected end of template") and (opened := _unclosed(error.source or "")):
             line, word = opened
             message = f"`{{% {word} %}}` is never closed; add `{{% end{word} %}}`"

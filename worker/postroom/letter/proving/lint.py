@@ -34,19 +34,16 @@ KILOBYTE: Final = 1024
 REMOVED: Final = ("script", "iframe", "object", "embed")
 DATA_SCRIPTS: Final = ("application/ld+json", "application/json")
 FONT_HOSTS: Final = (
-    "fonts.googleapis.com",
-    "fonts.gstatic.com",
-    "fonts.bunny.net",
     "use.typekit.net",
     "p.typekit.net",
     "use.edgefonts.net",
     "cloud.typography.com",
     "fast.fonts.net",
-    "fonts.cdnfonts.com",
     "api.fontshare.com",
     "rsms.me",
 )
-"""Services whose style sheets hold fonts and nothing else."""
+"""Services whose style sheets hold fonts and nothing else; beside these, hosts named `fonts.…` and addresses
+with the parameter `family`, as their copies on own hosts have them."""
 
 DATA = "\ue000"
 """Stands for each character of `{{ … }}` in blanked source: a value that an event decides."""
@@ -466,8 +463,15 @@ def _is_hidden(element: turbohtml.Element) -> bool:
 
 
 def _is_of_font_service(address: str) -> bool:
-    host = re.match(r"\s*(?:https?:)?//([^/?#]+)", address, re.IGNORECASE)
-    return host is not None and host.group(1).lower() in FONT_HOSTS
+    found = re.match(r"\s*(?:https?:)?//([^/?#]+)([^#]*)", address, re.IGNORECASE)
+    if found is None:
+        return False
+    host = found.group(1).lower()
+    return (
+        host in FONT_HOSTS
+        or host.startswith("fonts.")
+        or re.search(r"[?&;]family=", found.group(2)) is not None
+    )
 
 
 def _anchors(authored: Authored) -> frozenset[str] | None:
