@@ -62,6 +62,9 @@ class CompiledTemplate:
     sender: tuple[str, str] | None = None
     """Name and address."""
     reply_to: str | None = None
+    """The first address of the template's Reply-To when it is known; all that an earlier release reads."""
+    reply_to_list: tuple[tuple[str, str], ...] = ()
+    """All mailboxes of the Reply-To, name and address, each a template source; empty: `reply_to` alone."""
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[File, ...] = ()
     expires_after: float | None = None
@@ -76,9 +79,25 @@ class CompiledTemplate:
 
     def sealed(self) -> "CompiledTemplate":
         """The same with its revision: the first 12 hex digits of the content's SHA-256."""
-        content = {key: value for key, value in self.to_json().items() if key not in ("revision", "suspend")}
+        content = _as_first_released(self.to_json())
+        del content["revision"], content["suspend"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return replace(self, revision=sha256(canonical.encode()).hexdigest()[:REVISION_LENGTH])
+
+
+ADDED = ("content_id", "foreign_messages", "messages", "reply_to_list")
+"""Fields that came later. Unset they are no part of a revision, so that a release changes none by itself."""
+
+
+def _as_first_released(value: Any) -> Any:
+    """JSON values without the fields of ADDED that are not set."""
+    if isinstance(value, dict):
+        return {
+            name: value[name] if name == "variables" else _as_first_released(value[name])
+            for name in value
+            if value[name] or name not in ADDED
+        }
+    return [_as_first_released(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
@@ -93,6 +112,7 @@ def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
             "event_types": tuple(value["event_types"]),
             "editions": tuple(_edition(edition) for edition in value["editions"]),
             "sender": (sender[0], sender[1]) if sender else None,
+            "reply_to_list": tuple((name, source) for name, source in value.get("reply_to_list", ())),
             "headers": tuple((name, source) for name, source in value["headers"]),
             "attachments": tuple(File(**_known(File, file)) for file in value["attachments"]),
         }

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from urllib.parse import quote
 
 from postroom.letter.event import Attachment
+from postroom.letter.mailboxes import read_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.wire.encodedword import extra_field, field, mailbox, refuse_address, refuse_control
@@ -73,7 +74,7 @@ def _marks(template: str, revision: str, language: str) -> str:
 def _options(rendered: Rendered) -> str:
     lines = [extra_field(name, value) for name, value in rendered.headers]
     if rendered.reply_to:
-        lines.append(f"Reply-To: {mailbox('Reply-To', '', rendered.reply_to)}")
+        lines.append(_reply_to(rendered.reply_to))
     if rendered.unsubscribe:
         refuse_control("List-Unsubscribe", rendered.unsubscribe)
         if any(sign in rendered.unsubscribe for sign in "<> ") or len(rendered.unsubscribe) > 900:
@@ -81,6 +82,13 @@ def _options(rendered: Rendered) -> str:
         lines.append(f"List-Unsubscribe: <{rendered.unsubscribe}>")
         lines.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     return "".join(f"{line}\r\n" for line in lines)
+
+
+@lru_cache(maxsize=256)
+def _reply_to(text: str) -> str:
+    """The mailboxes, each on a line of its own."""
+    mailboxes = read_mailboxes(text, "Reply-To", quote=False)
+    return "Reply-To: " + ",\r\n ".join(mailbox("Reply-To", name, address) for name, address in mailboxes)
 
 
 def _opening(inner: str, outer: str | None) -> str:

@@ -80,6 +80,7 @@ class Event:
     not_before: datetime | None = None
     expires: datetime | None = None
     reply_to: str | None = None
+    """A list of mailboxes as `mailboxes.write_mailboxes` writes it; a bare address as it is."""
     attachments: tuple[Attachment, ...] = ()
     traceparent: str | None = None
     revision: str | None = None

@@ -19,6 +19,7 @@ from postroom.letter.html.plaintext import settle, text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
 from postroom.letter.language.origin import origins
+from postroom.letter.mailboxes import filled_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract
@@ -179,12 +180,32 @@ class Live:
             html=html,
             text=text,
             sender=self._sender,
-            reply_to=event.reply_to or self.compiled.reply_to,
+            reply_to=event.reply_to or self._reply_to(variables, meter),
             headers=tuple((name, one_line(s, variables, meter, name)) for name, s in self._headers),
             attachments=self._files + event.attachments,
             language=edition.tag,
             unsubscribe=unsubscribe,
         )
+
+    @cached_property
+    def _mailboxes(self) -> tuple[tuple[Script, Script], ...]:
+        return tuple(
+            (script_of(TEXT, name, "spec.replyTo"), script_of(TEXT, address, "spec.replyTo"))
+            for name, address in self.compiled.reply_to_list
+        )
+
+    def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        """The template's list; an address that comes out empty is left out. Raises Rejected."""
+        if not self._mailboxes:
+            return self.compiled.reply_to
+        rendered = [
+            (
+                one_line(name, variables, meter, "spec.replyTo"),
+                one_line(each, variables, meter, "spec.replyTo"),
+            )
+            for name, each in self._mailboxes
+        ]
+        return write_mailboxes(filled_mailboxes(rendered, "spec.replyTo")) or None
 
     def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
         if self._unsubscribe is None:

@@ -21,6 +21,7 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
+from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
@@ -132,6 +133,9 @@ def _read(
     extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
     if spec.unsubscribe_url:
         extra.append(Part("spec.unsubscribeUrl", spec.unsubscribe_url))
+    if spec.reply_to:
+        mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo")
+        extra += [Part("spec.replyTo", source) for mailbox in mailboxes for source in mailbox]
     for part in extra:
         reader = Reader(spec.variables, part.field)
         problems += [*read_part(TEXT, part, reader), *reader.reading.problems]
@@ -194,13 +198,21 @@ def _compiled(template: EmailTemplate, languages: list[Draft]) -> CompiledTempla
         editions=tuple(draft.edition() for draft in languages),
         variables=spec.variables,
         sender=(spec.sender.name, spec.sender.address) if spec.sender else None,
-        reply_to=spec.reply_to,
+        **_reply_to(spec),
         headers=tuple((header.name, header.value) for header in spec.headers),
         attachments=tuple(File(f.filename, f.content_type, f.content) for f in spec.attachments),
         expires_after=seconds(spec.expires_after) if spec.expires_after else None,
         unsubscribe_url=spec.unsubscribe_url,
         suspend=spec.suspend,
     )
+
+
+def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
+    mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo") if spec.reply_to else ()
+    if not mailboxes:
+        return {}
+    known = next((address for _, address in mailboxes if "{{" not in address), None)
+    return {"reply_to": known, "reply_to_list": () if mailboxes == (("", known),) else mailboxes}
 
 
 def _render_samples(

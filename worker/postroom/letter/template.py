@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field, model_validator
 from postroom.letter.address import AddressText
 from postroom.letter.duration import Duration
 from postroom.letter.header import header_rule
-from postroom.letter.problems import Code
+from postroom.letter.mailboxes import LIST_CHARACTERS, split_mailboxes, write_mailboxes
+from postroom.letter.problems import Code, Rejected
 from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
 from postroom.letter.reading.spec import (
     Broken,
@@ -92,6 +93,15 @@ def _base64(text: str) -> str:
     return text
 
 
+def _reply_to(text: str) -> str:
+    """The list with its addresses normalized; one with `{{ … }}` in it stays as it was written."""
+    try:
+        mailboxes = split_mailboxes(text, "replyTo")
+    except Rejected as rejected:
+        raise ValueError(rejected.problems[0].message) from None
+    return text if "{{" in text else write_mailboxes(mailboxes)
+
+
 def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("properties", {}) is None:  # `properties:` with nothing behind it
         schema = {**schema, "properties": {}}
@@ -118,6 +128,8 @@ def _unsubscribe_url(text: str) -> str:
 Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
 Html = Annotated[str, Field(min_length=1, max_length=HTML_CHARACTERS), Prose]
 Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
+ReplyTo = Annotated[str, Field(min_length=3, max_length=LIST_CHARACTERS), AfterValidator(_reply_to)]
+"""A list of mailboxes (RFC 5322 §3.4), in which `{{ … }}` may stand; held normalized without any."""
 EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
@@ -182,7 +194,7 @@ class EmailTemplateSpec(Spec):
     locales: Annotated[list[Locale], Field(max_length=64)] = Field(default_factory=list)
     default_locale: LocaleTag = "en"
     sender: Mailbox | None = Field(default=None, alias="from")
-    reply_to: AddressText | None = None
+    reply_to: ReplyTo | None = None
     headers: Annotated[list[Header], Field(max_length=32)] = Field(default_factory=list)
     subject_variants: Annotated[list[SubjectVariant], Field(max_length=16)] = Field(default_factory=list)
     attachments: Annotated[list[TemplateAttachment], Field(max_length=ATTACHMENTS)] = Field(
