@@ -4,6 +4,7 @@ import email
 import email.policy
 from dataclasses import replace
 from email.utils import getaddresses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -140,7 +141,7 @@ def test_any_names_give_one_header_with_these_mailboxes(names: list[str]) -> Non
     assert raw["Bcc"] is None
 
 
-AGENT = {
+AGENT: dict[str, Any] = {
     "variables": variables(name={"type": "string"}, agent={"type": "string"}, mail={"type": "string"}),
     "samples": [{"name": "only", "data": {"name": "Zoë", "agent": "Ada", "mail": "ada@x.org"}}],
 }

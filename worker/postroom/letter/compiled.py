@@ -46,6 +46,7 @@ class File:
     filename: str
     content_type: str
     content: str
+    content_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

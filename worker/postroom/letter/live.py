@@ -134,7 +134,9 @@ class Live:
     @cached_property
     def _files(self) -> tuple[Attachment, ...]:
         files = self.compiled.attachments
-        return tuple(Attachment(f.filename, f.content_type, b64decode(f.content)) for f in files)
+        return tuple(
+            Attachment(f.filename, f.content_type, b64decode(f.content), f.content_id) for f in files
+        )
 
     @cached_property
     def _sender(self) -> Sender | None:
@@ -182,10 +184,15 @@ class Live:
             sender=self._sender,
             reply_to=event.reply_to or self._reply_to(variables, meter),
             headers=tuple((name, one_line(s, variables, meter, name)) for name, s in self._headers),
-            attachments=self._files + event.attachments,
+            attachments=self._attachments(event),
             language=edition.tag,
             unsubscribe=unsubscribe,
         )
+
+    def _attachments(self, event: Event) -> tuple[Attachment, ...]:
+        """The template's files and the event's, which take the place of those with their content ID."""
+        replaced = {file.content_id for file in event.attachments if file.content_id}
+        return tuple(file for file in self._files if file.content_id not in replaced) + event.attachments
 
     @cached_property
     def _mailboxes(self) -> tuple[tuple[Script, Script], ...]:

@@ -200,7 +200,9 @@ def _compiled(template: EmailTemplate, languages: list[Draft]) -> CompiledTempla
         sender=(spec.sender.name, spec.sender.address) if spec.sender else None,
         **_reply_to(spec),
         headers=tuple((header.name, header.value) for header in spec.headers),
-        attachments=tuple(File(f.filename, f.content_type, f.content) for f in spec.attachments),
+        attachments=tuple(
+            File(f.filename, f.content_type, f.content, f.content_id) for f in spec.attachments
+        ),
         expires_after=seconds(spec.expires_after) if spec.expires_after else None,
         unsubscribe_url=spec.unsubscribe_url,
         suspend=spec.suspend,

@@ -16,7 +16,13 @@ from postroom.letter.duration import Duration
 from postroom.letter.header import header_rule
 from postroom.letter.mailboxes import LIST_CHARACTERS, split_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.reading.attachment import (
+    CONTENT_ID_CHARACTERS,
+    content_id_rule,
+    content_type_rule,
+    decode_base64,
+    filename_rule,
+)
 from postroom.letter.reading.spec import (
     Broken,
     Label,
@@ -82,8 +88,14 @@ def _filename(text: str) -> str:
     return text
 
 
-def _media_type(text: str) -> str:
-    if rule := media_type_rule(text):
+def _content_type(text: str) -> str:
+    if rule := content_type_rule(text):
+        raise breach(rule, Code.ATTACHMENT_INVALID)
+    return text
+
+
+def _content_id(text: str) -> str:
+    if rule := content_id_rule(text):
         raise breach(rule, Code.ATTACHMENT_INVALID)
     return text
 
@@ -133,6 +145,9 @@ ReplyTo = Annotated[str, Field(min_length=3, max_length=LIST_CHARACTERS), AfterV
 EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
+ContentId = Annotated[str, Field(max_length=CONTENT_ID_CHARACTERS), AfterValidator(_content_id)]
+
+
 class Header(Spec):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
@@ -147,6 +162,7 @@ class Sample(Spec):
     data: dict[str, Any]
     locale: LocaleTag | None = None
     recipient: AddressText | None = None
+    content_ids: Annotated[list[ContentId], Field(max_length=10)] = Field(default_factory=list)
 
 
 class Locale(Spec):
@@ -171,8 +187,9 @@ class TemplateAttachment(Spec):
     """A file sent with every letter of the template; content is base64."""
 
     filename: Annotated[str, Field(max_length=255), AfterValidator(_filename)]
-    content_type: Annotated[str, Field(max_length=300), AfterValidator(_media_type)]
+    content_type: Annotated[str, Field(max_length=300), AfterValidator(_content_type)]
     content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
+    content_id: ContentId | None = None
 
 
 class EmailTemplateSpec(Spec):
@@ -226,6 +243,10 @@ class EmailTemplateSpec(Spec):
         for field, (key, names) in keyed.items():
             for index, name in repeated(names):
                 yield f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once"
+        # what has none is told apart by its index, which no content ID looks like
+        named = [attachment.content_id or f"[{n}]" for n, attachment in enumerate(self.attachments)]
+        for index, name in repeated(named):
+            yield f"attachments[{index}].contentId", f"{name!r} is there twice; each may be there once"
         if sum(len(attachment.content) for attachment in self.attachments) > ATTACHMENTS_BYTES * 4 // 3 + 4:
             yield (
                 "attachments",
