@@ -75,6 +75,12 @@ class Code(StrEnum):
     CSS_INVALID = "css_invalid"
     PROOF_TIMED_OUT = "proof_timed_out"
     ADVICE = "advice"
+    CID_DANGLING = "cid_dangling"
+    CID_UNUSED = "cid_unused"
+    IMAGE_IS_DATA = "image_is_data"
+    ADDRESS_RELATIVE = "address_relative"
+    ENTITY_IN_TEXT = "entity_in_text"
+    CALENDAR_METHOD = "calendar_method"
 
     # a program that cannot start
     SETTING_MISSING = "setting_missing"

@@ -25,6 +25,7 @@ from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
+from postroom.letter.proving.references_in_page import check_references
 from postroom.letter.proving.trial import Try, differences, quicken, tries
 from postroom.letter.proving.variables import Reader, unused
 from postroom.letter.references import layout_field
@@ -97,6 +98,9 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         *_unused(template.spec, used),
         *(_slow(reason) for reason in reasons),
         *(word for result in results for word in advise(result.rendered, template.spec.category)),
+        *check_references(
+            template.spec, layout, languages, [(result.name, result.rendered) for result in results]
+        ),
     ]
     return Proof(name, final, warnings=tuple(dict.fromkeys(warnings)), samples=results)
 
