@@ -6,7 +6,7 @@ hash of all the rest, so that the same manifest gives the same revision on every
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -37,6 +37,10 @@ class Edition:
     """`source`: the CSS is in `html` already. `render`: `css` is inlined after rendering."""
     text_way: Way
     css: str = ""
+    messages: Mapping[str, str] = field(default_factory=dict)
+    """The texts that `t(…)` gives, by key."""
+    foreign_messages: Mapping[str, str] = field(default_factory=dict)
+    """The language of each text that another language lends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from postroom.letter.html.inline import inline_page
 from postroom.letter.html.plaintext import settle, text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
+from postroom.letter.language.messages import Catalogue
 from postroom.letter.language.origin import origins
 from postroom.letter.mailboxes import filled_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
@@ -32,12 +33,23 @@ URL = re.compile(r"https://[!-;=?-~]+")
 class LiveEdition:
     """One language of a template, compiled."""
 
-    __slots__ = ("_edition", "_html", "_preheader", "_shares", "_subjects", "_text", "language", "tag")
+    __slots__ = (
+        "_edition",
+        "_html",
+        "_preheader",
+        "_shares",
+        "_subjects",
+        "_text",
+        "catalogue",
+        "language",
+        "tag",
+    )
 
     def __init__(self, edition: Edition) -> None:
         self._edition = edition
         self.tag = edition.tag
         self.language = edition.tag.partition("-")[0].lower()
+        self.catalogue = Catalogue(edition.messages, edition.foreign_messages)
         self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
@@ -171,7 +183,7 @@ class Live:
         meter = Meter(self._clocks)
         edition = self.edition(event.locale)
         letter = facts(event, edition)
-        variables = {**data, "letter": letter}
+        variables = {**data, "letter": letter, "_messages": edition.catalogue}
         unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
         letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
         html, text = edition.body(variables, meter)

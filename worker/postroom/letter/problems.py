@@ -81,6 +81,13 @@ class Code(StrEnum):
     ADDRESS_RELATIVE = "address_relative"
     ENTITY_IN_TEXT = "entity_in_text"
     CALENDAR_METHOD = "calendar_method"
+    MESSAGE_INVALID = "message_invalid"
+    MESSAGE_NOT_FOUND = "message_not_found"
+    MESSAGE_VALUE_MISSING = "message_value_missing"
+    MESSAGE_UNTRANSLATED = "message_untranslated"
+    MESSAGE_VALUE_UNUSED = "message_value_unused"
+    MESSAGE_UNUSED = "message_unused"
+    PLURAL_INCOMPLETE = "plural_incomplete"
 
     # a program that cannot start
     SETTING_MISSING = "setting_missing"

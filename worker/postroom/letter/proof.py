@@ -25,6 +25,7 @@ from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
+from postroom.letter.proving.message_use import read_messages
 from postroom.letter.proving.references_in_page import check_references
 from postroom.letter.proving.trial import Try, differences, quicken, tries
 from postroom.letter.proving.variables import Reader, unused
@@ -78,9 +79,11 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     except Rejected as rejected:
         return Proof(name, problems=rejected.problems)
     static, used = _read(template.spec, layout, languages)
+    messages = read_messages(template.spec, layout, languages, _shared_parts(template.spec))
+    languages = messages.languages
     sheets = _check_css(template.spec, layout, languages)
     samples, unfit = _admit_samples(template.spec, contract)
-    problems = [*static, *sheets, *unfit]
+    problems = [*static, *messages.problems, *sheets, *unfit]
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
     sure = _compiled(template, languages)
@@ -96,6 +99,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     )
     warnings = [
         *_unused(template.spec, used),
+        *messages.warnings,
         *(_slow(reason) for reason in reasons),
         *(word for result in results for word in advise(result.rendered, template.spec.category)),
         *check_references(
@@ -134,13 +138,7 @@ def _read(
         found, reading = read_draft(draft, spec.variables, layout, whole=whole)
         problems += found
         used |= reading.used
-    extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
-    if spec.unsubscribe_url:
-        extra.append(Part("spec.unsubscribeUrl", spec.unsubscribe_url))
-    if spec.reply_to:
-        mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo")
-        extra += [Part("spec.replyTo", source) for mailbox in mailboxes for source in mailbox]
-    for part in extra:
+    for part in _shared_parts(spec):
         reader = Reader(spec.variables, part.field)
         problems += [*read_part(TEXT, part, reader), *reader.reading.problems]
         used |= reader.reading.used
@@ -148,6 +146,17 @@ def _read(
         message = f"`letter` is the name of what Postroom knows itself ({', '.join(FACTS)}); choose another"
         problems.append(Problem(Code.SCHEMA_INVALID, "spec.variables.properties.letter", message))
     return problems, used
+
+
+def _shared_parts(spec: EmailTemplateSpec) -> list[Part]:
+    """The parts that all languages have in common."""
+    extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
+    if spec.unsubscribe_url:
+        extra.append(Part("spec.unsubscribeUrl", spec.unsubscribe_url))
+    if spec.reply_to:
+        mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo")
+        extra += [Part("spec.replyTo", source) for mailbox in mailboxes for source in mailbox]
+    return extra
 
 
 def _check_css(

@@ -23,6 +23,7 @@ from postroom.letter.reading.attachment import (
     decode_base64,
     filename_rule,
 )
+from postroom.letter.reading.message import MESSAGE_CHARACTERS, MESSAGES, is_markup, key_rule, message_rule
 from postroom.letter.reading.spec import (
     Broken,
     Label,
@@ -148,6 +149,19 @@ EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_
 ContentId = Annotated[str, Field(max_length=CONTENT_ID_CHARACTERS), AfterValidator(_content_id)]
 
 
+def _messages(messages: dict[str, str]) -> dict[str, str]:
+    rules = (
+        (key, key_rule(key) or message_rule(text, markup=is_markup(key))) for key, text in messages.items()
+    )
+    broken(((key, rule) for key, rule in rules if rule), Code.MESSAGE_INVALID)
+    return messages
+
+
+MessageText = Annotated[str, Field(max_length=MESSAGE_CHARACTERS), Prose]
+Messages = Annotated[dict[str, MessageText], Field(max_length=MESSAGES), AfterValidator(_messages)]
+"""A message catalogue: texts by their keys."""
+
+
 class Header(Spec):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
@@ -173,6 +187,7 @@ class Locale(Spec):
     preheader: Subject | None = None
     html: Html | None = None
     text: Text | None = None
+    messages: Messages = Field(default_factory=dict)
 
 
 class SubjectVariant(Spec):
@@ -208,6 +223,7 @@ class EmailTemplateSpec(Spec):
         default_factory=lambda: {"type": "object", "properties": {}}
     )
     samples: Annotated[list[Sample], Field(min_length=1, max_length=32)]
+    messages: Messages = Field(default_factory=dict)
     locales: Annotated[list[Locale], Field(max_length=64)] = Field(default_factory=list)
     default_locale: LocaleTag = "en"
     sender: Mailbox | None = Field(default=None, alias="from")
@@ -261,19 +277,33 @@ class Partial(Spec):
     html: Html
 
 
+class LayoutLocale(Spec):
+    """The layout's messages in another language."""
+
+    tag: LocaleTag
+    messages: Messages = Field(default_factory=dict)
+
+
 class EmailLayoutSpec(Spec):
     """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
     html: Html
     css: Text | None = None
     partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
+    messages: Messages = Field(default_factory=dict)
+    locales: Annotated[list[LayoutLocale], Field(max_length=64)] = Field(default_factory=list)
+    default_locale: LocaleTag = "en"
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = repeated(partial.name for partial in self.partials)
+        keyed = {
+            "partials": (".name", [partial.name for partial in self.partials]),
+            "locales": (".tag", [locale.tag.lower() for locale in self.locales]),
+        }
         broken(
-            (f"partials[{index}].name", f"{name!r} is there twice; each may be there once")
-            for index, name in names
+            (f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once")
+            for field, (key, names) in keyed.items()
+            for index, name in repeated(names)
         )
         return self
 

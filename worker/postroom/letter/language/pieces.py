@@ -86,6 +86,22 @@ class Source:
             return (self.origin[0][0] if self.origin else "spec.html", None)
         return self.origin[line - 1]
 
+    def edited(self, edits: Iterable[tuple[int, int, str]]) -> "Source":
+        """The source with stretches replaced, as (start, end, text); new lines have the old one's place."""
+        parts: list[str] = []
+        origin: list[tuple[str, int]] = list(self.origin[:1])
+        line = position = 0
+        for start, end, text in (*edits, (len(self.text), len(self.text), "")):
+            kept = self.text[position:start]
+            parts += [kept, text]
+            for _ in range(kept.count("\n")):
+                line += 1
+                origin.append(self.origin[line])
+            origin += [self.origin[line]] * text.count("\n")
+            line += self.text.count("\n", start, end)
+            position = end
+        return Source("".join(parts), tuple(origin))
+
 
 def join(pieces: Iterable[Piece]) -> Source:
     """Put pieces together again."""

@@ -55,6 +55,9 @@ class _Sources:
     def __init__(self, spec: EmailTemplateSpec, layout: EmailLayout | None) -> None:
         texts: dict[str, str | None] = {"spec.html": spec.html, "spec.css": spec.css}
         texts |= {f"spec.locales[{n}].html": each.html for n, each in enumerate(spec.locales)}
+        texts |= {f"spec.messages.{key}": text for key, text in spec.messages.items()}
+        for n, each in enumerate(spec.locales):
+            texts |= {f"spec.locales[{n}].messages.{key}": text for key, text in each.messages.items()}
         if layout:
             own = layout_field(layout.metadata.name)
             texts |= {f"{own}.html": layout.spec.html, f"{own}.css": layout.spec.css}
