@@ -7,7 +7,7 @@ field that it was written in, for messages.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
@@ -15,6 +15,7 @@ from postroom.letter.compiled import Edition, Subject
 from postroom.letter.html.layout import flatten, layout_alone
 from postroom.letter.html.protect import Protected
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
+from postroom.letter.language.other_languages import placeholders
 from postroom.letter.language.pieces import Source, split
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
@@ -167,17 +168,31 @@ def read_draft(
     for part in draft.parts():
         reader = Reader(variables, part.field)
         problems += read_part(TEXT, part, reader)
+        reader.reading.advice += placeholders_of(part.source, part.field, variables)
         problems += reader.reading.problems
-        reading.used |= reader.reading.used
+        reading.add(reader.reading)
     reader = Reader(variables, draft.html.field)
     found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
     own = layout_problems(layout) if found and layout else ()
     problems += own or [locate(problem, draft.page) for problem in found]
-    problems += [locate(problem, draft.page) for problem in reader.reading.problems]
-    reading.used |= reader.reading.used
+    reader.reading.advice += placeholders_of(draft.page.text, draft.html.field, variables)
+    reader.reading.problems = [locate(problem, draft.page) for problem in reader.reading.problems]
+    reader.reading.advice = [locate(problem, draft.page) for problem in reader.reading.advice]
+    problems += reader.reading.problems
+    reading.add(reader.reading)
     if whole and not found:
         problems += read_markup(draft.page)
     return problems, reading
+
+
+def placeholders_of(source: str, field: str, variables: dict[str, object]) -> list[Problem]:
+    """Placeholders of other systems in the text of a part, which would be sent as they are."""
+    declared = variables.get("properties", {})
+    try:
+        texts = [(piece.text, field, piece.line) for piece in split(source, field) if piece.kind == "data"]
+    except Rejected:
+        return []
+    return list(placeholders(texts, declared if isinstance(declared, dict) else {}))
 
 
 def read_markup(page: Source) -> list[Problem]:
@@ -197,4 +212,4 @@ def read_markup(page: Source) -> list[Problem]:
 def locate(problem: Problem, page: Source) -> Problem:
     """The problem of an assembled page, said of the field and line where it was written."""
     field, line = page.place(problem.line)
-    return Problem(problem.code, field, problem.message, line)
+    return replace(problem, field=field, line=line)
