@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError, UndefinedError
@@ -177,7 +177,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function, a method or a macro; the last is charged to the meter."""
         if isinstance(obj, Macro):
-            return meter_of(context).call(lambda: obj(*args, **kwargs))
+            return meter_of(context).call(lambda: cast(str, context.call(obj, *args, **kwargs)))
         if not self.is_safe_callable(obj):
             raise SecurityError("only macros, functions and methods of the language can be called")
         return super().call(context, obj, *args, **kwargs)

@@ -34,6 +34,8 @@ _QUOTED = re.compile(r"'[^']*'")
 _RUN = re.compile(r"([A-Za-z])\1*")
 _TIME_OF_DAY = re.compile(r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?")
 _ZONE_APART = re.compile(r" (?=[+-]\d)| ?UTC$")
+_LETTER_AT_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+"""Where CLDR's currencySpacing has a space: `CHF 1.00` beside `$1.00`."""
 _OTHER_FIELDS = {
     "Y": "`Y` is the year of the week; write `y`",
     "D": "`D` is the day of the year; write `d`",
@@ -230,7 +232,9 @@ def write_money(tag: str, value: Any, currency: str, digits: Any) -> str:
     places = numbers.get_currency_precision(currency) if digits is None else digits
     locale = locale_of(tag)
     pattern = locale.currency_formats["standard"]
-    return _apply(pattern, number, places, places, locale=locale, currency=currency)
+    return _LETTER_AT_DIGIT.sub(
+        "\xa0", _apply(pattern, number, places, places, locale=locale, currency=currency)
+    )
 
 
 @cached

@@ -16,13 +16,13 @@ from postroom.letter.problems import Code, Problem, Severity
 MOST = 20
 """Constructs that are shown of one source; what follows is of the same language."""
 _TAG = re.compile(
-    r"\{#(?:(?!\{#).)*?#\}"
-    r"|\{%-?\s*raw\s*-?%\}(?:(?!\{%-?\s*raw).)*?\{%-?\s*endraw\s*-?%\}"
+    r"\{#.*?(?:#\}|\Z)"
+    r"|\{%-?\s*raw\s*-?%\}.*?(?:\{%-?\s*endraw\s*-?%\}|\Z)"
     r"|\{\{\{?(?:(?!\{\{).)*?\}\}\}?"
     r"|\{%(?:(?!\{%).)*?%\}",
     re.DOTALL,
 )
-"""Linear: a tag that is not closed ends where the next one of its kind begins."""
+"""Linear: what is not closed runs to the end, or ends where the next of its kind begins."""
 LONGEST = 500
 """Characters of a tag that is compared with those of other languages."""
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
@@ -253,7 +253,7 @@ NAMES: dict[str, str] = {
     "nil": "write `none`",
     "undefined": "write `x is defined`, or `{% if x %}`",
     "this": "write the name of the variable, or that which the loop gives: `{% for item in items %}`",
-    "else": "write `{% else %}`",
+    "else": "write `{% else %}` or `{% elif … %}`",
     "end": "write `{% endif %}` or `{% endfor %}`",
     "endif": "write `{% endif %}`",
     "endfor": "write `{% endfor %}`",

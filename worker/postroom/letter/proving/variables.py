@@ -281,8 +281,8 @@ class Reader:
             case nodes.Call(node=callee):
                 self._call(node, callee, scope, facts)
             case _:
-                for inner in node.iter_child_nodes():
-                    self._use(inner, scope, facts)
+                for child in node.iter_child_nodes():
+                    self._use(child, scope, facts)
 
     def _choose(self, node: nodes.CondExpr, scope: Scope, facts: Facts, read: Any) -> None:
         self._ask(node.test, scope, facts)
@@ -350,11 +350,9 @@ class Reader:
                 return self._tested(inner, name, scope, truth=truth)
             case nodes.Compare(expr=left, ops=[nodes.Operand() as operand]):
                 return self._compared(left, operand, scope, truth=truth)
-            case nodes.Filter(node=inner, name="default" | "d", args=[nodes.Const(value=instead), *_]) if (
-                truth and not instead and inner is not None
+            case nodes.Filter(node=nodes.Node() as inner, name="default" | "d", args=instead) if truth and (
+                not instead or _is_empty(instead[0])
             ):
-                return self._when(inner, scope, truth=True)
-            case nodes.Filter(node=inner, name="default" | "d", args=[]) if truth and inner is not None:
                 return self._when(inner, scope, truth=True)
             case nodes.Filter(node=inner, name=name) if truth and inner is not None and name in PASSING:
                 return self._when(inner, scope, truth=True)
@@ -542,12 +540,19 @@ def _may_be_missing(name: str) -> str:
 
 
 def _may_be_null(name: str, *, last: bool) -> str:
-    effect = (
-        "is printed as nothing"
-        if last
-        else "has no attributes: such an event becomes a dead letter"
-    )
+    effect = "is printed as nothing" if last else "has no attributes: such an event becomes a dead letter"
     return f"`{name}` may be null, which {effect}; write `{{% if {name} %}}` around it or `|default(…)`"
+
+
+def _is_empty(node: nodes.Node) -> bool:
+    """Whether an expression is written as what is false in a test."""
+    match node:
+        case nodes.Const(value=value):
+            return not value
+        case nodes.List(items=items) | nodes.Tuple(items=items) | nodes.Dict(items=items):
+            return not items
+        case _:
+            return False
 
 
 def _types(schema: Schema | None) -> frozenset[str]:
