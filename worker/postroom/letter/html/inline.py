@@ -17,6 +17,7 @@ from lxml import etree  # type: ignore[import-untyped]
 from postroom.letter.html.css import Sheet, read_css
 from postroom.letter.html.protect import DOCTYPE, CannotInline, Protected, parse_page
 from postroom.letter.language.pieces import split
+from postroom.letter.language.stylesheets import first_construct
 
 # What is not closed runs to the end, as for an HTML parser; so the search stays linear.
 COMMENT_OR_STYLE = re.compile(
@@ -131,7 +132,7 @@ def inline_source(source: str, css: str) -> str:
     bare, sheets = take_styles(source, css)
     if not sheets.strip():
         return source
-    if any(sign in sheets for sign in ("{{", "{%", "{#")):
+    if first_construct(sheets) is not None:
         raise CannotInline("the CSS itself depends on the event")
     sheet = _read(sheets)
     pieces = split(bare, "spec.html")
