@@ -162,8 +162,8 @@ FUNCTION_EXAMPLES: dict[str, str] = {
     "dict": "{% set box = dict(width=3, height=4) %}{{ box.width * box.height }}",
     "joiner": '{% set comma = joiner(", ") %}{% for tag in tags %}{{ comma() }}{{ tag }}{% endfor %}',
     "namespace": (
-        "{% set sum = namespace(all=0) %}{% for i in items %}{% set sum.all = sum.all + i.price %}{% endfor %}"
-        "{{ sum.all }}"
+        "{% set sum = namespace(all=0) %}"
+        "{% for i in items %}{% set sum.all = sum.all + i.price %}{% endfor %}{{ sum.all }}"
     ),
     "range": "{% for i in range(1, 4) %}{{ i }} {% endfor %}",
 }

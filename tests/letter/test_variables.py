@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from postroom.letter.language.environment import HTML
-from postroom.letter.problems import Code, Problem, Severity
+from postroom.letter.language.bounds import Meter
+from postroom.letter.language.environment import HTML, Script
+from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.proving.variables import Reader, Reading
 from tests.letter.specimens import one_sample, problem_of, problems_of, proved
 
@@ -281,3 +284,76 @@ def test_an_item_of_a_sample_has_its_own_place() -> None:
         "{% for i in l %}{{ i.a }}{% endfor %}", subject="x", variables=schema, samples=sample
     )
     assert problem.field == "spec.samples[0].data.l[1].a"
+
+
+# --- what no advice is given on never fails ---------------------------------------------------------
+
+ASKING = [
+    "{}",
+    "{} is defined",
+    "{} is undefined",
+    "{} is none",
+    "{} is not none",
+    "{} is string",
+    "{} == 'x'",
+    "{} != 'x'",
+    "{} == none",
+    "{}|default('')|length",
+    "{}|d",
+    "{} in ['x']",
+]
+WRAPPED = ["{}", "{}", "not {}", "{} and name", "{} or name", "not ({} and nick)", "not (not {} or title)"]
+PRINTS = st.sampled_from(["nick", "title", "order.note", "gift.text", "gift.items"])
+
+
+def guarded(path: str, asking: str, wrapped: str, other: str) -> str:
+    """A variable that is printed where something has been asked of it."""
+    test = wrapped.format(asking.format(path))
+    return f"{{% if {test} %}}{{{{ {path} }}}}{{% elif {other} %}}{{{{ {other} }}}}{{% endif %}}"
+
+
+GUARDED = st.builds(guarded, PRINTS, st.sampled_from(ASKING), st.sampled_from(WRAPPED), PRINTS)
+CHOSEN = st.builds(
+    lambda path, asking, wrapped: f"{{{{ {path} if {wrapped.format(asking.format(path))} else 'x' }}}}",
+    PRINTS,
+    st.sampled_from(ASKING),
+    st.sampled_from(WRAPPED),
+)
+SOURCES = st.lists(GUARDED | CHOSEN, min_size=1, max_size=2).map("".join) | st.builds(
+    lambda path, asking, inner: (
+        f"{{% set c = {asking.format(path)} %}}{{% if c %}}{{{{ {path} }}}}{inner}{{% endif %}}"
+    ),
+    PRINTS,
+    st.sampled_from(ASKING),
+    GUARDED,
+)
+OPTIONAL_TEXT = st.sampled_from(["", "x", "y"])
+EVENTS = st.fixed_dictionaries(
+    {
+        "name": OPTIONAL_TEXT,
+        "kind": OPTIONAL_TEXT,
+        "items": st.just([]),
+        "title": st.none() | OPTIONAL_TEXT,
+        "order": st.fixed_dictionaries({"id": OPTIONAL_TEXT}, optional={"note": OPTIONAL_TEXT}),
+    },
+    optional={
+        "nick": OPTIONAL_TEXT,
+        "gift": st.fixed_dictionaries({"text": OPTIONAL_TEXT}, optional={"items": OPTIONAL_TEXT}),
+    },
+)
+
+
+@given(SOURCES, st.lists(EVENTS, min_size=4, max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_a_template_without_advice_is_right_for_every_event(
+    source: str, events: list[dict[str, Any]]
+) -> None:
+    found = reading(source)
+    if found.advice or found.problems:
+        return
+    script = Script(HTML, source, "spec.html")
+    for data in events:
+        try:
+            script.render({"letter": {}, **data}, Meter())
+        except Rejected as rejected:
+            raise AssertionError((source, data, rejected.problems)) from None
