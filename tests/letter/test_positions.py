@@ -60,7 +60,7 @@ def test_a_key_and_a_value_have_their_own_columns() -> None:
         ("{{ name }}\n  {{ name|safe }}", "safe"),
         ("{{ ''.__class__ }}", "__class__"),
         ("a {{ name ! }}", "!"),
-        ("a {{ name b }}", "b"),
+        ("a {{ name b }}", "{{ name b }}"),
         ("a\n {%- endfor %}", "endfor"),
         ("{{ name }}{# a", "{#"),
         ("{% if name %}{% for a in name %}{{ a }}{% endfor %}", "if"),

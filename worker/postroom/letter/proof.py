@@ -6,6 +6,7 @@ the problems that stand in its way, each with field and line; warnings; and the 
 It never raises for what is wrong with a manifest. `proofs.prove_all` does so for a whole set.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +21,8 @@ from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
+from postroom.letter.language.printing import number_text
+from postroom.letter.language.stylesheets import first_construct
 from postroom.letter.live import FACTS, Live
 from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected, Severity
@@ -28,7 +31,7 @@ from postroom.letter.proving.lint import IGNORE_ANNOTATION, Delivered, lint, sil
 from postroom.letter.proving.message_use import read_messages
 from postroom.letter.proving.references_in_page import check_references
 from postroom.letter.proving.trial import Try, differences, quicken, tries
-from postroom.letter.proving.variables import Reader, unused
+from postroom.letter.proving.variables import Reader, Reading, always_there, unused
 from postroom.letter.references import layout_field
 from postroom.letter.render import Rendered
 from postroom.letter.rules import RULES
@@ -79,7 +82,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         languages = drafts(template.spec, layout)
     except Rejected as rejected:
         return Proof(name, problems=rejected.problems)
-    static, used = _read(template.spec, layout, languages)
+    static, reading = _read(template.spec, layout, languages)
     messages = read_messages(template.spec, layout, languages, _shared_parts(template.spec))
     languages = messages.languages
     samples, unfit = _admit_samples(template.spec, contract)
@@ -101,8 +104,10 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     )
     found = [
         *(each for each in sheets if each.severity is not Severity.ERROR),
-        *_unused(template.spec, used),
         *messages.warnings,
+        *_unused(template.spec, reading.used),
+        *reading.advice,
+        *_of_samples(reading, [data for _, _, data in samples]),
         *(_slow(reason) for reason in reasons),
         *lint(
             languages,
@@ -159,21 +164,21 @@ def mistakes_without_layout(template: EmailTemplate) -> tuple[Problem, ...]:
 
 def _read(
     spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft], *, whole: bool = True
-) -> tuple[list[Problem], set[str]]:
+) -> tuple[list[Problem], Reading]:
     problems: list[Problem] = []
-    used: set[str] = set()
+    whole_reading = Reading()
     for draft in languages:
         found, reading = read_draft(draft, spec.variables, layout, whole=whole)
         problems += found
-        used |= reading.used
+        whole_reading.add(reading)
     for part in _shared_parts(spec):
         reader = Reader(spec.variables, part.field)
         problems += [*read_part(TEXT, part, reader), *reader.reading.problems]
-        used |= reader.reading.used
+        whole_reading.add(reader.reading)
     if "letter" in spec.variables.get("properties", {}):
         message = f"`letter` is the name of what Postroom knows itself ({', '.join(FACTS)}); choose another"
         problems.append(Problem(Code.SCHEMA_INVALID, "spec.variables.properties.letter", message))
-    return problems, used
+    return problems, whole_reading
 
 
 def _shared_parts(spec: EmailTemplateSpec) -> list[Part]:
@@ -191,7 +196,7 @@ def _check_css(
     spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft]
 ) -> Iterator[Problem]:
     for field, sheet in _sheets(spec, layout):
-        yield from css_problems(sheet, field)
+        yield from _template_in_css(sheet, field) or css_problems(sheet, field)
     for draft in languages:
         yield from _check_style_elements(draft)
 
@@ -219,10 +224,24 @@ def _sheets(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[tuple[s
     return [(field, sheet) for field, sheet in sheets if sheet]
 
 
+def _template_in_css(css: str, field: str) -> list[Problem]:
+    """A sheet is no template: what it says to Jinja would reach readers as it is, or break the CSS."""
+    place = first_construct(css)
+    if place is None:
+        return []
+    line = css.count("\n", 0, place) + 1
+    written = css[place:].split("\n", 1)[0][:40].strip()
+    message = (
+        f"`{written}` is not read in a style sheet, which is the same for every event; write the rule into a"
+        " <style> of the html, or a `style` attribute"
+    )
+    return [Problem(Code.CSS_INVALID, field, message, line)]
+
+
 @lru_cache(maxsize=128)
 def css_problems(css: str, field: str) -> tuple[Problem, ...]:
     """What is wrong with a sheet. Kept: many templates share a layout's."""
-    if any(sign in css for sign in ("{{", "{%", "{#")):
+    if first_construct(css) is not None:
         return ()  # it is CSS only once it is rendered, and is read again then
     return read_sheet(css, field=field).problems
 
@@ -236,10 +255,36 @@ def _admit_samples(
             admitted.append((index, sample, contract.admit(sample.data)))
         except Rejected as rejected:
             for problem in rejected.problems:
-                field = f"spec.samples[{index}].{problem.field}"
-                message = f"sample `{sample.name}`: {problem.message}"
-                problems.append(Problem(problem.code, field, message))
+                place = INDEX.sub(r"[\1]", problem.field)
+                hint = yaml_hint(sample.data, problem) if problem.code is Code.VARIABLE_INVALID else ""
+                message = f"sample `{sample.name}`: {problem.message}{hint}"
+                problems.append(Problem(problem.code, f"spec.samples[{index}].{place}", message))
     return admitted, problems
+
+
+INDEX = re.compile(r"\.(\d+)(?=\.|$)")
+"""An item's place in the path of a problem: `data.items.0.name` is `data.items[0].name` in a manifest."""
+UNQUOTED = " (YAML reads NO, no, yes and on as booleans unless they stand in quotes)"
+WORDS = {True: "yes, on, y and true", False: "NO, no, off, n and false"}
+
+
+def yaml_hint(data: Mapping[str, Any], problem: Problem) -> str:
+    """Why a value of a sample is no text: what YAML reads without quotes. Empty for other problems."""
+    if '"string"' not in problem.message:
+        return ""
+    value: Any = data
+    for step in problem.field.split(".")[1:]:
+        value = value[int(step)] if isinstance(value, list) else value.get(step)
+    match value:
+        case bool():
+            read = f"YAML reads {WORDS[value]} as {str(value).lower()}"
+        case int() | float():
+            read = f"YAML reads it as the number {number_text(value)}"
+        case None:
+            read = "YAML reads an empty value, ~ and null as null"
+        case _:
+            return ""
+    return f"; {read} unless it stands in quotes"
 
 
 def _compiled(template: EmailTemplate, languages: list[Draft]) -> CompiledTemplate:
@@ -285,7 +330,8 @@ def _render_samples(
             page = pages[live.edition(letter.event.locale).tag]
             for problem in rejected.problems:
                 placed = locate(problem, page) if problem.field == "spec.html" else problem
-                message = f"sample `{letter.sample.name}`: {placed.message}"
+                hint = UNQUOTED if "is a boolean" in placed.message else ""
+                message = f"sample `{letter.sample.name}`: {placed.message}{hint}"
                 problems.append(replace(placed, message=message))
     return rendered, problems
 
@@ -304,6 +350,21 @@ def _quickened(
     )
     reasons += [f"{tag}: {why}" for tag, why in differing.items()]
     return replace(fast, editions=kept).sealed(), reasons, sent
+
+
+def _of_samples(reading: Reading, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
+    """What the samples don't show, and what the schema leaves open: worth knowing, and no fault."""
+    if reading.required:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(reading.required.values()))
+        message = f"`required` is missing: an event without {names} is accepted and becomes a dead letter"
+        yield Problem(Code.VARIABLES_NOT_REQUIRED, "spec.variables", message, severity=Severity.INFO)
+    there = dict.fromkeys(always_there(reading.optional, samples))
+    if there:
+        names = ", ".join(f"`{name}`" for name in there)
+        message = (
+            f"no sample leaves out {names}, which `variables` allows; add one to see the letter without it"
+        )
+        yield Problem(Code.SAMPLE_WITHOUT_OPTIONAL_MISSING, "spec.samples", message, severity=Severity.INFO)
 
 
 def _unused(spec: EmailTemplateSpec, used: set[str]) -> Iterator[Problem]:

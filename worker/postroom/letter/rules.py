@@ -463,6 +463,34 @@ LINT = (
         "{# postroom: ignore image_without_alt #}",
     ),
     Rule(
+        Code.VARIABLE_MAY_BE_ABSENT,
+        Severity.WARNING,
+        "A variable that the schema lets be absent or null is printed where nothing asks for it.",
+        "Write `{% if name %}…{% endif %}` or `{{ name|default(…) }}`; or give it a default, or require it,"
+        " in `variables`.",
+        "An event without it is accepted by the schema and becomes a dead letter.",
+    ),
+    Rule(
+        Code.VARIABLES_NOT_REQUIRED,
+        Severity.INFO,
+        "No variable is required, though the template needs some.",
+        "List them in `variables.required`.",
+        "An event without them is accepted by the schema and becomes a dead letter.",
+    ),
+    Rule(
+        Code.SAMPLE_WITHOUT_OPTIONAL_MISSING,
+        Severity.INFO,
+        "No sample leaves out an optional variable.",
+        "Add a sample without it, to see the letter as it is then.",
+    ),
+    Rule(
+        Code.PLACEHOLDER_FOREIGN,
+        Severity.WARNING,
+        "The text holds a placeholder of another template language.",
+        "Write `{{ name }}`, or `{% raw %}…{% endraw %}` to show it.",
+        "It is sent as it stands.",
+    ),
+    Rule(
         Code.CID_DANGLING,
         Severity.WARNING,
         "The html refers by `cid:` to a part that the letter does not have, so that no image is shown.",

@@ -35,6 +35,7 @@ MAY_BE_IMPLIED = frozenset(("html", "head", "body", "tbody", "colgroup", "tr"))
 OPENERS = frozenset(("if", "for", "with", "filter", "call", "macro", "block"))
 MIDDLES = frozenset(("elif", "else"))
 RENDERED_ELSEWHERE = frozenset(("macro", "call", "filter"))
+ENDS_ELSEWHERE = frozenset(("endmacro", "endcall", "endfilter", "endset"))
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)|</[^a-zA-Z][^>]*(?:>|\Z)", re.DOTALL)
 RAW_BLOCK = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}|\{%[-+]?\s*endraw\s*[-+]?%\}")
 LINE_BREAKS = re.compile(r"\|\s*nl2br\b")
@@ -226,6 +227,7 @@ def find_dynamic(template: TemplateSource, selectors: Iterable[Selector]) -> Non
     if not template.constructs:
         return
     chosen = list(dict.fromkeys(selectors))
+    _check_rendered_elsewhere(template)
     for construct in template.constructs:
         _check_construct(construct)
     _check_groups(template)
@@ -239,11 +241,23 @@ def _shown(construct: Construct) -> str:
     return f"`{text[:60]}`"
 
 
+def _check_rendered_elsewhere(template: TemplateSource) -> None:
+    """Macros and blocks that are set or filtered must hold no tags: their text appears at another place."""
+    depth = 0
+    for piece in template.pieces:
+        word = piece.words[0] if piece.kind == "block" and piece.words else ""
+        if word in RENDERED_ELSEWHERE or (word == "set" and "=" not in piece.text):
+            depth += 1
+        elif word in ENDS_ELSEWHERE:
+            depth -= 1
+        elif depth and piece.kind in ("data", "raw") and "<" in piece.text:
+            raise CannotInline(
+                "a macro, or a block that is set or filtered, holds HTML that appears elsewhere"
+            )
+
+
 def _check_construct(construct: Construct) -> None:
     piece, element = construct.piece, construct.element
-    word = piece.words[0] if piece.words else ""
-    if word in RENDERED_ELSEWHERE or (piece.opens("set") and "=" not in piece.text):
-        raise CannotInline(f"{_shown(construct)} holds HTML that appears elsewhere")
     if construct.context == "raw" and element is not None and element.tag == "style":
         raise CannotInline(f"{_shown(construct)} stands in a `<style>`, so that the CSS depends on the event")
     if construct.context == "tag" and piece.kind == "variable":

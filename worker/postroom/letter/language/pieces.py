@@ -42,7 +42,7 @@ def split(source: str, field: str) -> tuple[Piece, ...]:
     try:
         return tuple(_assemble(tokens_of(source), field))
     except TemplateSyntaxError as error:
-        raise Rejected(explain_syntax(error, field)) from None
+        raise Rejected(*explain_syntax(error, field, source)) from None
 
 
 def _assemble(tokens: Iterable[tuple[int, str, str]], field: str) -> Iterable[Piece]:

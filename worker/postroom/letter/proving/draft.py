@@ -17,7 +17,8 @@ from postroom.letter.html.mjml import compile_mjml
 from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
 from postroom.letter.language.messages import Catalogue, merged
-from postroom.letter.language.pieces import Source
+from postroom.letter.language.other_languages import placeholders
+from postroom.letter.language.pieces import Source, split
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
 from postroom.letter.references import layout_field
@@ -235,17 +236,31 @@ def read_draft(
     for part in draft.parts():
         reader = Reader(variables, part.field)
         problems += read_part(TEXT, part, reader)
+        reader.reading.advice += placeholders_of(part.source, part.field, variables)
         problems += reader.reading.problems
-        reading.used |= reader.reading.used
+        reading.add(reader.reading)
     reader = Reader(variables, draft.html.field)
     found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
     own = layout_problems(layout) if found and layout else ()
     problems += own or [locate(problem, draft.page) for problem in found]
-    problems += [locate(problem, draft.page) for problem in reader.reading.problems]
-    reading.used |= reader.reading.used
+    reader.reading.advice += placeholders_of(draft.page.text, draft.html.field, variables)
+    reader.reading.problems = [locate(problem, draft.page) for problem in reader.reading.problems]
+    reader.reading.advice = [locate(problem, draft.page) for problem in reader.reading.advice]
+    problems += reader.reading.problems
+    reading.add(reader.reading)
     if whole and not found:
         problems += read_markup(draft.page)
     return problems, reading
+
+
+def placeholders_of(source: str, field: str, variables: dict[str, object]) -> list[Problem]:
+    """Placeholders of other systems in the text of a part, which would be sent as they are."""
+    declared = variables.get("properties", {})
+    try:
+        texts = [(piece.text, field, piece.line) for piece in split(source, field) if piece.kind == "data"]
+    except Rejected:
+        return []
+    return list(placeholders(texts, declared if isinstance(declared, dict) else {}))
 
 
 def read_markup(page: Source) -> list[Problem]:
