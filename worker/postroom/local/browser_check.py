@@ -11,9 +11,9 @@ Five things are compared, and each has a name in `Difference.check`:
 - `styles`: the computed style of every element, and of pseudo-elements that rules name, at 320, 600 and 900
   pixels, light and dark. Every property is compared once (600 pixels, light); in the other passes those
   that a rule of either page sets or that follow from layout;
-- `hover`, `visited`, `checked`, `client`: the same with every element hovered and focused, visited, checked,
-  and with the attributes and elements that mail clients add (`[data-ogsc]`, `u + .body`, `#outlook`,
-  `a[x-apple-data-detectors]`);
+- `hover`, `visited`, `checked`: the same with every element hovered and focused, visited, checked;
+- `outlook`, `gmail`, `apple`: the same with what these clients put into a page (`[data-ogsc]`, `#outlook`,
+  `.ExternalClass`; `u + .body`; `a[x-apple-data-detectors]`);
 - `inlined`: the delivered page without any `<style>` element, against the source page reduced to what can be
   inlined. Left out of that check: elements without a tag in the source (an implied `body` or `tbody`)
   and elements that the parser makes twice of one tag, since neither has a `style` attribute of its own.
@@ -159,9 +159,9 @@ class BrowserCheck:
                 compared = _add(compared, self._call("compare", scheme, width, first))
                 first = False
         self._emulate("light", self._widths[0])
+        compared = _add(compared, self._call("compareStates"))
         bare = self._call("compareBare", pages)
         compared = _add(compared, (each["compared"] for each in bare))
-        compared = _add(compared, self._call("compareStates"))
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
