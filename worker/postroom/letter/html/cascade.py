@@ -354,24 +354,57 @@ class _Solver:
             return False
         return not any(
             (stay.important or stay.key in self.important)
-            and stay.rank[1:] > plain.rank[1:]
+            and stay.rank > plain.rank
             and overlap(stay.name, plain.name)
             for stay in group.staying
         )
 
     def add_optional(self) -> None:
         """Make important what only a mail client can bring to match, where it beats nothing wrongly."""
-        wanted: set[Key] = set()
-        unwanted = set(self.refused)
+        places: dict[Key, list[tuple[int, Staying]]] = {}
         for number, group in enumerate(self._groups):
             for stay in group.staying:
-                if not stay.optional or stay.important:
-                    continue
-                for plain in group.plain:
-                    if plain.key in self.left[number] or not overlap(plain.name, stay.name):
-                        continue
-                    if plain.rank < stay.rank and not plain.important:
-                        wanted.add(stay.key)
-                    elif plain.rank > stay.rank and plain.key not in self.raised[number]:
-                        unwanted.add(stay.key)
-        self.important |= wanted - unwanted
+                if stay.optional and not stay.important and stay.key not in self.refused:
+                    places.setdefault(stay.key, []).append((number, stay))
+        for key, found in places.items():
+            if not any(self._is_beaten_inline(number, stay) for number, stay in found):
+                continue
+            raises = [self._raises_for_optional(number, stay) for number, stay in found]
+            if any(each is None for each in raises):
+                continue
+            self.important.add(key)
+            for (number, _), raised in zip(found, raises, strict=True):
+                self.raised[number] |= raised or set()
+
+    def _is_beaten_inline(self, number: int, stay: Staying) -> bool:
+        return any(
+            plain.rank < stay.rank
+            and not plain.important
+            and plain.key not in self.left[number]
+            and overlap(plain.name, stay.name)
+            for plain in self._groups[number].plain
+        )
+
+    def _raises_for_optional(self, number: int, stay: Staying) -> set[Key] | None:
+        """What must be raised so that it beats nothing wrongly here; None where that cannot be had."""
+        group = self._groups[number]
+        for other in group.staying:
+            if other.optional or not overlap(other.name, stay.name):
+                continue
+            is_important = other.important or other.key in self.important
+            if (
+                (other.rank[2:] < stay.rank[2:])
+                if other.important
+                else (other.rank > stay.rank and not is_important)
+            ):
+                return None
+        wanted: list[Plain] = []
+        for plain in group.plain:
+            if plain.rank > stay.rank and not plain.important and overlap(plain.name, stay.name):
+                if plain.key in self.left[number]:
+                    return None
+                wanted.append(plain)
+        above = set(self._above(group, wanted))
+        if not all(self._can_be_raised(group, plain) for plain in above):
+            return None
+        return {plain.key for plain in above}
