@@ -322,10 +322,12 @@
   // either inline or keep (attribute selectors, structural pseudo-classes, @layer, @supports that holds, media that
   // always hold, nested rules). 2: as 0, with the declarations of rules that have nested ones. 3: as 0, without
   // important declarations that compete with important ones of a rule that has to be kept: inline, they would
-  // always win. Gives whether the page has anything of the other levels.
+  // always win. 4: as 0, without any declaration of a property that a rule sets which has to be kept. Gives whether
+  // the page has anything of the levels 1 to 3.
   function reduce(doc, level) {
     let doubtful = false;
-    const before = rulesOf(doc).filter((rule) => rule.style).map((rule) => [rule, importantNames(rule.style)]);
+    const before = rulesOf(doc).filter((rule) => rule.style)
+      .map((rule) => [rule, importantNames(rule.style), [...rule.style]]);
     const walk = (owner, sure) => {
       for (let i = owner.cssRules.length - 1; i >= 0; i--) {
         const rule = owner.cssRules[i], kind = rule.constructor.name;
@@ -371,11 +373,14 @@
       }
     }
     const left = new Set(rulesOf(doc));
-    const kept = new Set(before.filter(([rule]) => !left.has(rule)).flatMap(([, names]) => names));
+    const removed = before.filter(([rule]) => !left.has(rule));
+    const kept = new Set(removed.flatMap(([, important]) => important));
+    const set = new Set(removed.flatMap(([, , all]) => all));
     for (const rule of left) {
       const competing = rule.style ? importantNames(rule.style).filter((name) => kept.has(name)) : [];
       if (competing.length) doubtful = true;
       if (level === 3) for (const name of competing) rule.style.removeProperty(name);
+      if (level === 4 && rule.style) for (const name of [...rule.style]) if (set.has(name)) rule.style.removeProperty(name);
     }
     return doubtful;
   }
@@ -415,7 +420,7 @@
   }
 
   async function bareOf(pair, source) {
-    if (pair.broken) return { compared: 0, excluded: 0 };
+    if (pair.broken) return { compared: 0, excluded: 0, kept: 0 };
     resize(pair, 600);
     const { b } = pair;
     b.doc.querySelectorAll("style").forEach((each) => each.remove());
@@ -433,17 +438,24 @@
       return found;
     };
     let found = against(pair.a, pair.left);
-    for (const level of doubtful ? [1, 2, 3] : []) {
-      if (!found.size) break;
+    const also = async (level) => {
       const page = await frameOf(source);
       reduce(page.doc, level);
       const other = against(page, elements(page.doc));
-      found = new Map([...found].filter(([key]) => other.has(key)));
       page.frame.remove();
+      return [...found].filter(([key]) => other.has(key));
+    };
+    for (const level of doubtful ? [1, 2, 3] : []) if (found.size) found = new Map(await also(level));
+    // Raised to !important, a kept rule can beat others that it must not beat; then what it competes with is kept too.
+    let kept = 0;
+    if (found.size) {
+      const wrong = new Map(await also(4));
+      kept = new Set([...found].filter(([key]) => !wrong.has(key)).map(([, [i]]) => i)).size;
+      found = wrong;
     }
     for (const [i, each] of found.values())
       record(pair, "inlined", i, each, { width: 600, scheme: "light", pass: "inlined" });
-    return { compared: chosen.length, excluded: pair.indexes.length - chosen.length };
+    return { compared: chosen.length, excluded: pair.indexes.length - chosen.length, kept };
   }
 
   function results() {

@@ -18,7 +18,8 @@ Five things are compared, and each has a name in `Difference.check`:
   inlined. Left out of that check: elements without a tag in the source (an implied `body` or `tbody`)
   and elements that the parser makes twice of one tag, since neither has a `style` attribute of its own.
   Where an inliner may either inline or keep (attribute selectors, structural pseudo-classes, `@layer`, nested
-  rules, `<style>` with a `data-` attribute), both outcomes are right.
+  rules, `<style>` with a `data-` attribute), both outcomes are right. A declaration that is kept though it could
+  be inlined is right where a rule that has to be kept sets the same property; `Comparison.kept` counts those.
 
 Elements of the head are in the sequence, but have no style to compare. `compare_pictures` compares
 screenshots.
@@ -100,6 +101,8 @@ class Comparison:
     """Computed styles compared: elements times passes."""
     excluded: int
     """Elements left out of `inlined`."""
+    kept: int
+    """Elements with a declaration in `<style>` that is not inlined because it competes with a kept rule."""
     differing: int
     """Elements that differ in at least one pass; a difference of the bytes counts as one."""
     differences: tuple[Difference, ...] = field(default=())
@@ -165,7 +168,7 @@ class BrowserCheck:
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
-            yield _comparison(pair, fact["elements"], total, without["excluded"], result)
+            yield _comparison(pair, fact["elements"], total, without, result)
 
     def _emulate(self, scheme: str, width: int) -> None:
         feature = {"name": "prefers-color-scheme", "value": scheme}
@@ -208,14 +211,15 @@ def _add(counts: Iterable[int], more: Iterable[int]) -> list[int]:
     return [a + b for a, b in zip(counts, more, strict=True)]
 
 
-def _comparison(pair: Pair, elements: int, compared: int, excluded: int, result: Any) -> Comparison:
+def _comparison(pair: Pair, elements: int, compared: int, without: Any, result: Any) -> Comparison:
     source = scan(pair.source)
     found = [
         *_byte_differences(source, scan(pair.delivered)),
         *sorted(_differences(source, result["records"]), key=_is_consequence),
     ]
     differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
-    return Comparison(pair.name, elements, compared, excluded, differing, tuple(found))
+    excluded, kept = without["excluded"], without["kept"]
+    return Comparison(pair.name, elements, compared, excluded, kept, differing, tuple(found))
 
 
 def _byte_differences(source: Scan, delivered: Scan) -> Iterator[Difference]:
