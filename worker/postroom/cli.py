@@ -131,6 +131,13 @@ def check(
             help="Profiles and layouts that are not here are elsewhere: a warning, also with --strict.",
         ),
     ] = False,
+    browser: Annotated[
+        bool,
+        Option(
+            "--browser",
+            help="Compare each sample's letter with its source page in Chromium, which must be on PATH.",
+        ),
+    ] = False,
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
@@ -140,7 +147,12 @@ def check(
     from postroom.local import check as checking
     from postroom.local.manifests import demand_manifests, read_input
 
-    reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
+    inspection = None
+    if browser:
+        from postroom.local.appearance import with_browser
+
+        inspection = with_browser
+    reading = read_input(folder, context or (), elsewhere=ignore_missing_references, inspection=inspection)
     demand_manifests(reading, folder)
     for line in checking.report(reading, form.value):
         typer.echo(line)

@@ -75,6 +75,7 @@ class Code(StrEnum):
     CSS_INVALID = "css_invalid"
     PROOF_TIMED_OUT = "proof_timed_out"
     ADVICE = "advice"
+    PAGE_DIFFERS = "page_differs"
 
     # a program that cannot start
     SETTING_MISSING = "setting_missing"

@@ -18,8 +18,9 @@ Five things are compared, and each has a name in `Difference.check`:
   inlined. Left out of that check: elements without a tag in the source (an implied `body` or `tbody`)
   and elements that the parser makes twice of one tag, since neither has a `style` attribute of its own.
   Where an inliner may either inline or keep (attribute selectors, structural pseudo-classes, `@layer`, nested
-  rules, `<style>` with a `data-` attribute), both outcomes are right. A declaration that is kept though it could
-  be inlined is right where a rule that has to be kept sets the same property; `Comparison.kept` counts those.
+  rules, `<style>` with a `data-` attribute), both outcomes are right. A declaration that is kept though it
+  could be inlined is right where a rule that has to be kept sets the same property; `Comparison.kept` counts
+  those.
 
 Elements of the head are in the sequence, but have no style to compare. `compare_pictures` compares
 screenshots.

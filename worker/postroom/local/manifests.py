@@ -8,7 +8,7 @@ of ours in it (`demand_manifests`).
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -77,16 +77,29 @@ def read_folder(folder: Path) -> Reading:
     return _prove(*_located(folder))
 
 
-def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
+Inspection = Callable[[Iterable[Object], Verdict], Verdict]
+"""A further check of proved objects, which adds its findings to the proofs."""
+
+
+def read_input(
+    source: Path,
+    context: Iterable[Path] = (),
+    *,
+    elsewhere: bool = False,
+    inspection: Inspection | None = None,
+) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `inspection`
+    looks at what was proved.
     """
     around = [located for folder in context for located in _located(folder)[0]]
     if source == STANDARD_INPUT:
-        return _prove(_read_stream(sys.stdin.buffer, "<stdin>"), 1, around, elsewhere=elsewhere)
-    return _prove(*_located(source), around, elsewhere=elsewhere)
+        found, files = list(_read_stream(sys.stdin.buffer, "<stdin>")), 1
+    else:
+        found, files = _located(source)
+    return _prove(found, files, around, elsewhere=elsewhere, inspection=inspection)
 
 
 def _located(folder: Path) -> tuple[list[Located], int]:
@@ -95,15 +108,22 @@ def _located(folder: Path) -> tuple[list[Located], int]:
 
 
 def _prove(
-    found: list[Located], files: int, around: Iterable[Located] = (), *, elsewhere: bool = False
+    found: list[Located],
+    files: int,
+    around: Iterable[Located] = (),
+    *,
+    elsewhere: bool = False,
+    inspection: Inspection | None = None,
 ) -> Reading:
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (_key(located) for located in found if located.problems)
-    before = (other.object for other in others if other.object is not None)
+    before = [other.object for other in others if other.object is not None]
     clocks = Clocks(time.monotonic, time.thread_time)
     verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
+    if inspection is not None:
+        verdict = inspection((*before, *objects), verdict)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(

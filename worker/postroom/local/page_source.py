@@ -68,7 +68,8 @@ class Scan:
 
     def without_styles(self) -> str:
         """The page without `style` attributes and without white space around addresses, with `BLOCK` for each
-        `<style>` element."""
+        `<style>` element.
+        """
         parts, at = [], 0
         for start, end, text in self._cuts():
             parts += [self.page[at:start], text]
@@ -189,8 +190,8 @@ def _after_end_tag(page: str, name: str, at: int) -> int:
 def byte_difference(source: Scan, delivered: Scan) -> tuple[int, str, str] | None:
     """Where two pages differ outside `style` attributes and `<style>` elements.
 
-    White space beside a `<style>` element and around an address may change. Gives the line in the source and both texts from the
-    first difference on, or None.
+    White space beside a `<style>` element and around an address may change. Gives the line in the source and
+    both texts from the first difference on, or None.
     """
     left, right = source.without_styles(), delivered.without_styles()
     if left == right:
