@@ -460,6 +460,23 @@ def test_a_template_is_inlined_once_where_that_is_sure() -> None:
     assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.editions[0].html
 
 
+@pytest.mark.parametrize(
+    ("style", "inline"),
+    [
+        ("background: {{ a }}", 'style="padding:0;background: {{ a }}"'),
+        ("{% if a %}color: red{% endif %}", 'style="padding:0;{% if a %}color: red{% endif %}"'),
+        # what such a style sets is not known, and it must beat the media query as before
+        ("{{ a }}", 'style="{{ a }}"'),
+        ("{{ a }}: 1px", 'style="{{ a }}: 1px"'),
+        ("padding: {{ a }}", 'style="padding: {{ a }}"'),
+    ],
+)
+def test_a_style_from_data_leaves_the_cascade_as_it_was(style: str, inline: str) -> None:
+    css = "td { padding: 0 } @media print { td { padding: 1px } }"
+    out = inline_source(f'<table><tr><td style="{style}">x</td><td>y</td></tr></table>', css)
+    assert f"<td {inline}>" in out
+
+
 # --- what a template asks for --------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ costs nothing; it raises CannotInline with the reason where the result could dep
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -287,8 +287,8 @@ class Inliner:
             for candidate in (self.candidates[number] for number in staying_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
         ]
-        if dynamic:
-            plain.append(Plain("all", False, (0, 1, 0, 0, 0, 0, 0), (-1, -1, 0), own=True, writable=False))
+        if dynamic and isinstance(style, str):
+            plain += dynamic_declarations(style)
         elif isinstance(style, str):
             plain += own_declarations(style)
         return ElementGroup(plain, staying, bool(writable))
@@ -469,6 +469,15 @@ def own_declarations(style: str) -> tuple[Plain, ...]:
         )
         for index, each in enumerate(read_declarations(style))
     )
+
+
+@lru_cache(maxsize=1024)
+def dynamic_declarations(style: str) -> tuple[Plain, ...]:
+    """What a `style` attribute with covered expressions sets; anything where a property is covered."""
+    own = own_declarations(style)
+    if not own or any(set(each.name) == {"x"} for each in own):
+        return (Plain("all", False, (0, 1, 0, 0, 0, 0, 0), (-1, -1, 0), own=True, writable=False),)
+    return tuple(replace(each, certain=False, writable=False) for each in own)
 
 
 def _raise_own(style: str, raised: set[int]) -> str:
