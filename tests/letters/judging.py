@@ -102,6 +102,7 @@ def figures(results: Sequence[CorpusResult]) -> dict[str, object]:
         "letters": sum(each.letters for each in results),
         "elements": sum(each.elements for each in results),
         "compared": sum(each.compared for each in results),
+        "excluded": sum(each.excluded for each in results),
         "kept": sum(each.kept for each in results),
         "differing": sum(each.differing for each in results),
         "silent_damage": sum(each.silent for each in results),
