@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,20 @@ FIGURES = ROOT / "docs" / "reference" / "letters.json"
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest, rewrite: bool) -> Iterator[list[CorpusResult]]:
+def results(request: pytest.FixtureRequest) -> Iterator[list[CorpusResult]]:
     """The results so far; at the end the table is printed, and written to build/letters.json.
 
     With --golden a run of the whole corpus is also written to the figures of the reference.
     """
     found: list[CorpusResult] = []
     yield found
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    if terminal is not None:
-        terminal.write_line("\n" + table(found))
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        print(f"\n\n{table(found)}")
     text = json.dumps(figures(found), indent=2, ensure_ascii=False) + "\n"
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(text, encoding="utf-8")
-    if rewrite and len(found) == len(names()):
+    if request.config.getoption("--golden") and len(found) == len(names()):
         FIGURES.write_text(text, encoding="utf-8")
 
 
