@@ -14,15 +14,16 @@ from tests.letters.corpus import names, read_case  # noqa: E402
 FIGURES = ROOT / "docs" / "reference" / "letters.json"
 HEAD = """# Letters compared
 
-Each template of the corpus (`tests/letters/corpus`) is proved and its samples are rendered. Chromium then compares every
-letter with its source page: computed styles at 320, 600 and 900 pixels, light and dark, hovered, visited, with what
-Outlook, Gmail and Apple Mail put into a page, and with all `<style>` removed; and a screenshot. `postroom check
---browser` does the same for your templates.
+Each template of the corpus (`tests/letters/corpus`) is proved and its samples are rendered. Chromium then
+compares every letter with its source page: computed styles at 320, 600 and 900 pixels, light and dark,
+hovered, visited, with what Outlook, Gmail and Apple Mail put into a page, and with all `<style>` removed; and
+a screenshot. `postroom check --browser` does the same for your templates.
 
 - *differing*: elements that come out otherwise;
 - *silent*: those of templates without a finding about styles;
 - *false alarms*: findings for what comes out right;
-- *kept*: elements with a declaration that stays in `<style>`, because a rule that must stay there sets the same property;
+- *kept*: elements with a declaration that stays in `<style>`, because a rule that must stay there sets the
+  same property;
 - *without a tag*: elements that can have no `style` attribute of their own, such as an implied `tbody`.
 
 The figures are written by `make letters`.

@@ -1,7 +1,7 @@
 """Random documents, and those that once came out otherwise than written.
 
-A failing test prints the minimal document; `python -m tests.letters.searching --seed N --count 1 --save` keeps
-it as a case in found/. More of them: `--count 20000`.
+A failing test prints the minimal document; `python -m tests.letters.searching --seed N --count 1 --save`
+keeps it as a case in found/. More of them: `--count 20000`.
 """
 
 from random import Random, SystemRandom
