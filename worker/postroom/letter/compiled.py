@@ -12,8 +12,12 @@ from typing import Any, Literal
 
 REVISION_LENGTH = 12
 
-Way = Literal["given", "source", "render"]
-"""How a part comes about: written by hand, derived once from source, or derived after each rendering."""
+Way = Literal["given", "source", "reduced", "render"]
+"""How a part comes about: written by hand, derived once from source, or derived after each rendering.
+
+`reduced` is said of texts: `text` is the html's source, reduced to what the text part is read from. Bundles
+of older releases say `source` of a text in another form, which is no longer read.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def mistakes_without_layout(template: EmailTemplate) -> tuple[Problem, ...]:
     try:
         contract = Contract(spec.variables)
         asked = stand_in(spec.layout_ref.name, [(html, f"{at}.html") for at, html in pages if html])
-        languages = drafts(spec, asked)
+        languages = drafts(spec.model_copy(update={"format": "HTML"}), asked)
     except Rejected as rejected:
         return rejected.problems
     static, _ = _read(spec, None, languages, whole=False)

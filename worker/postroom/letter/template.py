@@ -41,6 +41,7 @@ __all__ = [
     "Locale",
     "Mailbox",
     "Metadata",
+    "Mjml",
     "NameRef",
     "Partial",
     "Sample",
@@ -122,6 +123,16 @@ Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
 EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
+Format = Literal["HTML", "MJML"]
+
+
+class Mjml(Spec):
+    """How a page in MJML is compiled."""
+
+    web_fonts: Literal["Keep", "Omit"] = "Keep"
+    """Whether the links to web fonts that MJML writes for the fonts in use stay in the page."""
+
+
 class Header(Spec):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
@@ -181,7 +192,9 @@ class EmailTemplateSpec(Spec):
     category: Literal["Transactional", "Subscription"] = "Transactional"
     subject: Subject
     preheader: Subject | None = None
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     text: Text | None = None
     css: Text | None = None
     inlining: Inlining | None = None
@@ -242,7 +255,9 @@ class Partial(Spec):
 class EmailLayoutSpec(Spec):
     """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     css: Text | None = None
     inlining: Inlining | None = None
     partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)

@@ -2,8 +2,9 @@
 
 Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
 input. Output: a `Reading` with the verdict and every finding as `file:line: rule: what is wrong`. What is
-wrong in one file takes nothing else down with it. Failure: `Trouble` when there is no such folder; or nothing
-of ours in it (`demand_manifests`).
+wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
+(`fieldfiles`). Failure: `Trouble` when there is no such folder; or nothing of ours in it
+(`demand_manifests`).
 """
 
 import sys
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.manifest import Located, read
+from postroom.letter.manifest import Located, Resolve, read
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proofs import Object, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
+from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
@@ -60,6 +62,10 @@ class Reading:
     """The file that each object stands in."""
     unread_templates: int = 0
     """Templates that could not be read: they were not proved, and do not pass."""
+    wanted: frozenset[Path] = frozenset()
+    """The files that manifests name (`htmlFile`), whether they are there or not."""
+    located: tuple[Located, ...] = ()
+    """Every object in the order of the files, also those of others and those that could not be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -74,7 +80,7 @@ class Reading:
 
 def read_folder(folder: Path) -> Reading:
     """Everything below a folder, read and proved; raises Trouble."""
-    return _prove(*_located(folder))
+    return _prove(_located(folder))
 
 
 Inspection = Callable[[Iterable[Object], Verdict], Verdict]
@@ -94,27 +100,36 @@ def read_input(
     there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `inspection`
     looks at what was proved.
     """
-    around = [located for folder in context for located in _located(folder)[0]]
-    if source == STANDARD_INPUT:
-        found, files = list(_read_stream(sys.stdin.buffer, "<stdin>")), 1
-    else:
-        found, files = _located(source)
-    return _prove(found, files, around, elsewhere=elsewhere, inspection=inspection)
+    around = [located for folder in context for located in _located(folder).located]
+    piped = source == STANDARD_INPUT
+    read = _Found(_read_stream(sys.stdin.buffer, "<stdin>")) if piped else _located(source)
+    return _prove(read, around, elsewhere=elsewhere, inspection=inspection)
 
 
-def _located(folder: Path) -> tuple[list[Located], int]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the manifest files of a folder hold."""
+
+    located: list[Located]
+    files: int = 1
+    wanted: frozenset[Path] = frozenset()
+
+
+def _located(folder: Path) -> _Found:
     files = list(manifest_files(folder))
-    return [located for file in files for located in _read(file, folder)], len(files)
+    wanted: set[Path] = set()
+    located = [each for file in files for each in _read(file, folder, wanted)]
+    return _Found(located, len(files), frozenset(wanted))
 
 
 def _prove(
-    found: list[Located],
-    files: int,
+    read: _Found,
     around: Iterable[Located] = (),
     *,
     elsewhere: bool = False,
     inspection: Inspection | None = None,
 ) -> Reading:
+    found = read.located
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
@@ -131,13 +146,15 @@ def _prove(
         verdict,
         tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
-        files,
+        read.files,
         complete=not unread,
         places={key_of(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
             located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
             for located in found
         ),
+        wanted=read.wanted,
+        located=tuple(found),
     )
 
 
@@ -179,16 +196,18 @@ def manifest_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(file: Path, folder: Path) -> list[Located]:
+def _read(file: Path, folder: Path, wanted: set[Path]) -> list[Located]:
     name = _shown(file, folder)
+    root = file.parent if folder.is_file() else folder
+    files = FieldFiles(file, root, name, wanted)
     try:
         with file.open("rb") as stream:
-            return _read_stream(stream, name)
+            return _read_stream(stream, name, files)
     except OSError as error:
         return [_unreadable(name, f"cannot be read: {error.strerror}")]
 
 
-def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
+def _read_stream(stream: BinaryIO, name: str, resolve: Resolve | None = None) -> list[Located]:
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
@@ -196,7 +215,7 @@ def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
         text = StringIO(data.decode("utf-8"), newline=None).read()
     except UnicodeDecodeError as error:
         return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
-    return list(read(text, name))
+    return list(read(text, name, resolve))
 
 
 def _unreadable(name: str, rule: str) -> Located:
@@ -240,5 +259,5 @@ def _findings(
     subject = f"{located.kind} {located.name}".strip()
     for problem in problems:
         message = problem.message if problem.field == "manifest" else f"{problem.field} {problem.message}"
-        line = located.line(problem.field, problem.line)
-        yield Finding(located.file, line, str(problem.code), message, severity, subject)
+        file, line = located.at(problem.field, problem.line)
+        yield Finding(file, line, str(problem.code), message, severity, subject)
