@@ -109,6 +109,12 @@ def test_one_finding_has_an_elements_properties_and_at_most_four() -> None:
     assert "d red became blue and 2 properties more" in found[0][0]
 
 
+def test_what_follows_from_another_difference_is_left_out() -> None:
+    follows = difference(name="border-top-color"), difference(name="width")
+    assert "border" not in said(Differs(difference(), *follows))[0][0]
+    assert "border-top-color red became blue, width red became blue at" in said(Differs(*follows))[0][0]
+
+
 def test_of_many_elements_eight_are_named_and_the_rest_counted() -> None:
     found = said(Differs(*(difference(path=f"p:nth({n})") for n in range(20))))
     assert len(found) == 9

@@ -15,7 +15,7 @@ from postroom.letter.proofs import Object, Verdict, key_of
 from postroom.letter.proving.source import source_pages
 from postroom.letter.references import Key
 from postroom.letter.template import EmailLayout, EmailTemplate
-from postroom.local.browser_check import BrowserCheck, Comparison, Difference, Pair
+from postroom.local.browser_check import BrowserCheck, Comparison, Difference, Pair, is_consequence
 
 SHOWN_ELEMENTS = 8
 """Elements that are named of one letter; the last finding counts the rest."""
@@ -87,7 +87,8 @@ def _described(group: Sequence[Difference]) -> str:
         )
     if first.check == "elements":
         return f"the browser makes other elements of it: {first.source} became {first.delivered}"
-    named = list(dict.fromkeys((each.property, each.source, each.delivered) for each in group))
+    causes = [each for each in group if not is_consequence(each)] or group
+    named = list(dict.fromkeys((each.property, each.source, each.delivered) for each in causes))
     shown = ", ".join(
         f"{name} {was or 'nothing'} became {now or 'nothing'}" for name, was, now in named[:SHOWN_PROPERTIES]
     )

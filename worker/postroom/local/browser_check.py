@@ -216,7 +216,7 @@ def _comparison(pair: Pair, elements: int, compared: int, without: Any, result: 
     source = scan(pair.source)
     found = [
         *_byte_differences(source, scan(pair.delivered)),
-        *sorted(_differences(source, result["records"]), key=_is_consequence),
+        *sorted(_differences(source, result["records"]), key=is_consequence),
     ]
     differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
     excluded, kept = without["excluded"], without["kept"]
@@ -244,7 +244,7 @@ def _differences(source: Scan, records: Iterable[Any]) -> Iterator[Difference]:
         )
 
 
-def _is_consequence(difference: Difference) -> bool:
+def is_consequence(difference: Difference) -> bool:
     """Whether another difference is the likely cause: sizes follow from layout, many colors from `color`."""
     name = difference.property.rpartition(":")[2]
     return name in CONSEQUENCES or (name.endswith("-color") and name != "background-color")
