@@ -18,6 +18,7 @@ from writers.language import event_limits, language
 from writers.letters import letters
 from writers.manifests import manifest
 from writers.metrics import metrics
+from writers.rules import rules
 from writers.settings import settings
 from writers.tables import Words
 from writers.telling import telling
@@ -34,6 +35,7 @@ def pages(words: Words) -> dict[Path, str]:
     """Every generated page by its file."""
     found = {
         "problems.md": problems(words),
+        "rules.md": rules(),
         "states.md": states(words),
         "status-events.md": telling(words),
         "email-template.md": manifest(EmailTemplate, words),

@@ -98,7 +98,7 @@ def test_an_edit_is_live_at_once_and_a_bad_one_is_shown_and_not_served(start: St
     assert subject
     file.write_text(good.replace(subject[0], '  subject: "{{ cod }} is wrong"'))
     line = good[: subject.start()].count("\n") + 1
-    assert f"verification-code.yaml:{line}: variable_undeclared" in up.until("variable_undeclared")
+    assert f"verification-code.yaml:{line}:16: variable_undeclared" in up.until("variable_undeclared")
     up.send("before@example.org")
     assert "123456" in str(up.wait_for("before@example.org")["subject"])
     file.write_text(good.replace(subject[0], '  subject: "Now it is {{ code }}"'))

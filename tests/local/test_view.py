@@ -111,7 +111,7 @@ def test_an_empty_page_says_how_to_send_a_letter() -> None:
 def test_findings_that_stand_are_on_the_page_and_many_are_counted() -> None:
     findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no") for number in range(9)]
     text = shown(view.draw(page(findings=findings, notes=["the broker ended; starting it again"])))
-    assert "m/0.yaml:1: css_invalid" in text
+    assert "m/0.yaml:1:1: css_invalid" in text
     assert "and 3 more" in text
     assert "the broker ended" in text
 

@@ -16,7 +16,7 @@ from typer import Argument, Option
 from postroom.desk.commands import dlq
 from postroom.desk.options import DATA, UNFOLDED, Connections, Data, Namespace
 from postroom.desk.people_commands import people, suppressions
-from postroom.letter.problems import Rejected
+from postroom.letter.problems import Rejected, Severity
 from postroom.local.design_import.dialects import Dialect
 from postroom.local.trouble import Trouble
 
@@ -36,7 +36,9 @@ class Form(StrEnum):
     """How `check` says what it found."""
 
     TEXT = "text"
+    CONCISE = "concise"
     JSON = "json"
+    SARIF = "sarif"
     GITHUB = "github"
 
 
@@ -117,7 +119,8 @@ def check(
         Path, Argument(help="A folder of manifests, one file, or - for a pipe.", metavar="DIR")
     ],
     form: Annotated[Form, Option("--format", help="How to say it.")] = Form.TEXT,
-    strict: Annotated[bool, Option("--strict", help="Warnings count as errors.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Warnings count as errors; infos do not.")] = False,
+    no_info: Annotated[bool, Option("--no-info", help="Leave infos out.")] = False,
     context: Annotated[
         list[Path] | None,
         Option(
@@ -142,21 +145,34 @@ def check(
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
-    Each finding is one line: `file:line: rule: what is wrong and what to do`. The exit code is 1 when
-    something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
+    Each finding names file, line and column, underlines the words, and says why it matters and what to do.
+    The exit code is 1 when something may not go live. Formats: text for people, concise for editors (one line
+    a finding), json for programs, sarif for code scanning, github for annotations in a workflow.
     """
+    from rich.console import Console
+
     from postroom.local import check as checking
     from postroom.local.manifests import demand_manifests, read_input
+    from postroom.local.parallel import prove_pairs
 
     inspection = None
     if browser:
         from postroom.local.appearance import with_browser
 
         inspection = with_browser
-    reading = read_input(folder, context or (), elsewhere=ignore_missing_references, inspection=inspection)
+    reading = read_input(
+        folder,
+        context or (),
+        elsewhere=ignore_missing_references,
+        prove_each=prove_pairs,
+        inspection=inspection,
+    )
     demand_manifests(reading, folder)
-    for line in checking.report(reading, form.value):
-        typer.echo(line)
+    if no_info:
+        reading = reading.without(Severity.INFO)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for line in checking.report(reading, form.value, console.width):
+        console.print(line)
     raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)
 
 

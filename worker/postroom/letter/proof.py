@@ -22,12 +22,13 @@ from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
 from postroom.letter.problems import Code, Problem, Rejected, Severity
-from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
+from postroom.letter.proving.lint import IGNORE_ANNOTATION, Delivered, lint, silence
 from postroom.letter.proving.trial import Try, differences, quicken, tries
 from postroom.letter.proving.variables import Reader, unused
 from postroom.letter.references import layout_field
 from postroom.letter.render import Rendered
+from postroom.letter.rules import RULES
 from postroom.letter.schema import Contract
 from postroom.letter.template import EmailLayout, EmailTemplate, EmailTemplateSpec
 
@@ -92,13 +93,38 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
         for letter, rendered in zip(letters, sent, strict=True)
     )
-    warnings = [
+    found = [
         *(each for each in sheets if each.severity is not Severity.ERROR),
         *_unused(template.spec, used),
         *(_slow(reason) for reason in reasons),
-        *(word for result in results for word in advise(result.rendered, template.spec.category)),
+        *lint(
+            languages,
+            _sheets(template.spec, layout),
+            [Delivered(result.name, result.rendered) for result in results],
+            template.spec.category,
+        ),
     ]
+    warnings = silence(dict.fromkeys(found), _html_fields(template.spec, layout), _ignored(template, layout))
     return Proof(name, final, warnings=tuple(dict.fromkeys(warnings)), samples=results)
+
+
+def _html_fields(spec: EmailTemplateSpec, layout: EmailLayout | None) -> dict[str, str]:
+    """The sources in which an author can write a request to ignore a rule."""
+    fields = {"spec.html": spec.html}
+    fields |= {f"spec.locales[{n}].html": each.html for n, each in enumerate(spec.locales) if each.html}
+    if layout:
+        own = layout_field(layout.metadata.name)
+        fields[f"{own}.html"] = layout.spec.html
+        fields |= {f"{own}.partials[{n}].html": each.html for n, each in enumerate(layout.spec.partials)}
+    return fields
+
+
+def _ignored(template: EmailTemplate, layout: EmailLayout | None) -> dict[str, str]:
+    """The annotations that ask to ignore rules, by the beginning of the fields that they hold for."""
+    ignored = {"spec": template.metadata.annotation(IGNORE_ANNOTATION)}
+    if layout:
+        ignored[layout_field(layout.metadata.name)] = layout.metadata.annotation(IGNORE_ANNOTATION)
+    return ignored
 
 
 def mistakes_without_layout(template: EmailTemplate) -> tuple[Problem, ...]:
@@ -146,34 +172,41 @@ def _read(
 def _check_css(
     spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[Draft]
 ) -> Iterator[Problem]:
-    sheets = [("spec.css", spec.css)]
-    if layout:
-        sheets.append((f"{layout_field(layout.metadata.name)}.css", layout.spec.css))
-    for field, sheet in sheets:
-        yield from css_problems(sheet or "", field, 0)
+    for field, sheet in _sheets(spec, layout):
+        yield from css_problems(sheet, field)
     for draft in languages:
-        for line, sheet in _style_elements(draft.page.text):
-            for problem in css_problems(sheet, draft.html.field, line):
-                yield locate(problem, draft.page)
+        yield from _check_style_elements(draft)
 
 
-def _style_elements(source: str) -> Iterator[tuple[int, str]]:
-    """The CSS of each `<style>` in template source, and the number of lines before it."""
+def _check_style_elements(draft: Draft) -> Iterator[Problem]:
+    source = draft.page.text
     try:
         styles = TemplateSource(source).markup.styles
     except Rejected:  # the same is found where the source is read
         return
     for style in styles:
-        yield source.count("\n", 0, style.content_start), source[style.content_start : style.content_end]
+        start = style.content_start
+        lines, column = source.count("\n", 0, start), start - (source.rfind("\n", 0, start) + 1)
+        for problem in css_problems(source[start : style.content_end], draft.html.field):
+            line = problem.line or 1
+            on_first = problem.column + column if problem.column and line == 1 else problem.column
+            yield locate(replace(problem, line=line + lines, column=on_first), draft.page)
+
+
+def _sheets(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[tuple[str, str]]:
+    """The style sheets beside the page, by their fields."""
+    sheets = [("spec.css", spec.css)]
+    if layout:
+        sheets.append((f"{layout_field(layout.metadata.name)}.css", layout.spec.css))
+    return [(field, sheet) for field, sheet in sheets if sheet]
 
 
 @lru_cache(maxsize=128)
-def css_problems(css: str, field: str, offset: int) -> tuple[Problem, ...]:
-    """What is wrong with a sheet, with `offset` added to its lines. Kept: many templates share a layout's."""
+def css_problems(css: str, field: str) -> tuple[Problem, ...]:
+    """What is wrong with a sheet. Kept: many templates share a layout's."""
     if any(sign in css for sign in ("{{", "{%", "{#")):
         return ()  # it is CSS only once it is rendered, and is read again then
-    problems = read_sheet(css, field=field).problems
-    return tuple(replace(each, line=(each.line or 0) + offset) for each in problems)
+    return read_sheet(css, field=field).problems
 
 
 def _admit_samples(
@@ -225,7 +258,7 @@ def _render_samples(
             for problem in rejected.problems:
                 placed = locate(problem, page) if problem.field == "spec.html" else problem
                 message = f"sample `{letter.sample.name}`: {placed.message}"
-                problems.append(Problem(placed.code, placed.field, message, placed.line))
+                problems.append(replace(placed, message=message))
     return rendered, problems
 
 
@@ -248,9 +281,13 @@ def _quickened(
 def _unused(spec: EmailTemplateSpec, used: set[str]) -> Iterator[Problem]:
     for name in unused(spec.variables, used):
         message = f"`{name}` is declared and nothing reads it"
-        yield Problem(Code.ADVICE, f"spec.variables.properties.{name}", message)
+        yield _info(Code.VARIABLE_UNUSED, f"spec.variables.properties.{name}", message)
 
 
 def _slow(reason: str) -> Problem:
     message = f"CSS is inlined anew for each letter, which takes milliseconds: {reason}"
-    return Problem(Code.ADVICE, "spec.html", message)
+    return _info(Code.CSS_INLINED_PER_LETTER, "spec.html", message)
+
+
+def _info(code: Code, field: str, message: str) -> Problem:
+    return Problem(code, field, message, severity=RULES[code].severity)

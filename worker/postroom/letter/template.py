@@ -48,6 +48,7 @@ __all__ = [
     "Spec",
     "SubjectVariant",
     "TemplateAttachment",
+    "TemplateMetadata",
 ]
 
 HTML_CHARACTERS = 256 * 1024
@@ -115,6 +116,17 @@ def _unsubscribe_url(text: str) -> str:
             "begins with https:// or a template expression like {{ unsubscribe_url }} (RFC 8058)"
         )
     return text
+
+
+class TemplateMetadata(Metadata):
+    """What Postroom reads of the metadata of a template or a layout; the rest is accepted and ignored."""
+
+    annotations: dict[str, Any] | None = None
+
+    def annotation(self, name: str) -> str:
+        """The text of an annotation, empty where it is not there."""
+        value = (self.annotations or {}).get(name)
+        return value if isinstance(value, str) else ""
 
 
 Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
@@ -277,7 +289,7 @@ class EmailTemplate(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailTemplate"]
-    metadata: Metadata
+    metadata: TemplateMetadata
     spec: EmailTemplateSpec
     status: dict[str, Any] | None = None
 
@@ -287,6 +299,6 @@ class EmailLayout(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailLayout"]
-    metadata: Metadata
+    metadata: TemplateMetadata
     spec: EmailLayoutSpec
     status: dict[str, Any] | None = None

@@ -1,8 +1,8 @@
 """Read a folder of manifests and prove all of them.
 
 Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
-input. Output: a `Reading` with the verdict and every finding as `file:line: rule: what is wrong`. What is
-wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
+input. Output: a `Reading` with the verdict and every finding, at the words of the file that it is about. What
+is wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
 (`fieldfiles`). Failure: `Trouble` when there is no such folder; or nothing of ours in it
 (`demand_manifests`).
 """
@@ -10,40 +10,61 @@ wrong in one file takes nothing else down with it. A field may be in a file besi
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, Resolve, read
-from postroom.letter.problems import Code, Problem
-from postroom.letter.proofs import Object, Verdict, key_of, prove_all
+from postroom.letter.problems import Code, Problem, Severity
+from postroom.letter.proofs import Object, ProveEach, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
+from postroom.letter.rules import RULES
 from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
-Severity = Literal["error", "warning"]
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest file; an object has at most 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or could be better, at a line of a file."""
+    """One thing that is wrong, or could be better, at some words of a line of a file.
+
+    Columns are 1-based and count Python characters; `end_column` is the column after the last one.
+    """
 
     file: str
     line: int
     rule: str
     message: str
-    severity: Severity = "error"
+    severity: Severity = Severity.ERROR
     subject: str = ""
     """The object: `EmailTemplate welcome`."""
+    column: int = 1
+    end_column: int = 2
+    source: str = ""
+    """The line itself."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.rule}: {self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {self.rule}: {self.message}"
+
+    @property
+    def why(self) -> str:
+        """Why it matters, or nothing where the message says all."""
+        return self._text("why")
+
+    @property
+    def help(self) -> str:
+        """What to do."""
+        return self._text("help")
+
+    def _text(self, name: Literal["why", "help"]) -> str:
+        code = next((code for code in RULES if code == self.rule), None)
+        return str(getattr(RULES[code], name)) if code else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +91,32 @@ class Reading:
     @property
     def errors(self) -> tuple[Finding, ...]:
         """What keeps something from going live."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
+        return self.of(Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What could be better."""
-        return tuple(finding for finding in self.findings if finding.severity == "warning")
+        """What readers may see wrong."""
+        return self.of(Severity.WARNING)
+
+    @property
+    def infos(self) -> tuple[Finding, ...]:
+        """What is good to know and needs nothing."""
+        return self.of(Severity.INFO)
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of a severity, in the order of their places."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    def without(self, severity: Severity) -> "Reading":
+        """The same without the findings of a severity."""
+        return replace(self, findings=tuple(each for each in self.findings if each.severity is not severity))
+
+    def by_rule(self) -> dict[str, list[Finding]]:
+        """The findings of each rule that found something: what a corpus counts false alarms with."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.rule, []).append(finding)
+        return found
 
 
 def read_folder(folder: Path) -> Reading:
@@ -92,18 +133,21 @@ def read_input(
     context: Iterable[Path] = (),
     *,
     elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
     inspection: Inspection | None = None,
 ) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `inspection`
-    looks at what was proved.
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `prove_each` may
+    prove in several processes; `inspection` looks at what was proved.
     """
     around = [located for folder in context for located in _located(folder).located]
-    piped = source == STANDARD_INPUT
-    read = _Found(_read_stream(sys.stdin.buffer, "<stdin>")) if piped else _located(source)
-    return _prove(read, around, elsewhere=elsewhere, inspection=inspection)
+    if source == STANDARD_INPUT:
+        asked = _Found(_read_stream(sys.stdin.buffer, "<stdin>"))
+    else:
+        asked = _located(source)
+    return _prove(asked, around, elsewhere=elsewhere, prove_each=prove_each, inspection=inspection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +171,7 @@ def _prove(
     around: Iterable[Located] = (),
     *,
     elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
     inspection: Inspection | None = None,
 ) -> Reading:
     found = read.located
@@ -136,15 +181,17 @@ def _prove(
     faulty = (_key(located) for located in found if located.problems)
     before = [other.object for other in others if other.object is not None]
     clocks = Clocks(time.monotonic, time.thread_time)
-    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
+    together = (*before, *objects)
+    verdict = prove_all(together, clocks, faulty, elsewhere=elsewhere, prove_each=prove_each)
+    verdict = _only(own, verdict)
     if inspection is not None:
-        verdict = inspection((*before, *objects), verdict)
+        verdict = inspection(together, verdict)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(
         objects,
         verdict,
-        tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
+        tuple(dict.fromkeys(sorted([*unread, *proved], key=_place))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         read.files,
         complete=not unread,
@@ -156,6 +203,10 @@ def _prove(
         wanted=read.wanted,
         located=tuple(found),
     )
+
+
+def _place(finding: Finding) -> tuple[str, int, int]:
+    return finding.file, finding.line, finding.column
 
 
 def _key(located: Located) -> Key:
@@ -234,30 +285,41 @@ def _proved(found: Iterable[Located], verdict: Verdict) -> Iterator[Finding]:
         if located.object is not None:
             places[key_of(located.object)] = located  # of two with one name the second is at fault
     for key, proof in verdict.proofs.items():
-        for problem in proof.problems:
-            yield from _placed(problem, key, places, "error")
-        for warning in proof.warnings:
-            yield from _placed(warning, key, places, "warning")
+        for problem in (*proof.problems, *proof.warnings):
+            yield from _placed(problem, key, places)
 
 
-def _placed(
-    problem: Problem, key: Key, places: Mapping[Key, Located], severity: Severity
-) -> Iterator[Finding]:
+def _placed(problem: Problem, key: Key, places: Mapping[Key, Located]) -> Iterator[Finding]:
     """A problem of a template may be in its layout: then it is shown there."""
     for other, located in places.items():
         own = layout_field(other.name)
         if other.kind == "EmailLayout" and other.namespace == key.namespace and problem.field.startswith(own):
-            there = Problem(problem.code, "spec" + problem.field[len(own) :], problem.message, problem.line)
-            yield from _findings(located, [there], severity)
+            yield from _findings(located, [replace(problem, field="spec" + problem.field[len(own) :])])
             return
-    yield from _findings(places[key], [problem], severity)
+    yield from _findings(places[key], [problem])
 
 
-def _findings(
-    located: Located, problems: Iterable[Problem], severity: Severity = "error"
-) -> Iterator[Finding]:
+def _findings(located: Located, problems: Iterable[Problem]) -> Iterator[Finding]:
     subject = f"{located.kind} {located.name}".strip()
     for problem in problems:
-        message = problem.message if problem.field == "manifest" else f"{problem.field} {problem.message}"
-        file, line = located.at(problem.field, problem.line)
-        yield Finding(file, line, str(problem.code), message, severity, subject)
+        message = (
+            problem.message if _is_shown_by_the_excerpt(problem) else f"{problem.field} {problem.message}"
+        )
+        spot = located.spot(problem)
+        yield Finding(
+            spot.file,
+            spot.line,
+            str(problem.code),
+            message,
+            problem.severity,
+            subject,
+            spot.column,
+            spot.end,
+            spot.source,
+        )
+
+
+def _is_shown_by_the_excerpt(problem: Problem) -> bool:
+    """Whether the message says all; else the field is named before it."""
+    rule = RULES.get(problem.code)
+    return problem.field == "manifest" or (rule is not None and rule.is_lint)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from postroom.letter.hint import did_you_mean
 from postroom.letter.html.document import body_starts, is_whole_page
 from postroom.letter.language.pieces import Piece, Source, join, split
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Problem, Rejected, advance
 from postroom.letter.references import layout_field
-from postroom.letter.template import EmailLayout, EmailLayoutSpec, Metadata, Partial
+from postroom.letter.template import EmailLayout, EmailLayoutSpec, Partial, TemplateMetadata
 
 MAX_DEPTH = 8
 MAX_PIECES = 50_000
@@ -93,7 +93,7 @@ def stand_in(name: str, sources: Iterable[tuple[str, str]]) -> EmailLayout:
         html="".join(f"{{% block {block} %}}{{% endblock %}}" for block in blocks),
         partials=[Partial.model_construct(name=partial, html="") for partial in partials],
     )
-    return EmailLayout.model_construct(metadata=Metadata(name=name), spec=spec)
+    return EmailLayout.model_construct(metadata=TemplateMetadata(name=name), spec=spec)
 
 
 def layout_partials(layout: EmailLayout | None) -> Mapping[str, Sequence[Piece]]:
@@ -188,15 +188,15 @@ def _blocks_of(body: Pieces, field: str) -> dict[str, _Block]:
             index = end
         elif piece.text.strip():
             message = "this stands outside the blocks and would be lost; move it into a block"
-            raise Rejected(
-                Problem(Code.TEMPLATE_SYNTAX, field, message, piece.line + _blank_lines(piece.text))
-            )
+            raise Rejected(Problem(Code.TEMPLATE_SYNTAX, field, message, _words_of(piece)))
         index += 1
     return blocks
 
 
-def _blank_lines(text: str) -> int:
-    return text[: len(text) - len(text.lstrip())].count("\n")
+def _words_of(piece: Piece) -> int:
+    """Where the first word of a piece stands."""
+    words = piece.text.lstrip()
+    return advance(piece.line, piece.text[: len(piece.text) - len(words)])
 
 
 def _fill(page: Pieces, blocks: Mapping[str, _Block], field: str) -> list[Piece]:
@@ -262,6 +262,6 @@ def _with_preheader(pieces: Pieces) -> list[Piece]:
         out[index : index + 1] = [
             Piece("data", before, piece.field, piece.line),
             *added,
-            Piece("data", after, piece.field, piece.line + before.count("\n")),
+            Piece("data", after, piece.field, advance(piece.line, before)),
         ]
     return out

@@ -10,7 +10,9 @@ Templates get JSON values only, so that the sandbox needs to know only str, numb
 object's own keys come before dict's methods: `order.items` is the order's items.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -29,7 +31,7 @@ from postroom.letter.language.filters import MEASURED, meter_of
 from postroom.letter.language.formats import FORMATS
 from postroom.letter.language.grammar import nodes_of, refuse_forbidden
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Position, Problem, Rejected
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
@@ -157,17 +159,59 @@ TEXT = LetterEnvironment(autoescape=False)
 """For subjects, text parts and headers, where escaping would show."""
 
 
+Token = tuple[int, str, str]
+"""The position (a `Position`), the kind and the text."""
+_NEWLINE = re.compile(r"\r\n|\r")
+_SPACE = re.compile(r"\s*")
+
+
 @lru_cache(maxsize=16)
-def tokens_of(source: str) -> tuple[tuple[int, str, str], ...]:
-    """What Jinja's lexer makes of a source: line, kind, text. Raises jinja2's TemplateSyntaxError.
+def tokens_of(source: str) -> tuple[Token, ...]:
+    """What Jinja's lexer makes of a source: position, kind, text. Raises jinja2's TemplateSyntaxError.
 
     Kept for a moment: a proof takes the same source apart, reads it and compiles it, and lexing was a third
     of its time.
     """
-    return (*HTML.lex(source, SOURCE_NAME),)
+    text = _NEWLINE.sub("\n", source)  # as the lexer does
+    found: list[Token] = []
+    offset, current, begin = 0, 0, -1  # begin: the line break before the current line
+    try:
+        for line, kind, value in HTML.lex(source, SOURCE_NAME):
+            if not text.startswith(value, offset):
+                offset = _start(text, offset)
+            if line != current:
+                current, begin = line, text.rfind("\n", 0, offset)
+            length = len(value) if kind != "data" else max(1, len(value.partition("\n")[0]))
+            position = Position(line, offset - begin, length)
+            if kind == "name" and found and found[-1][2] == "." and found[-1][1] == "operator":
+                found[-1] = (position, *found[-1][1:])  # of `order.totl` a problem is about the attribute
+            found.append((position, kind, value))
+            offset += len(value)
+    except TemplateSyntaxError as error:
+        error.lineno = _position_of(error, text, offset, found)
+        raise
+    return tuple(found)
+
+
+def _start(text: str, offset: int) -> int:
+    """Where the next token begins: the lexer leaves out the white space before `{%-`."""
+    space = _SPACE.match(text, offset)
+    return space.end() if space else offset
+
+
+def _position_of(error: TemplateSyntaxError, text: str, offset: int, found: list[Token]) -> int:
+    """Where the lexer stopped: at the character after the last token, or at the comment that has no end."""
+    if str(error.message).startswith("Missing end of") and found:
+        return found[-1][0]
+    space = _SPACE.match(text, offset)
+    stopped = space.end() if space else offset
+    same_line = text.count("\n", 0, stopped) + 1 == error.lineno
+    return Position(error.lineno, stopped - text.rfind("\n", 0, stopped)) if same_line else error.lineno
 
 
 Root = Callable[[Context], Any]
+CLOSED = ("if", "for", "with", "block", "macro", "call", "filter", "autoescape")
+"""The tags that have an end; `set` has one only without `=`."""
 CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, LimitExceeded)
 """What Jinja's and Python's compilers raise for source that asks too much of them."""
 
@@ -223,7 +267,7 @@ def script_of(environment: LetterEnvironment, source: str, field: str) -> Script
 
 def placed(problem: Problem, field: str) -> Problem:
     """The problem, said of a field."""
-    return Problem(problem.code, field, problem.message, problem.line)
+    return replace(problem, field=field)
 
 
 def explain_syntax(error: Exception, field: str) -> Problem:
@@ -239,12 +283,37 @@ def explain_syntax(error: Exception, field: str) -> Problem:
             name = message.split("'")[1]
             message = f"there is no test `{name}` in letters{did_you_mean(name, TESTS)}"
             return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
+        if message.startswith("Missing end of comment"):
+            message = (
+                "`{#` begins a comment of the template language, and nothing ends it; write a space between "
+                "`{` and `#` if it is CSS, or end the comment with `#}`"
+            )
+        if message.startswith("Unexpected end of template") and (opened := _unclosed(error.source or "")):
+            line, word = opened
+            message = f"`{{% {word} %}}` is never closed; add `{{% end{word} %}}`"
+            return Problem(Code.TEMPLATE_SYNTAX, field, message, line)
         return Problem(Code.TEMPLATE_SYNTAX, field, message.rstrip("."), error.lineno)
     if isinstance(error, LimitExceeded):
         return Problem(Code.TEMPLATE_UNSAFE, field, str(error))
     if isinstance(error, ValueError):
         return Problem(Code.TEMPLATE_SYNTAX, field, "a number is too long")
     return Problem(Code.TEMPLATE_SYNTAX, field, "the template is nested too deeply")
+
+
+def _unclosed(source: str) -> tuple[int, str] | None:
+    """The innermost tag such as `{% if %}` whose end is missing."""
+    opened: list[tuple[int, str]] = []
+    before = ""
+    for line, kind, value in tokens_of(source):
+        if kind == "whitespace":
+            continue
+        if kind == "name" and before == "block_begin":
+            if value.startswith("end"):
+                del opened[-1:]
+            elif value in CLOSED:
+                opened.append((line, value))
+        before = kind
+    return opened[-1] if opened else None
 
 
 def explain_failure(error: Exception, field: str, line: int | None) -> Problem:

@@ -7,7 +7,7 @@ field that it was written in, for messages.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
@@ -216,5 +216,8 @@ def read_markup(page: Source) -> list[Problem]:
 
 def locate(problem: Problem, page: Source) -> Problem:
     """The problem of an assembled page, said of the field and line where it was written."""
-    field, line = page.place(problem.line)
-    return Problem(problem.code, field, problem.message, line)
+    if problem.line is None or problem.column is None or problem.line > len(page.origin):
+        field, line = page.place(problem.line)
+        return replace(problem, field=field, line=line, column=None)
+    field, line, column = page.place_of(page.offset(problem.line, problem.column))
+    return replace(problem, field=field, line=line, column=column)
