@@ -41,7 +41,11 @@ def underlined(problem: Problem, text: str) -> str:
         ("<p>x</p>\n<script>1</script>", Code.ELEMENT_REMOVED, "<script>"),
         ('<iframe src="x"></iframe>', Code.ELEMENT_REMOVED, '<iframe src="x">'),
         ("<form>{{ name }}</form>", Code.FORM_UNRELIABLE, "<form>"),
-        ('<video src="a.mp4"> <source src="b"> </video>', Code.VIDEO_WITHOUT_FALLBACK, '<video src="a.mp4">'),
+        (
+            '<video src="https://x.org/a.mp4"> <source src="https://x.org/b"> </video>',
+            Code.VIDEO_WITHOUT_FALLBACK,
+            '<video src="https://x.org/a.mp4">',
+        ),
         (
             '<link rel="stylesheet" href="/a.css">',
             Code.STYLESHEET_NOT_LOADED,
@@ -57,14 +61,14 @@ def underlined(problem: Problem, text: str) -> str:
         ("<p style='position: absolute'>x</p>", Code.POSITION_UNSUPPORTED, "<p style='position: absolute'>"),
         ('<p style="color: var(--a)">x</p>', Code.CSS_VARIABLE_UNSUPPORTED, "color: var(--a)"),
         (
-            '<img src="a" alt="" style="max-width:150px">',
+            '<img src="https://x.org/a" alt="" style="max-width:150px">',
             Code.IMAGE_WITHOUT_WIDTH,
-            '<img src="a" alt="" style="max-width:150px">',
+            '<img src="https://x.org/a" alt="" style="max-width:150px">',
         ),
         (
-            '<div style="background:url(a.png)">x</div>',
+            '<div style="background:url(https://x.org/a.png)">x</div>',
             Code.BACKGROUND_WITHOUT_FALLBACK,
-            '<div style="background:url(a.png)">',
+            '<div style="background:url(https://x.org/a.png)">',
         ),
     ],
 )
@@ -79,14 +83,14 @@ def test_a_rule_finds_its_words_in_the_authors_source(html: str, code: Code, wor
 @pytest.mark.parametrize(
     "html",
     [
-        '<img src="a" alt="">',
-        '<img src="a" {% if name %}alt="{{ name }}"{% endif %}>',
-        '<img src="a" width="1" height="1">',
-        '<img src="a" aria-hidden="true">',
-        '<div style="display:none"><img src="a"></div>',
+        '<img src="https://x.org/a" alt="">',
+        '<img src="https://x.org/a" {% if name %}alt="{{ name }}"{% endif %}>',
+        '<img src="https://x.org/a" width="1" height="1">',
+        '<img src="https://x.org/a" aria-hidden="true">',
+        '<div style="display:none"><img src="https://x.org/a"></div>',
         '<script type="application/ld+json">{"@context": "https://schema.org"}</script>',
-        '<!--[if mso]><img src="a"><v:rect></v:rect><![endif]-->',
-        '<video src="a.mp4"><a href="https://x.org">Watch</a></video>',
+        '<!--[if mso]><img src="https://x.org/a"><v:rect></v:rect><![endif]-->',
+        '<video src="https://x.org/a.mp4"><a href="https://x.org">Watch</a></video>',
         '<link rel="stylesheet" href="https://fonts.googleapis.com/css2?family=Inter">',
         '<link rel="stylesheet" href="//fonts.shop.example/a.css">',
         '<link rel="stylesheet" href="https://shop.example/css2?display=swap&amp;family=Inter">',
@@ -102,11 +106,11 @@ def test_a_rule_finds_its_words_in_the_authors_source(html: str, code: Code, wor
         '<a href="mailto:a@x.org">x</a>',
         '<p style="color: #111; color: var(--a)">x</p>',
         '<p style="--a: var(--b); position: relative">x</p>',
-        '<img src="a" alt="" width="10" style="width:10px">',
-        '<img src="a" alt="" style="width:100%">',
-        '<div style="background: #111 url(a.png)">x</div>',
-        '<td style="background-image:url(a.png);background-color:#111">x</td>',
-        '<table><tr><td bgcolor="#111111" background="a.png">x</td></tr></table>',
+        '<img src="https://x.org/a" alt="" width="10" style="width:10px">',
+        '<img src="https://x.org/a" alt="" style="width:100%">',
+        '<div style="background: #111 url(https://x.org/a.png)">x</div>',
+        '<td style="background-image:url(https://x.org/a.png);background-color:#111">x</td>',
+        '<table><tr><td bgcolor="#111111" background="https://x.org/a.png">x</td></tr></table>',
     ],
 )
 def test_what_comes_out_right_gets_no_finding(html: str) -> None:
@@ -181,7 +185,7 @@ def test_a_style_that_is_left_in_the_body_is_found_where_it_stands() -> None:
 
 
 def test_a_finding_in_a_layout_is_said_of_the_layout() -> None:
-    page = layout('<html>\n<body>{% block content %}{% endblock %} <img src="x"></body></html>')
+    page = layout('<html>\n<body>{% block content %}{% endblock %} <img src="https://x.org/a"></body></html>')
     image, language = sorted(found(NAME, page=page), key=lambda each: str(each.code))
     assert (image.field, image.line, image.column) == ("EmailLayout/page.spec.html", 2, 41)
     assert (language.field, language.line, language.column) == ("EmailLayout/page.spec.html", 1, 1)
@@ -200,7 +204,9 @@ def test_a_comment_silences_a_rule_on_its_line_and_the_next() -> None:
 
 
 def test_an_annotation_silences_rules_in_the_whole_object() -> None:
-    wanted = annotated('<img src="x"><a href="#">{{ name }}</a>', "image_without_alt, link_leads_nowhere")
+    wanted = annotated(
+        '<img src="https://x.org/a"><a href="#">{{ name }}</a>', "image_without_alt, link_leads_nowhere"
+    )
     assert prove(wanted, None).warnings == ()
 
 

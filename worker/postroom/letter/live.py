@@ -18,8 +18,10 @@ from postroom.letter.html.inline import InlineOptions, inline_page
 from postroom.letter.html.plaintext import text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
+from postroom.letter.language.messages import Catalogue
 from postroom.letter.language.origin import origins
 from postroom.letter.locale import direction_of, language_of
+from postroom.letter.mailboxes import filled_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract
@@ -40,6 +42,7 @@ class LiveEdition:
         "_shares",
         "_subjects",
         "_text",
+        "catalogue",
         "language",
         "tag",
     )
@@ -48,6 +51,7 @@ class LiveEdition:
         self._edition = edition
         self.tag = edition.tag
         self.language = language_of(edition.tag)
+        self.catalogue = Catalogue(edition.messages, edition.foreign_messages)
         self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
@@ -162,7 +166,9 @@ class Live:
     @cached_property
     def _files(self) -> tuple[Attachment, ...]:
         files = self.compiled.attachments
-        return tuple(Attachment(f.filename, f.content_type, b64decode(f.content)) for f in files)
+        return tuple(
+            Attachment(f.filename, f.content_type, b64decode(f.content), f.content_id) for f in files
+        )
 
     @cached_property
     def _sender(self) -> Sender | None:
@@ -197,7 +203,7 @@ class Live:
         meter = Meter(self._clocks)
         edition = self.edition(event.locale)
         letter = facts(event, edition)
-        variables = {**data, "letter": letter}
+        variables = {**data, "letter": letter, "_messages": edition.catalogue}
         unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
         letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
         html, text = edition.body(variables, meter)
@@ -208,12 +214,37 @@ class Live:
             html=html,
             text=text,
             sender=self._sender,
-            reply_to=event.reply_to or self.compiled.reply_to,
+            reply_to=event.reply_to or self._reply_to(variables, meter),
             headers=tuple((name, one_line(s, variables, meter, name)) for name, s in self._headers),
-            attachments=self._files + event.attachments,
+            attachments=self._attachments(event),
             language=edition.tag,
             unsubscribe=unsubscribe,
         )
+
+    def _attachments(self, event: Event) -> tuple[Attachment, ...]:
+        """The template's files and the event's, which take the place of those with their content ID."""
+        replaced = {file.content_id for file in event.attachments if file.content_id}
+        return tuple(file for file in self._files if file.content_id not in replaced) + event.attachments
+
+    @cached_property
+    def _mailboxes(self) -> tuple[tuple[Script, Script], ...]:
+        return tuple(
+            (script_of(TEXT, name, "spec.replyTo"), script_of(TEXT, address, "spec.replyTo"))
+            for name, address in self.compiled.reply_to_list
+        )
+
+    def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        """The template's list; an address that comes out empty is left out. Raises Rejected."""
+        if not self._mailboxes:
+            return self.compiled.reply_to
+        rendered = [
+            (
+                one_line(name, variables, meter, "spec.replyTo"),
+                one_line(each, variables, meter, "spec.replyTo"),
+            )
+            for name, each in self._mailboxes
+        ]
+        return write_mailboxes(filled_mailboxes(rendered, "spec.replyTo")) or None
 
     def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
         if self._unsubscribe is None:

@@ -21,9 +21,12 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
+from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.proving.lint import IGNORE_ANNOTATION, Delivered, lint, silence
+from postroom.letter.proving.message_use import read_messages
+from postroom.letter.proving.references_in_page import check_references
 from postroom.letter.proving.trial import Try, differences, quicken, tries
 from postroom.letter.proving.variables import Reader, unused
 from postroom.letter.references import layout_field
@@ -77,9 +80,12 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     except Rejected as rejected:
         return Proof(name, problems=rejected.problems)
     static, used = _read(template.spec, layout, languages)
+    messages = read_messages(template.spec, layout, languages, _shared_parts(template.spec))
+    languages = messages.languages
     samples, unfit = _admit_samples(template.spec, contract)
     sheets = list(_check_css(template.spec, layout, languages))
-    problems = [*static, *(each for each in sheets if each.severity is Severity.ERROR), *unfit]
+    broken_css = [each for each in sheets if each.severity is Severity.ERROR]
+    problems = [*static, *messages.problems, *broken_css, *unfit]
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
     sure = _compiled(template, languages)
@@ -96,12 +102,16 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     found = [
         *(each for each in sheets if each.severity is not Severity.ERROR),
         *_unused(template.spec, used),
+        *messages.warnings,
         *(_slow(reason) for reason in reasons),
         *lint(
             languages,
             _sheets(template.spec, layout),
             [Delivered(result.name, result.rendered) for result in results],
             template.spec.category,
+        ),
+        *check_references(
+            template.spec, layout, languages, [(result.name, result.rendered) for result in results]
         ),
     ]
     warnings = silence(dict.fromkeys(found), _html_fields(template.spec, layout), _ignored(template, layout))
@@ -156,10 +166,7 @@ def _read(
         found, reading = read_draft(draft, spec.variables, layout, whole=whole)
         problems += found
         used |= reading.used
-    extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
-    if spec.unsubscribe_url:
-        extra.append(Part("spec.unsubscribeUrl", spec.unsubscribe_url))
-    for part in extra:
+    for part in _shared_parts(spec):
         reader = Reader(spec.variables, part.field)
         problems += [*read_part(TEXT, part, reader), *reader.reading.problems]
         used |= reader.reading.used
@@ -167,6 +174,17 @@ def _read(
         message = f"`letter` is the name of what Postroom knows itself ({', '.join(FACTS)}); choose another"
         problems.append(Problem(Code.SCHEMA_INVALID, "spec.variables.properties.letter", message))
     return problems, used
+
+
+def _shared_parts(spec: EmailTemplateSpec) -> list[Part]:
+    """The parts that all languages have in common."""
+    extra = [Part(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
+    if spec.unsubscribe_url:
+        extra.append(Part("spec.unsubscribeUrl", spec.unsubscribe_url))
+    if spec.reply_to:
+        mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo")
+        extra += [Part("spec.replyTo", source) for mailbox in mailboxes for source in mailbox]
+    return extra
 
 
 def _check_css(
@@ -235,13 +253,23 @@ def _compiled(template: EmailTemplate, languages: list[Draft]) -> CompiledTempla
         editions=tuple(draft.edition() for draft in languages),
         variables=spec.variables,
         sender=(spec.sender.name, spec.sender.address) if spec.sender else None,
-        reply_to=spec.reply_to,
+        **_reply_to(spec),
         headers=tuple((header.name, header.value) for header in spec.headers),
-        attachments=tuple(File(f.filename, f.content_type, f.content) for f in spec.attachments),
+        attachments=tuple(
+            File(f.filename, f.content_type, f.content, f.content_id) for f in spec.attachments
+        ),
         expires_after=seconds(spec.expires_after) if spec.expires_after else None,
         unsubscribe_url=spec.unsubscribe_url,
         suspend=spec.suspend,
     )
+
+
+def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
+    mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo") if spec.reply_to else ()
+    if not mailboxes:
+        return {}
+    known = next((address for _, address in mailboxes if "{{" not in address), None)
+    return {"reply_to": known, "reply_to_list": () if mailboxes == (("", known),) else mailboxes}
 
 
 def _render_samples(

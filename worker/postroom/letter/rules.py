@@ -194,6 +194,21 @@ ERRORS = (
         "The proof took more time than one may take; the last good revision serves on.",
         "Take out loops inside of loops, or some of the samples and languages.",
     ),
+    _error(
+        Code.MESSAGE_INVALID,
+        "A message's key or text breaks its rule, or a message that is markup is asked for in a text.",
+        "Write placeholders as `{name}`; a key that ends in `_html` holds markup and goes into html.",
+    ),
+    _error(
+        Code.MESSAGE_NOT_FOUND,
+        "The template asks `t(…)` for a message that no catalogue has, or that has no form for a number.",
+        "Add the message, or correct the key; the message has a suggestion.",
+    ),
+    _error(
+        Code.MESSAGE_VALUE_MISSING,
+        "A message has a placeholder for which the template gives no value.",
+        'Give the value: `t("key", name=value)`; or correct the placeholder.',
+    ),
 )
 
 LINT = (
@@ -454,6 +469,68 @@ LINT = (
         "The request has no effect.",
         "{# postroom: ignore image_without_text #}",
         "{# postroom: ignore image_without_alt #}",
+    ),
+    Rule(
+        Code.CID_DANGLING,
+        Severity.WARNING,
+        "The html refers by `cid:` to a part that the letter does not have, so that no image is shown.",
+        "Attach the image with that `contentId`, or name the attachment's; of images that"
+        " events bring, list the ID in the sample's `contentIds`.",
+    ),
+    Rule(
+        Code.IMAGE_IS_DATA,
+        Severity.WARNING,
+        "An image stands in a `data:` address, which Gmail and Outlook for Windows do not show.",
+        "Attach the image with a `contentId` and write `cid:`, or link to it with https.",
+    ),
+    Rule(
+        Code.ADDRESS_RELATIVE,
+        Severity.WARNING,
+        "An address is relative; a letter has no address to begin from.",
+        "Write the whole address, with https://.",
+    ),
+    Rule(
+        Code.ENTITY_IN_TEXT,
+        Severity.WARNING,
+        "A text field, such as the subject, holds a character reference like `&amp;`, which"
+        " readers see as it is.",
+        "Write the character itself.",
+    ),
+    Rule(
+        Code.CALENDAR_METHOD,
+        Severity.WARNING,
+        "A calendar's METHOD is not the one of its content type, so that no client offers an answer.",
+        "Write the same method in both.",
+    ),
+    Rule(
+        Code.MESSAGE_UNTRANSLATED,
+        Severity.WARNING,
+        "A language has no text for a message, so that its letters show another language's.",
+        "Add the texts to the language's `messages`; the finding lists them.",
+    ),
+    Rule(
+        Code.MESSAGE_VALUE_UNUSED,
+        Severity.WARNING,
+        "The template gives a message a value that the text does not print.",
+        "Print it as `{name}`, or leave it out of the call.",
+    ),
+    Rule(
+        Code.PLURAL_INCOMPLETE,
+        Severity.WARNING,
+        "A language counts with more plural forms than the message has.",
+        "Add the forms that the finding lists.",
+    ),
+    Rule(
+        Code.CID_UNUSED,
+        Severity.INFO,
+        "An attachment has a `contentId`, and no sample's letter refers to it.",
+        "Refer to it by `cid:`, or remove `contentId` to send it as a file.",
+    ),
+    Rule(
+        Code.MESSAGE_UNUSED,
+        Severity.INFO,
+        "Nothing asks for a message.",
+        "Remove it, or correct its key.",
     ),
 )
 

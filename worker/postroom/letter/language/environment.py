@@ -25,7 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from postroom.letter.hint import did_you_mean
-from postroom.letter.language import bounds
+from postroom.letter.language import bounds, messages
 from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable
 from postroom.letter.language.filters import MEASURED, meter_of
 from postroom.letter.language.formats import FORMATS
@@ -88,7 +88,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, *, autoescape: bool) -> None:
         super().__init__(autoescape=autoescape, undefined=Missing, cache_size=0, auto_reload=False)
-        self.globals = {"range": bounds.bounded_range}
+        self.globals = {"range": bounds.bounded_range, messages.NAME: messages.translate}
         kept = {name: function for name, function in self.filters.items() if name in FILTERS}
         self.filters = kept | FORMATS | MEASURED
         self.tests = {name: test for name, test in self.tests.items() if name in TESTS}
@@ -147,8 +147,8 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
     def is_safe_callable(self, obj: Any) -> bool:
-        """`range`, and the methods that `getattr` hands out."""
-        if obj is bounds.bounded_range or isinstance(obj, Undefined):
+        """`range`, `t`, and the methods that `getattr` hands out."""
+        if obj is bounds.bounded_range or obj is messages.translate or isinstance(obj, Undefined):
             return True  # calling what is undefined raises, with its name
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         return any(isinstance(owner, kind) and name in allowed for kind, allowed in METHODS)

@@ -125,6 +125,36 @@ class Source:
             start = self.text.find("\n", start) + 1
         return start + column - 1
 
+    def edited(self, edits: Iterable[tuple[int, int, str]]) -> "Source":
+        """The source with stretches replaced, as (start, end, text); new lines have the old one's place."""
+        parts: list[str] = []
+        origin: list[tuple[str, int]] = list(self.origin[:1])
+        spans: list[Span] = []
+        line = position = length = 0
+        for start, end, text in (*edits, (len(self.text), len(self.text), "")):
+            kept = self.text[position:start]
+            parts += [kept, text]
+            spans += self._spans_between(position, start, length - position)
+            length += len(kept)
+            if text:
+                spans.append(Span(length, *self.place_of(start)))
+                length += len(text)
+            for _ in range(kept.count("\n")):
+                line += 1
+                origin.append(self.origin[line])
+            origin += [self.origin[line]] * text.count("\n")
+            line += self.text.count("\n", start, end)
+            position = end
+        return Source("".join(parts), tuple(origin), tuple(spans))
+
+    def _spans_between(self, start: int, end: int, shift: int) -> Iterable[Span]:
+        """The spans of a stretch, moved by `shift` characters."""
+        if start < end:
+            yield Span(start + shift, *self.place_of(start))
+        for span in self.spans:
+            if start < span.start < end:
+                yield Span(span.start + shift, span.field, span.line, span.column)
+
 
 def join(pieces: Iterable[Piece]) -> Source:
     """Put pieces together again."""

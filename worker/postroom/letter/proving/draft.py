@@ -5,9 +5,9 @@ entry leaves out comes from the next one of the chain (`de-AT`, `de`, the templa
 field that it was written in, for messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
@@ -16,9 +16,11 @@ from postroom.letter.html.layout import flatten, layout_alone, place_preheader
 from postroom.letter.html.mjml import compile_mjml
 from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
+from postroom.letter.language.messages import Catalogue, merged
 from postroom.letter.language.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
+from postroom.letter.references import layout_field
 from postroom.letter.template import EmailLayout, EmailTemplateSpec, Inlining, Locale, Mjml
 
 
@@ -42,6 +44,10 @@ class Draft:
     text: Part | None
     css: str
     inlining: Inlining
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """What `t(…)` gives in this language."""
+    message_places: Mapping[str, str] = field(default_factory=dict)
+    """The field of each of its texts."""
 
     def parts(self) -> Iterator[Part]:
         """The parts that are text."""
@@ -61,6 +67,8 @@ class Draft:
             css=self.css,
             attributes=tuple(self.inlining.add_attributes),
             keep_styles=self.inlining.style_elements == "Keep",
+            messages=self.catalogue.texts,
+            foreign_messages=self.catalogue.foreign,
         )
 
 
@@ -129,6 +137,7 @@ def _draft(
     html, subject, preheader = find("html"), find("subject"), find("preheader")
     assert html is not None, "the template itself has one"
     assert subject is not None, "the template itself has one"
+    catalogue, places = merged(_catalogues(spec, layout, chain[0][0]), chain[0][0])
     variants = spec.subject_variants if subject.field == "spec.subject" else []
     subjects = [
         (Part(f"spec.subjectVariants[{index}].subject", variant.subject), variant.weight)
@@ -143,6 +152,8 @@ def _draft(
         text=_text(find("text"), html),
         css=css,
         inlining=spec.inlining or (layout and layout.spec.inlining) or Inlining(),
+        catalogue=catalogue,
+        message_places=places,
     )
 
 
@@ -158,6 +169,42 @@ def _page(spec: EmailTemplateSpec, html: Part, layout: EmailLayout | None, *, pr
     source = flatten(html.source, html.field, layout, plain=False)
     page = compile_mjml(source, web_fonts=choices.web_fonts == "Keep", preheader=preheader)
     return place_preheader(page) if preheader else page
+
+
+def _catalogues(
+    spec: EmailTemplateSpec, layout: EmailLayout | None, tag: str
+) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """The message catalogues for a language with their fields, nearest first.
+
+    Of one language the template's come before the layout's; a nearer language comes before both.
+    """
+    template = {
+        each.tag.lower(): (f"spec.locales[{n}].messages", each.messages)
+        for n, each in enumerate(spec.locales)
+    }
+    page = layout.spec if layout else None
+    own = f"{layout_field(layout.metadata.name)}." if layout else ""
+    shared = enumerate(page.locales) if page else ()
+    theirs = {each.tag.lower(): (f"{own}locales[{n}].messages", each.messages) for n, each in shared}
+    for each in dict.fromkeys((*_shortened(tag), *_shortened(spec.default_locale))):
+        if each in template:
+            yield each, *template[each]
+        if each == spec.default_locale.lower():
+            yield each, "spec.messages", spec.messages
+        if each in theirs:
+            yield each, *theirs[each]
+        if page and each == page.default_locale.lower():
+            yield each, f"{own}messages", page.messages
+    if page:
+        yield page.default_locale, f"{own}messages", page.messages
+
+
+def _shortened(tag: str) -> Iterator[str]:
+    """`de-at`, `de`."""
+    rest = tag.lower()
+    while rest:
+        yield rest
+        rest = rest.rpartition("-")[0]
 
 
 def _text(text: Part | None, html: Part) -> Part | None:

@@ -16,6 +16,8 @@ from postroom.letter.event import Event
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.template_source import inline_source
 from postroom.letter.html.textsource import text_of_source
+from postroom.letter.language.environment import HTML
+from postroom.letter.language.messages import can_yield_markup
 from postroom.letter.live import Live, options_of
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Rendered
@@ -68,6 +70,8 @@ def tries(
 
 def quicken(edition: Edition) -> tuple[Edition, str]:
     """The edition with as much done in advance as can be, and why it is not all."""
+    if edition.messages and can_yield_markup(HTML.parse(edition.html)):
+        return edition, "a message whose key ends in `_html`, or is made of data, may bring elements"
     try:
         html = inline_source(edition.html, edition.css, options_of(edition))
     except CannotInline as reason:

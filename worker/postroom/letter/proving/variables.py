@@ -19,7 +19,7 @@ from postroom.letter.schema import Schema, resolve
 LETTER: Schema = {"properties": {name: {} for name in FACTS}}
 FEW = 8
 """Up to so many declared variables are listed in a message."""
-BUILT_IN = frozenset(("range",))
+BUILT_IN = frozenset(("range", "t"))
 ALWAYS = frozenset(("items", "keys", "values", "get"))
 """dict's methods, which any object has."""
 
