@@ -15,6 +15,7 @@ from writers.commands import command_line
 from writers.faults import faults
 from writers.http import http
 from writers.language import event_limits, language
+from writers.letters import letters
 from writers.manifests import manifest
 from writers.metrics import metrics
 from writers.rules import rules
@@ -47,6 +48,7 @@ def pages(words: Words) -> dict[Path, str]:
         "alerts.md": alerts(words),
         "faults.md": faults(words),
         "bad-inputs.md": bad_inputs(words),
+        "letters.md": letters(words),
         "http.md": http(words),
         "command-line.md": command_line(words),
         "chart-values.md": values_page(words),

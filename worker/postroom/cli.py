@@ -135,6 +135,13 @@ def check(
             help="Profiles and layouts that are not here are elsewhere: a warning, also with --strict.",
         ),
     ] = False,
+    browser: Annotated[
+        bool,
+        Option(
+            "--browser",
+            help="Compare each sample's letter with its source page in Chromium, which must be on PATH.",
+        ),
+    ] = False,
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
@@ -148,7 +155,18 @@ def check(
     from postroom.local.manifests import demand_manifests, read_input
     from postroom.local.parallel import prove_pairs
 
-    reading = read_input(folder, context or (), elsewhere=ignore_missing_references, prove_each=prove_pairs)
+    inspection = None
+    if browser:
+        from postroom.local.appearance import with_browser
+
+        inspection = with_browser
+    reading = read_input(
+        folder,
+        context or (),
+        elsewhere=ignore_missing_references,
+        prove_each=prove_pairs,
+        inspection=inspection,
+    )
     demand_manifests(reading, folder)
     if no_info:
         reading = reading.without(Severity.INFO)

@@ -103,6 +103,7 @@ class Code(StrEnum):
     SAMPLE_WITHOUT_OPTIONAL_MISSING = "sample_without_optional_missing"
     PLACEHOLDER_FOREIGN = "placeholder_foreign"
     CSS_INLINED_PER_LETTER = "css_inlined_per_letter"
+    PAGE_DIFFERS = "page_differs"
     IGNORE_INVALID = "ignore_invalid"
     CID_DANGLING = "cid_dangling"
     CID_UNUSED = "cid_unused"

@@ -454,6 +454,14 @@ LINT = (
         "more.",
     ),
     Rule(
+        Code.PAGE_DIFFERS,
+        Severity.WARNING,
+        "An element of a letter comes out otherwise than in its source page.",
+        "Look at the element in both pages, and report it: it is a fault of Postroom. Until it is mended, an "
+        "own class for the element, or a `style` attribute, usually avoids it.",
+        "Chromium computes other styles for it once CSS is inlined. Only `postroom check --browser` looks.",
+    ),
+    Rule(
         Code.IGNORE_INVALID,
         Severity.WARNING,
         "A request to ignore a rule names no rule that can be ignored.",

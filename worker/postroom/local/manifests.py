@@ -9,7 +9,7 @@ is wrong in one file takes nothing else down with it. A field may be in a file b
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -124,25 +124,30 @@ def read_folder(folder: Path) -> Reading:
     return _prove(_located(folder))
 
 
+Inspection = Callable[[Iterable[Object], Verdict], Verdict]
+"""A further check of proved objects, which adds its findings to the proofs."""
+
+
 def read_input(
     source: Path,
     context: Iterable[Path] = (),
     *,
     elsewhere: bool = False,
     prove_each: ProveEach | None = None,
+    inspection: Inspection | None = None,
 ) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
     there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `prove_each` may
-    prove in several processes.
+    prove in several processes; `inspection` looks at what was proved.
     """
     around = [located for folder in context for located in _located(folder).located]
     if source == STANDARD_INPUT:
         asked = _Found(_read_stream(sys.stdin.buffer, "<stdin>"))
     else:
         asked = _located(source)
-    return _prove(asked, around, elsewhere=elsewhere, prove_each=prove_each)
+    return _prove(asked, around, elsewhere=elsewhere, prove_each=prove_each, inspection=inspection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +172,20 @@ def _prove(
     *,
     elsewhere: bool = False,
     prove_each: ProveEach | None = None,
+    inspection: Inspection | None = None,
 ) -> Reading:
     found = read.located
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (_key(located) for located in found if located.problems)
-    before = (other.object for other in others if other.object is not None)
+    before = [other.object for other in others if other.object is not None]
     clocks = Clocks(time.monotonic, time.thread_time)
     together = (*before, *objects)
     verdict = prove_all(together, clocks, faulty, elsewhere=elsewhere, prove_each=prove_each)
     verdict = _only(own, verdict)
+    if inspection is not None:
+        verdict = inspection(together, verdict)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(
