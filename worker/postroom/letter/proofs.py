@@ -49,6 +49,31 @@ class Verdict:
         return [each for each in found if each and (each.namespace, each.profile) == (namespace, profile)]
 
 
+class ProofCache:
+    """Proofs of earlier runs: a template is proved again only when it or its layout is another object.
+
+    Objects are compared by identity, so that a reader has to hand in the same object for what has not
+    changed. Equality would not do: to Python `1`, `1.0` and `true` in a sample are equal.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, tuple[EmailTemplate, EmailLayout | None, Proof]] = {}
+
+    def prove(self, template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | None) -> Proof:
+        """The proof of a template with its layout, kept or made."""
+        key = key_of(template)
+        kept = self._kept.get(key)
+        if kept and kept[0] is template and kept[1] is layout:
+            return kept[2]
+        proof = prove(template, layout, clocks)
+        self._kept[key] = (template, layout, proof)
+        return proof
+
+    def forget_all_but(self, keys: Iterable[Key]) -> None:
+        """Drop the proofs of templates that are gone."""
+        self._kept = {key: self._kept[key] for key in keys if key in self._kept}
+
+
 def key_of(item: Object) -> Key:
     """Where an object stands in a set."""
     return Key(item.kind, item.metadata.namespace, item.metadata.name)
@@ -60,13 +85,16 @@ def prove_all(
     faulty: Iterable[Key] = (),
     *,
     elsewhere: bool = False,
+    cache: ProofCache | None = None,
 ) -> Verdict:
     """Prove every template and layout of a set.
 
     `faulty` names what is in the set and could not be read. A template that refers to it is not live, and
     nothing more is said of the reference: the mistake is said where it was made. With `elsewhere` the set is
     not all there is: a profile or layout that is missing is a warning. Without its layout no template passes.
+    `cache` keeps the proofs for the next run over the same set.
     """
+    cache = cache or ProofCache()
     known, proofs = _once_each(objects)
     claims: dict[tuple[str, str, str], str] = {}
     second = {key: Proof(key.name, problems=(problem,)) for key, problem in _second_on_a_topic(known)}
@@ -75,7 +103,7 @@ def prove_all(
     around = _Known(known, frozenset((*faulty, *second)), elsewhere)
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _prove_one(item, around, clocks)
+            proof = _prove_one(item, around, clocks, cache)
             conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
             compiled = None if conflicts else proof.compiled
             found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
@@ -85,6 +113,7 @@ def prove_all(
             continue
         earlier = proofs.get(key)
         proofs[key] = replace(found, problems=found.problems + earlier.problems) if earlier else found
+    cache.forget_all_but(known)
     profiles = {key: item for key, item in known.items() if isinstance(item, SmtpProfile)}
     return Verdict(proofs, profiles)
 
@@ -104,7 +133,7 @@ def _once_each(objects: Iterable[Object]) -> tuple[dict[Key, Object], dict[Key, 
     return known, proofs
 
 
-def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) -> Proof:
+def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None, cache: ProofCache) -> Proof:
     spec, namespace = template.spec, template.metadata.namespace
     profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
@@ -113,7 +142,7 @@ def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) ->
     if page and not isinstance(layout, EmailLayout):
         proof = Proof(template.metadata.name, problems=mistakes_without_layout(template))
     else:
-        proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
+        proof = cache.prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
     if known.elsewhere:
         proof = replace(proof, warnings=(*missing, *proof.warnings))
     problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]

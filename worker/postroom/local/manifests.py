@@ -8,7 +8,7 @@ of ours in it (`demand_manifests`).
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -17,13 +17,17 @@ from typing import BinaryIO, Literal
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, read
 from postroom.letter.problems import Code, Problem
-from postroom.letter.proofs import Object, Verdict, key_of, prove_all
+from postroom.letter.proof import Proof
+from postroom.letter.proofs import Object, ProofCache, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
+from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
 Severity = Literal["error", "warning"]
+Early = Callable[[EmailTemplate, Proof], None]
+"""Takes the proof of one template before the others are proved."""
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest file; an object has at most 1 MiB."""
 
@@ -74,7 +78,56 @@ class Reading:
 
 def read_folder(folder: Path) -> Reading:
     """Everything below a folder, read and proved; raises Trouble."""
-    return _prove(*_located(folder))
+    return FolderReader(folder).read()
+
+
+class FolderReader:
+    """Reads one folder again and again; only what has changed since the last time is parsed and proved.
+
+    One reading at a time: it is not safe for concurrent calls.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parsed: dict[str, tuple[bytes, list[Located]]] = {}
+        """By the name of a file: its bytes, and the objects in them."""
+        self._proofs = ProofCache()
+
+    def read(self, first: Key | None = None, early: Early | None = None) -> Reading:
+        """Everything below the folder, read and proved; raises Trouble.
+
+        The template `first` is proved before all others and given to `early` at once: after an edit of a
+        layout the rest takes as long as all templates that use it.
+        """
+        files = list(manifest_files(self._folder))
+        before, self._parsed = self._parsed, {}
+        found = [located for file in files for located in self._read(file, before)]
+        if first and early:
+            self._prove_early(first, {_key(each): each.object for each in reversed(found)}, early)
+        return _prove(found, len(files), cache=self._proofs)
+
+    def _prove_early(self, key: Key, objects: Mapping[Key, Object | None], early: Early) -> None:
+        template = objects.get(key)
+        if not isinstance(template, EmailTemplate):
+            return
+        ref = template.spec.layout_ref
+        layout = objects.get(Key("EmailLayout", key.namespace, ref.name)) if ref else None
+        if ref is None or isinstance(layout, EmailLayout):
+            clocks = Clocks(time.monotonic, time.thread_time)
+            page = layout if isinstance(layout, EmailLayout) else None
+            early(template, self._proofs.prove(template, page, clocks))
+
+    def _read(self, file: Path, before: Mapping[str, tuple[bytes, list[Located]]]) -> list[Located]:
+        name = _shown(file, self._folder)
+        try:
+            with file.open("rb") as stream:
+                data = stream.read(LARGEST + 1)
+        except OSError as error:
+            return [_unreadable(name, f"cannot be read: {error.strerror}")]
+        kept = before.get(name)
+        located = kept[1] if kept and kept[0] == data else _read_bytes(data, name)
+        self._parsed[name] = (data, located)
+        return located
 
 
 def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
@@ -95,7 +148,12 @@ def _located(folder: Path) -> tuple[list[Located], int]:
 
 
 def _prove(
-    found: list[Located], files: int, around: Iterable[Located] = (), *, elsewhere: bool = False
+    found: list[Located],
+    files: int,
+    around: Iterable[Located] = (),
+    *,
+    elsewhere: bool = False,
+    cache: ProofCache | None = None,
 ) -> Reading:
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
@@ -103,7 +161,7 @@ def _prove(
     faulty = (_key(located) for located in found if located.problems)
     before = (other.object for other in others if other.object is not None)
     clocks = Clocks(time.monotonic, time.thread_time)
-    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
+    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere, cache=cache))
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(
@@ -169,7 +227,11 @@ def _read(file: Path, folder: Path) -> list[Located]:
 
 
 def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
-    data = stream.read(LARGEST + 1)
+    return _read_bytes(stream.read(LARGEST + 1), name)
+
+
+def _read_bytes(data: bytes, name: str) -> list[Located]:
+    """The objects of a file, or of as much of it as shows that it is too large."""
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
     try:

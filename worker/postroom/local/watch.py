@@ -17,7 +17,7 @@ from watchfiles import Change, awatch
 
 from postroom.letter.references import Key
 from postroom.local.bundles import Stand
-from postroom.local.manifests import SUFFIXES, Finding, Reading, read_folder
+from postroom.local.manifests import SUFFIXES, Finding, Reading
 from postroom.local.supervise import Tell
 from postroom.local.trouble import Trouble
 from postroom.local.up import Run
@@ -55,7 +55,7 @@ async def take(run: Run, listener: Listener, what: str) -> None:
     """Read the folder again and serve what passes; `what` names the files that changed."""
     before, stood = run.reading, list(run.stands)
     try:
-        reading = await asyncio.to_thread(read_folder, run.wishes.manifests)
+        reading = await run.read_again()
         await run.apply(reading)
     except Trouble as trouble:
         listener.tell(f"{what}: {trouble.what}")
