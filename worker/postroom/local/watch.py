@@ -23,7 +23,9 @@ from postroom.local.trouble import Trouble
 from postroom.local.up import Run
 
 DEBOUNCE_MS = 200
-"""Editors write a file in several steps."""
+"""How long changes are gathered at most: editors write a file in several steps."""
+STEP_MS = 20
+"""Without another change for so long, what was gathered is taken: a save is to show within 300 ms."""
 AWAY_SECONDS = 1.5
 """A file that is away for longer is gone."""
 
@@ -39,7 +41,7 @@ class Listener:
 async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
     folder = run.wishes.manifests
-    edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping)
+    edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=STEP_MS, stop_event=stopping)
     try:
         async for changes in edits:
             if _vanished(changes):
@@ -73,7 +75,15 @@ async def take(run: Run, listener: Listener, what: str) -> None:
 
 
 def _vanished(changes: Iterable[tuple[Change, str]]) -> bool:
-    return any(not Path(path).exists() for _, path in changes)
+    """Whether a file is away, or empty: an editor that truncates a file writes it in the next moment."""
+    return any(_is_away(Path(path)) for _, path in changes)
+
+
+def _is_away(file: Path) -> bool:
+    try:
+        return file.stat().st_size == 0
+    except OSError:
+        return True
 
 
 def stopped(before: Reading, stood: Iterable[Stand], stands: Iterable[Stand]) -> Iterator[str]:

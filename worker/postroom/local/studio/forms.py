@@ -267,7 +267,8 @@ def _field(  # noqa: PLR0913 - the place in schema, data and page are six facts
                 )
                 for name, each in node.schema["properties"].items()
             )
-            mark = mark or ("present" if value == {} and not required else "")
+            hollow = isinstance(value, dict) and all(each == "" for each in value.values())
+            mark = mark or ("present" if hollow and not required else "")
             return Field("group", pointer, label, hint, required, children=children, mark=mark)
         case "list":
             rows = value if isinstance(value, list) else []
