@@ -84,9 +84,7 @@ class Folder:
 
     @property
     def context(self) -> StudioContext:
-        sender = Sender(
-            "http://127.0.0.1:1", "http://127.0.0.1:8025", DataFolder(self.path / "none"), lambda: []
-        )
+        sender = Sender("http://127.0.0.1:1", "http://127.0.0.1:8025", DataFolder(self.path / "none"), list)
         return StudioContext(self.studio, sender, self.path, Path(".postroom"))
 
 

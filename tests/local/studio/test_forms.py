@@ -193,7 +193,7 @@ def test_a_row_is_removed_by_its_number_and_no_other() -> None:
 
 @pytest.mark.parametrize("pointer", ["/name", "/nothing", "", "/tags/0", "/orders/9/id"])
 def test_a_row_for_what_is_no_list_changes_nothing_that_is_there(pointer: str) -> None:
-    data = {"name": "x", "tags": ["a"]}
+    data: dict[str, Any] = {"name": "x", "tags": ["a"]}
     found = forms.change(SCHEMA, data, "add", pointer)
     assert (found["name"], found["tags"]) == ("x", ["a"])
 
@@ -209,7 +209,7 @@ def test_a_schema_that_contains_itself_ends_in_json() -> None:
         "properties": {"node": {"$ref": "#/$defs/node"}},
         "$defs": {"node": {"type": "object", "properties": {"node": {"$ref": "#/$defs/node"}}}},
     }
-    data = {"node": {"node": {}}}
+    data: dict[str, Any] = {"node": {"node": {}}}
     assert forms.read(schema, form_of(schema, data)) == data
 
 

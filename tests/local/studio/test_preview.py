@@ -7,7 +7,10 @@ import pytest
 from postroom.letter.event import Attachment
 from postroom.local.studio.preview import frame_html, inbox_line, invert, invert_css, remote_images
 
-REMOTE = '<p>a</p><img src="https://cdn.example/a.png?x=1&amp;y=2" srcset="https://cdn.example/b.png 2x" alt="Logo" width=120>'
+REMOTE = (
+    '<p>a</p><img src="https://cdn.example/a.png?x=1&amp;y=2" srcset="https://cdn.example/b.png 2x" '
+    'alt="Logo" width=120>'
+)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from postroom.letter import proof
 from postroom.letter.problems import Rejected
 from postroom.letter.references import Key
 from postroom.local.manifests import FolderReader
@@ -107,7 +108,7 @@ def test_the_viewed_template_is_shown_before_the_others_are_proved(folder: Folde
     reader.read()
     (folder.path / "page.yaml").write_text(LAYOUT.replace("<title>Shop", "<title>Store"))
     order: list[str] = []
-    reader.read(KEY, lambda source, proof: order.append(f"{source.metadata.name} {proof.passed}"))
+    reader.read(KEY, lambda source, made: order.append(f"{source.metadata.name} {made.passed}"))
     assert order == ["order True"]
 
 
@@ -152,17 +153,15 @@ def test_who_waits_hears_of_the_next_change_and_of_the_end() -> None:
 
 
 def test_only_what_changed_is_proved_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from postroom.letter import proofs
-
     (folder.path / "welcome.yaml").write_text(TEMPLATE)
     proved: list[str] = []
-    prove = proofs.prove
+    prove = proof.prove
 
     def counted(template, *rest):  # type: ignore[no-untyped-def]
         proved.append(template.metadata.name)
         return prove(template, *rest)
 
-    monkeypatch.setattr(proofs, "prove", counted)
+    monkeypatch.setattr("postroom.letter.proofs.prove", counted)
     reader = FolderReader(folder.path)
     for change, expected in (
         (None, ["order", "welcome"]),
