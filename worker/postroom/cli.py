@@ -88,9 +88,10 @@ def up(
 ) -> None:
     """Run everything on this machine: broker, workers, inbox, gateway, template studio.
 
-    Edit a manifest, and the studio shows its letters at once and the next letter is of the new revision; a
-    bad edit is shown by file and line, and the last good revision keeps serving. Without --deliver every letter ends in the inbox. Nothing listens
-    beyond 127.0.0.1. Where a port is taken another one is chosen, unless you named it.
+    Edit a manifest: the studio shows its letters at once, and the next letter is of the new revision. A bad
+    edit is shown by file and line, and the last good revision keeps serving. Without --deliver every letter
+    ends in the inbox. Nothing listens beyond 127.0.0.1. Where a port is taken another one is chosen, unless
+    you named it.
     """
     import asyncio
 

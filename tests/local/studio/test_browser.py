@@ -209,7 +209,7 @@ def test_nothing_overflows_at_any_width(reader: Reader, width: int, theme: str) 
 
 
 def test_every_control_has_a_name_and_the_browser_has_nothing_to_complain_about(reader: Reader) -> None:
-    reader.driver.get_log("browser")
+    reader.driver.get_log("browser")  # type: ignore[no-untyped-call]
     for view in ("letter", "text", "inbox", "data", "source", "proof"):
         reader.open(f"{PAGE}?view={view}")
         nameless = reader.run(
@@ -224,4 +224,5 @@ def test_every_control_has_a_name_and_the_browser_has_nothing_to_complain_about(
             "return ids.filter((id, n) => ids.indexOf(id) !== n)"
         )
         assert doubled == [], view
-    assert [entry["message"] for entry in reader.driver.get_log("browser")] == []
+    entries = reader.driver.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [entry["message"] for entry in entries] == []

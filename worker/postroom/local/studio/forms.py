@@ -322,7 +322,7 @@ def _hint(node: _Node, *, required: bool) -> str:
     what = str(schema.get("format") or _type_words(schema, node.kind))
     parts = [what, "required" if required else "optional"]
     if "default" in schema and not required:
-        parts.append(f"{_as_words(schema['default'])} when left out")
+        parts.append(f"{_as_words(schema['default']) or 'empty'} when left out")
     said = schema.get("description") or schema.get("title")
     return ", ".join(parts) + (f". {said}" if isinstance(said, str) else "")
 

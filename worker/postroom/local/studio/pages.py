@@ -5,6 +5,7 @@ renders again while someone types. What changes something is a POST and answers 
 """
 
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -63,6 +64,17 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters["size"] = wording.size
+
+_QUOTED = re.compile(r"`([^`\n]+)`")
+
+
+def _parts(message: str) -> list[tuple[str, bool]]:
+    """A message in parts; true for those that it quotes in backticks."""
+    return [(part, bool(place % 2)) for place, part in enumerate(_QUOTED.split(message))]
+
+
+_environment.filters["parts"] = _parts
+_environment.globals["words"] = _environment.get_template("words.html").module.words  # type: ignore[attr-defined]
 
 routes = APIRouter(include_in_schema=False)
 
