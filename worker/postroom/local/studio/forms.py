@@ -12,7 +12,7 @@ number of a list's rows, and `present` and `null` repeat the pointers that carry
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from postroom.letter.schema import Schema, resolve
@@ -93,7 +93,7 @@ def steps(pointer: str) -> list[str]:
 
 def build(schema: Schema, data: Any) -> Field:
     """The form of a whole event's data."""
-    return _field(schema, schema, data, "", "data", required=True)
+    return _field(_Place(), schema, schema, data)
 
 
 def read(schema: Schema, form: Form) -> Any:
@@ -244,57 +244,63 @@ def _schema_at(root: Schema, path: Iterable[str]) -> Any:
 # ---------- data → fields
 
 
-def _field(  # noqa: PLR0913 - the place in schema, data and page are six facts
-    schema: Any, root: Schema, value: Any, pointer: str, label: str, *, required: bool, depth: int = 0
-) -> Field:
-    node = _node(schema, root, depth)
-    hint = _hint(node, required=required)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field stands in the data."""
+
+    pointer: str = ""
+    label: str = "data"
+    required: bool = True
+    depth: int = 0
+
+    def below(self, step: str, label: str, *, required: bool) -> "_Place":
+        return _Place(_below(self.pointer, step), label, required, self.depth + 1)
+
+
+def _field(place: _Place, schema: Any, root: Schema, value: Any) -> Field:
+    node = _node(schema, root, place.depth)
+    hint = _hint(node, required=place.required)
+    plain = Field("json", place.pointer, place.label, hint, place.required)
     if node.kind == "json" or not _fits(node, value):
-        return Field("json", pointer, label, hint, required, _as_json(value))
-    mark = "null" if value is None else ""
+        return replace(plain, value=_as_json(value))
+    plain = replace(plain, kind=node.kind, mark="null" if value is None else "")
     match node.kind:
         case "group":
-            inner = value if isinstance(value, dict) else {}
-            children = tuple(
-                _field(
-                    each,
-                    root,
-                    inner.get(name, ABSENT),
-                    _below(pointer, name),
-                    name,
-                    required=name in node.schema.get("required", ()),
-                    depth=depth + 1,
-                )
-                for name, each in node.schema["properties"].items()
-            )
-            hollow = isinstance(value, dict) and all(each == "" for each in value.values())
-            mark = mark or ("present" if hollow and not required else "")
-            return Field("group", pointer, label, hint, required, children=children, mark=mark)
+            return _group(plain, place, node, root, value)
         case "list":
             rows = value if isinstance(value, list) else []
             children = tuple(
-                _row(node.schema["items"], root, row, _below(pointer, str(index)), depth + 1)
+                replace(
+                    _field(
+                        place.below(str(index), str(index + 1), required=True),
+                        node.schema["items"],
+                        root,
+                        row,
+                    ),
+                    row=True,
+                )
                 for index, row in enumerate(rows)
             )
-            mark = mark or ("present" if value == [] and not required else "")
-            return Field("list", pointer, label, hint, required, children=children, mark=mark)
+            mark = plain.mark or ("present" if value == [] and not place.required else "")
+            return replace(plain, children=children, mark=mark)
         case "choice":
             options = tuple((_as_json(each), _as_words(each)) for each in _choices(node.schema))
-            chosen = "" if isinstance(value, Absent) or (value is None and node.nullable) else _as_json(value)
-            return Field("choice", pointer, label, hint, required, chosen, options=options, mark=mark)
+            left_out = isinstance(value, Absent) or (value is None and node.nullable)
+            return replace(plain, value="" if left_out else _as_json(value), options=options)
         case _:
-            return _input(node, value, Field("text", pointer, label, hint, required, mark=mark))
+            return _input(node, value, plain)
 
 
-def _row(schema: Any, root: Schema, value: Any, pointer: str, depth: int) -> Field:
-    number = str(int(pointer.rpartition("/")[2]) + 1)
-    made = _field(schema, root, value, pointer, number, required=True, depth=depth)
-    return _replaced(made, row=True)
-
-
-def _replaced(field: Field, **changes: Any) -> Field:
-    values = {name: getattr(field, name) for name in Field.__dataclass_fields__}
-    return Field(**{**values, **changes})
+def _group(plain: Field, place: _Place, node: _Node, root: Schema, value: Any) -> Field:
+    inner = value if isinstance(value, dict) else {}
+    needed = node.schema.get("required", ())
+    children = tuple(
+        _field(place.below(name, name, required=name in needed), each, root, inner.get(name, ABSENT))
+        for name, each in node.schema["properties"].items()
+    )
+    hollow = isinstance(value, dict) and all(each == "" for each in value.values())
+    mark = plain.mark or ("present" if hollow and not place.required else "")
+    return replace(plain, children=children, mark=mark)
 
 
 def _input(node: _Node, value: Any, field: Field) -> Field:
@@ -309,7 +315,7 @@ def _input(node: _Node, value: Any, field: Field) -> Field:
     if node.kind == "date" and text and not _is_date(text):
         kind = "text"  # a browser would not show it in a date's input
     mark = field.mark or ("present" if value == "" and not field.required else "")
-    return _replaced(field, kind=kind, value=text, placeholder=placeholder, mark=mark)
+    return replace(field, kind=kind, value=text, placeholder=placeholder, mark=mark)
 
 
 def _is_date(text: str) -> bool:
