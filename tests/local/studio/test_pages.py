@@ -266,3 +266,36 @@ def test_sending_without_a_live_profile_says_why(ask: Ask) -> None:
 def test_the_source_shows_the_layout_and_the_html_as_sent(ask: Ask) -> None:
     assert "{% block content %}" in ask("GET", f"{PAGE}?view=source&file=layout").text
     assert "Hello Ada" in ask("GET", f"{PAGE}?view=source&file=html").text
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "{type: object, properties: {id: 5}}",
+        "{type: object, properties: {id: true, name: {type: 7}}}",
+        "{type: object, properties: {id: {enum: 5}}, required: 5}",
+        "{type: object, properties: {id: {type: array, items: []}}}",
+        '{type: object, properties: {id: {$ref: "https://example.org/x"}}}',
+        '{type: object, properties: {id: {type: number, minimum: "x", default: {}}}}',
+    ],
+)
+def test_a_faulty_schema_has_a_page_while_it_is_being_written(folder: Folder, ask: Ask, schema: str) -> None:
+    head, rest = ORDER.replace("name: order}", "name: other}").split("  variables:\n")
+    samples = rest.split("  samples:")[1]
+    folder.write(other=f"{head}  variables: {schema}\n  samples:{samples}")
+    answer = ask("GET", "/templates/default/other?view=data")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("typed", "words"), [("{", "is not JSON"), ("[1]", "is no JSON object"), ("", "")])
+def test_all_data_in_one_area_is_kept_as_it_was_typed(
+    folder: Folder, ask: Ask, typed: str, words: str
+) -> None:
+    folder.write(
+        order=ORDER.replace(
+            "    type: object\n    required: [id", "    type: object\n    allOf: [{}]\n    required: [id"
+        )
+    )
+    page = ask("GET", ask("POST", f"{PAGE}/data?view=data", data={"json:": typed}).headers["location"]).text
+    assert words in page
+    assert sent(page)["json:"][0].replace("\n", "").replace(" ", "") in (typed, "{}")

@@ -261,7 +261,7 @@ def _field(place: _Place, schema: Any, root: Schema, value: Any) -> Field:
     node = _node(schema, root, place.depth)
     hint = _hint(node, required=place.required)
     plain = Field("json", place.pointer, place.label, hint, place.required)
-    if node.kind == "json" or not _fits(node, value):
+    if isinstance(value, Unparsed) or node.kind == "json" or not _fits(node, value):
         return replace(plain, value=_as_json(value))
     plain = replace(plain, kind=node.kind, mark="null" if value is None else "")
     match node.kind:

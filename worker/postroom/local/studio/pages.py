@@ -189,7 +189,7 @@ async def take_data(
     """Keep what was typed into the form, and show the letter that it makes."""
     shown = _find(context, namespace, name)
     form = await _form(request)
-    schema = shown.source.spec.variables
+    schema = _schema(shown)
     data = forms.read(schema, form)
     for action in ("add", "remove"):
         for pointer in form.get(action, ()):
@@ -221,6 +221,8 @@ async def _changes(studio: Studio, seen: int) -> AsyncIterator[str]:
     yield "retry: 1000\n: listening\n\n"
     while not studio.changes.closed:
         version = await studio.changes.after(seen, HEARTBEAT_SECONDS)
+        if studio.changes.closed:
+            return
         if version == seen:
             yield ": still here\n\n"
         else:
@@ -341,18 +343,31 @@ def _render(context: StudioContext, shown: ShownTemplate, view: View) -> Rendere
     """The letter, why there is none, or None where no revision has passed yet."""
     if shown.compiled is None:
         return None
-    sample = _sample(context, shown, view)
-    if any(forms.unparsed(sample.data)):
-        return Rejected(*_problems_of_text(sample.data))
+    draft = context.studio.draft(view.draft, shown.key)
+    if draft and (problems := tuple(_unreadable(draft.data))):
+        return Rejected(*problems)
     try:
-        return context.studio.render(shown.key, sample, view.locale or None)
+        return context.studio.render(shown.key, _sample(context, shown, view), view.locale or None)
     except Rejected as rejected:
         return rejected
 
 
-def _problems_of_text(data: Any) -> Iterator[Problem]:
+def _unreadable(data: Any) -> Iterator[Problem]:
+    """What a form's JSON areas hold that is no JSON, or no object where all data is one area."""
     for path, rule in forms.unparsed(data):
         yield Problem(Code.VARIABLE_INVALID, path, rule)
+    if not isinstance(data, dict | forms.Unparsed):
+        yield Problem(Code.VARIABLE_INVALID, "data", "is no JSON object")
+
+
+def _schema(shown: ShownTemplate) -> Mapping[str, Any]:
+    """The schema of the data; an empty one, for a form in JSON, while the template's own is faulty."""
+    schema = shown.source.spec.variables
+    try:
+        Contract(schema)
+    except Rejected:
+        return {}
+    return schema
 
 
 def _frame(context: StudioContext, shown: ShownTemplate, view: View) -> str:
@@ -397,13 +412,13 @@ def _describe(context: StudioContext, shown: ShownTemplate, view: View) -> dict[
         "face": _stamp(shown),
         "kept": {each.name: getattr(view, each.name) for each in fields(View)},
         **_picks(shown, view),
-        "variables": list(_variables(spec.variables)),
+        "variables": list(_variables(_schema(shown))),
         "send_command": _send_command(context, shown, sample),
     }
     if view.view == "inbox" and letter:
         described |= _headers(shown, letter, sample)
     if view.view == "data":
-        described |= _data(shown, sample, problems)
+        described |= _data(shown, draft.data if draft else sample.data, problems)
     if view.view == "source":
         described |= _source(shown, view, letter)
     if view.view == "proof":
@@ -483,12 +498,12 @@ def _send_command(context: StudioContext, shown: ShownTemplate, sample: Sample) 
     return command("send", event, "--to", sample.recipient or READER, *pairs, data=context.data)
 
 
-def _data(shown: ShownTemplate, sample: Sample, problems: tuple[Problem, ...]) -> dict[str, Any]:
+def _data(shown: ShownTemplate, data: Any, problems: tuple[Problem, ...]) -> dict[str, Any]:
     """The form, with each problem at its field."""
-    schema = shown.source.spec.variables
-    form = forms.build(schema, sample.data)
+    schema = _schema(shown)
+    form = forms.build(schema, data)
     if not problems:
-        problems = tuple(_broken(schema, sample.data))
+        problems = tuple(_unreadable(data)) or _broken(schema, data)
     paths = set(_paths(form))
     errors: dict[str, list[str]] = {}
     general: list[str] = []
