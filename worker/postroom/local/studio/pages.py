@@ -219,7 +219,7 @@ async def stream(context: Here, after: int = -1) -> StreamingResponse:
 
 async def _changes(studio: Studio, seen: int) -> AsyncIterator[str]:
     yield "retry: 1000\n: listening\n\n"
-    while not studio.changes.closed:
+    while True:
         version = await studio.changes.after(seen, HEARTBEAT_SECONDS)
         if studio.changes.closed:
             return
