@@ -1,4 +1,4 @@
-"""The house rules that no linter sees: parameters, names, words, what the wheel carries, the import law itself."""
+"""The house rules that no linter sees: parameters, names, words, what the wheel carries, the import law."""
 
 import ast
 import re

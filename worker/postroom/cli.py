@@ -17,6 +17,7 @@ from postroom.desk.commands import dlq
 from postroom.desk.options import DATA, UNFOLDED, Connections, Data, Namespace
 from postroom.desk.people_commands import people, suppressions
 from postroom.letter.problems import Rejected
+from postroom.local.design_import.dialects import Dialect
 from postroom.local.trouble import Trouble
 
 app = typer.Typer(
@@ -147,6 +148,78 @@ def check(
     for line in checking.report(reading, form.value):
         typer.echo(line)
     raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, Argument(help="A folder of manifests, or one file.", metavar="DIR")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="Write here. Default: standard output.", metavar="FILE")
+    ] = None,
+    context: Annotated[
+        list[Path] | None,
+        Option(help="What is declared here may be referred to; it is not built (repeatable).", metavar="DIR"),
+    ] = None,
+    ignore_missing_references: Annotated[
+        bool,
+        Option("--ignore-missing-references", help="Profiles and layouts that are not here are elsewhere."),
+    ] = False,
+) -> None:
+    """Write whole manifests: one YAML stream with the texts of htmlFile, textFile and cssFile inside.
+
+    For instance: `postroom build letters | kubectl apply -f -`. Everything is proved first as `check` does.
+    With an error nothing is written, and the exit code is 1.
+    """
+    from postroom.local import build as building
+    from postroom.local import check as checking
+    from postroom.local.manifests import demand_manifests, read_input
+
+    reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
+    demand_manifests(reading, folder)
+    for line in (*map(str, reading.errors), *(f"left out: {each}" for each in building.left_out(reading))):
+        typer.echo(line, err=True)
+    if not checking.passes(reading, strict=False):
+        typer.echo(f"{checking.summary(reading)}; nothing was written", err=True)
+        raise typer.Exit(1)
+    building.write(building.build(reading), output)
+
+
+@app.command("import")
+def import_page(
+    source: Annotated[Path, Argument(help="A page (HTML or MJML), or a folder of pages.", metavar="PAGE")],
+    to: Annotated[Path, Option("--to", help="Write here. Default: letters.", metavar="DIR")] = Path(
+        "letters"
+    ),
+    dialect: Annotated[
+        Dialect | None, Option("--from", help="What its placeholders are. Default: what it looks like.")
+    ] = None,
+    name: Annotated[Text, Option(help="The template's name. Default: the file's.")] = None,
+    event_type: Annotated[Text, Option(help="The event that the letter answers.", metavar="TYPE")] = None,
+    profile: Annotated[Text, Option(help="The SmtpProfile. Default: a new one, mail.")] = None,
+    subject: Annotated[Text, Option(help="The subject. Default: the page's title.")] = None,
+    force: Annotated[bool, Option("--force", help="Write over what is there.")] = False,
+) -> None:
+    """Make a template out of a page: placeholders become Jinja, with a schema and a sample.
+
+    Handlebars, Mustache, Liquid, ERB, EJS, Django, Jinja, Go templates and merge tags are understood. The
+    page stays a file of its own, the same but for its placeholders. What has no translation is listed by
+    line, and the exit code is 1 then, or if `postroom check` refuses the result.
+    """
+    from postroom.local import check as checking
+    from postroom.local.design_import.design import Wishes, import_design
+    from postroom.local.manifests import read_folder
+
+    done = import_design(Wishes(source, to, dialect, name, event_type, profile, subject, force))
+    for file, found in done.dialects.items():
+        typer.echo(f"{file}: read as {found.value}")
+    for finding in done.findings:
+        typer.echo(f"{finding}{'' if finding.note.lost else ' (look at it)'}")
+    for file in done.written:
+        typer.echo(f"wrote {file}")
+    reading = read_folder(to)
+    for line in checking.report(reading, "text"):
+        typer.echo(line)
+    raise typer.Exit(1 if done.lost or reading.errors else 0)
 
 
 @app.command()

@@ -264,7 +264,7 @@ def test_sending_without_a_live_profile_says_why(ask: Ask) -> None:
 
 
 def test_the_source_shows_the_layout_and_the_html_as_sent(ask: Ask) -> None:
-    assert "{% block content %}" in ask("GET", f"{PAGE}?view=source&file=layout").text
+    assert "{% block content %}" in ask("GET", f"{PAGE}?view=source&file=1").text
     assert "Hello Ada" in ask("GET", f"{PAGE}?view=source&file=html").text
 
 

@@ -183,3 +183,26 @@ def test_a_reader_says_the_same_as_a_first_reading(folder: Folder, tmp_path: Pat
     for text in (ORDER, ORDER.replace("{{ id }}", "{{ nmbr }}"), "apiVersion: [", ORDER):
         (folder.path / "order.yaml").write_text(text)
         assert reader.read() == FolderReader(folder.path).read()
+
+
+def test_a_file_beside_the_manifest_is_followed_and_shown(folder: Folder) -> None:
+    head, rest = ORDER.split("  html: |\n")
+    html, tail = rest.split("  locales:")
+    page = folder.path / "order.html"
+    page.write_text(html)
+    folder.write(order=f"{head}  htmlFile: order.html\n  locales:{tail}")
+    assert [Path(file).name for file in shown(folder).files] == ["order.yaml", "order.html", "page.yaml"]
+    before = shown(folder).compiled
+    page.write_text(html.replace("Hello", "Howdy"))  # as long as before
+    folder.read()
+    assert shown(folder).compiled != before
+    page.write_text(html.replace("{{ name }}", "{{ nmae }}"))
+    folder.read()
+    assert [Path(finding.file).name for finding in shown(folder).errors] == ["order.html"]
+    page.unlink()
+    folder.read()
+    assert shown(folder).is_behind
+    assert "order.html" in shown(folder).errors[0].message
+    page.write_text(html)
+    folder.read()
+    assert not shown(folder).errors

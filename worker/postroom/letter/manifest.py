@@ -3,11 +3,14 @@
 A text may hold several documents, or a `List`, as for kubectl. Each object becomes its model, or the
 problems that keep it from becoming one; objects of other API groups are skipped and say so. Nothing
 raises: a text that is no YAML is one `Located` with that problem.
+
+A caller that reads from a folder passes `resolve`, which replaces `htmlFile` and the like by the text of the
+file beside the manifest. The models know whole manifests only.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,6 +36,19 @@ KINDS: dict[str, type[Manifest]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """An object with the texts of the files that it names, and what is wrong with those names."""
+
+    value: dict[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The file that each field's text stands in: `spec.html` → `letters/order.html`."""
+    problems: tuple[Problem, ...] = ()
+
+
+Resolve = Callable[[dict[str, Any]], Resolved]
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """One object of a file: the model, or problems, or why it was skipped; and where its fields stand."""
 
@@ -48,6 +64,16 @@ class Located:
     root: str = ""
     """The object's path in its document, when it is an item of a List."""
     namespace: str = "default"
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The fields whose text stands in a file of its own, and that file."""
+    value: Mapping[str, Any] | None = None
+    """The object as it was written, files included; None for what is no object."""
+
+    def at(self, field: str = "", within: int | None = None) -> tuple[str, int]:
+        """The file and the line of a field, or of line `within` of that field's text."""
+        if field in self.files:
+            return self.files[field], within or 1
+        return self.file, self.line(field, within)
 
     def line(self, field: str = "", within: int | None = None) -> int:
         """The file's line of a field such as `spec.html`, or of line `within` of that field's text."""
@@ -58,20 +84,23 @@ class Located:
 
     def place(self, problem: Problem) -> str:
         """`welcome.yaml:61`, the line that a problem of this object is on."""
-        return f"{self.file}:{self.line(problem.field, problem.line)}"
+        file, line = self.at(problem.field, problem.line)
+        return f"{file}:{line}"
 
 
-def read(text: str, name: str) -> Iterator[Located]:
+def read(text: str, name: str, resolve: Resolve | None = None) -> Iterator[Located]:
     """Every object of a manifest's text; `name` is the file's, for the places of problems."""
     try:
         for document in documents(text):
-            yield from _objects(document, document.value, name)
+            yield from _objects(document, document.value, name, resolve)
     except Unreadable as error:
         problem = Problem(Code.MANIFEST_INVALID, "manifest", error.rule)
         yield Located(name, error.line, problems=(problem,))
 
 
-def _objects(document: Document, value: Any, file: str, root: str = "") -> Iterator[Located]:
+def _objects(
+    document: Document, value: Any, file: str, resolve: Resolve | None, root: str = ""
+) -> Iterator[Located]:
     if (
         isinstance(value, dict)
         and value.get("kind") == "List"
@@ -79,7 +108,7 @@ def _objects(document: Document, value: Any, file: str, root: str = "") -> Itera
         and not root
     ):
         for index, item in enumerate(value["items"]):
-            yield from _objects(document, item, file, f"items[{index}]")
+            yield from _objects(document, item, file, resolve, f"items[{index}]")
         return
     first = document.line(root)
     if not isinstance(value, dict):
@@ -90,11 +119,28 @@ def _objects(document: Document, value: Any, file: str, root: str = "") -> Itera
         return
     kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
     namespace = _text(_member(value, "metadata", "namespace")) or "default"
-    found, problems, skipped = understand(value, kind)
-    problems = tuple(
-        sorted(problems, key=lambda problem: document.line(f"{root}.{problem.field}".lstrip(".")))
+    whole = resolve(value) if resolve and _is_ours(value) else Resolved(value)
+    found, problems, skipped = understand(whole.value, kind)
+    if whole.problems:
+        found, problems = None, (*whole.problems, *problems)
+    located = Located(
+        file,
+        first,
+        kind,
+        name,
+        found,
+        skipped=skipped,
+        document=document,
+        root=root,
+        namespace=namespace,
+        files=whole.files,
+        value=whole.value,
     )
-    yield Located(file, first, kind, name, found, problems, skipped, document, root, namespace)
+    yield replace(located, problems=tuple(sorted(problems, key=lambda each: located.line(each.field))))
+
+
+def _is_ours(value: dict[str, Any]) -> bool:
+    return _text(value.get("apiVersion")).partition("/")[0] == GROUP
 
 
 def understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:

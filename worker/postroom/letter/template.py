@@ -37,9 +37,11 @@ __all__ = [
     "EmailTemplate",
     "EmailTemplateSpec",
     "Header",
+    "Inlining",
     "Locale",
     "Mailbox",
     "Metadata",
+    "Mjml",
     "NameRef",
     "Partial",
     "Sample",
@@ -121,6 +123,16 @@ Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
 EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
+Format = Literal["HTML", "MJML"]
+
+
+class Mjml(Spec):
+    """How a page in MJML is compiled."""
+
+    web_fonts: Literal["Keep", "Omit"] = "Keep"
+    """Whether the links to web fonts that MJML writes for the fonts in use stay in the page."""
+
+
 class Header(Spec):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
@@ -163,6 +175,15 @@ class TemplateAttachment(Spec):
     content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
 
 
+class Inlining(Spec):
+    """How CSS goes onto elements, beside the `style` attributes that every letter gets."""
+
+    add_attributes: Annotated[
+        list[Literal["align", "bgcolor", "height", "valign", "width"]], Field(max_length=5)
+    ] = Field(default_factory=list)
+    style_elements: Literal["Reduce", "Keep"] = "Reduce"
+
+
 class EmailTemplateSpec(Spec):
     """The spec of an EmailTemplate; see docs/reference for each field."""
 
@@ -171,9 +192,12 @@ class EmailTemplateSpec(Spec):
     category: Literal["Transactional", "Subscription"] = "Transactional"
     subject: Subject
     preheader: Subject | None = None
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     text: Text | None = None
     css: Text | None = None
+    inlining: Inlining | None = None
     layout_ref: NameRef | None = None
     variables: Annotated[dict[str, Any], AfterValidator(_object_schema)] = Field(
         default_factory=lambda: {"type": "object", "properties": {}}
@@ -231,8 +255,11 @@ class Partial(Spec):
 class EmailLayoutSpec(Spec):
     """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     css: Text | None = None
+    inlining: Inlining | None = None
     partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -2,8 +2,9 @@
 
 Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
 input. Output: a `Reading` with the verdict and every finding as `file:line: rule: what is wrong`. What is
-wrong in one file takes nothing else down with it. Failure: `Trouble` when there is no such folder; or nothing
-of ours in it (`demand_manifests`).
+wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
+(`fieldfiles`). Failure: `Trouble` when there is no such folder; or nothing of ours in it
+(`demand_manifests`).
 """
 
 import sys
@@ -15,17 +16,20 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.manifest import Located, read
+from postroom.letter.manifest import Located, Resolve, read
 from postroom.letter.problems import Code, Problem
 from postroom.letter.proof import Proof
 from postroom.letter.proofs import Object, ProofCache, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
 Severity = Literal["error", "warning"]
+FILE_FIELD = b"File"
+"""What the names of all fields end with that name a file."""
 Early = Callable[[EmailTemplate, Proof], None]
 """Takes the proof of one template before the others are proved."""
 LARGEST = 8 * 1024 * 1024
@@ -64,6 +68,10 @@ class Reading:
     """The file that each object stands in."""
     unread_templates: int = 0
     """Templates that could not be read: they were not proved, and do not pass."""
+    wanted: frozenset[Path] = frozenset()
+    """The files that manifests name (`htmlFile`), whether they are there or not."""
+    located: tuple[Located, ...] = ()
+    """Every object in the order of the files, also those of others and those that could not be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -89,8 +97,8 @@ class FolderReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._parsed: dict[str, tuple[bytes, list[Located]]] = {}
-        """By the name of a file: its bytes, and the objects in them."""
+        self._parsed: dict[str, _Parsed] = {}
+        """By the name of a manifest file."""
         self._proofs = ProofCache()
 
     def read(self, first: Key | None = None, early: Early | None = None) -> Reading:
@@ -101,10 +109,11 @@ class FolderReader:
         """
         files = list(manifest_files(self._folder))
         before, self._parsed = self._parsed, {}
-        found = [located for file in files for located in self._read(file, before)]
+        wanted: set[Path] = set()
+        found = [located for file in files for located in self._read(file, before, wanted)]
         if first and early:
             self._prove_early(first, {_key(each): each.object for each in reversed(found)}, early)
-        return _prove(found, len(files), cache=self._proofs)
+        return _prove(_Found(found, len(files), frozenset(wanted)), cache=self._proofs)
 
     def _prove_early(self, key: Key, objects: Mapping[Key, Object | None], early: Early) -> None:
         template = objects.get(key)
@@ -117,7 +126,7 @@ class FolderReader:
             page = layout if isinstance(layout, EmailLayout) else None
             early(template, self._proofs.prove(template, page, clocks))
 
-    def _read(self, file: Path, before: Mapping[str, tuple[bytes, list[Located]]]) -> list[Located]:
+    def _read(self, file: Path, before: Mapping[str, "_Parsed"], wanted: set[Path]) -> list[Located]:
         name = _shown(file, self._folder)
         try:
             with file.open("rb") as stream:
@@ -125,9 +134,45 @@ class FolderReader:
         except OSError as error:
             return [_unreadable(name, f"cannot be read: {error.strerror}")]
         kept = before.get(name)
-        located = kept[1] if kept and kept[0] == data else _read_bytes(data, name)
-        self._parsed[name] = (data, located)
-        return located
+        same = kept is not None and kept.data == data
+        beside = _contents(kept.beside) if kept and same else self._named(data, name, file)
+        if kept is None or not same or None in beside.values() or beside != kept.beside:
+            # after the contents were taken: a save in between is found at the next reading
+            located = _read_bytes(data, name, _field_files(file, self._folder, set()))
+            kept = _Parsed(data, located, beside)
+        self._parsed[name] = kept
+        wanted |= kept.beside.keys()
+        return kept.located
+
+    def _named(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
+        """The files that a manifest names, with what is in them."""
+        if FILE_FIELD not in data:
+            return {}
+        named: set[Path] = set()
+        _read_bytes(data, name, _field_files(file, self._folder, named))
+        return _contents(named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A manifest file as it was parsed."""
+
+    data: bytes
+    located: list[Located]
+    beside: Mapping[Path, bytes | None]
+    """The files that it names, with what was in them; None for one that could not be read."""
+
+
+def _contents(files: Iterable[Path]) -> dict[Path, bytes | None]:
+    return {file: _bytes(file) for file in files}
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(LARGEST)
+    except OSError:
+        return None
 
 
 def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
@@ -136,25 +181,36 @@ def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
     there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
     """
-    around = [located for folder in context for located in _located(folder)[0]]
+    around = [located for folder in context for located in _located(folder).located]
     if source == STANDARD_INPUT:
-        return _prove(_read_stream(sys.stdin.buffer, "<stdin>"), 1, around, elsewhere=elsewhere)
-    return _prove(*_located(source), around, elsewhere=elsewhere)
+        return _prove(_Found(_read_stream(sys.stdin.buffer, "<stdin>")), around, elsewhere=elsewhere)
+    return _prove(_located(source), around, elsewhere=elsewhere)
 
 
-def _located(folder: Path) -> tuple[list[Located], int]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the manifest files of a folder hold."""
+
+    located: list[Located]
+    files: int = 1
+    wanted: frozenset[Path] = frozenset()
+
+
+def _located(folder: Path) -> _Found:
     files = list(manifest_files(folder))
-    return [located for file in files for located in _read(file, folder)], len(files)
+    wanted: set[Path] = set()
+    located = [each for file in files for each in _read(file, folder, wanted)]
+    return _Found(located, len(files), frozenset(wanted))
 
 
 def _prove(
-    found: list[Located],
-    files: int,
+    read: _Found,
     around: Iterable[Located] = (),
     *,
     elsewhere: bool = False,
     cache: ProofCache | None = None,
 ) -> Reading:
+    found = read.located
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
@@ -169,13 +225,15 @@ def _prove(
         verdict,
         tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
-        files,
+        read.files,
         complete=not unread,
         places={key_of(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
             located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
             for located in found
         ),
+        wanted=read.wanted,
+        located=tuple(found),
     )
 
 
@@ -217,20 +275,25 @@ def manifest_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(file: Path, folder: Path) -> list[Located]:
+def _read(file: Path, folder: Path, wanted: set[Path]) -> list[Located]:
     name = _shown(file, folder)
     try:
         with file.open("rb") as stream:
-            return _read_stream(stream, name)
+            return _read_stream(stream, name, _field_files(file, folder, wanted))
     except OSError as error:
         return [_unreadable(name, f"cannot be read: {error.strerror}")]
 
 
-def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
-    return _read_bytes(stream.read(LARGEST + 1), name)
+def _field_files(file: Path, folder: Path, wanted: set[Path]) -> FieldFiles:
+    root = file.parent if folder.is_file() else folder
+    return FieldFiles(file, root, _shown(file, folder), wanted)
 
 
-def _read_bytes(data: bytes, name: str) -> list[Located]:
+def _read_stream(stream: BinaryIO, name: str, resolve: Resolve | None = None) -> list[Located]:
+    return _read_bytes(stream.read(LARGEST + 1), name, resolve)
+
+
+def _read_bytes(data: bytes, name: str, resolve: Resolve | None) -> list[Located]:
     """The objects of a file, or of as much of it as shows that it is too large."""
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
@@ -238,7 +301,7 @@ def _read_bytes(data: bytes, name: str) -> list[Located]:
         text = StringIO(data.decode("utf-8"), newline=None).read()
     except UnicodeDecodeError as error:
         return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
-    return list(read(text, name))
+    return list(read(text, name, resolve))
 
 
 def _unreadable(name: str, rule: str) -> Located:
@@ -282,5 +345,5 @@ def _findings(
     subject = f"{located.kind} {located.name}".strip()
     for problem in problems:
         message = problem.message if problem.field == "manifest" else f"{problem.field} {problem.message}"
-        line = located.line(problem.field, problem.line)
-        yield Finding(located.file, line, str(problem.code), message, severity, subject)
+        file, line = located.at(problem.field, problem.line)
+        yield Finding(file, line, str(problem.code), message, severity, subject)

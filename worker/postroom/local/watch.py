@@ -4,7 +4,8 @@ A file that vanishes may be back in a moment (editors and git move files away an
 nothing stops before it has stayed away for `AWAY_SECONDS`; then what stopped is told, and why.
 
 Input: a `Run`. Output: the run's workers serve what the folder says. A bad edit changes nothing that is
-live; its findings are told once and stand on the page until they are mended.
+live; its findings are told once and stand on the page until they are mended. Files that a manifest names
+(`htmlFile`) are followed as the manifests are.
 """
 
 import asyncio
@@ -41,7 +42,11 @@ class Listener:
 async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
     folder = run.wishes.manifests
-    edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=STEP_MS, stop_event=stopping)
+
+    def concerns(_: Change, path: str) -> bool:
+        return _is_manifest(path) or not run.reading.wanted.isdisjoint((Path(path), Path(path).resolve()))
+
+    edits = awatch(folder, watch_filter=concerns, debounce=DEBOUNCE_MS, step=STEP_MS, stop_event=stopping)
     try:
         async for changes in edits:
             if _vanished(changes):
@@ -131,7 +136,7 @@ def _count(findings: Iterable[Finding]) -> str:
     return "1 problem" if number == 1 else f"{number} problems"
 
 
-def _is_manifest(_: Change, path: str) -> bool:
+def _is_manifest(path: str) -> bool:
     """A manifest, or a folder: of one that is moved only the folder's own name is told."""
     file = Path(path)
     return file.suffix in SUFFIXES | {""} and not file.name.startswith(".")

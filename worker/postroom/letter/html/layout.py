@@ -43,11 +43,16 @@ SUPER = re.compile(r"\{\{-?\s*super\(\)\s*-?\}\}")
 Pieces = Sequence[Piece]
 
 
-def flatten(html: str, field: str, layout: EmailLayout | None, *, preheader: bool = False) -> Source:
-    """Fill the layout with `html`. Raises Rejected with every broken rule."""
+def flatten(
+    html: str, field: str, layout: EmailLayout | None, *, preheader: bool = False, plain: bool = True
+) -> Source:
+    """Fill the layout with `html`. Raises Rejected with every broken rule.
+
+    With `plain`, html that has no layout and is no whole page gets a plain page around it.
+    """
     partials = layout_partials(layout)
     body = expand(split(html, field), partials)
-    page = _page(html, layout)
+    page = _page(html, layout) if plain or layout else None
     if page is None:
         if any(piece.opens("block") for piece in body):
             raise Rejected(
@@ -57,6 +62,11 @@ def flatten(html: str, field: str, layout: EmailLayout | None, *, preheader: boo
     else:
         filled = _fill(expand(page, partials), _blocks_of(body, field), field)
     return join(_with_preheader(filled) if preheader else filled)
+
+
+def place_preheader(page: Source) -> Source:
+    """A whole page with its preview line, each line where it was."""
+    return Source(join(_with_preheader(split(page.text, "spec.html"))).text, page.origin)
 
 
 def layout_alone(layout: EmailLayout) -> Source:

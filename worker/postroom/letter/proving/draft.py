@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
-from postroom.letter.html.layout import flatten, layout_alone
-from postroom.letter.html.protect import Protected
+from postroom.letter.html.layout import flatten, layout_alone, place_preheader
+from postroom.letter.html.mjml import compile_mjml
+from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
-from postroom.letter.language.pieces import Source, split
+from postroom.letter.language.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
-from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
+from postroom.letter.template import EmailLayout, EmailTemplateSpec, Inlining, Locale, Mjml
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Draft:
     page: Source
     text: Part | None
     css: str
+    inlining: Inlining
 
     def parts(self) -> Iterator[Part]:
         """The parts that are text."""
@@ -57,11 +59,13 @@ class Draft:
             inline="render",
             text_way="given" if self.text else "render",
             css=self.css,
+            attributes=tuple(self.inlining.add_attributes),
+            keep_styles=self.inlining.style_elements == "Keep",
         )
 
 
 def drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[Draft]:
-    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials).
+    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials, MJML).
 
     Where the layout cannot be read by itself, its own problems are told, and not what follows from them.
     """
@@ -77,6 +81,8 @@ def layout_problems(layout: EmailLayout) -> tuple[Problem, ...]:
     """Why a layout cannot be read by itself; the fields are as `layout_field` names them."""
     try:
         page = layout_alone(layout)
+        if layout.spec.format == "MJML" and "<mjml" in page.text:  # else the whole page is in the templates
+            page = compile_mjml(page)
     except Rejected as rejected:
         return rejected.problems
     try:
@@ -133,10 +139,25 @@ def _draft(
         subjects=tuple(subjects) or ((subject, 1),),
         preheader=preheader,
         html=html,
-        page=flatten(html.source, html.field, layout, preheader=preheader is not None),
+        page=_page(spec, html, layout, preheader=preheader is not None),
         text=_text(find("text"), html),
         css=css,
+        inlining=spec.inlining or (layout and layout.spec.inlining) or Inlining(),
     )
+
+
+def _page(spec: EmailTemplateSpec, html: Part, layout: EmailLayout | None, *, preheader: bool) -> Source:
+    """The whole page in HTML. The layout has the page's format; a template in HTML may fill one in MJML."""
+    page_format = layout.spec.format if layout else spec.format
+    if page_format == "HTML" and spec.format == "MJML":
+        message = "is MJML and its layout is HTML; give the layout format: MJML, or leave layoutRef out"
+        raise Rejected(Problem(Code.MANIFEST_INVALID, "spec.format", message))
+    if page_format == "HTML":
+        return flatten(html.source, html.field, layout, preheader=preheader)
+    choices = (layout.spec.mjml if layout else None) or spec.mjml or Mjml()
+    source = flatten(html.source, html.field, layout, plain=False)
+    page = compile_mjml(source, web_fonts=choices.web_fonts == "Keep", preheader=preheader)
+    return place_preheader(page) if preheader else page
 
 
 def _text(text: Part | None, html: Part) -> Part | None:
@@ -182,13 +203,12 @@ def read_draft(
 
 def read_markup(page: Source) -> list[Problem]:
     """HTML that a parser would drop, and values in a tag without quotes, which escaping cannot make safe."""
-    protected = Protected(split(page.text, "spec.html"))
-    problems = []
     try:
-        protected.tree()
+        source = TemplateSource(page.text)
     except Rejected as rejected:
-        problems += [locate(problem, page) for problem in rejected.problems]
-    for piece in protected.unquoted:
+        return [locate(problem, page) for problem in rejected.problems]
+    problems = []
+    for piece in source.unquoted:
         message = f"write quotes around `{piece.text}`: a space in the value would begin another attribute"
         problems.append(locate(Problem(Code.TEMPLATE_UNSAFE, "", message, piece.line), page))
     return problems

@@ -280,6 +280,19 @@ def _resolve(node: Node) -> Any:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
+_PLAIN = re.compile(r"[A-Za-z_/][\w./@+-]*(?: [\w./@+(]+)*", re.ASCII)
+
+
+def reads_as_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is surely this text, in a key or a value."""
+    if not _PLAIN.fullmatch(text):
+        return False
+    try:
+        return isinstance(_resolve(Node("scalar", 1, 1, text=text, plain=True)), str)
+    except Unreadable:
+        return False
+
+
 def _line_within(node: Node, within: int, lines: list[str]) -> int:
     """A literal block keeps its lines; of a folded or quoted text each written line is looked up in turn."""
     if node.style == "|":

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from email import policy
 from email.parser import BytesHeaderParser
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlencode
@@ -30,6 +31,7 @@ from postroom.letter.schema import Contract
 from postroom.letter.template import Sample
 from postroom.local.arrival import READER
 from postroom.local.commands import command
+from postroom.local.manifests import Finding
 from postroom.local.studio import forms
 from postroom.local.studio.preview import POLICY, Scheme, frame_html, inbox_line, remote_images
 from postroom.local.studio.sending import Outcome, Sender
@@ -389,6 +391,7 @@ def _describe(context: StudioContext, shown: ShownTemplate, view: View) -> dict[
     locale = view.locale or (letter.language if letter else sample.locale or spec.default_locale)
     described: dict[str, Any] = {
         "base": url_of(shown),
+        "file_number": partial(_file_number, shown),
         "view": view,
         "tabs": [{"name": name, "title": words[0], "icon": words[1]} for name, words in VIEWS.items()],
         "state": state_of(shown),
@@ -532,9 +535,7 @@ def _paths(field: forms.Field) -> Iterator[str]:
 
 def _source(shown: ShownTemplate, view: View, letter: Rendered | None) -> dict[str, Any]:
     """The lines of the manifest, of the layout, or of the HTML that is sent."""
-    names = [("", Path(shown.file).name)]
-    if shown.layout_file and shown.layout_file != shown.file:
-        names.append(("layout", Path(shown.layout_file).name))
+    names = [(str(number or ""), Path(file).name) for number, file in enumerate(shown.files)]
     if letter:
         names.append(("html", "HTML as sent"))
     lines: list[Line] = []
@@ -542,11 +543,18 @@ def _source(shown: ShownTemplate, view: View, letter: Rendered | None) -> dict[s
     if view.file == "html" and letter:
         lines = lines_of(letter.html)
     else:
-        path = shown.layout_file if view.file == "layout" and shown.layout_file else shown.file
+        chosen = int(view.file) if view.file.isascii() and view.file.isdigit() else 0
+        path = shown.files[chosen] if chosen < len(shown.files) else shown.file
         here = [each for each in shown.findings if each.file == path]
         lines = lines_of(_text(Path(path)), here)
     elsewhere = [each for each in shown.findings if each.file != path] if path else []
     return {"files": names, "lines": lines, "path": path, "elsewhere": elsewhere}
+
+
+def _file_number(shown: ShownTemplate, finding: Finding) -> str:
+    """How an address names the file of a finding."""
+    number = shown.files.index(finding.file) if finding.file in shown.files else 0
+    return str(number or "")
 
 
 def _text(file: Path) -> str:

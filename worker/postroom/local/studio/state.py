@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,8 @@ class ShownTemplate:
     findings: tuple[Finding, ...] = ()
     is_behind: bool = False
     """Whether the newest edit did not pass, so that `compiled` is older than the file."""
-    layout_file: str | None = None
+    files: tuple[str, ...] = ()
+    """The files that it is written in: the manifest, those beside it, and the layout's."""
     sender: Sender | None = None
     """The profile's, for a template without one."""
     results: tuple[SampleResult, ...] = ()
@@ -142,7 +143,7 @@ class Studio:
         if not reading.complete:
             for key, before in self.templates.items():
                 if key not in found:
-                    findings = tuple(each for each in reading.findings if each.file == before.file)
+                    findings = tuple(each for each in reading.findings if each.file in before.files)
                     found[key] = replace(before, findings=findings, is_behind=bool(before.compiled))
         self.templates = dict(sorted(found.items(), key=lambda each: (each[0].namespace, each[0].name)))
         known = {finding for shown in found.values() for finding in shown.findings}
@@ -198,11 +199,10 @@ class Studio:
         file = reading.places.get(key, "")
         layout = source.spec.layout_ref
         page = Key("EmailLayout", key.namespace, layout.name) if layout else None
-        page_file = reading.places.get(page) if page else None
-        subjects = {(file, f"EmailTemplate {key.name}")}
-        if page:
-            subjects.add((page_file or file, f"EmailLayout {page.name}"))
-        findings = tuple(each for each in reading.findings if (each.file, each.subject) in subjects)
+        keys = (key, page) if page else (key,)
+        files = tuple(dict.fromkeys(name for each in keys for name in _files(each, reading)))
+        subjects = {f"{each.kind} {each.name}" for each in keys}
+        findings = tuple(each for each in reading.findings if each.file in files and each.subject in subjects)
         profile = reading.verdict.profiles.get(
             Key("SmtpProfile", key.namespace, source.spec.smtp_profile_ref.name)
         )
@@ -211,9 +211,15 @@ class Studio:
             # the same revision stays the same object, so that what is compiled for it is kept
             same = before and before.compiled == proof.compiled
             compiled = before.compiled if before and same else proof.compiled
-            return ShownTemplate(
-                key, file, source, compiled, findings, False, page_file, sender, proof.samples
-            )
+            return ShownTemplate(key, file, source, compiled, findings, False, files, sender, proof.samples)
         if before and before.compiled:
-            return replace(before, file=file, findings=findings, is_behind=True, layout_file=page_file)
-        return ShownTemplate(key, file, source, None, findings, layout_file=page_file, sender=sender)
+            return replace(before, file=file, findings=findings, is_behind=True, files=files)
+        return ShownTemplate(key, file, source, None, findings, files=files, sender=sender)
+
+
+def _files(key: Key, reading: Reading) -> Iterator[str]:
+    """The files that an object is written in, its manifest first."""
+    for each in reading.located:
+        if Key(each.kind, each.namespace, each.name) == key:
+            yield each.file
+            yield from each.files.values()
