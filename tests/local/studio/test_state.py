@@ -192,6 +192,7 @@ def test_a_file_beside_the_manifest_is_followed_and_shown(folder: Folder) -> Non
     page.write_text(html)
     folder.write(order=f"{head}  htmlFile: order.html\n  locales:{tail}")
     assert [Path(file).name for file in shown(folder).files] == ["order.yaml", "order.html", "page.yaml"]
+    assert page in FolderReader(folder.path).read().wanted
     before = shown(folder).compiled
     page.write_text(html.replace("Hello", "Howdy"))  # as long as before
     folder.read()

@@ -141,7 +141,7 @@ class FolderReader:
             located = _read_bytes(data, name, _field_files(file, self._folder, set()))
             kept = _Parsed(data, located, beside)
         self._parsed[name] = kept
-        wanted |= kept.beside.keys()
+        wanted.update(kept.beside)
         return kept.located
 
     def _named(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
