@@ -56,7 +56,7 @@ def test_with_an_error_nothing_is_written(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.yaml"
     code, stream, said = built(folder, "-o", str(out))
     assert (code, stream, out.exists()) == (1, "", False)
-    assert "order.html:1: variable_undeclared" in said
+    assert "order.html:1:7: variable_undeclared" in said
     assert "nothing was written" in said
 
 

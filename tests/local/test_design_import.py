@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from postroom.cli import app
-from postroom.letter.language.environment import HTML
+from postroom.letter.language.bounds import Meter
+from postroom.letter.language.environment import HTML, script_of
 from postroom.local.design_import.design import Imported, Wishes, import_design
 from postroom.local.design_import.dialects import Dialect, detect, translate
 from postroom.local.design_import.schema import Reader
@@ -261,11 +262,15 @@ def test_a_date_pattern_becomes_the_nearest_style(pattern: str, wanted: str) -> 
     assert date_filter(pattern) == wanted
 
 
+def rendered(source: str, **data: str) -> str:
+    return script_of(HTML, source, "spec.html").render(data, Meter())
+
+
 def test_signs_of_the_template_language_in_a_page_of_another_one_are_no_constructs() -> None:
     source = "<style>@media x{#a{b:c}}</style><p>{{ shown }} {% x %}</p><%= a %>"
     text = translate(source, E).text
     assert "@media x{ #a{b:c}}" in text
-    assert HTML.from_string(text).render(a="1", _meter=None).endswith("<p>{{ shown }} {% x %}</p>1")
+    assert rendered(text, a="1").endswith("<p>{{ shown }} {% x %}</p>1")
 
 
 PIECES = st.sampled_from(
@@ -330,7 +335,7 @@ def test_a_page_without_placeholders_is_the_same_page(source: str) -> None:
     if not any(sign in source for sign in ("{{", "{%", "{#")):
         assert text == source
     elif "<style" not in source.lower():
-        assert "".join(HTML.from_string(text).render(_meter=None).split()) == "".join(source.split())
+        assert "".join(rendered(text).split()) == "".join(source.split())
 
 
 def read(*sources: str) -> tuple[dict[str, Any], dict[str, Any]]:

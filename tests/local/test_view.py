@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from postroom.adapters.ledger.reader import AttemptView, LetterView, ReportView
-from postroom.local import letters, once, view
+from postroom.local import arrival, letters, once, view
 from postroom.local.manifests import Finding
 from postroom.local.observe import ProfileView, Snapshot
 from postroom.local.once import Sent
@@ -170,7 +170,7 @@ def test_each_attempt_says_whose_relay_it_went_to() -> None:
 def test_a_code_is_said_once() -> None:
     told = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
     assert shown(letters.draw([told]), 120).count("relay_deferred") == 1
-    assert letters.reason(LETTER) == "relay_deferred: the relay said not now"
+    assert arrival.reason(LETTER) == "relay_deferred: the relay said not now"
 
 
 @pytest.mark.parametrize("width", [80, 130])

@@ -87,12 +87,14 @@ def up(
     port_gateway: Annotated[int, Option(help="Port of the gateway.", min=0, max=65535)] = 8080,
     port_smtp: Annotated[int, Option(help="Port of the sandbox's mail server.", min=0, max=65535)] = 1025,
     port_broker: Annotated[int, Option(help="Port of the embedded broker.", min=0, max=65535)] = 9092,
+    port_studio: Annotated[int, Option(help="Port of the template studio.", min=0, max=65535)] = 8026,
 ) -> None:
-    """Run everything on this machine: broker, workers, inbox, gateway.
+    """Run everything on this machine: broker, workers, inbox, gateway, template studio.
 
-    Edit a manifest and the next letter is of the new revision; a bad edit is shown by file and line, and
-    the last good revision keeps serving. Without --deliver every letter ends in the inbox. Nothing listens
-    beyond 127.0.0.1. Where a port is taken another one is chosen, unless you named it.
+    Edit a manifest: the studio shows its letters at once, and the next letter is of the new revision. A bad
+    edit is shown by file and line, and the last good revision keeps serving. Without --deliver every letter
+    ends in the inbox. Nothing listens beyond 127.0.0.1. Where a port is taken another one is chosen, unless
+    you named it.
     """
     import asyncio
 
@@ -101,10 +103,10 @@ def up(
     from postroom.local import session
     from postroom.local.plan import Ports, Wishes
 
-    ports = Ports(port_broker, port_smtp, port_inbox, port_gateway)
+    ports = Ports(port_broker, port_smtp, port_inbox, port_gateway, port_studio)
     chosen = frozenset(
         name
-        for name in ("broker", "smtp", "inbox", "gateway")
+        for name in ("broker", "smtp", "inbox", "gateway", "studio")
         if (source := context.get_parameter_source(f"port_{name}")) and source.name == "COMMANDLINE"
     )
     manifests = folder or _examples()

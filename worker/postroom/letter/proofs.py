@@ -53,6 +53,34 @@ class Verdict:
         return [each for each in found if each and (each.namespace, each.profile) == (namespace, profile)]
 
 
+class ProofCache:
+    """Proofs of earlier runs: a template is proved again only when it or its layout is another object.
+
+    Objects are compared by identity, so that a reader has to hand in the same object for what has not
+    changed. Equality would not do: to Python `1`, `1.0` and `true` in a sample are equal.
+    """
+
+    def __init__(self, clocks: Clocks | None = None) -> None:
+        self._clocks = clocks
+        self._kept: dict[Key, tuple[EmailTemplate, EmailLayout | None, Proof]] = {}
+
+    def prove(self, template: EmailTemplate, layout: EmailLayout | None) -> Proof:
+        """The proof of a template with its layout, kept or made."""
+        key = key_of(template)
+        kept = self._kept.get(key)
+        if kept and kept[0] is template and kept[1] is layout:
+            return kept[2]
+        proof = prove(template, layout, self._clocks)
+        self._kept[key] = (template, layout, proof)
+        return proof
+
+    def prove_each(self, pairs: Iterable[Pair]) -> Iterator[Proof]:
+        """The proofs of a set, in order; what is not in it is forgotten."""
+        asked = list(pairs)
+        yield from (self.prove(template, layout) for template, layout in asked)
+        self._kept = {key_of(template): self._kept[key_of(template)] for template, _ in asked}
+
+
 def key_of(item: Object) -> Key:
     """Where an object stands in a set."""
     return Key(item.kind, item.metadata.namespace, item.metadata.name)

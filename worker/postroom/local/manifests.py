@@ -18,14 +18,20 @@ from typing import BinaryIO, Literal
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.manifest import Located, Resolve, read
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proofs import Object, ProveEach, Verdict, key_of, prove_all
+from postroom.letter.proof import Proof
+from postroom.letter.proofs import Object, ProofCache, ProveEach, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
 from postroom.letter.rules import RULES
+from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
+FILE_FIELD = b"File"
+"""What the names of all fields end with that name a file."""
+Early = Callable[[EmailTemplate, Proof], None]
+"""Takes the proof of one template before the others are proved."""
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest file; an object has at most 1 MiB."""
 
@@ -121,7 +127,93 @@ class Reading:
 
 def read_folder(folder: Path) -> Reading:
     """Everything below a folder, read and proved; raises Trouble."""
-    return _prove(_located(folder))
+    return FolderReader(folder).read()
+
+
+class FolderReader:
+    """Reads one folder again and again; only what has changed since the last time is parsed and proved.
+
+    One reading at a time: it is not safe for concurrent calls.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parsed: dict[str, _Parsed] = {}
+        """By the name of a manifest file."""
+        self._proofs = ProofCache(Clocks(time.monotonic, time.thread_time))
+
+    def read(self, first: Key | None = None, early: Early | None = None) -> Reading:
+        """Everything below the folder, read and proved; raises Trouble.
+
+        The template `first` is proved before all others and given to `early` at once: after an edit of a
+        layout the rest takes as long as all templates that use it.
+        """
+        files = list(manifest_files(self._folder))
+        before, self._parsed = self._parsed, {}
+        wanted: set[Path] = set()
+        found = [located for file in files for located in self._read(file, before, wanted)]
+        if first and early:
+            self._prove_early(first, {_key(each): each.object for each in reversed(found)}, early)
+        whole = _Found(found, len(files), frozenset(wanted))
+        return _prove(whole, prove_each=self._proofs.prove_each)
+
+    def _prove_early(self, key: Key, objects: Mapping[Key, Object | None], early: Early) -> None:
+        template = objects.get(key)
+        if not isinstance(template, EmailTemplate):
+            return
+        ref = template.spec.layout_ref
+        layout = objects.get(Key("EmailLayout", key.namespace, ref.name)) if ref else None
+        if ref is None or isinstance(layout, EmailLayout):
+            page = layout if isinstance(layout, EmailLayout) else None
+            early(template, self._proofs.prove(template, page))
+
+    def _read(self, file: Path, before: Mapping[str, "_Parsed"], wanted: set[Path]) -> list[Located]:
+        name = _shown(file, self._folder)
+        try:
+            with file.open("rb") as stream:
+                data = stream.read(LARGEST + 1)
+        except OSError as error:
+            return [_unreadable(name, f"cannot be read: {error.strerror}")]
+        kept = before.get(name)
+        same = kept is not None and kept.data == data
+        beside = _contents(kept.beside) if kept and same else self._named(data, name, file)
+        if kept is None or not same or None in beside.values() or beside != kept.beside:
+            # after the contents were taken: a save in between is found at the next reading
+            located = _read_bytes(data, name, _field_files(file, self._folder, set()))
+            kept = _Parsed(data, located, beside)
+        self._parsed[name] = kept
+        wanted.update(kept.beside)
+        return kept.located
+
+    def _named(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
+        """The files that a manifest names, with what is in them."""
+        if FILE_FIELD not in data:
+            return {}
+        named: set[Path] = set()
+        _read_bytes(data, name, _field_files(file, self._folder, named))
+        return _contents(named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A manifest file as it was parsed."""
+
+    data: bytes
+    located: list[Located]
+    beside: Mapping[Path, bytes | None]
+    """The files that it names, with what was in them; None for one that could not be read."""
+
+
+def _contents(files: Iterable[Path]) -> dict[Path, bytes | None]:
+    return {file: _bytes(file) for file in files}
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(LARGEST)
+    except OSError:
+        return None
 
 
 Inspection = Callable[[Iterable[Object], Verdict], Verdict]
@@ -249,17 +341,24 @@ def manifest_files(folder: Path) -> Iterator[Path]:
 
 def _read(file: Path, folder: Path, wanted: set[Path]) -> list[Located]:
     name = _shown(file, folder)
-    root = file.parent if folder.is_file() else folder
-    files = FieldFiles(file, root, name, wanted)
     try:
         with file.open("rb") as stream:
-            return _read_stream(stream, name, files)
+            return _read_stream(stream, name, _field_files(file, folder, wanted))
     except OSError as error:
         return [_unreadable(name, f"cannot be read: {error.strerror}")]
 
 
+def _field_files(file: Path, folder: Path, wanted: set[Path]) -> FieldFiles:
+    root = file.parent if folder.is_file() else folder
+    return FieldFiles(file, root, _shown(file, folder), wanted)
+
+
 def _read_stream(stream: BinaryIO, name: str, resolve: Resolve | None = None) -> list[Located]:
-    data = stream.read(LARGEST + 1)
+    return _read_bytes(stream.read(LARGEST + 1), name, resolve)
+
+
+def _read_bytes(data: bytes, name: str, resolve: Resolve | None) -> list[Located]:
+    """The objects of a file, or of as much of it as shows that it is too large."""
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
     try:
