@@ -1,4 +1,4 @@
-"""The house rules that no linter sees: sizes, names, words, what the wheel carries, the import law itself."""
+"""The house rules that no linter sees: parameters, names, words, what the wheel carries, the import law."""
 
 import ast
 import re
@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LINES_OF_A_FILE = 300
-LINES_OF_A_FUNCTION = 40
 PARAMETERS = 5
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "core", "misc"}
 # Paths of one machine, addresses of package registries: a clone must not depend on either. Written in
@@ -58,7 +56,6 @@ SOURCES = [path for path in committed("*.py") if path.relative_to(ROOT).parts[0]
 @dataclass(frozen=True, slots=True)
 class Function:
     name: str
-    lines: int
     parameters: int
     is_a_command: bool
     """A command of the CLI: its parameters are a person's options, its decorator says so."""
@@ -83,7 +80,6 @@ def function(node: ast.FunctionDef | ast.AsyncFunctionDef, path: Path) -> Functi
     names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     return Function(
         f"{shown(path)}:{node.lineno} {node.name}",
-        (node.end_lineno or node.lineno) - node.lineno + 1,
         len([name for name in names if name not in {"self", "cls"}]),
         any(each.endswith((".command", ".callback")) for each in decorators),
     )
@@ -95,20 +91,6 @@ def test_there_are_sources_to_judge() -> None:
 
 def test_operator_is_no_package_or_it_would_shadow_the_standard_library() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists()
-
-
-def test_no_file_is_longer_than_a_person_reads_at_once() -> None:
-    lengths = {shown(path): len(path.read_text().splitlines()) for path in SOURCES}
-    assert {name: lines for name, lines in lengths.items() if lines > LINES_OF_A_FILE} == {}
-
-
-def test_no_function_is_longer_than_a_screen() -> None:
-    assert {
-        each.name: each.lines
-        for path in SOURCES
-        for each in module(path).functions
-        if each.lines > LINES_OF_A_FUNCTION
-    } == {}
 
 
 def test_no_function_takes_more_parameters_than_a_reader_holds() -> None:

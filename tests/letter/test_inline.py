@@ -1,19 +1,33 @@
-"""CSS onto elements: on pages and on source, with nothing read and nothing lost."""
+"""CSS onto elements: on pages and on template source, with nothing read and nothing lost."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from postroom.letter.html.css import read_css
-from postroom.letter.html.inline import canonical, inline_page, inline_source
+from postroom.letter.html.inline import inert, inline_page, quoted
 from postroom.letter.html.protect import CannotInline
+from postroom.letter.html.template_source import inline_source
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import problem_of, proved, render, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"
 CSS = "p { color: #102030; margin: 0 } .hot { color: #ff0000 } a:hover { color: #00ff00 }"
+STYLE_ELEMENT = re.compile(r"<style.*?</style>\n?", re.DOTALL)
+STYLE_ATTRIBUTE = re.compile(r"""\sstyle=("[^"]*"|'[^']*')""")
+
+
+def style_of(page: str, tag: str) -> str:
+    """The `style` attribute of the first such tag, or nothing."""
+    found = re.search(rf"""<{tag}\b[^>]*?\sstyle=(?:"([^"]*)"|'([^']*)')""", page)
+    return "".join(found.groups(default="")) if found else ""
+
+
+def sheet_of(page: str) -> str:
+    """What is left in the `<style>` elements."""
+    return "".join(re.findall(r"<style[^>]*>(.*?)</style>", page, re.DOTALL))
 
 
 @pytest.fixture
@@ -23,29 +37,36 @@ def no_way_out() -> Iterator[None]:
     def refuse(*what: object, **_: object) -> None:
         raise AssertionError(f"opened {what}")
 
-    inline_page("<p>warm</p>", "p { color: red }")
     with patch("builtins.open", refuse), patch("socket.socket", refuse), patch("codecs.open", refuse):
         yield
 
 
-def test_styles_go_onto_elements_and_states_stay_important() -> None:
-    out = inline_page(PAGE.format('<p class="hot">x</p><a href="https://x.org/?a=1&amp;b=2">y</a>'), CSS)
-    assert '<p class="hot" style="color:#f00; margin:0">' in out
-    assert "a:hover { color:#00ff00 !important }" in out
-    assert 'href="https://x.org/?a=1&amp;b=2"' in out
-    assert out.startswith("<!doctype html>\n<html>")
+# --- the source stays as it is -------------------------------------------------------------------
+
+UNTOUCHED = [
+    '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/x.dtd">',
+    "<!-- before --><!doctype html>",
+    "<?xml version='1.0'?><!doctype html>",
+    "<P ALIGN=center Title='a &amp; b'>&nbsp;&#123;&#123; x }}&copy</P>",
+    "<!--[if mso]><v:roundrect arcsize='5%'><w:anchorlock/></v:roundrect><![endif]-->",
+    "<![if !mso]><p>x</p><![endif]>",
+    "<!--[if !mso]><!--><p>x</p><!--<![endif]-->",
+    '<a href="\n https://x.org/?a=1&b=2 ">x</a>',
+    '<a href="https://x.org"><table><tr><td>button</td></tr></table></a>',
+    '<svg viewBox="0 0 1 1"><linearGradient gradientUnits="userSpaceOnUse"/></svg>',
+    '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-1">',
+    "<table align=left bgcolor=red width=10><tr><td valign=top height=3>x</table>",
+    "<p>é 日 <img src=a/b/>",
+    "<p>a < b && c > d",
+]
 
 
-def test_media_queries_stay_and_win() -> None:
-    css = "p { color: #111111 } @media (prefers-color-scheme: dark) { p { color: #eeeeee; } }"
-    out = inline_page(PAGE.format("<p>x</p>"), css)
-    assert "@media (prefers-color-scheme: dark) {\np { color:#eeeeee !important }\n}" in out
-    assert out.index("<style>") < out.index("</head>")
-
-
-def test_styles_of_the_page_come_after_those_of_the_manifest() -> None:
-    page = "<html><head><style>p { color: #222222 }</style></head><body><p>x</p></body></html>"
-    assert 'style="color:#222"' in inline_page(page, "p { color: #111111 }")
+@pytest.mark.parametrize("html", UNTOUCHED)
+def test_only_style_attributes_and_style_elements_change(html: str) -> None:
+    css = "p, td, a, img { color: #102030; width: 3px; text-align: left } a:hover { a: b }"
+    out = inline_page(html, css)
+    assert STYLE_ATTRIBUTE.sub("", STYLE_ELEMENT.sub("", out)) == html
+    assert len(out) > len(html)
 
 
 def test_a_page_without_css_is_left_as_it_is() -> None:
@@ -53,16 +74,245 @@ def test_a_page_without_css_is_left_as_it_is() -> None:
     assert inline_page(page, "") == page
 
 
+def test_an_attribute_is_added_behind_the_name() -> None:
+    css = "p { color: red }"
+    assert inline_page("<p>x", css) == '<p style="color:red">x'
+    assert inline_page("<p class=a/>x", css) == '<p style="color:red" class=a/>x'
+    assert inline_page("<p\nid='b' hidden >x", css) == "<p style=\"color:red\"\nid='b' hidden >x"
+
+
+def test_the_authors_style_stays_as_it_is_behind_the_rules() -> None:
+    css = ".a { color: red; font-family: 'X' } .b { margin: 0 }"
+    own = "COLOR : blue ;; background:url(&quot;x&quot;)"
+    out = inline_page(f"<p class='a b' style='{own}'>x", css)
+    assert f"style='color:red;font-family:\"X\";margin:0;{own}'" in out
+    css = ".b { margin: 0 }"
+    assert inline_page("<p class=b style=color:blue>", css) == '<p class=b style="margin:0;color:blue">'
+    assert inline_page("<p class=b style>", css) == '<p class=b style="margin:0">'
+
+
+@pytest.mark.parametrize(
+    ("css", "quote", "expected"),
+    [
+        ('a:"b"', '"', "a:'b'"),
+        ("a:'b'", "'", 'a:"b"'),
+        ("a:\"b\" 'c'", '"', "a:&quot;b&quot; 'c'"),
+        ("a:url(x?a&b)", '"', "a:url(x?a&amp;b)"),
+        ("a:b}{{c", '"', "a:b}{ {c"),
+    ],
+)
+def test_css_becomes_the_text_of_an_attribute(css: str, quote: str, expected: str) -> None:
+    assert quoted(css, quote) == expected
+
+
+def test_css_never_becomes_template_code() -> None:
+    assert inert("@media(x){#a{b:c}} .d{%e}") == "@media(x){ #a{b:c}} .d{ %e}"
+    assert inert("a{content:'{{ x }}'}") == "a{content:'\\7b { x }}'}"
+    source = "{% if author %}<p>Write &#123;&#123; nick }}</p>&#123;# remark #}{% endif %}"
+    out = inline_source(source, "p { color: red } .x{content:'{{ nick }}'} @media(a){#b{c:d}}")
+    assert render(out, author=True).count("&#123;") == 3
+    assert "&#123;# remark #}" in out
+
+
+# --- the cascade ---------------------------------------------------------------------------------
+
+CASCADE = [
+    # what comes out inline for the element p.a.b#c, and a rule of the sheet that must be there, or none
+    ("p { color: red } .a { color: blue }", "color:blue"),
+    (".a { color: blue } p { color: red }", "color:blue"),
+    (".a { color: blue } .b { color: red }", "color:red"),
+    ("* { margin: 0 } .b { margin: 8px }", "margin:8px"),
+    (".b { margin: 8px } * { margin: 0 }", "margin:8px"),
+    ("#c { color: red } p.a.b { color: blue }", "color:red"),
+    ('.a[title="t"] { color: red } p.a { color: blue }', "color:red"),
+    (".a { padding: 20px; padding-top: 10px } .b { padding: 4px }", "padding:4px"),
+    (".a { padding: 4px } .b { padding-top: 10px }", "padding:4px;padding-top:10px"),
+    (".a { padding-top: 10px } .b { padding: 4px }", "padding:4px"),
+    (".a { color: red !important } .b { color: blue }", "color:red !important"),
+    ("P.a { COLOR: Red }", "color:Red"),
+    (
+        ".a { --Main-Color: #Abc; color: var(--Main-Color, hsl(354deg 70% 40%)) }",
+        "--Main-Color:#Abc;color:var(--Main-Color, hsl(354deg 70% 40%))",
+    ),
+    (
+        ".a { background: red; background: linear-gradient(red, blue) }",
+        "background:red;background:linear-gradient(red, blue)",
+    ),
+    (
+        ".a { background: red } .b { background: linear-gradient(red, blue) }",
+        "background:red;background:linear-gradient(red, blue)",
+    ),
+    (".a { display: block } .b { display: flex }", "display:block;display:flex"),
+    (".a { color: #2f6b57ff }", "color:#2f6b57ff"),
+    (
+        ".a { mso-line-height-rule: exactly; -webkit-text-size-adjust: 100% }",
+        "mso-line-height-rule:exactly;-webkit-text-size-adjust:100%",
+    ),
+    (".a { color: red; *zoom: 1 }", "color:red"),
+    (":is(.a, #z) { color: red } .b { color: blue }", "color:red"),
+    (":where(.a, #z) { color: red } .b { color: blue }", "color:blue"),
+    (".a:not(.z) { color: red } .b { color: blue }", "color:red"),
+    ("p:nth-child(1) { color: red } p { color: blue }", "color:red"),
+    (".a { color: red; .b& { color: blue } & + & { color: green } }", "color:blue"),
+]
+
+
+@pytest.mark.parametrize(("css", "style"), CASCADE)
+def test_an_element_gets_the_declarations_that_the_cascade_gives_it(css: str, style: str) -> None:
+    out = inline_page(PAGE.format('<p class="a b" id=c title=t>x</p>'), css)
+    assert style_of(out, "p") == style.replace('"', "'")
+
+
+def test_an_important_rule_beats_the_authors_style() -> None:
+    out = inline_page('<p style="color: blue">x', "p { color: red !important }")
+    assert style_of(out, "p") == "color:red !important;color: blue"
+
+
+STAYS = [
+    ("a:hover { color: red }", "a:hover { color:red }"),
+    ("a:link { color: red }", "a:link { color:red }"),
+    ("p::before { content: 'x' }", 'p::before { content:"x" }'),
+    ("p:first-line { color: red }", "p:first-line { color:red }"),
+    ("@font-face { font-family: X; src: url(x) }", "@font-face { font-family: X; src: url(x) }"),
+    ("@import url(https://fonts.example/x.css);", "@import url(https://fonts.example/x.css);"),
+    ("@page { margin: 1cm }", "@page { margin: 1cm }"),
+    ("@-ms-viewport { width: device-width }", "@-ms-viewport { width: device-width }"),
+    ("@-moz-keyframes a { from { opacity: 0 } }", "@-moz-keyframes a { from { opacity: 0 } }"),
+    ("@supports (display: grid) { p { color: red } }", "@supports (display: grid) {\np { color:red }\n}"),
+    ("[data-ogsc] .x { color: red }", "[data-ogsc] .x { color:red }"),
+    ("u + .body .x { color: red }", "u + .body .x { color:red }"),
+    ("#outlook a { padding: 0 }", "#outlook a { padding:0 }"),
+    (
+        "a[x-apple-data-detectors] { color: inherit !important }",
+        "a[x-apple-data-detectors] { color:inherit !important }",
+    ),
+    ("tbody { color: red }", "tbody { color:red }"),
+    ("head { color: red }", "head { color:red }"),
+    (".mso { color: red }", ".mso { color:red }"),
+    ("/* postroom: keep */ p { color: red }", "p { color:red }"),
+    ("/* juice start ignore */ p { color: red } /* juice end ignore */", "p { color:red }"),
+]
+
+
+@pytest.mark.parametrize(("css", "rule"), STAYS)
+def test_what_no_attribute_can_say_stays_in_the_sheet(css: str, rule: str) -> None:
+    page = PAGE.format(
+        '<a href=x>y</a><p>z</p><table><tr><td></table><!--[if mso]><i class="mso"><![endif]-->'
+    )
+    assert rule in sheet_of(inline_page(page, css))
+
+
+IMPORTANT = [
+    # css, the style of p.a, the sheet
+    ("p { color: red } @media print { p { color: blue } }", "color:red", "color:blue !important"),
+    ("@media print { p { color: blue } } p { color: red }", "color:red", "p { color:blue }"),
+    ("@media print { p { color: blue !important } } p { color: red }", "color:red", "color:blue !important"),
+    ("p { margin: 0 } @media print { .z { margin: 1px } }", "margin:0", ".z { margin:1px }"),
+    ("p { margin: 0 } p:hover { color: red }", "margin:0", "p:hover { color:red }"),
+    ("p { border: 0 } @media print { p { border-top: 1px solid } }", "border:0", "1px solid !important"),
+    (".a { color: red } [data-ogsc] .a { color: blue }", "color:red", "color:blue !important"),
+    (
+        "a { color: red } .a { color: green } @media print { a { color: blue } .a { color: white } }",
+        "color:green",
+        ".a { color:white !important }",
+    ),
+    (
+        "p { opacity: 1 } @keyframes k { to { opacity: 0 } } @media print { p { opacity: .5 } }",
+        "",
+        "p { opacity:1 }",
+    ),
+    # a layer loses to every rule outside of it, so its rules must not become important
+    ("p { color: red } @layer x { p.a { color: blue } }", "color:red", "p.a { color:blue }"),
+]
+
+
+@pytest.mark.parametrize(("css", "style", "sheet"), IMPORTANT)
+def test_what_stays_is_important_only_where_it_must_win(css: str, style: str, sheet: str) -> None:
+    out = inline_page(PAGE.format('<p class="a">x</p><a href=y>z</a>'), css)
+    assert style_of(out, "p") == style
+    assert sheet in sheet_of(out)
+
+
+def test_a_rule_stays_where_its_importance_would_beat_another_wrongly() -> None:
+    # :hover must beat `a`, and lose to the style of the second link, which must lose to the media query
+    css = "a{color:red} a:hover{color:blue} a.b.b{color:green} @media print{a.b.b{color:white}}"
+    out = inline_page("<a href=x>1</a><a class=b href=x>2</a>", css)
+    assert "a:hover { color:blue }" in sheet_of(out)
+    assert "a { color:red }" in sheet_of(out)
+    assert style_of(out, "a") == "color:green"
+
+
+def test_an_authors_style_that_beat_hover_still_does() -> None:
+    out = inline_page(
+        '<a href=x>1</a><a href=x style="color: green">2</a>', "a{color:red} a:hover{color:blue}"
+    )
+    assert "a:hover { color:blue !important }" in sheet_of(out)
+    assert 'style="color:red;color:green !important"' in out
+
+
+def test_styles_of_the_page_come_after_those_of_the_manifest() -> None:
+    page = "<html><head><style>p { color: #222222 }</style></head><body><p>x</p></body></html>"
+    assert style_of(inline_page(page, "p { color: #111111 }"), "p") == "color:#222222"
+
+
+def test_a_style_element_with_a_media_attribute_is_a_condition() -> None:
+    out = inline_page("<style media='(max-width: 9px)'>p { color: red }</style><p>x", "p { color: blue }")
+    assert "<style media='(max-width: 9px)'>" in out
+    assert "color:red !important" in sheet_of(out)
+    assert style_of(out, "p") == "color:blue"
+
+
+@pytest.mark.parametrize("attribute", ["data-embed", 'data-premailer="ignore"', "data-postroom=keep"])
+def test_an_exempt_style_element_is_left_as_it_is(attribute: str) -> None:
+    page = f"<style {attribute}> p {{ color: red }} /* c */</style><p>x"
+    assert inline_page(page, "") == page
+
+
+def test_an_exempt_element_gets_nothing_and_its_rule_stays() -> None:
+    out = inline_page('<p data-css-inline="ignore">x</p><p>y</p>', "p { color: red }")
+    assert out.count("style=") == 1
+    assert "p { color:red }" in sheet_of(out)
+
+
+def test_a_style_element_of_which_nothing_stays_is_removed() -> None:
+    assert inline_page("<style>/* x */ p { color: red }</style><p>x", "") == '<p style="color:red">x'
+
+
+def test_nested_rules_are_written_out_flat() -> None:
+    out = inline_page(
+        "<p class=a>x</p>", ".a { color: red; &:hover { color: blue } @media print { color: white } }"
+    )
+    assert ".a:hover { color:blue !important }" in sheet_of(out)
+    assert "@media print {\n.a { color:white !important }\n}" in sheet_of(out)
+
+
+def test_a_reset_is_not_written_on_elements_without_margins() -> None:
+    out = inline_page("<div>x</div><p>y</p>", "* { margin: 0 }")
+    assert out.endswith('<div>x</div><p style="margin:0">y</p>')
+
+
+@pytest.mark.parametrize(
+    ("page", "place"),
+    [
+        ("<html><head><title>t</title></head><body>x</body></html>", "</title><style>"),
+        ("<!doctype html>\n<p>x", "<!doctype html>\n<style>"),
+        ("text <p>x", "<style>"),
+        ("<html><body>x", "<html><style>"),
+        ("<head><style>q{}</style></head>", "<head><style>\na:hover"),
+    ],
+)
+def test_a_sheet_without_an_element_gets_one_before_all_others(page: str, place: str) -> None:
+    assert place in inline_page(page, "a:hover { color: red }")
+
+
 @pytest.mark.usefixtures("no_way_out")
 @pytest.mark.parametrize(
     "html",
     [
         '<link rel="stylesheet" href="/etc/passwd">',
-        '<link rel="stylesheet" href="file:///etc/passwd">',
         '<link rel="stylesheet" href="http://127.0.0.1:9/x.css">',
-        '<img src="http://127.0.0.1:9/x.png">',
         '<p style="background: url(http://127.0.0.1:9/x.png)">x</p>',
-        "<style>p { background: url(file:///etc/passwd) }</style>",
+        "<style>@import url(file:///etc/passwd); p { background: url(file:///etc/passwd) }</style>",
     ],
 )
 def test_nothing_is_read_that_a_letter_names(html: str) -> None:
@@ -71,44 +321,17 @@ def test_nothing_is_read_that_a_letter_names(html: str) -> None:
     assert "color:#102030" in out
 
 
-@pytest.mark.parametrize("css", ["@import url(http://127.0.0.1:9/x.css);", '@import "/etc/passwd";'])
-def test_an_import_is_refused_with_its_line(css: str) -> None:
+def test_a_page_that_is_nested_without_end_is_refused() -> None:
     with pytest.raises(Rejected) as caught:
-        inline_page(PAGE.format(""), f"p {{ color: red }}\n{css}")
-    problem = caught.value.problems[0]
-    assert (problem.code, problem.line) == (Code.CSS_INVALID, 2)
-    assert "@import" in problem.message
+        inline_page("<div>" * 300, "p { color: red }")
+    assert caught.value.code is Code.TOO_DEEP
 
 
 @pytest.mark.parametrize(
-    ("css", "line"),
-    [
-        ("p { color: red }\np { color }", 2),
-        ("p { color: red }\n\n}", 3),
-        ("\np[ { color: red }", 2),
-        ("p { color: red }\n@font-feature-values x { }", 2),
-        ("@media print {\n  p { color: red }\n  q { color }\n}", 3),
-        ("p { q { color: red } }", 1),
-    ],
+    "css", ["p { color", "p {", "}", "@media x { p { color: red", "p[ { a: b }", "\\", "@"]
 )
-def test_a_mistake_in_css_has_its_line(css: str, line: int) -> None:
-    with pytest.raises(Rejected) as caught:
-        read_css(css)
-    assert (caught.value.code, caught.value.problems[0].line) == (Code.CSS_INVALID, line)
-
-
-@pytest.mark.parametrize(
-    ("css", "words"),
-    [
-        ("h1 color: red", "write `selector { property: value }`"),
-        ("h1 { color red }", "in `h1`: this is no declaration: write `property: value;`"),
-        ("h1 { color: red } }", "a { for each }"),
-    ],
-)
-def test_a_mistake_in_css_is_said_without_the_parsers_words(css: str, words: str) -> None:
-    with pytest.raises(Rejected) as caught:
-        read_css(css)
-    assert words in caught.value.problems[0].message
+def test_broken_css_refuses_no_page(css: str) -> None:
+    assert "x</p>" in inline_page(f"<style>{css}</style><p>x</p>", css)
 
 
 def test_a_mistake_in_a_style_element_has_the_line_of_the_html() -> None:
@@ -116,14 +339,7 @@ def test_a_mistake_in_a_style_element_has_the_line_of_the_html() -> None:
     assert (problem.field, problem.line) == ("spec.html", 4)
 
 
-def test_what_mail_clients_do_not_know_is_kept_for_those_that_do() -> None:
-    sheet = read_css(
-        "* { margin: 0 } p { color: red } p::before { content: 'x' } @supports (x: y) { p { a: b } }"
-    )
-    assert sheet.inlined == "p { color:red }"
-    assert "* { margin:0 !important }" in sheet.kept
-    assert "p::before" in sheet.kept
-    assert "@supports" in sheet.kept
+# --- on template source --------------------------------------------------------------------------
 
 
 SAME = [
@@ -155,8 +371,7 @@ def test_inlining_source_gives_the_page_that_inlining_afterwards_gives(
     css = CSS + " td { padding: 1px } b, i { color: #333333 } @media print { p { color: #000 } }"
     early = render(inline_source(source, css), **data)
     late = inline_page(render(source, **data), css)
-    assert canonical(early) == canonical(late)
-    assert "jx" not in early
+    assert STYLE_ELEMENT.sub("", early) == STYLE_ELEMENT.sub("", late)
 
 
 @pytest.mark.parametrize(
@@ -165,20 +380,61 @@ def test_inlining_source_gives_the_page_that_inlining_afterwards_gives(
         ('<p class="{{ a }}">x</p>', "`class` depends"),
         ('<p class="{% if a %}hot{% endif %}">x</p>', "`class` depends"),
         ('<p id="{{ a }}">x</p>', "`id` depends"),
+        ('<p {% if a %}class="hot"{% endif %}>x</p>', "`class` depends"),
+        ("<p {{ a }}>x</p>", "may bring attributes"),
+        ("<h{{ a }}>x</h{{ a }}>", "may bring attributes"),
         ('{% if a %}<div class="hot">{% else %}<div>{% endif %}<p>x</p></div>', "another shape"),
-        ("<style>p { color: {{ a }} }</style><p>x</p>", "CSS itself"),
+        ("<style>p { color: {{ a }} }</style><p>x</p>", "CSS depends"),
+        ("{% if a %}<style>p { color: red }</style>{% endif %}<p>x</p>", "only for some events"),
+        ("<ul>{% if a %}b{% endif %}<li>x<li>y</ul>", "no end tag"),
+        ("<p>{{ a }}<div>x</div></p>", "not closed where"),
+        ("<table>{{ a }}<tr><td>x</td></tr></table>", "between the parts"),
+        ("<b><p>{{ a }}</b>x</p>", "not closed where"),
+        ('<p {% if a %}style="margin: 0"{% endif %}>x</p>', "only for some events"),
+        ("{% macro m() %}<p>x</p>{% endmacro %}{{ m() }}", "elsewhere"),
+        ("<p>x</p>{{ a|nl2br }}", "line breaks"),
     ],
 )
 def test_what_an_event_could_change_is_inlined_afterwards(source: str, reason: str) -> None:
     with pytest.raises(CannotInline, match=reason):
-        inline_source(source, CSS)
+        inline_source(source, CSS + " * { x: y } #id { x: y } [class] { x: y }")
 
 
-def test_neighbours_count_only_where_nothing_can_come_between() -> None:
-    css = "li:first-child { color: #111111 }"
-    assert "style=" in inline_source("<ul><li>{{ a }}</li><li>y</li></ul>", css)
-    with pytest.raises(CannotInline, match="first-child"):
-        inline_source("<ul>{% if a %}<li>{{ a }}</li>{% endif %}<li>y</li></ul>", css)
+@pytest.mark.parametrize(
+    ("source", "css"),
+    [
+        ('<td style="background: {{ a }}">x</td>', "td { padding: 0 }"),
+        ('<img class="{{ a }}" src=x>', "p.hot { color: red } img { color: red }"),
+        ("<div>{{ a|nl2br }}</div>", "div { color: red } .x { color: red }"),
+        ("<div>{% if a %}<b>x</b>{% endif %}</div><ul><li>y</li></ul>", "li:first-child { color: red }"),
+        ("<ul><li>{{ a }}</li><li>y</li></ul>", "li:first-child { color: red }"),
+        (
+            '<a href="{{ a }}" title="{% if a %}b{% endif %}">x</a>',
+            "a { color: red }",
+        ),
+    ],
+)
+def test_what_no_selector_reads_may_depend_on_the_event(source: str, css: str) -> None:
+    assert 'style="' in inline_source(source, css)
+
+
+@pytest.mark.parametrize(
+    ("css", "source"),
+    [
+        ("li:first-child { color: red }", "<ul>{% if a %}<li>{{ a }}</li>{% endif %}<li>y</li></ul>"),
+        ("li + li { color: red }", "<ul>{% for x in items %}<li>{{ x }}</li>{% endfor %}</ul>"),
+        ("li ~ li b { color: red }", "<ul>{% for x in items %}<li><b>{{ x }}</b></li>{% endfor %}</ul>"),
+        (
+            "tr:nth-child(2n) td { color: red }",
+            "<table>{% for x in items %}<tr><td>x</td></tr>{% endfor %}</table>",
+        ),
+        ("p:empty { color: red }", "<p>{{ a }}</p>"),
+        ("div:has(b) { color: red }", "<div>{% if a %}<b>x</b>{% endif %}</div>"),
+    ],
+)
+def test_neighbours_count_only_where_nothing_can_come_between(css: str, source: str) -> None:
+    with pytest.raises(CannotInline, match="depends on"):
+        inline_source(source, css)
 
 
 def test_a_template_that_is_inlined_at_each_letter_says_why_and_is_right() -> None:
@@ -193,7 +449,7 @@ def test_a_template_that_is_inlined_at_each_letter_says_why_and_is_right() -> No
     assert proof.compiled.editions[0].inline == "render"
     assert any("`class` depends on the event" in warning.message for warning in proof.warnings)
     hot, cold = (sample.rendered.html for sample in proof.samples)
-    assert 'style="color:#f00"' in hot
+    assert 'style="color:#ff0000"' in hot
     assert "style=" not in cold
 
 
@@ -201,4 +457,4 @@ def test_a_template_is_inlined_once_where_that_is_sure() -> None:
     compiled = proved("<style>p { color: #ff0000 }</style><p>{{ name }}</p>").compiled
     assert compiled is not None
     assert compiled.editions[0].inline == "source"
-    assert '<p style="color:#f00">{{ name }}</p>' in compiled.editions[0].html
+    assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.editions[0].html

@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 from postroom.framing import receive, send
-from postroom.letter.html.inline import prepare
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import script_of
 from postroom.letter.manifest import understand
@@ -31,7 +30,6 @@ Question = dict[str, Any]
 def main() -> None:
     """Serve until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    prepare()
     with contextlib.suppress(BrokenPipeError):  # the operator is gone
         send(sys.stdout.buffer, b"")
         while (question := receive(sys.stdin.buffer)) is not None:

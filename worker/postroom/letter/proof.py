@@ -13,15 +13,15 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
-from postroom.letter.html.css import read_css
-from postroom.letter.html.inline import styles_of
 from postroom.letter.html.layout import stand_in
-from postroom.letter.html.protect import parse_page
+from postroom.letter.html.markup import Markup
+from postroom.letter.html.stylesheet import read_sheet
+from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.live import FACTS, Live
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.proving.advice import advise
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.proving.trial import Try, differences, quicken, tries
@@ -76,9 +76,9 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     except Rejected as rejected:
         return Proof(name, problems=rejected.problems)
     static, used = _read(template.spec, layout, languages)
-    sheets = _check_css(template.spec, layout, languages)
     samples, unfit = _admit_samples(template.spec, contract)
-    problems = [*static, *sheets, *unfit]
+    sheets = list(_check_css(template.spec, layout, languages))
+    problems = [*static, *(each for each in sheets if each.severity is Severity.ERROR), *unfit]
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
     sure = _compiled(template, languages)
@@ -93,6 +93,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         for letter, rendered in zip(letters, sent, strict=True)
     )
     warnings = [
+        *(each for each in sheets if each.severity is not Severity.ERROR),
         *_unused(template.spec, used),
         *(_slow(reason) for reason in reasons),
         *(word for result in results for word in advise(result.rendered, template.spec.category)),
@@ -151,9 +152,19 @@ def _check_css(
     for field, sheet in sheets:
         yield from css_problems(sheet or "", field, 0)
     for draft in languages:
-        for line, sheet in styles_of(draft.page.text):
+        for line, sheet in _style_elements(draft.page.text):
             for problem in css_problems(sheet, draft.html.field, line):
                 yield locate(problem, draft.page)
+
+
+def _style_elements(source: str) -> Iterator[tuple[int, str]]:
+    """The CSS of each `<style>` in template source, and the number of lines before it."""
+    try:
+        styles = TemplateSource(source).markup.styles
+    except Rejected:  # the same is found where the source is read
+        return
+    for style in styles:
+        yield source.count("\n", 0, style.content_start), source[style.content_start : style.content_end]
 
 
 @lru_cache(maxsize=128)
@@ -161,11 +172,8 @@ def css_problems(css: str, field: str, offset: int) -> tuple[Problem, ...]:
     """What is wrong with a sheet, with `offset` added to its lines. Kept: many templates share a layout's."""
     if any(sign in css for sign in ("{{", "{%", "{#")):
         return ()  # it is CSS only once it is rendered, and is read again then
-    try:
-        read_css(css, field, offset)
-    except Rejected as rejected:
-        return rejected.problems
-    return ()
+    problems = read_sheet(css, field=field).problems
+    return tuple(replace(each, line=(each.line or 0) + offset) for each in problems)
 
 
 def _admit_samples(
@@ -210,7 +218,7 @@ def _render_samples(
     for letter in letters:
         try:
             made = live.write(letter.event, letter.data)
-            parse_page(made.html)
+            Markup(made.html)
             rendered.append(made)
         except Rejected as rejected:
             page = pages[live.edition(letter.event.locale).tag]

@@ -1,142 +1,501 @@
-"""CSS onto elements, since many mail clients read nothing else.
+"""CSS onto elements: the page's source with `style` attributes added, and nothing else changed.
 
-`inline_page` works on a whole page with premailer and costs milliseconds. `inline_source` does the same
-to template source, once, so that a letter costs nothing: Jinja constructs ride through as placeholders.
-It is refused (`CannotInline`, with the reason) where the outcome could depend on the event: then the
-page is inlined after rendering. Neither opens a file or a connection: premailer's access is off, links
-to sheets are left alone, and `@import` is refused before premailer sees the CSS.
+Many mail clients read `style` attributes and little else. A page and its CSS in; out, the same source, byte
+for byte, except for two things:
+
+- Elements carry the declarations of the rules that match them, in the order of the cascade and in front
+  of the author's own `style`, so that each client resolves them as it would have resolved the sheet.
+- `<style>` elements lose the rules that went onto elements, and comments. What no attribute can say stays
+  in its place and order: media queries and other groups, `:hover` and other states, pseudo-elements,
+  `@font-face`, `@import`, rules that match nothing (a mail client may add what they match), rules for
+  elements without a tag, rules for markup in conditional comments, and what the author exempts. It gets
+  `!important` where it must beat what was inlined (`cascade`).
+
+`inline_page` does so to a rendered page. `inline_source` does so to template source, once, so that a letter
+costs nothing; it raises CannotInline with the reason where the result could depend on the event
+(`template_source`). Nothing is fetched, and no page is refused for its CSS.
 """
 
 import re
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal
 
-from lxml import etree  # type: ignore[import-untyped]
+from turbohtml import Element
 
-from postroom.letter.html.css import Sheet, read_css
-from postroom.letter.html.protect import DOCTYPE, CannotInline, Protected, parse_page
-from postroom.letter.language.pieces import split
-
-# What is not closed runs to the end, as for an HTML parser; so the search stays linear.
-COMMENT_OR_STYLE = re.compile(
-    r"<!--.*?(?:-->|\Z)|<style\b([^>]*)(?:>|\Z)(.*?)(?:</style\s*>|\Z)", re.DOTALL | re.IGNORECASE
+from postroom.letter.html.cascade import ElementGroup, Key, Plain, Rank, Solution, Staying, overlap, solve
+from postroom.letter.html.markup import Edit, Markup, edited, is_exempt
+from postroom.letter.html.protect import CannotInline
+from postroom.letter.html.selectors import Selector
+from postroom.letter.html.stylesheet import (
+    Declaration,
+    Group,
+    Item,
+    Sheet,
+    StyleRule,
+    Verbatim,
+    read_declarations,
+    read_sheet,
 )
-MEDIA = re.compile(r"""\bmedia\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
-HEAD_END = re.compile(r"</head\s*>", re.IGNORECASE)
-HTML_START = re.compile(r"<html\b[^>]{0,2000}>", re.IGNORECASE)
-ADDED_META = re.compile(r'<meta http-equiv="Content-Type" content="text/html; charset=[^"]*">\n?')
-QUIET = 60
-"""Above logging's CRITICAL: the inliner's parser reports what `read_css` has already judged."""
+
+FORMATTING = frozenset(
+    "a b big code em font i nobr s small strike strong tt u".split()  # noqa: SIM905  a table
+)
+"""Elements that a parser clones when they are not closed where they should be (HTML §13.2.4.3)."""
+NO_MARGIN = frozenset(
+    "a abbr article b big center code div em font footer header html i main nav s section small span strong"  # noqa: SIM905  a table
+    " sub sup table tbody tfoot thead tr u".split()
+)
+"""Elements that browsers show without margin and padding, so that a reset of these need not be written."""
+HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
+SIMPLE_VALUE = re.compile(
+    r"""(?:[\s,/]|\#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![0-9a-f])|[-+]?[0-9.]+(?:px|em|pt|%)?(?![\w%.])"""
+    r"""|"[^"\\]*"|'[^'\\]*'|-?[a-z][a-z-]*(?![\w(-]))*""",
+    re.IGNORECASE,
+)
+"""A value that every mail client understands if it knows the property at all."""
+RECENT_WORDS = re.compile(
+    r"\b(?:flex|grid|inline-flex|inline-grid|contents|flow-root|sticky|[a-z]+-content|stretch|revert|revert-layer"
+    r"|unset|initial|currentcolor|rebeccapurple|clip|anywhere|pretty|balance|system-ui|math|canvas|canvastext)\b",
+    re.IGNORECASE,
+)
+STYLE_TAG = ("<style>\n", "\n</style>\n")
+ORDER = 4096
+"""Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
+
+Role = Literal["plain", "staying", "optional", "apart"]
+"""A selector's part in the cascade. `plain`: goes inline. `staying`: stays, and may apply to elements.
+`optional`: stays, and applies only if a mail client changes the page. `apart`: stays, and styles no
+element itself."""
 
 
-def take_styles(page: str, css: str = "") -> tuple[str, str]:
-    """The page without its `<style>` elements, and all CSS in order: `css` first."""
-    sheets = [css] if css else []
+@dataclass(frozen=True)
+class _Candidate:
+    """One selector of one rule."""
 
-    def take(found: re.Match[str]) -> str:
-        if found.group(2) is None:
-            return found.group()
-        media = MEDIA.search(found.group(1))
-        wrap = media is not None and media.group(1).strip().lower() not in ("", "all", "screen")
-        sheets.append(f"@media {media.group(1)} {{ {found.group(2)} }}" if media and wrap else found.group(2))
-        return ""
+    sheet: int
+    rule: StyleRule
+    number: int
+    """Of the selector in its rule."""
+    order: int
+    """Of the rule among all sheets' rules."""
+    role: Role
+    elements: Sequence[Element]
+    """What it matches, or may match."""
 
-    return COMMENT_OR_STYLE.sub(take, page), "\n".join(sheets)
+    @property
+    def selector(self) -> Selector:
+        return self.rule.selectors[self.number]
 
+    def key(self, declaration: int) -> Key:
+        return self.order, self.number, declaration
 
-def styles_of(source: str) -> Iterator[tuple[int, str]]:
-    """Each `<style>` element's CSS, and the number of lines before it."""
-    for found in COMMENT_OR_STYLE.finditer(source):
-        if found.group(2) is not None:
-            yield source.count("\n", 0, found.start(2)), found.group(2)
-
-
-def inline_page(page: str, css: str) -> str:
-    """The page with `css` and its own styles on the elements. Raises Rejected (css_invalid)."""
-    bare, sheets = take_styles(page, css)
-    return _apply(bare, _read(sheets)) if sheets.strip() else page
-
-
-@lru_cache(maxsize=128)
-def _read(css: str) -> Sheet:
-    return read_css(css)
+    def rank(self, declaration: int) -> Rank:
+        important = self.rule.declarations[declaration].important
+        layer = (1 if important else -1) if self.rule.layered else 0
+        place = self.order * ORDER + declaration
+        return (int(important), 0, layer, *self.selector.specificity, place)
 
 
-def prepare() -> None:
-    """Load the inliner before a page needs it: half a second of imports, of which most workers need none."""
-    _inliner()
+@dataclass(frozen=True, slots=True)
+class DynamicPlaces:
+    """Where data decide an attribute, in template source."""
+
+    style: frozenset[Element] = frozenset()
+    """Elements whose `style` attribute holds a value of the event."""
+    conditional_style: frozenset[Element] = frozenset()
+    """Elements whose `style` attribute is there only for some events."""
 
 
-def _apply(page: str, sheet: Sheet) -> str:
-    doctype = DOCTYPE.match(page)
-    body = page[doctype.end() :] if doctype else page
-    inliner = _inliner()(
-        css_text=[sheet.inlined] if sheet.inlined else None,
-        allow_network=False,
-        allow_loading_external_files=False,
-        disable_leftover_css=True,
-        disable_validation=True,
-        disable_link_rewrites=True,
-        cssutils_logging_level=QUIET,
-    )
-    parse_page(body)
-    declared = ADDED_META.search(body)
-    out = inliner.transform(body, pretty_print=False)
-    if not declared:
-        out = ADDED_META.sub("", out, count=1)
-    return ("<!doctype html>\n" if doctype else "") + _with_style(out, sheet.kept)
+NOT_DYNAMIC = DynamicPlaces()
 
 
-@cache
-def _inliner() -> Any:
-    """Premailer with its reading of a sheet remembered: it takes longer than all the rest."""
-    # late, because most workers never need it; see `prepare`
-    from premailer import Premailer  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    class Inliner(Premailer):  # type: ignore[misc]
-        @staticmethod
-        @lru_cache(maxsize=128)
-        def _read_rules(css: str, index: int) -> Any:
-            return Premailer(disable_validation=True)._parse_style_rules(css, index)  # noqa: SLF001
-
-        def _parse_style_rules(self, css_body: str, ruleset_index: int) -> Any:
-            return self._read_rules(css_body, ruleset_index)
-
-    return Inliner
-
-
-def _with_style(page: str, kept: str) -> str:
-    if not kept:
+def inline_page(page: str, css: str = "") -> str:
+    """The page with `css` and its own styles on the elements. Raises Rejected (too_deep)."""
+    if not css.strip() and "<style" not in page.lower():
         return page
-    style = f"<style>\n{kept}\n</style>\n"
-    end = HEAD_END.search(page)
-    if end:
-        return page[: end.start()] + style + page[end.start() :]
-    start = HTML_START.search(page)
-    place = start.end() if start else 0
-    return f"{page[:place]}<head>{style}</head>{page[place:]}"
+    return Inliner(Markup(page), css).write(page)
 
 
-def canonical(page: str) -> str:
-    """The page as a parser understands it, for comparing two ways of writing the same."""
-    return str(etree.tostring(parse_page(page), method="html", encoding="unicode"))
+class Inliner:
+    """The inlining of one page: what is matched, what is decided, what is written."""
+
+    def __init__(self, markup: Markup, css: str, dynamic: DynamicPlaces = NOT_DYNAMIC) -> None:
+        self._markup = markup
+        self._dynamic = dynamic
+        self.sheets: list[Sheet] = [read_sheet(css)] if css.strip() else []
+        self._own_sheets = len(self.sheets)
+        self.sheets += [read_sheet(style.css, style.media) for style in markup.styles]
+        self.candidates = list(self._read_candidates())
+
+    # --- what matches ----------------------------------------------------------------------------
+
+    def _read_candidates(self) -> Iterator[_Candidate]:
+        order = 0
+        for number, sheet in enumerate(self.sheets):
+            style = number - self._own_sheets
+            exempt = style >= 0 and self._markup.styles[style].exempt
+            for rule in sheet.rules:
+                for index, selector in enumerate(rule.selectors):
+                    role, elements = self._match(selector, stays=exempt or rule.conditional)
+                    yield _Candidate(number, rule, index, order, role, elements)
+                order += 1
+
+    def _match(self, selector: Selector, *, stays: bool) -> tuple[Role, Sequence[Element]]:
+        if not selector.styles_element:
+            return "apart", ()
+        if selector.is_static and not stays:
+            elements = self._markup.select(selector.text)
+            if elements:
+                return "plain", elements
+        else:
+            elements = self._markup.select(selector.without_state)
+            if elements:
+                return "staying", elements
+        return "optional", self._may_come_to_match(selector)
+
+    def _may_come_to_match(self, selector: Selector) -> Sequence[Element]:
+        """Elements that match what the selector says of them, as far as the document knows its names."""
+        tags, classes, ids, attributes = self._names
+        known = []
+        for simple in selector.subject.simples:
+            if simple.kind == "type" and simple.name not in tags:
+                return ()
+            is_known = {
+                "type": True,
+                "class": simple.name in classes,
+                "id": simple.name in ids,
+                "attribute": simple.name in attributes,
+            }.get(simple.kind, False)
+            if is_known:
+                known.append(simple.text)
+        return self._markup.select("".join(known)) if known else ()
+
+    @cached_property
+    def _names(self) -> tuple[set[str], set[str], set[str], set[str]]:
+        """Tags, classes, ids and attributes of the document."""
+        tags: set[str] = set()
+        classes: set[str] = set()
+        ids: set[str] = set()
+        attributes: set[str] = set()
+        for element in self._markup.elements:
+            tags.add(element.tag.lower())
+            attributes.update(element.attrs)
+            classes.update((element.attr("class") or "").split())
+            ids.add(element.attr("id") or "")
+        return tags, classes, ids, attributes
+
+    # --- what is decided -------------------------------------------------------------------------
+
+    @cached_property
+    def _members(self) -> dict[tuple[object, ...], list[Element]]:
+        """Elements that are alike: matched by the same selectors, with the same style of their own."""
+        plain: dict[Element, list[int]] = {}
+        staying: dict[Element, list[int]] = {}
+        for number, candidate in enumerate(self.candidates):
+            into = plain if candidate.role == "plain" else staying
+            for element in candidate.elements:
+                into.setdefault(element, []).append(number)
+        unwritable = self._unwritable(plain)
+        members: dict[tuple[object, ...], list[Element]] = {}
+        for element in self._markup.elements:
+            if element not in plain and element not in staying:
+                continue
+            signature = (
+                tuple(plain.get(element, ())),
+                tuple(staying.get(element, ())),
+                element.attr("style"),
+                element not in unwritable,
+                element in self._dynamic.style,
+                element.tag in NO_MARGIN,
+            )
+            members.setdefault(signature, []).append(element)
+        return members
+
+    def _unwritable(self, plain: dict[Element, list[int]]) -> set[Element]:
+        """Elements that no attribute can be written for: implied, cloned otherwise, in the head, exempt."""
+        out: set[Element] = set()
+        last: dict[str, Element] = {}
+        for element in self._markup.elements:
+            tag = element.tag
+            if self._markup.is_written(element):
+                if tag in FORMATTING:
+                    last[tag] = element
+                if tag in HEAD or is_exempt(element):
+                    out.add(element)
+            elif tag in FORMATTING and tag in last and last[tag].attrs == element.attrs:
+                # a clone has the attributes of its original, and so its styles
+                if plain.get(element) != plain.get(last[tag]):
+                    out |= {element, last[tag]}
+            else:
+                out.add(element)
+        return out
+
+    @cached_property
+    def _groups(self) -> list[ElementGroup]:
+        return [self._group(signature) for signature in self._members]
+
+    def _group(self, signature: tuple[object, ...]) -> ElementGroup:
+        plain_numbers, staying_numbers, style, writable, dynamic, _ = signature
+        assert isinstance(plain_numbers, tuple)
+        assert isinstance(staying_numbers, tuple)
+        plain = [
+            Plain(
+                declaration.name,
+                declaration.important,
+                candidate.rank(index),
+                candidate.key(index),
+                certain=is_simple(declaration.value),
+            )
+            for candidate in (self.candidates[number] for number in plain_numbers)
+            for index, declaration in enumerate(candidate.rule.declarations)
+        ]
+        staying = [
+            Staying(
+                declaration.name,
+                declaration.important,
+                candidate.rank(index),
+                candidate.key(index),
+                condition=candidate.rule.condition,
+                steady=candidate.selector.is_static and is_simple(declaration.value),
+                optional=candidate.role == "optional",
+            )
+            for candidate in (self.candidates[number] for number in staying_numbers)
+            for index, declaration in enumerate(candidate.rule.declarations)
+        ]
+        if dynamic:
+            plain.append(Plain("all", False, (0, 1, 0, 0, 0, 0, 0), (-1, -1, 0), own=True, writable=False))
+        elif isinstance(style, str):
+            plain += own_declarations(style)
+        return ElementGroup(plain, staying, bool(writable))
+
+    @cached_property
+    def solution(self) -> Solution:
+        """What goes inline and what must be important."""
+        animated = {name for sheet in self.sheets for name in sheet.animated}
+        return solve(self._groups, animated)
+
+    @cached_property
+    def _in_sheet(self) -> set[tuple[int, int]]:
+        """Selectors, by order of their rule and number in it, that stay in the sheet."""
+        stay = {(each.order, each.number) for each in self.candidates if each.role != "plain"}
+        for left in self.solution.left:
+            stay |= {(order, number) for order, number, _ in left}
+        for candidate in self.candidates:
+            if candidate.role == "plain" and self._is_for_outlook(candidate.selector):
+                stay.add((candidate.order, candidate.number))
+        return stay
+
+    def _is_for_outlook(self, selector: Selector) -> bool:
+        """Whether it may match markup in a conditional comment, which is no element here."""
+        tags, classes, ids = self._markup.conditional_names
+        if not tags:
+            return False
+        names = {"type": tags, "class": classes, "id": ids}
+        return all(
+            simple.name in names[simple.kind] for simple in selector.subject.simples if simple.kind in names
+        )
+
+    # --- what is written -------------------------------------------------------------------------
+
+    def write(self, source: str) -> str:
+        """The source with the styles in it. `source` has its tags where the parsed page has them."""
+        return edited(source, [*self._element_edits(source), *self._style_edits()])
+
+    def _element_edits(self, source: str) -> Iterator[Edit]:
+        rules = self._rules_by_order
+        for number, (signature, elements) in enumerate(self._members.items()):
+            group = self._groups[number]
+            if not group.writable:
+                continue
+            raised, left = self.solution.raised[number], self.solution.left[number]
+            chosen = sorted(
+                (each for each in group.plain if not each.own and each.key not in left),
+                key=lambda each: each.rank,
+            )
+            if signature[5]:
+                chosen = [each for each in chosen if not self._is_needless_reset(each, group)]
+            found = [(rules[each.key[0]].declarations[each.key[2]], each) for each in chosen]
+            text = ";".join(
+                declaration.text(important=declaration.important or each.key in raised)
+                for declaration, each in without_beaten(found)
+            )
+            own = [each for each in group.plain if each.own and each.key in raised]
+            style = signature[2]
+            rewritten = (
+                _raise_own(style, {each.key[2] for each in own}) if own and isinstance(style, str) else None
+            )
+            if text or rewritten is not None:
+                for element in elements:
+                    if self._markup.is_written(element):
+                        yield self._element_edit(source, element, text, rewritten)
+
+    def _is_needless_reset(self, plain: Plain, group: ElementGroup) -> bool:
+        """Whether it is the `margin: 0` of a universal rule for an element that has no margin anyway."""
+        order, number, index = plain.key
+        rule = self._rules_by_order[order]
+        declaration = rule.declarations[index]
+        if rule.selectors[number].text != "*" or declaration.name not in ("margin", "padding"):
+            return False
+        if plain.important or declaration.value not in ("0", "0px"):
+            return False
+        others: list[Plain | Staying] = [*group.plain, *group.staying]
+        return not any(each.rank < plain.rank and overlap(each.name, plain.name) for each in others)
+
+    @cached_property
+    def _rules_by_order(self) -> dict[int, StyleRule]:
+        return {candidate.order: candidate.rule for candidate in self.candidates}
+
+    def _element_edit(self, source: str, element: Element, text: str, rewritten: str | None) -> Edit:
+        if element in self._dynamic.conditional_style:
+            raise CannotInline(f"the `style` of a <{element.tag}> is there only for some events")
+        found = self._markup.attribute(element, "style")
+        if found is None:
+            at = self._markup.name_end(element)
+            return Edit(at, at, f' style="{quoted(text)}"')
+        own = source[found.value_start : found.value_end]
+        quote = found.quote or ("'" if '"' in own else '"')
+        if rewritten is not None:
+            own = quoted(rewritten, quote)
+        separator = ";" if text and own.strip() else ""
+        return Edit(found.start, found.end, f"style={quote}{quoted(text, quote)}{separator}{own}{quote}")
+
+    def _style_edits(self) -> Iterator[Edit]:
+        if self._own_sheets:
+            text = self._sheet_text(0)
+            if text:
+                at = self._markup.place_for_style()
+                yield Edit(at, at, text.join(STYLE_TAG))
+        for number, style in enumerate(self._markup.styles, self._own_sheets):
+            if style.exempt or self._is_unchanged(number):
+                continue
+            text = self._sheet_text(number)
+            if text:
+                yield Edit(style.content_start, style.content_end, f"\n{text}\n")
+            else:
+                yield Edit(style.start, style.end, "")
+
+    def _is_unchanged(self, number: int) -> bool:
+        candidates = [each for each in self.candidates if each.sheet == number]
+        return bool(candidates) and all(
+            (each.order, each.number) in self._in_sheet and not self._raised_in_sheet(each)
+            for each in candidates
+        )
+
+    def _raised_in_sheet(self, candidate: _Candidate) -> frozenset[int]:
+        return frozenset(
+            index
+            for index in range(len(candidate.rule.declarations))
+            if candidate.key(index) in self.solution.important
+        )
+
+    def _sheet_text(self, number: int) -> str:
+        selectors: dict[int, list[_Candidate]] = {}
+        for candidate in self.candidates:
+            if candidate.sheet == number and (candidate.order, candidate.number) in self._in_sheet:
+                selectors.setdefault(candidate.rule.number, []).append(candidate)
+        return inert("\n".join(self._write_items(self.sheets[number].items, selectors)))
+
+    def _write_items(self, items: Iterable[Item], selectors: dict[int, list[_Candidate]]) -> Iterator[str]:
+        for item in items:
+            match item:
+                case Verbatim(text=text):
+                    yield text
+                case Group(prelude=prelude, items=inner):
+                    body = "\n".join(self._write_items(inner, selectors))
+                    yield f"{prelude} {{\n{body}\n}}"
+                case StyleRule():
+                    yield from self._write_rule(item, selectors.get(item.number, []))
+
+    def _write_rule(self, rule: StyleRule, candidates: Sequence[_Candidate]) -> Iterator[str]:
+        """The rule with the selectors that stay; those that need another importance apart."""
+        alike: dict[frozenset[int], list[str]] = {}
+        for candidate in candidates:
+            alike.setdefault(self._raised_in_sheet(candidate), []).append(candidate.selector.text)
+        for raised, texts in alike.items():
+            body = "; ".join(
+                declaration.text(important=declaration.important or index in raised)
+                for index, declaration in enumerate(rule.declarations)
+            )
+            yield f"{', '.join(texts)} {{ {body} }}"
 
 
-# --- on source -----------------------------------------------------------------------------------
+# --- declarations --------------------------------------------------------------------------------
 
 
-def inline_source(source: str, css: str) -> str:
-    """Inline template source. Raises CannotInline, or Rejected (css_invalid, template_syntax)."""
-    bare, sheets = take_styles(source, css)
-    if not sheets.strip():
-        return source
-    if any(sign in sheets for sign in ("{{", "{%", "{#")):
-        raise CannotInline("the CSS itself depends on the event")
-    sheet = _read(sheets)
-    pieces = split(bare, "spec.html")
-    if sheet.positional and any(piece.kind == "block" for piece in pieces):
-        raise CannotInline(f"`{sheet.positional}` depends on which elements an event brings")
-    protected = Protected(pieces)
-    protected.check(sheet)
-    return protected.restore(_apply(protected.text, sheet))
+@lru_cache(maxsize=1024)
+def own_declarations(style: str) -> tuple[Plain, ...]:
+    """What the author wrote in a `style` attribute; it beats all sheets."""
+    return tuple(
+        Plain(
+            each.name, each.important, (int(each.important), 1, 0, 0, 0, 0, index), (-1, -1, index), own=True
+        )
+        for index, each in enumerate(read_declarations(style))
+    )
+
+
+def _raise_own(style: str, raised: set[int]) -> str:
+    """The author's declarations with some of them important."""
+    return ";".join(
+        each.text(important=each.important or index in raised)
+        for index, each in enumerate(read_declarations(style))
+    )
+
+
+def without_beaten(
+    found: Sequence[tuple[Declaration, Plain]],
+) -> Iterator[tuple[Declaration, Plain]]:
+    """Without declarations that a later rule sets again in a way that every client understands.
+
+    Inside of a rule all stay: who writes a property twice there means the first as a fallback.
+    """
+    simple_later: dict[str, list[Plain]] = {}
+    kept: list[tuple[Declaration, Plain]] = []
+    for declaration, plain in reversed(found):
+        covering = (
+            each
+            for name in (declaration.name, _box(declaration.name))
+            for each in simple_later.get(name, ())
+            if each.key[0] != plain.key[0] and each.important >= plain.important
+        )
+        if next(covering, None) is None:
+            kept.append((declaration, plain))
+        if is_simple(declaration.value):
+            simple_later.setdefault(declaration.name, []).append(plain)
+    return reversed(kept)
+
+
+def _box(name: str) -> str:
+    """`margin` for `margin-top`: a shorthand that sets all four sides."""
+    family, _, side = name.partition("-")
+    return family if family in ("margin", "padding") and side in ("top", "right", "bottom", "left") else name
+
+
+@lru_cache(maxsize=4096)
+def is_simple(value: str) -> bool:
+    """Whether every mail client that knows the property understands the value."""
+    return bool(SIMPLE_VALUE.fullmatch(value)) and not RECENT_WORDS.search(value)
+
+
+def quoted(css: str, quote: str = '"') -> str:
+    """CSS as the text of an attribute between such quotes, with nothing in it that Jinja would read."""
+    text = inert(css).replace("&", "&amp;")
+    if quote in text:
+        other = "'" if quote == '"' else '"'
+        text = text.replace(quote, other) if other not in text else text
+        text = text.replace(quote, "&quot;" if quote == '"' else "&#39;")
+    return text
+
+
+def inert(css: str) -> str:
+    """CSS that Jinja reads as text: no `{{`, `{%` or `{#`, which minified CSS may hold."""
+    if "{{" not in css and "{%" not in css and "{#" not in css:
+        return css
+    out: list[str] = []
+    for part in re.split(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", css, flags=re.DOTALL):
+        if part[:1] in "\"'" and part:
+            out.append(re.sub(r"\{(?=[{%#])", r"\\7b ", part))
+        else:
+            out.append(re.sub(r"\{(?=[{%#])", "{ ", part))
+    return "".join(out)

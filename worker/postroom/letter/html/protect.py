@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from lxml import etree  # type: ignore[import-untyped]
 
-from postroom.letter.html.css import Sheet
 from postroom.letter.language.pieces import Piece
 from postroom.letter.problems import Code, Problem, Rejected
 
@@ -112,38 +111,6 @@ class Protected:
     def tree(self) -> etree._Element:
         """The protected source, parsed."""
         return parse_page(self.text)
-
-    def check(self, sheet: Sheet) -> None:
-        """Refuse source whose styles an event could change. Raises CannotInline."""
-        tree = self.tree()
-        if sheet.inlined:
-            for name in ("class", "id"):
-                for value in tree.xpath(f"//@{name}"):
-                    if self._mark in value:
-                        raise CannotInline(
-                            f"a `{name}` depends on the event; write the whole element in each branch instead"
-                        )
-        parents = self._parents(tree)
-        for group in self._groups:
-            places = {
-                parents.get(number, "outside" if number in self._in_text else "tag") for number in group
-            }
-            if len(places) > 1:
-                raise CannotInline(
-                    f"`{self._held[group[0]]}` begins and ends in different elements, so that the page"
-                    " has another shape in each branch"
-                )
-
-    def _parents(self, tree: etree._Element) -> dict[int, str]:
-        """The path of the element that each placeholder stands in."""
-        root = tree.getroottree()
-        parents = {}
-        for comment in tree.iter(etree.Comment):
-            number = self.number(comment.text or "")
-            parent = comment.getparent()
-            if number is not None and parent is not None:
-                parents[number] = root.getpath(parent)
-        return parents
 
     def number(self, text: str) -> int | None:
         """The placeholder that a comment is, if it is one."""

@@ -13,9 +13,9 @@ from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
 from postroom.letter.html.layout import flatten, layout_alone
-from postroom.letter.html.protect import Protected
+from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
-from postroom.letter.language.pieces import Source, split
+from postroom.letter.language.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
 from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
@@ -182,13 +182,12 @@ def read_draft(
 
 def read_markup(page: Source) -> list[Problem]:
     """HTML that a parser would drop, and values in a tag without quotes, which escaping cannot make safe."""
-    protected = Protected(split(page.text, "spec.html"))
-    problems = []
     try:
-        protected.tree()
+        source = TemplateSource(page.text)
     except Rejected as rejected:
-        problems += [locate(problem, page) for problem in rejected.problems]
-    for piece in protected.unquoted:
+        return [locate(problem, page) for problem in rejected.problems]
+    problems = []
+    for piece in source.unquoted:
         message = f"write quotes around `{piece.text}`: a space in the value would begin another attribute"
         problems.append(locate(Problem(Code.TEMPLATE_UNSAFE, "", message, piece.line), page))
     return problems

@@ -1,0 +1,377 @@
+"""Which declarations an element gets inline, and which rules of the sheet must then be `!important`.
+
+A declaration in a `style` attribute beats every normal declaration of a sheet (CSS Cascade 5 §6). So
+when plain rules move into `style` attributes, what stays in the sheet (media queries, `:hover`, dark
+mode) would lose where it won before. It is made `!important` where it must win, and only if that lets it
+beat nothing that beat it before. Where both cannot be had, the declarations in question stay in the sheet
+for the elements concerned, in which the browser then finds the same cascade as in the source.
+
+Input: groups of elements that are alike, with the declarations that go inline (`Plain`) and those that
+stay and may apply (`Staying`). Output: a `Solution`. Pure; the document plays no part here.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+Rank = tuple[int, int, int, int, int, int, int]
+"""The cascade's order, later wins: importance, style attribute, layer, specificity (3), order."""
+Key = tuple[int, int, int]
+"""A declaration of a selector: rule, selector in the rule, declaration in the rule."""
+
+SIDES = frozenset("top right bottom left block inline".split())  # noqa: SIM905  a table
+ASPECTS = frozenset("color width style".split())  # noqa: SIM905  a table
+BORDER_APART = ("border-collapse", "border-spacing")
+ALIASES = {
+    "word-wrap": "overflow-wrap",
+    "page-break-after": "break-after",
+    "page-break-before": "break-before",
+    "page-break-inside": "break-inside",
+    "grid-gap": "gap",
+    "grid-row-gap": "row-gap",
+    "grid-column-gap": "column-gap",
+}
+SHORTHANDS: dict[str, tuple[str, ...]] = {
+    "font": ("line-height",),
+    "gap": ("row-gap", "column-gap"),
+    "inset": ("top", "right", "bottom", "left"),
+    "place-content": ("align-content", "justify-content"),
+    "place-items": ("align-items", "justify-items"),
+    "place-self": ("align-self", "justify-self"),
+    "columns": ("column-width", "column-count"),
+    "flex-flow": ("flex-direction", "flex-wrap"),
+    "white-space": ("text-wrap", "white-space-collapse", "text-wrap-mode"),
+    "text-wrap": ("text-wrap-mode", "text-wrap-style"),
+    "grid-area": ("grid-row", "grid-column"),
+    "inset-inline": ("left", "right"),
+    "inset-block": ("top", "bottom"),
+    "inline-size": ("width", "height"),
+    "block-size": ("width", "height"),
+    "min-inline-size": ("min-width", "min-height"),
+    "min-block-size": ("min-width", "min-height"),
+    "max-inline-size": ("max-width", "max-height"),
+    "max-block-size": ("max-width", "max-height"),
+}
+"""Shorthands and logical properties whose longhands do not begin with their name."""
+
+
+@lru_cache(maxsize=8192)
+def overlap(first: str, second: str) -> bool:
+    """Whether two properties can set the same thing: equal, or one a shorthand of the other.
+
+    Where that is hard to tell the answer is yes, which costs at most an inlined declaration.
+    """
+    if first == second:
+        return True
+    if first.startswith("--") or second.startswith("--"):
+        return False
+    one, two = _unprefixed(first), _unprefixed(second)
+    if one == two or "all" in (one, two):
+        return True
+    if one.startswith("border") and two.startswith("border"):
+        return _borders_overlap(one, two)
+    return (
+        one.startswith(f"{two}-")
+        or two.startswith(f"{one}-")
+        or _is_part(one, two)
+        or _is_part(two, one)
+        or _logical(one, two)
+    )
+
+
+def _unprefixed(name: str) -> str:
+    if name.startswith("-"):
+        name = name[1:].partition("-")[2] or name
+    return ALIASES.get(name, name)
+
+
+def _is_part(shorthand: str, part: str) -> bool:
+    parts = SHORTHANDS.get(shorthand, ())
+    return any(part == each or part.startswith(f"{each}-") for each in parts)
+
+
+def _logical(one: str, two: str) -> bool:
+    """`margin-inline-start` and `margin-left` may be the same side."""
+    family = one.partition("-")[0]
+    if family != two.partition("-")[0] or family not in ("margin", "padding", "inset", "scroll", "overflow"):
+        return False
+    return any(word in name.split("-") for word in ("inline", "block") for name in (one, two))
+
+
+def _borders_overlap(one: str, two: str) -> bool:
+    if one in BORDER_APART or two in BORDER_APART:
+        return False
+    radius = ("radius" in one, "radius" in two)
+    if any(radius):
+        return all(radius) and ("border-radius" in (one, two) or _has_logical_corner(one, two))
+    if "border" in (one, two):
+        return True
+    parts_one, parts_two = set(one.split("-")[1:]), set(two.split("-")[1:])
+    sides = parts_one & SIDES, parts_two & SIDES
+    aspects = parts_one & ASPECTS, parts_two & ASPECTS
+    logical = any({"block", "inline"} & each for each in sides)
+    same_side = not all(sides) or bool(sides[0] & sides[1]) or logical
+    same_aspect = not all(aspects) or bool(aspects[0] & aspects[1])
+    image = "image" in parts_one, "image" in parts_two
+    return same_side and same_aspect if not any(image) else all(image)
+
+
+def _has_logical_corner(one: str, two: str) -> bool:
+    return any("start" in name or "end" in name for name in (one, two))
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A declaration that goes inline, or that the author wrote inline (`own`)."""
+
+    name: str
+    important: bool
+    rank: Rank
+    key: Key
+    own: bool = False
+    certain: bool = False
+    """Its value is one that every client understands, so that it always applies."""
+    writable: bool = True
+    """An own declaration whose text may be changed; one that comes from data may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """A declaration that stays in the sheet and may apply to the element."""
+
+    name: str
+    important: bool
+    rank: Rank
+    key: Key
+    condition: str = ""
+    """When it applies; those with the same condition apply together."""
+    steady: bool = False
+    """Its selector matches at all times while the condition holds, and its value is certain."""
+    optional: bool = False
+    """It matches nothing in the document; a mail client may add what it matches (`[data-ogsc]`)."""
+
+
+@dataclass(slots=True)
+class ElementGroup:
+    """Elements with the same declarations."""
+
+    plain: list[Plain]
+    staying: list[Staying]
+    writable: bool = True
+    """Whether the elements have a start tag to write on; without one, all stays in the sheet."""
+
+
+def _beaten_always(stay: Staying, group: ElementGroup) -> bool:
+    """Whether a declaration of the same property beats it here at any time."""
+    if any(plain.certain and plain.rank > stay.rank and plain.name == stay.name for plain in group.plain):
+        return True
+    return next(_beating(stay, group), None) is not None
+
+
+def _beating(stay: Staying, group: ElementGroup) -> Iterator[Staying]:
+    """What stays, too, and beats it here whenever it applies."""
+    return (
+        other
+        for other in group.staying
+        if other.steady
+        and other.condition == stay.condition
+        and other.name == stay.name
+        and other.rank > stay.rank
+    )
+
+
+def _is_safe_below(stay: Staying, plain: Plain, group: ElementGroup) -> bool:
+    """Whether a staying declaration may become important though a plain one beats it here.
+
+    So it is where a third one, which beats both, applies whenever it does: then neither is seen.
+    """
+    return any(
+        other.rank > plain.rank and other.name == plain.name == stay.name for other in _beating(stay, group)
+    )
+
+
+@dataclass(slots=True)
+class Solution:
+    """What is to be written."""
+
+    important: set[Key] = field(default_factory=set)
+    """Staying declarations that get `!important`."""
+    raised: list[set[Key]] = field(default_factory=list)
+    """For each group: inline declarations that get `!important`."""
+    left: list[set[Key]] = field(default_factory=list)
+    """For each group: declarations that stay in the sheet instead of going inline."""
+
+
+def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
+    """Keep the cascade of the source for every group. Always succeeds: at worst little goes inline."""
+    solver = _Solver(groups, frozenset(animated))
+    while not solver.attempt():
+        pass
+    solver.add_optional()
+    return Solution(solver.important, solver.raised, solver.left)
+
+
+class _Solver:
+    """One search. Each failed attempt adds to `refused`, so that the search ends."""
+
+    def __init__(self, groups: list[ElementGroup], animated: frozenset[str]) -> None:
+        self._groups = groups
+        self._animated = animated
+        self.refused: set[Key] = {
+            each.key
+            for group in groups
+            for each in group.staying
+            if any(overlap(each.name, name) for name in animated)
+        }
+        self.important: set[Key] = set()
+        self.raised: list[set[Key]] = []
+        self.left: list[set[Key]] = []
+
+    def attempt(self) -> bool:
+        """Whether a solution was found with what is refused so far."""
+        before = len(self.refused)
+        self.important = set()
+        self.left = [self._leave(group) for group in self._groups]
+        self._require()
+        self._follow()
+        if len(self.refused) > before:
+            return False
+        self.raised = [self._raise(number) for number in range(len(self._groups))]
+        return len(self.refused) == before
+
+    def _leave(self, group: ElementGroup) -> set[Key]:
+        """What cannot go inline here, because a staying declaration that must beat it cannot be raised."""
+        own = {each.key for each in group.plain if each.own}
+        if not group.writable:
+            return {each.key for each in group.plain} - own
+        left: set[Key] = set()
+        for stay in group.staying:
+            if stay.optional or _beaten_always(stay, group):
+                continue
+            for plain in group.plain:
+                beaten = plain.rank < stay.rank and overlap(plain.name, stay.name) and not plain.own
+                if beaten and (plain.important or (stay.key in self.refused and not stay.important)):
+                    left.add(plain.key)
+        return self._with_lower(group, left)
+
+    @staticmethod
+    def _with_lower(group: ElementGroup, left: set[Key]) -> set[Key]:
+        """Together with each declaration, the lower ones of the same property, which would beat it inline."""
+        for plain in sorted(group.plain, key=lambda each: each.rank, reverse=True):
+            if plain.key in left:
+                left |= {
+                    lower.key
+                    for lower in group.plain
+                    if lower.rank < plain.rank and not lower.own and overlap(lower.name, plain.name)
+                }
+        return left
+
+    def _require(self) -> None:
+        """Make important what must beat an inline declaration."""
+        for number, group in enumerate(self._groups):
+            if not group.plain:
+                continue
+            for stay in group.staying:
+                if stay.important or stay.optional or stay.key in self.refused or stay.key in self.important:
+                    continue
+                if _beaten_always(stay, group):
+                    continue
+                if any(
+                    plain.rank < stay.rank
+                    and not plain.important
+                    and plain.key not in self.left[number]
+                    and overlap(plain.name, stay.name)
+                    for plain in group.plain
+                ):
+                    self.important.add(stay.key)
+
+    def _follow(self) -> None:
+        """Keep the order among what stays: what beat a declaration that is now important must be so too."""
+        changed = True
+        while changed:
+            changed = False
+            for number, group in enumerate(self._groups):
+                for stay in group.staying:
+                    if stay.key in self.important and self._spread(number, stay):
+                        changed = True
+
+    def _spread(self, number: int, stay: Staying) -> bool:
+        changed = False
+        group = self._groups[number]
+        for other in group.staying:
+            if other.optional or other.key == stay.key or not overlap(other.name, stay.name):
+                continue
+            if other.important:
+                if other.rank[2:] < stay.rank[2:]:
+                    self.refused.add(stay.key)
+            elif other.rank > stay.rank and other.key not in self.important:
+                if other.key in self.refused:
+                    self.refused.add(stay.key)
+                else:
+                    self.important.add(other.key)
+                    changed = True
+        for plain in group.plain:
+            stays_normal = plain.key in self.left[number] and not plain.important
+            above = plain.rank > stay.rank and overlap(plain.name, stay.name)
+            if stays_normal and above and not _is_safe_below(stay, plain, group):
+                self.refused.add(stay.key)
+        return changed
+
+    def _raise(self, number: int) -> set[Key]:
+        """Inline declarations that must be important to beat a staying one as before."""
+        group = self._groups[number]
+        raised: set[Key] = set()
+        for stay in group.staying:
+            if stay.key not in self.important:
+                continue
+            wanted = [
+                plain
+                for plain in group.plain
+                if plain.rank > stay.rank
+                and not plain.important
+                and plain.key not in self.left[number]
+                and overlap(plain.name, stay.name)
+                and not _is_safe_below(stay, plain, group)
+            ]
+            above = set(self._above(group, wanted))
+            if all(self._can_be_raised(group, plain) for plain in above):
+                raised |= {plain.key for plain in above}
+            else:
+                self.refused.add(stay.key)
+        return raised
+
+    @staticmethod
+    def _above(group: ElementGroup, wanted: Iterable[Plain]) -> Iterator[Plain]:
+        """The declarations, and the higher ones of the same property, which must stay higher."""
+        for plain in wanted:
+            yield plain
+            for higher in group.plain:
+                if higher.rank > plain.rank and not higher.important and overlap(higher.name, plain.name):
+                    yield higher
+
+    def _can_be_raised(self, group: ElementGroup, plain: Plain) -> bool:
+        if not plain.writable or any(overlap(plain.name, name) for name in self._animated):
+            return False
+        return not any(
+            (stay.important or stay.key in self.important)
+            and stay.rank[1:] > plain.rank[1:]
+            and overlap(stay.name, plain.name)
+            for stay in group.staying
+        )
+
+    def add_optional(self) -> None:
+        """Make important what only a mail client can bring to match, where it beats nothing wrongly."""
+        wanted: set[Key] = set()
+        unwanted = set(self.refused)
+        for number, group in enumerate(self._groups):
+            for stay in group.staying:
+                if not stay.optional or stay.important:
+                    continue
+                for plain in group.plain:
+                    if plain.key in self.left[number] or not overlap(plain.name, stay.name):
+                        continue
+                    if plain.rank < stay.rank and not plain.important:
+                        wanted.add(stay.key)
+                    elif plain.rank > stay.rank and plain.key not in self.raised[number]:
+                        unwanted.add(stay.key)
+        self.important |= wanted - unwanted
