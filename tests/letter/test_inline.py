@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from postroom.letter.html.inline import inert, inline_page, quoted
+from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.template_source import inline_source
 from postroom.letter.problems import Code, Rejected
@@ -458,3 +458,63 @@ def test_a_template_is_inlined_once_where_that_is_sure() -> None:
     assert compiled is not None
     assert compiled.editions[0].inline == "source"
     assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.editions[0].html
+
+
+@pytest.mark.parametrize(
+    ("style", "inline"),
+    [
+        ("background: {{ a }}", 'style="padding:0;background: {{ a }}"'),
+        ("{% if a %}color: red{% endif %}", 'style="padding:0;{% if a %}color: red{% endif %}"'),
+        # what such a style sets is not known, and it must beat the media query as before
+        ("{{ a }}", 'style="{{ a }}"'),
+        ("{{ a }}: 1px", 'style="{{ a }}: 1px"'),
+        ("padding: {{ a }}", 'style="padding: {{ a }}"'),
+    ],
+)
+def test_a_style_from_data_leaves_the_cascade_as_it_was(style: str, inline: str) -> None:
+    css = "td { padding: 0 } @media print { td { padding: 1px } }"
+    out = inline_source(f'<table><tr><td style="{style}">x</td><td>y</td></tr></table>', css)
+    assert f"<td {inline}>" in out
+
+
+# --- what a template asks for --------------------------------------------------------------------
+
+
+def test_html_attributes_are_written_only_where_they_are_asked_for() -> None:
+    page = PAGE.format('<table class="t"><tr><td class="c" align="right">x</td></tr></table><img class="i">')
+    css = (
+        ".t { text-align: left; width: 100% } .c { text-align: center; background-color: #eee; height: 3px }"
+        " .i { width: auto }"
+    )
+    assert "bgcolor" not in inline_page(page, css)
+    every = InlineOptions(frozenset(("align", "bgcolor", "height", "valign", "width")))
+    out = inline_page(page, css, every)
+    # text-align of a table is not its align, which makes it float; the author's own stays
+    assert (
+        '<table width="100%" style=' in out or '<table style="text-align:left;width:100%" width="100%"' in out
+    )
+    assert out.count("align=") == 1
+    assert 'bgcolor="#eeeeee"' in out
+    assert 'height="3"' in out
+    assert "auto" not in out.partition("<img")[2].replace('style="width:auto"', "")
+
+
+def test_style_elements_keep_all_rules_where_it_is_asked_for() -> None:
+    page = "<style>p { color: red } a:hover { a: b }</style><p>x"
+    assert inline_page(page, "", InlineOptions(keep_styles=True)) == (
+        '<style>p { color: red } a:hover { a: b }</style><p style="color:red">x'
+    )
+
+
+@pytest.mark.parametrize("kind", ["hot", "{{ kind }}"])
+def test_a_template_asks_for_attributes_whether_it_is_inlined_before_or_after(kind: str) -> None:
+    styles = "<style>td { background-color: #eee } .hot { a: b }</style>"
+    html = f'{styles}<table><tr><td class="{kind}">x</td></tr></table>'
+    spec: dict[str, Any] = {
+        "inlining": {"addAttributes": ["bgcolor"], "styleElements": "Keep"},
+        "variables": variables(kind={"type": "string", "default": "hot"}),
+        "samples": [{"name": "a", "data": {}}],
+    }
+    delivered = proved(html, subject="x", **spec).samples[0].rendered.html
+    assert 'bgcolor="#eeeeee"' in delivered
+    assert ".hot { a: b }" in delivered

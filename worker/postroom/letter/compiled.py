@@ -37,6 +37,10 @@ class Edition:
     """`source`: the CSS is in `html` already. `render`: `css` is inlined after rendering."""
     text_way: Way
     css: str = ""
+    attributes: tuple[str, ...] = ()
+    """HTML attributes to be written from CSS where it is inlined after rendering."""
+    keep_styles: bool = False
+    """Whether `<style>` elements keep the rules that are inlined after rendering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
 
 def _edition(value: Mapping[str, Any]) -> Edition:
     subjects = tuple(Subject(**_known(Subject, subject)) for subject in value["subjects"])
-    return Edition(**{**_known(Edition, value), "subjects": subjects})
+    attributes = tuple(value.get("attributes", ()))
+    return Edition(**{**_known(Edition, value), "subjects": subjects, "attributes": attributes})
 
 
 def _known(part: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Attachment, Event
-from postroom.letter.html.inline import inline_page
+from postroom.letter.html.inline import InlineOptions, inline_page
 from postroom.letter.html.plaintext import settle, text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
@@ -55,7 +55,7 @@ class LiveEdition:
         """HTML and text."""
         html = self._html.render(variables, meter)
         if self._edition.inline == "render":
-            html = inline_page(html, self._edition.css)
+            html = inline_page(html, self._edition.css, options_of(self._edition))
         if self._text is None:
             return html, text_of_page(html)
         text = self._text.render(variables, meter)
@@ -71,6 +71,11 @@ class LiveEdition:
             if place < 0:
                 return script
         raise AssertionError("the shares cover every place")
+
+
+def options_of(edition: Edition) -> InlineOptions:
+    """What the template asks of the inliner."""
+    return InlineOptions(frozenset(edition.attributes), edition.keep_styles)
 
 
 def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:

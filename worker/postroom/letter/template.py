@@ -37,6 +37,7 @@ __all__ = [
     "EmailTemplate",
     "EmailTemplateSpec",
     "Header",
+    "Inlining",
     "Locale",
     "Mailbox",
     "Metadata",
@@ -163,6 +164,15 @@ class TemplateAttachment(Spec):
     content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
 
 
+class Inlining(Spec):
+    """How CSS goes onto elements, beside the `style` attributes that every letter gets."""
+
+    add_attributes: Annotated[
+        list[Literal["align", "bgcolor", "height", "valign", "width"]], Field(max_length=5)
+    ] = Field(default_factory=list)
+    style_elements: Literal["Reduce", "Keep"] = "Reduce"
+
+
 class EmailTemplateSpec(Spec):
     """The spec of an EmailTemplate; see docs/reference for each field."""
 
@@ -174,6 +184,7 @@ class EmailTemplateSpec(Spec):
     html: Html
     text: Text | None = None
     css: Text | None = None
+    inlining: Inlining | None = None
     layout_ref: NameRef | None = None
     variables: Annotated[dict[str, Any], AfterValidator(_object_schema)] = Field(
         default_factory=lambda: {"type": "object", "properties": {}}
@@ -233,6 +244,7 @@ class EmailLayoutSpec(Spec):
 
     html: Html
     css: Text | None = None
+    inlining: Inlining | None = None
     partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
 
     @model_validator(mode="after")

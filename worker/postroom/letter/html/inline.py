@@ -18,12 +18,13 @@ costs nothing; it raises CannotInline with the reason where the result could dep
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
 from turbohtml import Element
 
+from postroom.letter.html.attributes import attributes_of
 from postroom.letter.html.cascade import ElementGroup, Key, Plain, Rank, Solution, Staying, overlap, solve
 from postroom.letter.html.markup import Edit, Markup, edited, is_exempt
 from postroom.letter.html.protect import CannotInline
@@ -106,24 +107,46 @@ class DynamicPlaces:
     """Elements whose `style` attribute holds a value of the event."""
     conditional_style: frozenset[Element] = frozenset()
     """Elements whose `style` attribute is there only for some events."""
+    tags: frozenset[Element] = frozenset()
+    """Elements with an expression between their attributes."""
 
 
 NOT_DYNAMIC = DynamicPlaces()
 
 
-def inline_page(page: str, css: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class InlineOptions:
+    """What a template asks for beside `style` attributes."""
+
+    attributes: frozenset[str] = frozenset()
+    """HTML attributes that are written from CSS where the author wrote none (`attributes`)."""
+    keep_styles: bool = False
+    """`<style>` elements keep the rules that went onto elements, too."""
+
+
+DEFAULT_OPTIONS = InlineOptions()
+
+
+def inline_page(page: str, css: str = "", options: InlineOptions = DEFAULT_OPTIONS) -> str:
     """The page with `css` and its own styles on the elements. Raises Rejected (too_deep)."""
     if not css.strip() and "<style" not in page.lower():
         return page
-    return Inliner(Markup(page), css).write(page)
+    return Inliner(Markup(page), css, options=options).write(page)
 
 
 class Inliner:
     """The inlining of one page: what is matched, what is decided, what is written."""
 
-    def __init__(self, markup: Markup, css: str, dynamic: DynamicPlaces = NOT_DYNAMIC) -> None:
+    def __init__(
+        self,
+        markup: Markup,
+        css: str,
+        dynamic: DynamicPlaces = NOT_DYNAMIC,
+        options: InlineOptions = DEFAULT_OPTIONS,
+    ) -> None:
         self._markup = markup
         self._dynamic = dynamic
+        self._options = options
         self.sheets: list[Sheet] = [read_sheet(css)] if css.strip() else []
         self._own_sheets = len(self.sheets)
         self.sheets += [read_sheet(style.css, style.media) for style in markup.styles]
@@ -264,8 +287,8 @@ class Inliner:
             for candidate in (self.candidates[number] for number in staying_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
         ]
-        if dynamic:
-            plain.append(Plain("all", False, (0, 1, 0, 0, 0, 0, 0), (-1, -1, 0), own=True, writable=False))
+        if dynamic and isinstance(style, str):
+            plain += dynamic_declarations(style)
         elif isinstance(style, str):
             plain += own_declarations(style)
         return ElementGroup(plain, staying, bool(writable))
@@ -283,7 +306,9 @@ class Inliner:
         for left in self.solution.left:
             stay |= {(order, number) for order, number, _ in left}
         for candidate in self.candidates:
-            if candidate.role == "plain" and self._is_for_outlook(candidate.selector):
+            if candidate.role != "plain":
+                continue
+            if self._options.keep_styles or self._is_for_outlook(candidate.selector):
                 stay.add((candidate.order, candidate.number))
         return stay
 
@@ -330,6 +355,7 @@ class Inliner:
                 for element in elements:
                     if self._markup.is_written(element):
                         yield self._element_edit(source, element, text, rewritten)
+                        yield from self._attribute_edits(element, text)
 
     def _is_needless_reset(self, plain: Plain, group: ElementGroup) -> bool:
         """Whether it is the `margin: 0` of a universal rule for an element that has no margin anyway."""
@@ -346,6 +372,16 @@ class Inliner:
     @cached_property
     def _rules_by_order(self) -> dict[int, StyleRule]:
         return {candidate.order: candidate.rule for candidate in self.candidates}
+
+    def _attribute_edits(self, element: Element, css: str) -> Iterator[Edit]:
+        """HTML attributes for the declarations, where the template asks for them and the author has none."""
+        if element in self._dynamic.tags:  # an attribute may be there for some events
+            return
+        written = self._markup.attribute_names(element)
+        at = self._markup.name_end(element)
+        for name, value in attributes_of(element.tag, css, self._options.attributes):
+            if name not in written:
+                yield Edit(at, at, f' {name}="{value}"')
 
     def _element_edit(self, source: str, element: Element, text: str, rewritten: str | None) -> Edit:
         if element in self._dynamic.conditional_style:
@@ -433,6 +469,15 @@ def own_declarations(style: str) -> tuple[Plain, ...]:
         )
         for index, each in enumerate(read_declarations(style))
     )
+
+
+@lru_cache(maxsize=1024)
+def dynamic_declarations(style: str) -> tuple[Plain, ...]:
+    """What a `style` attribute with covered expressions sets; anything where a property is covered."""
+    own = own_declarations(style)
+    if not own or any(set(each.name) == {"x"} for each in own):
+        return (Plain("all", False, (0, 1, 0, 0, 0, 0, 0), (-1, -1, 0), own=True, writable=False),)
+    return tuple(replace(each, certain=False, writable=False) for each in own)
 
 
 def _raise_own(style: str, raised: set[int]) -> str:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from turbohtml import Element, Namespace
 
-from postroom.letter.html.inline import DynamicPlaces, Inliner
+from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.selectors import Compound, Selector
@@ -192,12 +192,12 @@ def _covered(piece: Piece) -> str:
     return "".join("\n" if each == "\n" else sign for each in piece.text)
 
 
-def inline_source(source: str, css: str) -> str:
+def inline_source(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> str:
     """Inline template source. Raises CannotInline, or Rejected (template_syntax, too_deep)."""
     if not css.strip() and "<style" not in source.lower():
         return source
     template = TemplateSource(source)
-    inliner = Inliner(template.markup, css, find_places(template))
+    inliner = Inliner(template.markup, css, find_places(template), options)
     find_dynamic(template, [candidate.selector for candidate in inliner.candidates])
     return inliner.write(template.text)
 
@@ -217,6 +217,7 @@ def find_places(template: TemplateSource) -> DynamicPlaces:
         conditional_style=frozenset(
             each for each in tags if "style" in template.markup.attribute_names(each)
         ),
+        tags=frozenset(tags),
     )
 
 

@@ -18,7 +18,7 @@ from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, 
 from postroom.letter.language.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
-from postroom.letter.template import EmailLayout, EmailTemplateSpec, Locale
+from postroom.letter.template import EmailLayout, EmailTemplateSpec, Inlining, Locale
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Draft:
     page: Source
     text: Part | None
     css: str
+    inlining: Inlining
 
     def parts(self) -> Iterator[Part]:
         """The parts that are text."""
@@ -57,6 +58,8 @@ class Draft:
             inline="render",
             text_way="given" if self.text else "render",
             css=self.css,
+            attributes=tuple(self.inlining.add_attributes),
+            keep_styles=self.inlining.style_elements == "Keep",
         )
 
 
@@ -136,6 +139,7 @@ def _draft(
         page=flatten(html.source, html.field, layout, preheader=preheader is not None),
         text=_text(find("text"), html),
         css=css,
+        inlining=spec.inlining or (layout and layout.spec.inlining) or Inlining(),
     )
 
 

@@ -16,7 +16,7 @@ from postroom.letter.event import Event
 from postroom.letter.html.plaintext import text_of_source
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.template_source import inline_source
-from postroom.letter.live import Live
+from postroom.letter.live import Live, options_of
 from postroom.letter.problems import Rejected
 from postroom.letter.render import Rendered
 from postroom.letter.template import Sample
@@ -70,7 +70,7 @@ def tries(
 def quicken(edition: Edition) -> tuple[Edition, str]:
     """The edition with as much done in advance as can be, and why it is not all."""
     try:
-        html = inline_source(edition.html, edition.css)
+        html = inline_source(edition.html, edition.css, options_of(edition))
     except CannotInline as reason:
         return edition, str(reason)
     except Rejected:
