@@ -300,16 +300,20 @@ class Inliner:
         return solve(self._groups, animated)
 
     @cached_property
-    def _in_sheet(self) -> set[tuple[int, int]]:
-        """Selectors, by order of their rule and number in it, that stay in the sheet."""
-        stay = {(each.order, each.number) for each in self.candidates if each.role != "plain"}
-        for left in self.solution.left:
-            stay |= {(order, number) for order, number, _ in left}
+    def _in_sheet(self) -> dict[tuple[int, int], frozenset[int]]:
+        """Declarations that stay in the sheet, for each selector by order of its rule and number in it."""
+        apart: dict[tuple[int, int], set[int]] = {}
+        for order, number, index in self.solution.mirrored.union(*self.solution.left):
+            apart.setdefault((order, number), set()).add(index)
+        stay = {place: frozenset(indexes) for place, indexes in apart.items()}
         for candidate in self.candidates:
-            if candidate.role != "plain":
-                continue
-            if self._options.keep_styles or self._is_for_outlook(candidate.selector):
-                stay.add((candidate.order, candidate.number))
+            if (
+                candidate.role != "plain"
+                or self._options.keep_styles
+                or self._is_for_outlook(candidate.selector)
+            ):
+                whole = frozenset(range(len(candidate.rule.declarations)))
+                stay[candidate.order, candidate.number] = whole
         return stay
 
     def _is_for_outlook(self, selector: Selector) -> bool:
@@ -415,16 +419,15 @@ class Inliner:
     def _is_unchanged(self, number: int) -> bool:
         candidates = [each for each in self.candidates if each.sheet == number]
         return bool(candidates) and all(
-            (each.order, each.number) in self._in_sheet and not self._raised_in_sheet(each)
+            len(stay) == len(each.rule.declarations) and not raised
             for each in candidates
+            for stay, raised in (self._stay_of(each),)
         )
 
-    def _raised_in_sheet(self, candidate: _Candidate) -> frozenset[int]:
-        return frozenset(
-            index
-            for index in range(len(candidate.rule.declarations))
-            if candidate.key(index) in self.solution.important
-        )
+    def _stay_of(self, candidate: _Candidate) -> tuple[frozenset[int], frozenset[int]]:
+        """The declarations of a selector that stay in the sheet, and those of them that are made important."""
+        stay = self._in_sheet.get((candidate.order, candidate.number), frozenset())
+        return stay, frozenset(index for index in stay if candidate.key(index) in self.solution.important)
 
     def _sheet_text(self, number: int) -> str:
         selectors: dict[int, list[_Candidate]] = {}
@@ -445,14 +448,15 @@ class Inliner:
                     yield from self._write_rule(item, selectors.get(item.number, []))
 
     def _write_rule(self, rule: StyleRule, candidates: Sequence[_Candidate]) -> Iterator[str]:
-        """The rule with the selectors that stay; those that need another importance apart."""
-        alike: dict[frozenset[int], list[str]] = {}
+        """The rule with the selectors that stay; those of which other declarations stay apart."""
+        alike: dict[tuple[frozenset[int], frozenset[int]], list[str]] = {}
         for candidate in candidates:
-            alike.setdefault(self._raised_in_sheet(candidate), []).append(candidate.selector.text)
-        for raised, texts in alike.items():
+            alike.setdefault(self._stay_of(candidate), []).append(candidate.selector.text)
+        for (stay, raised), texts in alike.items():
             body = "; ".join(
                 declaration.text(important=declaration.important or index in raised)
                 for index, declaration in enumerate(rule.declarations)
+                if index in stay
             )
             yield f"{', '.join(texts)} {{ {body} }}"
 
