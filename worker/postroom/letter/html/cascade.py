@@ -133,6 +133,8 @@ class Plain:
     """Its value is one that every client understands, so that it always applies."""
     writable: bool = True
     """An own declaration whose text may be changed; one that comes from data may not."""
+    value: str = ""
+    """What it sets, where that is known: of two that set the same, either may win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,9 @@ class Staying:
     """Its selector matches at all times while the condition holds, and its value is certain."""
     optional: bool = False
     """It matches nothing in the document; a mail client may add what it matches (`[data-ogsc]`)."""
+    value: str = ""
+    fixed: bool = False
+    """It cannot be made important, since its sheet is left as it is."""
 
 
 @dataclass(slots=True)
@@ -173,6 +178,8 @@ class Solution:
     """For each group: inline declarations that get `!important`."""
     left: list[set[Key]] = field(default_factory=list)
     """For each group: declarations that stay in the sheet instead of going inline."""
+    demoted: list[set[Key]] = field(default_factory=list)
+    """For each group: important declarations that go inline without `!important` and stay in the sheet with it."""
 
 
 def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
@@ -181,7 +188,8 @@ def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
     while not solver.attempt():
         pass
     solver.add_optional()
-    return Solution(solver.important, solver.mirrored, solver.raised, solver.left)
+    demoted = [group.demoted for group in solver.groups]
+    return Solution(solver.important, solver.mirrored, solver.raised, solver.left, demoted)
 
 
 class _Places:
@@ -195,13 +203,32 @@ class _Places:
         self._names = {each.name for each in group.plain} | {each.name for each in group.staying}
         self._plain: dict[str, list[Plain]] = {}
         self._staying: dict[str, list[Staying]] = {}
+        self.demoted = set(self._demoted()) if group.writable else set()
+
+    def _demoted(self) -> Iterator[Key]:
+        """Important declarations that an important one of the sheet beats, and those below them.
+
+        Inline they would beat it. In the sheet they lose as before; inline, without `!important`, they serve
+        clients that read no sheet.
+        """
+        names: set[str] = set()
+        for plain in sorted(self.plain, key=lambda each: each.rank, reverse=True):
+            if not plain.important or plain.own:
+                continue
+            above = any(
+                _beats(stay, plain) and not self.is_beaten_always(stay)
+                for stay in self.staying_of(plain.name)
+            ) or any(overlap(name, plain.name) for name in names)
+            if above:
+                names.add(plain.name)
+                yield plain.key
 
     def mirror(self, keys: set[Key]) -> None:
         """Let these plain declarations stay in the sheet, too."""
         self.twins = [
-            Staying(each.name, each.important, each.rank, each.key, steady=each.certain)
+            Staying(each.name, each.important, each.rank, each.key, steady=each.certain, value=each.value)
             for each in self.plain
-            if each.key in keys
+            if each.key in keys or each.key in self.demoted or (each.important and not self.writable)
         ]
         self._staying.clear()
 
@@ -254,6 +281,13 @@ class _Places:
         )
 
 
+def _beats(first: Plain | Staying, second: Plain | Staying) -> bool:
+    """Whether the first wins in the source, and sets another value."""
+    if first.rank <= second.rank:
+        return False
+    return not first.value or first.value != second.value or first.name != second.name
+
+
 def _applies_with(outer: str, condition: str) -> bool:
     """Whether the first condition holds whenever the second does."""
     return outer in ("", condition) or condition.startswith(f"{outer} @")
@@ -263,10 +297,14 @@ class _Solver:
     """One search. Each failed attempt adds to `refused` or `mirrored`, so that the search ends."""
 
     def __init__(self, groups: list[ElementGroup], animated: frozenset[str]) -> None:
-        self._groups = [_Places(group) for group in groups]
+        self.groups = [_Places(group) for group in groups]
         self._animated = animated
+        # the order of layers is the other way round among important declarations
         self.refused: set[Key] = {
-            each.key for group in groups for each in group.staying if self._is_animated(each.name)
+            each.key
+            for group in groups
+            for each in group.staying
+            if each.rank[2] < 0 or each.fixed or self._is_animated(each.name)
         }
         self.important: set[Key] = set()
         self.mirrored: set[Key] = set()
@@ -280,15 +318,15 @@ class _Solver:
         """Whether a solution was found with what is refused and mirrored so far."""
         before = len(self.refused), len(self.mirrored - self.refused)
         self.mirrored -= self.refused
-        for group in self._groups:
+        for group in self.groups:
             group.mirror(self.mirrored)
         self.important = set()
-        self.left = [self._leave(group) for group in self._groups]
+        self.left = [self._leave(group) for group in self.groups]
         self._require()
         self._follow()
         if (len(self.refused), len(self.mirrored)) != before:
             return False
-        self.raised = [self._raise(number) for number in range(len(self._groups))]
+        self.raised = [self._raise(number) for number in range(len(self.groups))]
         return (len(self.refused), len(self.mirrored)) == before
 
     def _leave(self, group: _Places) -> set[Key]:
@@ -297,14 +335,12 @@ class _Solver:
             return {each.key for each in group.plain if not each.own}
         left: set[Key] = set()
         for stay in group.staying:
-            if stay.optional or group.is_beaten_always(stay):
+            if stay.optional or stay.important or stay.key not in self.refused:
+                continue
+            if group.is_beaten_always(stay):
                 continue
             for plain in group.plain_of(stay.name):
-                if (
-                    plain.rank < stay.rank
-                    and not plain.own
-                    and (plain.important or (stay.key in self.refused and not stay.important))
-                ):
+                if _beats(stay, plain) and not plain.own and plain.key not in group.demoted:
                     left.add(plain.key)
         return self._with_lower(group, left) if left else left
 
@@ -322,7 +358,7 @@ class _Solver:
 
     def _require(self) -> None:
         """Make important what must beat an inline declaration."""
-        for number, group in enumerate(self._groups):
+        for number, group in enumerate(self.groups):
             for stay in group.all_staying():
                 if stay.important or stay.optional or stay.key in self.refused or stay.key in self.important:
                     continue
@@ -332,8 +368,8 @@ class _Solver:
     def _beats_inline(self, number: int, stay: Staying) -> bool:
         """Whether it beats a normal declaration that goes inline."""
         return any(
-            plain.rank < stay.rank and not plain.important and plain.key not in self.left[number]
-            for plain in self._groups[number].plain_of(stay.name)
+            _beats(stay, plain) and not plain.important and plain.key not in self.left[number]
+            for plain in self.groups[number].plain_of(stay.name)
         )
 
     def _follow(self) -> None:
@@ -342,7 +378,7 @@ class _Solver:
         changed = True
         while changed:
             changed = False
-            for number, group in enumerate(self._groups):
+            for number, group in enumerate(self.groups):
                 for stay in group.all_staying():
                     if stay.key in self.important and (number, stay.key) not in done:
                         done.add((number, stay.key))
@@ -350,14 +386,14 @@ class _Solver:
                         changed = True
 
     def _spread(self, number: int, stay: Staying) -> None:
-        group = self._groups[number]
+        group = self.groups[number]
         for other in group.staying_of(stay.name):
             if other.optional or other.key == stay.key:
                 continue
             if other.important:
-                if other.rank[2:] < stay.rank[2:]:
+                if other.rank[2:] < stay.rank[2:] and _beats(other, stay):
                     self.refused.add(stay.key)
-            elif other.rank > stay.rank and other.key not in self.important:
+            elif other.key not in self.important and _beats(other, stay):
                 if other.key in self.refused:
                     self.refused.add(stay.key)
                 else:
@@ -366,7 +402,7 @@ class _Solver:
             return
         for plain in group.plain_of(stay.name):
             stays_normal = plain.key in self.left[number] and not plain.important
-            if stays_normal and plain.rank > stay.rank and not self._is_kept_above(group, stay, plain):
+            if stays_normal and _beats(plain, stay) and not self._is_kept_above(group, stay, plain):
                 self._mirror_or_refuse(stay, [plain])
 
     def _is_kept_above(self, group: _Places, stay: Staying, plain: Plain) -> bool:
@@ -382,7 +418,7 @@ class _Solver:
 
     def _raise(self, number: int) -> set[Key]:
         """Inline declarations that must be important to beat a staying one as before."""
-        group = self._groups[number]
+        group = self.groups[number]
         raised: set[Key] = set()
         for stay in group.all_staying():
             if stay.key not in self.important:
@@ -390,7 +426,7 @@ class _Solver:
             wanted = [
                 plain
                 for plain in group.plain_of(stay.name)
-                if plain.rank > stay.rank
+                if _beats(plain, stay)
                 and not plain.important
                 and plain.key not in self.left[number]
                 and not self._is_kept_above(group, stay, plain)
@@ -408,21 +444,25 @@ class _Solver:
         for plain in wanted:
             yield plain
             for higher in group.plain_of(plain.name):
-                if higher.rank > plain.rank and not higher.important:
+                if _beats(higher, plain) and not higher.important:
                     yield higher
 
     def _can_be_raised(self, group: _Places, plain: Plain) -> bool:
         if not plain.writable or self._is_animated(plain.name):
             return False
+        if plain.own and any(
+            other.important and _beats(other, plain) for other in group.plain_of(plain.name)
+        ):
+            return False  # it may stand behind that one, and would then beat it
         return not any(
-            (stay.important or stay.key in self.important) and stay.rank > plain.rank
+            (stay.important or stay.key in self.important) and _beats(stay, plain)
             for stay in group.staying_of(plain.name)
         )
 
     def add_optional(self) -> None:
         """Make important what only a mail client can bring to match, where it beats nothing wrongly."""
         places: dict[Key, list[tuple[int, Staying]]] = {}
-        for number, group in enumerate(self._groups):
+        for number, group in enumerate(self.groups):
             for stay in group.staying:
                 if stay.optional and not stay.important and stay.key not in self.refused:
                     places.setdefault(stay.key, []).append((number, stay))
@@ -438,7 +478,7 @@ class _Solver:
 
     def _raises_for_optional(self, number: int, stay: Staying) -> set[Key] | None:
         """What must be raised so that it beats nothing wrongly here; None where that cannot be had."""
-        group = self._groups[number]
+        group = self.groups[number]
         for other in group.staying_of(stay.name):
             if other.optional:
                 continue
@@ -446,12 +486,12 @@ class _Solver:
             if (
                 (other.rank[2:] < stay.rank[2:])
                 if other.important
-                else (other.rank > stay.rank and not is_important)
+                else (_beats(other, stay) and not is_important)
             ):
                 return None
         wanted: list[Plain] = []
         for plain in group.plain_of(stay.name):
-            if plain.rank > stay.rank and not plain.important and plain.key not in self.mirrored:
+            if _beats(plain, stay) and not plain.important and plain.key not in self.mirrored:
                 if plain.key in self.left[number]:
                     return None
                 wanted.append(plain)

@@ -270,6 +270,7 @@ class Inliner:
                 candidate.rank(index),
                 candidate.key(index),
                 certain=is_simple(declaration.value),
+                value=declaration.value,
             )
             for candidate in (self.candidates[number] for number in plain_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
@@ -283,6 +284,7 @@ class Inliner:
                 condition=candidate.rule.condition,
                 steady=candidate.selector.is_static and is_simple(declaration.value),
                 optional=candidate.role == "optional",
+                value=declaration.value,
             )
             for candidate in (self.candidates[number] for number in staying_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
@@ -303,7 +305,7 @@ class Inliner:
     def _in_sheet(self) -> dict[tuple[int, int], frozenset[int]]:
         """Declarations that stay in the sheet, for each selector by order of its rule and number in it."""
         apart: dict[tuple[int, int], set[int]] = {}
-        for order, number, index in self.solution.mirrored.union(*self.solution.left):
+        for order, number, index in self.solution.mirrored.union(*self.solution.left, *self.solution.demoted):
             apart.setdefault((order, number), set()).add(index)
         stay = {place: frozenset(indexes) for place, indexes in apart.items()}
         for candidate in self.candidates:
@@ -339,6 +341,7 @@ class Inliner:
             if not group.writable:
                 continue
             raised, left = self.solution.raised[number], self.solution.left[number]
+            demoted = self.solution.demoted[number]
             chosen = sorted(
                 (each for each in group.plain if not each.own and each.key not in left),
                 key=lambda each: each.rank,
@@ -347,7 +350,9 @@ class Inliner:
                 chosen = [each for each in chosen if not self._is_needless_reset(each, group)]
             found = [(rules[each.key[0]].declarations[each.key[2]], each) for each in chosen]
             text = ";".join(
-                declaration.text(important=declaration.important or each.key in raised)
+                declaration.text(
+                    important=(declaration.important and each.key not in demoted) or each.key in raised
+                )
                 for declaration, each in without_beaten(found)
             )
             own = [each for each in group.plain if each.own and each.key in raised]
