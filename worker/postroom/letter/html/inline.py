@@ -84,6 +84,8 @@ class _Candidate:
     role: Role
     elements: Sequence[Element]
     """What it matches, or may match."""
+    fixed: bool
+    """It stays as it is written."""
 
     @property
     def selector(self) -> Selector:
@@ -161,15 +163,15 @@ class Inliner:
             exempt = style >= 0 and self._markup.styles[style].exempt
             for rule in sheet.rules:
                 for index, selector in enumerate(rule.selectors):
-                    role, elements = self._match(selector, stays=exempt or rule.conditional)
-                    yield _Candidate(number, rule, index, order, role, elements)
+                    role, elements = self._match(selector, stays=exempt or rule.conditional or rule.whole)
+                    yield _Candidate(number, rule, index, order, role, elements, exempt or rule.whole)
                 order += 1
 
     def _match(self, selector: Selector, *, stays: bool) -> tuple[Role, Sequence[Element]]:
         if not selector.styles_element:
             return "apart", ()
         if selector.is_static and not stays:
-            elements = self._markup.select(selector.text)
+            elements = self._markup.select(selector.to_match)
             if elements:
                 return "plain", elements
         else:
@@ -282,9 +284,12 @@ class Inliner:
                 candidate.rank(index),
                 candidate.key(index),
                 condition=candidate.rule.condition,
-                steady=candidate.selector.is_static and is_simple(declaration.value),
+                steady=candidate.selector.is_static
+                and not candidate.rule.whole
+                and is_simple(declaration.value),
                 optional=candidate.role == "optional",
                 value=declaration.value,
+                fixed=candidate.fixed,
             )
             for candidate in (self.candidates[number] for number in staying_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
