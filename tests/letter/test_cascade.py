@@ -2,11 +2,10 @@
 
 from itertools import count, product
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.html.cascade import ElementGroup, Key, Plain, Solution, Staying, overlap, solve
+from postroom.letter.html.cascade import ElementGroup, Key, Plain, Solution, Staying, solve
 
 LONGHANDS = {
     "color": ["color"],
@@ -67,8 +66,13 @@ def cascades(draw: st.DrawFn) -> list[ElementGroup]:
     return groups
 
 
+def declarations(group: ElementGroup) -> list[Declared]:
+    """All that the group has."""
+    return [*group.plain, *group.staying]
+
+
 def applying(group: ElementGroup) -> list[set[Key]]:
-    """The sets of declarations that may apply at one time: conditions hold or not, clients know a value or not."""
+    """The sets of declarations that may apply at one time, by conditions and by what a client knows."""
     conditions = sorted({each.condition for each in group.staying} - {""})
     unsure = [each.key for each in group.plain if not each.certain and not each.own]
     unsure += [each.key for each in group.staying if not each.steady and not each.optional]
@@ -84,7 +88,7 @@ def applying(group: ElementGroup) -> list[set[Key]]:
         for known in product((False, True), repeat=len(unsure)):
             absent = {key for key, is_known in zip(unsure, known, strict=True) if not is_known}
             absent |= {each.key for each in group.staying if each.optional or not holds[each.condition]}
-            out.append({each.key for each in (*group.plain, *group.staying)} - absent)
+            out.append({each.key for each in declarations(group)} - absent)
     return out
 
 
@@ -126,7 +130,7 @@ def delivered(group: ElementGroup, number: int, solution: Solution) -> list[tupl
 def test_the_delivered_cascade_gives_what_that_of_the_source_gives(groups: list[ElementGroup]) -> None:
     solution = solve(groups)
     for number, group in enumerate(groups):
-        source: list[tuple[Order, Declared]] = [(each.rank, each) for each in (*group.plain, *group.staying)]
+        source: list[tuple[Order, Declared]] = [(each.rank, each) for each in declarations(group)]
         result = delivered(group, number, solution)
         for present in applying(group):
             assert winners([pair for pair in result if pair[1].key in present]) == winners(

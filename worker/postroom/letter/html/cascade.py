@@ -179,7 +179,7 @@ class Solution:
     left: list[set[Key]] = field(default_factory=list)
     """For each group: declarations that stay in the sheet instead of going inline."""
     demoted: list[set[Key]] = field(default_factory=list)
-    """For each group: important declarations that go inline without `!important` and stay in the sheet with it."""
+    """For each group: important declarations that go inline as normal ones, and stay in the sheet."""
 
 
 def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:

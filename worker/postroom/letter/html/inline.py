@@ -39,6 +39,7 @@ from postroom.letter.html.stylesheet import (
     read_declarations,
     read_sheet,
 )
+from postroom.letter.html.values import is_certain
 
 FORMATTING = frozenset(
     "a b big code em font i nobr s small strike strong tt u".split()  # noqa: SIM905  a table
@@ -50,17 +51,7 @@ NO_MARGIN = frozenset(
 )
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
-SIMPLE_VALUE = re.compile(
-    r"""(?:[\s,/]|\#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![0-9a-f])|[-+]?[0-9.]+(?:px|em|pt|%)?(?![\w%.])"""
-    r"""|"[^"\\]*"|'[^'\\]*'|-?[a-z][a-z-]*(?![\w(-]))*""",
-    re.IGNORECASE,
-)
-"""A value that every mail client understands if it knows the property at all."""
-RECENT_WORDS = re.compile(
-    r"\b(?:flex|grid|inline-flex|inline-grid|contents|flow-root|sticky|[a-z]+-content|stretch|revert|revert-layer"
-    r"|unset|initial|currentcolor|rebeccapurple|clip|anywhere|pretty|balance|system-ui|math|canvas|canvastext)\b",
-    re.IGNORECASE,
-)
+SIDES = frozenset(("top", "right", "bottom", "left"))
 STYLE_TAG = ("<style>\n", "\n</style>\n")
 ORDER = 4096
 """Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
@@ -271,7 +262,7 @@ class Inliner:
                 declaration.important,
                 candidate.rank(index),
                 candidate.key(index),
-                certain=is_simple(declaration.value),
+                certain=is_certain(declaration.name, declaration.value),
                 value=declaration.value,
             )
             for candidate in (self.candidates[number] for number in plain_numbers)
@@ -286,7 +277,7 @@ class Inliner:
                 condition=candidate.rule.condition,
                 steady=candidate.selector.is_static
                 and not candidate.rule.whole
-                and is_simple(declaration.value),
+                and is_certain(declaration.name, declaration.value),
                 optional=candidate.role == "optional",
                 value=declaration.value,
                 fixed=candidate.fixed,
@@ -366,9 +357,16 @@ class Inliner:
                 _raise_own(style, {each.key[2] for each in own}) if own and isinstance(style, str) else None
             )
             if text or rewritten is not None:
+                attribute = f' style="{quoted(text)}"'
                 for element in elements:
-                    if self._markup.is_written(element):
+                    if not self._markup.is_written(element):
+                        continue
+                    if style is None:
+                        at = self._markup.name_end(element)
+                        yield Edit(at, at, attribute)
+                    else:
                         yield self._element_edit(source, element, text, rewritten)
+                    if self._options.attributes:
                         yield from self._attribute_edits(element, text)
 
     def _is_needless_reset(self, plain: Plain, group: ElementGroup) -> bool:
@@ -401,9 +399,7 @@ class Inliner:
         if element in self._dynamic.conditional_style:
             raise CannotInline(f"the `style` of a <{element.tag}> is there only for some events")
         found = self._markup.attribute(element, "style")
-        if found is None:
-            at = self._markup.name_end(element)
-            return Edit(at, at, f' style="{quoted(text)}"')
+        assert found is not None, "it has a style"
         own = source[found.value_start : found.value_end]
         quote = found.quote or ("'" if '"' in own else '"')
         if rewritten is not None:
@@ -435,7 +431,7 @@ class Inliner:
         )
 
     def _stay_of(self, candidate: _Candidate) -> tuple[frozenset[int], frozenset[int]]:
-        """The declarations of a selector that stay in the sheet, and those of them that are made important."""
+        """The declarations of a selector that stay in the sheet, and those that are made important there."""
         stay = self._in_sheet.get((candidate.order, candidate.number), frozenset())
         return stay, frozenset(index for index in stay if candidate.key(index) in self.solution.important)
 
@@ -507,34 +503,38 @@ def without_beaten(
 ) -> Iterator[tuple[Declaration, Plain]]:
     """Without declarations that a later rule sets again in a way that every client understands.
 
-    Inside of a rule all stay: who writes a property twice there means the first as a fallback.
+    Inside of a rule all stay, except those that are written twice: who sets a property to another value
+    there means the first as a fallback.
     """
-    simple_later: dict[str, list[Plain]] = {}
+    later: dict[str, list[tuple[Declaration, Plain]]] = {}
     kept: list[tuple[Declaration, Plain]] = []
     for declaration, plain in reversed(found):
-        covering = (
-            each
-            for name in (declaration.name, _box(declaration.name))
-            for each in simple_later.get(name, ())
-            if each.key[0] != plain.key[0] and each.important >= plain.important
-        )
-        if next(covering, None) is None:
+        if not any(
+            each.important >= plain.important
+            and (
+                (each.certain and each.key[0] != plain.key[0])
+                or (other.name, other.value) == (declaration.name, declaration.value)
+            )
+            for name in _covering(declaration.name)
+            for other, each in later.get(name, ())
+        ):
             kept.append((declaration, plain))
-        if is_simple(declaration.value):
-            simple_later.setdefault(declaration.name, []).append(plain)
+            later.setdefault(declaration.name, []).append((declaration, plain))
     return reversed(kept)
 
 
-def _box(name: str) -> str:
-    """`margin` for `margin-top`: a shorthand that sets all four sides."""
-    family, _, side = name.partition("-")
-    return family if family in ("margin", "padding") and side in ("top", "right", "bottom", "left") else name
-
-
-@lru_cache(maxsize=4096)
-def is_simple(value: str) -> bool:
-    """Whether every mail client that knows the property understands the value."""
-    return bool(SIMPLE_VALUE.fullmatch(value)) and not RECENT_WORDS.search(value)
+@lru_cache(maxsize=1024)
+def _covering(name: str) -> tuple[str, ...]:
+    """The properties that set all that one sets: itself, and its shorthands."""
+    family, _, rest = name.partition("-")
+    if name in ("border-collapse", "border-spacing") or "radius" in name or "image" in name:
+        return (name,)
+    if family in ("margin", "padding") and rest in SIDES:
+        return (name, family)
+    if family == "border" and rest:
+        side, _, aspect = rest.partition("-")
+        return (name, family, f"border-{side}", f"border-{aspect}") if aspect else (name, family)
+    return (name, "background") if name == "background-color" else (name,)
 
 
 def quoted(css: str, quote: str = '"') -> str:

@@ -28,10 +28,12 @@ LEGACY_ELEMENTS = frozenset(("before", "after", "first-line", "first-letter"))
 """Pseudo-elements that may be written with one colon."""
 COMBINATORS = frozenset((">", "+", "~"))
 KNOWN_STATES = frozenset(
-    "active any-link checked default defined dir disabled enabled first focus focus-visible focus-within"  # noqa: SIM905  a table
-    " fullscreen future host hover in-range indeterminate invalid lang left link modal optional out-of-range past"
-    " paused placeholder-shown playing popover-open read-only read-write required right root scope target valid"
-    " visited user-invalid user-valid autofill".split()
+    """
+    active any-link autofill checked default defined dir disabled enabled first focus focus-visible
+    focus-within fullscreen future host hover in-range indeterminate invalid lang left link modal
+    optional out-of-range past paused placeholder-shown playing popover-open read-only read-write
+    required right root scope target user-invalid user-valid valid visited
+    """.split()  # noqa: SIM905  a table
 )
 KNOWN_ELEMENTS = frozenset(
     "before after first-line first-letter selection placeholder marker backdrop file-selector-button cue part"  # noqa: SIM905  a table
