@@ -233,13 +233,45 @@ def test_what_stays_is_important_only_where_it_must_win(css: str, style: str, sh
     assert sheet in sheet_of(out)
 
 
-def test_a_rule_stays_where_its_importance_would_beat_another_wrongly() -> None:
+def test_a_rule_goes_inline_and_stays_where_only_so_it_beats_one_and_loses_to_another() -> None:
     # :hover must beat `a`, and lose to the style of the second link, which must lose to the media query
     css = "a{color:red} a:hover{color:blue} a.b.b{color:green} @media print{a.b.b{color:white}}"
     out = inline_page("<a href=x>1</a><a class=b href=x>2</a>", css)
-    assert "a:hover { color:blue }" in sheet_of(out)
+    assert sheet_of(out).split("\n")[1:3] == [
+        "a:hover { color:blue !important }",
+        "a.b.b { color:green !important }",
+    ]
+    assert style_of(out, "a") == "color:red"
+    assert '<a style="color:green" class=b' in out
+
+
+def test_a_rule_stays_where_its_importance_would_beat_another_wrongly() -> None:
+    # :hover must beat `a`, and lose to the media query, which its importance would beat by specificity
+    css = "a{color:red} a.b:hover{color:blue} @media print{a{color:white !important}}"
+    out = inline_page("<a class=b href=x>2</a>", css)
+    assert "a.b:hover { color:blue }" in sheet_of(out)
     assert "a { color:red }" in sheet_of(out)
-    assert style_of(out, "a") == "color:green"
+    assert style_of(out, "a") == ""
+
+
+def test_a_rule_that_a_hook_of_a_client_might_beat_makes_no_other_rule_lose() -> None:
+    # no link stands in an `.x`, so that `.x a` beats nothing, and :hover must be important
+    out = inline_page("<a href=x>1</a>", "a{color:red} a:hover{color:blue} .x a.y, .x.x a{color:green}")
+    assert "a:hover { color:blue !important }" in sheet_of(out)
+
+
+def test_an_important_rule_that_a_media_query_beats_goes_inline_without_its_importance() -> None:
+    css = ".t{width:600px !important; color:red} @media print{.t{width:100% !important}}"
+    out = inline_page("<table class=t></table>", css)
+    assert style_of(out, "table") == "color:red;width:600px"
+    assert ".t { width:600px !important }" in sheet_of(out)
+
+
+def test_what_sets_the_same_value_need_not_be_beaten() -> None:
+    css = ".a{color:red} .a:visited{color:red} @media print{a{color:black !important}}"
+    out = inline_page("<a class=a href=x>1</a>", css)
+    assert style_of(out, "a") == "color:red"
+    assert ".a:visited { color:red }" in sheet_of(out)
 
 
 def test_an_authors_style_that_beat_hover_still_does() -> None:

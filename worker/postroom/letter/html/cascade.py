@@ -133,6 +133,8 @@ class Plain:
     """Its value is one that every client understands, so that it always applies."""
     writable: bool = True
     """An own declaration whose text may be changed; one that comes from data may not."""
+    value: str = ""
+    """What it sets, where that is known: of two that set the same, either may win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,9 @@ class Staying:
     """Its selector matches at all times while the condition holds, and its value is certain."""
     optional: bool = False
     """It matches nothing in the document; a mail client may add what it matches (`[data-ogsc]`)."""
+    value: str = ""
+    fixed: bool = False
+    """It cannot be made important, since its sheet is left as it is."""
 
 
 @dataclass(slots=True)
@@ -161,45 +166,20 @@ class ElementGroup:
     """Whether the elements have a start tag to write on; without one, all stays in the sheet."""
 
 
-def _beaten_always(stay: Staying, group: ElementGroup) -> bool:
-    """Whether a declaration of the same property beats it here at any time."""
-    if any(plain.certain and plain.rank > stay.rank and plain.name == stay.name for plain in group.plain):
-        return True
-    return next(_beating(stay, group), None) is not None
-
-
-def _beating(stay: Staying, group: ElementGroup) -> Iterator[Staying]:
-    """What stays, too, and beats it here whenever it applies."""
-    return (
-        other
-        for other in group.staying
-        if other.steady
-        and other.condition == stay.condition
-        and other.name == stay.name
-        and other.rank > stay.rank
-    )
-
-
-def _is_safe_below(stay: Staying, plain: Plain, group: ElementGroup) -> bool:
-    """Whether a staying declaration may become important though a plain one beats it here.
-
-    So it is where a third one, which beats both, applies whenever it does: then neither is seen.
-    """
-    return any(
-        other.rank > plain.rank and other.name == plain.name == stay.name for other in _beating(stay, group)
-    )
-
-
 @dataclass(slots=True)
 class Solution:
     """What is to be written."""
 
     important: set[Key] = field(default_factory=set)
-    """Staying declarations that get `!important`."""
+    """Declarations that get `!important` in the sheet."""
+    mirrored: set[Key] = field(default_factory=set)
+    """Plain declarations that go inline and stay in the sheet, too, where they are important."""
     raised: list[set[Key]] = field(default_factory=list)
     """For each group: inline declarations that get `!important`."""
     left: list[set[Key]] = field(default_factory=list)
     """For each group: declarations that stay in the sheet instead of going inline."""
+    demoted: list[set[Key]] = field(default_factory=list)
+    """For each group: important declarations that go inline as normal ones, and stay in the sheet."""
 
 
 def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
@@ -208,166 +188,286 @@ def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
     while not solver.attempt():
         pass
     solver.add_optional()
-    return Solution(solver.important, solver.raised, solver.left)
+    demoted = [group.demoted for group in solver.groups]
+    return Solution(solver.important, solver.mirrored, solver.raised, solver.left, demoted)
+
+
+class _Places:
+    """The declarations of one group, by the properties that they can set."""
+
+    def __init__(self, group: ElementGroup) -> None:
+        self.plain = group.plain
+        self.writable = group.writable
+        self.staying = group.staying
+        self.twins: list[Staying] = []
+        self._names = {each.name for each in group.plain} | {each.name for each in group.staying}
+        self._plain: dict[str, list[Plain]] = {}
+        self._staying: dict[str, list[Staying]] = {}
+        self.demoted = set(self._demoted()) if group.writable else set()
+
+    def _demoted(self) -> Iterator[Key]:
+        """Important declarations that an important one of the sheet beats, and those below them.
+
+        Inline they would beat it. In the sheet they lose as before; inline, without `!important`, they serve
+        clients that read no sheet.
+        """
+        names: set[str] = set()
+        for plain in sorted(self.plain, key=lambda each: each.rank, reverse=True):
+            if not plain.important or plain.own:
+                continue
+            above = any(
+                _beats(stay, plain) and not self.is_beaten_always(stay)
+                for stay in self.staying_of(plain.name)
+            ) or any(overlap(name, plain.name) for name in names)
+            if above:
+                names.add(plain.name)
+                yield plain.key
+
+    def mirror(self, keys: set[Key]) -> None:
+        """Let these plain declarations stay in the sheet, too."""
+        self.twins = [
+            Staying(each.name, each.important, each.rank, each.key, steady=each.certain, value=each.value)
+            for each in self.plain
+            if each.key in keys or each.key in self.demoted or (each.important and not self.writable)
+        ]
+        self._staying.clear()
+
+    def all_staying(self) -> Iterable[Staying]:
+        """All that is in the sheet, without what is left there."""
+        return (*self.staying, *self.twins) if self.twins else self.staying
+
+    def plain_of(self, name: str) -> list[Plain]:
+        """The plain declarations that can set the same as a property."""
+        found = self._plain.get(name)
+        if found is None:
+            found = [each for each in self.plain if overlap(each.name, name)]
+            self._plain[name] = found
+        return found
+
+    def staying_of(self, name: str) -> list[Staying]:
+        """The staying declarations that can set the same as a property."""
+        found = self._staying.get(name)
+        if found is None:
+            found = [each for each in self.all_staying() if overlap(each.name, name)]
+            self._staying[name] = found
+        return found
+
+    def is_beaten_always(self, stay: Staying) -> bool:
+        """Whether a declaration of the same property beats it here at any time."""
+        if any(
+            plain.certain and plain.rank > stay.rank and plain.name == stay.name
+            for plain in self.plain_of(stay.name)
+        ):
+            return True
+        return next(self._beating(stay), None) is not None
+
+    def is_safe_below(self, stay: Staying, plain: Plain) -> bool:
+        """Whether a staying declaration may become important though a plain one beats it here.
+
+        So it is where a third one, which beats both, applies whenever it does: then neither is seen.
+        """
+        return plain.name == stay.name and any(other.rank > plain.rank for other in self._beating(stay))
+
+    def _beating(self, stay: Staying) -> Iterator[Staying]:
+        """What stays, too, and beats it here whenever it applies."""
+        return (
+            other
+            for other in self.staying_of(stay.name)
+            if other.steady
+            and not other.optional
+            and other.name == stay.name
+            and other.rank > stay.rank
+            and _applies_with(other.condition, stay.condition)
+        )
+
+
+def _beats(first: Plain | Staying, second: Plain | Staying) -> bool:
+    """Whether the first wins in the source, and sets another value."""
+    if first.rank <= second.rank:
+        return False
+    return not first.value or first.value != second.value or first.name != second.name
+
+
+def _applies_with(outer: str, condition: str) -> bool:
+    """Whether the first condition holds whenever the second does."""
+    return outer in ("", condition) or condition.startswith(f"{outer} @")
 
 
 class _Solver:
-    """One search. Each failed attempt adds to `refused`, so that the search ends."""
+    """One search. Each failed attempt adds to `refused` or `mirrored`, so that the search ends."""
 
     def __init__(self, groups: list[ElementGroup], animated: frozenset[str]) -> None:
-        self._groups = groups
+        self.groups = [_Places(group) for group in groups]
         self._animated = animated
+        # the order of layers is the other way round among important declarations
         self.refused: set[Key] = {
             each.key
             for group in groups
             for each in group.staying
-            if any(overlap(each.name, name) for name in animated)
+            if each.rank[2] < 0 or each.fixed or self._is_animated(each.name)
         }
         self.important: set[Key] = set()
+        self.mirrored: set[Key] = set()
         self.raised: list[set[Key]] = []
         self.left: list[set[Key]] = []
 
+    def _is_animated(self, name: str) -> bool:
+        return any(overlap(name, each) for each in self._animated)
+
     def attempt(self) -> bool:
-        """Whether a solution was found with what is refused so far."""
-        before = len(self.refused)
+        """Whether a solution was found with what is refused and mirrored so far."""
+        before = len(self.refused), len(self.mirrored - self.refused)
+        self.mirrored -= self.refused
+        for group in self.groups:
+            group.mirror(self.mirrored)
         self.important = set()
-        self.left = [self._leave(group) for group in self._groups]
+        self.left = [self._leave(group) for group in self.groups]
         self._require()
         self._follow()
-        if len(self.refused) > before:
+        if (len(self.refused), len(self.mirrored)) != before:
             return False
-        self.raised = [self._raise(number) for number in range(len(self._groups))]
-        return len(self.refused) == before
+        self.raised = [self._raise(number) for number in range(len(self.groups))]
+        return (len(self.refused), len(self.mirrored)) == before
 
-    def _leave(self, group: ElementGroup) -> set[Key]:
+    def _leave(self, group: _Places) -> set[Key]:
         """What cannot go inline here, because a staying declaration that must beat it cannot be raised."""
-        own = {each.key for each in group.plain if each.own}
         if not group.writable:
-            return {each.key for each in group.plain} - own
+            return {each.key for each in group.plain if not each.own}
         left: set[Key] = set()
         for stay in group.staying:
-            if stay.optional or _beaten_always(stay, group):
+            if stay.optional or stay.important or stay.key not in self.refused:
                 continue
-            for plain in group.plain:
-                beaten = plain.rank < stay.rank and overlap(plain.name, stay.name) and not plain.own
-                if beaten and (plain.important or (stay.key in self.refused and not stay.important)):
+            if group.is_beaten_always(stay):
+                continue
+            for plain in group.plain_of(stay.name):
+                if _beats(stay, plain) and not plain.own and plain.key not in group.demoted:
                     left.add(plain.key)
-        return self._with_lower(group, left)
+        return self._with_lower(group, left) if left else left
 
     @staticmethod
-    def _with_lower(group: ElementGroup, left: set[Key]) -> set[Key]:
+    def _with_lower(group: _Places, left: set[Key]) -> set[Key]:
         """Together with each declaration, the lower ones of the same property, which would beat it inline."""
         for plain in sorted(group.plain, key=lambda each: each.rank, reverse=True):
             if plain.key in left:
                 left |= {
                     lower.key
-                    for lower in group.plain
-                    if lower.rank < plain.rank and not lower.own and overlap(lower.name, plain.name)
+                    for lower in group.plain_of(plain.name)
+                    if lower.rank < plain.rank and not lower.own
                 }
         return left
 
     def _require(self) -> None:
         """Make important what must beat an inline declaration."""
-        for number, group in enumerate(self._groups):
-            if not group.plain:
-                continue
-            for stay in group.staying:
+        for number, group in enumerate(self.groups):
+            for stay in group.all_staying():
                 if stay.important or stay.optional or stay.key in self.refused or stay.key in self.important:
                     continue
-                if _beaten_always(stay, group):
-                    continue
-                if any(
-                    plain.rank < stay.rank
-                    and not plain.important
-                    and plain.key not in self.left[number]
-                    and overlap(plain.name, stay.name)
-                    for plain in group.plain
-                ):
+                if self._beats_inline(number, stay) and not group.is_beaten_always(stay):
                     self.important.add(stay.key)
+
+    def _beats_inline(self, number: int, stay: Staying) -> bool:
+        """Whether it beats a normal declaration that goes inline."""
+        return any(
+            _beats(stay, plain) and not plain.important and plain.key not in self.left[number]
+            for plain in self.groups[number].plain_of(stay.name)
+        )
 
     def _follow(self) -> None:
         """Keep the order among what stays: what beat a declaration that is now important must be so too."""
+        done: set[tuple[int, Key]] = set()
         changed = True
         while changed:
             changed = False
-            for number, group in enumerate(self._groups):
-                for stay in group.staying:
-                    if stay.key in self.important and self._spread(number, stay):
+            for number, group in enumerate(self.groups):
+                for stay in group.all_staying():
+                    if stay.key in self.important and (number, stay.key) not in done:
+                        done.add((number, stay.key))
+                        self._spread(number, stay)
                         changed = True
 
-    def _spread(self, number: int, stay: Staying) -> bool:
-        changed = False
-        group = self._groups[number]
-        for other in group.staying:
-            if other.optional or other.key == stay.key or not overlap(other.name, stay.name):
+    def _spread(self, number: int, stay: Staying) -> None:
+        group = self.groups[number]
+        for other in group.staying_of(stay.name):
+            if other.optional or other.key == stay.key:
                 continue
             if other.important:
-                if other.rank[2:] < stay.rank[2:]:
+                if other.rank[2:] < stay.rank[2:] and _beats(other, stay):
                     self.refused.add(stay.key)
-            elif other.rank > stay.rank and other.key not in self.important:
+            elif other.key not in self.important and _beats(other, stay):
                 if other.key in self.refused:
                     self.refused.add(stay.key)
                 else:
                     self.important.add(other.key)
-                    changed = True
-        for plain in group.plain:
+        if not self.left[number]:
+            return
+        for plain in group.plain_of(stay.name):
             stays_normal = plain.key in self.left[number] and not plain.important
-            above = plain.rank > stay.rank and overlap(plain.name, stay.name)
-            if stays_normal and above and not _is_safe_below(stay, plain, group):
-                self.refused.add(stay.key)
-        return changed
+            if stays_normal and _beats(plain, stay) and not self._is_kept_above(group, stay, plain):
+                self._mirror_or_refuse(stay, [plain])
+
+    def _is_kept_above(self, group: _Places, stay: Staying, plain: Plain) -> bool:
+        return plain.key in self.mirrored or group.is_safe_below(stay, plain)
+
+    def _mirror_or_refuse(self, stay: Staying, above: Iterable[Plain]) -> None:
+        """Let the declarations that beat one in the source do so in the sheet, or do without it."""
+        keys = {each.key for each in above}
+        if any(each.own or self._is_animated(each.name) for each in above) or keys & self.refused:
+            self.refused.add(stay.key)
+        else:
+            self.mirrored |= keys
 
     def _raise(self, number: int) -> set[Key]:
         """Inline declarations that must be important to beat a staying one as before."""
-        group = self._groups[number]
+        group = self.groups[number]
         raised: set[Key] = set()
-        for stay in group.staying:
+        for stay in group.all_staying():
             if stay.key not in self.important:
                 continue
             wanted = [
                 plain
-                for plain in group.plain
-                if plain.rank > stay.rank
+                for plain in group.plain_of(stay.name)
+                if _beats(plain, stay)
                 and not plain.important
                 and plain.key not in self.left[number]
-                and overlap(plain.name, stay.name)
-                and not _is_safe_below(stay, plain, group)
+                and not self._is_kept_above(group, stay, plain)
             ]
             above = set(self._above(group, wanted))
             if all(self._can_be_raised(group, plain) for plain in above):
                 raised |= {plain.key for plain in above}
             else:
-                self.refused.add(stay.key)
+                self._mirror_or_refuse(stay, wanted)
         return raised
 
     @staticmethod
-    def _above(group: ElementGroup, wanted: Iterable[Plain]) -> Iterator[Plain]:
+    def _above(group: _Places, wanted: Iterable[Plain]) -> Iterator[Plain]:
         """The declarations, and the higher ones of the same property, which must stay higher."""
         for plain in wanted:
             yield plain
-            for higher in group.plain:
-                if higher.rank > plain.rank and not higher.important and overlap(higher.name, plain.name):
+            for higher in group.plain_of(plain.name):
+                if _beats(higher, plain) and not higher.important:
                     yield higher
 
-    def _can_be_raised(self, group: ElementGroup, plain: Plain) -> bool:
-        if not plain.writable or any(overlap(plain.name, name) for name in self._animated):
+    def _can_be_raised(self, group: _Places, plain: Plain) -> bool:
+        if not plain.writable or self._is_animated(plain.name):
             return False
+        if plain.own and any(
+            other.important and _beats(other, plain) for other in group.plain_of(plain.name)
+        ):
+            return False  # it may stand behind that one, and would then beat it
         return not any(
-            (stay.important or stay.key in self.important)
-            and stay.rank > plain.rank
-            and overlap(stay.name, plain.name)
-            for stay in group.staying
+            (stay.important or stay.key in self.important) and _beats(stay, plain)
+            for stay in group.staying_of(plain.name)
         )
 
     def add_optional(self) -> None:
         """Make important what only a mail client can bring to match, where it beats nothing wrongly."""
         places: dict[Key, list[tuple[int, Staying]]] = {}
-        for number, group in enumerate(self._groups):
+        for number, group in enumerate(self.groups):
             for stay in group.staying:
                 if stay.optional and not stay.important and stay.key not in self.refused:
                     places.setdefault(stay.key, []).append((number, stay))
         for key, found in places.items():
-            if not any(self._is_beaten_inline(number, stay) for number, stay in found):
+            if not any(self._beats_inline(number, stay) for number, stay in found):
                 continue
             raises = [self._raises_for_optional(number, stay) for number, stay in found]
             if any(each is None for each in raises):
@@ -376,31 +476,22 @@ class _Solver:
             for (number, _), raised in zip(found, raises, strict=True):
                 self.raised[number] |= raised or set()
 
-    def _is_beaten_inline(self, number: int, stay: Staying) -> bool:
-        return any(
-            plain.rank < stay.rank
-            and not plain.important
-            and plain.key not in self.left[number]
-            and overlap(plain.name, stay.name)
-            for plain in self._groups[number].plain
-        )
-
     def _raises_for_optional(self, number: int, stay: Staying) -> set[Key] | None:
         """What must be raised so that it beats nothing wrongly here; None where that cannot be had."""
-        group = self._groups[number]
-        for other in group.staying:
-            if other.optional or not overlap(other.name, stay.name):
+        group = self.groups[number]
+        for other in group.staying_of(stay.name):
+            if other.optional:
                 continue
             is_important = other.important or other.key in self.important
             if (
                 (other.rank[2:] < stay.rank[2:])
                 if other.important
-                else (other.rank > stay.rank and not is_important)
+                else (_beats(other, stay) and not is_important)
             ):
                 return None
         wanted: list[Plain] = []
-        for plain in group.plain:
-            if plain.rank > stay.rank and not plain.important and overlap(plain.name, stay.name):
+        for plain in group.plain_of(stay.name):
+            if _beats(plain, stay) and not plain.important and plain.key not in self.mirrored:
                 if plain.key in self.left[number]:
                     return None
                 wanted.append(plain)

@@ -39,6 +39,7 @@ from postroom.letter.html.stylesheet import (
     read_declarations,
     read_sheet,
 )
+from postroom.letter.html.values import is_certain
 
 FORMATTING = frozenset(
     "a b big code em font i nobr s small strike strong tt u".split()  # noqa: SIM905  a table
@@ -50,17 +51,7 @@ NO_MARGIN = frozenset(
 )
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
-SIMPLE_VALUE = re.compile(
-    r"""(?:[\s,/]|\#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![0-9a-f])|[-+]?[0-9.]+(?:px|em|pt|%)?(?![\w%.])"""
-    r"""|"[^"\\]*"|'[^'\\]*'|-?[a-z][a-z-]*(?![\w(-]))*""",
-    re.IGNORECASE,
-)
-"""A value that every mail client understands if it knows the property at all."""
-RECENT_WORDS = re.compile(
-    r"\b(?:flex|grid|inline-flex|inline-grid|contents|flow-root|sticky|[a-z]+-content|stretch|revert|revert-layer"
-    r"|unset|initial|currentcolor|rebeccapurple|clip|anywhere|pretty|balance|system-ui|math|canvas|canvastext)\b",
-    re.IGNORECASE,
-)
+SIDES = frozenset(("top", "right", "bottom", "left"))
 STYLE_TAG = ("<style>\n", "\n</style>\n")
 ORDER = 4096
 """Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
@@ -84,6 +75,8 @@ class _Candidate:
     role: Role
     elements: Sequence[Element]
     """What it matches, or may match."""
+    fixed: bool
+    """It stays as it is written."""
 
     @property
     def selector(self) -> Selector:
@@ -161,15 +154,15 @@ class Inliner:
             exempt = style >= 0 and self._markup.styles[style].exempt
             for rule in sheet.rules:
                 for index, selector in enumerate(rule.selectors):
-                    role, elements = self._match(selector, stays=exempt or rule.conditional)
-                    yield _Candidate(number, rule, index, order, role, elements)
+                    role, elements = self._match(selector, stays=exempt or rule.conditional or rule.whole)
+                    yield _Candidate(number, rule, index, order, role, elements, exempt or rule.whole)
                 order += 1
 
     def _match(self, selector: Selector, *, stays: bool) -> tuple[Role, Sequence[Element]]:
         if not selector.styles_element:
             return "apart", ()
         if selector.is_static and not stays:
-            elements = self._markup.select(selector.text)
+            elements = self._markup.select(selector.to_match)
             if elements:
                 return "plain", elements
         else:
@@ -269,7 +262,8 @@ class Inliner:
                 declaration.important,
                 candidate.rank(index),
                 candidate.key(index),
-                certain=is_simple(declaration.value),
+                certain=is_certain(declaration.name, declaration.value),
+                value=declaration.value,
             )
             for candidate in (self.candidates[number] for number in plain_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
@@ -281,8 +275,12 @@ class Inliner:
                 candidate.rank(index),
                 candidate.key(index),
                 condition=candidate.rule.condition,
-                steady=candidate.selector.is_static and is_simple(declaration.value),
+                steady=candidate.selector.is_static
+                and not candidate.rule.whole
+                and is_certain(declaration.name, declaration.value),
                 optional=candidate.role == "optional",
+                value=declaration.value,
+                fixed=candidate.fixed,
             )
             for candidate in (self.candidates[number] for number in staying_numbers)
             for index, declaration in enumerate(candidate.rule.declarations)
@@ -300,16 +298,20 @@ class Inliner:
         return solve(self._groups, animated)
 
     @cached_property
-    def _in_sheet(self) -> set[tuple[int, int]]:
-        """Selectors, by order of their rule and number in it, that stay in the sheet."""
-        stay = {(each.order, each.number) for each in self.candidates if each.role != "plain"}
-        for left in self.solution.left:
-            stay |= {(order, number) for order, number, _ in left}
+    def _in_sheet(self) -> dict[tuple[int, int], frozenset[int]]:
+        """Declarations that stay in the sheet, for each selector by order of its rule and number in it."""
+        apart: dict[tuple[int, int], set[int]] = {}
+        for order, number, index in self.solution.mirrored.union(*self.solution.left, *self.solution.demoted):
+            apart.setdefault((order, number), set()).add(index)
+        stay = {place: frozenset(indexes) for place, indexes in apart.items()}
         for candidate in self.candidates:
-            if candidate.role != "plain":
-                continue
-            if self._options.keep_styles or self._is_for_outlook(candidate.selector):
-                stay.add((candidate.order, candidate.number))
+            if (
+                candidate.role != "plain"
+                or self._options.keep_styles
+                or self._is_for_outlook(candidate.selector)
+            ):
+                whole = frozenset(range(len(candidate.rule.declarations)))
+                stay[candidate.order, candidate.number] = whole
         return stay
 
     def _is_for_outlook(self, selector: Selector) -> bool:
@@ -335,6 +337,7 @@ class Inliner:
             if not group.writable:
                 continue
             raised, left = self.solution.raised[number], self.solution.left[number]
+            demoted = self.solution.demoted[number]
             chosen = sorted(
                 (each for each in group.plain if not each.own and each.key not in left),
                 key=lambda each: each.rank,
@@ -343,7 +346,9 @@ class Inliner:
                 chosen = [each for each in chosen if not self._is_needless_reset(each, group)]
             found = [(rules[each.key[0]].declarations[each.key[2]], each) for each in chosen]
             text = ";".join(
-                declaration.text(important=declaration.important or each.key in raised)
+                declaration.text(
+                    important=(declaration.important and each.key not in demoted) or each.key in raised
+                )
                 for declaration, each in without_beaten(found)
             )
             own = [each for each in group.plain if each.own and each.key in raised]
@@ -352,9 +357,16 @@ class Inliner:
                 _raise_own(style, {each.key[2] for each in own}) if own and isinstance(style, str) else None
             )
             if text or rewritten is not None:
+                attribute = f' style="{quoted(text)}"'
                 for element in elements:
-                    if self._markup.is_written(element):
+                    if not self._markup.is_written(element):
+                        continue
+                    if style is None:
+                        at = self._markup.name_end(element)
+                        yield Edit(at, at, attribute)
+                    else:
                         yield self._element_edit(source, element, text, rewritten)
+                    if self._options.attributes:
                         yield from self._attribute_edits(element, text)
 
     def _is_needless_reset(self, plain: Plain, group: ElementGroup) -> bool:
@@ -387,9 +399,7 @@ class Inliner:
         if element in self._dynamic.conditional_style:
             raise CannotInline(f"the `style` of a <{element.tag}> is there only for some events")
         found = self._markup.attribute(element, "style")
-        if found is None:
-            at = self._markup.name_end(element)
-            return Edit(at, at, f' style="{quoted(text)}"')
+        assert found is not None, "it has a style"
         own = source[found.value_start : found.value_end]
         quote = found.quote or ("'" if '"' in own else '"')
         if rewritten is not None:
@@ -415,16 +425,15 @@ class Inliner:
     def _is_unchanged(self, number: int) -> bool:
         candidates = [each for each in self.candidates if each.sheet == number]
         return bool(candidates) and all(
-            (each.order, each.number) in self._in_sheet and not self._raised_in_sheet(each)
+            len(stay) == len(each.rule.declarations) and not raised
             for each in candidates
+            for stay, raised in (self._stay_of(each),)
         )
 
-    def _raised_in_sheet(self, candidate: _Candidate) -> frozenset[int]:
-        return frozenset(
-            index
-            for index in range(len(candidate.rule.declarations))
-            if candidate.key(index) in self.solution.important
-        )
+    def _stay_of(self, candidate: _Candidate) -> tuple[frozenset[int], frozenset[int]]:
+        """The declarations of a selector that stay in the sheet, and those that are made important there."""
+        stay = self._in_sheet.get((candidate.order, candidate.number), frozenset())
+        return stay, frozenset(index for index in stay if candidate.key(index) in self.solution.important)
 
     def _sheet_text(self, number: int) -> str:
         selectors: dict[int, list[_Candidate]] = {}
@@ -445,14 +454,15 @@ class Inliner:
                     yield from self._write_rule(item, selectors.get(item.number, []))
 
     def _write_rule(self, rule: StyleRule, candidates: Sequence[_Candidate]) -> Iterator[str]:
-        """The rule with the selectors that stay; those that need another importance apart."""
-        alike: dict[frozenset[int], list[str]] = {}
+        """The rule with the selectors that stay; those of which other declarations stay apart."""
+        alike: dict[tuple[frozenset[int], frozenset[int]], list[str]] = {}
         for candidate in candidates:
-            alike.setdefault(self._raised_in_sheet(candidate), []).append(candidate.selector.text)
-        for raised, texts in alike.items():
+            alike.setdefault(self._stay_of(candidate), []).append(candidate.selector.text)
+        for (stay, raised), texts in alike.items():
             body = "; ".join(
                 declaration.text(important=declaration.important or index in raised)
                 for index, declaration in enumerate(rule.declarations)
+                if index in stay
             )
             yield f"{', '.join(texts)} {{ {body} }}"
 
@@ -493,34 +503,38 @@ def without_beaten(
 ) -> Iterator[tuple[Declaration, Plain]]:
     """Without declarations that a later rule sets again in a way that every client understands.
 
-    Inside of a rule all stay: who writes a property twice there means the first as a fallback.
+    Inside of a rule all stay, except those that are written twice: who sets a property to another value
+    there means the first as a fallback.
     """
-    simple_later: dict[str, list[Plain]] = {}
+    later: dict[str, list[tuple[Declaration, Plain]]] = {}
     kept: list[tuple[Declaration, Plain]] = []
     for declaration, plain in reversed(found):
-        covering = (
-            each
-            for name in (declaration.name, _box(declaration.name))
-            for each in simple_later.get(name, ())
-            if each.key[0] != plain.key[0] and each.important >= plain.important
-        )
-        if next(covering, None) is None:
+        if not any(
+            each.important >= plain.important
+            and (
+                (each.certain and each.key[0] != plain.key[0])
+                or (other.name, other.value) == (declaration.name, declaration.value)
+            )
+            for name in _covering(declaration.name)
+            for other, each in later.get(name, ())
+        ):
             kept.append((declaration, plain))
-        if is_simple(declaration.value):
-            simple_later.setdefault(declaration.name, []).append(plain)
+            later.setdefault(declaration.name, []).append((declaration, plain))
     return reversed(kept)
 
 
-def _box(name: str) -> str:
-    """`margin` for `margin-top`: a shorthand that sets all four sides."""
-    family, _, side = name.partition("-")
-    return family if family in ("margin", "padding") and side in ("top", "right", "bottom", "left") else name
-
-
-@lru_cache(maxsize=4096)
-def is_simple(value: str) -> bool:
-    """Whether every mail client that knows the property understands the value."""
-    return bool(SIMPLE_VALUE.fullmatch(value)) and not RECENT_WORDS.search(value)
+@lru_cache(maxsize=1024)
+def _covering(name: str) -> tuple[str, ...]:
+    """The properties that set all that one sets: itself, and its shorthands."""
+    family, _, rest = name.partition("-")
+    if name in ("border-collapse", "border-spacing") or "radius" in name or "image" in name:
+        return (name,)
+    if family in ("margin", "padding") and rest in SIDES:
+        return (name, family)
+    if family == "border" and rest:
+        side, _, aspect = rest.partition("-")
+        return (name, family, f"border-{side}", f"border-{aspect}") if aspect else (name, family)
+    return (name, "background") if name == "background-color" else (name,)
 
 
 def quoted(css: str, quote: str = '"') -> str:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple
 
 from turbohtml import Comment, Document, Element, SelectorSyntaxError, parse
 
@@ -35,8 +37,7 @@ CLASS_OR_ID = re.compile(r"""\b(class|id)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']
 DOCTYPE = re.compile(r"(?:\s|<!--.*?-->|<\?[^>]*>)*<!doctype\b[^>]*>\s*", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Text in the place of a stretch of the source."""
 
     start: int
@@ -75,10 +76,10 @@ def edited(source: str, edits: Iterable[Edit]) -> str:
     """The source with the edits made; they must not overlap."""
     out: list[str] = []
     position = 0
-    for edit in sorted(edits, key=lambda each: (each.start, each.end)):
-        assert edit.start >= position, "edits overlap"
-        out += (source[position : edit.start], edit.text)
-        position = edit.end
+    for start, end, text in sorted(edits, key=itemgetter(0, 1)):
+        assert start >= position, "edits overlap"
+        out += (source[position:start], text)
+        position = end
     out.append(source[position:])
     return "".join(out)
 
@@ -94,6 +95,7 @@ class Markup:
         """In document order, without the contents of `<template>`."""
         self.comments: list[str] = []
         self.parents: dict[Element, Element | None] = {}
+        self._start_tags: dict[Element, int] = {}
         self._walk()
         self._found: dict[str, list[Element]] = {}
 
@@ -112,6 +114,9 @@ class Markup:
                     raise Rejected(Problem(Code.TOO_DEEP, "spec.html", message))
                 self.elements.append(node)
                 self.parents[node] = parent
+                location = node.source_location
+                if location is not None and location.start_tag is not None:
+                    self._start_tags[node] = location.start_tag.start_offset
                 waiting += [
                     (child, node, depth + 1)
                     for child in reversed(list(node.children))
@@ -133,8 +138,7 @@ class Markup:
 
     def is_written(self, element: Element) -> bool:
         """Whether the element has a start tag in the source, and is not implied or cloned by the parser."""
-        location = element.source_location
-        return location is not None and location.start_tag is not None
+        return element in self._start_tags
 
     def ancestors(self, element: Element) -> Iterator[Element]:
         """The elements around it, from the inside."""
@@ -145,6 +149,8 @@ class Markup:
 
     def attribute(self, element: Element, name: str) -> Attribute | None:
         """Where an attribute stands, if it is written."""
+        if element.attr(name) is None:
+            return None
         location = element.source_location
         span = location.attrs.get(name) if location is not None and location.attrs else None
         if span is None:
@@ -164,10 +170,7 @@ class Markup:
 
     def name_end(self, element: Element) -> int:
         """The offset behind the name in the start tag."""
-        location = element.source_location
-        assert location is not None
-        assert location.start_tag is not None
-        found = TAG_NAME.match(self.source, location.start_tag.start_offset)
+        found = TAG_NAME.match(self.source, self._start_tags[element])
         assert found is not None, "a start tag begins with its name"
         return found.end()
 

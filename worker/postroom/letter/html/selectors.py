@@ -27,6 +27,19 @@ LOGICAL = frozenset(("is", "not", "where", "matches"))
 LEGACY_ELEMENTS = frozenset(("before", "after", "first-line", "first-letter"))
 """Pseudo-elements that may be written with one colon."""
 COMBINATORS = frozenset((">", "+", "~"))
+KNOWN_STATES = frozenset(
+    """
+    active any-link autofill checked default defined dir disabled enabled first focus focus-visible
+    focus-within fullscreen future host hover in-range indeterminate invalid lang left link modal
+    optional out-of-range past paused placeholder-shown playing popover-open read-only read-write
+    required right root scope target user-invalid user-valid valid visited
+    """.split()  # noqa: SIM905  a table
+)
+KNOWN_ELEMENTS = frozenset(
+    "before after first-line first-letter selection placeholder marker backdrop file-selector-button cue part"  # noqa: SIM905  a table
+    " slotted".split()
+)
+"""Pseudo-classes and -elements of all of today's browsers, beside those above and `::-webkit-…`."""
 
 
 class SelectorError(ValueError):
@@ -43,6 +56,8 @@ class Simple:
     specificity: Specificity
     attributes: frozenset[str] = frozenset()
     """Names of the attributes that decide its match, in lower case."""
+    known: bool = True
+    """All of today's browsers read it; one that does not leaves out the whole rule."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,11 @@ class Selector:
         return sum(a), sum(b), sum(c)
 
     @cached_property
+    def is_known(self) -> bool:
+        """Whether all of today's browsers read it."""
+        return all(simple.known for simple in self.simples)
+
+    @cached_property
     def is_static(self) -> bool:
         """Whether the document alone decides what it matches: no state, no pseudo-element."""
         return not any(simple.kind in ("state", "element") for simple in self.simples)
@@ -94,6 +114,11 @@ class Selector:
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that decide its match, in lower case."""
         return frozenset().union(*(simple.attributes for simple in self.simples))
+
+    @cached_property
+    def to_match(self) -> str:
+        """The selector without prefixes of namespaces, which mean nothing in HTML."""
+        return self._join(self.compounds, ())
 
     @cached_property
     def without_state(self) -> str:
@@ -206,15 +231,21 @@ def _type_at(tokens: list[Any], index: int) -> str:
 
 
 def _qualified(tokens: list[Any], index: int) -> tuple[Simple, int] | None:
-    """`svg|a`, `*|*`, `|a`: what it matches depends on `@namespace`, so it stays in the sheet."""
+    """`svg|a`, `|a`: what it matches depends on `@namespace`, so it stays in the sheet. `*|a` is `a`."""
     start = index if tokens[index] == "|" else index + 1
     if start + 1 >= len(tokens) or tokens[start] != "|" or tokens[start + 1] == "=":
         return None
     name = tokens[start + 1]
     if name.type != "ident" and name != "*":
         return None
+    specificity = (0, 0, int(name.type == "ident"))
+    if tokens[index] == "*" and name.type == "ident":
+        return Simple("type", _text([name]), name.lower_value, specificity), start + 2
+    if tokens[index] == "*":
+        return Simple("universal", "*", "*", specificity), start + 2
     text = tinycss2.serialize(tokens[index : start + 2])
-    return Simple("state", text, text, (0, 0, int(name.type == "ident"))), start + 2
+    # without an `@namespace` for it, the rule is invalid
+    return Simple("state", text, text, specificity, known=False), start + 2
 
 
 def _attribute(token: Any, text: str) -> Simple:
@@ -222,7 +253,8 @@ def _attribute(token: Any, text: str) -> Simple:
     if not content or content[0].type != "ident":
         raise SelectorError(f"`{text[:60]}` names no attribute")
     name = content[0].lower_value
-    return Simple("attribute", text, name, (0, 1, 0), frozenset((name,)))
+    flag = content[-1].lower_value if len(content) > 3 and content[-1].type == "ident" else "i"
+    return Simple("attribute", text, name, (0, 1, 0), frozenset((name,)), known=flag == "i")
 
 
 def _pseudo(tokens: list[Any], index: int) -> tuple[Simple, int]:
@@ -234,11 +266,12 @@ def _pseudo(tokens: list[Any], index: int) -> tuple[Simple, int]:
     text = (":" if not double else "::") + _text([token])
     name = token.lower_value if token.type == "ident" else token.lower_name
     if double or name in LEGACY_ELEMENTS:
-        return Simple("element", text, name, (0, 0, 1)), at + 1
+        known = name in KNOWN_ELEMENTS or name.startswith("-webkit-")
+        return Simple("element", text, name, (0, 0, 1), known=known), at + 1
     if token.type == "function":
         return _functional(token, text, name), at + 1
     kind: Kind = "structural" if name in STRUCTURAL else "logical" if name == "root" else "state"
-    return Simple(kind, text, name, (0, 1, 0)), at + 1
+    return Simple(kind, text, name, (0, 1, 0), known=kind != "state" or name in KNOWN_STATES), at + 1
 
 
 def _functional(token: Any, text: str, name: str) -> Simple:
@@ -246,11 +279,12 @@ def _functional(token: Any, text: str, name: str) -> Simple:
         relative = [[*_anchor(), *arguments] for arguments in _split(token.arguments)]
         inner = [read_selector(arguments) for arguments in relative]
         kind: Kind = "structural" if all(each.is_static for each in inner) else "state"
-        return Simple(kind, text, name, _most(inner), _attributes(inner))
+        return Simple(kind, text, name, _most(inner), _attributes(inner), known=_all_known(inner))
     if name in LOGICAL:
         inner = read_selectors(token.arguments)
         weight = (0, 0, 0) if name == "where" else _most(inner)
-        return Simple(_logical_kind(inner), text, name, weight, _attributes(inner))
+        known = name != "matches" and _all_known(inner)
+        return Simple(_logical_kind(inner), text, name, weight, _attributes(inner), known=known)
     if name in STRUCTURAL:
         of = [
             i for i, each in enumerate(token.arguments) if each.type == "ident" and each.lower_value == "of"
@@ -259,7 +293,11 @@ def _functional(token: Any, text: str, name: str) -> Simple:
         a, b, c = _most(inner) if inner else (0, 0, 0)
         static = all(each.is_static for each in inner)
         return Simple("structural" if static else "state", text, name, (a, b + 1, c), _attributes(inner))
-    return Simple("state", text, name, (0, 1, 0))
+    return Simple("state", text, name, (0, 1, 0), known=name in KNOWN_STATES)
+
+
+def _all_known(inner: Iterable[Selector]) -> bool:
+    return all(each.is_known for each in inner)
 
 
 def _anchor() -> list[Any]:

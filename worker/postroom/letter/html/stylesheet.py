@@ -59,6 +59,8 @@ class StyleRule:
     """The preludes of the groups around it: rules with the same one apply together."""
     layered: bool = False
     """It is in an `@layer`: every rule outside of layers beats it."""
+    whole: bool = False
+    """Some browsers leave it out for one of its selectors, so that it can be neither split nor inlined."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ class _Reader:
             self.conditional,
             self.condition,
             self.layered,
+            not all(selector.is_known for selector in selectors),
         )
         self.rules.append(rule)
         return rule
