@@ -10,7 +10,7 @@ from postroom.letter.manifest import read
 from postroom.letter.problems import Code, Position, Problem, Rejected, advance
 from postroom.letter.proofs import prove_all
 from postroom.letter.reading.yamltree import documents
-from tests.letter.specimens import layout, problem_of
+from tests.letter.specimens import layout, problem_of, proved
 
 WORDS = [
     "a: |\n  w1 w2\n\n    w3\n  w4\n",
@@ -79,7 +79,7 @@ def test_a_problem_of_a_template_underlines_its_words(html: str, words: str) -> 
 
 
 def test_a_problem_in_css_has_its_column() -> None:
-    problem = problem_of("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }")
+    (problem,) = proved("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }").warnings
     assert (problem.line, problem.column) == (2, 3)
 
 

@@ -74,6 +74,7 @@ class Code(StrEnum):
     EVENT_TYPE_CONFLICT = "event_type_conflict"
     TOPIC_CONFLICT = "topic_conflict"
     CSS_INVALID = "css_invalid"
+    CSS_IGNORED = "css_ignored"
     PROOF_TIMED_OUT = "proof_timed_out"
 
     # a letter that could come out better

@@ -212,5 +212,9 @@ def prove_layout(layout: EmailLayout) -> Proof:
     problems = list(css_problems(layout.spec.css or "", "spec.css"))
     problems += layout_problems(layout)
     own = layout_field(name)
-    placed = (replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems)
-    return Proof(name, problems=tuple(placed))
+    placed = [replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems]
+    return Proof(
+        name,
+        problems=tuple(each for each in placed if each.severity is Severity.ERROR),
+        warnings=tuple(each for each in placed if each.severity is not Severity.ERROR),
+    )

@@ -471,6 +471,13 @@ LINT = (
         "{# postroom: ignore image_without_alt #}",
     ),
     Rule(
+        Code.CSS_IGNORED,
+        Severity.WARNING,
+        "A part of the CSS is not CSS, and browsers ignore it; the rest of the sheet holds.",
+        "Correct it, or delete it.",
+        "The letter looks as if the part were not there, here as in a browser.",
+    ),
+    Rule(
         Code.VARIABLE_MAY_BE_ABSENT,
         Severity.WARNING,
         "A variable that the schema lets be absent or null is printed where nothing asks for it.",

@@ -51,9 +51,10 @@ class _Found(NamedTuple):
 
 
 def is_whole_page(pieces: Sequence[Piece]) -> bool:
-    """Whether the source has a doctype or an `<html>` tag."""
+    """Whether the source has a doctype, or an `<html>` or `<body>` tag."""
     return any(
-        token.type is TokenType.DOCTYPE or (token.type is TokenType.START_TAG and _name(token) == "html")
+        token.type is TokenType.DOCTYPE
+        or (token.type is TokenType.START_TAG and _name(token) in ("html", "body"))
         for token in tokenize(_protect(pieces))
     )
 

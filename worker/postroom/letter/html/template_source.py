@@ -19,7 +19,7 @@ from turbohtml import Element, Namespace
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
 from postroom.letter.html.protect import CannotInline
-from postroom.letter.html.selectors import Compound, Selector
+from postroom.letter.html.selectors import Selector
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]
@@ -343,20 +343,10 @@ def _check_attributes(template: TemplateSource, selectors: list[Selector]) -> No
 
 def _may_read(selector: Selector, element: Element, name: str, markup: Markup) -> bool:
     return any(
-        name in simple.attributes and element in markup.select(_rest(compound, name))
+        name in simple.attributes and element in markup.select(compound.without_attribute(name))
         for compound in selector.compounds
         for simple in compound.simples
     )
-
-
-def _rest(compound: Compound, name: str) -> str:
-    """The compound without what data, neighbours or states decide."""
-    kept = (
-        simple.text
-        for simple in compound.simples
-        if name not in simple.attributes and simple.kind not in ("structural", "state", "element")
-    )
-    return "".join(kept) or "*"
 
 
 def _check_neighbours(template: TemplateSource, selectors: list[Selector]) -> None:
