@@ -141,8 +141,8 @@ DAMAGE = {
         "color",
     ),
     "Apple's hook": (
-        page("a[x-apple-data-detectors]{color:red}", "<a href=x>x</a>"),
-        page("", "<a href=x>x</a>"),
+        page("a[x-apple-data-detectors]{color:red}", "<p>x</p>"),
+        page("", "<p>x</p>"),
         "apple",
         "color",
     ),
