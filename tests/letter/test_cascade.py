@@ -2,10 +2,11 @@
 
 from itertools import count, product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.html.cascade import ElementGroup, Key, Plain, Solution, Staying, solve
+from postroom.letter.html.cascade import ElementGroup, Key, Plain, Solution, Staying, overlap, solve
 
 LONGHANDS = {
     "color": ["color"],
@@ -136,3 +137,69 @@ def test_the_delivered_cascade_gives_what_that_of_the_source_gives(groups: list[
             assert winners([pair for pair in result if pair[1].key in present]) == winners(
                 [pair for pair in source if pair[1].key in present]
             )
+
+
+OVERLAPPING = [
+    ("margin", "margin-top"),
+    ("margin-inline-start", "margin-left"),
+    ("-webkit-margin-before", "margin-top"),
+    ("-webkit-padding-end", "padding"),
+    ("-webkit-border-start-color", "border-left"),
+    ("-webkit-border-horizontal-spacing", "border-spacing"),
+    ("-webkit-min-logical-width", "min-height"),
+    ("inset-inline-end", "top"),
+    ("inset", "left"),
+    ("word-wrap", "overflow-wrap"),
+    ("-webkit-column-break-after", "page-break-after"),
+    ("columns", "column-height"),
+    ("column-rule-color", "rule"),
+    ("corner-shape", "corner-top-left-shape"),
+    ("contain-intrinsic-size", "contain-intrinsic-width"),
+    ("border", "border-image-source"),
+    ("border-color", "border-top"),
+    ("border-radius", "border-start-end-radius"),
+    ("font", "line-height"),
+    ("-webkit-box-sizing", "box-sizing"),
+    ("all", "color"),
+]
+APART = [
+    ("margin", "padding"),
+    ("color", "background-color"),
+    ("border-top-color", "border-bottom-color"),
+    ("border-top-color", "border-top-width"),
+    ("border", "border-collapse"),
+    ("border-radius", "border-width"),
+    ("top", "bottom"),
+    ("text-align", "text-decoration"),
+    ("--a", "--b"),
+    ("--all", "all"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), OVERLAPPING)
+def test_two_properties_that_set_the_same_overlap(first: str, second: str) -> None:
+    assert overlap(first, second)
+    assert overlap(second, first)
+
+
+@pytest.mark.parametrize(("first", "second"), APART)
+def test_two_properties_that_set_other_things_do_not_overlap(first: str, second: str) -> None:
+    assert not overlap(first, second)
+    assert not overlap(second, first)
+
+
+def test_a_condition_holds_whenever_one_inside_of_it_does() -> None:
+    # the last media query beats `.b:hover` there, whatever the inner condition is
+    low = Staying("color", False, (0, 0, 0, 0, 0, 0, 1), (1, 0, 0), " @media a @media b")
+    high = Staying("color", False, (0, 0, 0, 0, 0, 0, 2), (2, 0, 0), " @media a", steady=True)
+    below = Plain("color", False, (0, 0, 0, 0, 0, 0, 0), (0, 0, 0))
+    assert solve([ElementGroup([below], [low, high])]).important == {high.key}
+    other = Staying("color", False, (0, 0, 0, 0, 0, 0, 2), (2, 0, 0), " @media ab", steady=True)
+    assert solve([ElementGroup([below], [low, other])]).important == {low.key, other.key}
+
+
+def test_a_declaration_that_keyframes_set_is_never_important() -> None:
+    stay = Staying("color", False, (0, 0, 0, 0, 0, 0, 1), (1, 0, 0))
+    plain = Plain("color", False, (0, 0, 0, 0, 0, 0, 0), (0, 0, 0))
+    solution = solve([ElementGroup([plain], [stay])], ["color"])
+    assert (solution.important, solution.left) == (set(), [{plain.key}])

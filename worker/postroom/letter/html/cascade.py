@@ -10,6 +10,7 @@ Input: groups of elements that are alike, with the declarations that go inline (
 stay and may apply (`Staying`). Output: a `Solution`. Pure; the document plays no part here.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ Rank = tuple[int, int, int, int, int, int, int]
 Key = tuple[int, int, int]
 """A declaration of a selector: rule, selector in the rule, declaration in the rule."""
 
+PHYSICAL_SIDES = frozenset(("top", "right", "bottom", "left"))
 SIDES = frozenset("top right bottom left block inline".split())  # noqa: SIM905  a table
 ASPECTS = frozenset("color width style".split())  # noqa: SIM905  a table
 BORDER_APART = ("border-collapse", "border-spacing")
@@ -30,7 +32,18 @@ ALIASES = {
     "grid-gap": "gap",
     "grid-row-gap": "row-gap",
     "grid-column-gap": "column-gap",
+    "column-break-after": "break-after",
+    "column-break-before": "break-before",
+    "column-break-inside": "break-inside",
+    "border-horizontal-spacing": "border-spacing",
+    "border-vertical-spacing": "border-spacing",
 }
+OLD_SIDES = {"before": "block-start", "after": "block-end", "start": "inline-start", "end": "inline-end"}
+"""`-webkit-margin-before` and the like, as logical properties were first named."""
+OLD_LOGICAL = re.compile(r"(margin|padding|border)-(before|after|start|end)(?=-|$)")
+OLD_SIZE = re.compile(r"(min-|max-)?logical-(width|height)")
+LOOSE = tuple(map(re.compile, ("contain-intrinsic-", "corner-", "(column-|row-)?rule(-|$)")))
+"""Families of properties of which too little is settled: all of one may set the same."""
 SHORTHANDS: dict[str, tuple[str, ...]] = {
     "font": ("line-height",),
     "gap": ("row-gap", "column-gap"),
@@ -38,13 +51,11 @@ SHORTHANDS: dict[str, tuple[str, ...]] = {
     "place-content": ("align-content", "justify-content"),
     "place-items": ("align-items", "justify-items"),
     "place-self": ("align-self", "justify-self"),
-    "columns": ("column-width", "column-count"),
+    "columns": ("column-width", "column-count", "column-height", "column-wrap"),
     "flex-flow": ("flex-direction", "flex-wrap"),
     "white-space": ("text-wrap", "white-space-collapse", "text-wrap-mode"),
     "text-wrap": ("text-wrap-mode", "text-wrap-style"),
     "grid-area": ("grid-row", "grid-column"),
-    "inset-inline": ("left", "right"),
-    "inset-block": ("top", "bottom"),
     "inline-size": ("width", "height"),
     "block-size": ("width", "height"),
     "min-inline-size": ("min-width", "min-height"),
@@ -80,8 +91,13 @@ def overlap(first: str, second: str) -> bool:
 
 
 def _unprefixed(name: str) -> str:
-    if name.startswith("-"):
-        name = name[1:].partition("-")[2] or name
+    if not name.startswith("-"):
+        return ALIASES.get(name, name)
+    name = name[1:].partition("-")[2] or name
+    if found := OLD_LOGICAL.match(name):
+        return f"{found.group(1)}-{OLD_SIDES[found.group(2)]}{name[found.end() :]}"
+    if found := OLD_SIZE.match(name):
+        return f"{found.group(1) or ''}{'inline' if found.group(2) == 'width' else 'block'}-size"
     return ALIASES.get(name, name)
 
 
@@ -92,6 +108,11 @@ def _is_part(shorthand: str, part: str) -> bool:
 
 def _logical(one: str, two: str) -> bool:
     """`margin-inline-start` and `margin-left` may be the same side."""
+    for name, other in ((one, two), (two, one)):
+        if name.startswith("inset-") and other in PHYSICAL_SIDES | {"inset"}:
+            return True
+    if any(pattern.match(one) and pattern.match(two) for pattern in LOOSE):
+        return True
     family = one.partition("-")[0]
     if family != two.partition("-")[0] or family not in ("margin", "padding", "inset", "scroll", "overflow"):
         return False

@@ -361,18 +361,22 @@ class Inliner:
             if signature[5]:
                 chosen = [each for each in chosen if not self._is_needless_reset(each, group)]
             found = [(rules[each.key[0]].declarations[each.key[2]], each) for each in chosen]
-            text = ";".join(
-                declaration.text(
-                    important=(declaration.important and each.key not in demoted) or each.key in raised
+            texts: tuple[list[str], list[str]] = ([], [])
+            for declaration, each in without_beaten(found):
+                important = (declaration.important and each.key not in demoted) or each.key in raised
+                # one that was important still beats the author's
+                behind = each.key in demoted and any(
+                    other.own and not other.important and overlap(other.name, each.name)
+                    for other in group.plain
                 )
-                for declaration, each in without_beaten(found)
-            )
+                texts[behind].append(declaration.text(important=important))
+            text, text_behind = map(";".join, texts)
             own = [each for each in group.plain if each.own and each.key in raised]
             style = signature[2]
             rewritten = (
                 _raise_own(style, {each.key[2] for each in own}) if own and isinstance(style, str) else None
             )
-            if text or rewritten is not None:
+            if text or text_behind or rewritten is not None:
                 attribute = f' style="{quoted(text)}"'
                 for element in elements:
                     if not self._markup.is_written(element):
@@ -381,9 +385,9 @@ class Inliner:
                         at = self._markup.name_end(element)
                         yield Edit(at, at, attribute)
                     else:
-                        yield self._element_edit(source, element, text, rewritten)
+                        yield self._element_edit(source, element, text, rewritten, text_behind)
                     if self._options.attributes:
-                        yield from self._attribute_edits(element, text)
+                        yield from self._attribute_edits(element, f"{text};{text_behind}")
 
     def _is_needless_reset(self, plain: Plain, group: ElementGroup) -> bool:
         """Whether it is the `margin: 0` of a universal rule for an element that has no margin anyway."""
@@ -411,7 +415,9 @@ class Inliner:
             if name not in written:
                 yield Edit(at, at, f' {name}="{value}"')
 
-    def _element_edit(self, source: str, element: Element, text: str, rewritten: str | None) -> Edit:
+    def _element_edit(
+        self, source: str, element: Element, text: str, rewritten: str | None, behind: str
+    ) -> Edit:
         if element in self._dynamic.conditional_style:
             raise CannotInline(f"the `style` of a <{element.tag}> is there only for some events")
         found = self._markup.attribute(element, "style")
@@ -420,8 +426,10 @@ class Inliner:
         quote = found.quote or ("'" if '"' in own else '"')
         if rewritten is not None:
             own = quoted(rewritten, quote)
-        separator = ";" if text and own.strip() else ""
-        return Edit(found.start, found.end, f"style={quote}{quoted(text, quote)}{separator}{own}{quote}")
+        if behind:
+            own = own.rstrip().removesuffix(";")
+        css = ";".join(each for each in (quoted(text, quote), own, quoted(behind, quote)) if each.strip())
+        return Edit(found.start, found.end, f"style={quote}{css}{quote}")
 
     def _style_edits(self) -> Iterator[Edit]:
         if self._own_sheets:

@@ -16,7 +16,7 @@ from typing import Any
 
 import tinycss2  # type: ignore[import-untyped]
 
-from postroom.letter.html.selectors import Selector, SelectorError, read_selector, read_selectors
+from postroom.letter.html.selectors import COMBINATORS, Selector, SelectorError, read_selector, read_selectors
 from postroom.letter.problems import Code, Problem, Severity
 
 GROUPS = frozenset(("media", "supports", "layer", "container", "scope", "starting-style", "-moz-document"))
@@ -302,6 +302,6 @@ def _arms(prelude: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 def _with_parent(tokens: Sequence[Any], own: str) -> str:
-    if not any(token == "&" for token in tokens):
-        return f"{own} {tinycss2.serialize(tokens).strip()}"
-    return "".join(own if token == "&" else token.serialize() for token in tokens).strip()
+    text = "".join(own if token == "&" else token.serialize() for token in tokens).strip()
+    is_relative = text[:1] in COMBINATORS or not any(token == "&" for token in tokens)
+    return f"{own} {text}" if is_relative else text

@@ -19,7 +19,7 @@ from turbohtml import Element, Namespace
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
 from postroom.letter.html.protect import CannotInline
-from postroom.letter.html.selectors import Selector
+from postroom.letter.html.selectors import Kind, Selector
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]
@@ -34,10 +34,15 @@ NO_TEXT = frozenset(
 MAY_BE_IMPLIED = frozenset(("html", "head", "body", "tbody", "colgroup", "tr"))
 OPENERS = frozenset(("if", "for", "with", "filter", "call", "macro", "block"))
 MIDDLES = frozenset(("elif", "else"))
+UNSURE: tuple[Kind, ...] = ("structural", "state", "element")
+"""Parts of a selector whose match may change though its element stays the same."""
 RENDERED_ELSEWHERE = frozenset(("macro", "call", "filter"))
 ENDS_ELSEWHERE = frozenset(("endmacro", "endcall", "endfilter", "endset"))
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)|</[^a-zA-Z][^>]*(?:>|\Z)", re.DOTALL)
 RAW_BLOCK = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}|\{%[-+]?\s*endraw\s*[-+]?%\}")
+LITERALS = re.compile(r"""\{\{\s*(['"])([\w -]*)\1\s+if\s+[^'"{}]+?(?:\s+else\s+(['"])([\w -]*)\3)?\s*\}\}""")
+"""`{{ "a" if x else "b" }}`."""
+MAX_VALUES = 64
 LINE_BREAKS = re.compile(r"\|\s*nl2br\b")
 
 
@@ -189,7 +194,9 @@ def _covered(piece: Piece) -> str:
         return piece.text
     if piece.kind == "raw":
         return RAW_BLOCK.sub(lambda found: " " * len(found.group()), piece.text)
-    sign = "x" if piece.kind == "variable" else " "
+    literals = LITERALS.fullmatch(piece.text)
+    apart = literals is not None and any(text != text.strip() for text in literals.group(2, 4) if text)
+    sign = "x" if piece.kind == "variable" and not apart else " "
     return "".join("\n" if each == "\n" else sign for each in piece.text)
 
 
@@ -333,12 +340,75 @@ def _check_attributes(template: TemplateSource, selectors: list[Selector]) -> No
         for name in names:
             dynamic.setdefault((construct.element, name), construct)
     for (element, name), construct in dynamic.items():
+        unsure = None
+        if name == "class" and construct.context == "value":
+            unsure = _unsure_classes(template, element)
         for selector in selectors:
-            if name in selector.attributes and _may_read(selector, element, name, template.markup):
+            if name not in selector.attributes or (unsure is not None and not _names(selector, unsure)):
+                continue
+            if _may_read(selector, element, name, template.markup):
                 raise CannotInline(
                     f"`{name}` depends on the event at {_shown(construct)}, and the selector"
                     f" `{selector.text}` reads it"
                 )
+
+
+def _unsure_classes(template: TemplateSource, element: Element) -> set[str] | None:
+    """Classes that the element may lack here or for some events, in lower case; None where data bring any."""
+    attribute = template.markup.attribute(element, "class")
+    assert attribute is not None
+    here = [each for each in template.constructs if attribute.value_start <= each.start < attribute.value_end]
+    parts: list[str | Piece] = []
+    position = attribute.value_start
+    for construct in here:
+        parts += (template.text[position : construct.start], construct.piece)
+        position = construct.start + len(construct.piece.text)
+    parts.append(template.text[position : attribute.value_end])
+    values = _values(parts)
+    if values is None:
+        return None
+    sure = frozenset[str].intersection(*(frozenset(value.lower().split()) for value in values))
+    possible = {word for value in values for word in value.lower().split()}
+    parsed = frozenset((element.attr("class") or "").lower().split())
+    return (possible | parsed) - (sure & parsed)
+
+
+def _values(parts: list[str | Piece]) -> set[str] | None:
+    """All texts that parts of a value can make, where only branches and literals decide; takes the parts."""
+    made, branches, has_else = {""}, set[str](), False
+    while parts:
+        part = parts.pop(0)
+        if isinstance(part, str):
+            found: set[str] | None = {part}
+        elif part.kind == "variable":
+            literals = LITERALS.fullmatch(part.text)
+            found = {literals.group(2), literals.group(4) or ""} if literals else None
+        elif part.text[2] in "-+" or part.text[-3] in "-+":
+            found = None  # it takes white space away
+        elif part.opens("if"):
+            found = _values(parts)
+        elif part.words[:1] in (("elif",), ("else",)):
+            branches, made, has_else = branches | made, {""}, has_else or part.words[0] == "else"
+            continue
+        elif part.words[:1] == ("endif",):
+            return branches | made | (set() if has_else else {""})
+        else:
+            found = None
+        if found is None or len(made) * len(found) > MAX_VALUES:
+            return None
+        made = {before + after for before in made for after in found}
+    return made
+
+
+def _names(selector: Selector, classes: set[str]) -> bool:
+    """Whether a selector reads one of some classes, or the whole attribute."""
+    return any(
+        simple.name.lower() in classes
+        if simple.kind == "class"
+        else simple.kind == "attribute" or any(each in simple.text.lower() for each in classes)
+        for simple in selector.simples
+        if "class" in simple.attributes
+    )
 
 
 def _may_read(selector: Selector, element: Element, name: str, markup: Markup) -> bool:
@@ -360,6 +430,8 @@ def _check_neighbours(template: TemplateSource, selectors: list[Selector]) -> No
     breaks = any(LINE_BREAKS.search(each.piece.text) for each in template.constructs)
     filled = {each.element for each in template.constructs if each.context == "text"}
     for selector in selectors:
+        if not all(markup.select(compound.text(UNSURE)) for compound in selector.compounds):
+            continue  # no element can ever match it
         if changing and ":has(" in selector.text.lower():
             raise CannotInline(f"`{selector.text}` depends on what an event brings into an element")
         for compound in selector.neighbour_compounds():
