@@ -304,8 +304,9 @@ class Inliner:
         elif isinstance(style, str):
             plain += own_declarations(style)
         # `all` competes with every property at once, so that no importance could be right for each of them
-        names = {each.name for each in plain} | {each.name for each in staying}
-        return ElementGroup(plain, staying, bool(writable) and not (staying and "all" in names))
+        own_all = any(each.name == "all" for each in plain) and not all(each.optional for each in staying)
+        staying_all = any(each.name == "all" for each in staying)
+        return ElementGroup(plain, staying, bool(writable) and not own_all and not staying_all)
 
     @cached_property
     def solution(self) -> Solution:
