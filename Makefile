@@ -20,8 +20,9 @@ LOCAL := $(if $(shell command -v go 2>/dev/null),,--extra local)
 UP ?=
 LAYERS ?=
 FAULTS ?=
+SEARCH ?= --count 5000
 
-.PHONY: help up test test-kind check format golden manifests tools docs bench crash test-faults clean
+.PHONY: help up test test-kind check format golden manifests tools docs bench crash test-faults letters clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +75,11 @@ crash: .venv/.dev ## Kill the worker again and again and count every letter; tak
 
 test-faults: .venv/.dev ## Every fault at its whole size; finished ones are kept in build/faults.json and skipped (FAULTS="-k relay")
 	@POSTROOM_FAULTS=build/faults.json POSTROOM_FAULTS_WHOLE=1 $(RUN)python -m tests.layers --only faults -s $(FAULTS)
+
+letters: .venv/.dev ## Compare the corpus and random documents with their letters in Chromium (SEARCH="--count 20000 --seed 7 --save")
+	@$(RUN)python -m pytest -q tests/letters/test_corpus.py --golden
+	@$(RUN)python docs/generate.py
+	@$(RUN)python -m tests.letters.searching $(SEARCH)
 
 clean: ## Remove what was built; keeps .postroom and the caches under ~/.cache
 	rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

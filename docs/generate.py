@@ -15,8 +15,10 @@ from writers.commands import command_line
 from writers.faults import faults
 from writers.http import http
 from writers.language import event_limits, language
+from writers.letters import letters
 from writers.manifests import manifest
 from writers.metrics import metrics
+from writers.rules import rules
 from writers.settings import settings
 from writers.tables import Words
 from writers.telling import telling
@@ -33,6 +35,7 @@ def pages(words: Words) -> dict[Path, str]:
     """Every generated page by its file."""
     found = {
         "problems.md": problems(words),
+        "rules.md": rules(),
         "states.md": states(words),
         "status-events.md": telling(words),
         "email-template.md": manifest(EmailTemplate, words),
@@ -45,6 +48,7 @@ def pages(words: Words) -> dict[Path, str]:
         "alerts.md": alerts(words),
         "faults.md": faults(words),
         "bad-inputs.md": bad_inputs(words),
+        "letters.md": letters(words),
         "http.md": http(words),
         "command-line.md": command_line(words),
         "chart-values.md": values_page(words),

@@ -181,7 +181,7 @@ LAYERS = (
         "the ledger on PostgreSQL, and workers that share it",
         missing_postgres,
     ),
-    Layer("browser", "browser", "the inbox in Chromium", missing_browser),
+    Layer("browser", "browser", "letters and the inbox in Chromium", missing_browser),
     Layer(
         "kind",
         "kind",

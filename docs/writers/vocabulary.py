@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from postroom.letter.problems import Code
+from postroom.letter.rules import RULES
 from postroom.ports.ledger import State
 from writers.tables import Words, table
 
@@ -31,9 +32,16 @@ def problems(words: Words) -> str:
     lines = ["# Problem codes\n", introduction]
     for head, codes in headings(Code):
         lines.append(f"## {head[0].upper()}{head[1:]}\n")
-        rows = [(f"`{code}`", words.of("problems", code), words.of("ways_out", code)) for code in codes]
+        rows = [(f"`{code}`", *_meaning(code, words)) for code in codes]
         lines.append(table(("Code", "What it means", "What to do"), rows))
     return "\n".join(lines)
+
+
+def _meaning(code: str, words: Words) -> tuple[str, str]:
+    """What a code means and what to do: of a manifest's, as `postroom check` says it."""
+    if rule := RULES.get(Code(code)):
+        return f"{rule.title} See [](rules.md)." if rule.is_lint else rule.title, rule.help
+    return words.of("problems", code), words.of("ways_out", code)
 
 
 def states(words: Words) -> str:

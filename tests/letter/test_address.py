@@ -116,6 +116,24 @@ def test_the_octet_limits_of_rfc_5321_are_named(text: str, rule: str) -> None:
     assert "RFC 5321 section 4.5.3.1" in refusal(text).message
 
 
+@pytest.mark.parametrize("text", ["hana.@docomo.example", ".hana@docomo.example", "ha..na@docomo.example"])
+def test_a_dot_where_the_grammar_has_none_is_refused_by_its_rule_with_the_way_out(text: str) -> None:
+    message = refusal(text).message
+    assert "RFC 5321 section 4.1.2" in message
+    assert "use another address" in message
+    assert "hana" not in message
+
+
+def test_a_quoted_local_part_is_refused_with_the_way_out() -> None:
+    assert "in quotes" in refusal('"hana."@docomo.example').message
+    assert "use another address" in refusal('"hana."@docomo.example').message
+
+
+@pytest.mark.parametrize("text", ["o'brien+orders@example.org", "ada.l+tag@example.org"])
+def test_an_apostrophe_and_a_plus_go_through_unchanged(text: str) -> None:
+    assert str(normalize(text)) == text
+
+
 def test_a_label_over_63_octets_and_an_address_over_254_are_refused() -> None:
     refusal("a@" + "b" * 64 + ".org")
     refusal("a" * 64 + "@" + ".".join(["b" * 60] * 3) + ".example")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.bundle import left_out, pack, unpack
+from postroom.letter.bundle import is_of_another_format, left_out, pack, unpack
 from postroom.letter.loaded import load
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import compiled, event
@@ -90,9 +90,34 @@ def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(
 
 
 def test_another_format_is_refused_by_its_name() -> None:
-    text = pack([compiled()]).replace("bundle/1", "bundle/2")
-    with pytest.raises(Rejected, match=r"its format is 'postroom\.bundle/2', and this release reads"):
+    text = pack([compiled()]).replace("bundle/1", "bundle/9")
+    with pytest.raises(Rejected, match=r"its format is 'postroom\.bundle/9', and this release reads"):
         unpack(text)
+
+
+MESSAGES: dict[str, Any] = {"messages": {"hi": "Hello {name}"}, "subject": '{{ t("hi", name=name) }}'}
+
+
+def test_a_bundle_with_messages_is_of_the_second_format_and_comes_back() -> None:
+    plain, with_messages = compiled(), compiled(**MESSAGES)
+    assert json.loads(pack([plain]))["format"] == "postroom.bundle/1"
+    text = pack([plain, with_messages])
+    assert json.loads(text)["format"] == "postroom.bundle/2"
+    assert unpack(text) == [plain, with_messages]
+    assert not is_of_another_format(text)
+    assert is_of_another_format(text.replace("bundle/2", "bundle/9"))
+
+
+def test_fields_that_came_later_change_no_revision_while_they_are_not_set() -> None:
+    whole = compiled().to_json()
+    written = json.dumps({name: whole[name] for name in whole if name not in ("revision", "suspend")})
+    assert "messages" in written
+    template = compiled(variables={"type": "object", "properties": {"name": {"messages": {}}}})
+    assert template.revision != compiled().revision
+    assert (
+        compiled(**MESSAGES).revision
+        != compiled(subject='{{ t("hi", name=name) }}', messages={"hi": "x {name}"}).revision
+    )
 
 
 NO_BUNDLES = [

@@ -165,6 +165,37 @@ def test_a_display_name_comes_back_as_it_was(name: str) -> None:
     assert (str(make_header(decode_header(shown))), address) == (name, "post@larkfield.example")
 
 
+def test_each_encoded_word_of_a_subject_decodes_by_itself() -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466\U0001f1e7\U0001f1ea"
+    subject = (
+        f"Žofie {family} pasižadėjimų girliandą — 日本語の件名はとても長いので折り返しが必要です 🎟 Žofie"
+    )
+    content = finish(rendered(subject=subject))
+    field_body = content.partition(b"Subject: ")[2].partition(b"\r\nDate:")[0].decode("ascii")
+    words = field_body.split()
+    assert all(len(word) <= 75 for word in words)
+    assert "".join(str(make_header(decode_header(word))) for word in words) == subject
+    assert reopen(content)["Subject"] == subject
+
+
+def test_a_sender_name_with_every_special_character_is_one_mailbox() -> None:
+    name = 'Müller, Söhne & "Co." 🌿'
+    content = finish(rendered(sender=Sender("post@larkfield.example", name)))
+    (mailbox,) = reopen(content)["From"].addresses
+    assert (mailbox.display_name, mailbox.addr_spec) == (name, "post@larkfield.example")
+
+
+def test_long_lines_and_leading_dots_come_back_and_stay_below_the_limit() -> None:
+    href = "https://larkfield.example/?q=" + "a%20" * 600
+    html = f'<p>{"Ein Satz mit Umlauten: Größe, Straße, 12 €. " * 60}<a href="{href}">x</a></p>\n.dot'
+    text = f".first\n{href}\n..second"
+    content = finish(rendered(html=html, text=text))
+    assert all(len(line) <= 998 for line in content.split(b"\r\n"))
+    found_text, found_html = parts_of(reopen(content))
+    assert _lines(found_text) == _lines(text)
+    assert f'href="{href}"' in found_html
+
+
 @given(ANY_TEXT, PRINTABLE)
 @settings(max_examples=40, deadline=None)
 def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name: str) -> None:

@@ -44,10 +44,19 @@ JSON = st.recursive(
         "{{ _meter }}",
         "{% set _meter = 1 %}",
         "{{ lipsum() }}",
-        "{{ cycler('a') }}",
-        "{{ joiner() }}",
-        "{{ namespace() }}",
-        "{{ dict(a=1) }}",
+        "{{ cycler('a')['__class__'] }}",
+        "{{ cycler.__init__ }}",
+        "{{ joiner('a').used }}",
+        "{{ namespace(a=1)[x] }}",
+        "{% set n = namespace(a=1) %}{% set n.__class__ = 1 %}",
+        "{% set d.k = 1 %}",
+        "{% set d.k %}1{% endset %}",
+        "{{ dict.fromkeys }}",
+        "{{ '%(a.__class__)s'|format(a=x) }}",
+        "{{ '{0.__class__}'.format(x) }}",
+        "{% macro m() %}{% endmacro %}{{ m.__call__ }}",
+        "{% macro m() %}{% endmacro %}{{ m.name }}",
+        "{% macro _m() %}{% endmacro %}",
         "{{ config }}",
         "{{ env }}",
         "{{ x.format(1) }}",
@@ -64,10 +73,7 @@ JSON = st.recursive(
         "{% include '/etc/passwd' %}",
         "{% include x %}",
         "{% extends 'x' %}",
-        "{% macro m() %}{% endmacro %}",
         "{% call x() %}{% endcall %}",
-        "{% filter upper %}x{% endfilter %}",
-        "{% set y %}x{% endset %}",
         "{% autoescape false %}{{ x }}{% endautoescape %}",
         "{% for a in items recursive %}{{ loop(a) }}{% endfor %}",
         "{% block b %}{% endblock %}",
@@ -103,8 +109,30 @@ def test_a_way_out_of_the_sandbox_is_refused(source: str) -> None:
         "{{ items|select('in', items)|list }}",
         "{{ 'a'|center(200000000) }}",
         "{{ 'a'|indent(200000000) }}",
-        "{{ 'a'|format }}",
         "{{ '%0200000000d'|format(1) }}",
+        "{{ '%.200000000f' % 1.5 }}",
+        "{{ '%*d' % (200000000, 1) }}",
+        "{{ '%s%s%s' % (x * 90, x * 90, x * 90) }}",
+        "{% for a in range(90) %}{% set x = x ~ x %}{{ '%s' * 200 % x }}{% endfor %}",
+        "{{ items|batch(200000000, x) }}",
+        "{{ items|slice(200000000) }}",
+        "{{ [1]|batch(900, x)|list|string }}",
+        "{{ 'a\nb'|indent(200000000) }}",
+        "{{ (x ~ x ~ x)|wordwrap(1, true, x) }}",
+        "{{ 'a'|wordwrap(0) }}",
+        "{% set y %}{{ x }}{% endset %}" + "{% set y %}{{ y }}{{ y }}{% endset %}" * 40 + "{{ y }}",
+        "{% macro m(y) %}{{ y }}{{ y }}{% endmacro %}{{ " + "m(" * 30 + "x" + ")" * 30 + " }}",
+        "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m() %}x{% endmacro %}{% for a in items %}" + "{{ m() }}" * 30 + "{% endfor %}",
+        "{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}"
+        + "{% call m() %}" * 30
+        + "{{ x }}"
+        + "{% endcall %}" * 30,
+        "{% set n = namespace(a=x) %}{% for i in items %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+        "{% set n = namespace(a=[x]) %}{% for i in items %}{% set n.a = [n.a, n.a] %}{% endfor %}",
+        "{% set n = namespace() %}{% for i in items %}{% set n.a = [n.a] %}{% endfor %}{{ n.a|tojson(8) }}",
+        "{% set n = namespace() %}{% for i in items %}{% set n.a = {'b': n.a} %}{% endfor %}{{ n.a|tojson }}",
+        "{% for i in items %}{% set d = dict(a=x * 90) %}{% endfor %}",
         "{{ x|replace('', x) }}",
         "{{ items|join(x) }}",
         "{% set a = x %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}",
@@ -135,7 +163,7 @@ def test_nothing_runs_away(source: str) -> None:
 def test_an_honest_letter_stays_within_its_bounds() -> None:
     rows = [{"name": "Ada", "price": 9.5}] * 500
     source = "{% for row in rows %}{{ row.name ~ '!' }}{{ row.price * 2 }}{% endfor %}"
-    assert render(source, rows=rows) == "Ada!19.0" * 500
+    assert render(source, rows=rows) == "Ada!19" * 500
 
 
 def test_the_turns_of_all_loops_are_one_sum() -> None:
@@ -177,10 +205,10 @@ def test_the_processor_is_asked_only_when_half_the_time_has_passed_by_the_wall()
 
 
 def test_a_loop_with_a_clock_is_the_loop_without_one() -> None:
-    source = "{% for a in items %}{{ loop.index }}/{{ loop.length }}{{ a }}{{ loop.last }} {% endfor %}"
+    source = "{% for a in items %}{{ loop.index }}/{{ loop.length }}{{ a }}{{ loop.revindex }} {% endfor %}"
     script = Script(TEXT, source, "spec.text")
     timed = script.render({"letter": {}, "items": ["x", "y"]}, Meter(Clocks(lambda: 0.0, lambda: 0.0)))
-    assert timed == render(source, TEXT, items=["x", "y"]) == "1/2xFalse 2/2yTrue "
+    assert timed == render(source, TEXT, items=["x", "y"]) == "1/2x2 2/2y1 "
 
 
 def test_numbers_are_added_and_rounded() -> None:
@@ -199,7 +227,20 @@ def test_a_missing_variable_is_named_with_its_line() -> None:
         ("{{ o.city }}", "city"),
         ("{{ o['city'] }}", "city"),
         ("{{ l[3] }}", "item 3"),
-        ("{% if gone %}{% endif %}", "gone"),
+        ("{% for a in gone %}{% endfor %}", "gone"),
+        ("{{ gone.city }}", "gone"),
+        ("{{ gone + 1 }}", "gone"),
+        ("{{ 1 + gone }}", "gone"),
+        ("{{ gone|upper }}", "gone"),
+        ("{{ gone|date }}", "gone"),
+        ("{{ gone|sum }}", "gone"),
+        ("{{ gone|join }}", "gone"),
+        ("{{ gone|tojson }}", "gone"),
+        ("{{ gone ~ 'x' }}", "gone"),
+        ("{{ gone > 1 }}", "gone"),
+        ("{{ 1|money(gone) }}", "gone"),
+        ("{{ gone() }}", "gone"),
+        ("{{ gone.city() }}", "gone"),
     ],
 )
 def test_what_is_not_there_is_named(source: str, name: str) -> None:

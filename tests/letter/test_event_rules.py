@@ -273,12 +273,22 @@ def test_whatever_the_headers_hold_is_an_event_or_a_refusal(changes: dict[str, b
         ({"content": "aGVs\nbG8="}, ".content"),
         ({"content": None}, ".content"),
         ({"url": "http://169.254.169.254/"}, ""),
+        ({"content_id": "<qr>"}, ".content_id"),
+        ({"content_id": "a b"}, ".content_id"),
+        ({"content_id": 5}, ".content_id"),
     ],
 )
 def test_an_attachment_is_a_bare_name_a_type_and_base64(change: dict[str, Any], field: str) -> None:
     assert refused(attachments=[FILE, {**FILE, **change}]) == [
         (Code.ATTACHMENT_INVALID, f"attachments[1]{field}")
     ]
+
+
+def test_an_image_has_a_content_id_which_no_other_has() -> None:
+    event = plain(attachments=[{**FILE, "content_id": "qr"}, {**FILE, "content_id": None}])
+    assert [file.content_id for file in event.attachments] == ["qr", None]
+    twice = [{**FILE, "content_id": "qr"}] * 2
+    assert refused(attachments=twice) == [(Code.ATTACHMENT_INVALID, "attachments")]
 
 
 def test_an_attachment_that_is_no_object_is_refused() -> None:

@@ -82,6 +82,13 @@ def test_another_content_has_another_digest(change: dict[str, Any]) -> None:
     assert payload_digest(replace(EVENT, **change)) != payload_digest(EVENT)
 
 
+def test_a_content_id_counts_and_its_absence_is_as_before_there_were_any() -> None:
+    plain, shown = Attachment("a.png", "image/png", b"x"), Attachment("a.png", "image/png", b"x", "logo")
+    digests = [payload_digest(replace(EVENT, attachments=(each,))) for each in (plain, shown)]
+    assert digests[0] != digests[1]
+    assert digests[0].hex() == "b5d2e04ed1967b84ef4f80e5692c64fa"
+
+
 def test_files_are_told_apart_by_name_and_content() -> None:
     files = [("a.txt", b"one"), ("b.txt", b"one"), ("a.txt", b"two")]
     events = [

@@ -10,7 +10,7 @@ import pytest
 from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
 from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.template_source import inline_source
-from postroom.letter.problems import Code, Rejected
+from postroom.letter.problems import Code, Rejected, Severity
 from tests.letter.specimens import problem_of, proved, render, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"
@@ -94,7 +94,8 @@ def test_the_authors_style_stays_as_it_is_behind_the_rules() -> None:
 @pytest.mark.parametrize(
     ("css", "quote", "expected"),
     [
-        ('a:"b"', '"', "a:'b'"),
+        ('a:"b"', '"', "a:&quot;b&quot;"),
+        ("a:'b'", '"', "a:'b'"),
         ("a:'b'", "'", 'a:"b"'),
         ("a:\"b\" 'c'", '"', "a:&quot;b&quot; 'c'"),
         ("a:url(x?a&b)", '"', "a:url(x?a&amp;b)"),
@@ -171,7 +172,7 @@ def test_an_important_rule_beats_the_authors_style() -> None:
 STAYS = [
     ("a:hover { color: red }", "a:hover { color:red }"),
     ("a:link { color: red }", "a:link { color:red }"),
-    ("p::before { content: 'x' }", 'p::before { content:"x" }'),
+    ("p::before { content: 'x' }", "p::before { content:'x' }"),
     ("p:first-line { color: red }", "p:first-line { color:red }"),
     ("@font-face { font-family: X; src: url(x) }", "@font-face { font-family: X; src: url(x) }"),
     ("@import url(https://fonts.example/x.css);", "@import url(https://fonts.example/x.css);"),
@@ -366,9 +367,15 @@ def test_broken_css_refuses_no_page(css: str) -> None:
     assert "x</p>" in inline_page(f"<style>{css}</style><p>x</p>", css)
 
 
-def test_a_mistake_in_a_style_element_has_the_line_of_the_html() -> None:
-    problem = problem_of("<p>{{ name }}</p>\n<style>\np { color: red }\np { color }\n</style>")
-    assert (problem.field, problem.line) == ("spec.html", 4)
+def test_a_mistake_in_a_style_element_is_a_warning_at_the_line_of_the_html() -> None:
+    html = "<p>{{ name }}</p>\n<style>\np { color: red }\np { color }\n</style>"
+    (warning,) = proved(html).warnings
+    assert (warning.code, warning.severity) == (Code.CSS_IGNORED, Severity.WARNING)
+    assert (warning.field, warning.line, warning.column) == ("spec.html", 4, 5)
+
+
+def test_a_sheet_of_which_nothing_can_be_used_is_refused() -> None:
+    assert problem_of("<p>{{ name }}</p>", css="p color: red").code is Code.CSS_INVALID
 
 
 # --- on template source --------------------------------------------------------------------------

@@ -25,6 +25,7 @@ PAGE = layout(
     [
         ("a\nb\nc\nd\ne\nf\n{% if %}", Code.TEMPLATE_SYNTAX, 7, ""),
         ("a\n<p>{{ name </p>\n<p>the rest</p>", Code.TEMPLATE_SYNTAX, 2, "`{{` is not closed"),
+        ("a\n<p>{#a</p>", Code.TEMPLATE_SYNTAX, 2, "a space between `{` and `#`"),
         ("a\n\n{% if name", Code.TEMPLATE_SYNTAX, 3, "`{%` is not closed"),
         ("\n{{ ''.__class__ }}", Code.TEMPLATE_UNSAFE, 2, "unsafe attribute `__class__`"),
         ("\n{% include '/etc/passwd' %}", Code.PARTIAL_NOT_FOUND, 2, "partials"),
@@ -132,7 +133,7 @@ def test_what_the_schema_leaves_open_is_not_judged() -> None:
     html = (
         "{% for k, v in order.open.items() %}{{ k }}{{ v }}{% endfor %}"
         "{% for i in order.items %}{{ loop.index }}{{ i.title }}{% endfor %}"
-        "{{ order.items|length }}{{ order.open.anything is defined }}"
+        "{{ order.items|length }}{{ 1 if order.open.anything is defined }}"
     )
     data = {"id": "1", "items": [{"title": "a"}], "open": {"a": 1}}
     assert proved(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
@@ -186,28 +187,7 @@ def test_a_mistake_that_shows_in_one_language_only_is_found() -> None:
     assert (problem.field, problem.line) == ("spec.locales[0].html", 2)
 
 
-@pytest.mark.parametrize(
-    ("html", "spec", "words"),
-    [
-        ('<img src="x">{{ name }}', {}, "an image has no alt text"),
-        ('<img src="x"><img src="y">{{ name }}', {}, "2 images have no alt text"),
-        ("<p>{{ name }}</p>" + "<p>long</p>" * 10_000, {}, "102 KB"),
-        ('<a href="http://x.org">{{ name }}</a>', {}, "http://"),
-        ("<form>{{ name }}</form>", {}, "<form>"),
-        ("<p>x</p>", {"subject": "x"}, "`name` is declared and nothing reads it"),
-        ("<p>{{ name }}</p>", {"subject": "x" * 90}, "90 characters"),
-        ("<html><body>{{ name }}</body></html>", {}, "says no language"),
-        ('<link rel="stylesheet" href="/etc/passwd"><p>{{ name }}</p>', {}, "linked style sheet"),
-        ("<p>{{ name }}</p>", {"category": "Subscription", "unsubscribeUrl": "https://x.org"}, "unsubscribe"),
-    ],
-)
-def test_what_breaks_no_rule_is_advised_on(html: str, spec: dict[str, Any], words: str) -> None:
-    proof = proved(html, **spec)
-    assert any(words in warning.message for warning in proof.warnings), proof.warnings
-    assert {warning.code for warning in proof.warnings} == {Code.ADVICE}
-
-
-def test_a_clean_template_gets_no_advice() -> None:
+def test_a_clean_template_gets_no_warning() -> None:
     assert proved().warnings == ()
 
 
@@ -465,7 +445,7 @@ def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
     [
         ("<b>{% block content %}{% endblok %}</b>", "{% block content %} has no endblock"),
         ("<b>{% block content %}{% endblock %}{% endblok %}</b>", "Encountered unknown tag 'endblok'"),
-        ("<b>{% for a in name %}{% block content %}{% endblock %}</b>", "Unexpected end of template."),
+        ("<b>{% for a in name %}{% block content %}{% endblock %}</b>", "`{% for %}` is never closed;"),
         ("<b>{% block content %}{% endblock %}{{ name</b>", "`{{` is not closed;"),
         ("<b>{% block content %}{% endblock %}{% include 'x' %}</b>", "`x` is not among"),
     ],

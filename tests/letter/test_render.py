@@ -10,7 +10,7 @@ import pytest
 
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.origin import origins
-from postroom.letter.live import CONTROL
+from postroom.letter.live import CONTROL, Live
 from postroom.letter.problems import Code, Rejected
 from tests.letter.specimens import NOON, attachment, event, layout, live, proved, variables
 
@@ -25,7 +25,7 @@ def test_a_letter_has_subject_html_and_text() -> None:
 
 def test_a_page_without_a_layout_is_made_whole() -> None:
     html = live().render(event(name="Mira")).html
-    assert html.startswith('<!doctype html>\n<html lang="en">')
+    assert html.startswith('<!doctype html>\n<html lang="en" dir="ltr">')
     assert "<title>Hello Mira</title>" in html
 
 
@@ -257,7 +257,7 @@ TEXTS = [
     ('<p><a href="https://x.org/{{ name }}">Go</a></p>', "Go:\nhttps://x.org/x\n"),
     ('<p><a href="mailto:a@b.org">a@b.org</a></p>', "a@b.org\n"),
     ("<ul><li>a</li><li>b</li></ul>", "- a\n- b\n"),
-    ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc\n"),
+    ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a  b\nc\n"),
     ('<p>a<br>b</p><hr><img src="x" alt="A cup"><img src="y" alt="">', "a\nb\n\n----------\n\n[A cup]\n"),
     ('<p style="display:none">hidden</p><script>x</script><p>shown</p>', "shown\n"),
     ("<p>{% for c in name %}{{ c }},{% endfor %}</p>", "x,\n"),
@@ -269,5 +269,23 @@ TEXTS = [
 def test_the_text_says_what_the_html_shows(html: str, text: str) -> None:
     proof = proved(html)
     assert proof.compiled is not None
-    assert proof.compiled.editions[0].text_way == "source"
+    assert proof.compiled.editions[0].text_way == "reduced"
     assert live(html).render(event(name="x")).text == text
+
+
+def test_loops_are_charged_once_for_html_and_derived_text() -> None:
+    found = live("{% for a in range(1000) %}{% for b in range(9) %}x{% endfor %}{% endfor %}{{ name }}")
+    assert found.compiled.editions[0].text_way == "reduced"
+    assert found.render(event(name="y")).text == "x" * 9000 + "y\n"
+
+
+def test_a_text_of_an_older_bundle_is_derived_anew() -> None:
+    found = live("<ol><li>{{ name }}</ol>").compiled
+    older = replace(found.editions[0], text="\x01- {{ name }}\x01", text_way="source")
+    assert Live(replace(found, editions=(older,))).render(event(name="x")).text == "1. x\n"
+
+
+def test_a_text_that_cannot_be_derived_from_source_is_derived_from_each_page() -> None:
+    found = live("<svg><title>a</title></svg><p>{{ name }}</p>")
+    assert found.compiled.editions[0].text_way == "render"
+    assert found.render(event(name="x")).text == "x\n"

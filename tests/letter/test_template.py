@@ -96,7 +96,7 @@ def test_addresses_are_held_normalized() -> None:
         ({"unsubscribeUrl": "http://x.org/u"}, Code.MANIFEST_INVALID, "spec.unsubscribeUrl"),
         ({"unsubscribeUrl": "https://x.org/\r\nX: y"}, Code.CONTROL_CHARACTER, "spec.unsubscribeUrl"),
         ({"expiresAfter": "5 min"}, Code.MANIFEST_INVALID, "spec.expiresAfter"),
-        ({"replyTo": "a@x.org, b@y.org"}, Code.MANIFEST_INVALID, "spec.replyTo"),
+        ({"replyTo": "a@x.org; b@y.org"}, Code.MANIFEST_INVALID, "spec.replyTo"),
         (
             {"subjectVariants": [{"name": "a", "subject": "A", "weight": 0}]},
             Code.MANIFEST_INVALID,

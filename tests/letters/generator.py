@@ -1,8 +1,8 @@
 """Random small documents with style sheets, and how to make a failing one smaller.
 
 `random_document(rng)` draws from few classes, ids, elements and properties, so that rules meet and compete.
-Everything is a value: a document renders to a page and a separate sheet, and `smaller` yields documents with a
-part left out.
+Everything is a value: a document renders to a page and a separate sheet, and `smaller` yields documents with
+a part left out.
 """
 
 from collections.abc import Iterator, Sequence

@@ -25,6 +25,8 @@ class CorpusResult:
     """Computed styles compared: elements times widths, schemes and states."""
     excluded: int
     """Elements that cannot have a style attribute of their own."""
+    kept: int
+    """Elements with a declaration that stays in <style> because it competes with a rule that has to."""
     differing: int
     silent: int
     """Differing elements while no finding speaks of styles."""
@@ -63,7 +65,7 @@ def judge_case(case: CorpusCase, browser: BrowserCheck) -> tuple[CorpusResult, l
     proof = prove(case.template, case.layout)
     if proof.compiled is None:
         words = "; ".join(map(str, proof.problems))
-        return CorpusResult(case.name, 0, 0, 0, 0, 0, 0, (), 0.0, words), []
+        return CorpusResult(case.name, 0, 0, 0, 0, 0, 0, 0, (), 0.0, words), []
     pairs = pairs_of(case, proof)
     found = browser.compare(pairs)
     differing = sum(each.differing for each in found)
@@ -74,6 +76,7 @@ def judge_case(case: CorpusCase, browser: BrowserCheck) -> tuple[CorpusResult, l
         sum(each.elements for each in found),
         sum(each.compared for each in found),
         sum(each.excluded for each in found),
+        sum(each.kept for each in found),
         differing,
         0 if spoken else differing,
         tuple(false_alarms(case, proof.warnings)),
@@ -99,6 +102,8 @@ def figures(results: Sequence[CorpusResult]) -> dict[str, object]:
         "letters": sum(each.letters for each in results),
         "elements": sum(each.elements for each in results),
         "compared": sum(each.compared for each in results),
+        "excluded": sum(each.excluded for each in results),
+        "kept": sum(each.kept for each in results),
         "differing": sum(each.differing for each in results),
         "silent_damage": sum(each.silent for each in results),
         "false_alarms": sum(len(each.false_alarms) for each in results),
@@ -111,13 +116,14 @@ def figures(results: Sequence[CorpusResult]) -> dict[str, object]:
 
 def table(results: Sequence[CorpusResult]) -> str:
     """The table for people: one line a template, and the sum."""
-    head = ("template", "letters", "elements", "compared", "differing", "silent", "false alarms", "picture")
+    head = ("template", "letters", "elements", "compared", "kept", "differing", "silent", "alarms", "picture")
     rows = [
         (
             each.name,
             str(each.letters),
             str(each.elements),
             str(each.compared),
+            str(each.kept),
             "refused" if each.refused else str(each.differing),
             str(each.silent),
             str(len(each.false_alarms)),
@@ -130,11 +136,12 @@ def table(results: Sequence[CorpusResult]) -> str:
         str(sum(each.letters for each in results)),
         str(sum(each.elements for each in results)),
         str(sum(each.compared for each in results)),
+        str(sum(each.kept for each in results)),
         str(sum(each.differing for each in results)),
         str(sum(each.silent for each in results)),
         str(sum(len(each.false_alarms) for each in results)),
         f"{max((each.picture for each in results), default=0):.3%}",
     )
     return "\n".join(
-        "  ".join([row[0].ljust(32), *(cell.rjust(12) for cell in row[1:])]) for row in (head, *rows, total)
+        "  ".join([row[0].ljust(32), *(cell.rjust(10) for cell in row[1:])]) for row in (head, *rows, total)
     )

@@ -108,7 +108,7 @@ class Searcher:
 
 def _raised(error: Exception) -> Comparison:
     difference = Difference("raised", "", None, type(error).__name__, "", str(error))
-    return Comparison("", 0, 0, 0, 1, (difference,))
+    return Comparison("", 0, 0, 0, 0, 1, (difference,))
 
 
 def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:

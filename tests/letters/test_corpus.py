@@ -2,37 +2,37 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from postroom.local.browser_check import BrowserCheck
-from tests.layers import missing_browser, unavailable
 from tests.letters.corpus import names, read_case
 from tests.letters.judging import CorpusResult, figures, judge_case, table
 
 SHOWN = 12
-RESULTS = Path(__file__).parents[2] / "build" / "letters.json"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserCheck]:
-    if (missing := missing_browser()) is not None:
-        unavailable("the corpus", missing)
-    with BrowserCheck() as check:
-        yield check
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "build" / "letters.json"
+FIGURES = ROOT / "docs" / "reference" / "letters.json"
 
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest) -> Iterator[list[CorpusResult]]:
-    """The results so far; at the end the table is printed, and written to build/letters.json."""
+    """The results so far; at the end the table is printed, and written to build/letters.json.
+
+    With --golden a run of the whole corpus is also written to the figures of the reference.
+    """
     found: list[CorpusResult] = []
     yield found
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    if terminal is not None:
-        terminal.write_line("\n" + table(found))
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        print(f"\n\n{table(found)}")
+    text = json.dumps(figures(found), indent=2, ensure_ascii=False) + "\n"
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures(found), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    RESULTS.write_text(text, encoding="utf-8")
+    if request.config.getoption("--golden") and len(found) == len(names()):
+        FIGURES.write_text(text, encoding="utf-8")
 
 
 def test_the_corpus_has_what_it_is_there_for() -> None:

@@ -15,7 +15,7 @@ from postroom.local.folder import Addresses, DataFolder
 from tests.local.sources import PROFILE, TEMPLATE, write
 
 PATIENCE = 60.0
-ANY_PORT = [f"--port-{name}=0" for name in ("inbox", "gateway", "smtp", "broker")]
+ANY_PORT = [f"--port-{name}=0" for name in ("inbox", "gateway", "smtp", "broker", "studio")]
 
 
 def postroom(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":

@@ -131,19 +131,19 @@ DAMAGE = {
     "Outlook's hook": (
         page("[data-ogsc] p{color:red}", "<p>x"),
         page("", "<p>x"),
-        "client",
+        "outlook",
         "color",
     ),
     "Gmail's hook": (
         page("u + .b p{color:red}", "<p>x").replace("<body>", "<body class=b>"),
         page("", "<p>x").replace("<body>", "<body class=b>"),
-        "client",
+        "gmail",
         "color",
     ),
     "Apple's hook": (
-        page("a[x-apple-data-detectors]{color:red}", "<a href=x>x</a>"),
-        page("", "<a href=x>x</a>"),
-        "client",
+        page("a[x-apple-data-detectors]{color:red}", "<p>x</p>"),
+        page("", "<p>x</p>"),
+        "apple",
         "color",
     ),
     "pseudo-element": (

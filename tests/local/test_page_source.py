@@ -92,6 +92,7 @@ def test_a_page_without_a_head_takes_the_sheet_where_one_would_begin(page: str, 
         ("<head>\n</head>", "<head>\n<style>a</style>\n</head>"),
         ("<head><style>a</style><style>b</style></head>", "<head><style>c</style></head>"),
         ("a <!-- <style>a</style> --> b", "a <!-- <style>a</style> --> b"),
+        ("<a href='\n x \n'><img src=\" y\">", "<a href='x'><img src=\"y\">"),
     ],
 )
 def test_style_attributes_and_blocks_may_change(source: str, delivered: str) -> None:
@@ -107,7 +108,8 @@ def test_style_attributes_and_blocks_may_change(source: str, delivered: str) -> 
         ("<style>\n\n</style>\n<P>", "<style>\n\n</style>\n<p>", 4),
         ("<p>a</p>", "<p>a</p>\n", 1),
         ("a <!-- <style>a</style> --> b", "a <!--  --> b", 1),
-        ("<a href=' x '>", "<a href='x'>", 1),
+        ("<a href=' x y '>", "<a href='xy'>", 1),
+        ("<a title=' x '>", "<a title='x'>", 1),
     ],
 )
 def test_any_other_change_is_a_difference_at_its_line(source: str, delivered: str, line: int) -> None:

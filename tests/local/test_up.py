@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from postroom.local import client
@@ -98,7 +99,7 @@ def test_an_edit_is_live_at_once_and_a_bad_one_is_shown_and_not_served(start: St
     assert subject
     file.write_text(good.replace(subject[0], '  subject: "{{ cod }} is wrong"'))
     line = good[: subject.start()].count("\n") + 1
-    assert f"verification-code.yaml:{line}: variable_undeclared" in up.until("variable_undeclared")
+    assert f"verification-code.yaml:{line}:16: variable_undeclared" in up.until("variable_undeclared")
     up.send("before@example.org")
     assert "123456" in str(up.wait_for("before@example.org")["subject"])
     file.write_text(good.replace(subject[0], '  subject: "Now it is {{ code }}"'))
@@ -148,3 +149,25 @@ def test_send_and_letter_speak_with_a_running_up(start: Start) -> None:
     told = postroom("letter", "mira@example.org", *data)
     for word in ("captured", "verification-code@", "Message-ID", "250"):
         assert word in told.stdout
+
+
+def test_a_letter_sent_from_the_studio_lies_in_the_inbox_and_a_save_shows_in_it(
+    start: Start, manifests: Path
+) -> None:
+    up = start()
+    studio, inbox = up.addresses.studio, up.addresses.inbox
+    page = f"{studio}/templates/default/verification-code"
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as browser:
+        assert f'href="{studio}/templates"' in browser.get(f"{inbox}/").text
+        sent = browser.post(f"{page}/send", data={"recipient": "studio@example.org"}).text
+        found = re.search(rf"{inbox}/letters/(\d+)", sent)
+        assert found, sent
+        letter = browser.get(f"{inbox}/api/v1/letters/{found[1]}").json()
+        assert letter["to"] == ["studio@example.org"]
+        file = manifests / "verification-code.yaml"
+        with browser.stream("GET", f"{studio}/events") as events:
+            file.write_text(file.read_text().replace("is your Larkfield code", "it is, your code"))
+            for line in events.iter_lines():
+                if line.startswith("data: ") and "it is, your code" in browser.get(page).text:
+                    break
+    assert up.end() == 0

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from postroom.adapters.ledger.reader import AttemptView, LetterView, ReportView
-from postroom.local import letters, once, view
+from postroom.local import arrival, letters, once, view
 from postroom.local.manifests import Finding
 from postroom.local.observe import ProfileView, Snapshot
 from postroom.local.once import Sent
@@ -111,7 +111,7 @@ def test_an_empty_page_says_how_to_send_a_letter() -> None:
 def test_findings_that_stand_are_on_the_page_and_many_are_counted() -> None:
     findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no") for number in range(9)]
     text = shown(view.draw(page(findings=findings, notes=["the broker ended; starting it again"])))
-    assert "m/0.yaml:1: css_invalid" in text
+    assert "m/0.yaml:1:1: css_invalid" in text
     assert "and 3 more" in text
     assert "the broker ended" in text
 
@@ -170,7 +170,7 @@ def test_each_attempt_says_whose_relay_it_went_to() -> None:
 def test_a_code_is_said_once() -> None:
     told = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
     assert shown(letters.draw([told]), 120).count("relay_deferred") == 1
-    assert letters.reason(LETTER) == "relay_deferred: the relay said not now"
+    assert arrival.reason(LETTER) == "relay_deferred: the relay said not now"
 
 
 @pytest.mark.parametrize("width", [80, 130])

@@ -1,6 +1,7 @@
 """What stops because its file went away is told, with the file; what comes back at once never stops."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,20 +51,21 @@ def test_nothing_is_told_while_everything_is_served(manifests: Path) -> None:
     assert list(watch.stopped(before, stood, stood)) == []
 
 
+@pytest.mark.parametrize("away", [Path.unlink, lambda file: file.write_text("")])
 def test_a_file_that_comes_back_in_a_moment_is_waited_for(
-    manifests: Path, monkeypatch: pytest.MonkeyPatch
+    manifests: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Path], object]
 ) -> None:
-    """The look that follows the wait finds the file there."""
+    """The look that follows the wait finds the file there, or its text where it was truncated."""
     taken: list[bool] = []
     file = manifests / "welcome.yaml"
 
     async def edits(*_: object, **__: object) -> Any:
-        file.unlink()
+        away(file)
         asyncio.get_running_loop().call_soon(lambda: write(manifests, welcome=TEMPLATE))
         yield {(Change.deleted, str(file))}
 
     async def take(*_: object) -> None:
-        taken.append(file.exists())
+        taken.append(file.stat().st_size > 0)
 
     monkeypatch.setattr(watch, "awatch", edits)
     monkeypatch.setattr(watch, "take", take)

@@ -61,7 +61,7 @@ async def written_by_a_later_release(world: World) -> dict[str, str]:
     """Let the bundle be of a format that this release does not read; its text, by the shard's key."""
     shard = copy.deepcopy(world.cluster.objects[SHARD])
     key, text = next(iter(shard["data"].items()))
-    shard["data"] = {key: text.replace("postroom.bundle/1", "postroom.bundle/2")}
+    shard["data"] = {key: text.replace("postroom.bundle/1", "postroom.bundle/9")}
     world.apply(shard)
     await world.restart()
     return {**shard["data"]}

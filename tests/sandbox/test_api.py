@@ -156,6 +156,29 @@ def test_a_cid_picture_has_an_address_of_its_own(ask: Ask, keep: Keep) -> None:
     assert ask("GET", "/letters/1/pictures/1").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        ("<img src=cid:logo@shop>", "<img src=/letters/1/pictures/2.2>"),
+        ('<img src="cid:logo%40shop">', '<img src="/letters/1/pictures/2.2">'),
+        ('<img src="cid:logo&#64;shop">', '<img src="/letters/1/pictures/2.2">'),
+        ('<td background="cid:logo@shop">', '<td background="/letters/1/pictures/2.2">'),
+        ("<p style=\"background:url('cid:logo@shop')\">", "url('/letters/1/pictures/2.2')"),
+        ('<p style="background:url(&quot;cid:logo@shop&quot;)">', "url(&quot;/letters/1/pictures/2.2&quot;)"),
+        (
+            '<img srcset="cid:logo@shop 1x, cid:logo@shop 2x">',
+            '"/letters/1/pictures/2.2 1x, /letters/1/pictures/2.2 2x"',
+        ),
+        ('<img src="cid:missing">', '<img src="cid:missing">'),
+        ("<p>Write cid:logo@shop in the page.</p>", "<p>Write cid:logo@shop in the page.</p>"),
+    ],
+)
+def test_a_cid_reference_is_resolved_wherever_it_stands(ask: Ask, keep: Keep, html: str, shown: str) -> None:
+    message = raw(with_picture()).replace(b'<img src="cid:logo@shop" alt="Logo">', html.encode())
+    keep(message)
+    assert shown in ask("GET", "/letters/1/frame").text
+
+
 # -- waiting and live news
 
 

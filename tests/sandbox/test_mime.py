@@ -33,6 +33,15 @@ def test_a_picture_is_found_by_its_content_id() -> None:
     assert found.attachments == ()
 
 
+def test_a_named_picture_that_is_shown_in_place_is_no_attachment() -> None:
+    inline = (
+        b'Content-Type: image/png\r\nContent-ID: <a>\r\nContent-Disposition: %s; filename="a.png"\r\n\r\nx'
+    )
+    assert take_apart(inline % b"inline").attachments == ()
+    assert len(take_apart(inline % b"attachment").attachments) == 1
+    assert len(take_apart(inline.replace(b"Content-ID: <a>\r\n", b"") % b"inline").attachments) == 1
+
+
 def test_an_attachment_keeps_its_name_and_bytes() -> None:
     (part,) = take_apart(raw(with_file("Rechnung für Mira.pdf"))).attachments
     assert (part.filename, part.payload()) == ("Rechnung für Mira.pdf", b"%PDF-1.4")

@@ -314,3 +314,9 @@ def test_an_international_domain_is_shown_as_people_write_it(ask: Ask, keep: Kee
 @pytest.mark.parametrize("text", ["ada@xn--.example", "ada@xn--a.example", "xn--bcher-kva", "", "a@XN--0.b"])
 def test_a_domain_that_does_not_lead_back_is_shown_as_it_is(text: str) -> None:
     assert wording.address(text) == text
+
+
+def test_the_inbox_links_to_the_template_studio_only_where_there_is_one(ask: Ask, inbox: Inbox) -> None:
+    assert "Templates" not in ask("GET", "/").text
+    inbox.studio = "http://127.0.0.1:8026"
+    assert '<a href="http://127.0.0.1:8026/templates">' in ask("GET", "/").text

@@ -16,7 +16,8 @@ from typer import Argument, Option
 from postroom.desk.commands import dlq
 from postroom.desk.options import DATA, UNFOLDED, Connections, Data, Namespace
 from postroom.desk.people_commands import people, suppressions
-from postroom.letter.problems import Rejected
+from postroom.letter.problems import Rejected, Severity
+from postroom.local.design_import.dialects import Dialect
 from postroom.local.trouble import Trouble
 
 app = typer.Typer(
@@ -35,7 +36,9 @@ class Form(StrEnum):
     """How `check` says what it found."""
 
     TEXT = "text"
+    CONCISE = "concise"
     JSON = "json"
+    SARIF = "sarif"
     GITHUB = "github"
 
 
@@ -84,12 +87,14 @@ def up(
     port_gateway: Annotated[int, Option(help="Port of the gateway.", min=0, max=65535)] = 8080,
     port_smtp: Annotated[int, Option(help="Port of the sandbox's mail server.", min=0, max=65535)] = 1025,
     port_broker: Annotated[int, Option(help="Port of the embedded broker.", min=0, max=65535)] = 9092,
+    port_studio: Annotated[int, Option(help="Port of the template studio.", min=0, max=65535)] = 8026,
 ) -> None:
-    """Run everything on this machine: broker, workers, inbox, gateway.
+    """Run everything on this machine: broker, workers, inbox, gateway, template studio.
 
-    Edit a manifest and the next letter is of the new revision; a bad edit is shown by file and line, and
-    the last good revision keeps serving. Without --deliver every letter ends in the inbox. Nothing listens
-    beyond 127.0.0.1. Where a port is taken another one is chosen, unless you named it.
+    Edit a manifest: the studio shows its letters at once, and the next letter is of the new revision. A bad
+    edit is shown by file and line, and the last good revision keeps serving. Without --deliver every letter
+    ends in the inbox. Nothing listens beyond 127.0.0.1. Where a port is taken another one is chosen, unless
+    you named it.
     """
     import asyncio
 
@@ -98,10 +103,10 @@ def up(
     from postroom.local import session
     from postroom.local.plan import Ports, Wishes
 
-    ports = Ports(port_broker, port_smtp, port_inbox, port_gateway)
+    ports = Ports(port_broker, port_smtp, port_inbox, port_gateway, port_studio)
     chosen = frozenset(
         name
-        for name in ("broker", "smtp", "inbox", "gateway")
+        for name in ("broker", "smtp", "inbox", "gateway", "studio")
         if (source := context.get_parameter_source(f"port_{name}")) and source.name == "COMMANDLINE"
     )
     manifests = folder or _examples()
@@ -116,7 +121,8 @@ def check(
         Path, Argument(help="A folder of manifests, one file, or - for a pipe.", metavar="DIR")
     ],
     form: Annotated[Form, Option("--format", help="How to say it.")] = Form.TEXT,
-    strict: Annotated[bool, Option("--strict", help="Warnings count as errors.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Warnings count as errors; infos do not.")] = False,
+    no_info: Annotated[bool, Option("--no-info", help="Leave infos out.")] = False,
     context: Annotated[
         list[Path] | None,
         Option(
@@ -131,20 +137,117 @@ def check(
             help="Profiles and layouts that are not here are elsewhere: a warning, also with --strict.",
         ),
     ] = False,
+    browser: Annotated[
+        bool,
+        Option(
+            "--browser",
+            help="Compare each sample's letter with its source page in Chromium, which must be on PATH.",
+        ),
+    ] = False,
 ) -> None:
     """Prove every template offline, with the code that workers send with.
 
-    Each finding is one line: `file:line: rule: what is wrong and what to do`. The exit code is 1 when
-    something may not go live. In a GitHub workflow use --format github: the findings stand beside the lines.
+    Each finding names file, line and column, underlines the words, and says why it matters and what to do.
+    The exit code is 1 when something may not go live. Formats: text for people, concise for editors (one line
+    a finding), json for programs, sarif for code scanning, github for annotations in a workflow.
     """
+    from rich.console import Console
+
+    from postroom.local import check as checking
+    from postroom.local.manifests import demand_manifests, read_input
+    from postroom.local.parallel import prove_pairs
+
+    inspection = None
+    if browser:
+        from postroom.local.appearance import with_browser
+
+        inspection = with_browser
+    reading = read_input(
+        folder,
+        context or (),
+        elsewhere=ignore_missing_references,
+        prove_each=prove_pairs,
+        inspection=inspection,
+    )
+    demand_manifests(reading, folder)
+    if no_info:
+        reading = reading.without(Severity.INFO)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for line in checking.report(reading, form.value, console.width):
+        console.print(line)
+    raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, Argument(help="A folder of manifests, or one file.", metavar="DIR")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="Write here. Default: standard output.", metavar="FILE")
+    ] = None,
+    context: Annotated[
+        list[Path] | None,
+        Option(help="What is declared here may be referred to; it is not built (repeatable).", metavar="DIR"),
+    ] = None,
+    ignore_missing_references: Annotated[
+        bool,
+        Option("--ignore-missing-references", help="Profiles and layouts that are not here are elsewhere."),
+    ] = False,
+) -> None:
+    """Write whole manifests: one YAML stream with the texts of htmlFile, textFile and cssFile inside.
+
+    For instance: `postroom build letters | kubectl apply -f -`. Everything is proved first as `check` does.
+    With an error nothing is written, and the exit code is 1.
+    """
+    from postroom.local import build as building
     from postroom.local import check as checking
     from postroom.local.manifests import demand_manifests, read_input
 
     reading = read_input(folder, context or (), elsewhere=ignore_missing_references)
     demand_manifests(reading, folder)
-    for line in checking.report(reading, form.value):
+    for line in (*map(str, reading.errors), *(f"left out: {each}" for each in building.left_out(reading))):
+        typer.echo(line, err=True)
+    if not checking.passes(reading, strict=False):
+        typer.echo(f"{checking.summary(reading)}; nothing was written", err=True)
+        raise typer.Exit(1)
+    building.write(building.build(reading), output)
+
+
+@app.command("import")
+def import_page(
+    source: Annotated[Path, Argument(help="A page (HTML or MJML), or a folder of pages.", metavar="PAGE")],
+    to: Annotated[Path, Option("--to", help="Write here. Default: letters.", metavar="DIR")] = Path(
+        "letters"
+    ),
+    dialect: Annotated[
+        Dialect | None, Option("--from", help="What its placeholders are. Default: what it looks like.")
+    ] = None,
+    name: Annotated[Text, Option(help="The template's name. Default: the file's.")] = None,
+    event_type: Annotated[Text, Option(help="The event that the letter answers.", metavar="TYPE")] = None,
+    profile: Annotated[Text, Option(help="The SmtpProfile. Default: a new one, mail.")] = None,
+    subject: Annotated[Text, Option(help="The subject. Default: the page's title.")] = None,
+    force: Annotated[bool, Option("--force", help="Write over what is there.")] = False,
+) -> None:
+    """Make a template out of a page: placeholders become Jinja, with a schema and a sample.
+
+    Handlebars, Mustache, Liquid, ERB, EJS, Django, Jinja, Go templates and merge tags are understood. The
+    page stays a file of its own, the same but for its placeholders. What has no translation is listed by
+    line, and the exit code is 1 then, or if `postroom check` refuses the result.
+    """
+    from postroom.local import check as checking
+    from postroom.local.design_import.design import Wishes, import_design
+    from postroom.local.manifests import read_folder
+
+    done = import_design(Wishes(source, to, dialect, name, event_type, profile, subject, force))
+    for file, found in done.dialects.items():
+        typer.echo(f"{file}: read as {found.value}")
+    for finding in done.findings:
+        typer.echo(f"{finding}{'' if finding.note.lost else ' (look at it)'}")
+    for file in done.written:
+        typer.echo(f"wrote {file}")
+    reading = read_folder(to)
+    for line in checking.report(reading, "text"):
         typer.echo(line)
-    raise typer.Exit(0 if checking.passes(reading, strict=strict) else 1)
+    raise typer.Exit(1 if done.lost or reading.errors else 0)
 
 
 @app.command()

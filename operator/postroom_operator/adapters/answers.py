@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import from_json as read_json
 
 from postroom.letter.compiled import from_json
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Code, Problem, Severity
 from postroom_operator.facts import Proved, Sample
 from postroom_operator.twins import shared
 
@@ -40,9 +40,9 @@ def read_answer(text: bytes) -> Proved:
 
 
 def _plain(problem: Problem) -> list[Any]:
-    return [problem.code.value, problem.field, problem.message, problem.line]
+    return [problem.code.value, problem.field, problem.message, problem.line, problem.severity.value]
 
 
 def _problem(value: list[Any]) -> Problem:
-    code, field, message, line = value
-    return Problem(Code(code), field, message, line)
+    code, field, message, line, severity = value
+    return Problem(Code(code), field, message, line, severity=Severity(severity))

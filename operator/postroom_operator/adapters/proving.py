@@ -17,7 +17,7 @@ from postroom.framing import receive, send
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import script_of
 from postroom.letter.manifest import understand
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.proof import Proof, prove
 from postroom.letter.proofs import prove_layout
 from postroom.letter.template import EmailLayout, EmailTemplate
@@ -68,7 +68,9 @@ def _found(proof: Proof) -> Proved:
     samples = tuple(
         Sample(each.name, each.locale, each.html_bytes, each.text_bytes) for each in proof.samples
     )
-    return Proved(proof.compiled, proof.problems, proof.warnings, samples)
+    # an info asks for nothing, so that a status leaves it to `postroom check`
+    warnings = tuple(each for each in proof.warnings if each.severity is Severity.WARNING)
+    return Proved(proof.compiled, proof.problems, warnings, samples)
 
 
 def _allow_cpu() -> None:

@@ -35,6 +35,10 @@ MESSAGE: dict[str, Any] = {
                     "filename": _TEXT,
                     "content_type": _TEXT,
                     "content": {**_TEXT, "contentEncoding": "base64"},
+                    "content_id": {
+                        **_TEXT,
+                        "description": "What the HTML refers to it by: cid:logo for logo.",
+                    },
                 },
             },
         },

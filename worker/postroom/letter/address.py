@@ -45,6 +45,13 @@ _WRITTEN_TOGETHER = (
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
+_DOTS = "has a dot at an end of the part before the @, or two in a row, which RFC 5321 section 4.1.2 forbids"
+_NO_QUOTES = (
+    "such a part could only be sent in quotes, which many servers refuse and Postroom does not send; "
+    "use another address"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A normalized address; `str()` gives `local@domain`."""
@@ -113,6 +120,11 @@ def _refuse_more_than_an_address(text: str, field: str, code: Code) -> None:
         )
     if "<" in text or ">" in text:
         raise _refused(field, code, "holds a name or brackets; give the bare address only")
+    local = text.rpartition("@")[0]
+    if local.startswith(".") or local.endswith(".") or (".." in local and "@" not in local):
+        raise _refused(field, code, f"{_DOTS}; {_NO_QUOTES}")
+    if local.startswith('"') and local.endswith('"'):
+        raise _refused(field, code, f"has the part before the @ in quotes; {_NO_QUOTES}")
 
 
 def _check_octets(text: str, field: str, code: Code) -> None:

@@ -30,7 +30,12 @@ __all__ = [
 ]
 
 FORMAT = "postroom.bundle/1"
-_HEAD, _BETWEEN, _TAIL = f'{{"format": "{FORMAT}", "templates": [', ",\n", "]}\n"
+WITH_MESSAGES = "postroom.bundle/2"
+"""The format of a bundle with messages: a worker without them could render none of its letters (0032)."""
+FORMATS = (FORMAT, WITH_MESSAGES)
+_BETWEEN, _TAIL = ",\n", "]}\n"
+_HAS_MESSAGES = '"messages": {"'
+"""In no text of a template's, where JSON puts a backslash before the quotes."""
 
 
 def pack(compiled: Iterable[CompiledTemplate]) -> str:
@@ -50,7 +55,12 @@ def _fields(part: Any) -> dict[str, Any]:
 
 def join(lines: Iterable[str]) -> str:
     """A bundle of what `line` wrote."""
-    return _HEAD + _BETWEEN.join(lines) + _TAIL
+    body = _BETWEEN.join(lines)
+    return _head(WITH_MESSAGES if _HAS_MESSAGES in body else FORMAT) + body + _TAIL
+
+
+def _head(form: str) -> str:
+    return f'{{"format": "{form}", "templates": ['
 
 
 def size_of(text: str) -> int:
@@ -58,7 +68,7 @@ def size_of(text: str) -> int:
     return len(text.encode()) + len(_BETWEEN)
 
 
-FRAME = len(_HEAD) + len(_TAIL)
+FRAME = len(_head(FORMAT)) + len(_TAIL)
 """The bytes of a bundle without its lines."""
 
 
@@ -67,8 +77,9 @@ def unpack(text: str) -> list[CompiledTemplate]:
     try:
         # refuses half a surrogate pair as well: nobody could write what was read with one in it
         value: Any = read(text)
-        if value["format"] != FORMAT:
-            message = f"its format is {str(value['format'])[:80]!r}, and this release reads {FORMAT!r}"
+        if value["format"] not in FORMATS:
+            known = " and ".join(map(repr, FORMATS))
+            message = f"its format is {str(value['format'])[:80]!r}, and this release reads {known}"
             raise Rejected(Problem(Code.MANIFEST_INVALID, "bundle", message))
         return [from_json(template) for template in value["templates"]]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
@@ -82,7 +93,7 @@ def is_of_another_format(text: str) -> bool:
         written: Any = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
-    return isinstance(written, str) and written != FORMAT
+    return isinstance(written, str) and written not in FORMATS
 
 
 def left_out(text: str) -> frozenset[str]:

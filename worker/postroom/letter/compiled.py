@@ -6,14 +6,18 @@ hash of all the rest, so that the same manifest gives the same revision on every
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
 REVISION_LENGTH = 12
 
-Way = Literal["given", "source", "render"]
-"""How a part comes about: written by hand, derived once from source, or derived after each rendering."""
+Way = Literal["given", "source", "reduced", "render"]
+"""How a part comes about: written by hand, derived once from source, or derived after each rendering.
+
+`reduced` is said of texts: `text` is the html's source, reduced to what the text part is read from. Bundles
+of older releases say `source` of a text in another form, which is no longer read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Edition:
     """HTML attributes to be written from CSS where it is inlined after rendering."""
     keep_styles: bool = False
     """Whether `<style>` elements keep the rules that are inlined after rendering."""
+    messages: Mapping[str, str] = field(default_factory=dict)
+    """The texts that `t(…)` gives, by key."""
+    foreign_messages: Mapping[str, str] = field(default_factory=dict)
+    """The language of each text that another language lends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class File:
     filename: str
     content_type: str
     content: str
+    content_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -66,6 +75,9 @@ class CompiledTemplate:
     sender: tuple[str, str] | None = None
     """Name and address."""
     reply_to: str | None = None
+    """The first address of the template's Reply-To when it is known; all that an earlier release reads."""
+    reply_to_list: tuple[tuple[str, str], ...] = ()
+    """All mailboxes of the Reply-To, name and address, each a template source; empty: `reply_to` alone."""
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[File, ...] = ()
     expires_after: float | None = None
@@ -80,9 +92,25 @@ class CompiledTemplate:
 
     def sealed(self) -> "CompiledTemplate":
         """The same with its revision: the first 12 hex digits of the content's SHA-256."""
-        content = {key: value for key, value in self.to_json().items() if key not in ("revision", "suspend")}
+        content = _as_first_released(self.to_json())
+        del content["revision"], content["suspend"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return replace(self, revision=sha256(canonical.encode()).hexdigest()[:REVISION_LENGTH])
+
+
+ADDED = ("attributes", "content_id", "foreign_messages", "keep_styles", "messages", "reply_to_list")
+"""Fields that came later. Unset they are no part of a revision, so that a release changes none by itself."""
+
+
+def _as_first_released(value: Any) -> Any:
+    """JSON values without the fields of ADDED that are not set."""
+    if isinstance(value, dict):
+        return {
+            name: value[name] if name == "variables" else _as_first_released(value[name])
+            for name in value
+            if value[name] or name not in ADDED
+        }
+    return [_as_first_released(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
@@ -97,6 +125,7 @@ def from_json(value: Mapping[str, Any]) -> CompiledTemplate:
             "event_types": tuple(value["event_types"]),
             "editions": tuple(_edition(edition) for edition in value["editions"]),
             "sender": (sender[0], sender[1]) if sender else None,
+            "reply_to_list": tuple((name, source) for name, source in value.get("reply_to_list", ())),
             "headers": tuple((name, source) for name, source in value["headers"]),
             "attachments": tuple(File(**_known(File, file)) for file in value["attachments"]),
         }

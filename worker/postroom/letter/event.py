@@ -16,7 +16,12 @@ from postroom.letter.hint import did_you_mean
 from postroom.letter.incoming.envelope import PROBLEMS, open_envelope
 from postroom.letter.incoming.form import Form
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.reading.attachment import (
+    content_id_rule,
+    content_type_rule,
+    decode_base64,
+    filename_rule,
+)
 
 ID_CHARACTERS = 256
 SOURCE_CHARACTERS = 1024
@@ -35,7 +40,8 @@ SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
 PACK_VERSION = 1
 
-_ATTACHMENT_MEMBERS = frozenset({"filename", "content_type", "content"})
+_ATTACHMENT_MEMBERS = ("filename", "content_type", "content", "content_id")
+_REQUIRED_MEMBERS = ("content", "content_type", "filename")
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
@@ -61,6 +67,8 @@ class Attachment:
     filename: str
     content_type: str
     content: bytes
+    content_id: str | None = None
+    """What the HTML refers to it by, as `cid:logo`; None: a file, or an image named by its file name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,7 @@ class Event:
     not_before: datetime | None = None
     expires: datetime | None = None
     reply_to: str | None = None
+    """A list of mailboxes as `mailboxes.write_mailboxes` writes it; a bare address as it is."""
     attachments: tuple[Attachment, ...] = ()
     traceparent: str | None = None
     revision: str | None = None
@@ -165,6 +174,11 @@ def _attachments(form: Form) -> tuple[Attachment, ...]:
                 attachments.append(attachment)
             case member, rule:
                 form.refuse("attachments", rule, Code.ATTACHMENT_INVALID, below=f"[{index}]{member}")
+    named = [attachment.content_id for attachment in attachments if attachment.content_id]
+    if len(set(named)) < len(named):
+        form.refuse(
+            "attachments", "two files have one content_id; each may be there once", Code.ATTACHMENT_INVALID
+        )
     total = sum(len(attachment.content) for attachment in attachments)
     if total > ATTACHMENTS_BYTES:
         rule = f"{total} bytes together; at most {ATTACHMENTS_BYTES} are allowed, link to larger files"
@@ -176,21 +190,31 @@ def _attachment(item: Any) -> Attachment | tuple[str, str]:
     """The file, or the member that is wrong and the rule it breaks."""
     if not isinstance(item, dict):
         return "", "must be an object with filename, content_type and content"
-    for name in item.keys() - _ATTACHMENT_MEMBERS:
+    for name in item.keys() - set(_ATTACHMENT_MEMBERS):
         hint = did_you_mean(name, _ATTACHMENT_MEMBERS)
         way_out = "the file comes as base64 in content, nothing is fetched" if name == "url" else "remove it"
         return "", f"has the unknown member {name[:64]!a}{hint or f'; {way_out}'}"
-    for name in sorted(_ATTACHMENT_MEMBERS):
+    for name in _REQUIRED_MEMBERS:
         if not isinstance(item.get(name), str):
             return f".{name}", "is required and must be text"
     if rule := filename_rule(item["filename"]):
         return ".filename", rule
-    if rule := media_type_rule(item["content_type"]):
+    if rule := content_type_rule(item["content_type"]):
         return ".content_type", rule
+    content_id = item.get("content_id")
+    if rule := _content_id_rule(content_id):
+        return ".content_id", rule
     try:
-        return Attachment(item["filename"], item["content_type"], decode_base64(item["content"]))
+        content = decode_base64(item["content"])
+        return Attachment(item["filename"], item["content_type"], content, content_id)
     except ValueError as error:
         return ".content", str(error)
+
+
+def _content_id_rule(content_id: Any) -> str | None:
+    if content_id is None:
+        return None
+    return content_id_rule(content_id) if isinstance(content_id, str) else "must be text"
 
 
 def pack(record: Record) -> bytes:

@@ -64,6 +64,7 @@ def payload_digest(event: Event) -> bytes:
     """
     files = [
         (file.filename, file.content_type, blake2b(file.content, digest_size=16).hexdigest())
+        + ((file.content_id,) if file.content_id else ())
         for file in event.attachments
     ]
     content = (event.type, event.data, event.recipient, event.locale, event.reply_to, files, event.revision)

@@ -15,10 +15,13 @@ from typing import Any
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Attachment, Event
 from postroom.letter.html.inline import InlineOptions, inline_page
-from postroom.letter.html.plaintext import settle, text_of_page
+from postroom.letter.html.plaintext import text_of_page
 from postroom.letter.language.bounds import Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, Script, script_of
+from postroom.letter.language.messages import Catalogue
 from postroom.letter.language.origin import origins
+from postroom.letter.locale import direction_of, language_of
+from postroom.letter.mailboxes import filled_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.render import Rendered, Sender
 from postroom.letter.schema import Contract
@@ -31,17 +34,29 @@ URL = re.compile(r"https://[!-;=?-~]+")
 class LiveEdition:
     """One language of a template, compiled."""
 
-    __slots__ = ("_edition", "_html", "_preheader", "_shares", "_subjects", "_text", "language", "tag")
+    __slots__ = (
+        "_edition",
+        "_html",
+        "_preheader",
+        "_reduced",
+        "_shares",
+        "_subjects",
+        "_text",
+        "catalogue",
+        "language",
+        "tag",
+    )
 
     def __init__(self, edition: Edition) -> None:
         self._edition = edition
         self.tag = edition.tag
-        self.language = edition.tag.partition("-")[0].lower()
+        self.language = language_of(edition.tag)
+        self.catalogue = Catalogue(edition.messages, edition.foreign_messages)
         self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
         self._html = script_of(HTML, edition.html, "spec.html")
-        self._text = script_of(TEXT, edition.text, "spec.text") if edition.text is not None else None
+        self._text, self._reduced = _text_scripts(edition)
 
     def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
         """Subject and preview line."""
@@ -56,10 +71,11 @@ class LiveEdition:
         html = self._html.render(variables, meter)
         if self._edition.inline == "render":
             html = inline_page(html, self._edition.css, options_of(self._edition))
-        if self._text is None:
-            return html, text_of_page(html)
-        text = self._text.render(variables, meter)
-        return html, text if self._edition.text_way == "given" else settle(text)
+        if self._text is not None:
+            return html, self._text.render(variables, meter)
+        # The html has been charged for the same loops, so the reduction is not charged for them again.
+        page = html if self._reduced is None else self._reduced.render(variables, meter.renewed())
+        return html, text_of_page(page)
 
     def _subject(self, recipient: str) -> Script:
         if len(self._subjects) == 1:
@@ -76,6 +92,18 @@ class LiveEdition:
 def options_of(edition: Edition) -> InlineOptions:
     """What the template asks of the inliner."""
     return InlineOptions(frozenset(edition.attributes), edition.keep_styles)
+
+
+def _text_scripts(edition: Edition) -> tuple[Script | None, Script | None]:
+    """The author's text, and the reduced source that the text is read from; at most one of them.
+
+    `source` is how bundles of older releases call a text of another form: those texts are derived per letter.
+    """
+    if edition.text is None or edition.text_way == "source":
+        return None, None
+    if edition.text_way == "reduced":
+        return None, script_of(HTML, edition.text, "spec.html")
+    return script_of(TEXT, edition.text, "spec.text"), None
 
 
 def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:
@@ -138,7 +166,9 @@ class Live:
     @cached_property
     def _files(self) -> tuple[Attachment, ...]:
         files = self.compiled.attachments
-        return tuple(Attachment(f.filename, f.content_type, b64decode(f.content)) for f in files)
+        return tuple(
+            Attachment(f.filename, f.content_type, b64decode(f.content), f.content_id) for f in files
+        )
 
     @cached_property
     def _sender(self) -> Sender | None:
@@ -173,7 +203,7 @@ class Live:
         meter = Meter(self._clocks)
         edition = self.edition(event.locale)
         letter = facts(event, edition)
-        variables = {**data, "letter": letter}
+        variables = {**data, "letter": letter, "_messages": edition.catalogue}
         unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
         letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
         html, text = edition.body(variables, meter)
@@ -184,12 +214,37 @@ class Live:
             html=html,
             text=text,
             sender=self._sender,
-            reply_to=event.reply_to or self.compiled.reply_to,
+            reply_to=event.reply_to or self._reply_to(variables, meter),
             headers=tuple((name, one_line(s, variables, meter, name)) for name, s in self._headers),
-            attachments=self._files + event.attachments,
+            attachments=self._attachments(event),
             language=edition.tag,
             unsubscribe=unsubscribe,
         )
+
+    def _attachments(self, event: Event) -> tuple[Attachment, ...]:
+        """The template's files and the event's, which take the place of those with their content ID."""
+        replaced = {file.content_id for file in event.attachments if file.content_id}
+        return tuple(file for file in self._files if file.content_id not in replaced) + event.attachments
+
+    @cached_property
+    def _mailboxes(self) -> tuple[tuple[Script, Script], ...]:
+        return tuple(
+            (script_of(TEXT, name, "spec.replyTo"), script_of(TEXT, address, "spec.replyTo"))
+            for name, address in self.compiled.reply_to_list
+        )
+
+    def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        """The template's list; an address that comes out empty is left out. Raises Rejected."""
+        if not self._mailboxes:
+            return self.compiled.reply_to
+        rendered = [
+            (
+                one_line(name, variables, meter, "spec.replyTo"),
+                one_line(each, variables, meter, "spec.replyTo"),
+            )
+            for name, each in self._mailboxes
+        ]
+        return write_mailboxes(filled_mailboxes(rendered, "spec.replyTo")) or None
 
     def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
         if self._unsubscribe is None:
@@ -201,16 +256,28 @@ class Live:
         return url
 
 
-FACTS = ("event_type", "locale", "preheader", "recipient", "subject", "time", "unsubscribe_url")
+FACTS = (
+    "direction",
+    "event_type",
+    "language",
+    "locale",
+    "preheader",
+    "recipient",
+    "subject",
+    "time",
+    "unsubscribe_url",
+)
 """What templates may ask of `letter`."""
 
 
 def facts(event: Event, edition: LiveEdition) -> dict[str, Any]:
     """The variable `letter`: what Postroom knows beside the event's data."""
     asked = event.locale or ""
-    spoken = asked if asked.partition("-")[0].lower() == edition.language else edition.tag
+    spoken = asked if language_of(asked) == edition.language else edition.tag
     return {
+        "direction": direction_of(spoken),
         "event_type": event.type,
+        "language": language_of(spoken),
         "locale": spoken,
         "preheader": "",
         "recipient": event.recipient,

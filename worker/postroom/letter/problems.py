@@ -6,6 +6,7 @@ of them and is the only exception that the domain raises on purpose.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Code(StrEnum):
@@ -73,8 +74,51 @@ class Code(StrEnum):
     EVENT_TYPE_CONFLICT = "event_type_conflict"
     TOPIC_CONFLICT = "topic_conflict"
     CSS_INVALID = "css_invalid"
+    CSS_IGNORED = "css_ignored"
     PROOF_TIMED_OUT = "proof_timed_out"
-    ADVICE = "advice"
+
+    # a letter that could come out better
+    IMAGE_WITHOUT_ALT = "image_without_alt"
+    IMAGE_WITHOUT_WIDTH = "image_without_width"
+    IMAGE_IS_SVG = "image_is_svg"
+    SVG_NOT_SHOWN = "svg_not_shown"
+    ELEMENT_REMOVED = "element_removed"
+    FORM_UNRELIABLE = "form_unreliable"
+    VIDEO_WITHOUT_FALLBACK = "video_without_fallback"
+    STYLESHEET_NOT_LOADED = "stylesheet_not_loaded"
+    LANGUAGE_MISSING = "language_missing"
+    LINK_LEADS_NOWHERE = "link_leads_nowhere"
+    LINK_INSECURE = "link_insecure"
+    UNSUBSCRIBE_NOT_SHOWN = "unsubscribe_not_shown"
+    SUBJECT_LONG = "subject_long"
+    LETTER_CLIPPED = "letter_clipped"
+    STYLES_TOO_LARGE = "styles_too_large"
+    STYLE_IN_BODY = "style_in_body"
+    STYLE_NESTED_AT_RULE = "style_nested_at_rule"
+    CSS_VARIABLE_UNSUPPORTED = "css_variable_unsupported"
+    POSITION_UNSUPPORTED = "position_unsupported"
+    BACKGROUND_WITHOUT_FALLBACK = "background_without_fallback"
+    VARIABLE_UNUSED = "variable_unused"
+    VARIABLE_MAY_BE_ABSENT = "variable_may_be_absent"
+    VARIABLES_NOT_REQUIRED = "variables_not_required"
+    SAMPLE_WITHOUT_OPTIONAL_MISSING = "sample_without_optional_missing"
+    PLACEHOLDER_FOREIGN = "placeholder_foreign"
+    CSS_INLINED_PER_LETTER = "css_inlined_per_letter"
+    PAGE_DIFFERS = "page_differs"
+    IGNORE_INVALID = "ignore_invalid"
+    CID_DANGLING = "cid_dangling"
+    CID_UNUSED = "cid_unused"
+    IMAGE_IS_DATA = "image_is_data"
+    ADDRESS_RELATIVE = "address_relative"
+    ENTITY_IN_TEXT = "entity_in_text"
+    CALENDAR_METHOD = "calendar_method"
+    MESSAGE_INVALID = "message_invalid"
+    MESSAGE_NOT_FOUND = "message_not_found"
+    MESSAGE_VALUE_MISSING = "message_value_missing"
+    MESSAGE_UNTRANSLATED = "message_untranslated"
+    MESSAGE_VALUE_UNUSED = "message_value_unused"
+    MESSAGE_UNUSED = "message_unused"
+    PLURAL_INCOMPLETE = "plural_incomplete"
 
     # a program that cannot start
     SETTING_MISSING = "setting_missing"
@@ -89,6 +133,31 @@ class Code(StrEnum):
     # a fallback that a profile cannot use
     FALLBACK_MISSING = "fallback_missing"
     FALLBACK_UNUSABLE = "fallback_unusable"
+
+
+class Position(int):
+    """A line number, 1-based, that also holds the column and the length of the token that stands there.
+
+    Jinja keeps one number for a token and a node, the line. This class carries the column through its parser
+    and compiler: `node.lineno` and `error.lineno` are Positions, and a `Problem` takes them apart.
+    """
+
+    column: int
+    length: int
+
+    def __new__(cls, line: int, column: int, length: int = 1) -> Self:
+        """The position of a token; column and length in Python characters."""
+        made = super().__new__(cls, line)
+        made.column, made.length = column, length
+        return made
+
+
+def advance(line: int, text: str) -> int:
+    """The position of what follows `text`, which begins at `line`."""
+    breaks = text.count("\n")
+    if breaks:
+        return Position(line + breaks, len(text) - text.rfind("\n"))
+    return Position(line, line.column + len(text)) if isinstance(line, Position) else line
 
 
 class Severity(StrEnum):
@@ -118,6 +187,14 @@ class Problem:
     column: int | None = None
     length: int | None = None
     severity: Severity = Severity.ERROR
+
+    def __post_init__(self) -> None:
+        """Take a Position apart."""
+        if isinstance(self.line, Position):
+            if self.column is None:
+                object.__setattr__(self, "column", self.line.column)
+                object.__setattr__(self, "length", self.line.length)
+            object.__setattr__(self, "line", int(self.line))
 
     def __str__(self) -> str:
         place = f"{self.field}, line {self.line}" if self.line else self.field

@@ -5,12 +5,12 @@ each template and layout, and the compiled templates of each profile. A manifest
 nothing else down with it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.profile import SmtpProfile, allows_sender, topic_of
 from postroom.letter.proof import Proof, css_problems, mistakes_without_layout, prove
 from postroom.letter.proving.draft import layout_problems
@@ -19,6 +19,10 @@ from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.letter.topics import clash
 
 Object = EmailTemplate | EmailLayout | SmtpProfile
+Pair = tuple[EmailTemplate, EmailLayout | None]
+"""A template and its layout."""
+ProveEach = Callable[[Iterable[Pair]], Iterable[Proof]]
+"""Proves pairs, in order; so that a command can do it in several processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,34 @@ class Verdict:
         return [each for each in found if each and (each.namespace, each.profile) == (namespace, profile)]
 
 
+class ProofCache:
+    """Proofs of earlier runs: a template is proved again only when it or its layout is another object.
+
+    Objects are compared by identity, so that a reader has to hand in the same object for what has not
+    changed. Equality would not do: to Python `1`, `1.0` and `true` in a sample are equal.
+    """
+
+    def __init__(self, clocks: Clocks | None = None) -> None:
+        self._clocks = clocks
+        self._kept: dict[Key, tuple[EmailTemplate, EmailLayout | None, Proof]] = {}
+
+    def prove(self, template: EmailTemplate, layout: EmailLayout | None) -> Proof:
+        """The proof of a template with its layout, kept or made."""
+        key = key_of(template)
+        kept = self._kept.get(key)
+        if kept and kept[0] is template and kept[1] is layout:
+            return kept[2]
+        proof = prove(template, layout, self._clocks)
+        self._kept[key] = (template, layout, proof)
+        return proof
+
+    def prove_each(self, pairs: Iterable[Pair]) -> Iterator[Proof]:
+        """The proofs of a set, in order; what is not in it is forgotten."""
+        asked = list(pairs)
+        yield from (self.prove(template, layout) for template, layout in asked)
+        self._kept = {key_of(template): self._kept[key_of(template)] for template, _ in asked}
+
+
 def key_of(item: Object) -> Key:
     """Where an object stands in a set."""
     return Key(item.kind, item.metadata.namespace, item.metadata.name)
@@ -60,6 +92,7 @@ def prove_all(
     faulty: Iterable[Key] = (),
     *,
     elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
 ) -> Verdict:
     """Prove every template and layout of a set.
 
@@ -73,9 +106,14 @@ def prove_all(
     proofs |= second
     known = {key: item for key, item in known.items() if key not in second}
     around = _Known(known, frozenset((*faulty, *second)), elsewhere)
+    templates = {key: item for key, item in known.items() if isinstance(item, EmailTemplate)}
+    pairs = {key: (item, _layout_of(item, around)) for key, item in templates.items()}
+    whole = {key: pair for key, pair in pairs.items() if pair[1] or not pair[0].spec.layout_ref}
+    each = prove_each or (lambda asked: (prove(*pair, clocks) for pair in asked))
+    rendered = dict(zip(whole, each(whole.values()), strict=True))
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _prove_one(item, around, clocks)
+            proof = _prove_one(item, around, rendered.get(key))
             conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
             compiled = None if conflicts else proof.compiled
             found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
@@ -104,18 +142,22 @@ def _once_each(objects: Iterable[Object]) -> tuple[dict[Key, Object], dict[Key, 
     return known, proofs
 
 
-def _prove_one(template: EmailTemplate, known: _Known, clocks: Clocks | None) -> Proof:
+def _layout_of(template: EmailTemplate, known: _Known) -> EmailLayout | None:
+    name = template.spec.layout_ref and template.spec.layout_ref.name
+    found = known.objects.get(Key("EmailLayout", template.metadata.namespace, name)) if name else None
+    return found if isinstance(found, EmailLayout) else None
+
+
+def _prove_one(template: EmailTemplate, known: _Known, rendered: Proof | None) -> Proof:
+    """The proof with what only the set can tell; `rendered` is None where the layout is missing."""
     spec, namespace = template.spec, template.metadata.namespace
     profile = Key("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = Key("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
     missing = [*_check_layout(page, known), *_check_profile(profile, known)]
-    layout = known.objects.get(page) if page else None
-    if page and not isinstance(layout, EmailLayout):
-        proof = Proof(template.metadata.name, problems=mistakes_without_layout(template))
-    else:
-        proof = prove(template, layout if isinstance(layout, EmailLayout) else None, clocks)
+    proof = rendered or Proof(template.metadata.name, problems=mistakes_without_layout(template))
     if known.elsewhere:
-        proof = replace(proof, warnings=(*missing, *proof.warnings))
+        elsewhere = (replace(problem, severity=Severity.WARNING) for problem in missing)
+        proof = replace(proof, warnings=(*elsewhere, *proof.warnings))
     problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]
     if not problems and (profile in known.objects or profile not in known.faulty):
         return proof
@@ -167,8 +209,12 @@ def _second_on_a_topic(known: Mapping[Key, Object]) -> Iterator[tuple[Key, Probl
 def prove_layout(layout: EmailLayout) -> Proof:
     """What can be told of a layout without a template: it compiles, and its CSS and partials do."""
     name = layout.metadata.name
-    problems = list(css_problems(layout.spec.css or "", "spec.css", 0))
+    problems = list(css_problems(layout.spec.css or "", "spec.css"))
     problems += layout_problems(layout)
     own = layout_field(name)
-    placed = (replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems)
-    return Proof(name, problems=tuple(placed))
+    placed = [replace(problem, field=problem.field.replace(own, "spec", 1)) for problem in problems]
+    return Proof(
+        name,
+        problems=tuple(each for each in placed if each.severity is Severity.ERROR),
+        warnings=tuple(each for each in placed if each.severity is not Severity.ERROR),
+    )

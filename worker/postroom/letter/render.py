@@ -31,6 +31,7 @@ class Rendered:
     sender: Sender | None
     """None: the profile's."""
     reply_to: str | None
+    """A list of mailboxes as `mailboxes.write_mailboxes` writes it: Unicode, not yet encoded."""
     headers: tuple[tuple[str, str], ...]
     attachments: tuple[Attachment, ...]
     language: str

@@ -14,8 +14,16 @@ from pydantic import AfterValidator, Field, model_validator
 from postroom.letter.address import AddressText
 from postroom.letter.duration import Duration
 from postroom.letter.header import header_rule
-from postroom.letter.problems import Code
-from postroom.letter.reading.attachment import decode_base64, filename_rule, media_type_rule
+from postroom.letter.mailboxes import LIST_CHARACTERS, split_mailboxes, write_mailboxes
+from postroom.letter.problems import Code, Rejected
+from postroom.letter.reading.attachment import (
+    CONTENT_ID_CHARACTERS,
+    content_id_rule,
+    content_type_rule,
+    decode_base64,
+    filename_rule,
+)
+from postroom.letter.reading.message import MESSAGE_CHARACTERS, MESSAGES, is_markup, key_rule, message_rule
 from postroom.letter.reading.spec import (
     Broken,
     Label,
@@ -41,12 +49,14 @@ __all__ = [
     "Locale",
     "Mailbox",
     "Metadata",
+    "Mjml",
     "NameRef",
     "Partial",
     "Sample",
     "Spec",
     "SubjectVariant",
     "TemplateAttachment",
+    "TemplateMetadata",
 ]
 
 HTML_CHARACTERS = 256 * 1024
@@ -82,8 +92,14 @@ def _filename(text: str) -> str:
     return text
 
 
-def _media_type(text: str) -> str:
-    if rule := media_type_rule(text):
+def _content_type(text: str) -> str:
+    if rule := content_type_rule(text):
+        raise breach(rule, Code.ATTACHMENT_INVALID)
+    return text
+
+
+def _content_id(text: str) -> str:
+    if rule := content_id_rule(text):
         raise breach(rule, Code.ATTACHMENT_INVALID)
     return text
 
@@ -91,6 +107,15 @@ def _media_type(text: str) -> str:
 def _base64(text: str) -> str:
     decode_base64(text)
     return text
+
+
+def _reply_to(text: str) -> str:
+    """The list with its addresses normalized; one with `{{ … }}` in it stays as it was written."""
+    try:
+        mailboxes = split_mailboxes(text, "replyTo")
+    except Rejected as rejected:
+        raise ValueError(rejected.problems[0].message) from None
+    return text if "{{" in text else write_mailboxes(mailboxes)
 
 
 def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -116,10 +141,49 @@ def _unsubscribe_url(text: str) -> str:
     return text
 
 
+class TemplateMetadata(Metadata):
+    """What Postroom reads of the metadata of a template or a layout; the rest is accepted and ignored."""
+
+    annotations: dict[str, Any] | None = None
+
+    def annotation(self, name: str) -> str:
+        """The text of an annotation, empty where it is not there."""
+        value = (self.annotations or {}).get(name)
+        return value if isinstance(value, str) else ""
+
+
 Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
 Html = Annotated[str, Field(min_length=1, max_length=HTML_CHARACTERS), Prose]
 Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
+ReplyTo = Annotated[str, Field(min_length=3, max_length=LIST_CHARACTERS), AfterValidator(_reply_to)]
+"""A list of mailboxes (RFC 5322 §3.4), in which `{{ … }}` may stand; held normalized without any."""
 EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
+
+
+Format = Literal["HTML", "MJML"]
+
+
+class Mjml(Spec):
+    """How a page in MJML is compiled."""
+
+    web_fonts: Literal["Keep", "Omit"] = "Keep"
+    """Whether the links to web fonts that MJML writes for the fonts in use stay in the page."""
+
+
+ContentId = Annotated[str, Field(max_length=CONTENT_ID_CHARACTERS), AfterValidator(_content_id)]
+
+
+def _messages(messages: dict[str, str]) -> dict[str, str]:
+    rules = (
+        (key, key_rule(key) or message_rule(text, markup=is_markup(key))) for key, text in messages.items()
+    )
+    broken(((key, rule) for key, rule in rules if rule), Code.MESSAGE_INVALID)
+    return messages
+
+
+MessageText = Annotated[str, Field(max_length=MESSAGE_CHARACTERS), Prose]
+Messages = Annotated[dict[str, MessageText], Field(max_length=MESSAGES), AfterValidator(_messages)]
+"""A message catalogue: texts by their keys."""
 
 
 class Header(Spec):
@@ -136,6 +200,7 @@ class Sample(Spec):
     data: dict[str, Any]
     locale: LocaleTag | None = None
     recipient: AddressText | None = None
+    content_ids: Annotated[list[ContentId], Field(max_length=10)] = Field(default_factory=list)
 
 
 class Locale(Spec):
@@ -146,6 +211,7 @@ class Locale(Spec):
     preheader: Subject | None = None
     html: Html | None = None
     text: Text | None = None
+    messages: Messages = Field(default_factory=dict)
 
 
 class SubjectVariant(Spec):
@@ -160,8 +226,9 @@ class TemplateAttachment(Spec):
     """A file sent with every letter of the template; content is base64."""
 
     filename: Annotated[str, Field(max_length=255), AfterValidator(_filename)]
-    content_type: Annotated[str, Field(max_length=300), AfterValidator(_media_type)]
+    content_type: Annotated[str, Field(max_length=300), AfterValidator(_content_type)]
     content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
+    content_id: ContentId | None = None
 
 
 class Inlining(Spec):
@@ -181,7 +248,9 @@ class EmailTemplateSpec(Spec):
     category: Literal["Transactional", "Subscription"] = "Transactional"
     subject: Subject
     preheader: Subject | None = None
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     text: Text | None = None
     css: Text | None = None
     inlining: Inlining | None = None
@@ -190,10 +259,11 @@ class EmailTemplateSpec(Spec):
         default_factory=lambda: {"type": "object", "properties": {}}
     )
     samples: Annotated[list[Sample], Field(min_length=1, max_length=32)]
+    messages: Messages = Field(default_factory=dict)
     locales: Annotated[list[Locale], Field(max_length=64)] = Field(default_factory=list)
     default_locale: LocaleTag = "en"
     sender: Mailbox | None = Field(default=None, alias="from")
-    reply_to: AddressText | None = None
+    reply_to: ReplyTo | None = None
     headers: Annotated[list[Header], Field(max_length=32)] = Field(default_factory=list)
     subject_variants: Annotated[list[SubjectVariant], Field(max_length=16)] = Field(default_factory=list)
     attachments: Annotated[list[TemplateAttachment], Field(max_length=ATTACHMENTS)] = Field(
@@ -225,6 +295,10 @@ class EmailTemplateSpec(Spec):
         for field, (key, names) in keyed.items():
             for index, name in repeated(names):
                 yield f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once"
+        # what has none is told apart by its index, which no content ID looks like
+        named = [attachment.content_id or f"[{n}]" for n, attachment in enumerate(self.attachments)]
+        for index, name in repeated(named):
+            yield f"attachments[{index}].contentId", f"{name!r} is there twice; each may be there once"
         if sum(len(attachment.content) for attachment in self.attachments) > ATTACHMENTS_BYTES * 4 // 3 + 4:
             yield (
                 "attachments",
@@ -239,20 +313,36 @@ class Partial(Spec):
     html: Html
 
 
+class LayoutLocale(Spec):
+    """The layout's messages in another language."""
+
+    tag: LocaleTag
+    messages: Messages = Field(default_factory=dict)
+
+
 class EmailLayoutSpec(Spec):
     """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
+    format: Format = "HTML"
     html: Html
+    mjml: Mjml | None = None
     css: Text | None = None
     inlining: Inlining | None = None
     partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
+    messages: Messages = Field(default_factory=dict)
+    locales: Annotated[list[LayoutLocale], Field(max_length=64)] = Field(default_factory=list)
+    default_locale: LocaleTag = "en"
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = repeated(partial.name for partial in self.partials)
+        keyed = {
+            "partials": (".name", [partial.name for partial in self.partials]),
+            "locales": (".tag", [locale.tag.lower() for locale in self.locales]),
+        }
         broken(
-            (f"partials[{index}].name", f"{name!r} is there twice; each may be there once")
-            for index, name in names
+            (f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once")
+            for field, (key, names) in keyed.items()
+            for index, name in repeated(names)
         )
         return self
 
@@ -262,7 +352,7 @@ class EmailTemplate(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailTemplate"]
-    metadata: Metadata
+    metadata: TemplateMetadata
     spec: EmailTemplateSpec
     status: dict[str, Any] | None = None
 
@@ -272,6 +362,6 @@ class EmailLayout(Spec):
 
     api_version: Literal["postroom.dev/v1alpha1"]
     kind: Literal["EmailLayout"]
-    metadata: Metadata
+    metadata: TemplateMetadata
     spec: EmailLayoutSpec
     status: dict[str, Any] | None = None

@@ -13,6 +13,8 @@
     "border-left-color", "border-top-width", "border-left-width", "text-align", "vertical-align", "direction",
     "white-space-collapse", "text-decoration-line", "text-decoration-color", "list-style-type", "float", "position",
     "visibility", "border-collapse", "table-layout", "max-width", "min-width"];
+  // Their values come out of layout, which elements that are left out of a check take part in.
+  const FROM_LAYOUT = /^(width|height|inline-size|block-size|margin|padding|inset|top|left|right|bottom|perspective-origin|transform-origin|grid-template)/;
   const PSEUDO_ELEMENTS = ["before", "after", "first-line", "first-letter", "marker", "placeholder", "selection"];
   const STATES = {
     hover: [/:(hover|focus-within|focus-visible|focus|active|target)(?![\w-])/g, "[data-postroom-state]"],
@@ -23,7 +25,13 @@
     "|target|visited|checked|disabled|enabled|default|indeterminate|valid|invalid|required|optional|read-only" +
     "|read-write|placeholder-shown|autofill|in-range|out-of-range|fullscreen|popover-open|open|defined|playing" +
     "|-webkit-[\\w-]+|-moz-[\\w-]+|-ms-[\\w-]+)(?![\\w-])", "i");
-  const PLAIN = /^[^:[\]&]*$/;
+  const PLAIN = /^[^:[\]&|]*$/;
+
+  const HOOKS = {
+    outlook: /\[data-ogs|\[owa|#outlook|ExternalClass|ReadMsgBody/i,
+    gmail: /\bu\s*[+~]/,
+    apple: /x-apple-data-detectors/i,
+  };
 
   let pairs = [];
 
@@ -44,6 +52,8 @@
     doc.write(page);
     doc.close();
     await loaded;
+    // a sheet's own text is no part of the page, though a rule such as `* { display: block }` would show it
+    for (const each of frame.contentDocument.querySelectorAll("style")) each.style.setProperty("display", "none", "important");
     return { frame, doc: frame.contentDocument, win: frame.contentWindow };
   }
 
@@ -62,7 +72,7 @@
   }
 
   const elements = (doc) => [...doc.querySelectorAll("*")].filter((each) => each.localName !== "style");
-  const shown = (each) => !UNSHOWN.has(each.tagName.toUpperCase()) && !each.closest("head");
+  const shown = (each) => !UNSHOWN.has(each.tagName.toUpperCase()) && !each.closest("head, title");
   const label = (each) => `${each.tagName} ${each.getAttribute(MARKER) ?? "(implied)"}`;
 
   function prepared(a, b) {
@@ -93,7 +103,7 @@
     for (const style of styles) for (const name of style) (name.startsWith("--") ? pair.custom : names).add(name);
     pair.names = [...names];
     pair.pseudo = PSEUDO_ELEMENTS.filter((name) => new RegExp(`:${name}`, "i").test(text)).map((name) => "::" + name);
-    const source = sheets[0].map((rule) => rule.cssText).join("\n");
+    const source = pair.text = sheets[0].map((rule) => rule.cssText).join("\n");
     pair.facts = {
       elements: pair.indexes.length,
       conditional: /@(media|container|supports)|\d(vw|vh|vmin|vmax|vi|vb|cqw|cqi)\b/i.test(text) || hasMedia(a.doc) ||
@@ -102,16 +112,12 @@
         inline.some((style) => /color-scheme|light-dark/.test(style.cssText)) ||
         !!a.doc.querySelector("meta[name=color-scheme]"),
       states: Object.keys(STATES).filter((state) => source.search(STATES[state][0]) >= 0),
-      hooks: hookedSelectors(source),
+      clients: Object.keys(HOOKS).filter((client) => HOOKS[client].test(source)),
     };
     return pair;
   }
 
   const hasMedia = (doc) => [...doc.styleSheets].some((sheet) => sheet.media.length > 0);
-  const hookedSelectors = (text) =>
-    /\[data-ogs|\[owa|x-apple-data-detectors|#outlook|ExternalClass|ReadMsgBody|u \+|MessageViewBody|moz-text-html/i
-      .test(text);
-
   function rulesOf(doc) {
     const found = [];
     const walk = (rules) => {
@@ -188,6 +194,18 @@
     return pair.indexes.length;
   }
 
+  // The links that a client has made; a difference is reported at the element around it.
+  function compareMade(pair, check) {
+    const made = (doc) => [...doc.querySelectorAll("a[x-apple-data-detectors][href='tel:1']")];
+    const [lefts, rights] = [made(pair.a.doc), made(pair.b.doc)];
+    lefts.forEach((left, i) => {
+      const index = pair.left.indexOf(left.parentElement);
+      for (const found of differences(pair.a, pair.b, left, rights[i], pair.names, pair.custom, pair.pseudo))
+        record(pair, check, index, found, { width: 600, scheme: "light", pass: check });
+    });
+    return lefts.length;
+  }
+
   function path(element) {
     const parts = [];
     for (let each = element; each; each = each.parentElement) {
@@ -241,14 +259,43 @@
     return undo;
   }
 
-  // What mail clients put into a page: Outlook's dark mode, Gmail's sibling of the body, Apple's links.
-  function hook(doc) {
-    const { documentElement: root, body } = doc;
-    for (const name of ["data-ogsc", "data-ogsb", "owa"]) if (!root.hasAttribute(name)) root.setAttribute(name, "");
-    if (!root.id) root.id = "outlook";
-    root.classList.add("ExternalClass", "ReadMsgBody");
-    if (body) body.before(doc.createElement("u"));
-    for (const link of doc.querySelectorAll("a")) link.setAttribute("x-apple-data-detectors", "true");
+  // What mail clients put into a page, one after the other: Outlook's dark mode and wrappers, Gmail's sibling of the
+  // body, Apple's links. Outlook's id and classes are left out where a rule asks whether there is one.
+  const CLIENTS = {
+    outlook(doc, set, text) {
+      const root = doc.documentElement;
+      for (const name of ["data-ogsc", "data-ogsb", "owa"]) set(root, name, root.getAttribute(name) ?? "");
+      if (/\[(id|class)/i.test(text)) return;
+      set(root, "id", root.id || "outlook");
+      set(root, "class", `${root.className} ExternalClass ReadMsgBody`);
+    },
+    gmail(doc, set, text, undo) {
+      const sibling = doc.createElement("u");
+      doc.body?.before(sibling);
+      undo.push(() => sibling.remove());
+    },
+    // Apple Mail makes links of its own of dates and addresses; it writes the attribute on no other element.
+    apple(doc, set, text, undo) {
+      for (const block of [...doc.querySelectorAll("p, td, th, li, div")]) {
+        const link = doc.createElement("a");
+        link.setAttribute("x-apple-data-detectors", "true");
+        link.setAttribute("href", "tel:1");
+        link.textContent = "1";
+        block.append(link);
+        undo.push(() => link.remove());
+      }
+    },
+  };
+
+  function hook(doc, client, text) {
+    const undo = [];
+    const set = (element, name, value) => {
+      const before = element.getAttribute(name);
+      element.setAttribute(name, value);
+      undo.push(() => before === null ? element.removeAttribute(name) : element.setAttribute(name, before));
+    };
+    CLIENTS[client](doc, set, text, undo);
+    return undo;
   }
 
   function compareStates() {
@@ -262,9 +309,12 @@
         compared += compareAll(pair, state, false, { width: 600, scheme: "light", pass: state });
         undo.reverse().forEach((each) => each());
       }
-      if (pair.facts.hooks) {
-        for (const each of [pair.a, pair.b]) hook(each.doc), settle(each.doc);
-        compared += compareAll(pair, "client", false, { width: 600, scheme: "light", pass: "client" });
+      for (const client of pair.facts.clients) {
+        const undo = [pair.a, pair.b].flatMap((each) => hook(each.doc, client, pair.text));
+        for (const each of [pair.a, pair.b]) settle(each.doc);
+        compared += client === "apple" ? compareMade(pair, client) : compareAll(pair, client, false,
+          { width: 600, scheme: "light", pass: client });
+        undo.reverse().forEach((each) => each());
       }
       return compared;
     });
@@ -291,10 +341,14 @@
 
   // Reduce a page to what can be inlined. `level` 0: what every inliner must inline. 1: also what an inliner may
   // either inline or keep (attribute selectors, structural pseudo-classes, @layer, @supports that holds, media that
-  // always hold, nested rules). 2: as 0, with the declarations of rules that have nested ones. Gives whether the
-  // page has anything of the other levels.
+  // always hold, nested rules). 2: as 0, with the declarations of rules that have nested ones. 3: as 0, without
+  // important declarations that compete with important ones of a rule that has to be kept: inline, they would
+  // always win. 4: as 0, without any declaration of a property that a rule sets which has to be kept. Gives whether
+  // the page has anything of the levels 1 to 3.
   function reduce(doc, level) {
     let doubtful = false;
+    const before = rulesOf(doc).filter((rule) => rule.style)
+      .map((rule) => [rule, importantNames(rule.style), [...rule.style]]);
     const walk = (owner, sure) => {
       for (let i = owner.cssRules.length - 1; i >= 0; i--) {
         const rule = owner.cssRules[i], kind = rule.constructor.name;
@@ -339,8 +393,20 @@
         if (error.name !== "SecurityError") throw error;
       }
     }
+    const left = new Set(rulesOf(doc));
+    const removed = before.filter(([rule]) => !left.has(rule));
+    const kept = new Set(removed.flatMap(([, important]) => important));
+    const set = new Set(removed.flatMap(([, , all]) => all));
+    for (const rule of left) {
+      const competing = rule.style ? importantNames(rule.style).filter((name) => kept.has(name)) : [];
+      if (competing.length) doubtful = true;
+      if (level === 3) for (const name of competing) rule.style.removeProperty(name);
+      if (level === 4 && rule.style) for (const name of [...rule.style]) if (set.has(name)) rule.style.removeProperty(name);
+    }
     return doubtful;
   }
+
+  const importantNames = (style) => [...style].filter((name) => style.getPropertyPriority(name) === "important");
 
   // An element without a tag in the source (an implied body or tbody) can have no `style` attribute, so no rule is
   // expected to reach it.
@@ -348,57 +414,69 @@
     for (const each of elements(doc)) {
       if (each.hasAttribute(MARKER)) continue;
       let text = "all: revert !important; direction: revert !important; unicode-bidi: revert !important;";
-      for (const name of custom) text += `${name}: initial !important;`;
+      for (const name of custom) text += `${name}: revert !important;`;
       each.setAttribute("style", text);
     }
   }
 
-  // Elements that the parser made twice of one tag (misnested formatting): one `style` attribute serves both.
+  // Elements that the parser made twice of one tag (misnested formatting), and what is in them: one `style`
+  // attribute serves both.
   function cloned(list) {
     const seen = new Map();
     for (const each of list) {
       const tag = each.getAttribute(MARKER);
       if (tag !== null) seen.set(tag, (seen.get(tag) ?? 0) + 1);
     }
-    const twice = list.filter((each) => seen.get(each.getAttribute(MARKER)) > 1);
-    return (each) => twice.some((other) => other.contains(each));
+    const twice = new Set();
+    for (const each of list)
+      if (seen.get(each.getAttribute(MARKER)) > 1 || twice.has(each.parentElement)) twice.add(each);
+    return twice;
   }
 
+  // The last check of a pair: it uses up the frames.
   async function compareBare(pages) {
-    return Promise.all(pages.map(async ([source, delivered], at) => {
-      const pair = pairs[at];
-      if (pair.broken) return { compared: 0, excluded: 0 };
-      const bare = await frameOf(delivered);
-      bare.doc.querySelectorAll("style").forEach((each) => each.remove());
-      const right = elements(bare.doc);
-      const variants = [];
-      for (const level of [0, 1, 2]) {
-        const each = await frameOf(source);
-        const doubtful = reduce(each.doc, level);
-        neutralize(each.doc, pair.custom);
-        settle(each.doc);
-        variants.push({ ...each, list: elements(each.doc) });
-        if (!doubtful) break;
-      }
-      const isCloned = cloned(right);
-      const names = pair.names;
-      let compared = 0, excluded = 0;
-      for (const i of pair.indexes) {
-        if (!right[i].hasAttribute(MARKER) || isCloned(right[i])) {
-          excluded++;
-          continue;
-        }
-        compared++;
-        const all = variants.map((each) =>
-          new Map([...differences(each, bare, each.list[i], right[i], names, pair.custom, [])]
-            .map((found) => [found[0], found])));
-        for (const [name, found] of all[0])
-          if (all.every((each) => each.has(name)))
-            record(pair, "inlined", i, found, { width: 600, scheme: "light", pass: "inlined" });
-      }
-      for (const each of [bare, ...variants]) each.frame.remove();
-      return { compared, excluded };
-    }));
+    const done = [];
+    for (const [at, [source]] of pages.entries()) done.push(await bareOf(pairs[at], source));
+    return done;
+  }
+
+  async function bareOf(pair, source) {
+    if (pair.broken) return { compared: 0, excluded: 0, kept: 0 };
+    resize(pair, 600);
+    const { b } = pair;
+    b.doc.querySelectorAll("style").forEach((each) => each.remove());
+    const twice = cloned(pair.right);
+    const chosen = pair.indexes.filter((i) => pair.right[i].hasAttribute(MARKER) && !twice.has(pair.right[i]));
+    const doubtful = reduce(pair.a.doc, 0);
+    const names = pair.names.filter((name) => !(twice.size || doubtful) || !FROM_LAYOUT.test(name));
+    const against = (page, list) => {
+      neutralize(page.doc, pair.custom);
+      for (const each of [page, b]) settle(each.doc);
+      const found = new Map();
+      for (const i of chosen)
+        for (const each of differences(page, b, list[i], pair.right[i], names, pair.custom, []))
+          found.set(`${i} ${each[0]}`, [i, each]);
+      return found;
+    };
+    let found = against(pair.a, pair.left);
+    const also = async (level) => {
+      const page = await frameOf(source);
+      reduce(page.doc, level);
+      const other = against(page, elements(page.doc));
+      page.frame.remove();
+      return [...found].filter(([key]) => other.has(key));
+    };
+    for (const level of doubtful ? [1, 2, 3] : []) if (found.size) found = new Map(await also(level));
+    // Raised to !important, a kept rule can beat others that it must not beat; then what it competes with is kept too.
+    let kept = 0;
+    if (found.size) {
+      const wrong = new Map(await also(4));
+      kept = new Set([...found].filter(([key]) => !wrong.has(key)).map(([, [i]]) => i)).size;
+      found = wrong;
+    }
+    for (const [i, each] of found.values())
+      record(pair, "inlined", i, each, { width: 600, scheme: "light", pass: "inlined" });
+    return { compared: chosen.length, excluded: pair.indexes.length - chosen.length, kept };
   }
 
   function results() {

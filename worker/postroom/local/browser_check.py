@@ -11,14 +11,16 @@ Five things are compared, and each has a name in `Difference.check`:
 - `styles`: the computed style of every element, and of pseudo-elements that rules name, at 320, 600 and 900
   pixels, light and dark. Every property is compared once (600 pixels, light); in the other passes those
   that a rule of either page sets or that follow from layout;
-- `hover`, `visited`, `checked`, `client`: the same with every element hovered and focused, visited, checked,
-  and with the attributes and elements that mail clients add (`[data-ogsc]`, `u + .body`, `#outlook`,
-  `a[x-apple-data-detectors]`);
+- `hover`, `visited`, `checked`: the same with every element hovered and focused, visited, checked;
+- `outlook`, `gmail`, `apple`: the same with what these clients put into a page (`[data-ogsc]`, `#outlook`,
+  `.ExternalClass`; `u + .body`; `a[x-apple-data-detectors]`);
 - `inlined`: the delivered page without any `<style>` element, against the source page reduced to what can be
   inlined. Left out of that check: elements without a tag in the source (an implied `body` or `tbody`)
   and elements that the parser makes twice of one tag, since neither has a `style` attribute of its own.
   Where an inliner may either inline or keep (attribute selectors, structural pseudo-classes, `@layer`, nested
-  rules, `<style>` with a `data-` attribute), both outcomes are right.
+  rules, `<style>` with a `data-` attribute), both outcomes are right. A declaration that is kept though it
+  could be inlined is right where a rule that has to be kept sets the same property; `Comparison.kept` counts
+  those.
 
 Elements of the head are in the sequence, but have no style to compare. `compare_pictures` compares
 screenshots.
@@ -100,6 +102,8 @@ class Comparison:
     """Computed styles compared: elements times passes."""
     excluded: int
     """Elements left out of `inlined`."""
+    kept: int
+    """Elements with a declaration in `<style>` that is not inlined because it competes with a kept rule."""
     differing: int
     """Elements that differ in at least one pass; a difference of the bytes counts as one."""
     differences: tuple[Difference, ...] = field(default=())
@@ -159,13 +163,13 @@ class BrowserCheck:
                 compared = _add(compared, self._call("compare", scheme, width, first))
                 first = False
         self._emulate("light", self._widths[0])
+        compared = _add(compared, self._call("compareStates"))
         bare = self._call("compareBare", pages)
         compared = _add(compared, (each["compared"] for each in bare))
-        compared = _add(compared, self._call("compareStates"))
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
-            yield _comparison(pair, fact["elements"], total, without["excluded"], result)
+            yield _comparison(pair, fact["elements"], total, without, result)
 
     def _emulate(self, scheme: str, width: int) -> None:
         feature = {"name": "prefers-color-scheme", "value": scheme}
@@ -208,14 +212,15 @@ def _add(counts: Iterable[int], more: Iterable[int]) -> list[int]:
     return [a + b for a, b in zip(counts, more, strict=True)]
 
 
-def _comparison(pair: Pair, elements: int, compared: int, excluded: int, result: Any) -> Comparison:
+def _comparison(pair: Pair, elements: int, compared: int, without: Any, result: Any) -> Comparison:
     source = scan(pair.source)
     found = [
         *_byte_differences(source, scan(pair.delivered)),
-        *sorted(_differences(source, result["records"]), key=_is_consequence),
+        *sorted(_differences(source, result["records"]), key=is_consequence),
     ]
     differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
-    return Comparison(pair.name, elements, compared, excluded, differing, tuple(found))
+    excluded, kept = without["excluded"], without["kept"]
+    return Comparison(pair.name, elements, compared, excluded, kept, differing, tuple(found))
 
 
 def _byte_differences(source: Scan, delivered: Scan) -> Iterator[Difference]:
@@ -239,7 +244,7 @@ def _differences(source: Scan, records: Iterable[Any]) -> Iterator[Difference]:
         )
 
 
-def _is_consequence(difference: Difference) -> bool:
+def is_consequence(difference: Difference) -> bool:
     """Whether another difference is the likely cause: sizes follow from layout, many colors from `color`."""
     name = difference.property.rpartition(":")[2]
     return name in CONSEQUENCES or (name.endswith("-color") and name != "background-color")

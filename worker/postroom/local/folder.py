@@ -40,6 +40,8 @@ class Addresses:
     manifests: str
     workers: dict[str, str] = field(default_factory=dict)
     """Profile → the worker's HTTP address."""
+    studio: str = ""
+    """The template studio; empty where it is not served."""
 
 
 class DataFolder:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from postroom.adapters.ledger.reader import LedgerReader, LetterView, ReportView
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
+from postroom.local.arrival import reason
 from postroom.local.folder import DataFolder
 from postroom.local.trouble import Trouble
 from postroom.local.view import STATES
@@ -115,12 +116,6 @@ def _reports(reports: Sequence[ReportView]) -> Table:
     for one in reports:
         table.add_row(one.kind, _time(one.at), one.status, Text(one.mta or ""), Text(one.text or ""))
     return table
-
-
-def reason(letter: LetterView) -> str:
-    """Why a letter is where it is; the code once, also where the words hold it already."""
-    words, code = letter.reason or "", letter.code or ""
-    return words if code in words else ": ".join(part for part in (code, words) if part)
 
 
 def dead_letter_topics(folder: DataFolder) -> list[str]:

@@ -1,47 +1,76 @@
 """Read a folder of manifests and prove all of them.
 
 Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
-input. Output: a `Reading` with the verdict and every finding as `file:line: rule: what is wrong`. What is
-wrong in one file takes nothing else down with it. Failure: `Trouble` when there is no such folder; or nothing
-of ours in it (`demand_manifests`).
+input. Output: a `Reading` with the verdict and every finding, at the words of the file that it is about. What
+is wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
+(`fieldfiles`). Failure: `Trouble` when there is no such folder; or nothing of ours in it
+(`demand_manifests`).
 """
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.manifest import Located, read
-from postroom.letter.problems import Code, Problem
-from postroom.letter.proofs import Object, Verdict, key_of, prove_all
+from postroom.letter.manifest import Located, Resolve, read
+from postroom.letter.problems import Code, Problem, Severity
+from postroom.letter.proof import Proof
+from postroom.letter.proofs import Object, ProofCache, ProveEach, Verdict, key_of, prove_all
 from postroom.letter.references import Key, layout_field
+from postroom.letter.rules import RULES
+from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
-Severity = Literal["error", "warning"]
+FILE_FIELD = b"File"
+"""What the names of all fields end with that name a file."""
+Early = Callable[[EmailTemplate, Proof], None]
+"""Takes the proof of one template before the others are proved."""
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest file; an object has at most 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or could be better, at a line of a file."""
+    """One thing that is wrong, or could be better, at some words of a line of a file.
+
+    Columns are 1-based and count Python characters; `end_column` is the column after the last one.
+    """
 
     file: str
     line: int
     rule: str
     message: str
-    severity: Severity = "error"
+    severity: Severity = Severity.ERROR
     subject: str = ""
     """The object: `EmailTemplate welcome`."""
+    column: int = 1
+    end_column: int = 2
+    source: str = ""
+    """The line itself."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.rule}: {self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {self.rule}: {self.message}"
+
+    @property
+    def why(self) -> str:
+        """Why it matters, or nothing where the message says all."""
+        return self._text("why")
+
+    @property
+    def help(self) -> str:
+        """What to do."""
+        return self._text("help")
+
+    def _text(self, name: Literal["why", "help"]) -> str:
+        code = next((code for code in RULES if code == self.rule), None)
+        return str(getattr(RULES[code], name)) if code else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,65 +89,216 @@ class Reading:
     """The file that each object stands in."""
     unread_templates: int = 0
     """Templates that could not be read: they were not proved, and do not pass."""
+    wanted: frozenset[Path] = frozenset()
+    """The files that manifests name (`htmlFile`), whether they are there or not."""
+    located: tuple[Located, ...] = ()
+    """Every object in the order of the files, also those of others and those that could not be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """What keeps something from going live."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
+        return self.of(Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What could be better."""
-        return tuple(finding for finding in self.findings if finding.severity == "warning")
+        """What readers may see wrong."""
+        return self.of(Severity.WARNING)
+
+    @property
+    def infos(self) -> tuple[Finding, ...]:
+        """What is good to know and needs nothing."""
+        return self.of(Severity.INFO)
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of a severity, in the order of their places."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    def without(self, severity: Severity) -> "Reading":
+        """The same without the findings of a severity."""
+        return replace(self, findings=tuple(each for each in self.findings if each.severity is not severity))
+
+    def by_rule(self) -> dict[str, list[Finding]]:
+        """The findings of each rule that found something: what a corpus counts false alarms with."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.rule, []).append(finding)
+        return found
 
 
 def read_folder(folder: Path) -> Reading:
     """Everything below a folder, read and proved; raises Trouble."""
-    return _prove(*_located(folder))
+    return FolderReader(folder).read()
 
 
-def read_input(source: Path, context: Iterable[Path] = (), *, elsewhere: bool = False) -> Reading:
+class FolderReader:
+    """Reads one folder again and again; only what has changed since the last time is parsed and proved.
+
+    One reading at a time: it is not safe for concurrent calls.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parsed: dict[str, _Parsed] = {}
+        """By the name of a manifest file."""
+        self._proofs = ProofCache(Clocks(time.monotonic, time.thread_time))
+
+    def read(self, first: Key | None = None, early: Early | None = None) -> Reading:
+        """Everything below the folder, read and proved; raises Trouble.
+
+        The template `first` is proved before all others and given to `early` at once: after an edit of a
+        layout the rest takes as long as all templates that use it.
+        """
+        files = list(manifest_files(self._folder))
+        before, self._parsed = self._parsed, {}
+        wanted: set[Path] = set()
+        found = [located for file in files for located in self._read(file, before, wanted)]
+        if first and early:
+            self._prove_early(first, {_key(each): each.object for each in reversed(found)}, early)
+        whole = _Found(found, len(files), frozenset(wanted))
+        return _prove(whole, prove_each=self._proofs.prove_each)
+
+    def _prove_early(self, key: Key, objects: Mapping[Key, Object | None], early: Early) -> None:
+        template = objects.get(key)
+        if not isinstance(template, EmailTemplate):
+            return
+        ref = template.spec.layout_ref
+        layout = objects.get(Key("EmailLayout", key.namespace, ref.name)) if ref else None
+        if ref is None or isinstance(layout, EmailLayout):
+            page = layout if isinstance(layout, EmailLayout) else None
+            early(template, self._proofs.prove(template, page))
+
+    def _read(self, file: Path, before: Mapping[str, "_Parsed"], wanted: set[Path]) -> list[Located]:
+        name = _shown(file, self._folder)
+        try:
+            with file.open("rb") as stream:
+                data = stream.read(LARGEST + 1)
+        except OSError as error:
+            return [_unreadable(name, f"cannot be read: {error.strerror}")]
+        kept = before.get(name)
+        same = kept is not None and kept.data == data
+        beside = _contents(kept.beside) if kept and same else self._named(data, name, file)
+        if kept is None or not same or None in beside.values() or beside != kept.beside:
+            # after the contents were taken: a save in between is found at the next reading
+            located = _read_bytes(data, name, _field_files(file, self._folder, set()))
+            kept = _Parsed(data, located, beside)
+        self._parsed[name] = kept
+        wanted.update(kept.beside)
+        return kept.located
+
+    def _named(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
+        """The files that a manifest names, with what is in them."""
+        if FILE_FIELD not in data:
+            return {}
+        named: set[Path] = set()
+        _read_bytes(data, name, _field_files(file, self._folder, named))
+        return _contents(named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A manifest file as it was parsed."""
+
+    data: bytes
+    located: list[Located]
+    beside: Mapping[Path, bytes | None]
+    """The files that it names, with what was in them; None for one that could not be read."""
+
+
+def _contents(files: Iterable[Path]) -> dict[Path, bytes | None]:
+    return {file: _bytes(file) for file in files}
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(LARGEST)
+    except OSError:
+        return None
+
+
+Inspection = Callable[[Iterable[Object], Verdict], Verdict]
+"""A further check of proved objects, which adds its findings to the proofs."""
+
+
+def read_input(
+    source: Path,
+    context: Iterable[Path] = (),
+    *,
+    elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
+    inspection: Inspection | None = None,
+) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `prove_each` may
+    prove in several processes; `inspection` looks at what was proved.
     """
-    around = [located for folder in context for located in _located(folder)[0]]
+    around = [located for folder in context for located in _located(folder).located]
     if source == STANDARD_INPUT:
-        return _prove(_read_stream(sys.stdin.buffer, "<stdin>"), 1, around, elsewhere=elsewhere)
-    return _prove(*_located(source), around, elsewhere=elsewhere)
+        asked = _Found(_read_stream(sys.stdin.buffer, "<stdin>"))
+    else:
+        asked = _located(source)
+    return _prove(asked, around, elsewhere=elsewhere, prove_each=prove_each, inspection=inspection)
 
 
-def _located(folder: Path) -> tuple[list[Located], int]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the manifest files of a folder hold."""
+
+    located: list[Located]
+    files: int = 1
+    wanted: frozenset[Path] = frozenset()
+
+
+def _located(folder: Path) -> _Found:
     files = list(manifest_files(folder))
-    return [located for file in files for located in _read(file, folder)], len(files)
+    wanted: set[Path] = set()
+    located = [each for file in files for each in _read(file, folder, wanted)]
+    return _Found(located, len(files), frozenset(wanted))
 
 
 def _prove(
-    found: list[Located], files: int, around: Iterable[Located] = (), *, elsewhere: bool = False
+    read: _Found,
+    around: Iterable[Located] = (),
+    *,
+    elsewhere: bool = False,
+    prove_each: ProveEach | None = None,
+    inspection: Inspection | None = None,
 ) -> Reading:
+    found = read.located
     own = {_key(located) for located in found}
     others = [each for each in around if _key(each) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (_key(located) for located in found if located.problems)
-    before = (other.object for other in others if other.object is not None)
+    before = [other.object for other in others if other.object is not None]
     clocks = Clocks(time.monotonic, time.thread_time)
-    verdict = _only(own, prove_all((*before, *objects), clocks, faulty, elsewhere=elsewhere))
+    together = (*before, *objects)
+    verdict = prove_all(together, clocks, faulty, elsewhere=elsewhere, prove_each=prove_each)
+    verdict = _only(own, verdict)
+    if inspection is not None:
+        verdict = inspection(together, verdict)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
     proved = list(_proved([*others, *found], verdict))
     return Reading(
         objects,
         verdict,
-        tuple(dict.fromkeys(sorted([*unread, *proved], key=lambda each: (each.file, each.line)))),
+        tuple(dict.fromkeys(sorted([*unread, *proved], key=_place))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
-        files,
+        read.files,
         complete=not unread,
         places={key_of(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
             located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
             for located in found
         ),
+        wanted=read.wanted,
+        located=tuple(found),
     )
+
+
+def _place(finding: Finding) -> tuple[str, int, int]:
+    return finding.file, finding.line, finding.column
 
 
 def _key(located: Located) -> Key:
@@ -159,24 +339,33 @@ def manifest_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(file: Path, folder: Path) -> list[Located]:
+def _read(file: Path, folder: Path, wanted: set[Path]) -> list[Located]:
     name = _shown(file, folder)
     try:
         with file.open("rb") as stream:
-            return _read_stream(stream, name)
+            return _read_stream(stream, name, _field_files(file, folder, wanted))
     except OSError as error:
         return [_unreadable(name, f"cannot be read: {error.strerror}")]
 
 
-def _read_stream(stream: BinaryIO, name: str) -> list[Located]:
-    data = stream.read(LARGEST + 1)
+def _field_files(file: Path, folder: Path, wanted: set[Path]) -> FieldFiles:
+    root = file.parent if folder.is_file() else folder
+    return FieldFiles(file, root, _shown(file, folder), wanted)
+
+
+def _read_stream(stream: BinaryIO, name: str, resolve: Resolve | None = None) -> list[Located]:
+    return _read_bytes(stream.read(LARGEST + 1), name, resolve)
+
+
+def _read_bytes(data: bytes, name: str, resolve: Resolve | None) -> list[Located]:
+    """The objects of a file, or of as much of it as shows that it is too large."""
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
     try:
         text = StringIO(data.decode("utf-8"), newline=None).read()
     except UnicodeDecodeError as error:
         return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
-    return list(read(text, name))
+    return list(read(text, name, resolve))
 
 
 def _unreadable(name: str, rule: str) -> Located:
@@ -195,30 +384,41 @@ def _proved(found: Iterable[Located], verdict: Verdict) -> Iterator[Finding]:
         if located.object is not None:
             places[key_of(located.object)] = located  # of two with one name the second is at fault
     for key, proof in verdict.proofs.items():
-        for problem in proof.problems:
-            yield from _placed(problem, key, places, "error")
-        for warning in proof.warnings:
-            yield from _placed(warning, key, places, "warning")
+        for problem in (*proof.problems, *proof.warnings):
+            yield from _placed(problem, key, places)
 
 
-def _placed(
-    problem: Problem, key: Key, places: Mapping[Key, Located], severity: Severity
-) -> Iterator[Finding]:
+def _placed(problem: Problem, key: Key, places: Mapping[Key, Located]) -> Iterator[Finding]:
     """A problem of a template may be in its layout: then it is shown there."""
     for other, located in places.items():
         own = layout_field(other.name)
         if other.kind == "EmailLayout" and other.namespace == key.namespace and problem.field.startswith(own):
-            there = Problem(problem.code, "spec" + problem.field[len(own) :], problem.message, problem.line)
-            yield from _findings(located, [there], severity)
+            yield from _findings(located, [replace(problem, field="spec" + problem.field[len(own) :])])
             return
-    yield from _findings(places[key], [problem], severity)
+    yield from _findings(places[key], [problem])
 
 
-def _findings(
-    located: Located, problems: Iterable[Problem], severity: Severity = "error"
-) -> Iterator[Finding]:
+def _findings(located: Located, problems: Iterable[Problem]) -> Iterator[Finding]:
     subject = f"{located.kind} {located.name}".strip()
     for problem in problems:
-        message = problem.message if problem.field == "manifest" else f"{problem.field} {problem.message}"
-        line = located.line(problem.field, problem.line)
-        yield Finding(located.file, line, str(problem.code), message, severity, subject)
+        message = (
+            problem.message if _is_shown_by_the_excerpt(problem) else f"{problem.field} {problem.message}"
+        )
+        spot = located.spot(problem)
+        yield Finding(
+            spot.file,
+            spot.line,
+            str(problem.code),
+            message,
+            problem.severity,
+            subject,
+            spot.column,
+            spot.end,
+            spot.source,
+        )
+
+
+def _is_shown_by_the_excerpt(problem: Problem) -> bool:
+    """Whether the message says all; else the field is named before it."""
+    rule = RULES.get(problem.code)
+    return problem.field == "manifest" or (rule is not None and rule.is_lint)

@@ -6,7 +6,6 @@ come is told with its reason.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,25 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import LetterView
 from postroom.clock import SystemClock
 from postroom.letter.compiled import CompiledTemplate
 from postroom.letter.template import EmailTemplate, Sample
-from postroom.local import client, letters
+from postroom.local import client
+from postroom.local.arrival import ARRIVAL_SECONDS, GOOD, READER, broken_rules, in_inbox, reason, settled
 from postroom.local.bundles import Stand
 from postroom.local.up import Run
 from postroom.local.view import STATES
 
-ARRIVAL_SECONDS = 60.0
-"""How long a letter may take until it is settled."""
-INBOX_SECONDS = 10.0
-LOOK_SECONDS = 0.1
 WIDE = 130
 """Columns from which a letter fits on a line."""
-READER = "reader@example.org"
-"""Who gets a sample that names nobody."""
-GOOD = frozenset({"captured", "accepted"})
-FINAL = GOOD | {"failed", "render_failed", "expired", "suppressed", "in_doubt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +64,8 @@ async def send_samples(run: Run, console: Console) -> bool:
             sent.append(await _one(run, sample, message))
     console.print(table(sent, console.width))
     for each in sent:
-        for reason in each.reasons:
-            console.print(f"{each.event_type} ({each.sample}): {reason}", style="red", markup=False)
+        for why in each.reasons:
+            console.print(f"{each.event_type} ({each.sample}): {why}", style="red", markup=False)
     came = sum(each.arrived for each in sent)
     console.print(f"\n{came} of {len(sent)} letters arrived.", highlight=False)
     return came == len(sent)
@@ -115,32 +107,12 @@ async def _one(run: Run, sample: Sent, message: dict[str, Any]) -> Sent:
     except client.Unanswered as silence:
         return replace(sample, reasons=(str(silence),))
     if not answer.ok:
-        return replace(sample, reasons=_broken_rules(answer))
-    letter = await _settled(run, sample.home, answer.body["id"])
+        return replace(sample, reasons=broken_rules(answer))
+    letter = await settled(run.folder.ledger(sample.home), answer.body["id"])
     if letter is None:
         late = f"no worker has taken it after {ARRIVAL_SECONDS:.0f} s; see {run.folder.path / 'logs'}"
         return replace(sample, id=answer.body["id"], state="on the topic", reasons=(late,))
     return await _arrived(run, replace(sample, id=answer.body["id"]), letter, begin)
-
-
-async def _settled(run: Run, home: str, event_id: str) -> LetterView | None:
-    """The letter's row once it is final, or as it is when the time is over."""
-    deadline = asyncio.get_running_loop().time() + ARRIVAL_SECONDS
-    while True:
-        letter = await asyncio.to_thread(_look, run, home, event_id)
-        if letter is not None and letter.state in FINAL:
-            return letter
-        if asyncio.get_running_loop().time() > deadline:
-            return letter
-        await asyncio.sleep(LOOK_SECONDS)
-
-
-def _look(run: Run, home: str, event_id: str) -> LetterView | None:
-    try:
-        with LedgerReader(run.folder.ledger(home)) as ledger:
-            return next(iter(ledger.find(event_id, 1)), None)
-    except sqlite3.Error:  # its worker is being started again at this very moment; the next look sees it
-        return None
 
 
 async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) -> Sent:
@@ -148,23 +120,17 @@ async def _arrived(run: Run, sent: Sent, letter: LetterView, begin: datetime) ->
     template = f"{letter.template}@{letter.revision}" if letter.template else ""
     known = replace(sent, state=letter.state, template=template, milliseconds=took)
     if letter.state not in GOOD:
-        why = letters.reason(letter) or letter.reply
+        why = reason(letter) or letter.reply
         return replace(known, reasons=(f"{letter.state}: {why or 'no reason on record'}",))
     if letter.state != "captured":
         return replace(known, subject=f"({letter.reply or letter.state})")
-    query = urlencode({"message_id": letter.message_id or "", "timeout": INBOX_SECONDS})
     try:
-        answer = await asyncio.to_thread(client.get, f"{run.inbox}/api/v1/wait?{query}", INBOX_SECONDS + 5)
-    except client.Unanswered as reason:
-        return replace(known, reasons=(str(reason),))
+        answer = await in_inbox(run.inbox, letter.message_id or "")
+    except client.Unanswered as silence:
+        return replace(known, reasons=(str(silence),))
     if not answer.ok:
         return replace(known, reasons=(f"captured, but not in the inbox: {answer.detail}",))
     return replace(known, subject=str(answer.body["subject"]))
-
-
-def _broken_rules(answer: client.Answer) -> tuple[str, ...]:
-    errors = answer.body.get("errors", []) if isinstance(answer.body, dict) else []
-    return tuple(f"{e['pointer']}: {e['detail']} ({e['code']})" for e in errors) or (answer.detail,)
 
 
 def table(sent: list[Sent], width: int) -> Table:

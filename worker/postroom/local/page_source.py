@@ -24,6 +24,8 @@ FOREIGN = frozenset({"svg", "math"})
 BLOCK = "\0"
 """Stands for a `<style>` element. HTML allows no such character, so no page has one of its own."""
 AROUND_BLOCK = re.compile(r"\s*\0[\s\0]*")
+ADDRESSES = frozenset({"href", "src", "background", "action"})
+PADDED = re.compile(rf"""=[{WHITESPACE}]*["']([{WHITESPACE}]*)[^"']*?([{WHITESPACE}]*)["']\Z""")
 SPACE = re.compile(r"\s*")
 MARKER = "data-postroom-tag"
 
@@ -65,7 +67,9 @@ class Scan:
         return "".join([*parts, self.page[at:]])
 
     def without_styles(self) -> str:
-        """The page without `style` attributes, and with `BLOCK` for each `<style>` element."""
+        """The page without `style` attributes and without white space around addresses, with `BLOCK` for each
+        `<style>` element.
+        """
         parts, at = [], 0
         for start, end, text in self._cuts():
             parts += [self.page[at:start], text]
@@ -81,9 +85,14 @@ class Scan:
         return self.page.count("\n", 0, offset) + 1
 
     def _cuts(self) -> list[tuple[int, int, str]]:
-        attributes = (attribute for tag in self.tags for attribute in tag.attributes)
-        cuts = [(start, end, "") for name, start, end in attributes if name == "style"]
-        return sorted([*cuts, *((start, end, BLOCK) for start, end in self.styles)])
+        cuts = [(start, end, BLOCK) for start, end in self.styles]
+        for tag in self.tags:
+            for name, start, end in tag.attributes:
+                if name == "style":
+                    cuts.append((start, end, ""))
+                elif name in ADDRESSES and (found := PADDED.search(self.page, start, end)):
+                    cuts += [(*found.span(1), ""), (*found.span(2), "")]
+        return sorted(cuts)
 
     def _head(self) -> int:
         """A place for a style element that changes no other element's place in the tree."""
@@ -181,8 +190,8 @@ def _after_end_tag(page: str, name: str, at: int) -> int:
 def byte_difference(source: Scan, delivered: Scan) -> tuple[int, str, str] | None:
     """Where two pages differ outside `style` attributes and `<style>` elements.
 
-    White space beside a `<style>` element may change. Gives the line in the source and both texts from the
-    first difference on, or None.
+    White space beside a `<style>` element and around an address may change. Gives the line in the source and
+    both texts from the first difference on, or None.
     """
     left, right = source.without_styles(), delivered.without_styles()
     if left == right:

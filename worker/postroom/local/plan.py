@@ -29,6 +29,7 @@ class Ports:
     smtp: int = 1025
     inbox: int = 8025
     gateway: int = 8080
+    studio: int = 8026
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Wishes:
     """Names of the ports that the user chose: another one in their place would not be found."""
     own_manifests: bool = True
     """Whether the user named the folder; without one it is the examples."""
+    studio: bool = True
+    """Whether the template studio is served."""
 
 
 def choose_ports(wishes: Wishes, tell: Tell) -> Ports:
@@ -51,7 +54,7 @@ def choose_ports(wishes: Wishes, tell: Tell) -> Ports:
     wanted, embedded = wishes.ports, wishes.bootstrap is None
     taken: set[int] = set()
     chosen: dict[str, int] = {}
-    for name in ("broker", "smtp", "inbox", "gateway"):
+    for name in ("broker", "smtp", "inbox", "gateway", *(["studio"] if wishes.studio else [])):
         wish = getattr(wanted, name)
         port = wish if name == "broker" and not embedded else free_port(wish, frozenset(taken))
         if port != wish and wish and name in wishes.fixed_ports:
@@ -71,15 +74,17 @@ _SAID = {
     "smtp": "sandbox's mail server",
     "inbox": "inbox",
     "gateway": "gateway",
+    "studio": "template studio",
 }
 
 
-def sandbox(folder: DataFolder, ports: Ports) -> Program:
-    """The inbox and its mail server."""
+def sandbox(folder: DataFolder, ports: Ports, studio: str = "") -> Program:
+    """The inbox and its mail server. `studio` is the address that its pages link to."""
     environment = {
         "POSTROOM_SANDBOX_SMTP": f"{LOOPBACK}:{ports.smtp}",
         "POSTROOM_SANDBOX_HTTP": f"{LOOPBACK}:{ports.inbox}",
         "POSTROOM_SANDBOX_DATABASE": str(folder.sandbox),
+        "POSTROOM_SANDBOX_STUDIO": studio,
     }
     return Program("sandbox", "sandbox", environment, folder.log("sandbox"), folder.inherited)
 

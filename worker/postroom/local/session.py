@@ -6,6 +6,7 @@ second one while it ends is answered with patience, since workers settle their l
 
 import asyncio
 import signal
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,7 +46,7 @@ async def live(wishes: Wishes, console: Console) -> int:
 async def once(wishes: Wishes, console: Console) -> int:
     """Send every sample, see it arrive, end; 0 when all came and every manifest passed."""
     stopping = _stopping()
-    run = Run(wishes, Notes(console))
+    run = Run(replace(wishes, studio=False), Notes(console))
     reading = await run.prove()
     _tell_errors(reading, console)
     if not any(proof.compiled for proof in reading.verdict.proofs.values()):

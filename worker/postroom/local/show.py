@@ -85,6 +85,7 @@ def places(run: Run) -> list[tuple[str, str]]:
     """The addresses a person needs."""
     return [
         ("inbox", run.inbox),
+        *([("studio", run.studio_address)] if run.studio_address else []),
         ("gateway", f"{run.gateway}/v1/messages"),
         ("Kafka", run.bootstrap),
         *((f"worker {stand.home}", f"{run.worker_address(stand.home)}/statusz") for stand in run.stands),

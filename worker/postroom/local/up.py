@@ -11,14 +11,20 @@ import os
 from collections.abc import Iterable
 
 from postroom.letter.profile import SmtpProfile
+from postroom.letter.proof import Proof
+from postroom.letter.template import EmailTemplate
 from postroom.local import client, plan
 from postroom.local.broker import LocalBroker, Surroundings
 from postroom.local.bundles import Stand, publish
 from postroom.local.folder import Addresses, DataFolder
 from postroom.local.keeper import BrokerKeeper
-from postroom.local.manifests import Reading, demand_manifests, read_folder
+from postroom.local.manifests import FolderReader, Reading, demand_manifests
 from postroom.local.plan import Wishes
 from postroom.local.sockets import LOOPBACK, free_port
+from postroom.local.studio.pages import StudioContext
+from postroom.local.studio.sending import Sender
+from postroom.local.studio.server import StudioServer
+from postroom.local.studio.state import Studio
 from postroom.local.supervise import Child, Program, Tell
 from postroom.local.topics import await_broker, create_topics
 from postroom.local.trouble import Trouble
@@ -35,6 +41,8 @@ class Run:
         self.wishes = wishes
         self.folder = DataFolder(wishes.data.absolute())
         self.reading = Reading()
+        self.reader = FolderReader(wishes.manifests)
+        self.studio = Studio()
         self.stands: list[Stand] = []
         self.ports = wishes.ports
         self.broker: BrokerKeeper | None = None
@@ -44,6 +52,7 @@ class Run:
         """Hears what `start` is doing, for somebody who waits."""
         self._tell = tell
         self._worker_ports: dict[str, int] = {}
+        self._studio_server: StudioServer | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -60,6 +69,11 @@ class Run:
         """The address of the gateway."""
         return f"http://{LOOPBACK}:{self.ports.gateway}"
 
+    @property
+    def studio_address(self) -> str:
+        """The address of the template studio; empty where it is not served."""
+        return f"http://{LOOPBACK}:{self.ports.studio}" if self.wishes.studio else ""
+
     def worker_address(self, home: str) -> str:
         """Where a worker's status pages are."""
         return f"http://{LOOPBACK}:{self._worker_ports[home]}"
@@ -67,17 +81,30 @@ class Run:
     async def prove(self) -> Reading:
         """Read and prove the manifests, before anything is started; raises Trouble."""
         self.stage(f"proving {self.wishes.manifests}")
-        self.reading = await asyncio.to_thread(read_folder, self.wishes.manifests)
+        self.reading = await asyncio.to_thread(self.reader.read)
         demand_manifests(self.reading, self.wishes.manifests)
+        self.studio.update(self.reading)
         return self.reading
+
+    async def read_again(self) -> Reading:
+        """Read and prove what has changed, and show it in the studio before it is served; raises Trouble."""
+        loop = asyncio.get_running_loop()
+
+        def show(template: EmailTemplate, proof: Proof) -> None:
+            loop.call_soon_threadsafe(self.studio.update_one, template, proof)
+
+        reading = await asyncio.to_thread(self.reader.read, self.studio.viewed, show)
+        self.studio.update(reading)
+        return reading
 
     async def start(self) -> None:
         """Bring what was proved to life; raises Trouble (what was started is then stopped)."""
         await asyncio.to_thread(self.folder.acquire, self._tell)
         try:
             self.ports = plan.choose_ports(self.wishes, self._tell)
+            self._start_studio()
             await self._start_broker()
-            self._start(plan.sandbox(self.folder, self.ports))
+            self._start(plan.sandbox(self.folder, self.ports, self.studio_address))
             await self.apply(self.reading)
             self._start(plan.gateway(self.folder, self.ports, self.bootstrap))
             await self._until_ready()
@@ -95,6 +122,7 @@ class Run:
         wanted = [topic for stand in self.stands for topic in plan.topics(stand)]
         for name in await asyncio.to_thread(create_topics, self.bootstrap, wanted):
             self._tell(f"topic {name} created")
+        self.studio.hold(each for stand in self.stands for each in stand.templates if each.name in stand.held)
         now = {stand.home: stand for stand in self.stands}
         for home, stand in now.items():
             if home not in before or before[home].profile.spec.mode != stand.profile.spec.mode:
@@ -121,6 +149,8 @@ class Run:
 
     async def stop(self) -> None:
         """End everything in order; safe to call at any moment."""
+        if self._studio_server is not None:
+            await self._studio_server.stop()
         await self._stop(["gateway"])
         await self._stop([name for name in self.children if name.startswith("worker ")])
         await self._stop(["sandbox"])
@@ -128,6 +158,15 @@ class Run:
             await self.broker.stop()
         self.folder.forget_addresses()
         self.folder.release()
+
+    def _start_studio(self) -> None:
+        if self.wishes.studio:
+            sender = Sender(
+                self.gateway, self.inbox, self.folder, lambda: self.stands, deliver=self.wishes.deliver
+            )
+            context = StudioContext(self.studio, sender, self.wishes.manifests, self.wishes.data)
+            self._studio_server = StudioServer(context, self.ports.studio)
+            self._studio_server.start()
 
     async def _start_broker(self) -> None:
         if self.wishes.bootstrap is not None:
@@ -183,6 +222,7 @@ class Run:
                 inbox=self.inbox,
                 smtp=f"{LOOPBACK}:{self.ports.smtp}",
                 manifests=str(self.wishes.manifests.absolute()),
+                studio=self.studio_address,
                 workers={stand.home: self.worker_address(stand.home) for stand in self.stands},
             )
         )

@@ -4,7 +4,8 @@ A file that vanishes may be back in a moment (editors and git move files away an
 nothing stops before it has stayed away for `AWAY_SECONDS`; then what stopped is told, and why.
 
 Input: a `Run`. Output: the run's workers serve what the folder says. A bad edit changes nothing that is
-live; its findings are told once and stand on the page until they are mended.
+live; its findings are told once and stand on the page until they are mended. Files that a manifest names
+(`htmlFile`) are followed as the manifests are.
 """
 
 import asyncio
@@ -17,13 +18,15 @@ from watchfiles import Change, awatch
 
 from postroom.letter.references import Key
 from postroom.local.bundles import Stand
-from postroom.local.manifests import SUFFIXES, Finding, Reading, read_folder
+from postroom.local.manifests import SUFFIXES, Finding, Reading
 from postroom.local.supervise import Tell
 from postroom.local.trouble import Trouble
 from postroom.local.up import Run
 
 DEBOUNCE_MS = 200
-"""Editors write a file in several steps."""
+"""How long changes are gathered at most: editors write a file in several steps."""
+STEP_MS = 20
+"""Without another change for so long, what was gathered is taken: a save is to show within 300 ms."""
 AWAY_SECONDS = 1.5
 """A file that is away for longer is gone."""
 
@@ -39,7 +42,11 @@ class Listener:
 async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
     folder = run.wishes.manifests
-    edits = awatch(folder, watch_filter=_is_manifest, debounce=DEBOUNCE_MS, step=50, stop_event=stopping)
+
+    def concerns(_: Change, path: str) -> bool:
+        return _is_manifest(path) or not run.reading.wanted.isdisjoint((Path(path), Path(path).resolve()))
+
+    edits = awatch(folder, watch_filter=concerns, debounce=DEBOUNCE_MS, step=STEP_MS, stop_event=stopping)
     try:
         async for changes in edits:
             if _vanished(changes):
@@ -55,7 +62,7 @@ async def take(run: Run, listener: Listener, what: str) -> None:
     """Read the folder again and serve what passes; `what` names the files that changed."""
     before, stood = run.reading, list(run.stands)
     try:
-        reading = await asyncio.to_thread(read_folder, run.wishes.manifests)
+        reading = await run.read_again()
         await run.apply(reading)
     except Trouble as trouble:
         listener.tell(f"{what}: {trouble.what}")
@@ -73,7 +80,15 @@ async def take(run: Run, listener: Listener, what: str) -> None:
 
 
 def _vanished(changes: Iterable[tuple[Change, str]]) -> bool:
-    return any(not Path(path).exists() for _, path in changes)
+    """Whether a file is away, or empty: an editor that truncates a file writes it in the next moment."""
+    return any(_is_away(Path(path)) for _, path in changes)
+
+
+def _is_away(file: Path) -> bool:
+    try:
+        return file.stat().st_size == 0
+    except OSError:
+        return True
 
 
 def stopped(before: Reading, stood: Iterable[Stand], stands: Iterable[Stand]) -> Iterator[str]:
@@ -121,7 +136,7 @@ def _count(findings: Iterable[Finding]) -> str:
     return "1 problem" if number == 1 else f"{number} problems"
 
 
-def _is_manifest(_: Change, path: str) -> bool:
+def _is_manifest(path: str) -> bool:
     """A manifest, or a folder: of one that is moved only the folder's own name is told."""
     file = Path(path)
     return file.suffix in SUFFIXES | {""} and not file.name.startswith(".")

@@ -35,5 +35,7 @@ def create_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
     app.add_exception_handler(Refused, on_refused)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_middleware(Guard, allowed_hosts=frozenset(allowed_hosts))
+    app.add_middleware(
+        Guard, allowed_hosts=frozenset(allowed_hosts), setting="POSTROOM_SANDBOX_ALLOWED_HOSTS"
+    )
     return app

@@ -32,11 +32,18 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and origins, adds the headers."""
+    """ASGI middleware: refuses foreign hosts and origins, adds the headers.
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str] = ()) -> None:
+    `name` is what is guarded, and `setting` the one that lists further names, where there is one.
+    """
+
+    def __init__(
+        self, app: ASGIApp, allowed_hosts: Iterable[str] = (), name: str = "inbox", setting: str = ""
+    ) -> None:
         self._app = app
         self._allowed = frozenset(allowed_hosts)
+        self._name = name
+        self._remedy = f" If it should, list the name in {setting}." if setting else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refusal, or pass the request on."""
@@ -61,12 +68,13 @@ class Guard:
             return Refused(
                 421,
                 "Unknown host name",
-                f"The inbox does not go by the name {host!r}. If it should, list the name in "
-                "POSTROOM_SANDBOX_ALLOWED_HOSTS.",
+                f"The {self._name} does not go by the name {host!r}.{self._remedy}",
             )
         if method not in _SAFE_METHODS and _is_foreign(headers, host):
             return Refused(
-                403, "Foreign origin", "A page of another origin may not change anything in the inbox."
+                403,
+                "Foreign origin",
+                f"A page of another origin may not change anything in the {self._name}.",
             )
         return None
 

@@ -24,6 +24,8 @@ class Inbox:
     limits: Limits = field(default_factory=Limits)
     arrivals: Arrivals = field(default_factory=Arrivals)
     tally: Tally = field(default_factory=Tally)
+    studio: str = ""
+    """Address of the template studio, where there is one."""
 
     def summary(self, letter: int) -> Summary:
         """A letter's summary, or `Refused` with 404."""

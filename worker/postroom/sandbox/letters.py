@@ -6,7 +6,8 @@ harmless when opened by itself, since the policy sandboxes it too.
 """
 
 import re
-from urllib.parse import quote
+from html import unescape
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,7 +20,10 @@ _SCROLLBAR = "<style>html { scrollbar-width: thin; scrollbar-color: #8a929b tran
 """In the page's frame: a browser's own bar would be a white strip beside a dark letter."""
 SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
-_CID = re.compile(r"(?i)\bcid:([^\s\"'<>()\\]{1,300})")
+_CID = re.compile(
+    r"""(?i)((?:["'=(,]|&(?:quot|apos|#34|#39);)\s*)cid:((?:[^\s"'<>()\\,;&]|&(?:#64|#x40|commat);){1,300})"""
+)
+"""A reference in an attribute, in `url(…)` or behind a srcset's comma; quotes may be character references."""
 _PREFERS = re.compile(r"(?i)\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
 _ALWAYS, _NEVER = "(min-width: 0px)", "(max-width: 0px)"
 
@@ -81,9 +85,9 @@ def with_scheme(html: str, *, dark: bool) -> str:
 
 def _with_pictures(html: str, letter: Letter, number: int) -> str:
     def linked(match: re.Match[str]) -> str:
-        part = letter.by_content_id(match.group(1))
+        part = letter.by_content_id(unquote(unescape(match.group(2))))
         if part is None or part.content_type not in PICTURES:
             return match.group(0)
-        return f"/letters/{number}/pictures/{part.path}"
+        return f"{match.group(1)}/letters/{number}/pictures/{part.path}"
 
     return _CID.sub(linked, html)

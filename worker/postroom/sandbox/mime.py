@@ -48,8 +48,11 @@ class Part:
 
     @property
     def is_attachment(self) -> bool:
-        """Whether a reader is offered this part as a file: it is marked so, has a name, or is no text."""
-        if self.content_type.startswith("multipart/"):
+        """Whether a reader is offered this part as a file: it is marked so, has a name, or is no text.
+
+        A part that is shown in place, found by its content ID, is none.
+        """
+        if self.content_type.startswith("multipart/") or (self.disposition == "inline" and self.content_id):
             return False
         if self.disposition == "attachment" or self.filename:
             return True

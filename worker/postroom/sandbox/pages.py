@@ -53,7 +53,7 @@ def show_list(
     """The list; after a deletion with the way to undo it."""
     said = f"{wording.counted(letters, 'letter')} deleted."
     notice = None if deleted is None else {"text": said, "undo": f"/undo?deletion={deleted}"}
-    return _page(request, describe(inbox, place) | {"opened": None, "missing": None, "notice": notice})
+    return _page(inbox, request, describe(inbox, place) | {"opened": None, "missing": None, "notice": notice})
 
 
 @routes.get("/letters/{letter}")
@@ -102,13 +102,14 @@ async def mark_all_read(inbox: Here) -> RedirectResponse:
 def _show(inbox: Inbox, request: Request, letter: int, place: Place) -> HTMLResponse:
     shown = describe(inbox, place) | {"notice": None}
     try:
-        return _page(request, shown | describe_letter(inbox, letter, place))
+        return _page(inbox, request, shown | describe_letter(inbox, letter, place))
     except Refused as refused:
-        return _page(request, shown | {"opened": None, "missing": refused.detail}, refused.status)
+        return _page(inbox, request, shown | {"opened": None, "missing": refused.detail}, refused.status)
 
 
-def _page(request: Request, shown: dict[str, object], status: int = 200) -> HTMLResponse:
+def _page(inbox: Inbox, request: Request, shown: dict[str, object], status: int = 200) -> HTMLResponse:
     theme = request.cookies.get("theme")
+    shown["studio"] = inbox.studio
     shown["theme"] = theme if theme in ("light", "dark") else None
     return HTMLResponse(_environment.get_template("inbox.html").render(shown), status)
 

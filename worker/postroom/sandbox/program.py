@@ -50,7 +50,7 @@ async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> Non
     with bind(settings.sandbox_http, "POSTROOM_SANDBOX_HTTP") as listening:
         mail = MailServer(store, arrivals.tell, tally)
         smtp = await mail.start(bind(settings.sandbox_smtp, "POSTROOM_SANDBOX_SMTP"))
-        inbox = Inbox(store, smtp, limits, arrivals, tally)
+        inbox = Inbox(store, smtp, limits, arrivals, tally, settings.sandbox_studio)
         web = web_server(create_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
         serving = asyncio.create_task(web.serve([listening]))
         announce(smtp, Endpoint(*listening.getsockname()[:2]))

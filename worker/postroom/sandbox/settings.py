@@ -40,6 +40,11 @@ class SandboxSettings(ProgramSettings):
         "so that a foreign page cannot reach the inbox through a name of its own.",
     )
 
+    sandbox_studio: str = Field(
+        default="",
+        description="Address of the template studio that the inbox links to; `postroom up` sets it.",
+    )
+
     @field_validator("sandbox_allowed_hosts", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:

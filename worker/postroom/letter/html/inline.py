@@ -52,6 +52,8 @@ NO_MARGIN = frozenset(
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
 SIDES = frozenset(("top", "right", "bottom", "left"))
+APPLE_LINK = "x-apple-data-detectors"
+"""Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
 STYLE_TAG = ("<style>\n", "\n</style>\n")
 ORDER = 4096
 """Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
@@ -178,6 +180,8 @@ class Inliner:
         for simple in selector.subject.simples:
             if simple.kind == "type" and simple.name not in tags:
                 return ()
+            if simple.kind == "attribute" and simple.name == APPLE_LINK:
+                return ()
             is_known = {
                 "type": True,
                 "class": simple.name in classes,
@@ -231,7 +235,7 @@ class Inliner:
 
     def _unwritable(self, plain: dict[Element, list[int]]) -> set[Element]:
         """Elements that no attribute can be written for: implied, cloned otherwise, in the head, exempt."""
-        out: set[Element] = set()
+        out = self._matched_by_style()
         last: dict[str, Element] = {}
         for element in self._markup.elements:
             tag = element.tag
@@ -247,6 +251,16 @@ class Inliner:
             else:
                 out.add(element)
         return out
+
+    def _matched_by_style(self) -> set[Element]:
+        """Elements that a selector such as `[style]` may match otherwise once an attribute is written."""
+        return {
+            element
+            for candidate in self.candidates
+            if "style" in candidate.selector.attributes
+            for compound in candidate.selector.compounds
+            for element in self._markup.select(compound.without_attribute("style"))
+        }
 
     @cached_property
     def _groups(self) -> list[ElementGroup]:
@@ -289,7 +303,9 @@ class Inliner:
             plain += dynamic_declarations(style)
         elif isinstance(style, str):
             plain += own_declarations(style)
-        return ElementGroup(plain, staying, bool(writable))
+        # `all` competes with every property at once, so that no importance could be right for each of them
+        names = {each.name for each in plain} | {each.name for each in staying}
+        return ElementGroup(plain, staying, bool(writable) and not (staying and "all" in names))
 
     @cached_property
     def solution(self) -> Solution:
@@ -548,11 +564,9 @@ def _covering(name: str) -> tuple[str, ...]:
 def quoted(css: str, quote: str = '"') -> str:
     """CSS as the text of an attribute between such quotes, with nothing in it that Jinja would read."""
     text = inert(css).replace("&", "&amp;")
-    if quote in text:
-        other = "'" if quote == '"' else '"'
-        text = text.replace(quote, other) if other not in text else text
-        text = text.replace(quote, "&quot;" if quote == '"' else "&#39;")
-    return text
+    if quote == "'" and '"' not in text and "\\" not in text:
+        return text.replace("'", '"')  # they are strings' quotes
+    return text.replace(quote, "&quot;" if quote == '"' else "&#39;")
 
 
 def inert(css: str) -> str:

@@ -24,6 +24,8 @@ STRUCTURAL = frozenset(
 )
 """Pseudo-classes that the element's neighbours or content decide."""
 LOGICAL = frozenset(("is", "not", "where", "matches"))
+FORGIVING = frozenset(("is", "where", "matches"))
+"""Their lists may hold what is no selector, or nothing at all."""
 LEGACY_ELEMENTS = frozenset(("before", "after", "first-line", "first-letter"))
 """Pseudo-elements that may be written with one colon."""
 COMBINATORS = frozenset((">", "+", "~"))
@@ -71,6 +73,15 @@ class Compound:
         """The compound without some kinds of its parts; `*` where nothing is left."""
         left_out = set(without)
         return "".join(simple.text for simple in self.simples if simple.kind not in left_out) or "*"
+
+    def without_attribute(self, name: str) -> str:
+        """The compound without what an attribute, neighbours or states decide; `*` where nothing is left."""
+        kept = (
+            simple.text
+            for simple in self.simples
+            if name not in simple.attributes and simple.kind not in ("structural", "state", "element")
+        )
+        return "".join(kept) or "*"
 
     def has(self, kind: Kind) -> bool:
         """Whether a part is of this kind."""
@@ -189,7 +200,19 @@ def read_selector(tokens: Iterable[Any]) -> Selector:
         place = f" ends in `{combinator}`" if compounds else " is empty"
         raise SelectorError(f"`{text[:60]}`{place}")
     compounds.append(Compound(combinator, tuple(simples)))
+    _check_elements(text, compounds)
     return Selector(text, tuple(compounds))
+
+
+def _check_elements(text: str, compounds: Sequence[Compound]) -> None:
+    """Nothing but states and pseudo-elements may follow a pseudo-element (Selectors 4 §3.6)."""
+    for index, compound in enumerate(compounds):
+        kinds = [simple.kind for simple in compound.simples]
+        if "element" not in kinds:
+            continue
+        after = kinds[kinds.index("element") :]
+        if index + 1 < len(compounds) or not set(after) <= {"element", "state", "structural"}:
+            raise SelectorError(f"`{text[:60]}` goes on behind a pseudo-element, which has nothing in it")
 
 
 def _text(tokens: Sequence[Any]) -> str:
@@ -280,6 +303,11 @@ def _functional(token: Any, text: str, name: str) -> Simple:
         inner = [read_selector(arguments) for arguments in relative]
         kind: Kind = "structural" if all(each.is_static for each in inner) else "state"
         return Simple(kind, text, name, _most(inner), _attributes(inner), known=_all_known(inner))
+    if name in FORGIVING:
+        inner, whole = _forgiving(token.arguments)
+        if not whole:
+            weight = (0, 0, 0) if name == "where" else _most(inner)
+            return Simple("state", text, name, weight, _attributes(inner), known=_all_known(inner))
     if name in LOGICAL:
         inner = read_selectors(token.arguments)
         weight = (0, 0, 0) if name == "where" else _most(inner)
@@ -298,6 +326,18 @@ def _functional(token: Any, text: str, name: str) -> Simple:
 
 def _all_known(inner: Iterable[Selector]) -> bool:
     return all(each.is_known for each in inner)
+
+
+def _forgiving(arguments: Sequence[Any]) -> tuple[list[Selector], bool]:
+    """The valid selectors of `:is()` and `:where()`, and whether there is no other (Selectors 4 §18.1)."""
+    valid: list[Selector] = []
+    whole = True
+    for tokens in _split(arguments):
+        try:
+            valid.append(read_selector(tokens))
+        except SelectorError:
+            whole = False
+    return valid, whole
 
 
 def _anchor() -> list[Any]:

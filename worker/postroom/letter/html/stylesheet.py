@@ -10,7 +10,7 @@ Failure: what a browser would skip is a `Problem` of the sheet with line and col
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ GROUPS = frozenset(("media", "supports", "layer", "container", "scope", "startin
 KEEP_NEXT = re.compile(r"^\s*(?:postroom:\s*keep|juice\s+ignore\s+next)\s*$", re.IGNORECASE)
 KEEP_START = re.compile(r"^\s*(?:postroom:\s*keep\s+start|juice\s+start\s+ignore)\s*$", re.IGNORECASE)
 KEEP_END = re.compile(r"^\s*(?:postroom:\s*keep\s+end|juice\s+end\s+ignore)\s*$", re.IGNORECASE)
+INFO = Severity.INFO
 OUTSIDE = "this is not a rule: write `selector { property: value }`, and a { for each }"
 INSIDE = "this is not a declaration: write `property: value;`"
 HACK = re.compile(r"[\x00-\x08\x0e-\x1f\t]\s*$")
@@ -98,7 +99,13 @@ def read_sheet(css: str, media: str = "", field: str = "spec.css") -> Sheet:
     """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional."""
     reader = _Reader(field, conditional=is_condition(media), condition=media if is_condition(media) else "")
     items = tuple(reader.items(tinycss2.parse_stylesheet(css, skip_comments=False, skip_whitespace=True)))
-    return Sheet(items, tuple(reader.rules), frozenset(reader.animated), tuple(reader.problems))
+    problems = tuple(reader.problems)
+    if not items:  # nothing of it can be used, as when its braces are missing
+        problems = tuple(
+            each if each.severity is INFO else replace(each, code=Code.CSS_INVALID, severity=Severity.ERROR)
+            for each in problems
+        )
+    return Sheet(items, tuple(reader.rules), frozenset(reader.animated), problems)
 
 
 def is_condition(media: str) -> bool:
@@ -114,16 +121,27 @@ def read_declarations(text: str) -> list[Declaration]:
 
 def _declaration(node: Any) -> Declaration:
     name = node.name if node.name.startswith("--") else node.lower_name
-    return Declaration(name, _value(node.value), node.important)
+    custom = name.startswith("--")  # its text is read by scripts and by `var()`, so it stays as it is
+    value = str(tinycss2.serialize(node.value)).strip() if custom else _value(node.value)
+    return Declaration(name, value, node.important)
 
 
 def _value(tokens: Sequence[Any]) -> str:
     """The value on one line, without its comments."""
     kept = [token for token in tokens if token.type != "comment"]
-    for token in kept:
+    _in_single_quotes(kept)
+    return str(tinycss2.serialize(kept)).strip()
+
+
+def _in_single_quotes(tokens: Sequence[Any]) -> None:
+    """Write strings with the quotes that fit into a `style` attribute, where that changes nothing else."""
+    for token in tokens:
         if token.type == "whitespace":
             token.value = " "
-    return str(tinycss2.serialize(kept)).strip()
+        elif token.type in ("string", "url") and not any(sign in token.value for sign in "'\"\\\n"):
+            token.representation = token.representation.replace('"', "'")
+        elif token.type == "function":
+            _in_single_quotes(token.arguments)
 
 
 @dataclass(slots=True)
@@ -229,12 +247,12 @@ class _Reader:
 
     def _hack(self, node: Any, names: str, what: str) -> None:
         message = f"in `{names}`: {what} is a hack for old browsers, which no mail client reads"
-        self._report(node, f"{message}; it is left out, and you can delete it", Severity.INFO)
+        self._report(node, f"{message}; it is left out, and you can delete it", INFO)
 
-    def _report(self, node: Any, message: str, severity: Severity = Severity.ERROR) -> None:
+    def _report(self, node: Any, message: str, severity: Severity = Severity.WARNING) -> None:
         self.problems.append(
             Problem(
-                Code.CSS_INVALID, self.place, message, node.source_line, node.source_column, severity=severity
+                Code.CSS_IGNORED, self.place, message, node.source_line, node.source_column, severity=severity
             )
         )
 
@@ -264,6 +282,8 @@ def _nest(prelude: Sequence[Any], parent: Sequence[Selector]) -> list[Selector]:
     simple = alike and all(len(selector.compounds) == 1 for selector in parent)
     out: list[Selector] = []
     for relative in _arms(prelude):
+        if all(token.type in ("whitespace", "comment") for token in relative):
+            raise SelectorError("a nested rule has no selector")
         for own in texts if simple else [f":is({', '.join(texts)})"]:
             nested = _with_parent(relative, own)
             out.append(read_selector(tinycss2.parse_component_value_list(nested)))

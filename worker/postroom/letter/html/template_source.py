@@ -19,7 +19,7 @@ from turbohtml import Element, Namespace
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
 from postroom.letter.html.protect import CannotInline
-from postroom.letter.html.selectors import Compound, Kind, Selector
+from postroom.letter.html.selectors import Kind, Selector
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]
@@ -37,6 +37,7 @@ MIDDLES = frozenset(("elif", "else"))
 UNSURE: tuple[Kind, ...] = ("structural", "state", "element")
 """Parts of a selector whose match may change though its element stays the same."""
 RENDERED_ELSEWHERE = frozenset(("macro", "call", "filter"))
+ENDS_ELSEWHERE = frozenset(("endmacro", "endcall", "endfilter", "endset"))
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)|</[^a-zA-Z][^>]*(?:>|\Z)", re.DOTALL)
 RAW_BLOCK = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}|\{%[-+]?\s*endraw\s*[-+]?%\}")
 LITERALS = re.compile(r"""\{\{\s*(['"])([\w -]*)\1\s+if\s+[^'"{}]+?(?:\s+else\s+(['"])([\w -]*)\3)?\s*\}\}""")
@@ -233,6 +234,7 @@ def find_dynamic(template: TemplateSource, selectors: Iterable[Selector]) -> Non
     if not template.constructs:
         return
     chosen = list(dict.fromkeys(selectors))
+    _check_rendered_elsewhere(template)
     for construct in template.constructs:
         _check_construct(construct)
     _check_groups(template)
@@ -246,11 +248,23 @@ def _shown(construct: Construct) -> str:
     return f"`{text[:60]}`"
 
 
+def _check_rendered_elsewhere(template: TemplateSource) -> None:
+    """Macros and blocks that are set or filtered must hold no tags: their text appears at another place."""
+    depth = 0
+    for piece in template.pieces:
+        word = piece.words[0] if piece.kind == "block" and piece.words else ""
+        if word in RENDERED_ELSEWHERE or (word == "set" and "=" not in piece.text):
+            depth += 1
+        elif word in ENDS_ELSEWHERE:
+            depth -= 1
+        elif depth and piece.kind in ("data", "raw") and "<" in piece.text:
+            raise CannotInline(
+                "a macro, or a block that is set or filtered, holds HTML that appears elsewhere"
+            )
+
+
 def _check_construct(construct: Construct) -> None:
     piece, element = construct.piece, construct.element
-    word = piece.words[0] if piece.words else ""
-    if word in RENDERED_ELSEWHERE or (piece.opens("set") and "=" not in piece.text):
-        raise CannotInline(f"{_shown(construct)} holds HTML that appears elsewhere")
     if construct.context == "raw" and element is not None and element.tag == "style":
         raise CannotInline(f"{_shown(construct)} stands in a `<style>`, so that the CSS depends on the event")
     if construct.context == "tag" and piece.kind == "variable":
@@ -399,20 +413,10 @@ def _names(selector: Selector, classes: set[str]) -> bool:
 
 def _may_read(selector: Selector, element: Element, name: str, markup: Markup) -> bool:
     return any(
-        name in simple.attributes and element in markup.select(_rest(compound, name))
+        name in simple.attributes and element in markup.select(compound.without_attribute(name))
         for compound in selector.compounds
         for simple in compound.simples
     )
-
-
-def _rest(compound: Compound, name: str) -> str:
-    """The compound without what data, neighbours or states decide."""
-    kept = (
-        simple.text
-        for simple in compound.simples
-        if name not in simple.attributes and simple.kind not in ("structural", "state", "element")
-    )
-    return "".join(kept) or "*"
 
 
 def _check_neighbours(template: TemplateSource, selectors: list[Selector]) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from postroom.letter.address import Address, normalize
+from postroom.letter.mailboxes import read_mailboxes, write_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.reading.spec import LANGUAGE_TAG, control_character
 
@@ -96,15 +97,19 @@ class Form:
         return None
 
     def reply_to(self) -> str | None:
-        """The reply address, normalized, when it is there."""
+        """The mailboxes that answers go to, addresses normalized, as one text, when they are there."""
         value = self._members.get("reply_to")
         if value is None:
             return None
         if not isinstance(value, str):
-            self.refuse("reply_to", "must be text: one address")
+            rule = "must be text: an address or Name <name@example.org>, several with commas between them"
+            self.refuse("reply_to", rule)
             return None
-        address = self._address("reply_to", value, Code.FIELD_INVALID)
-        return str(address) if address else None
+        try:
+            return write_mailboxes(read_mailboxes(value, self._names["reply_to"], quote=False))
+        except Rejected as rejected:
+            self.problems.extend(rejected.problems)
+            return None
 
     def _address(self, name: str, text: str, code: Code) -> Address | None:
         try:

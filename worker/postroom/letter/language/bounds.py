@@ -1,4 +1,4 @@
-"""What one rendering may use: loop turns, characters, time. Templates are others' work.
+"""What one rendering may use: loop turns, macro calls, characters, time. Templates are others' work.
 
 A `Meter` is made for each rendering and charged by the environment. Going over raises `LimitExceeded`,
 which becomes the problem `render_limit`. Time is checked only when clocks were handed in.
@@ -7,6 +7,8 @@ which becomes the problem `render_limit`. Time is checked only when clocks were 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
+
+from jinja2.runtime import Context
 
 MAX_ITERATIONS = 10_000
 """Turns of all loops of one rendering together, nested ones included."""
@@ -20,6 +22,10 @@ MAX_INTEGER = 2**63
 """Magnitude of a number that arithmetic may yield."""
 MAX_RANGE = 1_000
 """Length of `range(…)`."""
+MAX_CALLS = 20_000
+"""Calls of macros in one rendering."""
+MAX_CALL_DEPTH = 32
+"""Macros that may be open in one another, also a macro in itself."""
 MAX_SECONDS = 1.0
 """The processor's time of one rendering. By the wall, a machine that stood still would bury a good letter."""
 CHUNKS = 64
@@ -46,14 +52,18 @@ class Unsuitable(ValueError):
 class Meter:
     """Counts what one rendering has used so far."""
 
-    __slots__ = ("_built", "_clock", "_clocks", "_closely", "_deadline", "_turns")
+    __slots__ = ("_built", "_calls", "_clock", "_clocks", "_closely", "_deadline", "_depth", "_turns")
 
     def __init__(self, clocks: Clocks | None = None) -> None:
-        self._turns = self._built = 0
+        self._turns = self._built = self._calls = self._depth = 0
         self._clocks = clocks
         self._closely = False
         self._clock = clocks.wall if clocks else _never
         self._deadline = self._clock() + MAX_SECONDS / 2
+
+    def renewed(self) -> "Meter":
+        """A meter with the same clocks that has counted nothing yet."""
+        return Meter(self._clocks)
 
     def loop(self, items: Iterable[Any]) -> Iterable[Any]:
         """Charge a loop before it runs. Jinja has no `break`, so that its length is its turns."""
@@ -76,6 +86,27 @@ class Meter:
         if self._built > MAX_BUILT:
             raise LimitExceeded(f"the lists of one rendering hold more than {MAX_BUILT:,} characters in all")
         return value
+
+    def call(self, macro: Callable[[], str]) -> str:
+        """Call a macro, and charge the call and the text that it gives."""
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            raise LimitExceeded(f"the macros of one rendering are called more than {MAX_CALLS:,} times")
+        if self._depth == MAX_CALL_DEPTH:
+            raise LimitExceeded(f"macros call each other more than {MAX_CALL_DEPTH} levels deep")
+        self.check_time()
+        self._depth += 1
+        try:
+            return self.capture(macro())
+        finally:
+            self._depth -= 1
+
+    def capture(self, text: str) -> str:
+        """Charge the text of a macro or of a block that is kept in a variable, and pass it on."""
+        self._built += len(text)
+        if self._built > MAX_BUILT:
+            raise LimitExceeded(f"the blocks of one rendering hold more than {MAX_BUILT:,} characters in all")
+        return text
 
     def check_time(self) -> None:
         """Refuse to go on past the deadline."""
@@ -104,6 +135,19 @@ class Meter:
             self.check_time()
             parts += batch
         return "".join(parts)
+
+
+def meter_of(context: Context) -> Meter:
+    """The meter of a rendering."""
+    meter: Meter = context.parent["_meter"]
+    return meter
+
+
+def bounded_concat(parts: Collection[str]) -> str:
+    """Join what a macro or a block wrote, measured before it is built."""
+    if sum(map(len, parts)) > MAX_OUTPUT:
+        raise LimitExceeded(f"a block is longer than {MAX_OUTPUT:,} characters")
+    return "".join(parts)
 
 
 def _never() -> float:
@@ -175,7 +219,8 @@ def calculate(operator: Callable[[Any, Any], Any], symbol: str, left: Any, right
         bounded_length(len(left) + len(right))
         return left + right  # type: ignore[operator]
     if not (isinstance(left, int | float) and isinstance(right, int | float)):
-        raise Unsuitable(f"`{symbol}` needs numbers")
+        joining = "; `~` joins texts" if symbol == "+" else ""
+        raise Unsuitable(f"`{symbol}` needs numbers{joining}")
     if symbol == "**" and (abs(left) > 1_000_000 or abs(right) > 64):
         raise LimitExceeded("a power is out of range")
     return bounded_number(operator(bounded_number(left), bounded_number(right)))

@@ -10,83 +10,87 @@ Templates get JSON values only, so that the sandbox needs to know only str, numb
 object's own keys come before dict's methods: `order.items` is the order's items.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template, nodes
-from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError, UndefinedError
 from jinja2.lexer import TokenStream
-from jinja2.runtime import Context, StrictUndefined, Undefined
+from jinja2.runtime import Context, Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
+from jinja2.utils import Joiner, Namespace
 
 from postroom.letter.hint import did_you_mean
-from postroom.letter.language import bounds
-from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable
-from postroom.letter.language.filters import MEASURED, meter_of
+from postroom.letter.language import bounds, other_languages, stylesheets
+from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable, meter_of
+from postroom.letter.language.compiler import Bound, Compiler, needs_bound
+from postroom.letter.language.filters import MEASURED, fill_in
 from postroom.letter.language.formats import FORMATS
+from postroom.letter.language.functions import FUNCTIONS
 from postroom.letter.language.grammar import nodes_of, refuse_forbidden
+from postroom.letter.language.printing import write_html, write_text
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Position, Problem, Rejected
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
 
 
 class Missing(StrictUndefined):
-    """A variable that is not there: any use of it is an error that says its name."""
+    """A variable that the event leaves out: false in a test, and an error in any other use."""
 
     __slots__ = ()
+    __hash__ = StrictUndefined.__hash__  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """A list that holds one is not printed either."""
         return str(self)
 
+    def __bool__(self) -> bool:  # type: ignore[override]
+        return False
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return isinstance(other, Undefined)
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return not isinstance(other, Undefined)
+
+    def __contains__(self, item: object) -> bool:  # type: ignore[override]
+        return False
+
     @property
     def _undefined_message(self) -> str:
         name: Any = self._undefined_name
-        return self._undefined_hint or (
-            f"there is no item {name}" if isinstance(name, int) else f"`{name}` is not there"
-        )
+        if self._undefined_hint:
+            return self._undefined_hint
+        if isinstance(name, int):
+            return f"there is no item {name}"
+        way_out = "write `{% if %s %}` or `|default(…)` where it may be missing".replace("%s", str(name))
+        return f"`{name}` is not there; {way_out}"
 
 
-class Bound(NodeTransformer):
-    """Put the meter around every loop, every `~`, and every list, tuple and dict that is written out."""
+class Unknown(StrictUndefined):
+    """An attribute that no value of its kind has: an error in any use, also in a test."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "_loop", [], [], None, None, lineno=node.lineno)
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        parts = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(parts, "_concat", [], [], None, None, lineno=node.lineno)
-
-    def visit_List(self, node: nodes.List | nodes.Dict | nodes.Tuple) -> nodes.Node:
-        self.generic_visit(node)
-        return nodes.Filter(node, "_built", [], [], None, None, lineno=node.lineno)
-
-    visit_Dict = visit_List
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        return self.visit_List(node) if node.ctx == "load" else node  # else it names the parts of something
-
-
-METERED = (nodes.For, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict)
-"""What `Bound` has something to do for."""
+    __slots__ = ()
 
 
 class LetterEnvironment(ImmutableSandboxedEnvironment):
     """Jinja2 as letters may use it. No loader: a template can reach no other template or file."""
 
     intercepted_binops = frozenset(("*", "**", "%", "+"))
+    code_generator_class = Compiler
+    concat = staticmethod(bounds.bounded_concat)  # type: ignore[assignment]
+    write_html = staticmethod(write_html)
+    write_text = staticmethod(write_text)
 
     def __init__(self, *, autoescape: bool) -> None:
         super().__init__(autoescape=autoescape, undefined=Missing, cache_size=0, auto_reload=False)
-        self.globals = {"range": bounds.bounded_range}
+        self.globals = dict(FUNCTIONS)
         kept = {name: function for name, function in self.filters.items() if name in FILTERS}
         self.filters = kept | FORMATS | MEASURED
         self.tests = {name: test for name, test in self.tests.items() if name in TESTS}
@@ -107,7 +111,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     ) -> str:
         found = nodes_of(source)
         refuse_forbidden(found)
-        if any(isinstance(node, METERED) for node in found):
+        if any(needs_bound(node) for node in found):
             source = Bound().visit(source)
         return super()._generate(source, name, filename, defer_init=defer_init)
 
@@ -118,35 +122,70 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         return TokenStream(self.lexer.wrap(tokens_of(source), name, filename), name, filename)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic within bounds."""
+        """Arithmetic within bounds, and `%` of a text as `format`."""
+        if operator == "%" and isinstance(left, str):
+            return fill_in(left, right if isinstance(right, Mapping | tuple) else (right,))
+        for operand in (left, right):
+            if isinstance(operand, Undefined):
+                str(operand)  # raises, with its name
         found = bounds.calculate(self.binop_table[operator], operator, left, right)
         return meter_of(context).build(found) if isinstance(found, list | tuple) else found
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A key of a JSON object, else one of the few methods a template may call."""
+        """A key of a JSON object, else one of the few methods a template may call.
+
+        What an object leaves out is missing, and so is all of what is missing or null.
+        """
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        if isinstance(obj, Undefined):
-            return getattr(obj, attribute)
+        if isinstance(obj, Missing):
+            return obj
         for kind, allowed in METHODS:
             if isinstance(obj, kind) and attribute in allowed:
                 return getattr(obj, attribute)
-        if attribute.startswith("_") or hasattr(obj, attribute):
+        if attribute.startswith("_"):
             return self.unsafe_undefined(obj, attribute)
-        return self.undefined(obj=obj, name=attribute)
+        if obj is None:
+            hint = f"`{attribute}` is asked of what is null; write `{{% if … %}}` around it"
+            return self.undefined(hint=hint, obj=obj, name=attribute)
+        if isinstance(obj, Namespace):
+            return getattr(obj, attribute, self.undefined(obj=obj, name=attribute))
+        if isinstance(obj, dict):
+            return self.undefined(obj=obj, name=attribute)
+        return self.unsafe_undefined(obj, attribute)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """What stands for an attribute that is not to be had, with the way out when there is one."""
+        message = other_languages.attribute_message(attribute)
+        if attribute.startswith("_") or hasattr(obj, attribute):
+            message = message or f"unsafe attribute `{attribute}`"
+            return Unknown(message, obj=obj, name=attribute, exc=SecurityError)
+        return Unknown(
+            message or f"`{attribute}` is not there: only maps have attributes", obj=obj, name=attribute
+        )
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`order["id"]`, `items[0]`; a name that is not there is looked up like an attribute."""
+        """`order["id"]`, `items[0]`; of what is no map, a name is looked up as an attribute."""
+        if isinstance(obj, Missing):
+            return obj
         try:
             return obj[argument]
         except (TypeError, LookupError):
-            if isinstance(argument, str):
+            if isinstance(argument, str) and not isinstance(obj, dict):
                 return self.getattr(obj, argument)
         return self.undefined(obj=obj, name=argument)
 
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function, a method or a macro; the last is charged to the meter."""
+        if isinstance(obj, Macro):
+            return meter_of(context).call(lambda: cast(str, context.call(obj, *args, **kwargs)))
+        if not self.is_safe_callable(obj):
+            raise SecurityError("only macros, functions and methods of the language can be called")
+        return super().call(context, obj, *args, **kwargs)
+
     def is_safe_callable(self, obj: Any) -> bool:
-        """`range`, and the methods that `getattr` hands out."""
-        if obj is bounds.bounded_range or isinstance(obj, Undefined):
+        """Our functions, what they give, and the methods that `getattr` hands out."""
+        if isinstance(obj, Undefined | Joiner) or any(obj is each for each in FUNCTIONS.values()):
             return True  # calling what is undefined raises, with its name
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         return any(isinstance(owner, kind) and name in allowed for kind, allowed in METHODS)
@@ -157,17 +196,60 @@ TEXT = LetterEnvironment(autoescape=False)
 """For subjects, text parts and headers, where escaping would show."""
 
 
+Token = tuple[int, str, str]
+"""The position (a `Position`), the kind and the text."""
+_NEWLINE = re.compile(r"\r\n|\r")
+_SPACE = re.compile(r"\s*")
+
+
 @lru_cache(maxsize=16)
-def tokens_of(source: str) -> tuple[tuple[int, str, str], ...]:
-    """What Jinja's lexer makes of a source: line, kind, text. Raises jinja2's TemplateSyntaxError.
+def tokens_of(source: str) -> tuple[Token, ...]:
+    """What Jinja's lexer makes of a source: position, kind, text. Raises jinja2's TemplateSyntaxError.
 
     Kept for a moment: a proof takes the same source apart, reads it and compiles it, and lexing was a third
     of its time.
     """
-    return (*HTML.lex(source, SOURCE_NAME),)
+    text = stylesheets.hide(_NEWLINE.sub("\n", source))  # line ends as the lexer has them
+    found: list[Token] = []
+    offset, current, begin = 0, 0, -1  # begin: the line break before the current line
+    try:
+        for line, kind, value in HTML.lex(text, SOURCE_NAME):
+            if not text.startswith(value, offset):
+                offset = _start(text, offset)
+            if line != current:
+                current, begin = line, text.rfind("\n", 0, offset)
+            length = len(value) if kind != "data" else max(1, len(value.partition("\n")[0]))
+            marks = text.count(stylesheets.MARK, begin + 1, offset)
+            position = Position(line, offset - begin - marks, length)
+            if kind == "name" and found and found[-1][2] == "." and found[-1][1] == "operator":
+                found[-1] = (position, *found[-1][1:])  # of `order.totl` a problem is about the attribute
+            found.append((position, kind, stylesheets.show(value)))
+            offset += len(value)
+    except TemplateSyntaxError as error:
+        error.lineno = _position_of(error, text, offset, found)
+        raise
+    return tuple(found)
+
+
+def _start(text: str, offset: int) -> int:
+    """Where the next token begins: the lexer leaves out the white space before `{%-`."""
+    space = _SPACE.match(text, offset)
+    return space.end() if space else offset
+
+
+def _position_of(error: TemplateSyntaxError, text: str, offset: int, found: list[Token]) -> int:
+    """Where the lexer stopped: at the character after the last token, or at the comment that has no end."""
+    if str(error.message).startswith("Missing end of") and found:
+        return found[-1][0]
+    space = _SPACE.match(text, offset)
+    stopped = space.end() if space else offset
+    same_line = text.count("\n", 0, stopped) + 1 == error.lineno
+    return Position(error.lineno, stopped - text.rfind("\n", 0, stopped)) if same_line else error.lineno
 
 
 Root = Callable[[Context], Any]
+CLOSED = ("if", "for", "with", "block", "macro", "call", "filter", "autoescape")
+"""The tags that have an end; `set` has one only without `=`."""
 CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, LimitExceeded)
 """What Jinja's and Python's compilers raise for source that asks too much of them."""
 
@@ -190,7 +272,7 @@ class Script:
         except Rejected as rejected:
             raise Rejected(*(placed(problem, field) for problem in rejected.problems)) from None
         except CANNOT_COMPILE as error:
-            raise Rejected(explain_syntax(error, field)) from None
+            raise Rejected(*explain_syntax(error, field, source)) from None
         self._root: Root = self._template.root_render_func
 
     def render(self, variables: Mapping[str, Any], meter: Meter) -> str:
@@ -223,28 +305,59 @@ def script_of(environment: LetterEnvironment, source: str, field: str) -> Script
 
 def placed(problem: Problem, field: str) -> Problem:
     """The problem, said of a field."""
-    return Problem(problem.code, field, problem.message, problem.line)
+    return replace(problem, field=field)
 
 
-def explain_syntax(error: Exception, field: str) -> Problem:
-    """Why a source does not compile."""
+def explain_syntax(error: Exception, field: str, source: str = "") -> tuple[Problem, ...]:
+    """Why a source does not compile: each construct of another language in it, or what Jinja found first."""
     if isinstance(error, TemplateSyntaxError):
-        message = str(error.message)
+        message = str(error.message).rstrip(".")
         if message.startswith("No filter named"):
             name = message.split("'")[1]
-            known = did_you_mean(name, (each for each in FILTERS | FORMATS.keys() if each[0] != "_"))
+            known = other_languages.filter_message(name) or did_you_mean(
+                name, (each for each in FILTERS | FORMATS.keys() | MEASURED.keys() if each[0] != "_")
+            )
             message = f"there is no filter `{name}` in letters{known}"
-            return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
+            return (Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno),)
         if message.startswith("No test named"):
             name = message.split("'")[1]
             message = f"there is no test `{name}` in letters{did_you_mean(name, TESTS)}"
-            return Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno)
-        return Problem(Code.TEMPLATE_SYNTAX, field, message.rstrip("."), error.lineno)
+            return (Problem(Code.FILTER_NOT_ALLOWED, field, message, error.lineno),)
+        if foreign := tuple(other_languages.constructs(source, field, error.lineno)):
+            return foreign
+        if message.startswith("Missing end of comment"):
+            message = (
+                "`{#` begins a comment of the template language, and nothing ends it; write a space between "
+                "`{` and `#` if it is CSS, or end the comment with `#}`"
+            )
+        if message.startswith("Unexpected end of template") and (opened := _unclosed(source)):
+            line, word = opened
+            message = f"`{{% {word} %}}` is never closed; add `{{% end{word} %}}`"
+            return (Problem(Code.TEMPLATE_SYNTAX, field, message, line),)
+        if message.startswith("unexpected char "):
+            message = f"unexpected character {message.removeprefix('unexpected char ').rpartition(' at ')[0]}"
+        return (Problem(Code.TEMPLATE_SYNTAX, field, message, error.lineno),)
     if isinstance(error, LimitExceeded):
-        return Problem(Code.TEMPLATE_UNSAFE, field, str(error))
+        return (Problem(Code.TEMPLATE_UNSAFE, field, str(error)),)
     if isinstance(error, ValueError):
-        return Problem(Code.TEMPLATE_SYNTAX, field, "a number is too long")
-    return Problem(Code.TEMPLATE_SYNTAX, field, "the template is nested too deeply")
+        return (Problem(Code.TEMPLATE_SYNTAX, field, "a number is too long"),)
+    return (Problem(Code.TEMPLATE_SYNTAX, field, "the template is nested too deeply"),)
+
+
+def _unclosed(source: str) -> tuple[int, str] | None:
+    """The innermost tag such as `{% if %}` whose end is missing."""
+    opened: list[tuple[int, str]] = []
+    before = ""
+    for line, kind, value in tokens_of(source):
+        if kind == "whitespace":
+            continue
+        if kind == "name" and before == "block_begin":
+            if value.startswith("end"):
+                del opened[-1:]
+            elif value in CLOSED:
+                opened.append((line, value))
+        before = kind
+    return opened[-1] if opened else None
 
 
 def explain_failure(error: Exception, field: str, line: int | None) -> Problem:
@@ -260,6 +373,16 @@ def explain_failure(error: Exception, field: str, line: int | None) -> Problem:
             )
         case Unsuitable():
             return Problem(Code.RENDER_FAILED, field, str(error), line)
+        case ZeroDivisionError():
+            return Problem(Code.RENDER_FAILED, field, "a number is divided by zero", line)
+        case TypeError() if str(error).startswith("macro "):
+            return Problem(Code.RENDER_FAILED, field, str(error), line)  # names of the template, no values
+        case TypeError() if "NoneType" in str(error):
+            message = "a null stands where a value is needed; write `|default(…)` or `{% if … %}` around it"
+            return Problem(Code.RENDER_FAILED, field, message, line)
+        case TemplateRuntimeError() if "non-namespace" in str(error):
+            message = "only an attribute of a `namespace(…)` can be set"
+            return Problem(Code.RENDER_FAILED, field, message, line)
         case _:
             message = f"{type(error).__name__} while rendering; a value does not suit what is done with it"
             return Problem(Code.RENDER_FAILED, field, message, line)

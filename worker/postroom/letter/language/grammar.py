@@ -8,27 +8,38 @@ from collections.abc import Iterable, Iterator
 
 from jinja2 import nodes
 
+from postroom.letter.language.other_languages import name_message
+from postroom.letter.language.vocabulary import MARKUP_FILTERS
 from postroom.letter.problems import Code, Problem, Rejected
 
+_INCLUDE = 'a template can reach no other file; write `{% include "name" %}` for the partial with the macros'
 FORBIDDEN: dict[type[nodes.Node], str] = {
-    nodes.Import: "`import` is not for letters: a template can reach no other file",
-    nodes.FromImport: "`from … import` is not for letters: a template can reach no other file",
+    nodes.Import: f"`import` is not for letters: {_INCLUDE}",
+    nodes.FromImport: f"`from … import` is not for letters: {_INCLUDE}",
     nodes.Extends: "`extends` is not for letters: name the layout in `layoutRef`",
-    nodes.Macro: "`macro` is not for letters: put the piece into a partial of the layout",
-    nodes.CallBlock: "`call` is not for letters",
-    nodes.FilterBlock: "`filter` blocks are not for letters: write the filter at each value",
-    nodes.AssignBlock: "`set` blocks are not for letters: write `{% set name = value %}`",
     nodes.ScopedEvalContextModifier: "escaping stays on: HTML from an event would reach readers",
     nodes.EvalContextModifier: "escaping stays on: HTML from an event would reach readers",
 }
 WAY_OUT = "give the finished value in the event's data"
-ADVICE = {
-    "safe": "`safe` is not for letters: HTML from an event would reach readers as it is",
-}
+SAFE = (
+    "is not for letters: HTML from an event would reach readers as it is; write the elements in the template"
+    " and the values in them, and `nl2br` for line ends"
+)
+ADVICE = {"safe": f"`safe` {SAFE}", "raw": f"`raw` {SAFE}"}
 MAX_NODES = 20_000
 """Nodes of one template's syntax tree."""
 LOOKED_AT = frozenset(
-    (nodes.Getattr, nodes.Getitem, nodes.Name, nodes.Filter, nodes.For, nodes.Include, nodes.Block)
+    (
+        nodes.Getattr,
+        nodes.Getitem,
+        nodes.Name,
+        nodes.NSRef,
+        nodes.Filter,
+        nodes.For,
+        nodes.Include,
+        nodes.Block,
+        nodes.Macro,
+    )
 )
 """What is forbidden or not by what it says."""
 
@@ -72,7 +83,12 @@ def _look(node: nodes.Node) -> Iterator[Problem]:
             "_"
         ):
             yield Problem(Code.TEMPLATE_UNSAFE, "", f"unsafe attribute `{name}`; {WAY_OUT}", node.lineno)
-        case nodes.Name(name=name) if name.startswith("_"):
+        case nodes.Name(name="_", ctx="load"):
+            yield Problem(Code.TEMPLATE_SYNTAX, "", f"`_` is not here: {name_message('_')}", node.lineno)
+        case nodes.NSRef(attr=name) if name.startswith("_"):
+            message = f"`{name}`: names beginning with `_` are reserved"
+            yield Problem(Code.TEMPLATE_UNSAFE, "", message, node.lineno)
+        case nodes.Name(name=name) | nodes.Macro(name=name) if name.startswith("_"):
             yield Problem(
                 Code.TEMPLATE_UNSAFE, "", f"`{name}`: names beginning with `_` are reserved", node.lineno
             )
@@ -93,3 +109,19 @@ def _look(node: nodes.Node) -> Iterator[Problem]:
                 f"block `{name}` has no place here: only html has blocks",
                 node.lineno,
             )
+
+
+BLOCKS = (nodes.Macro, nodes.CallBlock, nodes.AssignBlock, nodes.FilterBlock)
+
+
+def yields_markup(tree: nodes.Template) -> bool:
+    """Whether an expression of a template may put elements into the page, and not only text.
+
+    So do the filters of MARKUP_FILTERS, and macros, `call`, `set` and `filter` blocks whose source has a tag.
+    """
+    for node in nodes_of(tree):
+        if isinstance(node, nodes.Filter) and node.name in MARKUP_FILTERS:
+            return True
+        if isinstance(node, BLOCKS) and any("<" in data.data for data in node.find_all(nodes.TemplateData)):
+            return True
+    return False

@@ -1,1 +1,1 @@
-"""The steps of a proof: sources drafted, names checked, samples rendered, advice given."""
+"""The steps of a proof: sources drafted, names checked, samples rendered, letters linted."""

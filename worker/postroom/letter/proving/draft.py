@@ -5,20 +5,24 @@ entry leaves out comes from the next one of the chain (`de-AT`, `de`, the templa
 field that it was written in, for messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
 from postroom.letter.compiled import Edition, Subject
-from postroom.letter.html.layout import flatten, layout_alone
+from postroom.letter.html.layout import flatten, layout_alone, place_preheader
+from postroom.letter.html.mjml import compile_mjml
 from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
-from postroom.letter.language.pieces import Source
+from postroom.letter.language.messages import Catalogue, merged
+from postroom.letter.language.other_languages import placeholders
+from postroom.letter.language.pieces import Source, split
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.proving.variables import Reader, Reading
-from postroom.letter.template import EmailLayout, EmailTemplateSpec, Inlining, Locale
+from postroom.letter.references import layout_field
+from postroom.letter.template import EmailLayout, EmailTemplateSpec, Inlining, Locale, Mjml
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Draft:
     text: Part | None
     css: str
     inlining: Inlining
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """What `t(…)` gives in this language."""
+    message_places: Mapping[str, str] = field(default_factory=dict)
+    """The field of each of its texts."""
 
     def parts(self) -> Iterator[Part]:
         """The parts that are text."""
@@ -60,11 +68,13 @@ class Draft:
             css=self.css,
             attributes=tuple(self.inlining.add_attributes),
             keep_styles=self.inlining.style_elements == "Keep",
+            messages=self.catalogue.texts,
+            foreign_messages=self.catalogue.foreign,
         )
 
 
 def drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[Draft]:
-    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials).
+    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials, MJML).
 
     Where the layout cannot be read by itself, its own problems are told, and not what follows from them.
     """
@@ -80,6 +90,8 @@ def layout_problems(layout: EmailLayout) -> tuple[Problem, ...]:
     """Why a layout cannot be read by itself; the fields are as `layout_field` names them."""
     try:
         page = layout_alone(layout)
+        if layout.spec.format == "MJML" and "<mjml" in page.text:  # else the whole page is in the templates
+            page = compile_mjml(page)
     except Rejected as rejected:
         return rejected.problems
     try:
@@ -126,6 +138,7 @@ def _draft(
     html, subject, preheader = find("html"), find("subject"), find("preheader")
     assert html is not None, "the template itself has one"
     assert subject is not None, "the template itself has one"
+    catalogue, places = merged(_catalogues(spec, layout, chain[0][0]), chain[0][0])
     variants = spec.subject_variants if subject.field == "spec.subject" else []
     subjects = [
         (Part(f"spec.subjectVariants[{index}].subject", variant.subject), variant.weight)
@@ -136,11 +149,63 @@ def _draft(
         subjects=tuple(subjects) or ((subject, 1),),
         preheader=preheader,
         html=html,
-        page=flatten(html.source, html.field, layout, preheader=preheader is not None),
+        page=_page(spec, html, layout, preheader=preheader is not None),
         text=_text(find("text"), html),
         css=css,
         inlining=spec.inlining or (layout and layout.spec.inlining) or Inlining(),
+        catalogue=catalogue,
+        message_places=places,
     )
+
+
+def _page(spec: EmailTemplateSpec, html: Part, layout: EmailLayout | None, *, preheader: bool) -> Source:
+    """The whole page in HTML. The layout has the page's format; a template in HTML may fill one in MJML."""
+    page_format = layout.spec.format if layout else spec.format
+    if page_format == "HTML" and spec.format == "MJML":
+        message = "is MJML and its layout is HTML; give the layout format: MJML, or leave layoutRef out"
+        raise Rejected(Problem(Code.MANIFEST_INVALID, "spec.format", message))
+    if page_format == "HTML":
+        return flatten(html.source, html.field, layout, preheader=preheader)
+    choices = (layout.spec.mjml if layout else None) or spec.mjml or Mjml()
+    source = flatten(html.source, html.field, layout, plain=False)
+    page = compile_mjml(source, web_fonts=choices.web_fonts == "Keep", preheader=preheader)
+    return place_preheader(page) if preheader else page
+
+
+def _catalogues(
+    spec: EmailTemplateSpec, layout: EmailLayout | None, tag: str
+) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """The message catalogues for a language with their fields, nearest first.
+
+    Of one language the template's come before the layout's; a nearer language comes before both.
+    """
+    template = {
+        each.tag.lower(): (f"spec.locales[{n}].messages", each.messages)
+        for n, each in enumerate(spec.locales)
+    }
+    page = layout.spec if layout else None
+    own = f"{layout_field(layout.metadata.name)}." if layout else ""
+    shared = enumerate(page.locales) if page else ()
+    theirs = {each.tag.lower(): (f"{own}locales[{n}].messages", each.messages) for n, each in shared}
+    for each in dict.fromkeys((*_shortened(tag), *_shortened(spec.default_locale))):
+        if each in template:
+            yield each, *template[each]
+        if each == spec.default_locale.lower():
+            yield each, "spec.messages", spec.messages
+        if each in theirs:
+            yield each, *theirs[each]
+        if page and each == page.default_locale.lower():
+            yield each, f"{own}messages", page.messages
+    if page:
+        yield page.default_locale, f"{own}messages", page.messages
+
+
+def _shortened(tag: str) -> Iterator[str]:
+    """`de-at`, `de`."""
+    rest = tag.lower()
+    while rest:
+        yield rest
+        rest = rest.rpartition("-")[0]
 
 
 def _text(text: Part | None, html: Part) -> Part | None:
@@ -171,17 +236,31 @@ def read_draft(
     for part in draft.parts():
         reader = Reader(variables, part.field)
         problems += read_part(TEXT, part, reader)
+        reader.reading.advice += placeholders_of(part.source, part.field, variables)
         problems += reader.reading.problems
-        reading.used |= reader.reading.used
+        reading.add(reader.reading)
     reader = Reader(variables, draft.html.field)
     found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
     own = layout_problems(layout) if found and layout else ()
     problems += own or [locate(problem, draft.page) for problem in found]
-    problems += [locate(problem, draft.page) for problem in reader.reading.problems]
-    reading.used |= reader.reading.used
+    reader.reading.advice += placeholders_of(draft.page.text, draft.html.field, variables)
+    reader.reading.problems = [locate(problem, draft.page) for problem in reader.reading.problems]
+    reader.reading.advice = [locate(problem, draft.page) for problem in reader.reading.advice]
+    problems += reader.reading.problems
+    reading.add(reader.reading)
     if whole and not found:
         problems += read_markup(draft.page)
     return problems, reading
+
+
+def placeholders_of(source: str, field: str, variables: dict[str, object]) -> list[Problem]:
+    """Placeholders of other systems in the text of a part, which would be sent as they are."""
+    declared = variables.get("properties", {})
+    try:
+        texts = [(piece.text, field, piece.line) for piece in split(source, field) if piece.kind == "data"]
+    except Rejected:
+        return []
+    return list(placeholders(texts, declared if isinstance(declared, dict) else {}))
 
 
 def read_markup(page: Source) -> list[Problem]:
@@ -199,5 +278,8 @@ def read_markup(page: Source) -> list[Problem]:
 
 def locate(problem: Problem, page: Source) -> Problem:
     """The problem of an assembled page, said of the field and line where it was written."""
-    field, line = page.place(problem.line)
-    return Problem(problem.code, field, problem.message, line)
+    if problem.line is None or problem.column is None or problem.line > len(page.origin):
+        field, line = page.place(problem.line)
+        return replace(problem, field=field, line=line, column=None)
+    field, line, column = page.place_of(page.offset(problem.line, problem.column))
+    return replace(problem, field=field, line=line, column=column)

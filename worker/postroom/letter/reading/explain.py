@@ -14,6 +14,16 @@ from postroom.letter.problems import Code, Problem
 
 Location = tuple[int | str, ...]
 
+FILE_FIELDS = {"htmlFile": "html", "textFile": "text", "cssFile": "css"}
+"""Fields that name a file beside the manifest, and the field that the file's text becomes.
+
+They are resolved before validation where a manifest is read from a folder; no model has them.
+"""
+_IN_FOLDERS_ONLY = (
+    "names a file, which only `postroom check DIR` and `postroom up DIR` read, from the manifest's folder; "
+    "run `postroom build DIR` and use the manifest that it writes"
+)
+
 _MUST_BE = {
     "string_type": "text; put it in quotes if it looks like a number or yes/no",
     "int_type": "a whole number",
@@ -79,7 +89,10 @@ def _problem(
 ) -> Problem:
     field = dotted(location)
     if kind == "extra_forbidden":
-        hint = did_you_mean(str(location[-1]), _known_fields(model, location))
+        known = _known_fields(model, location)
+        if FILE_FIELDS.get(str(location[-1])) in known:
+            return Problem(Code.FIELD_UNKNOWN, field, _IN_FOLDERS_ONLY)
+        hint = did_you_mean(str(location[-1]), known)
         return Problem(Code.FIELD_UNKNOWN, field, f"is not a field here{hint}")
     if kind == "missing":
         return Problem(Code.FIELD_MISSING, field, "is required")

@@ -1,6 +1,6 @@
-"""YAML with its places: documents as JSON values, and on which line of the file each field stands.
+"""YAML with its places: documents as JSON values, and on which line and column of the file each field stands.
 
-Text in, `Document` values out; text that cannot be read raises `Unreadable` with line and rule. It is
+Text in, `Document` values out; text that cannot be read raises `Unreadable` with line, column and rule. It is
 read as kubectl reads it (YAML 1.1 words such as `yes`, merge keys, anchors), but what kubectl takes
 silently and people regret is refused: a key there twice, `01234` turning into an octal number.
 Aliases cannot grow a document beyond NODES, nor nesting beyond DEPTH.
@@ -38,20 +38,25 @@ _NOT_A_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)")
 
 
 class Unreadable(ValueError):
-    """The text is no YAML that a manifest may be; `line` is 1-based in the file."""
+    """The text is no YAML that a manifest may be; `line` and `column` are 1-based in the file."""
 
-    def __init__(self, line: int, rule: str) -> None:
+    def __init__(self, line: int, rule: str, column: int | None = None) -> None:
         super().__init__(rule)
-        self.line, self.rule = line, rule
+        self.line, self.rule, self.column = line, rule, column
 
 
 @dataclass(slots=True)
 class Node:
-    """A scalar (text), a list (children) or a mapping (keys and children in turn) and its lines, 1-based."""
+    """A scalar (text), a list (children) or a mapping (keys and children in turn) and its lines, 1-based.
+
+    `column` is where it begins on its first line, `end` where it ends on its last, both 1-based.
+    """
 
     kind: str
     first: int
     last: int
+    column: int = 1
+    end: int = 1
     style: str = ""
     text: str = ""
     plain: bool = False
@@ -60,10 +65,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a field stands: the line of its key, and how its text is written."""
+    """Where a field stands: its key (of an item of a list, the item itself), and how its text is written."""
 
     line: int
     node: Node
+    column: int = 1
+    end: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of one line of the file, 1-based; `end` is the column after its last character."""
+
+    line: int
+    column: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,44 @@ class Document:
         while path not in self.places:
             if not path:
                 return self.first
-            path = re.sub(r"(?:^|\.)[^.\[]*$|\[[^.\[]*$", "", path)
+            path = _parent(path)
         place = self.places[path]
         if within is None or place.node.kind != "scalar":
             return place.line
         return _line_within(place.node, within, self.lines)
+
+    def of_key(self, path: str) -> Stretch:
+        """Where the key of a path stands; of what is absent, its parent's."""
+        while path and path not in self.places:
+            path = _parent(path)
+        place = self.places[path]
+        return Stretch(place.line, place.column, max(place.end, place.column + 1))
+
+    def of_value(self, path: str) -> Stretch:
+        """Where the text of a path stands, if it stands on one line; else its key."""
+        node = self.places[path].node if path in self.places else None
+        if node is None or node.kind != "scalar" or node.first != node.last or node.style in ("|", ">"):
+            return self.of_key(path)
+        return Stretch(node.first, node.column, max(node.end, node.column + 1))
+
+    def of_text(self, path: str, line: int, column: int, length: int = 1) -> Stretch:
+        """Where a part of a path's text stands: `line` and `column` are 1-based in the text itself."""
+        node = self.places[path].node if path in self.places else None
+        if node is None or node.kind != "scalar":
+            return self.of_key(path)
+        written = node.text.split("\n")
+        if line > len(written):
+            return self.of_key(path)
+        within = min(column - 1, len(written[line - 1]))
+        start = sum(len(each) + 1 for each in written[: line - 1]) + within
+        row, at = _written_at(node, start, self.lines)
+        last = start + max(1, min(length, len(written[line - 1]) - within)) - 1
+        end_row, end = _written_at(node, last, self.lines)
+        return Stretch(row, at, end + 1 if end_row == row else at + 1)
+
+
+def _parent(path: str) -> str:
+    return re.sub(r"(?:^|\.)[^.\[]*$|\[[^.\[]*$", "", path)
 
 
 def documents(text: str) -> Iterator[Document]:
@@ -94,14 +143,19 @@ def documents(text: str) -> Iterator[Document]:
     steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
     if max(accumulate(steps, _rise), default=0) > OPEN_BRACKETS:
         raise Unreadable(1, f"more than {OPEN_BRACKETS} brackets are open at once")
-    lines = re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text)
+    lines = lines_of(text)
     for root in _roots(text):
         if root.kind == "scalar" and root.plain and root.text in _NULLS:
             continue
         reading = _Reading()
         value = reading.value(root, "")
-        reading.places.setdefault("", Place(root.first, root))
+        reading.places.setdefault("", Place(root.first, root, root.column, root.column + 1))
         yield Document(value, root.first, reading.places, lines)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as YAML counts them."""
+    return re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text)
 
 
 def _rise(depth: int, step: int) -> int:
@@ -115,10 +169,12 @@ def _roots(text: str) -> Iterator[Node]:
         mark = error.problem_mark or error.context_mark
         said = error.problem or error.context or "unknown mistake"
         rule = f"is not YAML: {said}{_bare_brace(text, error) or _HINTS.get(said, '')}"
-        raise Unreadable(mark.line + 1 if mark else 1, rule) from None
+        raise Unreadable(mark.line + 1 if mark else 1, rule, mark.column + 1 if mark else None) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Unreadable(line, f"holds the character U+{error.character:04X}, which YAML forbids") from None
+        column = error.position - text.rfind("\n", 0, error.position)
+        rule = f"holds the character U+{error.character:04X}, which YAML forbids"
+        raise Unreadable(line, rule, column) from None
     except UnicodeEncodeError as error:
         raise Unreadable(text.count("\n", 0, error.start) + 1, "holds half a surrogate pair") from None
 
@@ -167,10 +223,10 @@ class _Growing:
     def open(self, event: Any) -> None:
         kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"
         _refuse_tag(event, kind)
-        line = event.start_mark.line + 1
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
         if len(self._open) > DEPTH:
-            raise Unreadable(line, f"nests deeper than {DEPTH} levels")
-        node = Node(kind, line, line)
+            raise Unreadable(line, f"nests deeper than {DEPTH} levels", column)
+        node = Node(kind, line, line, column, column + 1)
         self.add(node, None)
         self._open.append((node, event.anchor))
 
@@ -182,9 +238,8 @@ class _Growing:
     def named(self, alias: Any) -> Node:
         name = alias.anchor
         if name not in self._anchors:
-            raise Unreadable(
-                alias.start_mark.line + 1, f"the alias *{name} has no finished anchor &{name} before it"
-            )
+            rule = f"the alias *{name} has no finished anchor &{name} before it"
+            raise Unreadable(alias.start_mark.line + 1, rule, alias.start_mark.column + 1)
         return self._anchors[name]
 
 
@@ -193,7 +248,9 @@ def _scalar(event: Any) -> Node:
     first, last = event.start_mark.line + 1, event.end_mark.line + 1
     style = event.style if event.style in ("|", ">", "'", '"') else ""
     plain = event.implicit[0] and event.tag is None
-    return Node("scalar", first, last - 1 if style in ("|", ">") else last, style, event.value, plain)
+    last = last - 1 if style in ("|", ">") else last
+    column, end = event.start_mark.column + 1, event.end_mark.column + 1
+    return Node("scalar", first, last, column, end, style, event.value, plain)
 
 
 def _refuse_tag(event: Any, kind: str) -> None:
@@ -220,13 +277,13 @@ class _Reading:
             return _resolve(node) if node.plain else node.text
         if node.kind == "list":
             return [
-                self._member(child, f"{path}[{index}]", child.first)
-                for index, child in enumerate(node.children)
+                self._member(child, f"{path}[{index}]", child) for index, child in enumerate(node.children)
             ]
         return self._mapping(node, path)
 
-    def _member(self, node: Node, path: str, line: int) -> Any:
-        self.places[path] = Place(line, node)
+    def _member(self, node: Node, path: str, at: Node) -> Any:
+        end = at.end if at.kind == "scalar" and at.first == at.last else at.column + 1
+        self.places[path] = Place(at.first, node, at.column, end)
         return self.value(node, path)
 
     def _mapping(self, node: Node, path: str) -> dict[str, Any]:
@@ -238,8 +295,10 @@ class _Reading:
                 continue
             name = _key(key)
             if name in found:
-                raise Unreadable(key.first, f"the key {name[:80]!r} is there twice in one mapping")
-            found[name] = self._member(child, f"{path}.{name}" if path else name, key.first)
+                raise Unreadable(
+                    key.first, f"the key {name[:80]!r} is there twice in one mapping", key.column
+                )
+            found[name] = self._member(child, f"{path}.{name}" if path else name, key)
         for child in merged:
             found = self._merge(child, path) | found
         return found
@@ -254,11 +313,15 @@ class _Reading:
 
 def _key(node: Node) -> str:
     if node.kind != "scalar":
-        raise Unreadable(node.first, "a key must be text; put a template expression in quotes: '{{ name }}'")
+        raise Unreadable(
+            node.first, "a key must be text; put a template expression in quotes: '{{ name }}'", node.column
+        )
     if node.plain and not isinstance(_resolve(node), str | int):
-        raise Unreadable(node.first, f"the key {node.text[:40]!r} is not text; put it in quotes")
+        raise Unreadable(node.first, f"the key {node.text[:40]!r} is not text; put it in quotes", node.column)
     if node.plain and isinstance(_resolve(node), bool):
-        raise Unreadable(node.first, f"the key {node.text!r} is a boolean in YAML; put it in quotes")
+        raise Unreadable(
+            node.first, f"the key {node.text!r} is a boolean in YAML; put it in quotes", node.column
+        )
     return node.text
 
 
@@ -272,12 +335,25 @@ def _resolve(node: Node) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text.replace("_", ""), 0)
     if _OCTAL.fullmatch(text):
-        raise Unreadable(
-            node.first, f"{text[:40]} begins with zero, which YAML reads as octal; put it in quotes"
-        )
+        rule = f"{text[:40]} begins with zero, which YAML reads as octal; put it in quotes"
+        raise Unreadable(node.first, rule, node.column)
     if _NOT_A_NUMBER.fullmatch(text) or (_FLOAT.fullmatch(text) and abs(float(text)) == float("inf")):
-        raise Unreadable(node.first, f"{text[:40]} is no number that JSON can hold; put it in quotes")
+        rule = f"{text[:40]} is no number that JSON can hold; put it in quotes"
+        raise Unreadable(node.first, rule, node.column)
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+_PLAIN = re.compile(r"[A-Za-z_/][\w./@+-]*(?: [\w./@+(]+)*", re.ASCII)
+
+
+def reads_as_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is surely this text, in a key or a value."""
+    if not _PLAIN.fullmatch(text):
+        return False
+    try:
+        return isinstance(_resolve(Node("scalar", 1, 1, text=text, plain=True)), str)
+    except Unreadable:
+        return False
 
 
 def _line_within(node: Node, within: int, lines: list[str]) -> int:
@@ -295,3 +371,78 @@ def _line_within(node: Node, within: int, lines: list[str]) -> int:
                 return number
             position = found + len(written)
     return node.last
+
+
+def _written_at(node: Node, offset: int, lines: list[str]) -> tuple[int, int]:
+    """The line and column of the file where a character of a scalar's text is written, both 1-based."""
+    if node.style == "|":
+        return _literal_at(node, offset, lines)
+    if node.style == ">":
+        return _folded_at(node, offset, lines)
+    return _flow_at(node, offset, lines)
+
+
+def _literal_at(node: Node, offset: int, lines: list[str]) -> tuple[int, int]:
+    """Line by line the same text, behind an indentation that the line itself shows."""
+    within = node.text.count("\n", 0, offset)
+    start = node.text.rfind("\n", 0, offset) + 1
+    written = node.text[start:].partition("\n")[0]
+    row = min(node.first + within + 1, len(lines))
+    return row, max(0, len(lines[row - 1]) - len(written)) + offset - start + 1
+
+
+def _folded_at(node: Node, offset: int, lines: list[str]) -> tuple[int, int]:
+    """Each written line stands in the text as it is; only the breaks between them are folded."""
+    block = range(node.first, min(node.last, len(lines)))
+    indent = next((len(lines[row]) - len(lines[row].lstrip()) for row in block if lines[row].strip()), 0)
+    position, found = 0, (node.first, node.column)
+    for row in block:
+        content = lines[row][indent:].rstrip()
+        start = node.text.find(content, position) if content else -1
+        if start < 0:
+            continue
+        if start > offset:
+            break
+        found = (row + 1, indent + min(offset - start, len(content)) + 1)
+        position = start + len(content)
+    return found
+
+
+_ESCAPES = {"x": 4, "u": 6, "U": 10}
+"""The lengths of escapes in double quotes; all others have two characters."""
+
+
+def _flow_at(node: Node, offset: int, lines: list[str]) -> tuple[int, int]:
+    """A plain or quoted text, read as YAML reads it: escapes undone, breaks folded."""
+    row, column, read = node.first - 1, node.column - 1, 0
+    if node.style:
+        column = max(lines[row].find(node.style, column), column) + 1
+    while row < len(lines):
+        line = lines[row]
+        continued = node.style == '"' and line[column:] == "\\"  # a break that leaves nothing in the text
+        if read >= offset and not continued:
+            break
+        if not line[column:].strip() or continued:
+            breaks = _fold(lines, row)
+            if row + breaks >= len(lines):
+                break
+            read += breaks - 1 if continued or breaks > 1 else 1
+            row += breaks
+            column = len(lines[row]) - len(lines[row].lstrip())
+            continue
+        width = 1
+        if node.style == '"' and line[column] == "\\":
+            width = _ESCAPES.get(line[column + 1], 2)
+        elif node.style == "'" and line.startswith("''", column):
+            width = 2
+        column += width
+        read += 1
+    return row + 1, column + 1
+
+
+def _fold(lines: list[str], row: int) -> int:
+    """The number of line breaks between a line and the next one that holds something."""
+    breaks = 1
+    while row + breaks < len(lines) and not lines[row + breaks].strip():
+        breaks += 1
+    return breaks

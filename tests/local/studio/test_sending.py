@@ -1,0 +1,95 @@
+"""A letter goes out by the gateway; one that would reach real people is not sent at all."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.local import client
+from postroom.local.bundles import Stand, publish
+from postroom.local.folder import DataFolder
+from postroom.local.manifests import read_folder
+from postroom.local.studio import sending
+from postroom.local.studio.sending import Outcome, Sender
+from postroom.local.studio.state import ShownTemplate
+from tests.local.sources import PROFILE
+from tests.local.studio.conftest import Folder
+
+RELAY = PROFILE + "  mode: SMTP\n  smtp: {host: relay.example}\n"
+
+
+def served(folder: Folder, profile: str = PROFILE) -> list[Stand]:
+    folder.write(profile=profile)
+    reading = read_folder(folder.path)
+    return publish(folder.path.parent / "bundles", reading.verdict, complete=True)
+
+
+def sender(folder: Folder, stands: list[Stand], *, deliver: bool = False) -> Sender:
+    return Sender("http://gateway", "http://inbox", DataFolder(folder.path.parent), lambda: stands, deliver)
+
+
+def shown(folder: Folder) -> ShownTemplate:
+    (found,) = folder.studio.templates.values()
+    return found
+
+
+def test_a_profile_that_delivers_is_never_used(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = served(folder, RELAY)
+    monkeypatch.setattr(client, "post", None)
+    outcome = asyncio.run(sender(folder, stands, deliver=True).send(shown(folder), {}, None, None))
+    assert "sends nothing through it" in outcome.text
+    assert not sender(folder, stands).refusal(shown(folder))
+
+
+def test_a_profile_of_the_sandbox_may_be_used_while_others_deliver(folder: Folder) -> None:
+    assert not sender(folder, served(folder), deliver=True).refusal(shown(folder))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            client.Answer(422, {"errors": [{"pointer": "/data/id", "detail": "is no text", "code": "x"}]}),
+            "/data/id",
+        ),
+        (client.Answer(503, {"detail": "not ready"}), "not ready"),
+        (client.Unanswered("http://gateway does not answer"), "does not answer"),
+    ],
+)
+def test_what_stood_in_its_way_is_said(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, answer: client.Answer | Exception, words: str
+) -> None:
+    asked: list[Any] = []
+
+    def post(url: str, message: object) -> client.Answer:
+        asked.append((url, message))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(client, "post", post)
+    outcome = asyncio.run(
+        sender(folder, served(folder)).send(shown(folder), {"id": "1"}, "a@example.org", "de")
+    )
+    assert words in outcome.text
+    assert not outcome.address
+    ((url, message),) = asked
+    assert url == "http://gateway/v1/messages?profile=shop"
+    assert message == {
+        "event_type": "order.paid",
+        "recipient": "a@example.org",
+        "data": {"id": "1"},
+        "locale": "de",
+    }
+
+
+def test_a_letter_that_no_worker_takes_is_on_the_topic(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    del tmp_path
+    monkeypatch.setattr(sending, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(client, "post", lambda *_: client.Answer(202, {"id": "m-1"}))
+    outcome = asyncio.run(sender(folder, served(folder)).send(shown(folder), {}, None, None))
+    assert isinstance(outcome, Outcome)
+    assert "on the topic" in outcome.text

@@ -1,0 +1,156 @@
+"""Several processes prove what one proves, in the same order; and where there cannot be several, one does."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.letter.proofs import Pair
+from postroom.local import parallel
+from postroom.local.manifests import read_folder, read_input
+from tests.letter.specimens import layout, template
+from tests.local.sources import PROFILE, TEMPLATE, write
+
+PAGE = layout('<html lang="en"><body>{% block content %}{% endblock %}</body></html>')
+PAIRS: list[Pair] = [
+    (template(f"<p>{number} {{{{ name }}}}</p>" + "{{ wrong }}" * (number % 3 == 0)), PAGE)
+    for number in range(8)
+]
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "FEW", 2)
+    monkeypatch.setattr(parallel, "processors", lambda: 2)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes in which proofs were made, as far as this one sees them."""
+    seen: list[int] = []
+    real = parallel._proof
+
+    def proof(pair: Pair) -> Any:
+        seen.append(os.getpid())
+        return real(pair)
+
+    monkeypatch.setattr(parallel, "_proof", proof)
+    return seen
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_processes_give_the_same_proofs_in_the_same_order() -> None:
+    found = list(parallel.prove_pairs(PAIRS))
+    assert found == [parallel._proof(pair) for pair in PAIRS]
+    assert [proof.passed for proof in found] == [bool(number % 3) for number in range(8)]
+
+
+def test_few_templates_stay_in_this_process(in_this_process: list[int]) -> None:
+    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process) == len(PAIRS)
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_a_process_with_threads_does_not_fork(
+    in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+
+
+@pytest.mark.usefixtures("two_processes")
+@pytest.mark.parametrize("error", [OSError("no semaphores"), ImportError(), NotImplementedError()])
+def test_where_no_process_can_be_started_this_one_proves(
+    error: Exception, in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", refuse)
+    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+
+
+class Pool:
+    """A pool that fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.ended: list[str] = []
+
+    def __call__(self, *_: Any, **__: Any) -> "Pool":
+        return self
+
+    def map(self, *_: Any, **__: Any) -> None:
+        raise self.error
+
+    def terminate(self) -> None:
+        self.ended.append("process")
+
+    def shutdown(self, **_: Any) -> None:
+        self.ended.append("pool")
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_when_a_process_is_lost_this_one_proves(
+    in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(BrokenProcessPool())
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", pool)
+    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+    assert pool.ended == ["pool"]
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_an_interrupt_ends_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(KeyboardInterrupt())
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [pool])
+    with pytest.raises(KeyboardInterrupt):
+        parallel.prove_pairs(PAIRS)
+    assert pool.ended == ["process", "pool"]
+
+
+def test_a_folder_reads_the_same_either_way(tmp_path: Path, two_processes: None) -> None:
+    files = {
+        f"t{number}": TEMPLATE.replace("welcome", f"t{number}").replace("user.", f"user{number}.")
+        for number in range(6)
+    }
+    write(tmp_path, profile=PROFILE, **files)
+    both = [read_folder(tmp_path), read_input(tmp_path, prove_each=parallel.prove_pairs)]
+    assert both[0].verdict == both[1].verdict
+    assert both[0].findings == both[1].findings
+
+
+STUCK = """
+import os, signal
+from postroom.local import parallel
+from tests.local.test_parallel import PAIRS
+
+def stuck(pair):
+    os.write(1, b"x")
+    signal.pause()
+
+parallel.FEW, parallel.processors, parallel._proof = 2, lambda: 2, stuck
+parallel.prove_pairs(PAIRS)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_ctrl_c_ends_all_processes_and_only_the_first_one_speaks() -> None:
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as check:
+        assert check.stdout is not None
+        assert check.stdout.read(2) == b"xx"
+        os.killpg(check.pid, signal.SIGINT)
+        _, errors = check.communicate(timeout=60)  # its pipes are closed once all processes have ended
+    assert errors.count(b"Traceback") == 1
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")

@@ -1,0 +1,217 @@
+"""Lists of mailboxes (RFC 5322 §3.4): the text of a Reply-To in, names and addresses out.
+
+`Support, Larkfield <help@larkfield.example>, orders@larkfield.example` gives two mailboxes. What people
+write and the grammar does not allow is read as it was meant: a comma, a parenthesis or another special
+character in a name without quotes belongs to the name. A list that cannot be read raises Rejected, which
+names the part that is wrong and the way out: a manifest's part by its text, an event's by its number, since
+that is data. `write_mailboxes` gives the text back with quotes where they are due; it is still Unicode,
+`wire.encodedword` encodes it. Groups (`Team: a@x.org, b@x.org;`) and comments are refused.
+
+A template's `replyTo` may hold `{{ … }}` in names and addresses. The list is then read from the source
+(`split_mailboxes`), so that a value can never add a mailbox: it fills its place in one name or one address.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from postroom.letter.address import normalize
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.reading.spec import control_character
+
+NamedAddress = tuple[str, str]
+"""A display name, empty when there is none, and a bare address."""
+
+MAILBOXES = 10
+LIST_CHARACTERS = 2048
+NAME_CHARACTERS = 200
+
+_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_STAND_IN = "\ue000"
+"""A private-use character that stands for one `{{ … }}` while the list is read."""
+_QUOTED_OR_ANGLE = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>', re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ENTRY = re.compile(r'((?:[^"<>]|"(?:[^"\\]|\\.)*")*)<([^<>]*)>', re.DOTALL)
+_COMMENT = re.compile(r"([^()]*@[^()]*)\(([^()]*)\)")
+_GROUP = re.compile(r'[^@"]+:\s*\S.*', re.DOTALL)
+_UNBRACKETED = re.compile(rf"([^@]*\S)\s+(\S+@\S+|{_STAND_IN})", re.DOTALL)
+_FORM = "write Name <name@example.org>, with commas between mailboxes"
+
+
+class _Wrong(Exception):
+    """An entry that cannot be read: its text, the rule that it breaks, and the rule without its text."""
+
+    def __init__(self, entry: str, rule: str, bare_rule: str | None = None) -> None:
+        super().__init__(rule)
+        self.entry, self.rule, self.bare_rule = entry, rule, bare_rule or rule
+
+
+def read_mailboxes(
+    text: str, field: str, code: Code = Code.FIELD_INVALID, *, quote: bool = True
+) -> tuple[NamedAddress, ...]:
+    """The mailboxes of a list, addresses normalized. Raises Rejected(code).
+
+    With `quote` the message holds the part that is wrong; without, it names the part by its number.
+    """
+    return _read(text, field, code, quote=quote)
+
+
+def split_mailboxes(source: str, field: str, code: Code = Code.FIELD_INVALID) -> tuple[NamedAddress, ...]:
+    """The mailboxes of a list in which `{{ … }}` may stand: template sources of names and addresses.
+
+    An address without an expression is normalized. Raises Rejected(code).
+    """
+    if _STAND_IN in source:
+        raise _refused(field, code, "holds the private-use character U+E000; remove it")
+    if "{%" in source or "{#" in source:
+        raise _refused(field, code, "takes {{ variable }} alone; choose between values in the event's data")
+    waiting = iter(_EXPRESSION.findall(source))
+    found = _read(_EXPRESSION.sub(_STAND_IN, source), field, code, quote=True)
+
+    def restored(part: str) -> str:
+        return re.sub(_STAND_IN, lambda _: next(waiting), part)
+
+    return tuple((restored(name), restored(address)) for name, address in found)
+
+
+def filled_mailboxes(rendered: Iterable[NamedAddress], field: str) -> tuple[NamedAddress, ...]:
+    """The mailboxes of a template's list with their values filled in; those without an address are left out.
+
+    Raises Rejected (render_failed) unless each is one name and one bare address; no message holds a value.
+    """
+    found = []
+    for number, (name, address) in enumerate(rendered, 1):
+        if len(name) > NAME_CHARACTERS:
+            rule = f"a name comes out {len(name)} characters long; at most {NAME_CHARACTERS} are allowed"
+            raise _refused(field, Code.RENDER_FAILED, f"mailbox {number}: {rule}")
+        if address:
+            try:
+                found.append((name, str(normalize(address))))
+            except Rejected as rejected:
+                rule = _rule_of(rejected, address)
+                raise _refused(field, Code.RENDER_FAILED, f"mailbox {number}: the address {rule}") from None
+    return tuple(found)
+
+
+def write_mailboxes(mailboxes: Iterable[NamedAddress]) -> str:
+    """The list as text, which `read_mailboxes` reads back; a single bare address stays as it is."""
+    return ", ".join(f"{_quoted(name)} <{address}>" if name else address for name, address in mailboxes)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read(text: str, field: str, code: Code, *, quote: bool) -> tuple[NamedAddress, ...]:
+    if len(text) > LIST_CHARACTERS:
+        raise _refused(field, code, f"has {len(text)} characters; at most {LIST_CHARACTERS} are allowed")
+    if found := control_character(text):
+        raise _refused(field, code, f"holds a control character or line end ({found}); remove it")
+    mailboxes: list[NamedAddress] = []
+    try:
+        for entry in _entries(text):
+            mailboxes.append(_mailbox(entry))  # noqa: PERF401  an error names the number of its entry
+    except _Wrong as wrong:
+        if not quote:
+            message = f"mailbox {len(mailboxes) + 1} {wrong.bare_rule}"
+        else:
+            message = f"`{wrong.entry[:80]}` {wrong.rule}".replace(_STAND_IN, "{{ … }}")
+        raise _refused(field, code, message) from None
+    if not mailboxes:
+        raise _refused(field, code, "is empty; give an address like help@example.org")
+    if len(mailboxes) > MAILBOXES:
+        raise _refused(field, code, f"holds {len(mailboxes)} mailboxes; at most {MAILBOXES} are allowed")
+    return tuple(mailboxes)
+
+
+def _entries(text: str) -> Iterator[str]:
+    """Each mailbox; a part without an @ and without brackets is the beginning of the next one's name."""
+    begun = ""
+    for part in _parts(text):
+        entry = f"{begun},{part}" if begun else part
+        if not entry.strip():
+            continue
+        if any(sign in entry for sign in ("<", "@", _STAND_IN)):
+            yield entry.strip()
+            begun = ""
+        else:
+            begun = entry
+    if begun:
+        raise _Wrong(begun.strip(), f"has no address; {_FORM}")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text between commas that are neither in quotes nor in angle brackets."""
+    start = position = 0
+    while position < len(text):
+        if text[position] in '"<' and (skipped := _QUOTED_OR_ANGLE.match(text, position)):
+            position = skipped.end()
+            continue
+        if text[position] == ",":
+            yield text[start:position]
+            start = position + 1
+        position += 1
+    yield text[start:]
+
+
+def _mailbox(entry: str) -> NamedAddress:
+    bare = _QUOTED.sub("", entry)
+    if '"' in bare:
+        raise _Wrong(entry, f"has a quote that is not closed; {_FORM}")
+    if "<" not in bare and ">" not in bare:
+        _refuse_more_than_an_address(entry)
+        return "", _address(entry)
+    found = _ENTRY.fullmatch(entry)
+    if not found:
+        raise _Wrong(entry, f"is not one mailbox; {_FORM}")
+    name = _name(found.group(1))
+    if len(name) > NAME_CHARACTERS:
+        raise _Wrong(entry, f"has a name of {len(name)} characters; at most {NAME_CHARACTERS} are allowed")
+    if not found.group(2).strip():
+        raise _Wrong(entry, "has no address between its brackets")
+    return name, _address(found.group(2).strip())
+
+
+def _refuse_more_than_an_address(entry: str) -> None:
+    """Name the mistakes that people make in an entry without angle brackets."""
+    if found := _COMMENT.fullmatch(entry):
+        address, name = found.group(1).strip(), found.group(2).strip()
+        raise _Wrong(entry, f"has a comment; write {name} <{address}>", f"has a comment; {_FORM}")
+    if entry.startswith("mailto:"):
+        raise _Wrong(entry, "is not a bare address; leave mailto: out")
+    if _GROUP.fullmatch(entry):
+        raise _Wrong(entry, "begins a group; give the addresses alone")
+    if found := _UNBRACKETED.fullmatch(entry):
+        rule = f"has no angle brackets; write {found.group(1)} <{found.group(2)}>"
+        raise _Wrong(entry, rule, f"has no angle brackets; {_FORM}")
+
+
+def _address(text: str) -> str:
+    if _STAND_IN in text:
+        return text
+    try:
+        return str(normalize(text))
+    except Rejected as rejected:
+        rule = _rule_of(rejected, text)
+        if re.search(r"\s", text) and "several" not in rule:
+            rule += "; put a name in quotes when it has an @ in it"
+        raise _Wrong(text, rule) from None
+
+
+def _rule_of(rejected: Rejected, text: str) -> str:
+    """The rule that an address breaks, with the way out for a list instead of that for a recipient."""
+    if rejected.code is Code.ONE_ADDRESS_PER_ITEM or re.search(r"@[^@]*\s[^@]*@", text):
+        return "holds several addresses; write commas between them"
+    return rejected.problems[0].message
+
+
+def _name(phrase: str) -> str:
+    """A display name without its quotes."""
+    whole = _QUOTED.fullmatch(phrase.strip())
+    if whole:
+        return re.sub(r"\\(.)", r"\1", whole.group(1))
+    words = _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found.group(1)), phrase)
+    return " ".join(words.split())
+
+
+def _refused(field: str, code: Code, message: str) -> Rejected:
+    return Rejected(Problem(code, field, message))

@@ -1,0 +1,145 @@
+"""`postroom build`: a folder of manifests as one YAML stream that `kubectl apply` takes.
+
+Input: a `Reading` without errors. Output: each Kubernetes object of the folder in the order of the files,
+with the texts of `htmlFile` and the like inside; the same input gives the same bytes. What is no object of a
+cluster (a Kustomization) is left out and named. Failure: `Trouble` when the file cannot be written.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from postroom.letter.reading.yamltree import reads_as_text
+from postroom.local.manifests import Reading
+from postroom.local.trouble import Trouble
+
+INDENT = "  "
+_BREAKS = frozenset("\x85\u2028\u2029\r")
+"""Line ends to YAML 1.1, which a literal block would change."""
+
+
+def build(reading: Reading) -> str:
+    """The stream."""
+    objects = (each.value for each in reading.located)
+    return "".join(
+        f"---\n{to_yaml(dict(each))}" for each in objects if each is not None and _in_cluster(each)
+    )
+
+
+def write(stream: str, output: Path | None) -> None:
+    """Write the stream to a file, whole or not at all, or to standard output; raises Trouble."""
+    if output is None:
+        sys.stdout.buffer.write(stream.encode())
+        sys.stdout.flush()
+        return
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_bytes(stream.encode())
+        part.replace(output)
+    except OSError as error:
+        raise Trouble(
+            f"{output} cannot be written: {error.strerror}.", "Name another file with -o."
+        ) from None
+
+
+def left_out(reading: Reading) -> Iterator[str]:
+    """`letters/kustomization.yaml: Kustomization` for each object that is none of a cluster's."""
+    for each in reading.located:
+        if each.value is not None and not _in_cluster(each.value):
+            yield f"{each.file}: {each.kind or 'an object without kind'}"
+
+
+def _in_cluster(value: Mapping[str, Any]) -> bool:
+    """Whether kubectl can apply it: it has a name."""
+    metadata = value.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return False
+    return "config.kubernetes.io/local-config" not in (metadata.get("annotations") or {})
+
+
+def to_yaml(value: dict[str, Any]) -> str:
+    """A mapping as a YAML document; texts of several lines as literal blocks."""
+    return "".join(f"{line}\n" for line in _mapping(value, ""))
+
+
+def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, each in value.items():
+        yield from _entry(f"{indent}{_scalar(key)}:", each, indent + INDENT)
+
+
+def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
+    """What stands behind `key:` or `-`."""
+    if isinstance(value, dict) and value:
+        yield from _under(head, list(_mapping(value, indent)), indent)
+    elif isinstance(value, list) and value:
+        lines = [line for each in value for line in _entry(f"{indent}-", each, indent + INDENT)]
+        yield from _under(head, lines, indent)
+    elif isinstance(value, str) and "\n" in value and not _BREAKS.intersection(value) and _printable(value):
+        yield from _literal(head, value, indent)
+    else:
+        yield f"{head} {_scalar(value)}"
+
+
+def _under(head: str, lines: list[str], indent: str) -> Iterator[str]:
+    """A collection below its key; in a list its first line stands beside the dash."""
+    if head.endswith("-"):
+        yield f"{head} {lines[0][len(indent) :]}"
+        yield from lines[1:]
+    else:
+        yield head
+        yield from lines
+
+
+def _literal(head: str, text: str, indent: str) -> Iterator[str]:
+    body = text.rstrip("\n")
+    if not body:
+        yield f"{head} {_quoted(text)}"
+        return
+    ends = len(text) - len(body)
+    explicit = str(len(INDENT)) if body[0] in " \n\t" else ""
+    yield f"{head} |{explicit}{'-' if ends == 0 else '+' if ends > 1 else ''}"
+    for line in text[:-1].split("\n") if ends else text.split("\n"):
+        yield f"{indent}{line}" if line else ""
+
+
+def _scalar(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value if reads_as_text(value) else _quoted(value)
+        case dict():
+            return "{}"
+        case list():
+            return "[]"
+        case _:
+            return repr(value)
+
+
+def _quoted(text: str) -> str:
+    if "\n" not in text and not _BREAKS.intersection(text) and _printable(text):
+        return "'" + text.replace("'", "''") + "'"
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character == "\n":
+        return "\\n"
+    number = ord(character)
+    if character.isprintable() and character not in _BREAKS:
+        return character
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+_PRINTABLE = re.compile(r"[\t\n -~\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
+"""What may stand in YAML as it is; a byte order mark may not."""
+
+
+def _printable(text: str) -> bool:
+    return _PRINTABLE.fullmatch(text) is not None

@@ -1,0 +1,1 @@
+"""The template studio of `postroom up`: look at every template while it is written."""

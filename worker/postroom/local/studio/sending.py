@@ -1,0 +1,108 @@
+"""Send a letter to the inbox from the studio, by the way that an application's letter takes.
+
+Input: a template, its data, and the run. Output: an `Outcome` to show: where the letter lies in the inbox,
+or which rule or program stood in its way. A profile that delivers to a real relay is never used.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from postroom.local import client
+from postroom.local.arrival import READER, broken_rules, in_inbox, reason, settled
+from postroom.local.bundles import Stand
+from postroom.local.folder import DataFolder
+from postroom.local.studio.state import ShownTemplate
+
+PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of sending."""
+
+    text: str
+    address: str = ""
+    """The letter in the inbox; empty when it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The run that letters are handed to."""
+
+    gateway: str
+    inbox: str
+    folder: DataFolder
+    stands: Callable[[], Iterable[Stand]]
+    deliver: bool = False
+    """Whether profiles in mode SMTP send to their relays."""
+
+    async def send(
+        self, shown: ShownTemplate, data: Mapping[str, Any], recipient: str | None, locale: str | None
+    ) -> Outcome:
+        """Hand a letter to the gateway and follow it into the inbox."""
+        stand = self._stand(shown)
+        if stand is None or shown.compiled is None:
+            return Outcome(f"No revision of {shown.key.name} is live: there is nothing to send it with.")
+        if refusal := self.refusal(shown):
+            return Outcome(refusal)
+        message: dict[str, Any] = {
+            "event_type": shown.compiled.event_types[0],
+            "recipient": recipient or READER,
+            "data": dict(data),
+        }
+        if locale:
+            message["locale"] = locale
+        query = urlencode({"profile": stand.profile.metadata.name})
+        try:
+            answer = await asyncio.to_thread(client.post, f"{self.gateway}/v1/messages?{query}", message)
+        except client.Unanswered as silence:
+            return Outcome(f"The gateway is not there: {silence}.")
+        if not answer.ok:
+            return Outcome(f"The gateway refused it: {'; '.join(broken_rules(answer))}.")
+        return await self._follow(stand, str(answer.body["id"]))
+
+    def refusal(self, shown: ShownTemplate) -> str:
+        """Why nothing may be sent with a template; empty when it may."""
+        stand = self._stand(shown)
+        if stand and self.deliver and stand.profile.spec.mode == "SMTP":
+            return (
+                f"Profile {stand.home} delivers to its relay in this run (--deliver): the studio sends "
+                "nothing through it."
+            )
+        return ""
+
+    def _stand(self, shown: ShownTemplate) -> Stand | None:
+        if shown.compiled is None:
+            return None
+        wanted = (shown.key.namespace, shown.compiled.profile)
+        return next(
+            (
+                each
+                for each in self.stands()
+                if (each.profile.metadata.namespace, each.profile.metadata.name) == wanted
+            ),
+            None,
+        )
+
+    async def _follow(self, stand: Stand, event_id: str) -> Outcome:
+        letter = await settled(self.folder.ledger(stand.home), event_id, PATIENCE_SECONDS)
+        if letter is None:
+            return Outcome(
+                f"It is on the topic, and no worker has taken it after {PATIENCE_SECONDS:.0f} s; see "
+                f"{self.folder.path / 'logs'}."
+            )
+        if letter.state != "captured":
+            why = reason(letter) or letter.reply or "no reason on record"
+            return Outcome(f"It is {letter.state}, not in the inbox: {why}.")
+        try:
+            answer = await in_inbox(self.inbox, letter.message_id or "")
+        except client.Unanswered as silence:
+            return Outcome(f"It was captured, and the inbox does not answer: {silence}.")
+        if not answer.ok:
+            return Outcome(f"It was captured, and is not in the inbox: {answer.detail}.")
+        return Outcome(
+            f"Letter {answer.body['id']} is in the inbox.", f"{self.inbox}/letters/{answer.body['id']}"
+        )
