@@ -8,8 +8,8 @@ from unittest.mock import patch
 import pytest
 
 from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
 from tests.letter.specimens import problem_of, proved, render, variables
 
@@ -293,6 +293,24 @@ def test_an_authors_style_that_beat_hover_still_does() -> None:
     )
     assert "a:hover { color:blue !important }" in sheet_of(out)
     assert 'style="color:red;color:green !important"' in out
+
+
+def test_a_client_hook_that_cannot_be_had_is_a_finding() -> None:
+    # as `!important` it would beat the dark background, too
+    css = ".b { color: red } u + .b { color: blue } @media print { .b { color: black !important } }"
+    html = f'<style>{css}</style><p class="b">{{{{ name }}}}</p>'
+    (warning,) = (each for each in proved(html).warnings if each.severity is Severity.WARNING)
+    assert warning.code is Code.CSS_HOOK_BEATEN
+    assert "`u + .b`" in warning.message
+    mended = proved(html.replace("blue", "blue !important")).warnings
+    assert Code.CSS_HOOK_BEATEN not in {each.code for each in mended}
+
+
+def test_a_selector_that_looks_into_styles_keeps_no_element_from_being_inlined() -> None:
+    css = 'div { color: red } div[style*="margin: 16px 0"] { margin: 0 !important }'
+    out = inline_page('<div>x</div><div style="margin: 16px 0">y</div>', css)
+    assert '<div style="color:red">x</div>' in out
+    assert "color:red" in out.partition("y")[0].rpartition("<div")[2]
 
 
 def test_styles_of_the_page_come_after_those_of_the_manifest() -> None:

@@ -97,7 +97,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     expected, problems = _render_samples(Live(sure, clocks), letters, pages)
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), clocks)
+    final, inlining, sent = _quickened(sure, list(zip(letters, expected, strict=True)), clocks)
     results = tuple(
         SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
         for letter, rendered in zip(letters, sent, strict=True)
@@ -108,7 +108,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         *_unused(template.spec, reading.used),
         *reading.advice,
         *_of_samples(reading, [data for _, _, data in samples]),
-        *(_slow(reason) for reason in reasons),
+        *inlining,
         *lint(
             languages,
             _sheets(template.spec, layout),
@@ -338,18 +338,19 @@ def _render_samples(
 
 def _quickened(
     sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], clocks: Clocks | None
-) -> tuple[CompiledTemplate, list[str], list[Rendered]]:
+) -> tuple[CompiledTemplate, list[Problem], list[Rendered]]:
     """The template with as much done in advance as can be, why it is not all, and the letters it makes."""
     attempts = [quicken(edition) for edition in sure.editions]
-    fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
-    reasons = [reason for _, reason in attempts if reason]
+    fast = replace(sure, editions=tuple(each.edition for each in attempts))
+    found = [_slow(each.reason) for each in attempts if each.reason]
+    found += [_beaten(hook) for each in attempts for hook in each.beaten_hooks]
     differing, sent = differences(Live(fast, clocks), letters)
     kept = tuple(
         slow if slow.tag in differing else quick
         for slow, quick in zip(sure.editions, fast.editions, strict=True)
     )
-    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
-    return replace(fast, editions=kept).sealed(), reasons, sent
+    found += [_slow(f"{tag}: {why}") for tag, why in differing.items()]
+    return replace(fast, editions=kept).sealed(), found, sent
 
 
 def _of_samples(reading: Reading, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -376,6 +377,15 @@ def _unused(spec: EmailTemplateSpec, used: set[str]) -> Iterator[Problem]:
 def _slow(reason: str) -> Problem:
     message = f"CSS is inlined anew for each letter, which takes milliseconds: {reason}"
     return _info(Code.CSS_INLINED_PER_LETTER, "spec.html", message)
+
+
+def _beaten(selector: str) -> Problem:
+    message = (
+        f"`{selector}`, which a mail client brings to match, is beaten by a declaration that went onto elements:"
+        " with `!important` it would beat an important rule, too, which it must not"
+    )
+    code = Code.CSS_HOOK_BEATEN
+    return Problem(code, "spec.html", message, severity=RULES[code].severity)
 
 
 def _info(code: Code, field: str, message: str) -> Problem:

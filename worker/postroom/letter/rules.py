@@ -478,6 +478,14 @@ LINT = (
         "The letter looks as if the part were not there, here as in a browser.",
     ),
     Rule(
+        Code.CSS_HOOK_BEATEN,
+        Severity.WARNING,
+        "A rule for one mail client (`u + .body`, `[data-ogsc] .x`) does not hold there.",
+        "Write `!important` on it where it may beat the other rule, or give the other rule a selector of more"
+        " weight.",
+        "Inline declarations beat rules without `!important`.",
+    ),
+    Rule(
         Code.VARIABLE_MAY_BE_ABSENT,
         Severity.WARNING,
         "A variable that the schema lets be absent or null is printed where nothing asks for it.",

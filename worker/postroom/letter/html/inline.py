@@ -28,7 +28,6 @@ from turbohtml import Element
 from postroom.letter.html.attributes import attributes_of
 from postroom.letter.html.cascade import ElementGroup, Key, Plain, Rank, Solution, Staying, overlap, solve
 from postroom.letter.html.markup import Edit, Markup, edited, is_exempt
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.selectors import Selector
 from postroom.letter.html.stylesheet import (
     Declaration,
@@ -40,6 +39,7 @@ from postroom.letter.html.stylesheet import (
     read_declarations,
     read_sheet,
 )
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.html.values import is_certain
 
 FORMATTING = frozenset(
@@ -53,6 +53,7 @@ NO_MARGIN = frozenset(
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
 SIDES = frozenset(("top", "right", "bottom", "left"))
+WITHIN_STYLE = re.compile(r"\[\s*style\s*[*$]=", re.IGNORECASE)
 APPLE_LINK = "x-apple-data-detectors"
 """Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
 MADE_LINKS = "x-apple-data-detectors"
@@ -255,12 +256,17 @@ class Inliner:
         return out
 
     def _matched_by_style(self) -> set[Element]:
-        """Elements that a selector such as `[style]` may match otherwise once an attribute is written."""
+        """Elements that a selector such as `[style]` matches otherwise once an attribute is written.
+
+        `[style*="margin: 16px 0"]` is not among these selectors: what the author wrote stays in the attribute, and
+        nothing is written with a space behind the colon.
+        """
         return {
             element
             for candidate in self.candidates
-            if "style" in candidate.selector.attributes
+            if "style" in candidate.selector.attributes and not WITHIN_STYLE.search(candidate.selector.text)
             for compound in candidate.selector.compounds
+            if any("style" in simple.attributes for simple in compound.simples)
             for element in self._markup.select(compound.without_attribute("style"))
         }
 
@@ -357,6 +363,13 @@ class Inliner:
         )
 
     # --- what is written -------------------------------------------------------------------------
+
+    def beaten_hooks(self) -> Iterator[str]:
+        """Selectors of client hooks that an inline declaration beats, though they beat it in the source."""
+        beaten = {key[:2] for key in self.solution.beaten}
+        for candidate in self.candidates:
+            if (candidate.order, candidate.number) in beaten:
+                yield candidate.selector.text
 
     def write(self, source: str) -> str:
         """The source with the styles in it. `source` has its tags where the parsed page has them."""

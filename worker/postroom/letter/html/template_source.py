@@ -18,8 +18,8 @@ from turbohtml import Element, Namespace
 
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.selectors import Kind, Selector
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]
@@ -200,14 +200,28 @@ def _covered(piece: Piece) -> str:
     return "".join("\n" if each == "\n" else sign for each in piece.text)
 
 
+@dataclass(frozen=True, slots=True)
+class InlinedSource:
+    """Template source with its CSS on the elements."""
+
+    text: str
+    beaten_hooks: tuple[str, ...] = ()
+    """Selectors of client hooks that an inline declaration beats, though they beat it in the source."""
+
+
 def inline_source(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> str:
     """Inline template source. Raises CannotInline, or Rejected (template_syntax, too_deep)."""
+    return inlined(source, css, options).text
+
+
+def inlined(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> InlinedSource:
+    """Inline template source, and what could not be kept. Raises as `inline_source` does."""
     if not css.strip() and "<style" not in source.lower():
-        return source
+        return InlinedSource(source)
     template = TemplateSource(source)
     inliner = Inliner(template.markup, css, find_places(template), options)
     find_dynamic(template, [candidate.selector for candidate in inliner.candidates])
-    return inliner.write(template.text)
+    return InlinedSource(inliner.write(template.text), tuple(dict.fromkeys(inliner.beaten_hooks())))
 
 
 # --- what data may change ------------------------------------------------------------------------

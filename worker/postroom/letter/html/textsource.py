@@ -14,9 +14,8 @@ from html import escape, unescape
 from turbohtml import TokenType
 
 from postroom.letter.html.plaintext import LINES, PARAGRAPHS, SPACES
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.textstyle import BLOCKS, MARKERS, look_of
-from postroom.letter.html.tokens import PLACE, Token, placeholder, tokenize
+from postroom.letter.html.tokens import PLACE, CannotInline, Token, placeholder, tokenize
 from postroom.letter.language.pieces import Piece, split
 
 INLINE = frozenset(

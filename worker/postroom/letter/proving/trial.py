@@ -13,9 +13,9 @@ from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
-from postroom.letter.html.protect import CannotInline
-from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.template_source import inlined
 from postroom.letter.html.textsource import text_of_source
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.language.environment import HTML
 from postroom.letter.language.messages import can_yield_markup
 from postroom.letter.live import Live, options_of
@@ -68,18 +68,29 @@ def tries(
             yield Try(sample, index, sample_event(sample, compiled.event_types[0], tag), data)
 
 
-def quicken(edition: Edition) -> tuple[Edition, str]:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """An edition with as much done ahead as can be."""
+
+    edition: Edition
+    reason: str = ""
+    """Why it is not all."""
+    beaten_hooks: tuple[str, ...] = ()
+
+
+def quicken(edition: Edition) -> Ahead:
     """The edition with as much done in advance as can be, and why it is not all."""
     if edition.messages and can_yield_markup(HTML.parse(edition.html)):
-        return edition, "a message whose key ends in `_html`, or is made of data, may bring elements"
+        return Ahead(edition, "a message whose key ends in `_html`, or is made of data, may bring elements")
     try:
-        html = inline_source(edition.html, edition.css, options_of(edition))
+        made = inlined(edition.html, edition.css, options_of(edition))
     except CannotInline as reason:
-        return edition, str(reason)
+        return Ahead(edition, str(reason))
     except Rejected:
-        return edition, "its source cannot be read as HTML"
-    fast = replace(edition, html=html, css="", inline="source")
-    return (fast if edition.text is not None else with_text(fast)), ""
+        return Ahead(edition, "its source cannot be read as HTML")
+    fast = replace(edition, html=made.text, css="", inline="source")
+    fast = fast if edition.text is not None else with_text(fast)
+    return Ahead(fast, beaten_hooks=made.beaten_hooks)
 
 
 def with_text(edition: Edition) -> Edition:
