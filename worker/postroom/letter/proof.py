@@ -15,7 +15,6 @@ from typing import Any
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
 from postroom.letter.html.layout import stand_in
-from postroom.letter.html.markup import Markup
 from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import TemplateSource
 from postroom.letter.language.bounds import Clocks
@@ -23,14 +22,14 @@ from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.language.printing import number_text
 from postroom.letter.language.stylesheets import first_construct
-from postroom.letter.live import FACTS, Live
+from postroom.letter.live import FACTS
 from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.proving.lint import IGNORE_ANNOTATION, Delivered, lint, silence
 from postroom.letter.proving.message_use import read_messages
 from postroom.letter.proving.references_in_page import check_references
-from postroom.letter.proving.trial import Try, differences, quicken, tries
+from postroom.letter.proving.trial import Trial, tries, try_out
 from postroom.letter.proving.variables import Reader, Reading, always_there, unused
 from postroom.letter.references import layout_field
 from postroom.letter.render import Rendered
@@ -94,13 +93,14 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     sure = _compiled(template, languages)
     letters = list(tries(sure, samples))
     pages = {draft.tag: draft.page for draft in languages}
-    expected, problems = _render_samples(Live(sure, clocks), letters, pages)
+    trial = try_out(sure, letters, clocks)
+    problems = list(_refusals(trial, pages))
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), clocks)
+    final = trial.compiled.sealed()
     results = tuple(
         SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
-        for letter, rendered in zip(letters, sent, strict=True)
+        for letter, rendered in zip(letters, trial.letters, strict=True)
     )
     found = [
         *(each for each in sheets if each.severity is not Severity.ERROR),
@@ -108,7 +108,7 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         *_unused(template.spec, reading.used),
         *reading.advice,
         *_of_samples(reading, [data for _, _, data in samples]),
-        *(_slow(reason) for reason in reasons),
+        *(_slow(reason) for reason in trial.reasons),
         *lint(
             languages,
             _sheets(template.spec, layout),
@@ -317,39 +317,13 @@ def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
     return {"reply_to": known, "reply_to_list": () if mailboxes == (("", known),) else mailboxes}
 
 
-def _render_samples(
-    live: Live, letters: list[Try], pages: Mapping[str, Source]
-) -> tuple[list[Rendered], list[Problem]]:
-    rendered, problems = [], []
-    for letter in letters:
-        try:
-            made = live.write(letter.event, letter.data)
-            Markup(made.html)
-            rendered.append(made)
-        except Rejected as rejected:
-            page = pages[live.edition(letter.event.locale).tag]
-            for problem in rejected.problems:
-                placed = locate(problem, page) if problem.field == "spec.html" else problem
-                hint = UNQUOTED if "is a boolean" in placed.message else ""
-                message = f"sample `{letter.sample.name}`: {placed.message}{hint}"
-                problems.append(replace(placed, message=message))
-    return rendered, problems
-
-
-def _quickened(
-    sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], clocks: Clocks | None
-) -> tuple[CompiledTemplate, list[str], list[Rendered]]:
-    """The template with as much done in advance as can be, why it is not all, and the letters it makes."""
-    attempts = [quicken(edition) for edition in sure.editions]
-    fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
-    reasons = [reason for _, reason in attempts if reason]
-    differing, sent = differences(Live(fast, clocks), letters)
-    kept = tuple(
-        slow if slow.tag in differing else quick
-        for slow, quick in zip(sure.editions, fast.editions, strict=True)
-    )
-    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
-    return replace(fast, editions=kept).sealed(), reasons, sent
+def _refusals(trial: Trial, pages: Mapping[str, Source]) -> Iterator[Problem]:
+    """Why samples' letters cannot be made, each at its place in the manifest."""
+    for letter, tag, rejected in trial.refused:
+        for problem in rejected.problems:
+            placed = locate(problem, pages[tag]) if problem.field == "spec.html" else problem
+            hint = UNQUOTED if "is a boolean" in placed.message else ""
+            yield replace(placed, message=f"sample `{letter.sample.name}`: {placed.message}{hint}")
 
 
 def _of_samples(reading: Reading, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
