@@ -57,14 +57,18 @@ def styles(number: int) -> str:
         rules.append(
             f".{name} {{ padding: {pad}px 12px; border-left: 3px solid {accent}; font-size: 14px; line-height: 20px }}"
         )
-        rules.append(f".{name} a, .{name} strong {{ color: {accent}; font-weight: bold; text-decoration: none }}")
+        rules.append(
+            f".{name} a, .{name} strong {{ color: {accent}; font-weight: bold; text-decoration: none }}"
+        )
     for size in range(1, 9):
         rules.append(f".p-{size} {{ padding: {4 * size}px }} .pt-{size} {{ padding-top: {4 * size}px }}")
         rules.append(f".mb-{size} {{ margin-bottom: {4 * size}px }} .w-{size} {{ width: {size * 75}px }}")
     for tone, color in enumerate(("#0f172a", "#334155", "#64748b", "#94a3b8", accent), 1):
         rules.append(f".ink-{tone} {{ color: {color} }} .back-{tone} {{ background-color: {color}1a }}")
     for step in range(1, 13):
-        rules.append(f".col-{step} {{ display: inline-block; width: {step * 50 - 1}px; vertical-align: top }}")
+        rules.append(
+            f".col-{step} {{ display: inline-block; width: {step * 50 - 1}px; vertical-align: top }}"
+        )
     narrow = [
         ".page { width: 100% !important }",
         *(f".col-{step} {{ display: block; width: 100% }}" for step in range(1, 13)),
@@ -156,7 +160,9 @@ def section(kind: str, number: int) -> str:
             f"{paragraph(number + each)}</div></div>"
             for each in range(2)
         ),
-        "steps": "<ol>\n" + "\n".join(f'<li class="mb-2 ink-2">{COPY[(number + each) % 4]}</li>' for each in range(3)) + "\n</ol>",
+        "steps": "<ol>\n"
+        + "\n".join(f'<li class="mb-2 ink-2">{COPY[(number + each) % 4]}</li>' for each in range(3))
+        + "\n</ol>",
         "quote": f'<blockquote class="card ink-2" style="margin: 0; font-style: italic">{paragraph(number)}</blockquote>',
         "totals": """<table class="lines totals">
 <tr><td>Goods</td><td class="price">{{ order.goods|money("EUR") }}</td></tr>
@@ -251,7 +257,7 @@ def samples() -> Iterator[str]:
             f"""          - name: "Item {each}, oak & brass"
             sku: "LF-{1000 + each}"
             price: {12.5 + each}
-{'            note: "made to order"' + chr(10) if each % 2 else ''}"""
+{'            note: "made to order"' + chr(10) if each % 2 else ""}"""
             for each in range(count)
         )
         yield f"""    - name: {name}
@@ -261,7 +267,7 @@ def samples() -> Iterator[str]:
         order:
           number: "LF-48210"
           goods: {14.5 * count}
-{'          discount: ' + discount + chr(10) if discount else ''}          total: {14.5 * count}
+{"          discount: " + discount + chr(10) if discount else ""}          total: {14.5 * count}
           lines:
 {lines}"""
 

@@ -9,14 +9,13 @@ It never raises for what is wrong with a manifest. `proofs.prove_all` does so fo
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
 from postroom.letter.html.layout import stand_in
 from postroom.letter.html.stylesheet import read_sheet
-from postroom.letter.html.template_source import TemplateSource
+from postroom.letter.html.template_source import template_source
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
@@ -204,7 +203,7 @@ def _check_css(
 def _check_style_elements(draft: Draft) -> Iterator[Problem]:
     source = draft.page.text
     try:
-        styles = TemplateSource(source).markup.styles
+        styles = template_source(source).markup.styles
     except Rejected:  # the same is found where the source is read
         return
     for style in styles:
@@ -238,12 +237,11 @@ def _template_in_css(css: str, field: str) -> list[Problem]:
     return [Problem(Code.CSS_INVALID, field, message, line)]
 
 
-@lru_cache(maxsize=128)
 def css_problems(css: str, field: str) -> tuple[Problem, ...]:
-    """What is wrong with a sheet. Kept: many templates share a layout's."""
+    """What is wrong with a sheet."""
     if first_construct(css) is not None:
         return ()  # it is CSS only once it is rendered, and is read again then
-    return read_sheet(css, field=field).problems
+    return tuple(replace(problem, field=field) for problem in read_sheet(css).problems)
 
 
 def _admit_samples(

@@ -93,10 +93,18 @@ class Sheet:
     problems: tuple[Problem, ...] = ()
 
 
-@lru_cache(maxsize=256)
-def read_sheet(css: str, media: str = "", field: str = "spec.css") -> Sheet:
-    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional."""
-    reader = _Reader(field, conditional=is_condition(media), condition=media if is_condition(media) else "")
+def read_sheet(css: str, media: str = "") -> Sheet:
+    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional.
+
+    Its problems are of the field `spec.css`. Kept: a proof reads a sheet for its problems and for each page
+    that it styles, and many templates share a layout's.
+    """
+    return _read_sheet(css, media if is_condition(media) else "")
+
+
+@lru_cache(maxsize=512)
+def _read_sheet(css: str, condition: str) -> Sheet:
+    reader = _Reader(conditional=bool(condition), condition=condition)
     items = tuple(reader.items(tinycss2.parse_stylesheet(css, skip_comments=False, skip_whitespace=True)))
     return Sheet(items, tuple(reader.rules), frozenset(reader.animated), tuple(reader.problems))
 
@@ -130,8 +138,6 @@ def _value(tokens: Sequence[Any]) -> str:
 class _Reader:
     """Reads one sheet; collects its rules and problems."""
 
-    place: str
-    """The field that the sheet stands in."""
     conditional: bool
     condition: str
     layered: bool = False
@@ -234,7 +240,7 @@ class _Reader:
     def _report(self, node: Any, message: str, severity: Severity = Severity.ERROR) -> None:
         self.problems.append(
             Problem(
-                Code.CSS_INVALID, self.place, message, node.source_line, node.source_column, severity=severity
+                Code.CSS_INVALID, "spec.css", message, node.source_line, node.source_column, severity=severity
             )
         )
 

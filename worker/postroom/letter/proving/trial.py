@@ -113,7 +113,8 @@ def try_out(sure: CompiledTemplate, letters: Sequence[Try], clocks: Clocks | Non
     """Do in advance what can be done, and make every letter."""
     attempts = [quicken(edition) for edition in sure.editions]
     editions = tuple(edition for edition, _ in attempts)
-    slow, quick = Live(sure, clocks), Live(replace(sure, editions=editions), clocks)
+    slow = Live(sure, clocks)
+    quick = Live(replace(sure, editions=editions), clocks, like=slow)
     made = [_write(quick, letter) for letter in letters]
     if any(isinstance(each, Rejected) for each in made):
         expected = [_write(slow, letter) for letter in letters]
