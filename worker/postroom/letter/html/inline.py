@@ -258,7 +258,7 @@ class Inliner:
     def _matched_by_style(self) -> set[Element]:
         """Elements that a selector such as `[style]` matches otherwise once an attribute is written.
 
-        `[style*="margin: 16px 0"]` is not among these selectors: what the author wrote stays in the attribute, and
+        `[style*="margin: 16px 0"]` is not among these: what the author wrote stays in the attribute, and
         nothing is written with a space behind the colon.
         """
         return {

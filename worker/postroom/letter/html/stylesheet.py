@@ -94,10 +94,18 @@ class Sheet:
     problems: tuple[Problem, ...] = ()
 
 
-@lru_cache(maxsize=256)
-def read_sheet(css: str, media: str = "", field: str = "spec.css") -> Sheet:
-    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional."""
-    reader = _Reader(field, conditional=is_condition(media), condition=media if is_condition(media) else "")
+def read_sheet(css: str, media: str = "") -> Sheet:
+    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional.
+
+    Its problems are of the field `spec.css`. Kept: a proof reads a sheet for its problems and for each page
+    that it styles, and many templates share a layout's.
+    """
+    return _read_sheet(css, media if is_condition(media) else "")
+
+
+@lru_cache(maxsize=512)
+def _read_sheet(css: str, condition: str) -> Sheet:
+    reader = _Reader(conditional=bool(condition), condition=condition)
     items = tuple(reader.items(tinycss2.parse_stylesheet(css, skip_comments=False, skip_whitespace=True)))
     problems = tuple(reader.problems)
     if not items:  # nothing of it can be used, as when its braces are missing
@@ -148,8 +156,6 @@ def _in_single_quotes(tokens: Sequence[Any]) -> None:
 class _Reader:
     """Reads one sheet; collects its rules and problems."""
 
-    place: str
-    """The field that the sheet stands in."""
     conditional: bool
     condition: str
     layered: bool = False
@@ -252,7 +258,7 @@ class _Reader:
     def _report(self, node: Any, message: str, severity: Severity = Severity.WARNING) -> None:
         self.problems.append(
             Problem(
-                Code.CSS_IGNORED, self.place, message, node.source_line, node.source_column, severity=severity
+                Code.CSS_IGNORED, "spec.css", message, node.source_line, node.source_column, severity=severity
             )
         )
 

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from turbohtml import Element, Namespace
@@ -188,6 +188,12 @@ class TemplateSource:
                 yield construct.piece
 
 
+@lru_cache(maxsize=8)
+def template_source(source: str) -> TemplateSource:
+    """The parsed source, kept for a while: a proof looks at a page several times. Raises as the class."""
+    return TemplateSource(source)
+
+
 def _covered(piece: Piece) -> str:
     """Text of the same length that says nothing: words for values, spaces for blocks."""
     if piece.kind == "data":
@@ -218,7 +224,7 @@ def inlined(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> 
     """Inline template source, and what could not be kept. Raises as `inline_source` does."""
     if not css.strip() and "<style" not in source.lower():
         return InlinedSource(source)
-    template = TemplateSource(source)
+    template = template_source(source)
     inliner = Inliner(template.markup, css, find_places(template), options)
     find_dynamic(template, [candidate.selector for candidate in inliner.candidates])
     return InlinedSource(inliner.write(template.text), tuple(dict.fromkeys(inliner.beaten_hooks())))
