@@ -268,6 +268,18 @@ def test_an_important_rule_that_a_media_query_beats_goes_inline_without_its_impo
     assert ".t { width:600px !important }" in sheet_of(out)
 
 
+def test_rules_for_links_stay_where_the_author_cares_for_links_that_a_client_makes() -> None:
+    page = "<p><a class=b>x</a></p>"
+    css = "p * { margin: 0 } p a { color: red } a.b { color: blue } p { top: 0 }"
+    assert sheet_of(inline_page(page, css)) == ""
+    hook = " a[x-apple-data-detectors] { font-size: inherit }"
+    assert sheet_of(inline_page(page, css + hook)).split("\n")[1:4] == [
+        "p * { margin:0 }",
+        "p a { color:red }",
+        "a[x-apple-data-detectors] { font-size:inherit }",
+    ]
+
+
 def test_what_sets_the_same_value_need_not_be_beaten() -> None:
     css = ".a{color:red} .a:visited{color:red} @media print{a{color:black !important}}"
     out = inline_page("<a class=a href=x>1</a>", css)

@@ -8,8 +8,9 @@ for byte, except for two things:
 - `<style>` elements lose the rules that went onto elements, and comments. What no attribute can say stays
   in its place and order: media queries and other groups, `:hover` and other states, pseudo-elements,
   `@font-face`, `@import`, rules that match nothing (a mail client may add what they match), rules for
-  elements without a tag, rules for markup in conditional comments, and what the author exempts. It gets
-  `!important` where it must beat what was inlined (`cascade`).
+  elements without a tag, rules for markup in conditional comments, rules for the links that Apple Mail
+  makes (where the author names these), and what the author exempts. It gets `!important` where it must
+  beat what was inlined (`cascade`).
 
 `inline_page` does so to a rendered page. `inline_source` does so to template source, once, so that a letter
 costs nothing; it raises CannotInline with the reason where the result could depend on the event
@@ -54,6 +55,7 @@ HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style",
 SIDES = frozenset(("top", "right", "bottom", "left"))
 APPLE_LINK = "x-apple-data-detectors"
 """Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
+MADE_LINKS = "x-apple-data-detectors"
 STYLE_TAG = ("<style>\n", "\n</style>\n")
 ORDER = 4096
 """Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
@@ -304,8 +306,9 @@ class Inliner:
         elif isinstance(style, str):
             plain += own_declarations(style)
         # `all` competes with every property at once, so that no importance could be right for each of them
-        names = {each.name for each in plain} | {each.name for each in staying}
-        return ElementGroup(plain, staying, bool(writable) and not (staying and "all" in names))
+        own_all = any(each.name == "all" for each in plain) and not all(each.optional for each in staying)
+        staying_all = any(each.name == "all" for each in staying)
+        return ElementGroup(plain, staying, bool(writable) and not own_all and not staying_all)
 
     @cached_property
     def solution(self) -> Solution:
@@ -325,6 +328,7 @@ class Inliner:
                 candidate.role != "plain"
                 or self._options.keep_styles
                 or self._is_for_outlook(candidate.selector)
+                or self._is_for_made_links(candidate.selector)
             ):
                 whole = frozenset(range(len(candidate.rule.declarations)))
                 stay[candidate.order, candidate.number] = whole
@@ -338,6 +342,18 @@ class Inliner:
         names = {"type": tags, "class": classes, "id": ids}
         return all(
             simple.name in names[simple.kind] for simple in selector.subject.simples if simple.kind in names
+        )
+
+    @cached_property
+    def _has_made_links(self) -> bool:
+        """Whether the author cares for the links that Apple Mail makes of dates and addresses."""
+        return any(MADE_LINKS in each.selector.attributes for each in self.candidates)
+
+    def _is_for_made_links(self, selector: Selector) -> bool:
+        """Whether it matches links that a mail client makes: elements that have no class and no `style`."""
+        subject = selector.subject.simples
+        return self._has_made_links and all(
+            simple.kind == "universal" or (simple.kind == "type" and simple.name == "a") for simple in subject
         )
 
     # --- what is written -------------------------------------------------------------------------
