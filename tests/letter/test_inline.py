@@ -310,7 +310,7 @@ def test_a_selector_that_looks_into_styles_keeps_no_element_from_being_inlined()
     css = 'div { color: red } div[style*="margin: 16px 0"] { margin: 0 !important }'
     out = inline_page('<div>x</div><div style="margin: 16px 0">y</div>', css)
     assert '<div style="color:red">x</div>' in out
-    assert '<div style="color:red;margin: 16px 0">y</div>' in out
+    assert '<div style="color:red;margin:0 !important;margin: 16px 0">y</div>' in out
 
 
 def test_styles_of_the_page_come_after_those_of_the_manifest() -> None:
@@ -566,6 +566,13 @@ def test_html_attributes_are_written_only_where_they_are_asked_for() -> None:
     assert 'bgcolor="#eeeeee"' in out
     assert 'height="3"' in out
     assert "auto" not in out.partition("<img")[2].replace('style="width:auto"', "")
+
+
+def test_a_width_that_html_cannot_say_becomes_no_attribute() -> None:
+    page = PAGE.format('<table class="t"><tr><td class="c">x</td></tr></table>')
+    out = inline_page(page, ".t { width: 20em } .c { width: 50% }", InlineOptions(frozenset(("width",))))
+    assert 'width="20em"' not in out
+    assert 'width="50%"' in out
 
 
 def test_style_elements_keep_all_rules_where_it_is_asked_for() -> None:

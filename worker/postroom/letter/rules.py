@@ -523,7 +523,7 @@ LINT = (
     Rule(
         Code.IMAGE_IS_DATA,
         Severity.WARNING,
-        "An image stands in a `data:` address, which Gmail and Outlook for Windows do not show.",
+        "An image stands in a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
         "Attach the image with a `contentId` and write `cid:`, or link to it with https.",
     ),
     Rule(
