@@ -103,7 +103,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         """Of the source that was read last, until it is compiled."""
 
     @cached_property
-    def lexer(self) -> Lexer:  # type: ignore[override]
+    def lexer(self) -> Lexer:
         """Jinja's lexer, which finds the end of text as fast as `re` can: pages have much of it."""
         lexer = Lexer(self)
         first, *others = lexer.rules["root"]
