@@ -5,6 +5,7 @@ with a `<style>` of 6 to 8 KB, loops, branches and two samples. Every second one
 colours and sizes of its own; the others fill a shared layout. The same arguments give the same files.
 """
 
+# ruff: noqa: E501  lines of the pages
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,7 @@ def styles(number: int) -> str:
         "h3 { font-size: 17px; line-height: 24px; color: #334155 }",
         "p { margin: 0 0 16px; font-family: Helvetica, Arial, sans-serif; font-size: 16px; line-height: 24px }",
         f"a {{ color: {accent}; text-decoration: underline }}",
-        f".button a {{ display: inline-block; padding: 14px {pad + 10}px; background-color: {accent};"
-        " color: #ffffff; text-decoration: none; border-radius: 6px; font-weight: bold }",
+        f".button a {{ display: inline-block; padding: 14px {pad + 10}px; background-color: {accent}; color: #ffffff; text-decoration: none; border-radius: 6px; font-weight: bold }}",
         ".button a:hover { background-color: #0f172a !important }",
         f".card {{ padding: {pad}px; border: 1px solid #e2e8f0; border-radius: 8px; background: #f8fafc }}",
         ".card + .card { margin-top: 12px }",
@@ -66,9 +66,7 @@ def styles(number: int) -> str:
     for tone, color in enumerate(("#0f172a", "#334155", "#64748b", "#94a3b8", accent), 1):
         rules.append(f".ink-{tone} {{ color: {color} }} .back-{tone} {{ background-color: {color}1a }}")
     for step in range(1, 13):
-        rules.append(
-            f".col-{step} {{ display: inline-block; width: {step * 50 - 1}px; vertical-align: top }}"
-        )
+        rules += [f".col-{step} {{ display: inline-block; width: {step * 50 - 1}px; vertical-align: top }}"]
     narrow = [
         ".page { width: 100% !important }",
         *(f".col-{step} {{ display: block; width: 100% }}" for step in range(1, 13)),

@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
+from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import inline_source
 from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
@@ -594,3 +595,14 @@ def test_a_template_asks_for_attributes_whether_it_is_inlined_before_or_after(ki
     delivered = proved(html, subject="x", **spec).samples[0].rendered.html
     assert 'bgcolor="#eeeeee"' in delivered
     assert ".hot { a: b }" in delivered
+
+
+@pytest.mark.parametrize("value", ["red\n\t", "red\t", "red\t/* last */ "])
+def test_a_tab_behind_a_value_is_only_white_space(value: str) -> None:
+    assert 'style="color:red"' in inline_page(f"<style>p {{ color: {value}}}</style><p>x</p>")
+    assert read_sheet(f"p {{ color: {value}}}").problems == ()
+
+
+@pytest.mark.parametrize("value", ["red\\9", "10px\\9", "red \\9", "0\\9 "])
+def test_a_value_with_the_hack_of_old_browsers_is_left_out(value: str) -> None:
+    assert len(read_sheet(f"p {{ width: {value}}}").problems) == 1

@@ -53,6 +53,12 @@ NO_MARGIN = frozenset(
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
 SIDES = frozenset(("top", "right", "bottom", "left"))
+CLIENT_HOOK = re.compile(
+    r"\bu\s*[+~]|\[\s*data-og|\[\s*owa|#outlook|\.(?:ExternalClass|ReadMsgBody|yshortcuts|moz-text)|#MessageView",
+    re.IGNORECASE,
+)
+"""What Gmail, Outlook.com, Outlook, Yahoo, Thunderbird and Samsung's client bring to match.
+Other rules that match nothing are left over from a framework."""
 WITHIN_STYLE = re.compile(r"\[\s*style\s*[*$]=", re.IGNORECASE)
 APPLE_LINK = "x-apple-data-detectors"
 """Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
@@ -368,7 +374,8 @@ class Inliner:
         """Selectors of client hooks that an inline declaration beats, though they beat it in the source."""
         beaten = {key[:2] for key in self.solution.beaten}
         for candidate in self.candidates:
-            if (candidate.order, candidate.number) in beaten:
+            is_hook = CLIENT_HOOK.search(candidate.selector.text)
+            if is_hook and (candidate.order, candidate.number) in beaten:
                 yield candidate.selector.text
 
     def write(self, source: str) -> str:

@@ -27,8 +27,8 @@ KEEP_END = re.compile(r"^\s*(?:postroom:\s*keep\s+end|juice\s+end\s+ignore)\s*$"
 INFO = Severity.INFO
 OUTSIDE = "this is not a rule: write `selector { property: value }`, and a { for each }"
 INSIDE = "this is not a declaration: write `property: value;`"
-HACK = re.compile(r"[\x00-\x08\x0e-\x1f\t]\s*$")
-"""What `\\9` at the end of a value is once its escape is read."""
+HACK = re.compile(r"[\x00-\x08\x0e-\x1f\t]\Z")
+"""What `\\9` at the end of a value is once its escape is read: a character of a name or a unit."""
 NOT_A_SELECTOR = "see https://developer.mozilla.org/docs/Web/CSS/CSS_selectors"
 
 
@@ -134,6 +134,17 @@ def _declaration(node: Any) -> Declaration:
     return Declaration(name, value, node.important)
 
 
+def _ends_in_hack(tokens: Sequence[Any]) -> bool:
+    """Whether a value ends in the escape of a tab; a tab behind the value is only white space."""
+    for token in reversed(tokens):
+        if token.type not in ("whitespace", "comment"):
+            written = (
+                token.unit if token.type == "dimension" else token.value if token.type == "ident" else ""
+            )
+            return bool(HACK.search(written))
+    return False
+
+
 def _value(tokens: Sequence[Any]) -> str:
     """The value on one line, without its comments."""
     kept = [token for token in tokens if token.type != "comment"]
@@ -192,7 +203,7 @@ class _Reader:
         """The declarations of a rule, and the rules that are nested in it, each in its place."""
         held: list[Declaration] = []
         for item in tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True):
-            if item.type == "declaration" and HACK.search(tinycss2.serialize(item.value)):
+            if item.type == "declaration" and _ends_in_hack(item.value):
                 self._hack(
                     item, ", ".join(each.text for each in selectors)[:60], "a value that ends in `\\9`"
                 )
