@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from postroom.letter.html.protect import CannotInline
 
 from postroom.letter.compiled import Edition
 from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.live import Live
 from postroom.letter.problems import Code
 from postroom.letter.proof import prove
