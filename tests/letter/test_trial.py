@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from postroom.letter.compiled import Edition
-from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.template_source import InlinedSource, inlined
 from postroom.letter.html.tokens import CannotInline
 from postroom.letter.live import Live
 from postroom.letter.problems import Code
 from postroom.letter.proof import prove
 from tests.letter.specimens import template, variables
 
-INLINE_SOURCE = "postroom.letter.proving.trial.inline_source"
+INLINED = "postroom.letter.proving.trial.inlined"
 PAGE = "<style>b { color: red }</style>{% for n in range(count) %}<b>{{ n }}</b>{% endfor %}"
 COUNT = variables(count={"type": "integer"})
 
@@ -29,10 +29,11 @@ def counted(*counts: int, html: str = PAGE) -> Any:
 def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inlining ahead damages letters with three elements or more."""
 
-    def damage(*args: Any) -> str:
-        return inline_source(*args).replace("{% for", "{% if count > 2 %}@@{% endif %}{% for")
+    def damage(*args: Any) -> InlinedSource:
+        damaged = inlined(*args).text.replace("{% for", "{% if count > 2 %}@@{% endif %}{% for")
+        return InlinedSource(damaged)
 
-    monkeypatch.setattr(INLINE_SOURCE, damage)
+    monkeypatch.setattr(INLINED, damage)
 
 
 @pytest.mark.usefixtures("wrong_for_three")
@@ -48,7 +49,7 @@ def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) ->
 
 
 def test_what_only_the_sure_way_can_make_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(INLINE_SOURCE, lambda *args: inline_source(*args) + "{{ 1 // (2 - count) }}")
+    monkeypatch.setattr(INLINED, lambda *args: InlinedSource(inlined(*args).text + "{{ 1 // (2 - count) }}"))
     proof = counted(2, 3)
     assert [len(result.rendered.html) > 0 for result in proof.samples] == [True, True]
     assert proof.compiled.editions[0].inline == "render"
@@ -65,7 +66,7 @@ def test_a_language_inlined_per_letter_is_rendered_once_a_sample(monkeypatch: py
     def refuse(*_: Any) -> Edition:
         raise CannotInline("no reason")
 
-    monkeypatch.setattr(INLINE_SOURCE, refuse)
+    monkeypatch.setattr(INLINED, refuse)
     written: list[object] = []
     right = Live.write
 

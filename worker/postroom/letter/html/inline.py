@@ -93,6 +93,13 @@ class _Candidate:
     def selector(self) -> Selector:
         return self.rule.selectors[self.number]
 
+    @property
+    def is_unused_all(self) -> bool:
+        """Whether it is a rule with `all` that matches nothing, and no client's hook: it is left as it is."""
+        if self.role != "optional" or CLIENT_HOOK.search(self.selector.text):
+            return False
+        return any(each.name == "all" for each in self.rule.declarations)
+
     def key(self, declaration: int) -> Key:
         return self.order, self.number, declaration
 
@@ -174,7 +181,8 @@ class Inliner:
             return "apart", ()
         if selector.is_static and not stays:
             elements = self._markup.select(selector.to_match)
-            if elements:
+            # what a `style` attribute decides is decided: no client writes one, and ours must not count
+            if elements or ("style" in selector.attributes and not WITHIN_STYLE.search(selector.text)):
                 return "plain", elements
         else:
             elements = self._markup.select(selector.without_state)
@@ -251,7 +259,7 @@ class Inliner:
             if self._markup.is_written(element):
                 if tag in FORMATTING:
                     last[tag] = element
-                if tag in HEAD or is_exempt(element):
+                if tag in HEAD or is_exempt(element) or self._has_style_elsewhere(element):
                     out.add(element)
             elif tag in FORMATTING and tag in last and last[tag].attrs == element.attrs:
                 # a clone has the attributes of its original, and so its styles
@@ -260,6 +268,10 @@ class Inliner:
             else:
                 out.add(element)
         return out
+
+    def _has_style_elsewhere(self, element: Element) -> bool:
+        """Whether its style stands in a second tag, as a parser takes attributes from a second `<body>`."""
+        return element.attr("style") is not None and self._markup.attribute(element, "style") is None
 
     def _matched_by_style(self) -> set[Element]:
         """Elements that a selector such as `[style]` matches otherwise once an attribute is written.
@@ -270,7 +282,8 @@ class Inliner:
         return {
             element
             for candidate in self.candidates
-            if "style" in candidate.selector.attributes and not WITHIN_STYLE.search(candidate.selector.text)
+            if candidate.role == "staying" and "style" in candidate.selector.attributes
+            if not WITHIN_STYLE.search(candidate.selector.text)
             for compound in candidate.selector.compounds
             if any("style" in simple.attributes for simple in compound.simples)
             for element in self._markup.select(compound.without_attribute("style"))
@@ -311,6 +324,7 @@ class Inliner:
                 fixed=candidate.fixed,
             )
             for candidate in (self.candidates[number] for number in staying_numbers)
+            if not candidate.is_unused_all
             for index, declaration in enumerate(candidate.rule.declarations)
         ]
         if dynamic and isinstance(style, str):
