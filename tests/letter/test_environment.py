@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
+from jinja2.exceptions import TemplateSyntaxError
 from markupsafe import escape
 
 from postroom.letter.language.bounds import MAX_ITERATIONS, MAX_SECONDS, Clocks, Meter
@@ -368,3 +370,69 @@ def test_both_environments_are_the_same_but_for_escaping() -> None:
     assert HTML.filters.keys() == TEXT.filters.keys()
     assert HTML.autoescape
     assert not TEXT.autoescape
+
+
+PAGE = (
+    "<p>{{ a }}{% for x in items %}<b>{{ x }}</b>{% else %}none{% endfor %}{% raw %}{{ }}{% endraw %}</p>\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PAGE.replace("<p>", '<p style="color: red">').replace("none", "no\nthing"),  # the same constructs
+        PAGE.replace("{{ a }}", "{{ items|length }}"),
+        PAGE.replace("<p>", ""),  # no text where text was
+        PAGE + "{{ a }}",
+        "only text",
+        "{% macro m(t) %}[{{ t }}]{% endmacro %}{% set s %}<i>{{ a }}</i>{% endset %}{{ m(a) }}{{ s }}",
+    ],
+)
+def test_a_script_with_other_text_renders_as_one_compiled_for_it(other: str) -> None:
+    data = {"a": "<&>", "items": ["x", "y"]}
+    first = Script(HTML, PAGE, "spec.html")
+    assert first.with_text_of(other).render(data, Meter()) == Script(HTML, other, "spec.html").render(
+        data, Meter()
+    )
+    assert first.render(data, Meter()) == Script(HTML, PAGE, "spec.html").render(data, Meter())
+
+
+def test_a_script_with_other_text_shares_its_code_and_its_lines() -> None:
+    first = Script(HTML, "<p>\n{{ a }}\n{{ b }}</p>", "spec.html")
+    other = first.with_text_of("<div>{{ a }}{{ b }}</div>".replace("}{", "}\n{"))
+    with pytest.raises(Rejected) as caught:
+        other.render({"a": "1"}, Meter())
+    assert caught.value.problems[0].line == 3
+
+
+def test_text_that_decides_what_a_filter_does_is_compiled_anew() -> None:
+    first = Script(HTML, "<p>{{ a|tojson }}</p>", "spec.html")
+    other = "<script>{{ a|tojson }}</script>"
+    assert first.with_text_of(other).render({"a": "'"}, Meter()) == Script(HTML, other, "x").render(
+        {"a": "'"}, Meter()
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a { b } {c: d} {{ x }} {{{ y }}} { {% if x %}{ {# no #} {%- endif -%} } {",
+        "{% raw -%} {{ x }} {%- endraw %} {{% x }}",
+        "\n\n {# a\nb #}\n{{ '}}' }}\n",
+    ],
+)
+def test_text_is_cut_as_jinja_cuts_it(source: str) -> None:
+    assert pieces_of(HTML, source) == pieces_of(Environment(), source)
+
+
+@given(st.text(alphabet="{}%#-+a \n'", max_size=40))
+def test_any_text_is_cut_as_jinja_cuts_it(source: str) -> None:
+    assert pieces_of(HTML, source) == pieces_of(Environment(), source)
+
+
+def pieces_of(environment: Environment, source: str) -> object:
+    """The tokens, or why there are none."""
+    try:
+        return list(environment.lex(source))
+    except TemplateSyntaxError as error:
+        return str(error), error.lineno

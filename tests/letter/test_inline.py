@@ -8,8 +8,9 @@ from unittest.mock import patch
 import pytest
 
 from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
-from postroom.letter.html.protect import CannotInline
+from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
 from tests.letter.specimens import problem_of, proved, render, variables
 
@@ -295,6 +296,24 @@ def test_an_authors_style_that_beat_hover_still_does() -> None:
     assert 'style="color:red;color:green !important"' in out
 
 
+def test_a_client_hook_that_cannot_be_had_is_a_finding() -> None:
+    # as `!important` it would beat the dark background, too
+    css = ".b { color: red } u + .b { color: blue } @media print { .b { color: black !important } }"
+    html = f'<style>{css}</style><p class="b">{{{{ name }}}}</p>'
+    (warning,) = (each for each in proved(html).warnings if each.severity is Severity.WARNING)
+    assert warning.code is Code.CSS_HOOK_BEATEN
+    assert "`u + .b`" in warning.message
+    mended = proved(html.replace("blue", "blue !important")).warnings
+    assert Code.CSS_HOOK_BEATEN not in {each.code for each in mended}
+
+
+def test_a_selector_that_looks_into_styles_keeps_no_element_from_being_inlined() -> None:
+    css = 'div { color: red } div[style*="margin: 16px 0"] { margin: 0 !important }'
+    out = inline_page('<div>x</div><div style="margin: 16px 0">y</div>', css)
+    assert '<div style="color:red">x</div>' in out
+    assert '<div style="color:red;margin:0 !important;margin: 16px 0">y</div>' in out
+
+
 def test_styles_of_the_page_come_after_those_of_the_manifest() -> None:
     page = "<html><head><style>p { color: #222222 }</style></head><body><p>x</p></body></html>"
     assert style_of(inline_page(page, "p { color: #111111 }"), "p") == "color:#222222"
@@ -550,6 +569,13 @@ def test_html_attributes_are_written_only_where_they_are_asked_for() -> None:
     assert "auto" not in out.partition("<img")[2].replace('style="width:auto"', "")
 
 
+def test_a_width_that_html_cannot_say_becomes_no_attribute() -> None:
+    page = PAGE.format('<table class="t"><tr><td class="c">x</td></tr></table>')
+    out = inline_page(page, ".t { width: 20em } .c { width: 50% }", InlineOptions(frozenset(("width",))))
+    assert 'width="20em"' not in out
+    assert 'width="50%"' in out
+
+
 def test_style_elements_keep_all_rules_where_it_is_asked_for() -> None:
     page = "<style>p { color: red } a:hover { a: b }</style><p>x"
     assert inline_page(page, "", InlineOptions(keep_styles=True)) == (
@@ -569,3 +595,14 @@ def test_a_template_asks_for_attributes_whether_it_is_inlined_before_or_after(ki
     delivered = proved(html, subject="x", **spec).samples[0].rendered.html
     assert 'bgcolor="#eeeeee"' in delivered
     assert ".hot { a: b }" in delivered
+
+
+@pytest.mark.parametrize("value", ["red\n\t", "red\t", "red\t/* last */ "])
+def test_a_tab_behind_a_value_is_only_white_space(value: str) -> None:
+    assert 'style="color:red"' in inline_page(f"<style>p {{ color: {value}}}</style><p>x</p>")
+    assert read_sheet(f"p {{ color: {value}}}").problems == ()
+
+
+@pytest.mark.parametrize("value", ["red\\9", "10px\\9", "red \\9", "0\\9 "])
+def test_a_value_with_the_hack_of_old_browsers_is_left_out(value: str) -> None:
+    assert len(read_sheet(f"p {{ width: {value}}}").problems) == 1

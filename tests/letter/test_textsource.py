@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from postroom.letter.html.plaintext import text_of_page
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.textsource import text_of_source
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Rejected
 from tests.letter.specimens import render
 

@@ -63,7 +63,6 @@ VALUES: dict[str, Sequence[str]] = {
     "--v": ("purple", "#123", "", "var(--w)"),
     "--V": ("orange",),
     "--w": ("teal", "{a:b}"),
-    "all": ("unset", "revert"),
     "letter-spacing": ("1px",),
     "mso-line-height-rule": ("exactly",),
     "float": ("left", "none"),

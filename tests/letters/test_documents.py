@@ -13,9 +13,9 @@ from postroom.local.browser_check import BrowserCheck, Comparison, Difference, P
 from tests.letters.generator import Document, Node, Rule, random_document, smaller
 from tests.letters.searching import FOUND, Searcher, save
 
-CHUNKS, CHUNK = 6, 250
-"""1,500 documents whose seeds are always the same, in tests of a minute at most."""
-ROTATING = 150
+CHUNKS, CHUNK = 4, 250
+"""1,000 documents whose seeds are always the same, in tests of a minute at most."""
+ROTATING = 100
 CASES = sorted(path.parent.name for path in FOUND.glob("*/page.html"))
 
 

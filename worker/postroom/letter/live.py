@@ -47,7 +47,7 @@ class LiveEdition:
         "tag",
     )
 
-    def __init__(self, edition: Edition) -> None:
+    def __init__(self, edition: Edition, like: "LiveEdition | None" = None) -> None:
         self._edition = edition
         self.tag = edition.tag
         self.language = language_of(edition.tag)
@@ -55,8 +55,13 @@ class LiveEdition:
         self._subjects = [script_of(TEXT, subject.source, "spec.subject") for subject in edition.subjects]
         self._shares = [subject.weight for subject in edition.subjects]
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
-        self._html = script_of(HTML, edition.html, "spec.html")
+        page = edition.html
+        self._html = like.page_like(page) if like else script_of(HTML, page, "spec.html")
         self._text, self._reduced = _text_scripts(edition)
+
+    def page_like(self, html: str) -> Script:
+        """The script of a page that has the same constructs as this one's; any other does, too."""
+        return self._html.with_text_of(html)
 
     def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
         """Subject and preview line."""
@@ -121,9 +126,13 @@ def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: 
 class Live:
     """The LiveTemplate that bundles give."""
 
-    def __init__(self, compiled: CompiledTemplate, clocks: Clocks | None = None) -> None:
+    def __init__(
+        self, compiled: CompiledTemplate, clocks: Clocks | None = None, like: "Live | None" = None
+    ) -> None:
+        """`like` has the same languages with the same constructs in their pages, and lends its code."""
         self.compiled = compiled
         self._clocks = clocks
+        self._like = like
         self._editions: dict[str, LiveEdition] = {}
         self._sources = {edition.tag.lower(): edition for edition in compiled.editions}
 
@@ -191,7 +200,8 @@ class Live:
             tag = tag.rpartition("-")[0]
         source = self._sources[tag] if tag else self.compiled.editions[0]
         if source.tag not in self._editions:
-            self._editions[source.tag] = LiveEdition(source)
+            like = self._like.edition(source.tag) if self._like else None
+            self._editions[source.tag] = LiveEdition(source, like)
         return self._editions[source.tag]
 
     def render(self, event: Event) -> Rendered:

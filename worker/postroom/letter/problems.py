@@ -75,6 +75,7 @@ class Code(StrEnum):
     TOPIC_CONFLICT = "topic_conflict"
     CSS_INVALID = "css_invalid"
     CSS_IGNORED = "css_ignored"
+    CSS_HOOK_BEATEN = "css_hook_beaten"
     PROOF_TIMED_OUT = "proof_timed_out"
 
     # a letter that could come out better

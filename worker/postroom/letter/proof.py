@@ -9,28 +9,26 @@ It never raises for what is wrong with a manifest. `proofs.prove_all` does so fo
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, File
 from postroom.letter.duration import seconds
 from postroom.letter.html.layout import stand_in
-from postroom.letter.html.markup import Markup
 from postroom.letter.html.stylesheet import read_sheet
-from postroom.letter.html.template_source import TemplateSource
+from postroom.letter.html.template_source import template_source
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.language.printing import number_text
 from postroom.letter.language.stylesheets import first_construct
-from postroom.letter.live import FACTS, Live
+from postroom.letter.live import FACTS
 from postroom.letter.mailboxes import split_mailboxes
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.proving.draft import Draft, Part, drafts, locate, read_draft, read_part
 from postroom.letter.proving.lint import IGNORE_ANNOTATION, Delivered, lint, silence
 from postroom.letter.proving.message_use import read_messages
 from postroom.letter.proving.references_in_page import check_references
-from postroom.letter.proving.trial import Try, differences, quicken, tries
+from postroom.letter.proving.trial import Trial, tries, try_out
 from postroom.letter.proving.variables import Reader, Reading, always_there, unused
 from postroom.letter.references import layout_field
 from postroom.letter.render import Rendered
@@ -94,13 +92,14 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
     sure = _compiled(template, languages)
     letters = list(tries(sure, samples))
     pages = {draft.tag: draft.page for draft in languages}
-    expected, problems = _render_samples(Live(sure, clocks), letters, pages)
+    trial = try_out(sure, letters, clocks)
+    problems = list(_refusals(trial, pages))
     if problems:
         return Proof(name, problems=tuple(dict.fromkeys(problems)))
-    final, reasons, sent = _quickened(sure, list(zip(letters, expected, strict=True)), clocks)
+    final = trial.compiled.sealed()
     results = tuple(
         SampleResult(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
-        for letter, rendered in zip(letters, sent, strict=True)
+        for letter, rendered in zip(letters, trial.letters, strict=True)
     )
     found = [
         *(each for each in sheets if each.severity is not Severity.ERROR),
@@ -108,7 +107,8 @@ def prove(template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | 
         *_unused(template.spec, reading.used),
         *reading.advice,
         *_of_samples(reading, [data for _, _, data in samples]),
-        *(_slow(reason) for reason in reasons),
+        *(_slow(reason) for reason in trial.reasons),
+        *(_beaten(hook) for hook in trial.beaten_hooks),
         *lint(
             languages,
             _sheets(template.spec, layout),
@@ -204,7 +204,7 @@ def _check_css(
 def _check_style_elements(draft: Draft) -> Iterator[Problem]:
     source = draft.page.text
     try:
-        styles = TemplateSource(source).markup.styles
+        styles = template_source(source).markup.styles
     except Rejected:  # the same is found where the source is read
         return
     for style in styles:
@@ -238,12 +238,11 @@ def _template_in_css(css: str, field: str) -> list[Problem]:
     return [Problem(Code.CSS_INVALID, field, message, line)]
 
 
-@lru_cache(maxsize=128)
 def css_problems(css: str, field: str) -> tuple[Problem, ...]:
-    """What is wrong with a sheet. Kept: many templates share a layout's."""
+    """What is wrong with a sheet."""
     if first_construct(css) is not None:
         return ()  # it is CSS only once it is rendered, and is read again then
-    return read_sheet(css, field=field).problems
+    return tuple(replace(problem, field=field) for problem in read_sheet(css).problems)
 
 
 def _admit_samples(
@@ -317,39 +316,13 @@ def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
     return {"reply_to": known, "reply_to_list": () if mailboxes == (("", known),) else mailboxes}
 
 
-def _render_samples(
-    live: Live, letters: list[Try], pages: Mapping[str, Source]
-) -> tuple[list[Rendered], list[Problem]]:
-    rendered, problems = [], []
-    for letter in letters:
-        try:
-            made = live.write(letter.event, letter.data)
-            Markup(made.html)
-            rendered.append(made)
-        except Rejected as rejected:
-            page = pages[live.edition(letter.event.locale).tag]
-            for problem in rejected.problems:
-                placed = locate(problem, page) if problem.field == "spec.html" else problem
-                hint = UNQUOTED if "is a boolean" in placed.message else ""
-                message = f"sample `{letter.sample.name}`: {placed.message}{hint}"
-                problems.append(replace(placed, message=message))
-    return rendered, problems
-
-
-def _quickened(
-    sure: CompiledTemplate, letters: list[tuple[Try, Rendered]], clocks: Clocks | None
-) -> tuple[CompiledTemplate, list[str], list[Rendered]]:
-    """The template with as much done in advance as can be, why it is not all, and the letters it makes."""
-    attempts = [quicken(edition) for edition in sure.editions]
-    fast = replace(sure, editions=tuple(edition for edition, _ in attempts))
-    reasons = [reason for _, reason in attempts if reason]
-    differing, sent = differences(Live(fast, clocks), letters)
-    kept = tuple(
-        slow if slow.tag in differing else quick
-        for slow, quick in zip(sure.editions, fast.editions, strict=True)
-    )
-    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
-    return replace(fast, editions=kept).sealed(), reasons, sent
+def _refusals(trial: Trial, pages: Mapping[str, Source]) -> Iterator[Problem]:
+    """Why samples' letters cannot be made, each at its place in the manifest."""
+    for letter, tag, rejected in trial.refused:
+        for problem in rejected.problems:
+            placed = locate(problem, pages[tag]) if problem.field == "spec.html" else problem
+            hint = UNQUOTED if "is a boolean" in placed.message else ""
+            yield replace(placed, message=f"sample `{letter.sample.name}`: {placed.message}{hint}")
 
 
 def _of_samples(reading: Reading, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -370,13 +343,21 @@ def _of_samples(reading: Reading, samples: list[Mapping[str, Any]]) -> Iterator[
 def _unused(spec: EmailTemplateSpec, used: set[str]) -> Iterator[Problem]:
     for name in unused(spec.variables, used):
         message = f"`{name}` is declared and nothing reads it"
-        yield _info(Code.VARIABLE_UNUSED, f"spec.variables.properties.{name}", message)
+        yield _finding(Code.VARIABLE_UNUSED, f"spec.variables.properties.{name}", message)
 
 
 def _slow(reason: str) -> Problem:
     message = f"CSS is inlined anew for each letter, which takes milliseconds: {reason}"
-    return _info(Code.CSS_INLINED_PER_LETTER, "spec.html", message)
+    return _finding(Code.CSS_INLINED_PER_LETTER, "spec.html", message)
 
 
-def _info(code: Code, field: str, message: str) -> Problem:
+def _beaten(selector: str) -> Problem:
+    message = (
+        f"`{selector}`, which a mail client brings to match, is beaten by a declaration that went onto"
+        " elements: with `!important` it would beat an important rule, too, which it must not"
+    )
+    return _finding(Code.CSS_HOOK_BEATEN, "spec.html", message)
+
+
+def _finding(code: Code, field: str, message: str) -> Problem:
     return Problem(code, field, message, severity=RULES[code].severity)

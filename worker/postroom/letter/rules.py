@@ -478,6 +478,14 @@ LINT = (
         "The letter looks as if the part were not there, here as in a browser.",
     ),
     Rule(
+        Code.CSS_HOOK_BEATEN,
+        Severity.WARNING,
+        "A rule for one mail client (`u + .body`, `[data-ogsc] .x`) does not hold there.",
+        "Write `!important` on it where it may beat the other rule, or give the other rule a selector of more"
+        " weight.",
+        "Inline declarations beat rules without `!important`.",
+    ),
+    Rule(
         Code.VARIABLE_MAY_BE_ABSENT,
         Severity.WARNING,
         "A variable that the schema lets be absent or null is printed where nothing asks for it.",
@@ -515,7 +523,7 @@ LINT = (
     Rule(
         Code.IMAGE_IS_DATA,
         Severity.WARNING,
-        "An image stands in a `data:` address, which Gmail and Outlook for Windows do not show.",
+        "An image stands in a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
         "Attach the image with a `contentId` and write `cid:`, or link to it with https.",
     ),
     Rule(

@@ -6,6 +6,7 @@ document of our own, and only for attributes that mean on that element what the 
 table or an image makes it float, so that it is never derived there. Nothing is fetched.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -27,6 +28,8 @@ AROUND = {
     **dict.fromkeys(("tr", "tbody", "thead", "tfoot"), "<body><table>{}</table></body>"),
 }
 """Where an element may stand in a page."""
+SIZE = re.compile(r"[0-9]+%?")
+WORD = re.compile(r"#?[0-9a-zA-Z]+")
 QUIET = 60
 """Above logging's CRITICAL: premailer's CSS parser reports what `stylesheet` has judged."""
 
@@ -61,6 +64,6 @@ def _plain(attributes: Iterable[tuple[str, object]], names: set[str]) -> Iterabl
     """Only what HTML takes in these attributes: numbers, percentages, words and hexadecimal colours."""
     for name, value in attributes:
         text = str(value).strip()
-        is_plain = text.removeprefix("#").removesuffix("%").isalnum()
-        if name in names and is_plain and not (name in ("width", "height") and not text[:1].isdigit()):
+        allowed = SIZE if name in ("width", "height") else WORD
+        if name in names and allowed.fullmatch(text):
             yield name, text

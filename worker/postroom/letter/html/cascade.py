@@ -199,6 +199,8 @@ class Solution:
     """For each group: inline declarations that get `!important`."""
     left: list[set[Key]] = field(default_factory=list)
     """For each group: declarations that stay in the sheet instead of going inline."""
+    beaten: set[Key] = field(default_factory=set)
+    """Declarations of client hooks that an inline one beats, though they beat it in the source."""
     demoted: list[set[Key]] = field(default_factory=list)
     """For each group: important declarations that go inline as normal ones, and stay in the sheet."""
 
@@ -210,7 +212,7 @@ def solve(groups: list[ElementGroup], animated: Iterable[str] = ()) -> Solution:
         pass
     solver.add_optional()
     demoted = [group.demoted for group in solver.groups]
-    return Solution(solver.important, solver.mirrored, solver.raised, solver.left, demoted)
+    return Solution(solver.important, solver.mirrored, solver.raised, solver.left, solver.beaten, demoted)
 
 
 class _Places:
@@ -327,6 +329,7 @@ class _Solver:
             for each in group.staying
             if each.rank[2] < 0 or each.fixed or self._is_animated(each.name)
         }
+        self.beaten: set[Key] = set()
         self.important: set[Key] = set()
         self.mirrored: set[Key] = set()
         self.raised: list[set[Key]] = []
@@ -492,6 +495,7 @@ class _Solver:
                 continue
             raises = [self._raises_for_optional(number, stay) for number, stay in found]
             if any(each is None for each in raises):
+                self.beaten.add(key)
                 continue
             self.important.add(key)
             for (number, _), raised in zip(found, raises, strict=True):

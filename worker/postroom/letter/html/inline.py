@@ -28,7 +28,6 @@ from turbohtml import Element
 from postroom.letter.html.attributes import attributes_of
 from postroom.letter.html.cascade import ElementGroup, Key, Plain, Rank, Solution, Staying, overlap, solve
 from postroom.letter.html.markup import Edit, Markup, edited, is_exempt
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.selectors import Selector
 from postroom.letter.html.stylesheet import (
     Declaration,
@@ -40,6 +39,7 @@ from postroom.letter.html.stylesheet import (
     read_declarations,
     read_sheet,
 )
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.html.values import is_certain
 
 FORMATTING = frozenset(
@@ -53,6 +53,13 @@ NO_MARGIN = frozenset(
 """Elements that browsers show without margin and padding, so that a reset of these need not be written."""
 HEAD = frozenset(("head", "base", "link", "meta", "noscript", "script", "style", "template", "title"))
 SIDES = frozenset(("top", "right", "bottom", "left"))
+CLIENT_HOOK = re.compile(
+    r"\bu\s*[+~]|\[\s*data-og|\[\s*owa|#outlook|\.(?:ExternalClass|ReadMsgBody|yshortcuts|moz-text)|#MessageView",
+    re.IGNORECASE,
+)
+"""What Gmail, Outlook.com, Outlook, Yahoo, Thunderbird and Samsung's client bring to match.
+Other rules that match nothing are left over from a framework."""
+WITHIN_STYLE = re.compile(r"\[\s*style\s*[*$]=", re.IGNORECASE)
 APPLE_LINK = "x-apple-data-detectors"
 """Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
 STYLE_TAG = ("<style>\n", "\n</style>\n")
@@ -254,12 +261,17 @@ class Inliner:
         return out
 
     def _matched_by_style(self) -> set[Element]:
-        """Elements that a selector such as `[style]` may match otherwise once an attribute is written."""
+        """Elements that a selector such as `[style]` matches otherwise once an attribute is written.
+
+        `[style*="margin: 16px 0"]` is not among these: what the author wrote stays in the attribute, and
+        nothing is written with a space behind the colon.
+        """
         return {
             element
             for candidate in self.candidates
-            if "style" in candidate.selector.attributes
+            if "style" in candidate.selector.attributes and not WITHIN_STYLE.search(candidate.selector.text)
             for compound in candidate.selector.compounds
+            if any("style" in simple.attributes for simple in compound.simples)
             for element in self._markup.select(compound.without_attribute("style"))
         }
 
@@ -305,8 +317,9 @@ class Inliner:
         elif isinstance(style, str):
             plain += own_declarations(style)
         # `all` competes with every property at once, so that no importance could be right for each of them
-        names = {each.name for each in plain} | {each.name for each in staying}
-        return ElementGroup(plain, staying, bool(writable) and not (staying and "all" in names))
+        own_all = any(each.name == "all" for each in plain) and not all(each.optional for each in staying)
+        staying_all = any(each.name == "all" for each in staying)
+        return ElementGroup(plain, staying, bool(writable) and not own_all and not staying_all)
 
     @cached_property
     def solution(self) -> Solution:
@@ -355,6 +368,14 @@ class Inliner:
         )
 
     # --- what is written -------------------------------------------------------------------------
+
+    def beaten_hooks(self) -> Iterator[str]:
+        """Selectors of client hooks that an inline declaration beats, though they beat it in the source."""
+        beaten = {key[:2] for key in self.solution.beaten}
+        for candidate in self.candidates:
+            is_hook = CLIENT_HOOK.search(candidate.selector.text)
+            if is_hook and (candidate.order, candidate.number) in beaten:
+                yield candidate.selector.text
 
     def write(self, source: str) -> str:
         """The source with the styles in it. `source` has its tags where the parsed page has them."""

@@ -95,17 +95,20 @@ class Markup:
         """In document order, without the contents of `<template>`."""
         self.comments: list[str] = []
         self.parents: dict[Element, Element | None] = {}
-        self._start_tags: dict[Element, int] = {}
         self._walk()
         self._found: dict[str, list[Element]] = {}
 
     def _walk(self) -> None:
-        waiting: list[tuple[object, Element | None, int]] = [
-            (child, None, 1) for child in reversed(list(self.document.children))
-        ]
-        while waiting:
-            node, parent, depth = waiting.pop()
+        depths: dict[Element, int] = {}
+        for node in self.document.descendants:
+            around = node.parent
+            parent = around if isinstance(around, Element) else None
+            if parent is not None and parent not in depths:
+                continue  # of a <template>
+            if parent is None and not isinstance(around, Document):
+                continue
             if isinstance(node, Element):
+                depth = depths[node] = depths[parent] + 1 if parent is not None else 1
                 if depth > MAX_DEPTH:
                     message = (
                         f"elements are nested more than {MAX_DEPTH} deep; is one in a loop never closed?"
@@ -114,16 +117,18 @@ class Markup:
                     raise Rejected(Problem(Code.TOO_DEEP, "spec.html", message))
                 self.elements.append(node)
                 self.parents[node] = parent
-                location = node.source_location
-                if location is not None and location.start_tag is not None:
-                    self._start_tags[node] = location.start_tag.start_offset
-                waiting += [
-                    (child, node, depth + 1)
-                    for child in reversed(list(node.children))
-                    if isinstance(child, Element | Comment)
-                ]
             elif isinstance(node, Comment):
                 self.comments.append(node.data)
+
+    @cached_property
+    def _start_tags(self) -> dict[Element, int]:
+        """Where the start tag of each element stands that has one."""
+        found = {}
+        for element in self.elements:
+            location = element.source_location
+            if location is not None and location.start_tag is not None:
+                found[element] = location.start_tag.start_offset
+        return found
 
     def select(self, selector: str) -> list[Element]:
         """The elements that a selector matches, in document order; none where it cannot be understood."""

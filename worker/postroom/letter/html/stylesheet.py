@@ -27,8 +27,8 @@ KEEP_END = re.compile(r"^\s*(?:postroom:\s*keep\s+end|juice\s+end\s+ignore)\s*$"
 INFO = Severity.INFO
 OUTSIDE = "this is not a rule: write `selector { property: value }`, and a { for each }"
 INSIDE = "this is not a declaration: write `property: value;`"
-HACK = re.compile(r"[\x00-\x08\x0e-\x1f\t]\s*$")
-"""What `\\9` at the end of a value is once its escape is read."""
+HACK = re.compile(r"[\x00-\x08\x0e-\x1f\t]\Z")
+"""What `\\9` at the end of a value is once its escape is read: a character of a name or a unit."""
 NOT_A_SELECTOR = "see https://developer.mozilla.org/docs/Web/CSS/CSS_selectors"
 
 
@@ -94,10 +94,18 @@ class Sheet:
     problems: tuple[Problem, ...] = ()
 
 
-@lru_cache(maxsize=256)
-def read_sheet(css: str, media: str = "", field: str = "spec.css") -> Sheet:
-    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional."""
-    reader = _Reader(field, conditional=is_condition(media), condition=media if is_condition(media) else "")
+def read_sheet(css: str, media: str = "") -> Sheet:
+    """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional.
+
+    Its problems are of the field `spec.css`. Kept: a proof reads a sheet for its problems and for each page
+    that it styles, and many templates share a layout's.
+    """
+    return _read_sheet(css, media if is_condition(media) else "")
+
+
+@lru_cache(maxsize=512)
+def _read_sheet(css: str, condition: str) -> Sheet:
+    reader = _Reader(conditional=bool(condition), condition=condition)
     items = tuple(reader.items(tinycss2.parse_stylesheet(css, skip_comments=False, skip_whitespace=True)))
     problems = tuple(reader.problems)
     if not items:  # nothing of it can be used, as when its braces are missing
@@ -126,6 +134,17 @@ def _declaration(node: Any) -> Declaration:
     return Declaration(name, value, node.important)
 
 
+def _ends_in_hack(tokens: Sequence[Any]) -> bool:
+    """Whether a value ends in the escape of a tab; a tab behind the value is only white space."""
+    for token in reversed(tokens):
+        if token.type not in ("whitespace", "comment"):
+            written = (
+                token.unit if token.type == "dimension" else token.value if token.type == "ident" else ""
+            )
+            return bool(HACK.search(written))
+    return False
+
+
 def _value(tokens: Sequence[Any]) -> str:
     """The value on one line, without its comments."""
     kept = [token for token in tokens if token.type != "comment"]
@@ -148,8 +167,6 @@ def _in_single_quotes(tokens: Sequence[Any]) -> None:
 class _Reader:
     """Reads one sheet; collects its rules and problems."""
 
-    place: str
-    """The field that the sheet stands in."""
     conditional: bool
     condition: str
     layered: bool = False
@@ -186,7 +203,7 @@ class _Reader:
         """The declarations of a rule, and the rules that are nested in it, each in its place."""
         held: list[Declaration] = []
         for item in tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True):
-            if item.type == "declaration" and HACK.search(tinycss2.serialize(item.value)):
+            if item.type == "declaration" and _ends_in_hack(item.value):
                 self._hack(
                     item, ", ".join(each.text for each in selectors)[:60], "a value that ends in `\\9`"
                 )
@@ -252,7 +269,7 @@ class _Reader:
     def _report(self, node: Any, message: str, severity: Severity = Severity.WARNING) -> None:
         self.problems.append(
             Problem(
-                Code.CSS_IGNORED, self.place, message, node.source_line, node.source_column, severity=severity
+                Code.CSS_IGNORED, "spec.css", message, node.source_line, node.source_column, severity=severity
             )
         )
 

@@ -11,15 +11,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from turbohtml import Element, Namespace
 
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.selectors import Kind, Selector
+from postroom.letter.html.tokens import CannotInline
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]
@@ -188,6 +188,12 @@ class TemplateSource:
                 yield construct.piece
 
 
+@lru_cache(maxsize=8)
+def template_source(source: str) -> TemplateSource:
+    """The parsed source, kept for a while: a proof looks at a page several times. Raises as the class."""
+    return TemplateSource(source)
+
+
 def _covered(piece: Piece) -> str:
     """Text of the same length that says nothing: words for values, spaces for blocks."""
     if piece.kind == "data":
@@ -200,14 +206,28 @@ def _covered(piece: Piece) -> str:
     return "".join("\n" if each == "\n" else sign for each in piece.text)
 
 
+@dataclass(frozen=True, slots=True)
+class InlinedSource:
+    """Template source with its CSS on the elements."""
+
+    text: str
+    beaten_hooks: tuple[str, ...] = ()
+    """Selectors of client hooks that an inline declaration beats, though they beat it in the source."""
+
+
 def inline_source(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> str:
     """Inline template source. Raises CannotInline, or Rejected (template_syntax, too_deep)."""
+    return inlined(source, css, options).text
+
+
+def inlined(source: str, css: str, options: InlineOptions = DEFAULT_OPTIONS) -> InlinedSource:
+    """Inline template source, and what could not be kept. Raises as `inline_source` does."""
     if not css.strip() and "<style" not in source.lower():
-        return source
-    template = TemplateSource(source)
+        return InlinedSource(source)
+    template = template_source(source)
     inliner = Inliner(template.markup, css, find_places(template), options)
     find_dynamic(template, [candidate.selector for candidate in inliner.candidates])
-    return inliner.write(template.text)
+    return InlinedSource(inliner.write(template.text), tuple(dict.fromkeys(inliner.beaten_hooks())))
 
 
 # --- what data may change ------------------------------------------------------------------------

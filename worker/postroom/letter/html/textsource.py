@@ -14,9 +14,8 @@ from html import escape, unescape
 from turbohtml import TokenType
 
 from postroom.letter.html.plaintext import LINES, PARAGRAPHS, SPACES
-from postroom.letter.html.protect import CannotInline
 from postroom.letter.html.textstyle import BLOCKS, MARKERS, look_of
-from postroom.letter.html.tokens import PLACE, Token, placeholder, tokenize
+from postroom.letter.html.tokens import PLACE, CannotInline, Token, placeholder, tokenize
 from postroom.letter.language.pieces import Piece, split
 
 INLINE = frozenset(
@@ -167,9 +166,9 @@ class _Reduction:
         """Where in a token each construct stands."""
         token = self._tokens[index]
         source = token.source
-        found = [int(number) for number in PLACE.findall(source)]
-        if not found:
+        if "\x1a" not in source:
             return {}
+        found = [int(number) for number in PLACE.findall(source)]
         match token.type:
             case TokenType.TEXT:
                 before = self._tokens[index - 1] if index else None
@@ -206,9 +205,9 @@ class _Reduction:
 
     def _may_go(self, text: str) -> bool:
         """Whether leaving `text` out changes nothing else: whole branches, without assignments and calls."""
-        numbers = {int(number) for number in PLACE.findall(text)}
-        if not numbers:
+        if "\x1a" not in text:
             return True
+        numbers = {int(number) for number in PLACE.findall(text)}
         for number in numbers:
             piece = self._constructs[number]
             if (piece.kind == "block" and piece.words[0] not in PURE_BLOCKS) or _calls(self._written[number]):
@@ -330,7 +329,8 @@ class _Reduction:
                 _close(open_, token.name, found)
             if depth > MAX_DEPTH:
                 raise CannotInline(f"more than {MAX_DEPTH} elements are open at once")
-            for number in map(int, PLACE.findall(token.source)):
+            found_here = PLACE.findall(token.source) if "\x1a" in token.source else ()
+            for number in map(int, found_here):
                 group = groups.get(number)
                 if group and number != group[0]:
                     while open_ and (name := open_.pop()) != BRANCH:

@@ -15,6 +15,10 @@ PLACE = re.compile("\x1a([0-9]+)\x1b")
 """Where a Jinja construct stands. A manifest cannot hold these characters as YAML; JSON can."""
 
 
+class CannotInline(Exception):
+    """A page's CSS or text cannot be worked out before the event is known; the message says why."""
+
+
 def placeholder(number: int) -> str:
     """What stands for the construct of that number."""
     return f"\x1a{number}\x1b"

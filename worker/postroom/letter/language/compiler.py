@@ -2,7 +2,8 @@
 
 `Bound` puts the meter around loops, captured blocks and built values, and rewrites what Jinja would write
 unescaped (`{% filter %}`, a filtered `{% set %}`). `Compiler` writes each output expression through
-`printing`, with the expression's own source for messages.
+`printing`, with the expression's own source for messages; text between constructs stands in a table, `texts`,
+so that source with the same constructs and other text needs no code of its own.
 """
 
 import re
@@ -51,15 +52,18 @@ def needs_bound(node: nodes.Node) -> bool:
 
 
 class Bound(NodeTransformer):
-    """Rewrites a tree in place."""
+    """Rewrites a tree in place. Only a tree with `tojson` needs `scripts`: to find where a `<script>` is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, scripts: bool = True) -> None:
+        self._scripts = scripts
         self._blocks = 0
         self._state = "text"
         self._opens_script = False
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
         """Follow whether what comes next is the content of a `<script>`."""
+        if not self._scripts:
+            return node
         position = 0
         while found := NEXT_IN_HTML[self._state].search(node.data, position):
             sign, position = found[0].lower(), found.end()
@@ -159,7 +163,9 @@ class Compiler(CodeGenerator):
     """Jinja's code generator with our output."""
 
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:
+        self._texts: list[str] = []
         super().visit_Template(node, frame)
+        self.writeline(f"texts = {self._texts!r}")
         self.writeline("write_html = environment.write_html")
         self.writeline("write_text = environment.write_text")
 
@@ -174,16 +180,24 @@ class Compiler(CodeGenerator):
         self._output_child_post(node.call, frame, self._make_finalize())
         self.end_write(frame)
 
+    def visit_TemplateData(self, node: nodes.TemplateData, frame: Frame) -> None:
+        self.write(f"texts[{len(self._texts)}]")
+        self._texts.append(node.data)
+
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if isinstance(node, nodes.TemplateData):
-            return node.data
+            raise nodes.Impossible  # it goes into the table
         write = write_html if frame.eval_ctx.autoescape else write_text
         return str(write(node.as_const(frame.eval_ctx), source_of(node)))  # raises for what is not printed
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         """A text, the usual case, is written without a call of ours: letters have thousands of them."""
+        if isinstance(node, nodes.TemplateData):
+            return
         self.write("(escape(v) if type(v := " if frame.eval_ctx.autoescape else "(v if type(v := ")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        if isinstance(node, nodes.TemplateData):
+            return
         write = "write_html" if frame.eval_ctx.autoescape else "write_text"
         self.write(f") is str else {write}(v, {source_of(node)!r}))")

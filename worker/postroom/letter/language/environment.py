@@ -12,14 +12,15 @@ object's own keys come before dict's methods: `order.items` is the order's items
 
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import replace
-from functools import lru_cache
-from types import TracebackType
+from functools import cached_property, lru_cache
+from types import FunctionType, TracebackType
 from typing import Any, cast
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError, UndefinedError
-from jinja2.lexer import TokenStream
+from jinja2.lexer import Lexer, TokenStream
 from jinja2.runtime import Context, Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Joiner, Namespace
@@ -38,6 +39,10 @@ from postroom.letter.problems import Code, Position, Problem, Rejected
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
+
+ANY_TEXT = "(.*?)"
+TEXT_UP_TO_CONSTRUCT = r"([^{]*(?:\{(?![{%#])[^{]*)*)"
+"""What Jinja's lexer reads as text, and the same without a look at every character for what may end it."""
 
 
 class Missing(StrictUndefined):
@@ -97,6 +102,18 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         self._trees: dict[str, nodes.Template] = {}
         """Of the source that was read last, until it is compiled."""
 
+    @cached_property
+    def lexer(self) -> Lexer:
+        """Jinja's lexer, which finds the end of text as fast as `re` can: pages have much of it."""
+        lexer = Lexer(self)
+        first, *others = lexer.rules["root"]
+        assert first.pattern.pattern.startswith(ANY_TEXT), "as in Jinja 3.1"
+        pattern = re.compile(
+            TEXT_UP_TO_CONSTRUCT + first.pattern.pattern.removeprefix(ANY_TEXT), first.pattern.flags
+        )
+        lexer.rules["root"] = [first._replace(pattern=pattern), *others]
+        return lexer
+
     def read(self, source: str) -> nodes.Template:
         """The syntax tree, which the source's next compilation takes and changes. Raises as `parse` does."""
         tree = self.parse(source)
@@ -112,7 +129,8 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         found = nodes_of(source)
         refuse_forbidden(found)
         if any(needs_bound(node) for node in found):
-            source = Bound().visit(source)
+            scripts = any(isinstance(node, nodes.Filter) and node.name == "tojson" for node in found)
+            source = Bound(scripts=scripts).visit(source)
         return super()._generate(source, name, filename, defer_init=defer_init)
 
     def _tokenize(
@@ -210,6 +228,7 @@ def tokens_of(source: str) -> tuple[Token, ...]:
     of its time.
     """
     text = stylesheets.hide(_NEWLINE.sub("\n", source))  # line ends as the lexer has them
+    marked = stylesheets.MARK in text
     found: list[Token] = []
     offset, current, begin = 0, 0, -1  # begin: the line break before the current line
     try:
@@ -218,12 +237,13 @@ def tokens_of(source: str) -> tuple[Token, ...]:
                 offset = _start(text, offset)
             if line != current:
                 current, begin = line, text.rfind("\n", 0, offset)
-            length = len(value) if kind != "data" else max(1, len(value.partition("\n")[0]))
-            marks = text.count(stylesheets.MARK, begin + 1, offset)
-            position = Position(line, offset - begin - marks, length)
+            length = max(1, len(value.partition("\n")[0])) if kind == "data" else len(value)
+            marks = text.count(stylesheets.MARK, begin + 1, offset) if marked else 0
+            # no problem is about white space in a construct
+            position = line if kind == "whitespace" else Position(line, offset - begin - marks, length)
             if kind == "name" and found and found[-1][2] == "." and found[-1][1] == "operator":
                 found[-1] = (position, *found[-1][1:])  # of `order.totl` a problem is about the attribute
-            found.append((position, kind, stylesheets.show(value)))
+            found.append((position, kind, stylesheets.show(value) if marked else value))
             offset += len(value)
     except TemplateSyntaxError as error:
         error.lineno = _position_of(error, text, offset, found)
@@ -257,23 +277,47 @@ CANNOT_COMPILE = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError,
 class Script:
     """A compiled template. Rendering gives text, or Rejected with the field and the line."""
 
-    __slots__ = ("_constant", "_root", "_template", "field", "source")
+    __slots__ = ("_code", "_constant", "_environment", "_root", "_template", "field", "source")
 
     def __init__(self, environment: LetterEnvironment, source: str, field: str) -> None:
         """Compile `source`; raises Rejected (template_syntax, template_unsafe, filter_not_allowed)."""
         self.field = field
         self.source = source
+        self._environment = environment
         self._constant = None if "{" in source else source
         if self._constant is not None:
             return
         try:
-            code = environment.compile(source, SOURCE_NAME, SOURCE_NAME)
-            self._template = Template.from_code(environment, code, environment.globals)
+            self._code = environment.compile(source, SOURCE_NAME, SOURCE_NAME)
         except Rejected as rejected:
             raise Rejected(*(placed(problem, field) for problem in rejected.problems)) from None
         except CANNOT_COMPILE as error:
             raise Rejected(*explain_syntax(error, field, source)) from None
+        self._load()
+
+    def with_text_of(self, source: str) -> "Script":
+        """The script of another source, with the code of this one where only text differs.
+
+        So a proof need not compile the inlined page, too. Its problems have the lines of this source. Raises
+        as compiling does.
+        """
+        texts = None if self._constant is not None else _other_texts(self.source, source, self._texts)
+        if texts is None:
+            return script_of(self._environment, source, self.field)
+        other = copy(self)
+        other.source = source
+        other._load()  # noqa: SLF001  of its own class
+        other._texts[:] = texts  # noqa: SLF001
+        return other
+
+    def _load(self) -> None:
+        self._template = Template.from_code(self._environment, self._code, self._environment.globals)
         self._root: Root = self._template.root_render_func
+
+    @property
+    def _texts(self) -> list[str]:
+        """The table of text that the code reads (`compiler`)."""
+        return cast(list[str], cast(FunctionType, self._root).__globals__["texts"])
 
     def render(self, variables: Mapping[str, Any], meter: Meter) -> str:
         """Render with the event's data and `letter`; charges `meter`."""
@@ -292,6 +336,24 @@ class Script:
                 line = self._template.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
         return line
+
+
+def _other_texts(source: str, other: str, texts: list[str]) -> list[str] | None:
+    """The text between the constructs of another source; None where these are not the same.
+
+    `texts` are those of the first. None also where text decides what a construct does, as that of a
+    `<script>` does with `tojson`.
+    """
+    if "tojson" in source:
+        return None
+    tokens, others = tokens_of(source), tokens_of(other)
+    same = [value for _, kind, value in tokens if kind == "data"] == texts and len(tokens) == len(others)
+    if not same or any(
+        one[1] != two[1] or (one[1] != "data" and one[2] != two[2])
+        for one, two in zip(tokens, others, strict=True)
+    ):
+        return None
+    return [value for _, kind, value in others if kind == "data"]
 
 
 @lru_cache(maxsize=128)

@@ -14,7 +14,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from postroom.letter.compiled import Edition, Subject
 from postroom.letter.html.layout import flatten, layout_alone, place_preheader
 from postroom.letter.html.mjml import compile_mjml
-from postroom.letter.html.template_source import TemplateSource
+from postroom.letter.html.template_source import template_source
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, script_of
 from postroom.letter.language.messages import Catalogue, merged
 from postroom.letter.language.other_languages import placeholders
@@ -240,7 +240,7 @@ def read_draft(
         problems += reader.reading.problems
         reading.add(reader.reading)
     reader = Reader(variables, draft.html.field)
-    found = read_part(HTML, Part(draft.html.field, draft.page.text), reader)
+    found = read_part(HTML, Part("spec.html", draft.page.text), reader)  # as letters compile it
     own = layout_problems(layout) if found and layout else ()
     problems += own or [locate(problem, draft.page) for problem in found]
     reader.reading.advice += placeholders_of(draft.page.text, draft.html.field, variables)
@@ -266,7 +266,7 @@ def placeholders_of(source: str, field: str, variables: dict[str, object]) -> li
 def read_markup(page: Source) -> list[Problem]:
     """HTML that a parser would drop, and values in a tag without quotes, which escaping cannot make safe."""
     try:
-        source = TemplateSource(page.text)
+        source = template_source(page.text)
     except Rejected as rejected:
         return [locate(problem, page) for problem in rejected.problems]
     problems = []

@@ -215,7 +215,8 @@ def css_addresses(css: str) -> Iterator[str]:
 def _check_address(address: str, sample: str, sources: _Sources) -> Iterator[Problem]:
     if _IMAGE_DATA.match(address):
         message = (
-            "Gmail and Outlook for Windows show no image from a `data:` address; attach it with a contentId "
+            "Outlook for Windows and some Gmail apps show no image from a `data:` address; attach it with"
+            " a contentId "
             "and write `cid:`, or link to it with https"
         )
         yield _finding(Code.IMAGE_IS_DATA, _place_of_data(address, sources), message, sample)

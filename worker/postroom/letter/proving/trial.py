@@ -1,21 +1,26 @@
 """A template tried on its samples: the slow and sure way of making a letter against the fast one.
 
 The sure way renders the flat source, then inlines the CSS, then reads the text off the page. The fast one
-has both done on source, once. An edition is fast only when every sample comes out the same; otherwise
-it is inlined at each letter, and the trial says why.
+has both done on source, once, where `template_source.find_dynamic` and `textsource` prove that every event
+gets the same letter. Every sample is rendered with what workers send with. As a check of that proof, not of
+the template, the largest letter of each language is made the sure way too: where it comes out otherwise, the
+language is inlined at each letter, and the trial gives the reason. (Property tests compare both ways for
+random templates and data: tests/letters.)
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
-from postroom.letter.html.protect import CannotInline
-from postroom.letter.html.template_source import inline_source
+from postroom.letter.html.markup import Markup
+from postroom.letter.html.template_source import inlined
 from postroom.letter.html.textsource import text_of_source
+from postroom.letter.html.tokens import CannotInline
+from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import HTML
 from postroom.letter.language.messages import can_yield_markup
 from postroom.letter.live import Live, options_of
@@ -68,18 +73,29 @@ def tries(
             yield Try(sample, index, sample_event(sample, compiled.event_types[0], tag), data)
 
 
-def quicken(edition: Edition) -> tuple[Edition, str]:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """An edition with as much done ahead as can be."""
+
+    edition: Edition
+    reason: str = ""
+    """Why it is not all."""
+    beaten_hooks: tuple[str, ...] = ()
+
+
+def quicken(edition: Edition) -> Ahead:
     """The edition with as much done in advance as can be, and why it is not all."""
     if edition.messages and can_yield_markup(HTML.parse(edition.html)):
-        return edition, "a message whose key ends in `_html`, or is made of data, may bring elements"
+        return Ahead(edition, "a message whose key ends in `_html`, or is made of data, may bring elements")
     try:
-        html = inline_source(edition.html, edition.css, options_of(edition))
+        made = inlined(edition.html, edition.css, options_of(edition))
     except CannotInline as reason:
-        return edition, str(reason)
+        return Ahead(edition, str(reason))
     except Rejected:
-        return edition, "its source cannot be read as HTML"
-    fast = replace(edition, html=html, css="", inline="source")
-    return (fast if edition.text is not None else with_text(fast)), ""
+        return Ahead(edition, "its source cannot be read as HTML")
+    fast = replace(edition, html=made.text, css="", inline="source")
+    fast = fast if edition.text is not None else with_text(fast)
+    return Ahead(fast, beaten_hooks=made.beaten_hooks)
 
 
 def with_text(edition: Edition) -> Edition:
@@ -90,34 +106,92 @@ def with_text(edition: Edition) -> Edition:
         return edition
 
 
-def differences(
-    quick: Live, letters: Iterable[tuple[Try, Rendered]]
-) -> tuple[dict[str, str], list[Rendered]]:
-    """The editions that make another letter than the sure way did, by tag, and which sample shows it.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of the samples of a template."""
 
-    And the letters as they will be sent: the quick ones, and the sure ones of such editions.
+    compiled: CompiledTemplate
+    """The template with as much done in advance as can be."""
+    reasons: tuple[str, ...]
+    """Why not all of it is."""
+    letters: tuple[Rendered, ...]
+    """The samples' letters as they are sent; none where one is refused."""
+    beaten_hooks: tuple[str, ...] = ()
+    """Selectors of client hooks that inline declarations beat."""
+    refused: tuple[tuple[Try, str, Rejected], ...] = ()
+    """The letters that cannot be made: sample, language, and why, with lines of the flat source."""
+
+
+def try_out(sure: CompiledTemplate, letters: Sequence[Try], clocks: Clocks | None) -> Trial:
+    """Do in advance what can be done, and make every letter."""
+    attempts = [quicken(edition) for edition in sure.editions]
+    editions = tuple(each.edition for each in attempts)
+    slow = Live(sure, clocks)
+    quick = Live(replace(sure, editions=editions), clocks, like=slow)
+    made = [_write(quick, letter) for letter in letters]
+    if any(isinstance(each, Rejected) for each in made):
+        expected = [_write(slow, letter) for letter in letters]
+        refused = tuple(
+            (letter, slow.edition(letter.event.locale).tag, each)
+            for letter, each in zip(letters, expected, strict=True)
+            if isinstance(each, Rejected)
+        )
+        if refused:
+            return Trial(sure, (), (), refused=refused)
+    ahead = {each.edition.tag for each in attempts if not each.reason}
+    differing = _differences(slow, list(zip(letters, made, strict=True)), ahead)
+    kept = tuple(
+        one if one.tag in differing else two for one, two in zip(sure.editions, editions, strict=True)
+    )
+    sent = tuple(
+        slow.write(letter.event, letter.data)
+        if isinstance(each, Rejected) or each.language in differing
+        else each
+        for letter, each in zip(letters, made, strict=True)
+    )
+    reasons = [each.reason for each in attempts if each.reason]
+    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
+    hooks = dict.fromkeys(hook for each in attempts for hook in each.beaten_hooks)
+    return Trial(replace(sure, editions=kept), tuple(reasons), sent, tuple(hooks))
+
+
+def _differences(
+    slow: Live, letters: Sequence[tuple[Try, Rendered | Rejected]], ahead: set[str]
+) -> dict[str, str]:
+    """The languages of `ahead` in which the sure way makes another letter, and which sample shows it.
+
+    Compared are, of each language, the largest letter, which shows the most of what events bring, and what
+    only the sure way can make.
     """
-    made = [(letter, expected, _write(quick, letter)) for letter, expected in letters]
+    largest: dict[str, tuple[Try, Rendered]] = {}
     reasons: dict[str, str] = {}
-    for letter, expected, found in made:
-        tag = expected.language
-        if tag not in reasons and (part := difference(found, expected)):
-            reasons[tag] = f"sample `{letter.sample.name}` comes out otherwise ({part})"
-    sent = [expected if expected.language in reasons else found for _, expected, found in made]
-    return reasons, [each for each in sent if isinstance(each, Rendered)]
+    for letter, found in letters:
+        tag = slow.edition(letter.event.locale).tag
+        if isinstance(found, Rejected):
+            reasons.setdefault(tag, _reason(letter, str(found.problems[0].code)))
+        elif tag in ahead and (tag not in largest or len(found.html) > len(largest[tag][1].html)):
+            largest[tag] = letter, found
+    for tag, (letter, found) in largest.items():
+        if tag not in reasons and (part := difference(found, slow.write(letter.event, letter.data))):
+            reasons[tag] = _reason(letter, part)
+    return reasons
 
 
-def _write(quick: Live, letter: Try) -> Rendered | Rejected:
+def _reason(letter: Try, part: str) -> str:
+    return f"sample `{letter.sample.name}` comes out otherwise ({part})"
+
+
+def _write(live: Live, letter: Try) -> Rendered | Rejected:
     try:
-        return quick.write(letter.event, letter.data)
+        rendered = live.write(letter.event, letter.data)
+        Markup(rendered.html)  # raises where it is nested too deeply
     except Rejected as rejected:
         return rejected
+    return rendered
 
 
-def difference(found: Rendered | Rejected, expected: Rendered) -> str:
+def difference(found: Rendered, expected: Rendered) -> str:
     """What differs from the letter that is expected, or nothing."""
-    if isinstance(found, Rejected):
-        return str(found.problems[0].code)
     # rules for elements that this sample does not bring are in one sheet and not in the other
     if STYLE_ELEMENT.sub("", found.html) != STYLE_ELEMENT.sub("", expected.html):
         return "html"

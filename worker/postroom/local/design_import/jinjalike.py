@@ -256,7 +256,7 @@ class _Jinjalike:
     def _tag_trans(self, found: re.Match[str], rest: str) -> str:
         text = _STRING.match(rest)
         self._out.note(
-            found, "the text is there in one language; give the others as spec.locales", lost=False
+            found, "the text is there in one language; give the others as messages or locales", lost=False
         )
         if text:
             return text[0][1:-1]
@@ -266,7 +266,7 @@ class _Jinjalike:
 
     def _tag_blocktrans(self, found: re.Match[str], rest: str) -> str:
         self._out.note(
-            found, "the text is there in one language; give the others as spec.locales", lost=False
+            found, "the text is there in one language; give the others as messages or locales", lost=False
         )
         pairs = re.findall(r"(\w+)\s*=\s*((?:\"[^\"]*\"|'[^']*'|\S)+)", rest)
         return "".join(f"{{% set {name} = {self._filters_in(found, value)} %}}" for name, value in pairs)
