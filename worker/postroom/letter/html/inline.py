@@ -62,7 +62,6 @@ Other rules that match nothing are left over from a framework."""
 WITHIN_STYLE = re.compile(r"\[\s*style\s*[*$]=", re.IGNORECASE)
 APPLE_LINK = "x-apple-data-detectors"
 """Apple Mail writes it on the links that it makes itself of dates and addresses, and on no other element."""
-MADE_LINKS = "x-apple-data-detectors"
 STYLE_TAG = ("<style>\n", "\n</style>\n")
 ORDER = 4096
 """Declarations of a rule; the place of one in the order of all is rule × ORDER + place in the rule."""
@@ -373,7 +372,7 @@ class Inliner:
     @cached_property
     def _has_made_links(self) -> bool:
         """Whether the author cares for the links that Apple Mail makes of dates and addresses."""
-        return any(MADE_LINKS in each.selector.attributes for each in self.candidates)
+        return any(APPLE_LINK in each.selector.attributes for each in self.candidates)
 
     def _is_for_made_links(self, selector: Selector) -> bool:
         """Whether it matches links that a mail client makes: elements that have no class and no `style`."""
