@@ -269,8 +269,10 @@ class Inliner:
         return out
 
     def _has_style_elsewhere(self, element: Element) -> bool:
-        """Whether its style stands in a second tag, as a parser takes attributes from a second `<body>`."""
-        return element.attr("style") is not None and self._markup.attribute(element, "style") is None
+        """Whether its style stands in a second tag, as of a second `<body>`, and may come from data."""
+        if self._dynamic is NOT_DYNAMIC or element.attr("style") is None:
+            return False
+        return self._markup.attribute(element, "style") is None
 
     def _matched_by_style(self) -> set[Element]:
         """Elements that a selector such as `[style]` matches otherwise once an attribute is written.
@@ -470,7 +472,12 @@ class Inliner:
         if element in self._dynamic.conditional_style:
             raise CannotInline(f"the `style` of a <{element.tag}> is there only for some events")
         found = self._markup.attribute(element, "style")
-        assert found is not None, "it has a style"
+        if (
+            found is None
+        ):  # of a second `<body>`: the parser keeps the first tag's attribute, once there is one
+            own = rewritten if rewritten is not None else element.attr("style") or ""
+            at = self._markup.name_end(element)
+            return Edit(at, at, f' style="{quoted(";".join(filter(None, (text, own, behind))))}"')
         own = source[found.value_start : found.value_end]
         quote = found.quote or ("'" if '"' in own else '"')
         if rewritten is not None:
