@@ -15,8 +15,8 @@ REVISION_LENGTH = 12
 Way = Literal["given", "source", "reduced", "render"]
 """How a part comes about: written by hand, derived once from source, or derived after each rendering.
 
-`reduced` is said of texts: `text` is the html's source, reduced to what the text part is read from. Bundles
-of older releases say `source` of a text in another form, which is no longer read.
+Bundles of older releases say `reduced` of a text that is the html's source, reduced to what the text part is
+read from; and `source` of one in another form, which is no longer read.
 """
 
 

@@ -100,9 +100,9 @@ def options_of(edition: Edition) -> InlineOptions:
 
 
 def _text_scripts(edition: Edition) -> tuple[Script | None, Script | None]:
-    """The author's text, and the reduced source that the text is read from; at most one of them.
+    """The author's text, or the reduced source of an older bundle, which its text is read from.
 
-    `source` is how bundles of older releases call a text of another form: those texts are derived per letter.
+    `source` is how still older bundles call a text of another form: those texts are read from each page.
     """
     if edition.text is None or edition.text_way == "source":
         return None, None

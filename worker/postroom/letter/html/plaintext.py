@@ -1,7 +1,6 @@
 """The text part of a letter, read from its page: what a reader sees, line by line, with addresses of links.
 
-`text_of_page(page)` takes a rendered page whose CSS is inlined. It fails for no page. `textsource` reduces
-template source to what this module reads, so that the text of a letter costs little.
+`text_of_page(page)` takes a rendered page whose CSS is inlined. It fails for no page.
 
 The rules: "The text part" in docs/how-to/write-a-template.md, and decision 0039.
 """

@@ -1,11 +1,10 @@
 """A template tried on its samples: the slow and sure way of making a letter against the fast one.
 
-The sure way renders the flat source, then inlines the CSS, then reads the text off the page. The fast one
-has both done on source, once, where `template_source.find_dynamic` and `textsource` prove that every event
-gets the same letter. Every sample is rendered with what workers send with. As a check of that proof, not of
-the template, the largest letter of each language is made the sure way too: where it comes out otherwise, the
-language is inlined at each letter, and the trial gives the reason. (Property tests compare both ways for
-random templates and data: tests/letters.)
+The sure way renders the flat source, then inlines the CSS. The fast one has the CSS inlined on source, once,
+where `template_source.find_dynamic` proves that every event gets the same letter. Every sample is rendered
+with what workers send with. As a check of that proof, not of the template, the largest letter of each
+language is made the sure way too: where it comes out otherwise, the language is inlined at each letter, and
+the trial gives the reason. (Property tests compare both ways for random templates and data: tests/letters.)
 """
 
 import re
@@ -18,7 +17,6 @@ from postroom.letter.compiled import CompiledTemplate, Edition
 from postroom.letter.event import Event
 from postroom.letter.html.markup import Markup
 from postroom.letter.html.template_source import inlined
-from postroom.letter.html.textsource import text_of_source
 from postroom.letter.html.tokens import CannotInline
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import HTML
@@ -94,16 +92,7 @@ def quicken(edition: Edition) -> Ahead:
     except Rejected:
         return Ahead(edition, "its source cannot be read as HTML")
     fast = replace(edition, html=made.text, css="", inline="source")
-    fast = fast if edition.text is not None else with_text(fast)
     return Ahead(fast, beaten_hooks=made.beaten_hooks)
-
-
-def with_text(edition: Edition) -> Edition:
-    """The edition with its text derived from source; as it was where that is only known per letter."""
-    try:
-        return replace(edition, text=text_of_source(edition.html), text_way="reduced")
-    except CannotInline:
-        return edition
 
 
 @dataclass(frozen=True, slots=True)
