@@ -133,6 +133,8 @@ import os, signal
 from postroom.local import parallel
 from tests.local.test_parallel import PAIRS
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without it
+
 def stuck(pair):
     os.write(1, b"x")
     signal.pause()
