@@ -156,10 +156,11 @@ class Selector:
 
 def read_selectors(prelude: Sequence[Any]) -> list[Selector]:
     """The selectors of a rule's prelude. Raises SelectorError."""
-    return [read_selector(tokens) for tokens in _split(prelude)]
+    return [read_selector(tokens) for tokens in split_list(prelude)]
 
 
-def _split(tokens: Iterable[Any]) -> Iterator[list[Any]]:
+def split_list(tokens: Iterable[Any]) -> Iterator[list[Any]]:
+    """The parts of a list whose commas stand outside of brackets."""
     held: list[Any] = []
     for token in tokens:
         if token == ",":
@@ -299,7 +300,7 @@ def _pseudo(tokens: list[Any], index: int) -> tuple[Simple, int]:
 
 def _functional(token: Any, text: str, name: str) -> Simple:
     if name == "has":
-        relative = [[*_anchor(), *arguments] for arguments in _split(token.arguments)]
+        relative = [[*_anchor(), *arguments] for arguments in split_list(token.arguments)]
         inner = [read_selector(arguments) for arguments in relative]
         kind: Kind = "structural" if all(each.is_static for each in inner) else "state"
         return Simple(kind, text, name, _most(inner), _attributes(inner), known=_all_known(inner))
@@ -332,7 +333,7 @@ def _forgiving(arguments: Sequence[Any]) -> tuple[list[Selector], bool]:
     """The valid selectors of `:is()` and `:where()`, and whether there is no other (Selectors 4 §18.1)."""
     valid: list[Selector] = []
     whole = True
-    for tokens in _split(arguments):
+    for tokens in split_list(arguments):
         try:
             valid.append(read_selector(tokens))
         except SelectorError:

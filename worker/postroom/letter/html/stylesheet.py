@@ -16,7 +16,14 @@ from typing import Any
 
 import tinycss2  # type: ignore[import-untyped]
 
-from postroom.letter.html.selectors import COMBINATORS, Selector, SelectorError, read_selector, read_selectors
+from postroom.letter.html.selectors import (
+    COMBINATORS,
+    Selector,
+    SelectorError,
+    read_selector,
+    read_selectors,
+    split_list,
+)
 from postroom.letter.problems import Code, Problem, Severity
 
 GROUPS = frozenset(("media", "supports", "layer", "container", "scope", "starting-style", "-moz-document"))
@@ -298,24 +305,13 @@ def _nest(prelude: Sequence[Any], parent: Sequence[Selector]) -> list[Selector]:
     alike = len({selector.specificity for selector in parent}) == 1
     simple = alike and all(len(selector.compounds) == 1 for selector in parent)
     out: list[Selector] = []
-    for relative in _arms(prelude):
+    for relative in split_list(prelude):
         if all(token.type in ("whitespace", "comment") for token in relative):
             raise SelectorError("a nested rule has no selector")
         for own in texts if simple else [f":is({', '.join(texts)})"]:
             nested = _with_parent(relative, own)
             out.append(read_selector(tinycss2.parse_component_value_list(nested)))
     return out
-
-
-def _arms(prelude: Sequence[Any]) -> Iterator[list[Any]]:
-    held: list[Any] = []
-    for token in prelude:
-        if token == ",":
-            yield held
-            held = []
-        else:
-            held.append(token)
-    yield held
 
 
 def _with_parent(tokens: Sequence[Any], own: str) -> str:
