@@ -409,6 +409,13 @@ def test_a_sheet_of_which_nothing_can_be_used_is_refused() -> None:
     assert problem_of("<p>{{ name }}</p>", css="p color: red").code is Code.CSS_INVALID
 
 
+def test_an_element_that_the_parser_clones_is_styled_only_where_both_are() -> None:
+    page = '<span><font class="b"><font></font></span>\n<img>'
+    out = inline_page(f"<!doctype html><body>{page}", ".b:nth-child(odd) { color: blue }")
+    assert page in out
+    assert ".b:nth-child(odd) { color:blue }" in sheet_of(out)
+
+
 def test_the_style_of_a_second_body_tag_counts_as_for_a_parser() -> None:
     page = '<body><p>x</p><body style="margin: 0">'
     out = inline_page(page, "body { color: red }")

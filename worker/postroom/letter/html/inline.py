@@ -252,18 +252,19 @@ class Inliner:
     def _unwritable(self, plain: dict[Element, list[int]]) -> set[Element]:
         """Elements that no attribute can be written for: implied, cloned otherwise, in the head, exempt."""
         out = self._matched_by_style()
-        last: dict[str, Element] = {}
+        originals: list[Element] = []
         for element in self._markup.elements:
             tag = element.tag
             if self._markup.is_written(element):
                 if tag in FORMATTING:
-                    last[tag] = element
+                    originals.append(element)
                 if tag in HEAD or is_exempt(element) or self._has_style_elsewhere(element):
                     out.add(element)
-            elif tag in FORMATTING and tag in last and last[tag].attrs == element.attrs:
-                # a clone has the attributes of its original, and so its styles
-                if plain.get(element) != plain.get(last[tag]):
-                    out |= {element, last[tag]}
+            elif tag in FORMATTING:
+                # a clone has the attributes of its original, whichever that is, and so its styles
+                alike = [each for each in originals if each.tag == tag and each.attrs == element.attrs]
+                if not alike or any(plain.get(each) != plain.get(element) for each in alike):
+                    out |= {element, *alike}
             else:
                 out.add(element)
         return out
