@@ -261,8 +261,12 @@ class Inliner:
                 if tag in HEAD or is_exempt(element) or self._has_style_elsewhere(element):
                     out.add(element)
             elif tag in FORMATTING:
-                # a clone has the attributes of its original, whichever that is, and so its styles
-                alike = [each for each in originals if each.tag == tag and each.attrs == element.attrs]
+                # a clone has the attributes of its original, and so its styles; that one has no end tag
+                alike = [
+                    each
+                    for each in originals
+                    if each.tag == tag and each.attrs == element.attrs and not self._markup.is_closed(each)
+                ]
                 if not alike or any(plain.get(each) != plain.get(element) for each in alike):
                     out |= {element, *alike}
             else:
@@ -289,6 +293,7 @@ class Inliner:
             for compound in candidate.selector.compounds
             if any("style" in simple.attributes for simple in compound.simples)
             for element in self._markup.select(compound.without_attribute("style"))
+            if element.attr("style") is None or "=" in candidate.selector.text
         }
 
     @cached_property

@@ -145,6 +145,11 @@ class Markup:
         """Whether the element has a start tag in the source, and is not implied or cloned by the parser."""
         return element in self._start_tags
 
+    def is_closed(self, element: Element) -> bool:
+        """Whether the element has an end tag of its own."""
+        location = element.source_location
+        return location is not None and location.end_tag is not None
+
     def ancestors(self, element: Element) -> Iterator[Element]:
         """The elements around it, from the inside."""
         parent = self.parents[element]
