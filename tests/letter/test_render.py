@@ -282,9 +282,3 @@ def test_a_text_of_an_older_bundle_is_derived_anew() -> None:
     found = live("<ol><li>{{ name }}</ol>").compiled
     older = replace(found.editions[0], text="\x01- {{ name }}\x01", text_way="source")
     assert Live(replace(found, editions=(older,))).render(event(name="x")).text == "1. x\n"
-
-
-def test_a_reduced_page_of_an_older_bundle_is_what_its_text_is_read_from() -> None:
-    found = live("<ol><li>{{ name }}</ol>").compiled
-    older = replace(found.editions[0], text="<ol><li>reduced {{ name }}</ol>", text_way="reduced")
-    assert Live(replace(found, editions=(older,))).render(event(name="x")).text == "1. reduced x\n"

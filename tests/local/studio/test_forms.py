@@ -75,7 +75,7 @@ DATA = st.fixed_dictionaries(
 
 
 def sent(field: forms.Field) -> Iterator[tuple[str, str]]:
-    """What a browser sends of a form that nobody has changed."""
+    """What a browser sends of an unchanged form."""
     if field.mark:
         yield field.mark, field.pointer
     if field.kind == "list":

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 REVISION_LENGTH = 12
 
-Way = Literal["given", "source", "reduced", "render"]
+Way = Literal["given", "source", "render"]
 """How a part comes about: written by hand, derived once from source, or derived after each rendering.
 
 Bundles of older releases say `reduced` of a text that is the html's source, reduced to what the text part is

@@ -38,7 +38,6 @@ class LiveEdition:
         "_edition",
         "_html",
         "_preheader",
-        "_reduced",
         "_shares",
         "_subjects",
         "_text",
@@ -57,7 +56,9 @@ class LiveEdition:
         self._preheader = script_of(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
         page = edition.html
         self._html = like.page_like(page) if like else script_of(HTML, page, "spec.html")
-        self._text, self._reduced = _text_scripts(edition)
+        # `source` is how bundles of older releases call a text of another form: it is read from each page
+        own = edition.text if edition.text_way != "source" else None
+        self._text = script_of(TEXT, own, "spec.text") if own is not None else None
 
     def page_like(self, html: str) -> Script:
         """The script of a page that has the same constructs as this one's; any other does, too."""
@@ -78,9 +79,7 @@ class LiveEdition:
             html = inline_page(html, self._edition.css, options_of(self._edition))
         if self._text is not None:
             return html, self._text.render(variables, meter)
-        # The html has been charged for the same loops, so the reduction is not charged for them again.
-        page = html if self._reduced is None else self._reduced.render(variables, meter.renewed())
-        return html, text_of_page(page)
+        return html, text_of_page(html)
 
     def _subject(self, recipient: str) -> Script:
         if len(self._subjects) == 1:
@@ -97,18 +96,6 @@ class LiveEdition:
 def options_of(edition: Edition) -> InlineOptions:
     """What the template asks of the inliner."""
     return InlineOptions(frozenset(edition.attributes), edition.keep_styles)
-
-
-def _text_scripts(edition: Edition) -> tuple[Script | None, Script | None]:
-    """The author's text, or the reduced source of an older bundle, which its text is read from.
-
-    `source` is how still older bundles call a text of another form: those texts are read from each page.
-    """
-    if edition.text is None or edition.text_way == "source":
-        return None, None
-    if edition.text_way == "reduced":
-        return None, script_of(HTML, edition.text, "spec.html")
-    return script_of(TEXT, edition.text, "spec.text"), None
 
 
 def one_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:

@@ -1,6 +1,6 @@
 """What a locale's tag (BCP 47) says about how a letter is written: its language, and its direction.
 
-Pure; any text gives an answer, since an event may name a locale that nobody has data for.
+Pure; any text gives an answer, since an event may name a locale without data.
 """
 
 from functools import lru_cache

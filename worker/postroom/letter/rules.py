@@ -332,7 +332,7 @@ LINT = (
         Severity.INFO,
         "A link or an image uses `http://`.",
         "Write `https://`, if the site has it.",
-        "Whoever is on the line sees which page the reader opens, and webmail pages show no images "
+        "Anyone who can read the traffic sees which page the reader opens, and webmail pages show no images "
         "over `http://`.",
         '<a href="http://shop.example/">Shop</a>',
         '<a href="https://shop.example/">Shop</a>',

@@ -651,7 +651,7 @@ def _bare(address: str) -> str:
 
 
 def _tidy(line: str) -> str:
-    """A line without what nobody sees; several blank characters become one space, a single one stays."""
+    """A line without invisible characters; several blank characters become one space, a single one stays."""
     if not (line.isascii() and line.isprintable()):
         line = LINE_SEPARATORS.sub(" ", CONTROLS.sub("", line))
         line = LOOSE_JOINERS.sub("", FILLERS.sub("", line))

@@ -61,10 +61,6 @@ class Meter:
         self._clock = clocks.wall if clocks else _never
         self._deadline = self._clock() + MAX_SECONDS / 2
 
-    def renewed(self) -> "Meter":
-        """A meter with the same clocks that has counted nothing yet."""
-        return Meter(self._clocks)
-
     def loop(self, items: Iterable[Any]) -> Iterable[Any]:
         """Charge a loop before it runs. Jinja has no `break`, so that its length is its turns."""
         if not isinstance(items, Collection):
