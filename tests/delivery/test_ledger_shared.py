@@ -254,20 +254,23 @@ async def test_of_two_claims_at_once_one_is_first(postgres_ledger: str) -> None:
 async def test_of_two_claims_at_midnight_one_is_first(postgres_ledger: str) -> None:
     """The workers' clocks are days apart, and the ledger's day turns all the time."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        turning = asyncio.create_task(turn_days(one))
+        finished = asyncio.Event()
+        turning = asyncio.create_task(turn_days(one, finished))
         for turn in range(20):
             names = [f"{turn}-{n}" for n in range(30)]
             await race(one, two, names, names[::-1], skew=3 * DAY)
-        turning.cancel()
+        finished.set()
+        # not cancelled: its thread would keep a connection past the end of the pool
+        await turning
     assert await look(postgres_ledger, "SELECT count(*) FROM letter") == [(600,)]
     [[buckets]] = await look(postgres_ledger, "SELECT count(DISTINCT bucket) FROM identity")
     assert isinstance(buckets, int)
     assert buckets > 3
 
 
-async def turn_days(ledger: PostgresLedger) -> None:
-    """Midnight again and again, as the heartbeat makes it."""
-    while True:
+async def turn_days(ledger: PostgresLedger, finished: asyncio.Event) -> None:
+    """Start a new calendar day every 10 ms, as the heartbeat does at midnight."""
+    while not finished.is_set():
         await asyncio.to_thread(_turn, ledger)
         await asyncio.sleep(0.01)
 
