@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 FIXTURES = Path(__file__).parent / "fixtures"
-pytest_plugins = ["tests.fixtures.golden", "tests.fixtures.grouping", "tests.fixtures.policy"]
+pytest_plugins = ["tests.fixtures.golden", "tests.fixtures.server_groups", "tests.fixtures.skip_policy"]
 
 
 @pytest.hookimpl(trylast=True)
@@ -14,5 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
     would wait until it had imported Kubernetes, Kafka and SQL."""
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return
-    for path in sorted(FIXTURES.glob("[a-z]*.py")):
-        config.pluginmanager.import_plugin(f"tests.fixtures.{path.stem}")
+    names = [f"tests.fixtures.{path.stem}" for path in sorted(FIXTURES.glob("[a-z]*.py"))]
+    # all of them first: they import each other
+    pytest.register_assert_rewrite(*(name for name in names if not config.pluginmanager.has_plugin(name)))
+    for name in names:
+        config.pluginmanager.import_plugin(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.unread import MARKER, is_layered
+from tests.fixtures.layer_files import MARKER, is_layered
 from tests.layers import LAYERS, MARKERS, UNIT, Layer, Outcome, read_report, summary, surroundings
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def test_needs_nothing() -> None: ...
 
 def run(tmp_path: Path, ci: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "test_planted.py").write_text(PLANTED)
-    return pytest_on(tmp_path, "-p", "tests.fixtures.policy", CI=ci)
+    return pytest_on(tmp_path, "-p", "tests.fixtures.skip_policy", CI=ci)
 
 
 def pytest_on(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -92,10 +92,10 @@ def test_a_layer_imports_no_file_that_has_none_of_its_tests(tmp_path: Path, laye
         ("faults", "pytest.mark.faults", "no_such"),
     ):
         (tmp_path / f"test_{name}.py").write_text(marked.format(mark, module))
-    done = pytest_on(tmp_path, "-p", "tests.fixtures.unread", "-m", layer.marker)
+    done = pytest_on(tmp_path, "-p", "tests.fixtures.layer_files", "-m", layer.marker)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
-    assert "2 errors" in pytest_on(tmp_path, "-p", "tests.fixtures.unread").stdout
+    assert "2 errors" in pytest_on(tmp_path, "-p", "tests.fixtures.layer_files").stdout
 
 
 def test_a_file_that_the_unit_layer_leaves_out_has_the_marker_of_another_on_all_its_tests() -> None:

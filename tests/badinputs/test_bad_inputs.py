@@ -5,7 +5,7 @@ import pytest
 from tests.badinputs.manifests import SERVER
 from tests.badinputs.row import Row
 from tests.badinputs.table import ROWS, keep, kept
-from tests.claims import is_there
+from tests.known_tests import is_there
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 
 from postroom.local.broker import LocalBroker
-from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.postfix import source_cost
 
 pytestmark = pytest.mark.bench
@@ -29,7 +29,7 @@ def test_the_worker_beside_smtp_source(tmp_path: Path, smtp_sink: int) -> None:
     theirs: list[float] = []
     for turn in range(ROUNDS):
         with LocalBroker() as broker:
-            plant = Plant(tmp_path / str(turn), broker.bootstrap, f"127.0.0.1:{smtp_sink}")
+            plant = WorkerUnderTest(tmp_path / str(turn), broker.bootstrap, f"127.0.0.1:{smtp_sink}")
             plant.connections = CONNECTIONS
             plant.prepare()
             cost, rate = run(plant, turn)
@@ -45,7 +45,7 @@ def test_the_worker_beside_smtp_source(tmp_path: Path, smtp_sink: int) -> None:
     )
 
 
-def run(plant: Plant, seed: int) -> tuple[float, float]:
+def run(plant: WorkerUnderTest, seed: int) -> tuple[float, float]:
     """Microseconds of CPU a letter, letters per second."""
     process = plant.start()
     wait_until(plant.is_member, "the worker's partitions")

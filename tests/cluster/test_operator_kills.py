@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.manifests import layout, profile, template
 from tests.cluster.operating import Object, World
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 
 pytestmark = pytest.mark.apiserver
 STEPS = ("observed", "proved", "planned", "applied", "deleted", "told", "status")
@@ -115,4 +115,4 @@ def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
     assert "a mistake of Postroom's" not in world.operator.words
     written = world.get("Deployment", "postroom-shop")["metadata"]["generation"]
     assert changes <= written < 2 * changes  # how pods are replaced changes with the mode, and back again
-    fault.figures(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")
+    fault.record(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.manifests import layout, profile, template
 from tests.cluster.operating import Operator, World
-from tests.faults.figures import at_whole_size
+from tests.faults.results import at_full_size
 
 pytestmark = pytest.mark.apiserver
 PROFILES, TEMPLATES = 20, 10
@@ -71,7 +71,7 @@ def test_at_rest_for_long_nothing_is_written(world: World) -> None:
 
     Those are two listings of everything and six watches of each kind.
     """
-    seconds = 300.0 if at_whole_size() else 30.0
+    seconds = 300.0 if at_full_size() else 30.0
     for number in range(PROFILES):
         name = f"shop-{number}"
         letters = (

@@ -48,7 +48,7 @@ from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter
 from tests.delivery.postgres_ledgers import SCHEMA
 from tests.delivery.scenario import scenario
 from tests.delivery.test_status_events import own_broker, telling, told
-from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 from tests.letter.test_reports import RETURN_PATH, sample
 
@@ -506,7 +506,7 @@ def test_a_letter_goes_out_comes_back_and_its_bounce_is_told_on_the_status_topic
 ) -> None:
     """Everything that runs in a cluster: worker, intake, broker, and a relay that reports later."""
     asked = {"bounces": {"domain": DOMAIN, "secretRef": {"name": "return-paths"}}}
-    plant = Plant(site.folder / "plant", own_broker.bootstrap, recording_sink.address)
+    plant = WorkerUnderTest(site.folder / "plant", own_broker.bootstrap, recording_sink.address)
     telling(plant, "Captured", "Bounced", **asked)
     plant.start(POSTROOM_SECRETS=str(site.folder / "secrets"))
     try:

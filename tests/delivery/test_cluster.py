@@ -15,7 +15,7 @@ from postroom.local.sockets import free_port
 from postroom.local.topics import Topic, create_topics
 from tests.delivery import kubelet
 from tests.delivery.test_program import page
-from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
+from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.postgres import Server
 from tests.fixtures.recording_sink import RecordingSink
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 class Pod:
     """A worker with mounted folders, and what it says."""
 
-    plant: Plant
+    plant: WorkerUnderTest
     connections: Path
     name: str = "postroom-plant-1"
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
@@ -83,7 +83,7 @@ class Place:
     pods: list[Pod] = field(default_factory=list)
 
     def pod(self, name: str = "postroom-plant-1", topics: bool = True) -> Pod:
-        plant = Plant(self.folder / name, self.broker.bootstrap, self.sink.address)
+        plant = WorkerUnderTest(self.folder / name, self.broker.bootstrap, self.sink.address)
         pod = Pod(plant.prepare(topics), plant.folder / "connections", name)
         pod.connections.mkdir()
         kubelet.write(pod.connections, {})

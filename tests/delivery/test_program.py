@@ -19,7 +19,7 @@ from postroom.delivery.programs.consume import main
 from postroom.letter.handover import FORMAT, MARK
 from postroom.local.broker import LocalBroker
 from postroom.local.sockets import free_port
-from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
+from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 MALFORMED = {
@@ -109,7 +109,7 @@ def dead_letters(bootstrap: str) -> dict[bytes, dict[str, str]]:
 def test_a_worker_serves_until_it_is_told_to_end(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     address = f"127.0.0.1:{free_port()}"
     bad = MALFORMED | UNFIT
     publish(own_broker.bootstrap, [*events(100, seed=1), *bad, *events(100, seed=2, prefix="z")])
@@ -146,7 +146,7 @@ def test_a_worker_serves_until_it_is_told_to_end(
 def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves_out(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     profile, bundle = plant.folder / "profile.yaml", plant.folder / "bundles" / "templates.json"
     handed = yaml.safe_load(profile.read_text())
     handed["metadata"]["annotations"] = {MARK: FORMAT}
@@ -174,7 +174,9 @@ def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves
 def test_a_worker_of_a_suspended_profile_tells_what_waits_and_takes_none_of_it(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address, spec={"suspend": True})
+    plant = WorkerUnderTest(
+        tmp_path / "plant", own_broker.bootstrap, recording_sink.address, spec={"suspend": True}
+    )
     plant.prepare()
     address = f"127.0.0.1:{free_port()}"
     publish(own_broker.bootstrap, events(10, seed=4))
@@ -194,7 +196,7 @@ def test_a_worker_of_a_suspended_profile_tells_what_waits_and_takes_none_of_it(
 def test_a_second_worker_on_the_ledger_is_refused_and_the_first_goes_on(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     first = plant.start()
     try:
         wait_until(plant.is_member, "the first worker's partitions")
@@ -212,7 +214,7 @@ def test_a_second_worker_on_the_ledger_is_refused_and_the_first_goes_on(
 def test_a_worker_without_its_broker_ends_when_it_is_told_to(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     address = f"127.0.0.1:{free_port()}"
     plant.start(POSTROOM_HTTP=address, POSTROOM_GRACE="2")
     try:

@@ -13,7 +13,7 @@ from postroom.adapters import rehearsal as rehearsals
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.delivery.programs import rehearse
 from postroom.letter.event import Record, pack
-from tests.fixtures.pipeline import Plant, events
+from tests.fixtures.pipeline import WorkerUnderTest, events
 
 pytestmark = pytest.mark.processes
 
@@ -27,13 +27,13 @@ Ask = Callable[[Rehearsal], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Plant:
+def plant(tmp_path: Path) -> WorkerUnderTest:
     """The files of a worker."""
-    return Plant(tmp_path / "plant", "", "").prepare(topics=False)
+    return WorkerUnderTest(tmp_path / "plant", "", "").prepare(topics=False)
 
 
 @pytest.fixture
-def run(plant: Plant) -> Callable[[Ask], None]:
+def run(plant: WorkerUnderTest) -> Callable[[Ask], None]:
     """Runs a coroutine with a rehearsal of a profile, and ends its process."""
     arguments = [str(plant.folder / "profile.yaml"), str(plant.folder / "bundles")]
 
@@ -79,7 +79,9 @@ def test_a_record_that_it_hangs_over_is_told(
     run(ask)
 
 
-def test_a_bundle_that_cannot_be_read_is_no_sign_of_life(plant: Plant, run: Callable[[Ask], None]) -> None:
+def test_a_bundle_that_cannot_be_read_is_no_sign_of_life(
+    plant: WorkerUnderTest, run: Callable[[Ask], None]
+) -> None:
     """The reason goes to the log: on standard output it would answer for records that are not tried yet."""
     (plant.folder / "bundles" / "templates.json").write_text("no bundle")
 

@@ -25,7 +25,7 @@ from tests.bench.test_worker_speed import run
 from tests.delivery.bench import Bench
 from tests.delivery.letters import NOON, record
 from tests.delivery.test_callbacks import OLD, Receiver
-from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
+from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 STATUS = f"{TOPIC}.status"
@@ -38,7 +38,7 @@ def own_broker() -> Iterator[LocalBroker]:
         yield running
 
 
-def telling(plant: Plant, *wanted: str, **spec: Any) -> Plant:
+def telling(plant: WorkerUnderTest, *wanted: str, **spec: Any) -> WorkerUnderTest:
     """The same plant with a profile that tells these."""
     plant.prepare()
     path = plant.folder / "profile.yaml"
@@ -65,7 +65,7 @@ def told(bootstrap: str) -> list[tuple[dict[str, str], str, dict[str, Any]]]:
     return found
 
 
-def waiting(plant: Plant) -> int:
+def waiting(plant: WorkerUnderTest) -> int:
     return int(plant.query("SELECT count(*) FROM notice")[0][0])
 
 
@@ -73,7 +73,7 @@ def waiting(plant: Plant) -> int:
 def test_what_becomes_of_letters_is_told_on_the_status_topic(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address)
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address)
     telling(plant, "Captured", "RenderFailed").start()
     try:
         bad = json.loads(next(events(1, seed=3, prefix="bad"))) | {"data": {}}
@@ -187,7 +187,7 @@ def test_a_callback_is_told_by_a_worker_what_the_topic_is_told(
     secret.parent.mkdir(parents=True)
     secret.write_text(OLD)
     with Receiver([500]) as receiver:
-        plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address)
+        plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address)
         callback = {"name": "crm", "url": receiver.url, "secretRef": {"name": "crm"}, "events": ["Captured"]}
         telling(plant, "Captured", callbacks=[callback])
         plant.start(POSTROOM_SECRETS=str(tmp_path / "secrets"), POSTROOM_CALLBACK_ALLOW="http://127.0.0.0/8")
@@ -210,7 +210,9 @@ def test_what_telling_costs_a_letter(tmp_path: Path, smtp_sink: int) -> None:
     for turn in range(3):
         for name, cost in costs.items():
             with LocalBroker() as broker:
-                plant = Plant(tmp_path / f"{turn}{name[0]}", broker.bootstrap, f"127.0.0.1:{smtp_sink}")
+                plant = WorkerUnderTest(
+                    tmp_path / f"{turn}{name[0]}", broker.bootstrap, f"127.0.0.1:{smtp_sink}"
+                )
                 plant.connections = 64
                 telling(plant, *(["Captured"] if name.startswith("every") else []))
                 try:

@@ -9,7 +9,7 @@ import pytest
 from postroom.local.broker import LocalBroker
 from postroom.local.sockets import free_port
 from tests.delivery.test_program import dead_letters, page
-from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = pytest.mark.kafka
@@ -27,7 +27,7 @@ def own_broker() -> Iterator[LocalBroker]:
 def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untried(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
-    plant = Plant(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
+    plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     address = f"127.0.0.1:{free_port()}"
     told = {"POSTROOM_HTTP": address, "PYTHONPATH": str(plant.folder)}
     try:

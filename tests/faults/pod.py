@@ -13,24 +13,24 @@ from postroom.local.sockets import free_port
 from tests.delivery import kubelet
 from tests.delivery.postgres_ledgers import execute
 from tests.delivery.test_program import page
-from tests.fixtures.pipeline import Plant
+from tests.fixtures.pipeline import WorkerUnderTest
 
 PATIENCE_SECONDS = 240.0
 """A lease has to run out at times, and the machine may be slow."""
 
 
 @dataclass(slots=True)
-class Pod(Plant):
+class WorkerPod(WorkerUnderTest):
     """A worker as a pod has it, on a ledger that it shares."""
 
     database: str = ""
     name: str = "plant-a"
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
     prepared: bool = True
-    surroundings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     """What else it finds in its environment, whenever it is started."""
 
-    def run(self, **environment: str) -> "Pod":
+    def run(self, **environment: str) -> "WorkerPod":
         """Start it with its connections Secret."""
         connections = self.folder / "connections"
         connections.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ class Pod(Plant):
             POSTROOM_NAMESPACE="default",
             POSTROOM_POD=self.name,
             POSTROOM_HTTP=self.address,
-            **(self.surroundings | environment),
+            **(self.environment | environment),
         )
         return self
 

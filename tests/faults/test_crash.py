@@ -10,9 +10,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from postroom.failpoint import POINTS
 from postroom.local.broker import LocalBroker
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 from tests.faults.verdict import judge
-from tests.fixtures.pipeline import TOPIC, Plant, events, publish, wait_until
+from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = pytest.mark.faults
@@ -24,19 +24,19 @@ FINISH_SECONDS = 300.0
 
 @pytest.fixture
 def plant(
-    tmp_path: Path, durable_broker: LocalBroker, moody_sink: RecordingSink, request: pytest.FixtureRequest
-) -> Iterator[Plant]:
+    tmp_path: Path, durable_broker: LocalBroker, failing_sink: RecordingSink, request: pytest.FixtureRequest
+) -> Iterator[WorkerUnderTest]:
     """A worker under `onInDoubt: Resend`, or under the policy that the test is parametrized with."""
     policy = getattr(request, "param", "Resend")
-    made = Plant(
-        tmp_path / "plant", durable_broker.bootstrap, moody_sink.address, on_in_doubt=policy, prepared=True
+    made = WorkerUnderTest(
+        tmp_path / "plant", durable_broker.bootstrap, failing_sink.address, on_in_doubt=policy, prepared=True
     ).prepare()
     yield made
     if made.process is not None and made.process.poll() is None:
         made.kill()
 
 
-def finish(plant: Plant, count: int) -> None:
+def finish(plant: WorkerUnderTest, count: int) -> None:
     """Let a worker run until every letter is in a final state, then end it in order."""
     plant.start()
     wait_until(plant.is_member, "the last worker's partitions")
@@ -45,7 +45,7 @@ def finish(plant: Plant, count: int) -> None:
     assert plant.end() == 0
 
 
-def kill_at_random(plant: Plant, sink: RecordingSink, kills: int) -> tuple[int, list[int]]:
+def kill_at_random(plant: WorkerUnderTest, sink: RecordingSink, kills: int) -> tuple[int, list[int]]:
     """Publish, kill the worker as often, let it finish: events, and the rows in `dotting` at each kill."""
     published = publish(plant.bootstrap, events(kills * EVENTS_A_KILL, seed=1))
     chance, killed = random.Random(3), list[int]()
@@ -62,28 +62,28 @@ def kill_at_random(plant: Plant, sink: RecordingSink, kills: int) -> tuple[int, 
 
 @pytest.mark.fault(2)
 def test_no_letter_is_lost_when_the_worker_is_killed_at_random(
-    plant: Plant, moody_sink: RecordingSink, fault: Fault
+    plant: WorkerUnderTest, failing_sink: RecordingSink, fault: Fault
 ) -> None:
-    published, killed = kill_at_random(plant, moody_sink, fault.size(6, 50))
-    verdict = judge(plant, moody_sink, published, killed)
+    published, killed = kill_at_random(plant, failing_sink, fault.size(6, 50))
+    verdict = judge(plant, failing_sink, published, killed)
     verdict.hold()
-    fault.figures(f"worker killed at random: {verdict}")
+    fault.record(f"worker killed at random: {verdict}")
 
 
 @pytest.mark.parametrize("plant", ["Park"], indirect=True)
 @pytest.mark.fault(3)
 def test_under_park_no_letter_is_doubled_when_the_worker_is_killed_at_random(
-    plant: Plant, moody_sink: RecordingSink, fault: Fault
+    plant: WorkerUnderTest, failing_sink: RecordingSink, fault: Fault
 ) -> None:
-    published, killed = kill_at_random(plant, moody_sink, fault.size(6, 50))
-    verdict = judge(plant, moody_sink, published, killed)
+    published, killed = kill_at_random(plant, failing_sink, fault.size(6, 50))
+    verdict = judge(plant, failing_sink, published, killed)
     verdict.hold_under_park()
-    fault.figures(f"worker killed at random, Park: {verdict}")
+    fault.record(f"worker killed at random, Park: {verdict}")
 
 
 @pytest.mark.fault(2)
 def test_no_letter_is_lost_when_the_worker_dies_at_each_step(
-    plant: Plant, moody_sink: RecordingSink, fault: Fault
+    plant: WorkerUnderTest, failing_sink: RecordingSink, fault: Fault
 ) -> None:
     """One worker's ledger through all of it: what a death leaves is there at the next."""
     count, good, bad = fault.size(150, 600), 0, 0
@@ -97,16 +97,16 @@ def test_no_letter_is_lost_when_the_worker_dies_at_each_step(
             plant.kill()
             killed.append(plant.dotting())
     finish(plant, good)
-    verdict = judge(plant, moody_sink, good, killed)
+    verdict = judge(plant, failing_sink, good, killed)
     verdict.hold()
     assert all(deaths.values()), deaths
     assert count_dead_letters(plant.bootstrap) >= bad
-    fault.figures(f"worker dead at {len(POINTS)} named steps, {sum(deaths.values())} times in all: {verdict}")
+    fault.record(f"worker dead at {len(POINTS)} named steps, {sum(deaths.values())} times in all: {verdict}")
 
 
 @pytest.mark.fault(7)
 def test_no_letter_is_lost_when_the_broker_is_killed_at_random(
-    plant: Plant, moody_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
+    plant: WorkerUnderTest, failing_sink: RecordingSink, durable_broker: LocalBroker, fault: Fault
 ) -> None:
     chance, published, bursts = random.Random(5), 0, fault.size(5, 20)
     plant.start()
@@ -118,26 +118,26 @@ def test_no_letter_is_lost_when_the_broker_is_killed_at_random(
     through = f"{published} letters settled (log: {plant.folder}/worker.log)"
     wait_until(lambda: is_through_with_a_supervisor(plant, published), through, FINISH_SECONDS)
     assert plant.end() == 0
-    verdict = judge(plant, moody_sink, published, [])
+    verdict = judge(plant, failing_sink, published, [])
     verdict.hold()
-    fault.figures(f"embedded broker killed {bursts} times: {verdict}")
+    fault.record(f"embedded broker killed {bursts} times: {verdict}")
 
 
-def is_through_with_a_supervisor(plant: Plant, count: int) -> bool:
+def is_through_with_a_supervisor(plant: WorkerUnderTest, count: int) -> bool:
     """Start a worker that ended again, as every platform does: a broker that comes back may fence it."""
     if plant.process is not None and plant.process.poll() is not None:
         plant.start()
     return plant.through(count)
 
 
-def await_copies(plant: Plant, sink: RecordingSink, goal: int, published: int) -> None:
+def await_copies(plant: WorkerUnderTest, sink: RecordingSink, goal: int, published: int) -> None:
     """Wait until the sink has so many letters, or there is nothing left to send."""
     wait_until(
         lambda: sink.copies.total() >= goal or plant.settled() >= published, f"{goal} letters in the sink"
     )
 
 
-def died(plant: Plant, count: int) -> bool:
+def died(plant: WorkerUnderTest, count: int) -> bool:
     """Wait until the worker died; once everything is through, its point is not reached again."""
     worker = plant.process
     assert worker is not None

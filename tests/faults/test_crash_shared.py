@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from postroom.adapters.ledger.leases import LEASE_SECONDS
-from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
+from tests.faults.results import Fault
 from tests.faults.verdict import judge
 from tests.fixtures.kraft import ApacheKafka
 from tests.fixtures.pipeline import events, publish, wait_until
@@ -23,12 +23,12 @@ EVENTS_A_KILL = 150
 
 @pytest.fixture
 def pods(
-    tmp_path: Path, apache_kafka_node: ApacheKafka, moody_sink: RecordingSink, postgres: str, topic: str
-) -> Iterator[list[Pod]]:
+    tmp_path: Path, apache_kafka_node: ApacheKafka, failing_sink: RecordingSink, postgres: str, topic: str
+) -> Iterator[list[WorkerPod]]:
     """Two workers on one ledger, over Apache Kafka as wherever there is more than one."""
     kafka, named = apache_kafka_node.bootstrap, topic.replace("postroom.test", "postroom.default")
     made = [
-        Pod(tmp_path / name, kafka, moody_sink.address, topic=named, database=postgres, name=name)
+        WorkerPod(tmp_path / name, kafka, failing_sink.address, topic=named, database=postgres, name=name)
         for name in ("plant-a", "plant-b")
     ]
     for number, pod in enumerate(made):
@@ -40,7 +40,7 @@ def pods(
             pod.kill()
 
 
-def start(pods: list[Pod]) -> None:
+def start(pods: list[WorkerPod]) -> None:
     """Start both and wait until they share the partitions."""
     for pod in pods:
         pod.run()
@@ -53,7 +53,7 @@ def await_copies(sink: RecordingSink, goal: int) -> None:
     wait_until(lambda: sink.copies.total() >= goal, f"{goal} letters in the sink", PATIENCE_SECONDS)
 
 
-def finish(pods: list[Pod], count: int) -> None:
+def finish(pods: list[WorkerPod], count: int) -> None:
     """Let both run until every letter is in a final state, then end them in order."""
     wait_until(
         lambda: pods[0].through(count), f"{count} letters settled (logs: {pods[0].folder.parent})", 150
@@ -63,14 +63,14 @@ def finish(pods: list[Pod], count: int) -> None:
 
 @pytest.mark.fault(2)
 def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random(
-    pods: list[Pod], moody_sink: RecordingSink, fault: Fault
+    pods: list[WorkerPod], failing_sink: RecordingSink, fault: Fault
 ) -> None:
     chance, killed, published = random.Random(17), list[int](), 0
     start(pods)
     for kill in range(fault.size(3, 12)):
         values = events(EVENTS_A_KILL, seed=kill, prefix=f"k{kill}-")
         published += publish(pods[0].bootstrap, values, pods[0].topic)
-        await_copies(moody_sink, moody_sink.copies.total() + chance.randrange(1, EVENTS_A_KILL // 2))
+        await_copies(failing_sink, failing_sink.copies.total() + chance.randrange(1, EVENTS_A_KILL // 2))
         victim = pods[kill % 2]
         victim.kill()
         killed.append(victim.dotting())
@@ -78,19 +78,19 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
             victim.name += "x"  # a pod of another name takes its place: its lease has to run out
         victim.run()
     finish(pods, published)
-    verdict = judge(pods[0], moody_sink, published, killed)
+    verdict = judge(pods[0], failing_sink, published, killed)
     verdict.hold()
-    fault.figures(f"two workers that share a ledger, killed in turn: {verdict}")
+    fault.record(f"two workers that share a ledger, killed in turn: {verdict}")
 
 
 @pytest.mark.fault(4)
 def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
-    pods: list[Pod], moody_sink: RecordingSink, fault: Fault
+    pods: list[WorkerPod], failing_sink: RecordingSink, fault: Fault
 ) -> None:
     sleeper, other = pods
     start(pods)
     published = publish(sleeper.bootstrap, events(EVENTS, seed=23), sleeper.topic)
-    await_copies(moody_sink, EVENTS // 10)
+    await_copies(failing_sink, EVENTS // 10)
     sleeper.stand_still()
     stopped, standing = time.monotonic(), sleeper.dotting()
     wait_until(lambda: other.through(published), "the other to take over all of it", PATIENCE_SECONDS)
@@ -101,9 +101,9 @@ def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
     wait_until(lambda: sleeper.logged(b"lease lost"), "the sleeper to notice", PATIENCE_SECONDS)
     late = sleeper.figure("postroom_late_settlements_total")
     finish(pods, published)
-    verdict = judge(other, moody_sink, published, [standing])
+    verdict = judge(other, failing_sink, published, [standing])
     verdict.hold()
-    fault.figures(
+    fault.record(
         f"stopped for {leases} times its lease: {verdict}; the other had all settled {seconds:.0f} s later; "
         f"{late:.0f} late answers changed no row"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 from tests.fixtures.pipeline import MANIFESTS, TOPIC, events, publish, wait_until
 from tests.local.running import Up
 
@@ -58,7 +58,7 @@ def test_no_letter_is_lost_when_everything_is_killed_at_random(tmp_path: Path, f
     doubled = sum(count - 1 for count in arrived)
     assert len(arrived) == published
     assert doubled <= doubted
-    fault.figures(
+    fault.record(
         f"`postroom up` killed {kills} times with all it started: {published} events, 0 lost, "
         f"{doubled} doubled, {doubted} with a doubt on record"
     )

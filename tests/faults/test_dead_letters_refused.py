@@ -13,7 +13,7 @@ from tests.delivery.bench import Bench, offsets
 from tests.delivery.letters import NOON, TOPIC
 from tests.delivery.scenario import scenario
 from tests.delivery.test_ledger_sqlite import FileLives
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 
 pytestmark = pytest.mark.faults
 
@@ -57,9 +57,7 @@ async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offse
         pass
     assert (kept, len(set(brokers.taken)), len(brokers.taken)) == (malformed, malformed, malformed)
     await ledger.close()
-    fault.figures(
-        f"{malformed} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published"
-    )
+    fault.record(f"{malformed} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published")
 
 
 @scenario

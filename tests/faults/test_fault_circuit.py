@@ -26,7 +26,7 @@ from tests.delivery.stations import (
     wait_until,
     working,
 )
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 
 pytestmark = [pytest.mark.faults, pytest.mark.postgres]
 
@@ -73,7 +73,7 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
     assert states(database, PROFILE) == {State.DEFERRED: 24 * BATCH}
     assert (charged(database, PROFILE), len(well.accepted)) == (0, 26 * BATCH)
     alone = (before + after) / 2
-    fault.figures(
+    fault.record(
         f"two workers, {24 * BATCH} letters for a dead relay: open after {circuit.failures} "
         f"failures and {knocks} connections, then {8 * BATCH} more put off in {seconds:.1f} s without a "
         f"knock, none charged an attempt; the healthy relay at {100 * alone / beside:.0f} % of its "
@@ -98,7 +98,7 @@ async def test_while_a_relay_is_dead_letters_leave_through_the_fallback_and_the_
     accepted = "SELECT relay, count(*) FROM attempt WHERE result = 'accepted' GROUP BY relay"
     assert execute(database, accepted) == [(SPARE, 8 * BATCH)]
     assert len(arrivals(spare)) == 8 * BATCH
-    fault.figures(
+    fault.record(
         f"{8 * BATCH} letters, relay dead, a fallback: all accepted through {SPARE} within "
         f"{seconds:.1f} s, none lost, none doubled, each on record with its relay; {dead.knocks} "
         "connections to the dead one"
@@ -130,7 +130,7 @@ async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_th
     moments = arrivals(host)
     assert len(moments) == backlog
     most = peak(moments, rate.seconds)
-    fault.figures(
+    fault.record(
         f"{backlog} letters due at once, two workers, limits.rate {rate.count}/s: one probe "
         f"alone for 3 s, then all in {seconds:.1f} s ({backlog / seconds:.0f}/s), at most {most} "
         "came in any second; none lost, none doubled"

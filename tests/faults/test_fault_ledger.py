@@ -12,12 +12,12 @@ import pytest
 
 from postroom.local.sockets import free_port
 from tests.delivery.test_program import page
-from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
-from tests.faults.site import Site
+from tests.faults.fault_environment import FaultEnvironment
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
+from tests.faults.results import Fault
 from tests.faults.verdict import judge
 from tests.fixtures.kraft import ApacheKafka
-from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.postgres import Server
 from tests.fixtures.recording_sink import RecordingSink
 
@@ -32,12 +32,12 @@ clock.SystemClock.now = lambda self: right(self) + datetime.timedelta(hours={hou
 
 @pytest.mark.fault(9)
 def test_without_its_database_a_worker_sends_nothing_and_goes_on_when_it_is_back(
-    site: Site, postgres_server: Server, fault: Fault
+    setup: FaultEnvironment, postgres_server: Server, fault: Fault
 ) -> None:
-    seconds, pods = fault.size(10, 60), [site.pod(), site.pod()]
-    site.start(*pods)
-    site.publish(600)
-    site.copies(100)
+    seconds, pods = fault.size(10, 60), [setup.pod(), setup.pod()]
+    setup.start(*pods)
+    setup.publish(600)
+    setup.copies(100)
     postgres_server.stop("immediate")
     try:
         for pod in pods:
@@ -45,26 +45,26 @@ def test_without_its_database_a_worker_sends_nothing_and_goes_on_when_it_is_back
             assert not pod.ready()
             assert pod.figure("postroom_ledger_ok") == 0
         time.sleep(2)  # what had been let through before goes out
-        sent = site.sink.copies.total()
-        site.publish(200, "w")
+        sent = setup.sink.copies.total()
+        setup.publish(200, "w")
         time.sleep(seconds)
-        assert site.sink.copies.total() == sent
+        assert setup.sink.copies.total() == sent
     finally:
         postgres_server.start()
     back = time.monotonic()
     wait_until(lambda: all(pod.ready() for pod in pods), "both ready again")
     ready = time.monotonic() - back
-    site.finish()
-    verdict = site.verdict()
+    setup.finish()
+    verdict = setup.verdict()
     verdict.hold()
     assert verdict.doubled == 0
-    fault.figures(
+    fault.record(
         f"PostgreSQL away for {seconds} s: {verdict}; none sent meanwhile; "
         f"ready {ready:.1f} s after its return"
     )
 
 
-def is_unreachable(pod: Pod) -> bool:
+def is_unreachable(pod: WorkerPod) -> bool:
     return pod.condition("ledger") == (False, "LedgerUnreachable")
 
 
@@ -73,7 +73,7 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
     tmp_path: Path, apache_kafka_node: ApacheKafka, topic: str, recording_sink: RecordingSink, fault: Fault
 ) -> None:
     named = topic.replace("postroom.test", "postroom.default")
-    plant = Plant(
+    plant = WorkerUnderTest(
         tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named, prepared=True
     ).prepare()
     address = f"127.0.0.1:{free_port()}"
@@ -105,7 +105,7 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
     verdict = judge(plant, recording_sink, 600, [])
     verdict.hold()
     assert verdict.doubled == 0
-    fault.figures(
+    fault.record(
         f"no space for the ledger ({said['reason']}: {said['message']}): {verdict}; none sent meanwhile"
     )
 
@@ -115,7 +115,7 @@ def test_a_second_worker_on_a_sqlite_file_is_refused_and_the_first_goes_on_sendi
     tmp_path: Path, apache_kafka_node: ApacheKafka, topic: str, recording_sink: RecordingSink, fault: Fault
 ) -> None:
     named, count, tries = topic.replace("postroom.test", "postroom.default"), 0, fault.size(2, 10)
-    plant = Plant(
+    plant = WorkerUnderTest(
         tmp_path / "plant", apache_kafka_node.bootstrap, recording_sink.address, topic=named, prepared=True
     ).prepare()
     first = plant.start()
@@ -134,31 +134,33 @@ def test_a_second_worker_on_a_sqlite_file_is_refused_and_the_first_goes_on_sendi
     verdict = judge(plant, recording_sink, count, [])
     verdict.hold()
     assert verdict.doubled == 0
-    fault.figures(f"a second worker started {tries} times: refused each time, with status 2; {verdict}")
+    fault.record(f"a second worker started {tries} times: refused each time, with status 2; {verdict}")
 
 
 @pytest.mark.fault(23)
-def test_a_worker_whose_clock_is_wrong_keeps_the_databases_time(site: Site, fault: Fault) -> None:
+def test_a_worker_whose_clock_is_wrong_keeps_the_databases_time(
+    setup: FaultEnvironment, fault: Fault
+) -> None:
     count = fault.size(300, 3000)
-    pods = [site.pod(prelude=CLOCK.format(hours=hours)) for hours in (-1, 0, 1)]
-    site.start(*pods)
+    pods = [setup.pod(prelude=CLOCK.format(hours=hours)) for hours in (-1, 0, 1)]
+    setup.start(*pods)
     now = datetime.now(UTC)
     soon, over = now + timedelta(seconds=10), now + timedelta(minutes=30)
-    site.produced |= {f"c{number:06}" for number in range(count)}
-    publish(site.kafka.bootstrap, timed(count, soon, over), site.topic)
-    wait_until(lambda: bool(site.sink.copies), "the first letter", PATIENCE_SECONDS)
+    setup.produced |= {f"c{number:06}" for number in range(count)}
+    publish(setup.kafka.bootstrap, timed(count, soon, over), setup.topic)
+    wait_until(lambda: bool(setup.sink.copies), "the first letter", PATIENCE_SECONDS)
     early = (soon - datetime.now(UTC)).total_seconds()
     ahead = [pod.figure("postroom_clock_ahead_seconds") for pod in pods]
     assert ahead == pytest.approx([-3600, 0, 3600], abs=1)
     assert [pod.says()["clock_ahead"] for pod in pods] == pytest.approx(ahead, abs=1)
-    site.finish()
-    verdict = site.verdict()
+    setup.finish()
+    verdict = setup.verdict()
     verdict.hold()
     assert verdict.doubled == 0
     assert early < 1
     assert sum(pod.logged(b"clock is wrong") for pod in pods) == 2
     assert not any(pod.logged(b"lease lost") for pod in pods)
-    fault.figures(
+    fault.record(
         f"clocks an hour behind and ahead: {verdict}; none expired, none before its time, no takeover"
     )
 

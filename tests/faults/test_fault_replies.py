@@ -23,7 +23,7 @@ from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, POLICY, WINDOW, record
 from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import FULL, ScriptedRelay, served
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 
 pytestmark = pytest.mark.faults
 
@@ -149,4 +149,4 @@ def test_each_reply_at_each_stage_does_what_the_rules_say(
     run()
     assert came == {code: rule(code, stage) for code in CODES}
     said = ", ".join(f"{code} {found.name.lower()}" for code, found in came.items())
-    fault.figures(f"{stage}: {said}; no letter lost, none doubled")
+    fault.record(f"{stage}: {said}; no letter lost, none doubled")

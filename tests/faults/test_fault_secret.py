@@ -12,9 +12,9 @@ import trustme
 
 from tests.delivery import kubelet
 from tests.delivery.scripted_relay import FULL, ScriptedRelay
-from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
-from tests.faults.site import Site
+from tests.faults.fault_environment import FaultEnvironment
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
+from tests.faults.results import Fault
 from tests.faults.test_fault_relay import relaying, states
 from tests.fixtures.pipeline import wait_until
 
@@ -49,12 +49,12 @@ def mount(secrets: Path, name: str, **keys: str) -> None:
     kubelet.write(secrets / name, {key.replace("_", "."): text for key, text in keys.items()})
 
 
-def guarded_pod(site: Site, relay: Guarded, authority: trustme.CA) -> Pod:
+def guarded_pod(setup: FaultEnvironment, relay: Guarded, authority: trustme.CA) -> WorkerPod:
     """A worker of mode SMTP whose connections end after a few letters, so that it logs in all the time."""
-    secrets = site.folder / "secrets"
+    secrets = setup.folder / "secrets"
     mount(secrets, "relay", username="shop", password="first")
     mount(secrets, "relay-ca", ca_crt=authority.cert_pem.bytes().decode())
-    pod = site.pod(
+    pod = setup.pod(
         mode="SMTP",
         smtp={
             "host": "127.0.0.1",
@@ -64,47 +64,49 @@ def guarded_pod(site: Site, relay: Guarded, authority: trustme.CA) -> Pod:
         },
         limits={"connections": 4, "messagesPerConnection": 5},
     )
-    pod.surroundings = {"POSTROOM_DELIVERY_ALLOWED": "true", "POSTROOM_SECRETS": str(secrets)}
+    pod.environment = {"POSTROOM_DELIVERY_ALLOWED": "true", "POSTROOM_SECRETS": str(secrets)}
     return pod
 
 
 @pytest.mark.fault(29)
-def test_a_password_that_changes_under_a_running_worker_fails_no_letter(site: Site, fault: Fault) -> None:
+def test_a_password_that_changes_under_a_running_worker_fails_no_letter(
+    setup: FaultEnvironment, fault: Fault
+) -> None:
     authority, server = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(server)
     relay, waits = Guarded(extensions=(*FULL, "AUTH PLAIN"), tls=server), list[float]()
     with relaying(relay):
-        pod = guarded_pod(site, relay, authority)
-        site.start(pod)
+        pod = guarded_pod(setup, relay, authority)
+        setup.start(pod)
         for turn in range(fault.size(1, 5)):
-            waits.append(rotate(site, pod, relay, f"password {turn}"))
+            waits.append(rotate(setup, pod, relay, f"password {turn}"))
         assert pod.runs()
         assert pod.said(b"partitions assigned") == 1, "one process, one start"
-        site.finish()
-    assert states(site) == {"accepted": len(site.produced)}
+        setup.finish()
+    assert states(setup) == {"accepted": len(setup.produced)}
     assert pod.query("SELECT count(*) FROM letter WHERE answers > 1 OR doubts > 0") == [(0,)]
     arrived = Counter(seen.recipients[0] for seen in relay.accepted)
-    assert arrived.total() == len(site.produced)
+    assert arrived.total() == len(setup.produced)
     said = pod.query("SELECT count(*) FROM attempt WHERE result = 'unreachable' AND text LIKE '535%'")[0][0]
     assert said > 0
     assert max(waits) <= LOGIN_SECONDS
-    fault.figures(
+    fault.record(
         f"password changed {len(waits)} times at the relay first, in the mounted Secret when the circuit was "
-        f"open: new login at most {max(waits):.1f} s after, same process; {len(site.produced)} letters, "
+        f"open: new login at most {max(waits):.1f} s after, same process; {len(setup.produced)} letters, "
         f"{relay.refused} logins refused with 535, {said} letters retried for it, none failed, none doubled"
     )
 
 
-def rotate(site: Site, pod: Pod, relay: Guarded, password: str) -> float:
+def rotate(setup: FaultEnvironment, pod: WorkerPod, relay: Guarded, password: str) -> float:
     """Change the password at the relay, then the Secret; seconds from that to the new login."""
-    turn = len(site.produced)
-    site.publish(40, f"a{turn}-")
+    turn = len(setup.produced)
+    setup.publish(40, f"a{turn}-")
     wait_until(lambda: pod.through(turn + 40), "the letters under the old password", PATIENCE_SECONDS)
     relay.password = password
-    site.publish(60, f"b{turn}-")
+    setup.publish(60, f"b{turn}-")
     wait_until(lambda: pod.condition("circuit") == (False, "Open"), "an open circuit", PATIENCE_SECONDS)
     assert relay.refused > 0
-    mount(site.folder / "secrets", "relay", username="shop", password=password)
+    mount(setup.folder / "secrets", "relay", username="shop", password=password)
     changed = time.monotonic()
     wait_until(lambda: password in relay.logins, "the new login", PATIENCE_SECONDS)
     wait_until(lambda: pod.through(turn + 100), "every letter settled", PATIENCE_SECONDS)

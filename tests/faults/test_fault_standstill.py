@@ -8,30 +8,30 @@ import pytest
 
 from postroom.adapters.ledger.leases import LEASE_SECONDS
 from tests.delivery.scripted_relay import ScriptedRelay, Wait
-from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
-from tests.faults.site import Site
+from tests.faults.fault_environment import FaultEnvironment
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
+from tests.faults.results import Fault
 from tests.faults.test_fault_relay import relaying
 from tests.fixtures.pipeline import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 
 
-def rows(pod: Pod) -> list[tuple[Any, ...]]:
+def rows(pod: WorkerPod) -> list[tuple[Any, ...]]:
     """What the ledger says of every letter."""
     return pod.query("SELECT event_id, state, generation, doubts, answers FROM letter ORDER BY event_id")
 
 
 @pytest.mark.fault(4)
 def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
-    site: Site, fault: Fault
+    setup: FaultEnvironment, fault: Fault
 ) -> None:
     answer, count = asyncio.Event(), fault.size(90, 900)
     slow = ScriptedRelay({"DOT": [Wait(answer)] * count})
     with relaying(slow) as loop:
-        sleeper, other = site.pod(relay=f"127.0.0.1:{slow.port}"), site.pod()
-        site.start(sleeper, other)
-        site.publish(count)
+        sleeper, other = setup.pod(relay=f"127.0.0.1:{slow.port}"), setup.pod()
+        setup.start(sleeper, other)
+        setup.publish(count)
         wait_until(lambda: len(slow.seen) >= sleeper.connections, "contents on all lines", PATIENCE_SECONDS)
         sleeper.stand_still()
         stopped, standing, at_relay = time.monotonic(), sleeper.dotting(), len(slow.seen)
@@ -43,10 +43,10 @@ def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
         wait_until(
             lambda: sleeper.figure("postroom_late_settlements_total") == at_relay, "its late answers", 60
         )
-        site.finish()
+        setup.finish()
     assert seconds >= LEASE_SECONDS / 2
     assert rows(other) == before
-    verdict = site.verdict([standing])
+    verdict = setup.verdict([standing])
     verdict.hold()
     assert verdict.doubled == 0, "the other sent each once"
     marked = other.query("SELECT count(*) FROM letter WHERE doubts > 0")[0][0]
@@ -54,7 +54,7 @@ def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
     late = "SELECT count(*) FROM attempt a JOIN letter l ON a.row = l.row WHERE a.generation <> l.generation"
     kept = other.query(f"{late} AND a.result = 'captured'")[0][0]
     assert kept == at_relay
-    fault.figures(
+    fault.record(
         f"stopped with {at_relay} letters unanswered: {verdict}; the other had all settled {seconds:.0f} s "
         f"later; {at_relay} late answers changed no row, each is on record as an attempt"
     )

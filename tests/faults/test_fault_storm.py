@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from tests.faults.figures import Fault
-from tests.faults.pod import PATIENCE_SECONDS, Pod
-from tests.faults.site import Site
+from tests.faults.fault_environment import FaultEnvironment
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
+from tests.faults.results import Fault
 from tests.fixtures.pipeline import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
@@ -24,9 +24,9 @@ BURST = 12
 class Storm:
     """One worker that stays, and others that come and go, each change as soon as its time has come."""
 
-    away: deque[Pod]
-    here: deque[Pod] = field(default_factory=deque)
-    leaving: list[Pod] = field(default_factory=list)
+    away: deque[WorkerPod]
+    here: deque[WorkerPod] = field(default_factory=deque)
+    leaving: list[WorkerPod] = field(default_factory=list)
     joins: int = 0
     leaves: int = 0
 
@@ -57,36 +57,36 @@ class Storm:
 
 @pytest.mark.fault(6)
 def test_workers_that_join_and_leave_without_a_pause_lose_and_double_nothing(
-    site: Site, fault: Fault
+    setup: FaultEnvironment, fault: Fault
 ) -> None:
     seconds = fault.size(24, 120)
-    steady, *others = (site.pod() for _ in range(4))
-    site.start(steady)
-    storm, looks, bursts = Storm(deque(others)), [site.offsets()], 0
+    steady, *others = (setup.pod() for _ in range(4))
+    setup.start(steady)
+    storm, looks, bursts = Storm(deque(others)), [setup.offsets()], 0
     begin = time.monotonic()
     changed = begin - CHANGE_SECONDS
     while time.monotonic() < begin + seconds:
         if time.monotonic() >= changed + CHANGE_SECONDS:
             changed = time.monotonic()
             storm.change()
-        site.publish(BURST, f"s{bursts}-")
+        setup.publish(BURST, f"s{bursts}-")
         bursts += 1
-        looks.append(site.offsets())
+        looks.append(setup.offsets())
         time.sleep(BURST_SECONDS)
     storm.settle()
-    site.finish()
-    looks.append(site.offsets())
-    verdict = site.verdict()
+    setup.finish()
+    looks.append(setup.offsets())
+    verdict = setup.verdict()
     verdict.hold()
-    assert (verdict.doubled, set(site.sink.copies.values())) == (0, {1})
-    assert site.committed() == len(site.produced)
+    assert (verdict.doubled, set(setup.sink.copies.values())) == (0, {1})
+    assert setup.committed() == len(setup.produced)
     for before, after in pairwise(looks):
         assert all(after[place] >= offset for place, offset in before.items()), (before, after)
-    moves = sum(pod.said(b"partitions revoked") for pod in site.pods)
-    assert not any(pod.said(b"partitions lost") for pod in site.pods)
+    moves = sum(pod.said(b"partitions revoked") for pod in setup.pods)
+    assert not any(pod.said(b"partitions lost") for pod in setup.pods)
     assert storm.joins >= storm.leaves >= seconds // CHANGE_SECONDS // 4
     assert moves > storm.leaves // 2, "a storm that moves nothing shows nothing"
-    fault.figures(
+    fault.record(
         f"{storm.joins} joins and {storm.leaves} leaves in {seconds} s, partitions taken away {moves} times: "
         f"{verdict}; no offset went back in {len(looks)} looks"
     )

@@ -9,9 +9,9 @@ import yaml
 from postroom.letter.bundle import pack
 from postroom.letter.proof import prove
 from postroom.letter.template import EmailTemplate
-from tests.faults.figures import Fault
-from tests.faults.pod import Pod
-from tests.faults.site import Site
+from tests.faults.fault_environment import FaultEnvironment
+from tests.faults.pod import WorkerPod
+from tests.faults.results import Fault
 from tests.fixtures.pipeline import MANIFESTS, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
@@ -20,74 +20,76 @@ GRACE_SECONDS = 20.0
 
 
 @pytest.mark.fault(1)
-def test_without_a_fault_every_letter_arrives_once(site: Site, fault: Fault) -> None:
-    site.start(site.pod(), site.pod())
+def test_without_a_fault_every_letter_arrives_once(setup: FaultEnvironment, fault: Fault) -> None:
+    setup.start(setup.pod(), setup.pod())
     begin = time.monotonic()
-    site.publish(fault.size(1000, 10_000))
-    site.finish()
+    setup.publish(fault.size(1000, 10_000))
+    setup.finish()
     seconds = time.monotonic() - begin
-    verdict = site.verdict()
+    verdict = setup.verdict()
     verdict.hold()
-    assert (verdict.doubled, set(site.sink.copies.values())) == (0, {1})
-    fault.figures(f"control, two workers: {verdict}; {seconds:.0f} s")
+    assert (verdict.doubled, set(setup.sink.copies.values())) == (0, {1})
+    fault.record(f"control, two workers: {verdict}; {seconds:.0f} s")
 
 
 @pytest.mark.fault(5)
-def test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt(site: Site, fault: Fault) -> None:
+def test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt(setup: FaultEnvironment, fault: Fault) -> None:
     count, ends = fault.size(600, 5000), fault.size(4, 20)
-    pod, slowest = site.pod(), 0.0
+    pod, slowest = setup.pod(), 0.0
     for end in range(ends):
-        site.start(pod)
-        site.publish(count // ends, f"t{end}-")
-        site.copies(site.sink.copies.total() + count // ends // 3)
+        setup.start(pod)
+        setup.publish(count // ends, f"t{end}-")
+        setup.copies(setup.sink.copies.total() + count // ends // 3)
         begin = time.monotonic()
         assert pod.end() == 0
         slowest = max(slowest, time.monotonic() - begin)
         settled = pod.settled()
         assert pod.dotting() == 0
         assert (
-            site.committed()
+            setup.committed()
             <= settled + pod.query("SELECT count(*) FROM letter WHERE state = 'deferred'")[0][0]
         )
-    site.start(pod)
-    site.finish()
-    assert site.committed() == len(site.produced)
-    verdict = site.verdict()
+    setup.start(pod)
+    setup.finish()
+    assert setup.committed() == len(setup.produced)
+    verdict = setup.verdict()
     verdict.hold()
     assert slowest < GRACE_SECONDS
-    fault.figures(
+    fault.record(
         f"SIGTERM {ends} times: {verdict}; the slowest end took {slowest:.1f} s of {GRACE_SECONDS:.0f}"
     )
 
 
 @pytest.mark.fault(30)
-def test_a_template_that_changes_in_a_stream_leaves_each_letter_whole(site: Site, fault: Fault) -> None:
+def test_a_template_that_changes_in_a_stream_leaves_each_letter_whole(
+    setup: FaultEnvironment, fault: Fault
+) -> None:
     edits = fault.size(8, 50)
-    pod = site.pod()
+    pod = setup.pod()
     revisions = [edit(pod, 0)]
-    site.start(pod)
+    setup.start(pod)
     for number in range(1, edits):
-        site.publish(40, f"v{number}-")
+        setup.publish(40, f"v{number}-")
         revisions.append(edit(pod, number))
         wait_until(lambda: pod.says().get("templates", {}).get("order") == revisions[-1], "the edit is live")
-    site.publish(40, "last-")
-    site.finish()
-    verdict = site.verdict()
+    setup.publish(40, "last-")
+    setup.finish()
+    verdict = setup.verdict()
     verdict.hold()
     told = dict(pod.query("SELECT message_id, revision FROM letter"))
     assert set(told.values()) <= set(revisions)
     mixed = [
         message_id
-        for message_id, marks in site.sink.marks.items()
+        for message_id, marks in setup.sink.marks.items()
         if set(marks) != {f"revision-{revisions.index(told[message_id])}-mark"}
     ]
-    assert len(site.sink.marks) == len(site.produced)
+    assert len(setup.sink.marks) == len(setup.produced)
     assert mixed == []
     used = len(set(told.values()))
-    fault.figures(f"{edits} edits in a stream: {verdict}; letters of {used} revisions, none mixed")
+    fault.record(f"{edits} edits in a stream: {verdict}; letters of {used} revisions, none mixed")
 
 
-def edit(pod: Pod, number: int) -> str:
+def edit(pod: WorkerPod, number: int) -> str:
     """Publish the template with a new mark at its head and its foot; returns the revision."""
     manifest = yaml.safe_load((MANIFESTS / "order.yaml").read_text())
     html = manifest["spec"]["html"]

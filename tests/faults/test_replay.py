@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from tests.faults.figures import Fault
+from tests.faults.results import Fault
 from tests.fixtures.pipeline import wait_until
 from tests.local.running import Up, postroom, with_one_template
 from tests.local.sources import TEMPLATE, write
@@ -99,4 +99,4 @@ def test_dead_letters_that_are_replayed_twice_are_sent_once(up: Up, fault: Fault
     second = in_the_inbox(up) - first - PARTITIONS
     reopened = ask(up, "ledgers/shop.sqlite", "SELECT count(*) FROM attempt WHERE result = 'reopened'")
     assert (first, second, reopened) == (letters, 0, [(letters,)])
-    fault.figures(f"{letters} dead letters; first replay sent {first}, second sent {second}")
+    fault.record(f"{letters} dead letters; first replay sent {first}, second sent {second}")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.claims import is_there
-from tests.faults.figures import Store
+from tests.faults.results import ResultStore
 from tests.faults.table import FAULTS, Fault
+from tests.known_tests import is_there
 
 
 def test_every_fault_is_in_the_table_once() -> None:
@@ -21,7 +21,7 @@ def test_a_fault_has_proofs_and_they_are_there(fault: Fault) -> None:
 
 
 def test_figures_are_kept_in_order_and_found_again(tmp_path: Path) -> None:
-    store = Store(tmp_path / "figures" / "run.json")
+    store = ResultStore(tmp_path / "figures" / "run.json")
     assert not store.has(10, "test_b")
     for number, test in ((10, "test_b"), (2, "test_c"), (10, "test_a")):
         store.keep(number, test, "said")

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.fixtures.pipeline import Plant
+from tests.fixtures.pipeline import WorkerUnderTest
 from tests.fixtures.recording_sink import RecordingSink
 
 SENT = ("captured", "accepted")
@@ -48,7 +48,7 @@ class Verdict:
         assert self.parked <= self.bound, str(self)
 
 
-def judge(plant: Plant, sink: RecordingSink, published: int, killed: list[int]) -> Verdict:
+def judge(plant: WorkerUnderTest, sink: RecordingSink, published: int, killed: list[int]) -> Verdict:
     """Join the ledger with the sink; `killed` has the rows in `dotting` found after each kill."""
     rows = plant.query("SELECT event_id, message_id, state, doubts FROM letter")
     arrived = {f"{message_id}": sink.copies[f"{message_id}"] for _, message_id, _, _ in rows}

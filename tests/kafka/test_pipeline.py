@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from postroom.local.broker import LocalBroker
-from tests.fixtures.pipeline import Plant, events, publish, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = pytest.mark.kafka
@@ -20,7 +20,7 @@ def fresh_broker() -> Iterator[str]:
         yield broker.bootstrap
 
 
-def carry(plant: Plant, sink: RecordingSink) -> None:
+def carry(plant: WorkerUnderTest, sink: RecordingSink) -> None:
     """Publish, kill the worker on the way, start it again: every letter arrives, doubles are on record."""
     published = publish(plant.bootstrap, events(EVENTS, seed=1))
     plant.start()
@@ -37,10 +37,10 @@ def carry(plant: Plant, sink: RecordingSink) -> None:
 def test_the_embedded_broker_carries_every_event(
     tmp_path: Path, fresh_broker: str, recording_sink: RecordingSink
 ) -> None:
-    carry(Plant(tmp_path, fresh_broker, recording_sink.address).prepare(), recording_sink)
+    carry(WorkerUnderTest(tmp_path, fresh_broker, recording_sink.address).prepare(), recording_sink)
 
 
 def test_a_real_apache_kafka_carries_every_event(
     tmp_path: Path, apache_kafka: str, recording_sink: RecordingSink
 ) -> None:
-    carry(Plant(tmp_path, apache_kafka, recording_sink.address).prepare(), recording_sink)
+    carry(WorkerUnderTest(tmp_path, apache_kafka, recording_sink.address).prepare(), recording_sink)

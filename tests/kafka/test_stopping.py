@@ -15,7 +15,7 @@ from postroom.local.broker import LocalBroker
 from tests.delivery.test_kafka import Reader, committed, make, publish, reading, until
 from tests.fixtures import pipeline
 from tests.fixtures.kraft import ApacheKafka
-from tests.fixtures.pipeline import Plant, wait_until
+from tests.fixtures.pipeline import WorkerUnderTest, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 
 pytestmark = pytest.mark.kafka
@@ -110,7 +110,9 @@ def test_a_worker_ends_in_order_while_apache_kafka_is_away_and_goes_on_from_its_
     apache_kafka_node: ApacheKafka, recording_sink: RecordingSink, tmp_path: Path, topic: str
 ) -> None:
     topic = f"postroom.default.{topic}"
-    plant = Plant(tmp_path, apache_kafka_node.bootstrap, recording_sink.address, topic=topic).prepare()
+    plant = WorkerUnderTest(
+        tmp_path, apache_kafka_node.bootstrap, recording_sink.address, topic=topic
+    ).prepare()
     pipeline.publish(plant.bootstrap, pipeline.events(200, seed=1), topic)
     plant.start()
     wait_until(lambda: plant.through(200), "every letter settled")

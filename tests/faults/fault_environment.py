@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.pod import PATIENCE_SECONDS, Pod
+from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
 from tests.faults.verdict import Verdict, judge
 from tests.fixtures.pipeline import events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
@@ -27,7 +27,7 @@ class Kafka(Protocol):
 
 
 @dataclass(slots=True)
-class Site:
+class FaultEnvironment:
     """One test's place; its topic and its database are its own."""
 
     kafka: Kafka
@@ -35,14 +35,14 @@ class Site:
     sink: RecordingSink
     folder: Path
     topic: str
-    pods: list[Pod] = field(default_factory=list)
+    pods: list[WorkerPod] = field(default_factory=list)
     produced: set[str] = field(default_factory=set)
     admin: AdminClient | None = None
 
-    def pod(self, prelude: str = "", relay: str = "", policy: str = "Resend", **spec: Any) -> Pod:
+    def pod(self, prelude: str = "", relay: str = "", policy: str = "Resend", **spec: Any) -> WorkerPod:
         """A worker that is ready to run; the first one makes the topics."""
         name = f"plant-{len(self.pods)}"
-        made = Pod(
+        made = WorkerPod(
             self.folder / name,
             self.kafka.bootstrap,
             relay or self.sink.address,
@@ -57,7 +57,7 @@ class Site:
         made.prepare(topics=len(self.pods) == 1)
         return made
 
-    def start(self, *pods: Pod) -> None:
+    def start(self, *pods: WorkerPod) -> None:
         """Start them and wait until each has its partitions."""
         for pod in pods:
             pod.run()

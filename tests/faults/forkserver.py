@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 
-class Forked:
+class ForkedProcess:
     """What is needed of `subprocess.Popen`, for a process of the nursery."""
 
     def __init__(self, process: ForkServerProcess) -> None:
@@ -44,12 +44,12 @@ class Forked:
         os.kill(self.pid, number)
 
 
-def fork(code: str, environment: Mapping[str, str], log: Path) -> Forked:
+def fork(code: str, environment: Mapping[str, str], log: Path) -> ForkedProcess:
     """Run code in a process with exactly this environment; what it says goes to the end of the log."""
     context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.faults.preloaded"])
     made = context.Process(target=run, args=(code, dict(environment), str(log)), daemon=True)
-    return Forked(made)
+    return ForkedProcess(made)
 
 
 def run(code: str, environment: Mapping[str, str], log: str) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def at_whole_size() -> bool:
+def at_full_size() -> bool:
     """Whether tests are asked for at their whole size."""
     return os.environ.get("POSTROOM_FAULTS_WHOLE") == "1"
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class ResultStore:
     """Figures by fault and test: `{"7": {"test_name[param]": "…"}}`."""
 
     path: Path
@@ -47,14 +47,14 @@ class Fault:
 
     number: int
     test: str
-    store: Store | None
+    store: ResultStore | None
     whole: bool
 
     def size(self, short: int, whole: int) -> int:
         """How much of it this run does."""
         return whole if self.whole else short
 
-    def figures(self, said: str) -> None:
+    def record(self, said: str) -> None:
         """The test's one line; it is said last, when everything held."""
         print(f"\nfault {self.number}: {said}")
         if self.store:
