@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from postroom.letter.event import Record, parse
+from postroom.letter.event import Record, parse_event
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.proofs import prove_all
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.validation.validate import validate_manifests
 from tests.test_house import ROOT, committed, shown
 
 PAGES = [path for path in committed("*.md") if path.relative_to(ROOT).parts[0] not in {"tests", "worker"}]
@@ -43,15 +43,15 @@ def objects(text: str) -> list[Any]:
 
 @pytest.mark.parametrize(("page", "text"), MANIFESTS, ids=[page for page, _ in MANIFESTS])
 def test_a_manifest_in_the_documentation_passes_the_proof_without_advice(page: str, text: str) -> None:
-    verdict = prove_all(objects(text))
-    for proof in verdict.proofs.values():
+    verdict = validate_manifests(objects(text))
+    for proof in verdict.results.values():
         assert (proof.problems, proof.warnings) == ((), ())
 
 
 @pytest.mark.parametrize(("page", "text"), ENVELOPES, ids=[page for page, _ in ENVELOPES])
 def test_an_event_in_the_documentation_is_read(page: str, text: str) -> None:
     record = Record("postroom.default.shop", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, text.encode())
-    assert parse(record).recipient == "ada@example.org"
+    assert parse_event(record).recipient == "ada@example.org"
 
 
 def test_an_alert_in_the_documentation_asks_for_metrics_that_exist() -> None:

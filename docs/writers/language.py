@@ -11,8 +11,7 @@ from jinja2.runtime import LoopContext
 from jinja2.utils import Cycler
 
 from postroom.letter import event
-from postroom.letter.header import ALLOWED
-from postroom.letter.incoming import form, strict
+from postroom.letter.events import fields, strict_json
 from postroom.letter.language import bounds
 from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, TEXT, Script
@@ -21,7 +20,8 @@ from postroom.letter.language.formats import FORMATS
 from postroom.letter.language.functions import FUNCTIONS
 from postroom.letter.language.messages import Catalogue
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
-from postroom.letter.live import FACTS
+from postroom.letter.mime.headers import ALLOWED_HEADERS
+from postroom.letter.renderer import LETTER_FACTS
 from writers.tables import Words, table
 
 DATA: dict[str, Any] = {
@@ -261,7 +261,7 @@ def code(source: str) -> str:
 
 def language(words: Words) -> str:
     """Output, blocks, filters, tests, functions, methods, the variable `letter`, headers and bounds."""
-    facts = [(f"`letter.{name}`", words.of("facts", name)) for name in FACTS]
+    facts = [(f"`letter.{name}`", words.of("facts", name)) for name in LETTER_FACTS]
     limits = [
         (words.of("limits", name), f"{getattr(bounds, name):,}")
         for name in (
@@ -316,7 +316,7 @@ def language(words: Words) -> str:
             "## Coming from another language\n",
             prose("other"),
             "## Headers\n",
-            f"`spec.headers` may set `X-…` and {listed(sorted(each.title() for each in ALLOWED))}.\n",
+            f"`spec.headers` may set `X-…` and {listed(sorted(each.title() for each in ALLOWED_HEADERS))}.\n",
             "## Bounds\n",
             table(("What", "At most"), limits),
         ]
@@ -389,18 +389,18 @@ def event_limits(words: Words) -> str:
     limits = [
         (words.of("event_limits", name), f"{value:,}")
         for name, value in {
-            "MAX_BYTES": strict.MAX_BYTES,
-            "MAX_DEPTH": strict.MAX_DEPTH,
-            "MAX_DIGITS": strict.MAX_DIGITS,
+            "MAX_BYTES": strict_json.MAX_BYTES,
+            "MAX_DEPTH": strict_json.MAX_DEPTH,
+            "MAX_DIGITS": strict_json.MAX_DIGITS,
             "ID_CHARACTERS": event.ID_CHARACTERS,
             "SOURCE_CHARACTERS": event.SOURCE_CHARACTERS,
             "TYPE_CHARACTERS": event.TYPE_CHARACTERS,
             "REFERENCE_CHARACTERS": event.REFERENCE_CHARACTERS,
-            "ATTACHMENTS": event.ATTACHMENTS,
-            "ATTACHMENTS_BYTES": event.ATTACHMENTS_BYTES,
-            "SCHEDULE_AHEAD": event.SCHEDULE_AHEAD.days,
-            "METADATA_ENTRIES": form.METADATA_ENTRIES,
-            "METADATA_VALUE_CHARACTERS": form.METADATA_VALUE_CHARACTERS,
+            "ATTACHMENTS": event.MAX_EVENT_ATTACHMENTS,
+            "ATTACHMENTS_BYTES": event.MAX_EVENT_ATTACHMENTS_BYTES,
+            "SCHEDULE_AHEAD": event.MAX_SCHEDULE_AHEAD.days,
+            "METADATA_ENTRIES": fields.METADATA_ENTRIES,
+            "METADATA_VALUE_CHARACTERS": fields.METADATA_VALUE_CHARACTERS,
         }.items()
     ]
     return "# Limits of an event\n\n" + table(("What", "At most"), limits)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from postroom.letter.problems import Severity
-from postroom.letter.rules import ERRORS, LINT, Rule
+from postroom.letter.validation.rules import ERRORS, LINT, Rule
 from writers.tables import table
 
 INTRODUCTION = """# Rules of `postroom check`

@@ -8,7 +8,13 @@ from typing import Any
 
 from postroom.delivery.decide.herald import data_of, notice_id
 from postroom.letter.identity import Identity
-from postroom.letter.telling import EVERYTHING, event_source, event_type, shown, state_of
+from postroom.letter.status_events import (
+    ALL_STATUSES,
+    ledger_state,
+    rfc3339,
+    status_event_source,
+    status_event_type,
+)
 from postroom.ports.ledger import State
 from postroom.ports.notices import Fate
 from writers.tables import Words, table
@@ -38,17 +44,18 @@ def telling(words: Words) -> str:
     """Every event, every member, and the headers on Kafka."""
     data = data_of(FATE)
     every = data | {"report": data_of(replace(FATE, report=REPORT))["report"]}
-    states = {what: state_of(what) for what in EVERYTHING}
+    states = {what: ledger_state(what) for what in ALL_STATUSES}
     events = [
-        (f"`{what}`", f"`{event_type(state)}`", words.of("states", state)) for what, state in states.items()
+        (f"`{what}`", f"`{status_event_type(state)}`", words.of("states", state))
+        for what, state in states.items()
     ]
     headers = {
         "ce_specversion": "1.0",
         "ce_id": notice_id(FATE),
-        "ce_source": event_source(FATE.identity.profile),
-        "ce_type": event_type(FATE.state.value),
+        "ce_source": status_event_source(FATE.identity.profile),
+        "ce_type": status_event_type(FATE.state.value),
         "ce_subject": FATE.identity.id,
-        "ce_time": shown(AT),
+        "ce_time": rfc3339(AT),
         "content-type": "application/json",
     }
     written = "\n".join(f"{name + ':':<16}{value}" for name, value in headers.items())

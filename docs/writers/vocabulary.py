@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from postroom.letter.problems import Code
-from postroom.letter.rules import RULES
+from postroom.letter.validation.rules import RULES
 from postroom.ports.ledger import State
 from writers.tables import Words, table
 

@@ -7,9 +7,8 @@ whose status has the topic on record goes first, for it has workers there; then 
 from collections.abc import Iterable
 
 from postroom.letter.problems import Problem
-from postroom.letter.profile import own_topic
-from postroom.letter.references import topic_taken
-from postroom.letter.topics import clash
+from postroom.letter.profile import default_topic, topics_conflict
+from postroom.letter.references import topic_conflict_problem
 from postroom_operator.cluster import Manifest
 from postroom_operator.store import age
 
@@ -18,15 +17,15 @@ def topic_problem(profile: Manifest, profiles: Iterable[Manifest]) -> Problem | 
     """That another of the namespace's profiles has the topic of this one."""
     topic, turn = _topic(profile), _turn(profile)
     for other in profiles:
-        if clash(topic, its := _topic(other)) and _turn(other) < turn:
-            return topic_taken(topic, other["metadata"]["name"], its)
+        if topics_conflict(topic, its := _topic(other)) and _turn(other) < turn:
+            return topic_conflict_problem(topic, other["metadata"]["name"], its)
     return None
 
 
 def _topic(profile: Manifest) -> str:
     """As `topic_of` has it, of a profile that may be faulty: its workers go on."""
     named = (profile["spec"].get("kafka") or {}).get("topic")
-    return named or own_topic(profile["metadata"]["namespace"], profile["metadata"]["name"])
+    return named or default_topic(profile["metadata"]["namespace"], profile["metadata"]["name"])
 
 
 def _turn(profile: Manifest) -> tuple[bool, tuple[str, str]]:

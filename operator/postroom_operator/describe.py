@@ -7,7 +7,7 @@ the plan was carried out, the topics and the workers' reports as they are known 
 import asyncio
 from collections.abc import Sequence
 
-from postroom.letter.references import concerns_layout
+from postroom.letter.references import is_layout_problem
 from postroom_operator.apply import Done, Status
 from postroom_operator.cluster import API_VERSION, Manifest, Ref
 from postroom_operator.desired.topics import wanted_topics
@@ -71,7 +71,7 @@ async def describe_layout(key: Key, office: Office) -> list[Status]:
     failing = [
         each["metadata"]["name"]
         for each, proof in zip(users, proofs, strict=True)
-        if proof and any(concerns_layout(problem, key.name) for problem in proof.problems)
+        if proof and any(is_layout_problem(problem, key.name) for problem in proof.problems)
     ]
     return [Status(layout, layout_status(layout, proved, len(users), failing, office.now()))]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate
 from postroom.letter.problems import Problem
 
 

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from postroom.letter.bundle import is_of_another_format
-from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.manifest import understand
+from postroom.letter.bundle import CompiledTemplate, has_unknown_format
+from postroom.letter.manifest import parse_object
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.references import Key as Name
+from postroom.letter.references import ObjectKey as Name
 from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of
 from postroom_operator.contest import topic_problem
 from postroom_operator.desired.bundle import Served, read_shards
@@ -143,7 +142,7 @@ class Observer:
         users = {owner["uid"] for each in children for owner in each["metadata"].get("ownerReferences") or ()}
         sound: list[tuple[SmtpProfile, str]] = []
         for each in self._store.profiles(key.namespace):
-            model, _, _ = understand(bare(each), "SmtpProfile")
+            model, _, _ = parse_object(bare(each), "SmtpProfile")
             uid = each["metadata"]["uid"]
             if _ends(each):
                 continue
@@ -188,7 +187,7 @@ def _shards(key: Key, made: Iterable[Manifest]) -> dict[int, Manifest]:
 def _foreign(shards: Mapping[int, Manifest], served: Mapping[str, Served]) -> dict[int, str]:
     texts = {number: _text(number, shard) for number, shard in shards.items()}
     unread = texts.keys() - {each.shard for each in served.values()}
-    return texts if any(is_of_another_format(texts[number]) for number in unread) else {}
+    return texts if any(has_unknown_format(texts[number]) for number in unread) else {}
 
 
 def _text(number: int, shard: Manifest) -> str:
@@ -238,7 +237,7 @@ def _understood(
     profile: Manifest, named: Iterable[Manifest]
 ) -> tuple[SmtpProfile | None, tuple[Problem, ...]]:
     """A profile when it is sound and no other has its topic, else why it is not."""
-    model, faults, _ = understand(bare(profile), "SmtpProfile")
+    model, faults, _ = parse_object(bare(profile), "SmtpProfile")
     if not isinstance(model, SmtpProfile):
         return None, faults
     taken = topic_problem(profile, (each for each in named if each["kind"] == "SmtpProfile"))
@@ -249,7 +248,7 @@ def _fallback(model: object, named: Iterable[Manifest]) -> SmtpProfile | None:
     ref = model.spec.fallback_ref if isinstance(model, SmtpProfile) else None
     for each in named:
         if ref and (each["kind"], each["metadata"]["name"]) == ("SmtpProfile", ref.name):
-            found, _, _ = understand(bare(each), "SmtpProfile")
+            found, _, _ = parse_object(bare(each), "SmtpProfile")
             return found if isinstance(found, SmtpProfile) else None
     return None
 

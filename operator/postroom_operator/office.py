@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate
 from postroom_operator.apply import Done, Hand
 from postroom_operator.cluster import Cluster, has_ended
 from postroom_operator.desired.bundle import Bundle

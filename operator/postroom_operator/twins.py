@@ -5,7 +5,7 @@ Each of thousands of templates would be in memory twice otherwise. Nothing is ke
 
 from weakref import WeakValueDictionary
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate
 
 _known: WeakValueDictionary[tuple[str, str, str], CompiledTemplate] = WeakValueDictionary()
 

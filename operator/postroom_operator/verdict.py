@@ -8,11 +8,15 @@ served, and the template waits.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate, RevisionChoice
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile, allows_sender
-from postroom.letter.references import Key, claimed, foreign_sender, not_found
-from postroom.letter.serving import Serving
+from postroom.letter.references import (
+    ObjectKey,
+    event_type_conflict_problem,
+    not_found_problem,
+    sender_problem,
+)
 from postroom_operator.cluster import Manifest
 from postroom_operator.facts import Proved, Standing
 
@@ -23,7 +27,7 @@ class Around:
 
     namespace: str
     profile: str
-    there: frozenset[Key]
+    there: frozenset[ObjectKey]
     """The profiles and layouts of the namespace, faulty ones too."""
     model: SmtpProfile | None
     """The profile, where it is there and sound."""
@@ -35,7 +39,7 @@ def judge(
     templates: Sequence[Manifest], proofs: Mapping[str, Proved | None], around: Around
 ) -> list[Standing]:
     """Where each template stands; `templates` come oldest first, a proof is None while it is being made."""
-    serving = Serving()
+    serving = RevisionChoice()
     return [_stand(each, proofs[each["metadata"]["name"]], around, serving) for each in templates]
 
 
@@ -60,39 +64,41 @@ def settle(
     ]
 
 
-def layout_of(template: Manifest) -> Key | None:
+def layout_of(template: Manifest) -> ObjectKey | None:
     """The layout that a template refers to."""
     reference = template["spec"].get("layoutRef")
-    return Key("EmailLayout", template["metadata"]["namespace"], reference["name"]) if reference else None
+    return (
+        ObjectKey("EmailLayout", template["metadata"]["namespace"], reference["name"]) if reference else None
+    )
 
 
-def without_layout(layout: Key, there: frozenset[Key]) -> Proved:
+def without_layout(layout: ObjectKey, there: frozenset[ObjectKey]) -> Proved:
     """The proof of a template whose layout is not there: there is nothing to render."""
-    return Proved(problems=(not_found(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", there),))
+    return Proved(problems=(not_found_problem(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", there),))
 
 
-def _stand(template: Manifest, proved: Proved | None, around: Around, serving: Serving) -> Standing:
+def _stand(template: Manifest, proved: Proved | None, around: Around, serving: RevisionChoice) -> Standing:
     name = template["metadata"]["name"]
     before = around.served.get(name)
     if proved is None:
-        return Standing(template, Proved(), serving=serving.revision(name, None, before))
+        return Standing(template, Proved(), serving=serving.choose(name, None, before))
     problems = (*proved.problems, *_trouble(name, proved.compiled, around, serving))
     fresh = proved.compiled if around.model and not problems else None
-    missing = Key("SmtpProfile", around.namespace, around.profile) not in around.there
-    serves = None if missing else serving.revision(name, fresh, before)
+    missing = ObjectKey("SmtpProfile", around.namespace, around.profile) not in around.there
+    serves = None if missing else serving.choose(name, fresh, before)
     return Standing(template, proved, problems, serves)
 
 
 def _trouble(
-    name: str, compiled: CompiledTemplate | None, around: Around, serving: Serving
+    name: str, compiled: CompiledTemplate | None, around: Around, serving: RevisionChoice
 ) -> Iterator[Problem]:
     """What stands in the way of a template besides its own proof."""
-    profile = Key("SmtpProfile", around.namespace, around.profile)
+    profile = ObjectKey("SmtpProfile", around.namespace, around.profile)
     if profile not in around.there:
-        yield not_found(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", around.there)
+        yield not_found_problem(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", around.there)
     if compiled is None:
         return
     if around.model and compiled.sender and not allows_sender(around.model, compiled.sender[1]):
-        yield foreign_sender(around.profile)
-    for index, event_type, by in serving.taken(name, compiled):
-        yield claimed(index, event_type, by, around.profile)
+        yield sender_problem(around.profile)
+    for index, event_type, by in serving.conflicts(name, compiled):
+        yield event_type_conflict_problem(index, event_type, by, around.profile)

@@ -6,21 +6,21 @@ from typing import Any
 
 from postroom.adapters.metrics import Metrics
 from postroom.delivery.programs.report import Reporter
-from postroom.letter.event import Event, Record, parse
+from postroom.letter.catalog import RenderedLetter
+from postroom.letter.event import Event, Record, parse_event
 from postroom.letter.problems import Rejected
-from postroom.letter.render import Rendered
 from tests.badinputs.row import Answers, Row, only
 from tests.delivery import letters
 from tests.delivery.bench import Bench
 from tests.letter.events import ENVELOPE, FILE, plain, record
-from tests.letter.specimens import live
+from tests.letter.factories import live
 from tests.letter.test_compose import finish
 
 WORKER = "worker, dead letter"
 TAKEN = "worker, letter"
-STRICT = "letter/test_strict.py"
-RULES = "letter/test_event_rules.py"
-RENDER = "letter/test_render.py"
+STRICT = "letter/test_strict_json.py"
+RULES = "letter/test_event_problems.py"
+RENDER = "letter/test_renderer.py"
 JOURNEY = "delivery/test_journey.py"
 UNREAD = f"{RULES}::test_what_cannot_be_read_has_its_code"
 ONE = f"{RULES}::test_a_recipient_is_exactly_one_valid_address"
@@ -38,11 +38,13 @@ def _told(read: Callable[[], object]) -> Answers:
 
 
 def _value(name: str, given: str, value: bytes, *proofs: str) -> Row:
-    return Row(name, "Record", given, lambda: _told(lambda: parse(record(value))), proofs)
+    return Row(name, "Record", given, lambda: _told(lambda: parse_event(record(value))), proofs)
 
 
 def _member(name: str, given: str, *proofs: str, **changes: Any) -> Row:
-    return Row(name, "Event", given, lambda: _told(lambda: parse(record({**ENVELOPE, **changes}))), proofs)
+    return Row(
+        name, "Event", given, lambda: _told(lambda: parse_event(record({**ENVELOPE, **changes}))), proofs
+    )
 
 
 def _stored(name: str, given: str, said: Callable[[Event], object], *proofs: str, **changes: Any) -> Row:
@@ -51,7 +53,7 @@ def _stored(name: str, given: str, said: Callable[[Event], object], *proofs: str
 
 
 def _rendered(
-    name: str, given: str, data: dict[str, str], said: Callable[[Rendered], object], proof: str
+    name: str, given: str, data: dict[str, str], said: Callable[[RenderedLetter], object], proof: str
 ) -> Row:
     """An event whose letter is rendered, by a template about `name`."""
     return Row(name, "Event", given, lambda: _told(lambda: said(live().render(plain(data=data)))), (proof,))
@@ -61,13 +63,13 @@ def _file(name: str, given: str, **changes: Any) -> Row:
     return _member(name, given, FILES, attachments=[{**FILE, **changes}])
 
 
-def _subject(letter: Rendered) -> str:
+def _subject(letter: RenderedLetter) -> str:
     """The subject as it stands in the finished letter."""
     head = finish(letter).decode().partition("\r\n\r\n")[0]
     return next(line for line in head.split("\r\n") if line.startswith("Subject:"))
 
 
-def _parts(letter: Rendered) -> str:
+def _parts(letter: RenderedLetter) -> str:
     html = letter.html.partition("<p>")[2].partition("</p>")[0]
     return f"html: {html}; text: {letter.text.strip()}"
 
@@ -128,7 +130,7 @@ EVENTS = (
     _rendered("subject-line-feed", "a line feed in a variable of the subject",
               {"name": "a\nBcc: evil@x.org"}, _subject,
               f"{RENDER}::test_a_line_end_in_a_subject_is_refused"),
-    Row("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse(record(NUL))),
+    Row("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse_event(record(NUL))),
         (f"{STRICT}::test_a_nul_character_is_refused_with_its_path",)),
     _rendered("subject-encoded", f"`{ENCODED}` in the subject: shown, not decoded",
               {"name": ENCODED}, _subject,

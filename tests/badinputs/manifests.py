@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from postroom.connections import Mounted, read_connections
-from postroom.letter.manifest import Manifest, understand
+from postroom.letter.manifest import Manifest, parse_object
 from postroom.letter.problems import Rejected
-from postroom.letter.proofs import prove_all
+from postroom.letter.validation.validate import validate_manifests
 from tests.badinputs.row import Answers, Row, only
 from tests.cluster.manifests import Object, profile, template
 
@@ -45,10 +45,10 @@ class Manifested:
         problems: list[object] = []
         for each in self.objects:
             placed = {**each, "metadata": {**each["metadata"], "namespace": NAMESPACE}}
-            model, broken, _ = understand(placed, each["kind"])
+            model, broken, _ = parse_object(placed, each["kind"])
             problems += broken
             found += [model] if model else []
-        for proof in prove_all(found).proofs.values():
+        for proof in validate_manifests(found).results.values():
             problems += proof.problems
         return only(CHECK, *problems)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate
 from postroom_operator.desired.bundle import read_shards
 from tests.cluster.controlplane import Account, ControlPlane
 from tests.cluster.program import Program, free_ports

@@ -1,5 +1,5 @@
 """The API server's rules and the models' are the same: what it takes, they take, and of what it refuses, they
-complain in the same place. tests/letter/test_corpus.py holds the models' half."""
+complain in the same place. tests/letter/test_crd_corpus.py holds the models' half."""
 
 import pytest
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from postroom.delivery.outcome import Progress
+from postroom.letter.catalog import RenderableTemplate, RenderedLetter, SenderMailbox, TemplateCatalog
 from postroom.letter.event import Event
-from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
 from postroom.ports.events import Partition, Receiver
 from postroom.ports.relay import Fence, Grant, Parcel, Rate, Report, Result, Withheld
 from tests.delivery.letters import KIND, NOON, TAKEN
@@ -43,16 +43,16 @@ class PlainTemplate:
     category: str = "Transactional"
     lifetime: timedelta | None = None
     fails: Exception | None = None
-    sender: Sender | None = None
+    sender: SenderMailbox | None = None
 
     def expires(self, event: Event) -> datetime | None:
         return event.expires or (event.time + self.lifetime if self.lifetime else None)
 
-    def render(self, event: Event) -> Rendered:
+    def render(self, event: Event) -> RenderedLetter:
         if self.fails:
             raise self.fails
         text = f"for {event.data['name']}"
-        return Rendered(
+        return RenderedLetter(
             self.name, self.revision, text, f"<p>{text}</p>", text, self.sender, None, (), (), "en"
         )
 
@@ -61,10 +61,10 @@ class PlainTemplate:
 class Shelf:
     """Implements ports.world.Templates."""
 
-    templates: dict[str, LiveTemplate] = field(default_factory=lambda: {KIND: PlainTemplate()})
+    templates: dict[str, RenderableTemplate] = field(default_factory=lambda: {KIND: PlainTemplate()})
 
-    def current(self) -> Catalog:
-        return Catalog(self.templates)
+    def current(self) -> TemplateCatalog:
+        return TemplateCatalog(self.templates)
 
 
 class FakeRelay:

@@ -8,8 +8,8 @@ from typing import Any
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.post import House
 from postroom.delivery.validate import read
-from postroom.letter.event import REPLAY, Record
-from postroom.letter.render import Sender
+from postroom.letter.catalog import SenderMailbox
+from postroom.letter.event import REPLAY_HEADER, Record
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Letter, Settlement, State
 from postroom.ports.relay import Envelope, Reply, Stage
 
@@ -27,7 +27,7 @@ POLICY = Policy(
     on_in_doubt="Resend",
     accepted_as=State.ACCEPTED,
 )
-HOUSE = House(PROFILE, Sender("post@example.com", "Shop"), POLICY, WINDOW)
+HOUSE = House(PROFILE, SenderMailbox("post@example.com", "Shop"), POLICY, WINDOW)
 KIND = "shop.order.placed"
 
 
@@ -47,7 +47,7 @@ def record(
 
 def letter(name: str = "a", offset: int = 0, replay: str = "", **members: Any) -> Letter:
     """A letter as it is claimed: read, its envelope and content made."""
-    headers = ((REPLAY, replay.encode()),) if replay else ()
+    headers = ((REPLAY_HEADER, replay.encode()),) if replay else ()
     made = read(replace(record(name, offset, **members), headers=headers), PROFILE)
     made.envelope = Envelope("post@example.com", made.event.recipient)
     made.content = f"To: {made.event.recipient}\r\n\r\n{name}\r\n".encode()

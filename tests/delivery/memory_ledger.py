@@ -79,7 +79,7 @@ class MemoryStore:
 
 
 def _fate(row: MemoryRow, now: datetime) -> Fate:
-    code = Code.CONNECTION_LOST_AFTER_DOT.value
+    code = Code.CONNECTION_LOST_AT_END_OF_DATA.value
     return Fate(
         row.row, row.letter.identity, row.letter.event.type, row.state, now, tries=row.tries, code=code
     )

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from postroom.letter.dsn import ReportEntry
 from postroom.letter.problems import Code
-from postroom.letter.returned.report import Said
-from postroom.letter.returnpath import hash_in, is_of
+from postroom.letter.verp import hash_of_tag, tag_matches
 from postroom.ports.notices import Fate, Herald
 from postroom.ports.returns import IN_HAND, MOST_REPORTS, PROVES, House, Meaning, Returned, Taken
 from postroom.ports.state import State
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class MemoryReport:
     letter: int
     fingerprint: str
-    said: Said
+    said: ReportEntry
     meaning: Meaning
     pending: bool
 
@@ -60,7 +60,7 @@ class MemoryReturns:
         return self._apply(Taken(profile), row, fresh, lambda each: houses[each].heralds, now)
 
     def _is(self, row: "MemoryRow", tag: bytes) -> bool:
-        return row.letter.identity.hash64() == hash_in(tag) and is_of(tag, row.letter.identity)
+        return row.letter.identity.hash64() == hash_of_tag(tag) and tag_matches(tag, row.letter.identity)
 
     def sweep(self, houses: Mapping[str, House], now: datetime) -> Sequence[Taken]:
         return self.sweep_all(lambda each: houses[each].heralds, now)

@@ -133,7 +133,7 @@ class NoticeContract:
         await book.recover(LATER, resend=False)
         assert await names(book) == ["a-deferred", "a-in_doubt"]
         last = (await book.pending(TOPIC, LATER, 10))[-1]
-        assert '"code": "connection_lost_after_dot"' in last.data
+        assert '"code": "connection_lost_at_end_of_data"' in last.data
 
     @scenario
     async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Protocol, cast
 import pytest
 
 from postroom.delivery.decide.bounce import weigh
-from postroom.letter.returned.report import Kind, Said
-from postroom.letter.returnpath import tag_of
+from postroom.letter.dsn import ReportEntry, ReportKind
+from postroom.letter.verp import letter_tag
 from postroom.ports.ledger import Claimed, Ledger
 from postroom.ports.notices import TOPIC
 from postroom.ports.returns import IN_HAND, MOST_REPORTS, PROVES, House, Meaning, Returned, Returns, Taken
@@ -21,11 +21,11 @@ from tests.delivery.letters import DAY, NOON, PROFILE, ended, letter
 from tests.delivery.notice_contract import Book, told
 from tests.delivery.scenario import scenario
 
-GONE = Said(Kind.FAILED, "5.1.1", "550 5.1.1 user unknown", "mx.example.net", ("a@example.net",))
-FULL = Said(Kind.FAILED, "5.2.2", "552 5.2.2 mailbox full")
-SLOW = Said(Kind.DELAYED, "4.4.1", "connection timed out")
-THERE = Said(Kind.DELIVERED, "2.0.0")
-SPAM = Said(Kind.COMPLAINT, text="feedback-report: abuse")
+GONE = ReportEntry(ReportKind.FAILED, "5.1.1", "550 5.1.1 user unknown", "mx.example.net", ("a@example.net",))
+FULL = ReportEntry(ReportKind.FAILED, "5.2.2", "552 5.2.2 mailbox full")
+SLOW = ReportEntry(ReportKind.DELAYED, "4.4.1", "connection timed out")
+THERE = ReportEntry(ReportKind.DELIVERED, "2.0.0")
+SPAM = ReportEntry(ReportKind.COMPLAINT, text="feedback-report: abuse")
 READERS: dict[str, House] = {
     PROFILE: House(lambda said, recipient: weigh(said, recipient, suppresses_bounces=True), [told])
 }
@@ -39,9 +39,9 @@ class PostOffice(Lives, Protocol):
         ...
 
 
-def report(said: Said, name: str = "a", fingerprint: str = "one", **event: Any) -> Returned:
+def report(said: ReportEntry, name: str = "a", fingerprint: str = "one", **event: Any) -> Returned:
     """What came back about a letter."""
-    return Returned(tag_of(letter(name, **event).identity), fingerprint, [said])
+    return Returned(letter_tag(letter(name, **event).identity), fingerprint, [said])
 
 
 def hand_in(intake: Returns, *returned: Returned, houses: dict[str, House] = READERS) -> Taken:
@@ -222,7 +222,7 @@ class ReturnsContract:
     async def test_a_letter_keeps_so_many_reports_and_no_more(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
-        junk = Said(Kind.UNPARSED)
+        junk = ReportEntry(ReportKind.UNPARSED)
         many = [
             replace(report(junk, fingerprint=str(number)), content=b"hello") for number in range(MOST_REPORTS)
         ]
@@ -240,14 +240,14 @@ class ReturnsContract:
         assert hand_in(intake, report(THERE)) == Taken()
         assert intake.sweep(READERS, NOON) == []
 
-    @pytest.mark.parametrize("kind", [Kind.IGNORED, Kind.UNPARSED])
+    @pytest.mark.parametrize("kind", [ReportKind.IGNORED, ReportKind.UNPARSED])
     @scenario
     async def test_what_says_nothing_of_the_delivery_is_kept_and_changes_nothing(
-        self, post: PostOffice, kind: Kind
+        self, post: PostOffice, kind: ReportKind
     ) -> None:
         ledger, intake = await begin(post), post.intake()
         claimed = await bring(ledger, State.DOTTING)
-        assert hand_in(intake, report(Said(kind))) == Taken(PROFILE)
+        assert hand_in(intake, report(ReportEntry(kind))) == Taken(PROFILE)
         await ledger.settle([ended(claimed)], NOON)
         assert intake.sweep(READERS, NOON) == []
-        assert hand_in(intake, report(Said(kind))).known
+        assert hand_in(intake, report(ReportEntry(kind))).known

@@ -31,9 +31,9 @@ from postroom.delivery.programs.bounces import main, open_offices
 from postroom.delivery.programs.offices import Offices
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
 from postroom.delivery.settings import BounceSettings
-from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.problems import Rejected
-from postroom.letter.returnpath import Keyring
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
+from postroom.letter.verp import ReturnPathKeys
 from postroom.local.broker import LocalBroker
 from postroom.ports.ledger import Claimed
 from postroom.ports.notices import TOPIC
@@ -50,14 +50,14 @@ from tests.delivery.scenario import scenario
 from tests.delivery.test_status_events import own_broker, telling, told
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
-from tests.letter.test_reports import RETURN_PATH, sample
+from tests.letter.test_dsn import RETURN_PATH, sample
 
 __all__ = ["own_broker"]
 
 DOMAIN = "bounces.larkfield.example"
 KEY = "k" * 44
-RING = Keyring(DOMAIN, [KEY.encode()])
-PATH = RING.path_of(letter("a").identity)
+RING = ReturnPathKeys(DOMAIN, [KEY.encode()])
+PATH = RING.return_path(letter("a").identity)
 
 
 def profile(name: str = "orders", **spec: Any) -> dict[str, Any]:
@@ -203,7 +203,7 @@ async def opened_after(ledger: SqliteLedger, site: Site) -> AsyncIterator[Door]:
         RETURN_PATH,
         PATH.replace("b+", "c+"),
         PATH.replace(DOMAIN, "other.example"),
-        Keyring(DOMAIN, [b"x" * 44]).path_of(letter().identity),
+        ReturnPathKeys(DOMAIN, [b"x" * 44]).return_path(letter().identity),
         f"{PATH[:-30]}%{PATH}",
         f"@relay.example:{PATH}",
     ],
@@ -223,7 +223,7 @@ async def test_a_transaction_has_one_recipient_and_the_others_come_again(site: S
             with smtplib.SMTP(*door.endpoint) as client:
                 client.ehlo()
                 client.mail("")
-                codes = [client.rcpt(RING.path_of(letter(name).identity))[0] for name in "ab"]
+                codes = [client.rcpt(RING.return_path(letter(name).identity))[0] for name in "ab"]
                 return [*codes, client.data(sample("postfix"))[0]]
 
         assert await asyncio.to_thread(two) == [250, 452, 250]
@@ -246,7 +246,7 @@ async def test_what_no_program_can_read_is_kept_as_it_is(site: Site, name: str) 
 async def test_a_provider_s_complaint_is_tied_to_its_letter_by_the_return_path_that_it_quotes(
     site: Site,
 ) -> None:
-    at = RING.complaints_at("shop/orders")
+    at = RING.complaint_address("shop/orders")
     quoting = sample("complaint").replace(RETURN_PATH.encode(), PATH.encode())
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
         assert await door.send(quoting, to=at.upper()) == 250
@@ -255,7 +255,7 @@ async def test_a_provider_s_complaint_is_tied_to_its_letter_by_the_return_path_t
         for unusable in (sample("complaint"), sample("postfix").replace(RETURN_PATH.encode(), PATH.encode())):
             assert await door.send(unusable, to=at) == 250
         assert door.tally.unkept == {"untied": 2}
-        assert await door.send(quoting, to=RING.complaints_at("shop/other")) == 550
+        assert await door.send(quoting, to=RING.complaint_address("shop/other")) == 550
         assert (await meet(ledger)).state is State.ACCEPTED
 
 
@@ -285,7 +285,7 @@ async def test_a_report_before_the_relay_s_answer_is_applied_after_it(
 @scenario
 async def test_a_report_of_a_forgotten_letter_is_taken_and_counted(site: Site) -> None:
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
-        assert await door.send(sample("postfix"), to=RING.path_of(letter("z").identity)) == 250
+        assert await door.send(sample("postfix"), to=RING.return_path(letter("z").identity)) == 250
         assert door.tally.unkept == {"unknown_letter": 1}
 
 
@@ -363,7 +363,7 @@ async def test_a_storm_of_reports_is_taken_in_few_transactions(
             def many(numbers: range) -> None:
                 with smtplib.SMTP(*door.endpoint) as client:
                     for number in numbers:
-                        to = RING.path_of(letter(f"n{number}").identity)
+                        to = RING.return_path(letter(f"n{number}").identity)
                         report = sample("postfix").replace(b"Message-Id: <", b"Message-Id: <%d" % number)
                         client.sendmail("", [to], report)
 
@@ -386,7 +386,7 @@ def test_an_intake_without_a_profile_that_asks_for_one_does_not_start(site: Site
 
 def test_an_intake_reads_profiles_of_a_later_release_and_says_what_it_leaves_out(site: Site) -> None:
     one = profile()
-    one["metadata"]["annotations"] = {MARK: FORMAT}
+    one["metadata"]["annotations"] = {FORMAT_ANNOTATION: PROFILE_FORMAT}
     one["spec"]["bounces"]["later"] = True
     site.tell(one)
     site.ledger.touch()
@@ -489,7 +489,7 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     assert 'postroom_bounces_refused_total{reason="not_yet"} 1.0' in metrics
     assert "postroom_bounces_ready 1.0" in metrics
     assert program.page("/statusz").json()["complaints_at"] == {
-        "shop/orders": RING.complaints_at("shop/orders")
+        "shop/orders": RING.complaint_address("shop/orders")
     }
     assert program.end() == 0
     said = program.log.read_text()

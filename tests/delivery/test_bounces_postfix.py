@@ -22,7 +22,7 @@ from tests.delivery.scenario import scenario
 from tests.delivery.test_bounces import DOMAIN, PATH, Site, opened, true, worker
 from tests.fixtures.pipeline import wait_until
 from tests.layers import find_postfix, missing_postfix, unavailable
-from tests.letter.test_reports import RETURN_PATH
+from tests.letter.test_dsn import RETURN_PATH
 
 pytestmark = pytest.mark.postfix
 

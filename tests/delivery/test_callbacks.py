@@ -22,7 +22,7 @@ from postroom.delivery.programs.callbacks import FAILING_SECONDS, Doorstep, Worl
 from postroom.delivery.programs.conditions import Condition, callbacks_condition
 from postroom.delivery.programs.webhooksecrets import Secret
 from postroom.letter.allowlist import Allowlist, read_allowlist
-from postroom.letter.callback import Callback
+from postroom.letter.profile import CallbackSpec
 from postroom.ports.callbacks import Answer
 from postroom.ports.ledger import State
 from postroom.ports.notices import Notice
@@ -109,7 +109,7 @@ class Desk:
         self.folder.mkdir()
         self.secret(OLD)
         ref = {"name": "crm"}
-        callback = Callback.model_validate({"name": "crm", "url": url, "secretRef": ref, "timeout": "2s"})
+        callback = CallbackSpec.model_validate({"name": "crm", "url": url, "secretRef": ref, "timeout": "2s"})
         self.door = Doorstep(callback, Secret(folder, "shop"), allowed)
         self.door.look()
         self.bench = Bench()

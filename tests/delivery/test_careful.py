@@ -8,7 +8,7 @@ import pytest
 
 from postroom.delivery import careful
 from postroom.delivery.careful import ATTEMPTS, Caution
-from postroom.letter.event import Record, unpack
+from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Code
 from tests.delivery.letters import WINDOW, record
 from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
@@ -38,7 +38,7 @@ class Stage:
         return self.missing == 0
 
     async def survives(self, payload: bytes) -> bool:
-        offset = unpack(payload).offset
+        offset = unpack_record(payload).offset
         self.tried.append(offset)
         if offset in self.fatal:
             raise WorkerDied

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from postroom.delivery.decide.herald import data_of, herald_of, notice_id
 from postroom.letter.identity import Identity
-from postroom.letter.telling import EVERYTHING, event_source, state_of, states_of
+from postroom.letter.status_events import ALL_STATUSES, ledger_state, ledger_states, status_event_source
 from postroom.ports.ledger import State
 from postroom.ports.notices import TOPIC, Fate
 from tests.delivery.letters import NOON, PROFILE
@@ -22,7 +22,7 @@ REFUSED = replace(FATE, state=State.FAILED, code="relay_refused", reply="550 5.1
 
 
 def test_each_is_told_what_it_asked_for_under_one_id() -> None:
-    tell = herald_of({TOPIC: states_of(["Accepted", "Failed"]), "crm": states_of(["Failed"])})
+    tell = herald_of({TOPIC: ledger_states(["Accepted", "Failed"]), "crm": ledger_states(["Failed"])})
     assert [one.destination for one in tell(FATE)] == [TOPIC]
     topic, crm = tell(REFUSED)
     assert (topic.destination, crm.destination) == (TOPIC, "crm")
@@ -98,6 +98,6 @@ def test_two_changes_of_a_letter_have_two_ids_and_one_change_has_one() -> None:
 
 
 def test_everything_that_can_be_told_is_a_state_of_the_ledger() -> None:
-    told = {State(state_of(what)) for what in EVERYTHING}
+    told = {State(ledger_state(what)) for what in ALL_STATUSES}
     assert told == set(State) - {State.CLAIMED, State.DOTTING}
-    assert event_source("shop/orders") == "/namespaces/shop/smtpprofiles/orders"
+    assert status_event_source("shop/orders") == "/namespaces/shop/smtpprofiles/orders"

@@ -101,7 +101,7 @@ def test_a_loss_is_doubt_only_once_the_dot_was_handed_over(stage: Stage) -> None
     assert before.problem.field == f"smtp.{stage}"
     after = judge(Lost(stage, dot_sent=True, reason="reset by peer"))
     assert isinstance(after, InDoubt)
-    assert after.problem.code is Code.CONNECTION_LOST_AFTER_DOT
+    assert after.problem.code is Code.CONNECTION_LOST_AT_END_OF_DATA
     assert "reset by peer" in after.problem.message
 
 

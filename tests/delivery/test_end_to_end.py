@@ -17,12 +17,12 @@ from postroom.adapters.smtp.settings import Backoff
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver, redeliver
 from postroom.delivery.post import House, Post
-from postroom.letter.bundle import pack
+from postroom.letter.bundle import pack_bundle
+from postroom.letter.catalog import SenderMailbox
 from postroom.letter.event import Record
-from postroom.letter.loaded import load
-from postroom.letter.proof import prove
-from postroom.letter.render import Sender
+from postroom.letter.renderer import load_catalog
 from postroom.letter.template import EmailTemplate
+from postroom.letter.validation.validate import validate_template
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, NOON, TOPIC, WINDOW
 from tests.delivery.scenario import scenario
@@ -39,9 +39,9 @@ COUNT = 12
 @pytest.fixture(scope="module")
 def shelf() -> Shelf:
     template = EmailTemplate.model_validate(yaml.safe_load((MANIFESTS / "order.yaml").read_text()))
-    compiled = prove(template, None).compiled
+    compiled = validate_template(template, None).compiled
     assert compiled is not None
-    return Shelf(dict(load([pack([compiled])]).templates))
+    return Shelf(dict(load_catalog([pack_bundle([compiled])]).templates))
 
 
 class Office:
@@ -104,7 +104,7 @@ async def test_a_signed_letter_verifies_as_the_relay_got_it(tmp_path: Path, shel
     """From the template over the dialogue with its dots to the receiver: dkimpy has the last word."""
     mount(tmp_path, "dkim", {"dkim.key": pem(RSA).decode()})
     signer = signing(tmp_path, ONE)
-    house = replace(HOUSE, sender=Sender("post@example.org", "Shop"), signer=signer)
+    house = replace(HOUSE, sender=SenderMailbox("post@example.org", "Shop"), signer=signer)
     relay = ScriptedRelay()
     async with served(relay), office(tmp_path / "l.sqlite", relay, shelf, SetClock(), house) as worker:
         await worker.carry()
@@ -126,8 +126,8 @@ async def test_each_fault_of_the_relay_gets_what_the_rules_say(tmp_path: Path, s
         first = letters(path)
         assert sorted(view.code or "" for view in first if view.state == "failed") == ["relay_refused"] * 2
         deferred = sorted(view.code or "" for view in first if view.state == "deferred")
-        assert deferred.count("connection_lost_after_dot") == sum(view.doubts for view in first) == 1
-        assert set(deferred) == {"connection_lost_after_dot", "relay_deferred"}
+        assert deferred.count("connection_lost_at_end_of_data") == sum(view.doubts for view in first) == 1
+        assert set(deferred) == {"connection_lost_at_end_of_data", "relay_deferred"}
         assert deferred.count("relay_deferred") == 3
         for _ in range(5):
             clock.pass_(60)

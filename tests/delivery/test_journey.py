@@ -12,9 +12,9 @@ import pytest
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import House
-from postroom.letter.event import LATE, REPLAY, Record
+from postroom.letter.catalog import SenderMailbox
+from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.render import Sender
 from postroom.ports.ledger import Claimed, Existing, State
 from postroom.ports.relay import Lost, Reply, Stage
 from tests.delivery.bench import Bench, offsets
@@ -160,7 +160,7 @@ async def test_a_letter_that_cannot_be_rendered_is_on_record(bench: Bench) -> No
 
 @scenario
 async def test_a_template_may_send_only_from_the_profile_s_domains(bench: Bench) -> None:
-    template = PlainTemplate(sender=Sender("ceo@bank.example"))
+    template = PlainTemplate(sender=SenderMailbox("ceo@bank.example"))
     bench.shelf = Shelf({KIND: template})
     await bench.carry(record())
     assert (bench.state(), bench.buried) == (State.RENDER_FAILED, [(0, "sender_not_allowed")])
@@ -197,10 +197,12 @@ async def test_a_letter_that_expired_is_sent_late_only_where_its_replay_asks_for
 ) -> None:
     bench.shelf = Shelf({KIND: PlainTemplate(lifetime=timedelta(minutes=10))})
     over = record("a", 0, timestamp=(NOON - timedelta(hours=1)).isoformat(), **told)
-    await bench.carry(over, replace(over, offset=1, headers=((REPLAY, b"first"),)))
+    await bench.carry(over, replace(over, offset=1, headers=((REPLAY_HEADER, b"first"),)))
     assert (bench.state(), bench.relay.carried) == (State.EXPIRED, [])
     bench.relay.answers[A] = LATER
-    await bench.carry(replace(over, offset=2, headers=((REPLAY, b"second"), (LATE, b"yes"))))
+    await bench.carry(
+        replace(over, offset=2, headers=((REPLAY_HEADER, b"second"), (LATE_REPLAY_HEADER, b"yes")))
+    )
     assert bench.state() is State.DEFERRED
     bench.clock.pass_(700)
     del bench.relay.answers[A]

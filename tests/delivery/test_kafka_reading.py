@@ -3,7 +3,7 @@
 import pytest
 
 from postroom.adapters.kafka.reading import record_of
-from postroom.letter.event import Record, pack, parse, unpack
+from postroom.letter.event import Record, pack_record, parse_event, unpack_record
 from postroom.letter.problems import Code, Rejected
 from tests.delivery.scripted_consumer import ScriptedMessage
 
@@ -34,14 +34,14 @@ def test_a_header_name_that_is_not_utf_8_makes_a_record_without_headers(failure:
 
 def test_such_a_record_is_refused_by_its_headers() -> None:
     with pytest.raises(Rejected) as refusal:
-        parse(_unreadable())
+        parse_event(_unreadable())
     [problem] = refusal.value.problems
     assert (problem.code, problem.field) == (Code.NOT_UTF8_JSON, "headers")
     assert "a header's name is not UTF-8" in problem.message
 
 
 def test_such_a_record_is_stored_and_still_refused() -> None:
-    assert unpack(pack(_unreadable())) == _unreadable()
+    assert unpack_record(pack_record(_unreadable())) == _unreadable()
 
 
 def _unreadable() -> Record:

@@ -16,7 +16,7 @@ import yaml
 from confluent_kafka import Consumer, TopicPartition
 
 from postroom.delivery.programs.consume import main
-from postroom.letter.handover import FORMAT, MARK
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.local.broker import LocalBroker
 from postroom.local.sockets import free_port
 from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
@@ -149,7 +149,7 @@ def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves
     plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     profile, bundle = plant.folder / "profile.yaml", plant.folder / "bundles" / "templates.json"
     handed = yaml.safe_load(profile.read_text())
-    handed["metadata"]["annotations"] = {MARK: FORMAT}
+    handed["metadata"]["annotations"] = {FORMAT_ANNOTATION: PROFILE_FORMAT}
     handed["spec"]["retry"] = {"budget": {"count": 5, "period": "1h"}}
     profile.write_text(json.dumps(handed))
     bundle.write_text(bundle.read_text().replace('"reply_to":', '"list_id": "x", "reply_to":'))

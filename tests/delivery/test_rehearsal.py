@@ -12,13 +12,13 @@ import pytest
 from postroom.adapters import rehearsal as rehearsals
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.delivery.programs import rehearse
-from postroom.letter.event import Record, pack
+from postroom.letter.event import Record, pack_record
 from tests.fixtures.pipeline import WorkerUnderTest, events
 
 pytestmark = pytest.mark.processes
 
 GOOD, BAD = (
-    pack(Record("t", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, value))
+    pack_record(Record("t", 0, 0, datetime(2026, 11, 23, tzinfo=UTC), None, value))
     for value in (next(iter(events(1, seed=1))), b"\xff")
 )
 DEADLY = b"no record at all"

@@ -11,7 +11,7 @@ from postroom.delivery.programs.returnpaths import ReturnPaths
 from postroom.delivery.programs.secrets import Secrets
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
-from postroom.letter.returnpath import Keyring, tag_of
+from postroom.letter.verp import ReturnPathKeys, letter_tag
 from postroom.ports.ledger import State
 from tests.delivery import kubelet
 from tests.delivery.bench import Bench
@@ -34,9 +34,9 @@ def returns(folder: Path, **changes: Any) -> ReturnPaths:
 def test_a_letter_gets_a_return_path_that_its_key_vouches_for(tmp_path: Path) -> None:
     mount(tmp_path, "return-paths", {"bounces.key": OLD})
     one = returns(tmp_path)
-    path = one.path_of(ONE)
+    path = one.return_path(ONE)
     assert isinstance(path, str)
-    assert Keyring(DOMAIN, [OLD.encode()]).read(path) == tag_of(ONE)
+    assert ReturnPathKeys(DOMAIN, [OLD.encode()]).read_tag(path) == letter_tag(ONE)
     assert (one.condition.ok, one.condition.reason) == (True, "Addressed")
 
 
@@ -61,7 +61,7 @@ def test_without_its_key_a_letter_waits_and_the_condition_says_which(
 ) -> None:
     mount(tmp_path, "return-paths", keys)
     one = returns(tmp_path)
-    problem = one.path_of(ONE)
+    problem = one.return_path(ONE)
     assert isinstance(problem, Problem)
     assert (problem.code, problem.field) == (code, "bounces.key")
     assert said in problem.message
@@ -71,7 +71,7 @@ def test_without_its_key_a_letter_waits_and_the_condition_says_which(
 
 def test_where_letters_stay_in_the_house_one_without_a_key_has_its_from_address(tmp_path: Path) -> None:
     guarded = returns(tmp_path, delivery_allowed=False)
-    assert guarded.path_of(ONE) is None
+    assert guarded.return_path(ONE) is None
     assert guarded.condition.ok is None
 
 
@@ -79,24 +79,24 @@ def test_a_new_key_signs_from_the_next_look_on(tmp_path: Path) -> None:
     mount(tmp_path, "return-paths", {"bounces.key": OLD})
     job = read_job(settings(tmp_path, spec=SPEC))
     assert job.returns is not None
-    old = job.returns.path_of(ONE)
+    old = job.returns.return_path(ONE)
     kubelet.write(tmp_path / "secrets" / "return-paths", {"bounces.key": f"{NEW}\n{OLD}"})
     Secrets(job).look()
-    new = job.returns.path_of(ONE)
+    new = job.returns.return_path(ONE)
     assert new != old
-    ring = Keyring(DOMAIN, [NEW.encode(), OLD.encode()])
-    assert ring.read(str(old)) == ring.read(str(new))
+    ring = ReturnPathKeys(DOMAIN, [NEW.encode(), OLD.encode()])
+    assert ring.read_tag(str(old)) == ring.read_tag(str(new))
 
 
 class Clerk:
     """Implements delivery.post.Returns: has no key until it is given one."""
 
-    ring: Keyring | None = None
+    ring: ReturnPathKeys | None = None
 
-    def path_of(self, identity: Identity) -> str | Problem | None:
+    def return_path(self, identity: Identity) -> str | Problem | None:
         if self.ring is None:
             return Problem(Code.SECRET_KEY_MISSING, "bounces.key", "is not there")
-        return self.ring.path_of(identity)
+        return self.ring.return_path(identity)
 
 
 @scenario
@@ -105,10 +105,10 @@ async def test_the_sender_of_a_letter_is_its_return_path_at_every_attempt() -> N
     bench = Bench(house=replace(HOUSE, returns=clerk))
     await bench.carry(record())
     assert (bench.state(), bench.row().answers) == (State.DEFERRED, 0)
-    clerk.ring = Keyring(DOMAIN, [OLD.encode()])
+    clerk.ring = ReturnPathKeys(DOMAIN, [OLD.encode()])
     bench.clock.pass_(60)
     await bench.recall()
     assert bench.state() is State.ACCEPTED
     sent = bench.relay.got[-1].envelope
-    assert sent.sender == clerk.ring.path_of(letter().identity)
+    assert sent.sender == clerk.ring.return_path(letter().identity)
     assert sent.recipient == "a@example.net"

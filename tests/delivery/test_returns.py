@@ -12,7 +12,7 @@ from postroom.adapters.ledger.leases import Member
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.returns import SqlReturns
 from postroom.adapters.ledger.upkeep import SqlUpkeep
-from postroom.letter.returned.report import Kind, Said
+from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.ports.health import Unreachable
 from postroom.ports.notices import TOPIC
 from postroom.ports.returns import Returns
@@ -83,7 +83,7 @@ class TestReturnsOnAServer(ReturnsContract):
 async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
     post = FilePost(tmp_path / "shop.sqlite")
     await bring(await post.begin(), State.ACCEPTED)
-    junk = replace(report(Said(Kind.UNPARSED)), content=b"\x00\xff" * 50_000)
+    junk = replace(report(ReportEntry(ReportKind.UNPARSED)), content=b"\x00\xff" * 50_000)
     hand_in(post.intake(), junk)
     [[content]] = sqlite3.connect(post.path).execute("SELECT content FROM report")
     assert content == (b"\x00\xff" * 50_000)[:65_536]
@@ -105,7 +105,7 @@ async def erase_between_reports(folder: Path) -> None:
     await bring(ledger, State.ACCEPTED)
     said = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
     hand_in(intake, report(said))
-    junk = Said(Kind.UNPARSED, text="from <a@example.net>")
+    junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
     hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
     desk = SqlUpkeep.of_file(post.path)
     erased = desk.erase("a@example.net", NOON, dry_run=False)

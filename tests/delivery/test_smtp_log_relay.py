@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from postroom.adapters.log_relay import LogRelay
-from postroom.letter.address import mask
+from postroom.letter.address import mask_address
 from postroom.ports.relay import Grant, Parcel, Reply, Stage, Withheld
 from tests.delivery.smtp_letters import Letter, Register, grant_all, letters
 
@@ -78,4 +78,4 @@ def test_a_drain_hands_back_what_the_fence_was_not_asked_for_and_waits_for_its_a
     [("alice@example.net", "a…@example.net"), ("x@y.org", "x…@y.org"), ("@y.org", "…@y.org")],
 )
 def test_an_address_is_masked_to_its_first_character_and_its_domain(address: str, masked: str) -> None:
-    assert mask(address) == masked
+    assert mask_address(address) == masked

@@ -14,16 +14,17 @@ from postroom import mounted
 from postroom.adapters import templates as adapter
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.programs.worker import news
-from postroom.letter.bundle import pack
-from postroom.letter.compiled import CompiledTemplate, Edition, Subject
-from postroom.letter.render import Catalog, LiveTemplate
+from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, pack_bundle
+from postroom.letter.catalog import RenderableTemplate, TemplateCatalog
 from tests.delivery import kubelet
 from tests.delivery.fakes import until
 from tests.delivery.letters import letter
 
 
 def template(name: str, subject: str = "Hello", suspend: bool = False) -> CompiledTemplate:
-    edition = Edition("en", (Subject(subject),), None, "<p>Hello</p>", "Hello", "source", "given")
+    edition = LocaleVariant(
+        "en", (WeightedSubject(subject),), None, "<p>Hello</p>", "Hello", "source", "given"
+    )
     made = CompiledTemplate(
         name,
         "shop",
@@ -34,11 +35,11 @@ def template(name: str, subject: str = "Hello", suspend: bool = False) -> Compil
         {"type": "object"},
         suspend=suspend,
     )
-    return made.sealed()
+    return made.with_revision()
 
 
 def bundle(*names: str, subject: str = "Hello") -> str:
-    return pack([template(name, subject) for name in names])
+    return pack_bundle([template(name, subject) for name in names])
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_machine_that_stands_still_for_long_fails_no_rendering(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = "{% for each in range(200) %}x{% endfor %}"
-    (tmp_path / "0.json").write_text(pack([template("order", turns)]))
+    (tmp_path / "0.json").write_text(pack_bundle([template("order", turns)]))
     hours = count(step=3600)
     monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
     opened = FolderTemplates(tmp_path)
@@ -134,7 +135,7 @@ MORE = {
 }
 
 
-def find(templates: FolderTemplates, name: str) -> LiveTemplate:
+def find(templates: FolderTemplates, name: str) -> RenderableTemplate:
     found = templates.current().find(f"shop.{name}")
     assert found is not None
     return found
@@ -229,7 +230,7 @@ def test_an_edit_leaves_every_other_template_compiled(volume: Path) -> None:
     templates = FolderTemplates(volume)
     templates.refresh()
     before = {name: find(templates, name) for name in ("order", "welcome", "code")}
-    edited = pack([template("welcome", "Welcome!"), template("code")])
+    edited = pack_bundle([template("welcome", "Welcome!"), template("code")])
     kubelet.write(volume, FEW | {"shard-01.json": edited})
     assert templates.refresh()
     assert find(templates, "order") is before["order"]
@@ -241,7 +242,7 @@ def test_a_template_is_held_back_and_let_go_by_its_bundle(volume: Path) -> None:
     """`suspend` is no part of the revision, and takes effect all the same."""
     templates = FolderTemplates(volume)
     for suspend in (True, False):
-        kubelet.write(volume, {"shard-00.json": pack([template("order", suspend=suspend)])})
+        kubelet.write(volume, {"shard-00.json": pack_bundle([template("order", suspend=suspend)])})
         assert templates.refresh()
         assert find(templates, "order").suspended is suspend
         assert find(templates, "order").revision == template("order").revision
@@ -264,7 +265,7 @@ def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edi
     templates = FolderTemplates(folder)
     told: list[dict[str, str]] = []
 
-    def hear(catalog: Catalog) -> None:
+    def hear(catalog: TemplateCatalog) -> None:
         told.append({one.name: one.revision for one in catalog.templates.values()})
 
     async def scenario() -> None:

@@ -17,8 +17,8 @@ from postroom.delivery.programs.job import announce, read_job
 from postroom.delivery.programs.opening import Waiting
 from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.settings import MigrateSettings, WorkerSettings
-from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.problems import Code, Rejected
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.startup import read_settings
 from tests.delivery import kubelet
 from tests.delivery.fakes import until
@@ -152,7 +152,7 @@ def test_the_page_of_a_worker_that_waits_has_every_member_and_says_what_is_missi
 
 def newer(manifest: dict[str, Any]) -> str:
     """What the operator of a later release makes of a profile."""
-    metadata = manifest["metadata"] | {"annotations": {MARK: FORMAT}}
+    metadata = manifest["metadata"] | {"annotations": {FORMAT_ANNOTATION: PROFILE_FORMAT}}
     return json.dumps(manifest | {"metadata": metadata, "spec": manifest["spec"] | {"later": {"a": [1]}}})
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 import yaml
 
-from postroom.letter.bundle import pack
-from postroom.letter.proof import prove
+from postroom.letter.bundle import pack_bundle
 from postroom.letter.template import EmailTemplate
+from postroom.letter.validation.validate import validate_template
 from tests.faults.fault_environment import FaultEnvironment
 from tests.faults.pod import WorkerPod
 from tests.faults.results import Fault
@@ -96,10 +96,10 @@ def edit(pod: WorkerPod, number: int) -> str:
     for place in ("Thank you", "It needs no answer."):
         html = html.replace(place, f"revision-{number}-mark {place}")
     manifest["spec"]["html"] = html
-    proof = prove(EmailTemplate.model_validate(manifest), None)
+    proof = validate_template(EmailTemplate.model_validate(manifest), None)
     assert proof.compiled, proof.problems
     new = pod.folder / "new.json"
-    new.write_text(pack([proof.compiled]))
+    new.write_text(pack_bundle([proof.compiled]))
     new.replace(pod.folder / "bundles" / "templates.json")
     [bundled] = json.loads((pod.folder / "bundles" / "templates.json").read_text())["templates"]
     return str(bundled["revision"])

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from postroom.gateway.publish import NotAccepted
+from postroom.letter.catalog import RenderedLetter, TemplateCatalog
 from postroom.letter.event import Event
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.render import Catalog, Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,15 @@ class NameTemplate:
     def expires(self, event: Event) -> datetime | None:
         return None
 
-    def render(self, event: Event) -> Rendered:
+    def render(self, event: Event) -> RenderedLetter:
         if "name" not in event.data:
             raise Rejected(Problem(Code.VARIABLE_MISSING, "data.name", "is required"))
-        return Rendered("welcome", self.revision, "Hi", "<p>Hi</p>", "Hi", None, None, (), (), "en")
+        return RenderedLetter("welcome", self.revision, "Hi", "<p>Hi</p>", "Hi", None, None, (), (), "en")
 
 
-def catalog(*event_types: str, suspended: bool = False) -> Catalog:
+def catalog(*event_types: str, suspended: bool = False) -> TemplateCatalog:
     """A catalog whose every event type is served by a NameTemplate."""
-    return Catalog(dict.fromkeys(event_types, NameTemplate(suspended)))
+    return TemplateCatalog(dict.fromkeys(event_types, NameTemplate(suspended)))
 
 
 class Board:

@@ -21,7 +21,7 @@ from postroom.gateway.problem import Refusal, pointer
 from postroom.gateway.publish import NotAccepted, TooLarge
 from postroom.gateway.repeats import Repeats
 from postroom.gateway.status import Attempt, Status
-from postroom.letter.incoming.envelope import PLAIN
+from postroom.letter.events.envelope import PLAIN_MEMBERS
 from tests.gateway.stand_in import Board, catalog
 
 GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}
@@ -215,7 +215,7 @@ def test_the_openapi_document_lists_every_member_of_the_envelope(call: Caller) -
     document = call("GET", "/openapi.json").json()
     operation = document["paths"]["/v1/messages"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == set(PLAIN) | {"key"}
+    assert set(schema["properties"]) == set(PLAIN_MEMBERS) | {"key"}
     assert set(operation["responses"]) >= {str(status) for status in openapi.RESPONSES}
 
 

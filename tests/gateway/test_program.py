@@ -14,7 +14,7 @@ import pytest
 import yaml
 from confluent_kafka import Consumer
 
-from postroom.letter.bundle import pack
+from postroom.letter.bundle import pack_bundle
 from postroom.local.broker import LocalBroker
 from postroom.local.sockets import free_port
 from postroom.local.topics import Topic, create_topics
@@ -30,7 +30,7 @@ def bundles(tmp_path: Path, topic: str) -> Path:
     profile["metadata"] = {"name": "shop", "namespace": "test"}
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "profile.yaml").write_text(yaml.safe_dump(profile))
-    (tmp_path / "shop" / "templates.json").write_text(pack([compiled("welcome", "user.welcomed")]))
+    (tmp_path / "shop" / "templates.json").write_text(pack_bundle([compiled("welcome", "user.welcomed")]))
     return tmp_path
 
 

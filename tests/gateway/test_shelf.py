@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from postroom.gateway.shelf import Shelf
-from postroom.letter.bundle import CompiledTemplate, Edition, Subject, pack
+from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, pack_bundle
 
 PROFILE = {
     "apiVersion": "postroom.dev/v1alpha1",
@@ -18,17 +18,17 @@ PROFILE = {
 
 
 def compiled(name: str, *event_types: str) -> CompiledTemplate:
-    edition = Edition("en", (Subject("Hi"),), None, "<p>Hi</p>", "Hi", "source", "given")
+    edition = LocaleVariant("en", (WeightedSubject("Hi"),), None, "<p>Hi</p>", "Hi", "source", "given")
     return CompiledTemplate(
         name, "team-a", "shop", event_types, "Transactional", (edition,), {"type": "object"}
-    ).sealed()
+    ).with_revision()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
-    (tmp_path / "shop" / "templates.json").write_text(pack([compiled("welcome", "user.welcomed")]))
+    (tmp_path / "shop" / "templates.json").write_text(pack_bundle([compiled("welcome", "user.welcomed")]))
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def test_an_unchanged_folder_is_not_read_again(folder: Path) -> None:
 def test_a_new_template_is_served_at_the_next_look(folder: Path) -> None:
     shelf = Shelf(folder)
     assert shelf.directory().event_types() == ["user.welcomed"]
-    replace(folder / "shop" / "templates.json", pack([compiled("receipt", "order.paid")]))
+    replace(folder / "shop" / "templates.json", pack_bundle([compiled("receipt", "order.paid")]))
     assert shelf.directory().event_types() == ["order.paid"]
 
 
@@ -64,7 +64,9 @@ def test_a_bundle_that_cannot_be_read_leaves_the_last_good_one(folder: Path) -> 
     replace(folder / "shop" / "templates.json", "{")
     assert shelf.directory().event_types() == ["user.welcomed"]
     assert "not a bundle" in shelf.faults["shop"]
-    replace(folder / "shop" / "templates.json", pack([compiled("welcome", "user.welcomed", "user.back")]))
+    replace(
+        folder / "shop" / "templates.json", pack_bundle([compiled("welcome", "user.welcomed", "user.back")])
+    )
     assert shelf.directory().event_types() == ["user.back", "user.welcomed"]
     assert shelf.faults == {}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.event import Event, Record, parse
+from postroom.letter.event import Event, Record, parse_event
 from postroom.letter.problems import Code, Problem, Rejected
 
 TIME = datetime(2026, 11, 23, 20, 15, 30, tzinfo=UTC)
@@ -44,7 +44,7 @@ def record(value: Any, headers: dict[str, str] | None = None) -> Record:
 
 
 def plain(**changes: Any) -> Event:
-    return parse(record({**ENVELOPE, **changes}))
+    return parse_event(record({**ENVELOPE, **changes}))
 
 
 def problems(value: Any, headers: dict[str, str] | None = None) -> list[tuple[Code, str]]:
@@ -53,7 +53,7 @@ def problems(value: Any, headers: dict[str, str] | None = None) -> list[tuple[Co
 
 def refusals(value: Any, headers: dict[str, str] | None = None) -> tuple[Problem, ...]:
     with pytest.raises(Rejected) as caught:
-        parse(record(value, headers))
+        parse_event(record(value, headers))
     return caught.value.problems
 
 

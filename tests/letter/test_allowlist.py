@@ -2,7 +2,7 @@
 
 import pytest
 
-from postroom.letter.allowlist import Allowlist, as_address, read_allowlist
+from postroom.letter.allowlist import Allowlist, parse_ip_address, read_allowlist
 
 NOTHING = Allowlist()
 PUBLIC = ["1.1.1.1", "2606:4700:4700::1111", "64:ff9b::101:101", "2002:101:101::1", "::ffff:1.1.1.1"]
@@ -16,7 +16,7 @@ NOT_PUBLIC = [
 
 
 def refusal(allowed: Allowlist, host: str, *addresses: str, plain: bool = False) -> str:
-    return allowed.refusal(host, map(as_address, addresses), plain=plain)
+    return allowed.refusal(host, map(parse_ip_address, addresses), plain=plain)
 
 
 @pytest.mark.parametrize("address", PUBLIC)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.bundle import is_of_another_format, left_out, pack, unpack
-from postroom.letter.loaded import load
+from postroom.letter.bundle import has_unknown_format, pack_bundle, unknown_bundle_fields, unpack_bundle
 from postroom.letter.problems import Code, Rejected
-from tests.letter.specimens import compiled, event
+from postroom.letter.renderer import load_catalog
+from tests.letter.factories import compiled, event
 
 FULL: dict[str, Any] = {
     "category": "Subscription",
@@ -29,12 +29,12 @@ FULL: dict[str, Any] = {
 
 def test_a_template_comes_back_as_it_was_packed() -> None:
     template = compiled(**FULL)
-    assert unpack(pack([template])) == [template]
+    assert unpack_bundle(pack_bundle([template])) == [template]
 
 
 def test_a_bundle_is_json_in_order_of_names() -> None:
     first = compiled()
-    text = pack([replace(first, name="b"), replace(first, name="a")])
+    text = pack_bundle([replace(first, name="b"), replace(first, name="a")])
     assert [template["name"] for template in json.loads(text)["templates"]] == ["a", "b"]
 
 
@@ -50,7 +50,7 @@ def test_holding_a_template_back_does_not_change_its_revision() -> None:
 
 
 def test_a_catalog_finds_a_template_by_event_type() -> None:
-    catalog = load([pack([compiled(eventTypes=["a.b", "c.d"])])])
+    catalog = load_catalog([pack_bundle([compiled(eventTypes=["a.b", "c.d"])])])
     found = catalog.find("c.d")
     assert found is not None
     assert (found.name, found.suspended) == ("test", False)
@@ -60,7 +60,7 @@ def test_a_catalog_finds_a_template_by_event_type() -> None:
 
 def test_shards_are_read_together_and_the_first_claim_counts() -> None:
     one, two = compiled(), replace(compiled(), name="other", event_types=("shop.test", "shop.more"))
-    catalog = load([pack([one]), pack([two])])
+    catalog = load_catalog([pack_bundle([one]), pack_bundle([two])])
     assert [catalog.find(name).name for name in ("shop.test", "shop.more")] == ["test", "other"]  # type: ignore[union-attr]
 
 
@@ -77,22 +77,22 @@ def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(
     path: list[str | int], named: str
 ) -> None:
     template = compiled(**FULL)
-    text = pack([template])
+    text = pack_bundle([template])
     whole = json.loads(text)
     part = whole["templates"][0]
     for step in path:
         part = part[step]
     part["later"] = {"of": ["a later release"]}
     newer = json.dumps(whole)
-    assert unpack(newer) == [template]
-    assert left_out(newer) == frozenset({named})
-    assert left_out(text) == frozenset()
+    assert unpack_bundle(newer) == [template]
+    assert unknown_bundle_fields(newer) == frozenset({named})
+    assert unknown_bundle_fields(text) == frozenset()
 
 
 def test_another_format_is_refused_by_its_name() -> None:
-    text = pack([compiled()]).replace("bundle/1", "bundle/9")
+    text = pack_bundle([compiled()]).replace("bundle/1", "bundle/9")
     with pytest.raises(Rejected, match=r"its format is 'postroom\.bundle/9', and this release reads"):
-        unpack(text)
+        unpack_bundle(text)
 
 
 MESSAGES: dict[str, Any] = {"messages": {"hi": "Hello {name}"}, "subject": '{{ t("hi", name=name) }}'}
@@ -100,12 +100,12 @@ MESSAGES: dict[str, Any] = {"messages": {"hi": "Hello {name}"}, "subject": '{{ t
 
 def test_a_bundle_with_messages_is_of_the_second_format_and_comes_back() -> None:
     plain, with_messages = compiled(), compiled(**MESSAGES)
-    assert json.loads(pack([plain]))["format"] == "postroom.bundle/1"
-    text = pack([plain, with_messages])
+    assert json.loads(pack_bundle([plain]))["format"] == "postroom.bundle/1"
+    text = pack_bundle([plain, with_messages])
     assert json.loads(text)["format"] == "postroom.bundle/2"
-    assert unpack(text) == [plain, with_messages]
-    assert not is_of_another_format(text)
-    assert is_of_another_format(text.replace("bundle/2", "bundle/9"))
+    assert unpack_bundle(text) == [plain, with_messages]
+    assert not has_unknown_format(text)
+    assert has_unknown_format(text.replace("bundle/2", "bundle/9"))
 
 
 def test_fields_that_came_later_change_no_revision_while_they_are_not_set() -> None:
@@ -134,7 +134,7 @@ NO_BUNDLES = [
 @pytest.mark.parametrize("text", NO_BUNDLES)
 def test_what_is_not_a_bundle_is_refused(text: str) -> None:
     with pytest.raises(Rejected) as caught:
-        load([text])
+        load_catalog([text])
     assert caught.value.code is Code.MANIFEST_INVALID
 
 
@@ -144,16 +144,16 @@ def test_what_is_not_a_bundle_is_refused(text: str) -> None:
 )
 def test_names_that_are_no_text_are_refused(field: str, value: Any) -> None:
     """Whoever may edit a ConfigMap may write them, and everybody looks templates up by them."""
-    written = json.loads(pack([compiled()]))
+    written = json.loads(pack_bundle([compiled()]))
     written["templates"][0][field] = value
     with pytest.raises(Rejected, match="not a bundle"):
-        unpack(json.dumps(written))
+        unpack_bundle(json.dumps(written))
 
 
 def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
     template = compiled()
     evil = replace(template.editions[0], html="{{ ''.__class__ }}")
-    found = load([pack([replace(template, editions=(evil,))])]).find("shop.test")
+    found = load_catalog([pack_bundle([replace(template, editions=(evil,))])]).find("shop.test")
     assert found is not None
     with pytest.raises(Rejected) as caught:
         found.render(event(name="x"))
@@ -162,7 +162,7 @@ def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
 
 def test_a_hundred_templates_load_within_a_second() -> None:
     template = compiled("<p>Hello {{ name }}</p>" * 200)
-    text = pack([replace(template, name=f"t{n}", event_types=(f"shop.{n}",)) for n in range(100)])
+    text = pack_bundle([replace(template, name=f"t{n}", event_types=(f"shop.{n}",)) for n in range(100)])
     start = perf_counter()
-    assert len(load([text]).templates) == 100
+    assert len(load_catalog([text]).templates) == 100
     assert perf_counter() - start < 1

@@ -12,19 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.compose import compose, format_date
+from postroom.letter.catalog import RenderedLetter, SenderMailbox
+from postroom.letter.mime.compose import compose_letter, format_date
+from postroom.letter.mime.headers import header_field
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.render import Rendered, Sender
-from postroom.letter.wire.encodedword import field
-from tests.letter.specimens import (
-    MESSAGE_ID,
-    NOON,
-    PROFILE_SENDER,
-    attachment,
-    parts_of,
-    rendered,
-    reopen,
-)
+from tests.letter.factories import MESSAGE_ID, NOON, PROFILE_SENDER, attachment, parts_of, rendered, reopen
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 PRINTABLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=200)
@@ -36,14 +28,14 @@ def names_in(content: bytes) -> list[bytes]:
     return [line.partition(b":")[0] for line in head if line[:1] not in (b" ", b"\t")]
 
 
-def finish(letter: Rendered, **other: Any) -> bytes:
+def finish(letter: RenderedLetter, **other: Any) -> bytes:
     known: dict[str, Any] = {
         "to": "mira@example.org",
         "sender": PROFILE_SENDER,
         "message_id": MESSAGE_ID,
         "date": NOON,
     }
-    return compose(letter, **{**known, **other})
+    return compose_letter(letter, **{**known, **other})
 
 
 def test_a_plain_letter_has_the_headers_that_receivers_look_for() -> None:
@@ -76,7 +68,7 @@ def test_a_control_character_never_gets_into_a_header(character: str) -> None:
     letters = [
         rendered(subject=evil),
         rendered(headers=(("X-Order", evil),)),
-        rendered(sender=Sender("a@b.org", evil)),
+        rendered(sender=SenderMailbox("a@b.org", evil)),
         rendered(language=evil),
         rendered(template=evil),
         rendered(unsubscribe=f"https://x.org/{evil}"),
@@ -134,7 +126,7 @@ def test_a_header_name_is_on_the_list_or_refused(name: str) -> None:
     ],
 )
 def test_what_is_not_one_address_is_refused(address: str) -> None:
-    for other in ({"to": address}, {"sender": Sender(address, "x")}):
+    for other in ({"to": address}, {"sender": SenderMailbox(address, "x")}):
         with pytest.raises(Rejected) as caught:
             finish(rendered(), **other)
         assert caught.value.code is Code.RECIPIENT_INVALID
@@ -158,7 +150,7 @@ def test_what_is_not_one_address_is_refused(address: str) -> None:
     ],
 )
 def test_a_display_name_comes_back_as_it_was(name: str) -> None:
-    content = finish(rendered(sender=Sender("post@larkfield.example", name)))
+    content = finish(rendered(sender=SenderMailbox("post@larkfield.example", name)))
     # The newer parser of the standard library puts a space between two encoded words of a name.
     raw = email.message_from_bytes(content, policy=email.policy.compat32)["From"]
     shown, address = parseaddr(raw.replace("\r\n", ""))
@@ -180,7 +172,7 @@ def test_each_encoded_word_of_a_subject_decodes_by_itself() -> None:
 
 def test_a_sender_name_with_every_special_character_is_one_mailbox() -> None:
     name = 'Müller, Söhne & "Co." 🌿'
-    content = finish(rendered(sender=Sender("post@larkfield.example", name)))
+    content = finish(rendered(sender=SenderMailbox("post@larkfield.example", name)))
     (mailbox,) = reopen(content)["From"].addresses
     assert (mailbox.display_name, mailbox.addr_spec) == (name, "post@larkfield.example")
 
@@ -199,7 +191,7 @@ def test_long_lines_and_leading_dots_come_back_and_stay_below_the_limit() -> Non
 @given(ANY_TEXT, PRINTABLE)
 @settings(max_examples=40, deadline=None)
 def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name: str) -> None:
-    letter = rendered(subject=subject, sender=Sender("post@larkfield.example", name))
+    letter = rendered(subject=subject, sender=SenderMailbox("post@larkfield.example", name))
     try:
         content = finish(letter)
     except Rejected:
@@ -220,7 +212,7 @@ def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name:
 @settings(max_examples=40, deadline=None)
 def test_a_field_folds_into_short_lines_that_say_the_same(value: str) -> None:
     assume(value == value.strip())
-    lines = field("X-Test", value).split("\r\n")
+    lines = header_field("X-Test", value).split("\r\n")
     assert all(len(line) <= 78 for line in lines) or max(map(len, value.split(" "))) > 60
     message = reopen(finish(rendered(headers=(("X-Test", value),))))
     assert str(message["X-Test"]) == value
@@ -319,7 +311,7 @@ def test_an_unsubscribe_link_that_would_not_stay_one_is_refused(url: str) -> Non
 
 def test_a_template_chooses_sender_and_reply_address() -> None:
     letter = rendered(
-        sender=Sender("accounts@larkfield.example", "Accounts"), reply_to="help@larkfield.example"
+        sender=SenderMailbox("accounts@larkfield.example", "Accounts"), reply_to="help@larkfield.example"
     )
     message = reopen(finish(letter))
     assert message["From"] == "Accounts <accounts@larkfield.example>"

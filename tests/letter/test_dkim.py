@@ -24,10 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.letter.compose import compose
-from postroom.letter.render import Rendered, Sender
-from postroom.letter.wire.dkim import Seal, relaxed_body, relaxed_field, sign
-from postroom.letter.wire.keys import read_key
+from postroom.letter.catalog import RenderedLetter, SenderMailbox
+from postroom.letter.dkim import SigningKey, read_private_key, relaxed_body, relaxed_field, sign_letter
+from postroom.letter.mime.compose import compose_letter
 
 AT = int(datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp())
 RSA = rsa.generate_private_key(65537, 2048)
@@ -41,8 +40,8 @@ def pem(key: Private | ec.EllipticCurvePrivateKey, secret: bytes = b"") -> bytes
 
 
 @cache
-def seal(key: Private = RSA, selector: str = "s1", domain: str = "example.org") -> Seal:
-    return Seal(domain, selector, read_key(pem(key)))
+def seal(key: Private = RSA, selector: str = "s1", domain: str = "example.org") -> SigningKey:
+    return SigningKey(domain, selector, read_private_key(pem(key)))
 
 
 def public_record(key: Private) -> bytes:
@@ -79,27 +78,29 @@ def carried(content: bytes) -> bytes:
 def composed(
     subject: str = "Your code", text: str = "Hello\n.dot\n..dots\n", unsubscribe: str | None = None
 ) -> bytes:
-    rendered = Rendered(
+    rendered = RenderedLetter(
         "code", "0123456789ab", subject, f"<p>{text}</p>\n", text, None, None, (), (), "en", unsubscribe
     )
-    sender, date = Sender("post@example.org", "Post"), datetime(2026, 11, 25, tzinfo=UTC)
-    return compose(rendered, to="ada@example.net", sender=sender, message_id="a@example.org", date=date)
+    sender, date = SenderMailbox("post@example.org", "Post"), datetime(2026, 11, 25, tzinfo=UTC)
+    return compose_letter(
+        rendered, to="ada@example.net", sender=sender, message_id="a@example.org", date=date
+    )
 
 
 @pytest.mark.parametrize(("key", "selector"), [(RSA, "s1"), (ED25519, "s2")], ids=["rsa", "ed25519"])
 def test_a_receiver_verifies_the_letter_as_it_is_carried(key: Private, selector: str) -> None:
-    assert verified(carried(sign(composed(), [seal(key, selector)], AT)))
+    assert verified(carried(sign_letter(composed(), [seal(key, selector)], AT)))
 
 
 def test_two_signatures_of_one_letter_are_both_good() -> None:
-    letter = carried(sign(composed(), [seal(RSA, "s1"), seal(ED25519, "s2")], AT))
+    letter = carried(sign_letter(composed(), [seal(RSA, "s1"), seal(ED25519, "s2")], AT))
     assert letter.count(b"DKIM-Signature:") == 2
     assert verified(letter, 0)
     assert verified(letter, 1)
 
 
 def test_the_letter_itself_stays_as_it_was() -> None:
-    assert sign(composed(), [seal()], AT).endswith(composed())
+    assert sign_letter(composed(), [seal()], AT).endswith(composed())
 
 
 @pytest.mark.parametrize(
@@ -117,18 +118,18 @@ def test_the_letter_itself_stays_as_it_was() -> None:
     ids=["body", "subject", "second From", "second Subject", "Reply-To", "Cc", "second type", "appended"],
 )
 def test_a_letter_that_was_changed_on_its_way_is_refused(forge: Callable[[bytes], bytes]) -> None:
-    assert not verified(forge(carried(sign(composed(), [seal()], AT))))
+    assert not verified(forge(carried(sign_letter(composed(), [seal()], AT))))
 
 
 def test_what_relays_add_and_fold_on_the_way_breaks_nothing() -> None:
-    letter = carried(sign(composed(), [seal()], AT))
+    letter = carried(sign_letter(composed(), [seal()], AT))
     added = b"Received: from a by b;\r\n today\r\n" + letter
     folded = added.replace(b"Subject: Your code", b"Subject:   Your\r\n\t code ")
     assert verified(folded.replace(b"Hello\r\n", b"Hello  \r\n") + b"\r\n\r\n")
 
 
 def test_a_one_click_unsubscription_is_signed() -> None:
-    letter = sign(composed(unsubscribe="https://example.org/u/1"), [seal()], AT)
+    letter = sign_letter(composed(unsubscribe="https://example.org/u/1"), [seal()], AT)
     names = re.sub(rb"\s", b"", letter.split(b"h=")[1].split(b";")[0]).split(b":")
     assert {b"list-unsubscribe", b"list-unsubscribe-post"} <= set(names)
     assert names.count(b"from") == 2
@@ -136,14 +137,14 @@ def test_a_one_click_unsubscription_is_signed() -> None:
 
 
 def test_every_line_is_short() -> None:
-    head = sign(composed(), [seal(), seal(ED25519, "s2")], AT).partition(b"From:")[0]
+    head = sign_letter(composed(), [seal(), seal(ED25519, "s2")], AT).partition(b"From:")[0]
     assert max(map(len, head.split(b"\r\n"))) <= 78
 
 
 @given(st.lists(st.text("aä \t.é\u4e2d", max_size=40), max_size=6), st.text(min_size=1, max_size=80))
 def test_any_text_and_subject_verify(lines: list[str], subject: str) -> None:
     shown = "".join(sign for sign in subject if sign.isprintable()) or "x"
-    assert verified(carried(sign(composed(shown, "\n".join(lines)), [seal(ED25519, "s2")], AT)))
+    assert verified(carried(sign_letter(composed(shown, "\n".join(lines)), [seal(ED25519, "s2")], AT)))
 
 
 @given(st.lists(st.binary(max_size=12).filter(lambda line: not set(line) & {10, 13}), max_size=6))
@@ -163,12 +164,12 @@ def test_the_examples_of_the_standard_are_canonical() -> None:
 def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    signed = read_key(pem(RSA)).sign(b"some bytes")
+    signed = read_private_key(pem(RSA)).sign(b"some bytes")
     (tmp_path / "key").write_bytes(pem(RSA))
     (tmp_path / "data").write_bytes(b"some bytes")
     command = ["openssl", "dgst", "-sha256", "-sign", "key", "data"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout == signed
-    letter = sign(composed(), [seal()], AT)
+    letter = sign_letter(composed(), [seal()], AT)
     body = relaxed_body(carried(composed()).partition(b"\r\n\r\n")[2])
     assert base64.b64encode(sha256(body).digest()) in letter
 
@@ -185,7 +186,7 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
 )
 def test_what_is_no_key_is_refused_with_the_way_out(text: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said) as refused:
-        read_key(text)
+        read_private_key(text)
     assert "AAAA" not in str(refused.value)
 
 
@@ -199,7 +200,7 @@ def of_known_primes(p: int, q: int) -> rsa.RSAPrivateKey:
 @pytest.mark.searches
 def test_a_key_that_verifiers_need_not_take_is_refused_and_a_short_one_is_called_so() -> None:
     with pytest.raises(ValueError, match="of 1024 to 4096 bits, and is one of 4484"):
-        read_key(pem(of_known_primes(2**2203 - 1, 2**2281 - 1)))
-    assert "1024 bits" in read_key(pem(rsa.generate_private_key(65537, 1024))).weakness
-    assert read_key(pem(RSA)).weakness == ""
-    assert "PRIVATE" not in repr(read_key(pem(RSA)))
+        read_private_key(pem(of_known_primes(2**2203 - 1, 2**2281 - 1)))
+    assert "1024 bits" in read_private_key(pem(rsa.generate_private_key(65537, 1024))).weakness
+    assert read_private_key(pem(RSA)).weakness == ""
+    assert "PRIVATE" not in repr(read_private_key(pem(RSA)))

@@ -6,10 +6,10 @@ import pytest
 
 from postroom.letter.html.document import Place, body_starts, is_whole_page
 from postroom.letter.html.layout import flatten
+from postroom.letter.language.locale_tags import direction_of, language_of
 from postroom.letter.language.pieces import split
-from postroom.letter.locale import direction_of, language_of
 from postroom.letter.problems import Code, Rejected
-from tests.letter.specimens import event, layout, live, problem_of
+from tests.letter.factories import event, layout, live, problem_of
 
 HERE = "⚑"
 """Stands in each page where the preview line belongs."""

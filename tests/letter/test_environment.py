@@ -14,7 +14,7 @@ from markupsafe import escape
 from postroom.letter.language.bounds import MAX_ITERATIONS, MAX_SECONDS, Clocks, Meter
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, Script
 from postroom.letter.problems import Code, Rejected
-from tests.letter.specimens import refusal, render
+from tests.letter.factories import refusal, render
 
 LIMITED = {
     Code.RENDER_LIMIT,

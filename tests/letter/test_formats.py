@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import TEXT, Script
 from postroom.letter.problems import Code
-from tests.letter.specimens import refusal
+from tests.letter.factories import refusal
 
 
 def written(source: str, locale: str = "en", **data: object) -> str:

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from postroom.letter.bundle import pack
-from postroom.letter.compose import compose
-from postroom.letter.event import Event, Record, parse
+from postroom.letter.bundle import pack_bundle
+from postroom.letter.catalog import SenderMailbox, TemplateCatalog
+from postroom.letter.event import Event, Record, parse_event
 from postroom.letter.identity import Identity, message_id
-from postroom.letter.loaded import load
-from postroom.letter.manifest import read
+from postroom.letter.manifest import read_manifests
+from postroom.letter.mime.compose import compose_letter
 from postroom.letter.problems import Rejected
-from postroom.letter.proofs import Verdict, prove_all
-from postroom.letter.render import Catalog, Sender
+from postroom.letter.renderer import load_catalog
 from postroom.letter.template import EmailTemplate
+from postroom.letter.validation.validate import ManifestValidation, validate_manifests
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "manifests" / "examples"
@@ -34,38 +34,38 @@ PUBLISHED = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
 @cache
-def proved(*files: Path) -> Verdict:
-    located = [each for file in files for each in read(file.read_text(), file.name)]
+def proved(*files: Path) -> ManifestValidation:
+    located = [each for file in files for each in read_manifests(file.read_text(), file.name)]
     assert not [problem for each in located for problem in each.problems]
-    return prove_all([each.object for each in located if each.object])
+    return validate_manifests([each.object for each in located if each.object])
 
 
 @pytest.fixture(scope="module")
-def examples() -> Verdict:
+def examples() -> ManifestValidation:
     return proved(*sorted(EXAMPLES.glob("*.yaml")))
 
 
-def catalog_of(verdict: Verdict) -> tuple[Catalog, Sender]:
+def catalog_of(verdict: ManifestValidation) -> tuple[TemplateCatalog, SenderMailbox]:
     """What the worker of profile `shop` would have."""
     [profile] = [each for key, each in verdict.profiles.items() if key.name == "shop"]
     mailbox = profile.spec.sender
     templates = verdict.compiled(profile.metadata.namespace, "shop")
-    return load([pack(templates)]), Sender(mailbox.address, mailbox.name)
+    return load_catalog([pack_bundle(templates)]), SenderMailbox(mailbox.address, mailbox.name)
 
 
 def read_event(case: Path) -> Event:
     value = (case / "event.json").read_bytes()
-    return parse(Record("postroom.default.shop", 0, 0, PUBLISHED, None, value))
+    return parse_event(Record("postroom.default.shop", 0, 0, PUBLISHED, None, value))
 
 
-def make(event: Event, catalog: Catalog, sender: Sender) -> bytes:
+def make(event: Event, catalog: TemplateCatalog, sender: SenderMailbox) -> bytes:
     """The whole way of a letter, as a file that mail programs open."""
     template = catalog.find(event.type)
     assert template is not None, f"no template has {event.type}"
     rendered = template.render(event)
     identity = Identity("shop", event.source, event.id, event.recipient)
     chosen = rendered.sender or sender
-    letter = compose(
+    letter = compose_letter(
         rendered,
         to=event.recipient,
         sender=chosen,
@@ -76,7 +76,7 @@ def make(event: Event, catalog: Catalog, sender: Sender) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_letter_is_the_golden_one(case: Path, examples: Verdict, rewrite: bool) -> None:
+def test_the_letter_is_the_golden_one(case: Path, examples: ManifestValidation, rewrite: bool) -> None:
     own = case / "manifest.yaml"
     verdict = proved(EXAMPLES / "profile.yaml", EXAMPLES / "layout.yaml", own) if own.exists() else examples
     try:
@@ -95,10 +95,10 @@ def test_the_letter_is_the_golden_one(case: Path, examples: Verdict, rewrite: bo
     assert found == kept, "`make golden` writes the golden letters anew; read the diff before you commit it"
 
 
-def test_the_shipped_examples_are_proved_without_a_word(examples: Verdict) -> None:
+def test_the_shipped_examples_are_proved_without_a_word(examples: ManifestValidation) -> None:
     said = [
         f"{key.name}: {problem}"
-        for key, proof in examples.proofs.items()
+        for key, proof in examples.results.items()
         for problem in (*proof.problems, *proof.warnings)
     ]
     assert said == []
@@ -106,15 +106,22 @@ def test_the_shipped_examples_are_proved_without_a_word(examples: Verdict) -> No
 
 def test_every_shipped_example_has_a_golden_letter() -> None:
     shown = {read_event(case).type for case in CASES if not (case / "manifest.yaml").exists()}
-    objects = [each.object for file in EXAMPLES.glob("*.yaml") for each in read(file.read_text(), file.name)]
+    objects = [
+        each.object
+        for file in EXAMPLES.glob("*.yaml")
+        for each in read_manifests(file.read_text(), file.name)
+    ]
     templates = [each for each in objects if isinstance(each, EmailTemplate)]
     assert len(templates) >= 6
     assert {name for each in templates for name in each.spec.event_types} == shown
     assert all(len(each.spec.samples) >= 2 for each in templates)
 
 
-def test_every_example_letter_costs_no_inlining_at_send_time(examples: Verdict) -> None:
+def test_every_example_letter_costs_no_inlining_at_send_time(examples: ManifestValidation) -> None:
     editions = [
-        edition for proof in examples.proofs.values() if proof.compiled for edition in proof.compiled.editions
+        edition
+        for proof in examples.results.values()
+        if proof.compiled
+        for edition in proof.compiled.editions
     ]
     assert {edition.inline for edition in editions} == {"source"}

@@ -12,7 +12,7 @@ from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import inline_source
 from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
-from tests.letter.specimens import problem_of, proved, render, variables
+from tests.letter.factories import problem_of, proved, render, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"
 CSS = "p { color: #102030; margin: 0 } .hot { color: #ff0000 } a:hover { color: #00ff00 }"
@@ -301,10 +301,10 @@ def test_a_client_hook_that_cannot_be_had_is_a_finding() -> None:
     css = ".b { color: red } u + .b { color: blue } @media print { .b { color: black !important } }"
     html = f'<style>{css}</style><p class="b">{{{{ name }}}}</p>'
     (warning,) = (each for each in proved(html).warnings if each.severity is Severity.WARNING)
-    assert warning.code is Code.CSS_HOOK_BEATEN
+    assert warning.code is Code.CSS_HOOK_OVERRIDDEN
     assert "`u + .b`" in warning.message
     mended = proved(html.replace("blue", "blue !important")).warnings
-    assert Code.CSS_HOOK_BEATEN not in {each.code for each in mended}
+    assert Code.CSS_HOOK_OVERRIDDEN not in {each.code for each in mended}
 
 
 def test_a_selector_that_looks_into_styles_keeps_no_element_from_being_inlined() -> None:

@@ -10,7 +10,7 @@ from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, TEXT, Script
 from postroom.letter.language.grammar import yields_markup
 from postroom.letter.problems import Code
-from tests.letter.specimens import (
+from tests.letter.factories import (
     event,
     layout,
     live,

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proof import prove
-from postroom.letter.proving.draft import drafts
-from postroom.letter.proving.lint import Authored, Delivered, blank, style_in_body
-from postroom.letter.rules import LINT, RULES, Rule
 from postroom.letter.template import EmailTemplate
-from tests.letter.specimens import layout, one_sample, proved, template, variables
+from postroom.letter.validation.drafts import locale_drafts
+from postroom.letter.validation.lint import AuthoredPage, DeliveredLetter, blank, style_in_body
+from postroom.letter.validation.rules import LINT, RULES, Rule
+from postroom.letter.validation.validate import validate_template
+from tests.letter.factories import layout, one_sample, proved, template, variables
 
 NAME = "<p>{{ name }}</p>"
 
@@ -177,11 +177,13 @@ def test_styles_beyond_what_gmail_reads_are_found() -> None:
 def test_a_style_that_is_left_in_the_body_is_found_where_it_stands() -> None:
     style = "<style>@media (max-width: 600px) { .a { color: #111111 } }</style>"
     html = f"<html><body>\n {style}{NAME}</body></html>"
-    (draft,) = drafts(template(html).spec, None)
+    (draft,) = locale_drafts(template(html).spec, None)
     sent = proved(html).samples[0].rendered
-    (problem,) = style_in_body(Authored(draft), Delivered("a", replace(sent, html=html)))
+    (problem,) = style_in_body(AuthoredPage(draft), DeliveredLetter("a", replace(sent, html=html)))
     assert (problem.line, underlined(problem, html)) == (2, "<style>")
-    assert list(style_in_body(Authored(draft), Delivered("a", replace(sent, html=style + html)))) == [problem]
+    assert list(
+        style_in_body(AuthoredPage(draft), DeliveredLetter("a", replace(sent, html=style + html)))
+    ) == [problem]
 
 
 def test_a_finding_in_a_layout_is_said_of_the_layout() -> None:
@@ -207,7 +209,7 @@ def test_an_annotation_silences_rules_in_the_whole_object() -> None:
     wanted = annotated(
         '<img src="https://x.org/a"><a href="#">{{ name }}</a>', "image_without_alt, link_leads_nowhere"
     )
-    assert prove(wanted, None).warnings == ()
+    assert validate_template(wanted, None).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_a_request_to_ignore_what_cannot_be_is_a_warning(name: str, words: str) 
     assert (problem.code, problem.severity) == (Code.IGNORE_INVALID, Severity.WARNING)
     assert underlined(problem, html) == name
     assert words in problem.message
-    (of_annotation,) = prove(annotated(NAME, name), None).warnings
+    (of_annotation,) = validate_template(annotated(NAME, name), None).warnings
     assert of_annotation.field == "metadata.annotations.postroom.dev/ignore"
 
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.compose import compose
+from postroom.letter.catalog import RenderedLetter
 from postroom.letter.mailboxes import (
-    NAME_CHARACTERS,
+    MAX_NAME_CHARACTERS,
     filled_mailboxes,
     read_mailboxes,
     split_mailboxes,
     write_mailboxes,
 )
+from postroom.letter.mime.compose import compose_letter
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.render import Rendered
-from tests.letter.specimens import (
+from tests.letter.factories import (
     MESSAGE_ID,
     NOON,
     PROFILE_SENDER,
@@ -72,13 +72,15 @@ REFUSED = {
     "A\r\nBcc: evil@x.org <a@x.org>": "holds a control character or line end (U+000D)",
     "A\u2028 <a@x.org>": "holds a control character or line end (U+2028)",
     ",".join(["a@x.org"] * 11): "holds 11 mailboxes; at most 10 are allowed",
-    "x" * (NAME_CHARACTERS + 1) + " <a@x.org>": "has a name of 201 characters; at most 200 are allowed",
+    "x" * (MAX_NAME_CHARACTERS + 1) + " <a@x.org>": "has a name of 201 characters; at most 200 are allowed",
     "a@x.org," * 300: "characters; at most 2048 are allowed",
 }
 
 
-def finish(letter: Rendered) -> bytes:
-    return compose(letter, to="mira@example.org", sender=PROFILE_SENDER, message_id=MESSAGE_ID, date=NOON)
+def finish(letter: RenderedLetter) -> bytes:
+    return compose_letter(
+        letter, to="mira@example.org", sender=PROFILE_SENDER, message_id=MESSAGE_ID, date=NOON
+    )
 
 
 @pytest.mark.parametrize("text", READ)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.manifest import Located, read
+from postroom.letter.manifest import LocatedObject, read_manifests
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.reading.yamltree import documents
 from postroom.letter.template import EmailTemplate, EmailTemplateSpec
+from postroom.letter.yaml_positions import yaml_documents
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").rglob("*.yaml"))
 WELCOME = """\
@@ -46,14 +46,14 @@ HEAD = "apiVersion: postroom.dev/v1alpha1\nkind: SmtpProfile\nmetadata:\n  name:
 PROFILE = HEAD + "spec:\n  from: {address: post@larkfield.example}\n"
 
 
-def only(text: str) -> Located:
-    (located,) = read(text, "welcome.yaml")
+def only(text: str) -> LocatedObject:
+    (located,) = read_manifests(text, "welcome.yaml")
     return located
 
 
 def places(text: str) -> list[tuple[str, Code, str]]:
-    found = ((located, problem) for located in read(text, "a.yaml") for problem in located.problems)
-    return [(located.place(problem), problem.code, problem.field) for located, problem in found]
+    found = ((located, problem) for located in read_manifests(text, "a.yaml") for problem in located.problems)
+    return [(located.location(problem), problem.code, problem.field) for located, problem in found]
 
 
 # --- what is read --------------------------------------------------------------------------------
@@ -72,14 +72,14 @@ def test_a_template_becomes_its_model() -> None:
 
 
 def test_several_documents_are_read_and_empty_ones_left_out() -> None:
-    found = list(read(f"---\n{WELCOME}---\n# nothing\n---\n{PROFILE}", "all.yaml"))
+    found = list(read_manifests(f"---\n{WELCOME}---\n# nothing\n---\n{PROFILE}", "all.yaml"))
     assert [type(located.object) for located in found] == [EmailTemplate, SmtpProfile]
     assert [located.first for located in found] == [3, 30]
 
 
 @pytest.mark.parametrize("text", ["", "---\n", "# nothing\n", "---\n---\nnull\n"])
 def test_a_text_without_objects_has_none(text: str) -> None:
-    assert list(read(text, "a.yaml")) == []
+    assert list(read_manifests(text, "a.yaml")) == []
 
 
 def test_json_is_read_too() -> None:
@@ -102,12 +102,12 @@ def test_the_items_of_a_list_are_objects_with_their_own_lines() -> None:
     text += "- apiVersion: postroom.dev/v1alpha1\n  kind: SmtpProfile\n  metadata: {name: shop}\n"
     text += "  spec:\n    from: {address: a@x.org}\n    mode: smtp\n"
     assert places(text) == [("a.yaml:11", Code.MANIFEST_INVALID, "spec.mode")]
-    assert [located.first for located in read(text, "a.yaml")] == [4, 6]
+    assert [located.first for located in read_manifests(text, "a.yaml")] == [4, 6]
 
 
 def test_anchors_and_merge_keys_work_as_for_kubectl() -> None:
     text = "base: &base {a: 1, b: [x]}\nother:\n  <<: *base\n  a: 2\n"
-    (document,) = documents(text)
+    (document,) = yaml_documents(text)
     assert document.value["other"] == {"a": 2, "b": ["x"]}
 
 
@@ -129,7 +129,7 @@ def test_anchors_and_merge_keys_work_as_for_kubectl() -> None:
     ],
 )
 def test_plain_words_mean_what_they_mean_in_a_cluster(text: str, value: Any) -> None:
-    (document,) = documents(f"a: {text}\n")
+    (document,) = yaml_documents(f"a: {text}\n")
     assert document.value == {"a": value}
 
 
@@ -167,7 +167,7 @@ def test_a_field_and_a_line_of_its_text_are_found_in_the_file(
 
 def test_a_problem_of_the_proof_is_placed_in_the_file() -> None:
     problem = Problem(Code.TEMPLATE_SYNTAX, "spec.html", "unexpected end", line=3)
-    assert only(WELCOME).place(problem) == "welcome.yaml:14"
+    assert only(WELCOME).location(problem) == "welcome.yaml:14"
 
 
 lines_of_text = st.lists(st.sampled_from(["a", "b c", "  d", "", "<p>", "# e"]), min_size=1, max_size=6)
@@ -177,7 +177,7 @@ lines_of_text = st.lists(st.sampled_from(["a", "b c", "  d", "", "<p>", "# e"]),
 @given(lines_of_text, st.sampled_from("|>"))
 def test_every_line_of_a_block_leads_back_to_a_line_that_holds_it(lines: list[str], style: str) -> None:
     text = f"k: {style}2-\n" + "".join(f"  {line}\n" for line in lines)
-    (document,) = documents(text)
+    (document,) = yaml_documents(text)
     source = text.splitlines()
     for number, line in enumerate(document.value["k"].splitlines(), start=1):
         found = source[document.line("k", number) - 1].strip()
@@ -185,7 +185,7 @@ def test_every_line_of_a_block_leads_back_to_a_line_that_holds_it(lines: list[st
 
 
 def test_a_line_of_a_quoted_text_over_several_lines_is_found() -> None:
-    (document,) = documents("a: 'one\n\n  two\n  more\n\n\n  four'\nb: plain\n\n  second\n")
+    (document,) = yaml_documents("a: 'one\n\n  two\n  more\n\n\n  four'\nb: plain\n\n  second\n")
     assert [document.line("a", number) for number in (1, 2, 4)] == [1, 3, 7]
     assert [document.line("b", number) for number in (1, 2)] == [8, 10]
 
@@ -195,7 +195,7 @@ def test_a_line_of_a_quoted_text_over_several_lines_is_found() -> None:
 
 def test_an_unknown_field_is_placed_and_the_nearest_name_told() -> None:
     located = only(WELCOME.replace("subject:", "subjet:"))
-    assert [located.place(problem) for problem in located.problems] == ["welcome.yaml:10"]
+    assert [located.location(problem) for problem in located.problems] == ["welcome.yaml:10"]
     assert "did you mean subject?" in located.problems[0].message
 
 
@@ -278,7 +278,7 @@ def test_a_wrong_version_or_kind_is_explained(head: str, field: str, words: str)
 def test_what_is_no_manifest_is_one_problem_with_its_line(text: str, line: int, words: str) -> None:
     located = only(text)
     (problem,) = located.problems
-    assert located.place(problem) == f"welcome.yaml:{line}"
+    assert located.location(problem) == f"welcome.yaml:{line}"
     assert words in problem.message
 
 
@@ -289,7 +289,7 @@ def test_aliases_cannot_blow_up() -> None:
 
 
 def test_objects_before_a_broken_document_are_still_read() -> None:
-    found = list(read(f"{PROFILE}---\na: [\n", "a.yaml"))
+    found = list(read_manifests(f"{PROFILE}---\na: [\n", "a.yaml"))
     assert isinstance(found[0].object, SmtpProfile)
     assert found[1].problems[0].code is Code.MANIFEST_INVALID
 
@@ -307,7 +307,7 @@ def test_an_object_over_a_mebibyte_is_too_large() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.text("ab:-[]{}&*!|>#'\" \n?,0", max_size=30))
 def test_no_text_makes_reading_fail(text: str) -> None:
-    assert all(located.problems or located.skipped for located in read(text, "a.yaml"))
+    assert all(located.problems or located.skipped for located in read_manifests(text, "a.yaml"))
 
 
 anything = st.recursive(
@@ -326,9 +326,9 @@ def test_no_object_makes_reading_fail(spec: dict[str, Any]) -> None:
     head = {"apiVersion": "postroom.dev/v1alpha1", "kind": "EmailTemplate", "metadata": {"name": "a"}}
     located = only(json.dumps(head | {"spec": spec}))
     assert located.problems
-    assert all(located.place(problem) == "welcome.yaml:1" for problem in located.problems)
+    assert all(located.location(problem) == "welcome.yaml:1" for problem in located.problems)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_shipped_example_is_accepted(path: Path) -> None:
-    assert all(located.object for located in read(path.read_text(), path.name))
+    assert all(located.object for located in read_manifests(path.read_text(), path.name))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from postroom.letter.language.environment import HTML, TEXT
+from postroom.letter.language.message_text import is_markup, key_rule, message_rule, pieces_of
 from postroom.letter.language.messages import (
     Catalogue,
     can_yield_markup,
@@ -14,22 +15,12 @@ from postroom.letter.language.messages import (
     put_in,
 )
 from postroom.letter.language.pieces import Source
-from postroom.letter.live import Live
 from postroom.letter.problems import Code, Problem, Rejected, Severity
-from postroom.letter.proof import prove
-from postroom.letter.reading.message import is_markup, key_rule, message_rule, pieces_of
-from tests.letter.specimens import (
-    event,
-    layout,
-    live,
-    one_sample,
-    problems_of,
-    proved,
-    template,
-    variables,
-)
-from tests.letter.specimens import refusal as refused_source
-from tests.letter.specimens import render as render_source
+from postroom.letter.renderer import TemplateRenderer
+from postroom.letter.validation.validate import validate_template
+from tests.letter.factories import event, layout, live, one_sample, problems_of, proved, template, variables
+from tests.letter.factories import refusal as refused_source
+from tests.letter.factories import render as render_source
 
 COUNT: dict[str, Any] = {
     "variables": variables(n={"type": "number"}),
@@ -55,7 +46,9 @@ def html_of(
     """The body of a letter in a language."""
     proof = proved(f"<html><body>{source}</body></html>", page=page, **spec)
     assert proof.compiled is not None
-    letter = Live(proof.compiled).render(replace(event(**(data or {"name": "Zoë"})), locale=locale))
+    letter = TemplateRenderer(proof.compiled).render(
+        replace(event(**(data or {"name": "Zoë"})), locale=locale)
+    )
     return letter.html.partition("<body>")[2].partition("</body>")[0]
 
 
@@ -64,7 +57,7 @@ def counted(number: float, locale: str | None, **spec: Any) -> str:
 
 
 def findings(html: str, *, page: Any = None, **spec: Any) -> list[Problem]:
-    proof = prove(template(html, **spec), page)
+    proof = validate_template(template(html, **spec), page)
     return [each for each in (*proof.problems, *proof.warnings) if each.code in CODES]
 
 

@@ -10,9 +10,9 @@ import pytest
 from postroom.letter.html import mjml
 from postroom.letter.html.mjml import compile_mjml
 from postroom.letter.language.pieces import Source, join, split
-from postroom.letter.manifest import read
+from postroom.letter.manifest import read_manifests
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.proofs import Verdict, prove_all
+from postroom.letter.validation.validate import ManifestValidation, validate_manifests
 
 COLUMN = "<mjml><mj-body><mj-section><mj-column>{}</mj-column></mj-section></mj-body></mjml>"
 
@@ -283,7 +283,7 @@ def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_compiler_is_loaded_for_mjml_only() -> None:
-    program = "import sys, postroom.letter.proofs; assert 'mjml' not in sys.modules"
+    program = "import sys, postroom.letter.validation.validate; assert 'mjml' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
@@ -341,14 +341,14 @@ spec:
 """
 
 
-def proved(text: str) -> Verdict:
-    located = list(read(text, "all.yaml"))
+def proved(text: str) -> ManifestValidation:
+    located = list(read_manifests(text, "all.yaml"))
     assert not [problem for each in located for problem in each.problems]
-    return prove_all([each.object for each in located if each.object])
+    return validate_manifests([each.object for each in located if each.object])
 
 
 def order(text: str) -> Any:
-    return next(proof for key, proof in proved(text).proofs.items() if key.kind == "EmailTemplate")
+    return next(proof for key, proof in proved(text).results.items() if key.kind == "EmailTemplate")
 
 
 def test_a_template_in_mjml_is_proved_and_its_letter_is_html() -> None:
@@ -384,7 +384,7 @@ def test_a_mistake_of_a_layout_in_mjml_is_said_of_the_layout() -> None:
     verdict = proved(
         PROFILE + LAYOUT.lstrip("-\n").replace("<mj-text>", "<mj-txt>").replace("</mj-text>", "</mj-txt>")
     )
-    (proof,) = verdict.proofs.values()
+    (proof,) = verdict.results.values()
     (problem,) = proof.problems
     assert (problem.field, problem.line) == ("spec.partials[0].html", 1)
 
@@ -397,7 +397,7 @@ def test_a_layout_of_partials_alone_takes_the_page_from_its_templates() -> None:
     row = "<mj-section><mj-column><mj-text>Larkfield Ltd</mj-text></mj-column></mj-section>"
     layout += f"    - {{name: foot-row, html: '{row}'}}\n"
     verdict = proved(PROFILE + uses + layout)
-    assert [problem for proof in verdict.proofs.values() for problem in proof.problems] == []
+    assert [problem for proof in verdict.results.values() for problem in proof.problems] == []
 
 
 def test_a_template_in_mjml_cannot_fill_a_layout_in_html() -> None:

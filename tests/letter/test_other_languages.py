@@ -7,7 +7,7 @@ import pytest
 from postroom.letter.language.other_languages import MOST, constructs, placeholders
 from postroom.letter.language.stylesheets import hide, show
 from postroom.letter.problems import Code, Severity
-from tests.letter.specimens import problems_of, proved, refusal
+from tests.letter.factories import problems_of, proved, refusal
 
 DECLARED = ("firstName", "name")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from postroom.letter.language.environment import HTML, TEXT
 from postroom.letter.problems import Code, Rejected
-from tests.letter.specimens import refusal, render
+from tests.letter.factories import refusal, render
 
 NULLS = [
     "{{ x }}",

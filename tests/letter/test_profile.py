@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.duration import seconds
+from postroom.letter.manifest import explain_validation_error
+from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Code
 from postroom.letter.profile import SmtpProfile, allows_sender, dead_letter_topic, topic_of
-from postroom.letter.reading.explain import explain
 
 
 def manifest(spec: dict[str, Any], name: str = "shop", namespace: str = "larkfield") -> dict[str, Any]:
@@ -27,7 +27,7 @@ def broken(spec: dict[str, Any], **metadata: str) -> dict[str, str]:
     """The fields that are refused, with the rule."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 — pydantic's ValidationError is one
         profile(spec, **metadata)
-    return {problem.field: problem.message for problem in explain(SmtpProfile, caught.value)}  # type: ignore[arg-type]
+    return {problem.field: problem.message for problem in explain_validation_error(SmtpProfile, caught.value)}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def broken(spec: dict[str, Any], **metadata: str) -> dict[str, str]:
     [("5m", 300), ("90s", 90), ("1h30m", 5400), ("500ms", 0.5), ("1h0m1s5ms", 3601.005), ("0s", 0)],
 )
 def test_a_duration_is_read_in_seconds(text: str, length: float) -> None:
-    assert seconds(text) == length
+    assert duration_seconds(text) == length
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_duration_is_read_in_seconds(text: str, length: float) -> None:
 )
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"1h30m|longer than a year"):
-        seconds(text)
+        duration_seconds(text)
 
 
 def test_a_profile_needs_no_more_than_its_sender() -> None:
@@ -156,5 +156,5 @@ def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
 def test_a_control_character_keeps_its_own_code() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 — pydantic's ValidationError is one
         profile({"from": {"name": "A\nB", "address": "a@x.org"}})
-    (problem,) = explain(SmtpProfile, caught.value)  # type: ignore[arg-type]
+    (problem,) = explain_validation_error(SmtpProfile, caught.value)  # type: ignore[arg-type]
     assert problem.code is Code.CONTROL_CHARACTER

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from postroom.letter.header import header_rule
+from postroom.letter.manifest import explain_validation_error
+from postroom.letter.mime.headers import header_rule
 from postroom.letter.problems import Code
-from postroom.letter.reading.explain import explain
 from postroom.letter.template import HTML_CHARACTERS, EmailLayout, EmailTemplate
 
 FILE = {"filename": "terms.pdf", "contentType": "application/pdf", "content": "aGVsbG8="}
@@ -39,7 +39,7 @@ def template(**changes: Any) -> EmailTemplate:
 def refused(model: type[BaseModel], spec: dict[str, Any]) -> list[tuple[Code, str]]:
     with pytest.raises(ValidationError) as caught:
         build(model, spec)
-    return [(problem.code, problem.field) for problem in explain(model, caught.value)]
+    return [(problem.code, problem.field) for problem in explain_validation_error(model, caught.value)]
 
 
 def broken(**changes: Any) -> list[tuple[Code, str]]:
@@ -179,7 +179,7 @@ def test_files_are_limited_together() -> None:
 def test_a_yaml_block_in_the_subject_is_explained() -> None:
     with pytest.raises(ValidationError) as caught:
         template(subject="Welcome\n")
-    assert "without the YAML sign" in next(explain(EmailTemplate, caught.value)).message
+    assert "without the YAML sign" in next(explain_validation_error(EmailTemplate, caught.value)).message
 
 
 def test_a_layout_names_each_partial_once() -> None:

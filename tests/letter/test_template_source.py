@@ -7,7 +7,7 @@ import pytest
 from postroom.letter.html.inline import inline_page
 from postroom.letter.html.template_source import TemplateSource, inline_source
 from postroom.letter.html.tokens import CannotInline
-from tests.letter.specimens import render
+from tests.letter.factories import render
 
 
 @pytest.mark.parametrize(

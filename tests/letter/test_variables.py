@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.problems import Code, Problem, Rejected, Severity
-from postroom.letter.proving.variables import Reader, Reading
-from tests.letter.specimens import one_sample, problem_of, problems_of, proved
+from postroom.letter.validation.variables import VariableCollector, VariableUse
+from tests.letter.factories import one_sample, problem_of, problems_of, proved
 
 NULLABLE = {"type": ["string", "null"]}
 TEXT = {"type": "string"}
@@ -40,16 +40,16 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def reading(source: str, schema: dict[str, Any] = SCHEMA) -> Reading:
-    return Reader(schema, "spec.html").read(HTML.parse(source))
+def reading(source: str, schema: dict[str, Any] = SCHEMA) -> VariableUse:
+    return VariableCollector(schema, "spec.html").read(HTML.parse(source))
 
 
 def advised(source: str, schema: dict[str, Any] = SCHEMA) -> list[str]:
     """The names that advice is about."""
     found = reading(source, schema)
     assert found.problems == []
-    assert {problem.severity for problem in found.advice} <= {Severity.WARNING}
-    return [problem.message.split("`")[1] for problem in found.advice]
+    assert {problem.severity for problem in found.lint_warnings} <= {Severity.WARNING}
+    return [problem.message.split("`")[1] for problem in found.lint_warnings]
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_template_without_advice_is_right_for_every_event(
     source: str, events: list[dict[str, Any]]
 ) -> None:
     found = reading(source)
-    if found.advice or found.problems:
+    if found.lint_warnings or found.problems:
         return
     script = Script(HTML, source, "spec.html")
     for data in events:

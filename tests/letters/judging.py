@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from postroom.letter.problems import Problem, Severity
-from postroom.letter.proof import Proof, prove
-from postroom.letter.proving.source import source_pages
+from postroom.letter.validation.sample_runs import source_pages
+from postroom.letter.validation.validate import TemplateValidation, validate_template
 from postroom.local.browser_check import PICTURE_TOLERANCE, BrowserCheck, Comparison, Pair
 from tests.letters.corpus import CorpusCase
 
@@ -50,7 +50,7 @@ class CorpusResult:
         return self.picture <= PICTURE_TOLERANCE
 
 
-def pairs_of(case: CorpusCase, proof: Proof) -> list[Pair]:
+def pairs_of(case: CorpusCase, proof: TemplateValidation) -> list[Pair]:
     """The source and the delivered page of each letter."""
     assert proof.compiled is not None
     sources = source_pages(case.template, case.layout, proof.compiled)
@@ -62,7 +62,7 @@ def pairs_of(case: CorpusCase, proof: Proof) -> list[Pair]:
 
 def judge_case(case: CorpusCase, browser: BrowserCheck) -> tuple[CorpusResult, list[Comparison]]:
     """Prove, render and compare one template."""
-    proof = prove(case.template, case.layout)
+    proof = validate_template(case.template, case.layout)
     if proof.compiled is None:
         words = "; ".join(map(str, proof.problems))
         return CorpusResult(case.name, 0, 0, 0, 0, 0, 0, 0, (), 0.0, words), []

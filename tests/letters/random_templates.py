@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from postroom.letter.live import Live
 from postroom.letter.problems import Rejected
-from postroom.letter.proof import prove
-from postroom.letter.proving.draft import drafts
-from postroom.letter.proving.trial import sample_event
-from postroom.letter.template import EmailTemplate, Sample
+from postroom.letter.renderer import TemplateRenderer
+from postroom.letter.template import EmailTemplate, SampleSpec
+from postroom.letter.validation.drafts import locale_drafts
+from postroom.letter.validation.sample_runs import sample_event
+from postroom.letter.validation.validate import validate_template
 from postroom.local.browser_check import Pair
 from postroom.local.page_source import BLOCK, scan
 from tests.letters.corpus import make_template
@@ -160,16 +160,18 @@ def deviation(document: Document, data: list[dict[str, Any]], tally: Tally | Non
     tally = tally or Tally()
     tally.templates += 1
     template = template_of(document, data[0])
-    proof = prove(template, None)
+    proof = validate_template(template, None)
     if proof.compiled is None:
         tally.refused += 1
         return None
     if proof.compiled.editions[0].inline != "source":
         return None
     tally.ahead += 1
-    quick = Live(proof.compiled)
-    slow = Live(
-        replace(proof.compiled, editions=tuple(draft.edition() for draft in drafts(template.spec, None)))
+    quick = TemplateRenderer(proof.compiled)
+    slow = TemplateRenderer(
+        replace(
+            proof.compiled, editions=tuple(draft.variant() for draft in locale_drafts(template.spec, None))
+        )
     )
     for each in data:
         tally.letters += 1
@@ -189,20 +191,23 @@ def _compared(page: str) -> tuple[str, list[str]]:
 def letters_of(document: Document, data: list[dict[str, Any]]) -> Iterator[Pair]:
     """The source page and the delivered page of each letter; none where the template is refused."""
     template = template_of(document, data[0])
-    proof = prove(template, None)
+    proof = validate_template(template, None)
     if proof.compiled is None:
         return
-    sources = [draft.edition() for draft in drafts(template.spec, None)]
+    sources = [draft.variant() for draft in locale_drafts(template.spec, None)]
     plain = (replace(edition, css="", inline="source") for edition in sources)
-    source, delivered = Live(replace(proof.compiled, editions=tuple(plain))), Live(proof.compiled)
+    source, delivered = (
+        TemplateRenderer(replace(proof.compiled, editions=tuple(plain))),
+        TemplateRenderer(proof.compiled),
+    )
     for each in data:
         yield Pair(_html(source, each), _html(delivered, each), sources[0].css)
 
 
-def _html(live: Live, data: dict[str, Any]) -> str:
-    event = sample_event(Sample(name="only", data=data), "corpus.random", None)
+def _html(live: TemplateRenderer, data: dict[str, Any]) -> str:
+    event = sample_event(SampleSpec(name="only", data=data), "corpus.random", None)
     try:
-        return live.write(event, data).html
+        return live.render_validated(event, data).html
     except Rejected as rejected:
         return str(rejected)
 

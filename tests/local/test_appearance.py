@@ -7,14 +7,13 @@ from typer.testing import CliRunner
 
 from postroom.cli import app
 from postroom.letter.problems import Code, Severity
-from postroom.letter.proof import prove
-from postroom.letter.proofs import Verdict, key_of
-from postroom.letter.proving import source
+from postroom.letter.validation import sample_runs
+from postroom.letter.validation.validate import ManifestValidation, object_key, validate_template
 from postroom.local import appearance
 from postroom.local.appearance import appearance_problems, with_browser
 from postroom.local.browser_check import Comparison, Difference
 from tests.layers import missing_browser, unavailable
-from tests.letter.specimens import layout, template
+from tests.letter.factories import layout, template
 
 PAGE = """<!doctype html>
 <html lang="en"><head><title>x</title></head><body>
@@ -63,7 +62,7 @@ class Differs:
 
 def said(browser: Differs, html: str = PAGE, **spec: object) -> list[tuple[str, int | None]]:
     item = template(html, **spec)
-    found = appearance_problems(item, None, prove(item, None), browser)  # type: ignore[arg-type]
+    found = appearance_problems(item, None, validate_template(item, None), browser)  # type: ignore[arg-type]
     return [(problem.message, problem.line) for problem in found]
 
 
@@ -154,9 +153,9 @@ def test_source_pages_come_in_the_order_of_the_letters_with_the_layouts_sheet() 
     ]
     locales = [{"tag": "de", "html": "<p>Hallo {{ name }}</p>"}]
     item = template(layoutRef={"name": "page"}, samples=samples, locales=locales, css="p { color: red }")
-    proof = prove(item, page)
+    proof = validate_template(item, page)
     assert proof.compiled is not None
-    found = list(source.source_pages(item, page, proof.compiled))
+    found = list(sample_runs.source_pages(item, page, proof.compiled))
     assert [(each.sample, each.locale) for each in found] == [
         (each.name, each.locale) for each in proof.samples
     ]
@@ -177,17 +176,22 @@ def test_check_compares_templates_that_pass_and_leaves_the_rest(tmp_path: Path) 
 @pytest.mark.usefixtures("_chromium")
 def test_a_difference_is_a_warning_of_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
     item, page = template(), layout("<p>{% block content %}{% endblock %}")
-    proof = prove(item, None)
+    proof = validate_template(item, None)
     damaged = [
-        source.SourcePage(each.name, each.locale, each.rendered.html.replace("Hello", "Hallo"), "")
+        sample_runs.SourcePage(each.name, each.locale, each.rendered.html.replace("Hello", "Hallo"), "")
         for each in proof.samples
     ]
     monkeypatch.setattr(appearance, "source_pages", lambda *_: iter(damaged))
-    verdict = with_browser([item, page], Verdict({key_of(item): proof, key_of(page): prove(item, None)}))
-    (warning,) = [each for each in verdict.proofs[key_of(item)].warnings if each.code is Code.PAGE_DIFFERS]
+    verdict = with_browser(
+        [item, page],
+        ManifestValidation({object_key(item): proof, object_key(page): validate_template(item, None)}),
+    )
+    (warning,) = [
+        each for each in verdict.results[object_key(item)].warnings if each.code is Code.PAGE_DIFFERS
+    ]
     assert warning.severity is Severity.WARNING
     assert "Hallo" in warning.message
-    assert not verdict.proofs[key_of(item)].problems
+    assert not verdict.results[object_key(item)].problems
 
 
 def test_check_without_chromium_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from postroom.cli import app
-from postroom.letter.reading.yamltree import documents
+from postroom.letter.yaml_positions import yaml_documents
 from postroom.local.build import to_yaml
 from postroom.local.manifests import read_folder
 from tests.local.sources import PROFILE, TEMPLATE, write
@@ -41,7 +41,7 @@ def test_the_manifests_are_whole_and_prove_the_same(folder: Path, tmp_path: Path
     again = tmp_path / "again"
     again.mkdir()
     (again / "all.yaml").write_text(stream)
-    assert read_folder(again).verdict.proofs == read_folder(folder).verdict.proofs
+    assert read_folder(again).verdict.results == read_folder(folder).verdict.results
 
 
 def test_the_same_folder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -165,5 +165,5 @@ VALUES = st.recursive(
 def test_what_is_written_reads_back_the_same(value: dict[str, Any]) -> None:
     written = to_yaml(value)
     assert yaml.safe_load(written) == value
-    (document,) = documents(written)
+    (document,) = yaml_documents(written)
     assert document.value == value

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from postroom.letter.bundle import unpack
+from postroom.letter.bundle import unpack_bundle
 from postroom.local.bundles import Stand, publish
 from postroom.local.manifests import read_folder
 from tests.local.sources import PROFILE, TEMPLATE, write
@@ -30,7 +30,7 @@ def deliver(manifests: Path, bundles: Path) -> list[Stand]:
 
 
 def served(bundles: Path, home: str = "shop") -> list[str]:
-    return [each.name for each in unpack((bundles / home / "templates.json").read_text())]
+    return [each.name for each in unpack_bundle((bundles / home / "templates.json").read_text())]
 
 
 def test_a_profile_gets_its_manifest_and_its_templates(manifests: Path, bundles: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from postroom.cli import app
 from postroom.letter.language.bounds import Meter
-from postroom.letter.language.environment import HTML, script_of
+from postroom.letter.language.environment import HTML, compile_source
 from postroom.local.design_import.design import Imported, Wishes, import_design
 from postroom.local.design_import.dialects import Dialect, detect, translate
 from postroom.local.design_import.schema import Reader
@@ -263,7 +263,7 @@ def test_a_date_pattern_becomes_the_nearest_style(pattern: str, wanted: str) -> 
 
 
 def rendered(source: str, **data: str) -> str:
-    return script_of(HTML, source, "spec.html").render(data, Meter())
+    return compile_source(HTML, source, "spec.html").render(data, Meter())
 
 
 def test_signs_of_the_template_language_in_a_page_of_another_one_are_no_constructs() -> None:
@@ -427,7 +427,7 @@ def test_a_page_becomes_a_template_that_passes(tmp_path: Path) -> None:
     assert (out / "order.html").read_bytes().decode() == page
     reading = read_folder(out)
     assert [str(each) for each in reading.errors] == []
-    (proof,) = [proof for key, proof in reading.verdict.proofs.items() if key.kind == "EmailTemplate"]
+    (proof,) = [proof for key, proof in reading.verdict.results.items() if key.kind == "EmailTemplate"]
     assert "€24.90" in proof.samples[0].rendered.html
 
 

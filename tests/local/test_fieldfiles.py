@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from watchfiles import Change
 
-from postroom.letter.manifest import read
+from postroom.letter.manifest import read_manifests
 from postroom.letter.template import HTML_CHARACTERS
 from postroom.local import watch
 from postroom.local.manifests import read_folder, read_input
@@ -67,7 +67,7 @@ def test_text_css_locales_layouts_and_partials_have_files_too(folder: Path) -> N
         (folder / name).write_text(text)
     reading = read_folder(folder)
     assert [str(each) for each in reading.errors] == []
-    proofs = {key.kind: proof for key, proof in reading.verdict.proofs.items()}
+    proofs = {key.kind: proof for key, proof in reading.verdict.results.items()}
     compiled = proofs["EmailTemplate"].compiled
     assert compiled is not None
     assert [edition.text for edition in compiled.editions] == ["Hello {{ name }}", "Hallo {{ name }}"]
@@ -172,7 +172,7 @@ def test_other_mistakes_of_the_manifest_show_at_once(folder: Path) -> None:
 
 
 def test_without_a_folder_the_way_out_is_build() -> None:
-    (located,) = read(BESIDE, "<stdin>")
+    (located,) = read_manifests(BESIDE, "<stdin>")
     rules = {problem.field: problem.message for problem in located.problems}
     assert "postroom build DIR" in rules["spec.htmlFile"]
     assert rules["spec.html"] == "is required"

@@ -38,7 +38,7 @@ def test_a_problem_of_a_layout_is_shown_in_the_layout(tmp_path: Path) -> None:
 def test_one_broken_file_leaves_the_others_proved(tmp_path: Path) -> None:
     write(tmp_path, profile=PROFILE, welcome=TEMPLATE, broken="a: [")
     reading = read_folder(tmp_path)
-    assert [each.compiled is not None for each in reading.verdict.proofs.values()] == [True]
+    assert [each.compiled is not None for each in reading.verdict.results.values()] == [True]
     assert not reading.complete
     assert [place.partition(":")[0] for place in findings(reading)] == ["broken.yaml"]
 
@@ -92,7 +92,7 @@ def team(tmp_path: Path) -> Path:
 def test_a_context_is_referred_to_and_not_judged(team: Path, platform: Path) -> None:
     reading = read_input(team, [platform])
     assert (findings(reading), reading.files, reading.complete) == ([], 1, True)
-    assert [(key.name, len(proof.samples)) for key, proof in reading.verdict.proofs.items()] == [
+    assert [(key.name, len(proof.samples)) for key, proof in reading.verdict.results.items()] == [
         ("welcome", 1)
     ]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.proofs import Pair
+from postroom.letter.validation.validate import TemplateWithLayout
 from postroom.local import parallel
 from postroom.local.manifests import read_folder, read_input
-from tests.letter.specimens import layout, template
+from tests.letter.factories import layout, template
 from tests.local.sources import PROFILE, TEMPLATE, write
 
 PAGE = layout('<html lang="en"><body>{% block content %}{% endblock %}</body></html>')
-PAIRS: list[Pair] = [
+PAIRS: list[TemplateWithLayout] = [
     (template(f"<p>{number} {{{{ name }}}}</p>" + "{{ wrong }}" * (number % 3 == 0)), PAGE)
     for number in range(8)
 ]
@@ -38,7 +38,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     real = parallel._proof
 
-    def proof(pair: Pair) -> Any:
+    def proof(pair: TemplateWithLayout) -> Any:
         seen.append(os.getpid())
         return real(pair)
 
@@ -123,7 +123,7 @@ def test_a_folder_reads_the_same_either_way(tmp_path: Path, two_processes: None)
         for number in range(6)
     }
     write(tmp_path, profile=PROFILE, **files)
-    both = [read_folder(tmp_path), read_input(tmp_path, prove_each=parallel.prove_pairs)]
+    both = [read_folder(tmp_path), read_input(tmp_path, validate_each=parallel.prove_pairs)]
     assert both[0].verdict == both[1].verdict
     assert both[0].findings == both[1].findings
 

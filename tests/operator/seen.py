@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from postroom.letter.bundle import pack
-from postroom.letter.manifest import read
+from postroom.letter.bundle import pack_bundle
+from postroom.letter.manifest import read_manifests
 from postroom.letter.profile import SmtpProfile
 from postroom_operator.cluster import FIELD_MANAGER, Manifest
 from postroom_operator.desired import bounces, sandbox
@@ -22,14 +22,14 @@ SECURED = KafkaAccess("kafka.kafka.svc:19093", "SCRAM-SHA-512", tls=True, author
 
 def view_of(text: str) -> tuple[ProfileView, Fixed]:
     """A profile's manifest; the annotations `test/…` say what else the operator sees."""
-    [located] = read(text, "profile.yaml")
+    [located] = read_manifests(text, "profile.yaml")
     assert isinstance(located.object, SmtpProfile), located.problems
     told: dict[str, Any] = yaml.safe_load(text)["metadata"].get("annotations", {})
     view = ProfileView(
         located.object,
         UID,
         delivery_allowed=told.get("test/delivery") == "allowed",
-        shards={0: pack([])},
+        shards={0: pack_bundle([])},
         keda_available=told.get("test/keda") == "available",
     )
     kafka = SECURED if told.get("test/kafka") == "secured" else PLAIN

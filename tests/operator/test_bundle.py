@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.bundle import unpack
-from postroom.letter.compiled import CompiledTemplate, Edition, Subject
+from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, unpack_bundle
 from postroom.letter.problems import Code
 from postroom_operator import names
 from postroom_operator.desired import bundle as packing
@@ -19,10 +18,10 @@ from postroom_operator.twins import shared
 
 def template(name: str, size: int = 100, revision: int = 0) -> CompiledTemplate:
     html = f"<p>{revision}</p>".ljust(size, "é")
-    edition = Edition("en", (Subject("s"),), None, html, None, "source", "source")
+    edition = LocaleVariant("en", (WeightedSubject("s"),), None, html, None, "source", "source")
     return CompiledTemplate(
         name, "shop", "orders", (f"shop.{name}",), "Transactional", (edition,), {}
-    ).sealed()
+    ).with_revision()
 
 
 def places(bundle: Bundle) -> dict[str, int]:
@@ -36,7 +35,7 @@ def then(bundle: Bundle) -> Mapping[str, Served]:
 def test_no_templates_make_one_empty_shard() -> None:
     bundle = assign([], {})
     assert list(bundle.shards) == [0]
-    assert unpack(bundle.shards[0]) == []
+    assert unpack_bundle(bundle.shards[0]) == []
 
 
 def test_what_is_read_is_the_very_object_that_was_packed_unless_it_says_something_else() -> None:
@@ -52,7 +51,9 @@ def test_what_is_read_is_the_very_object_that_was_packed_unless_it_says_somethin
 def test_an_edit_changes_one_shard() -> None:
     many = [template(f"t{n}", 10_000) for n in range(40)]
     before = assign(many, {})
-    edited = [replace(each, reply_to="x@y.example").sealed() if each.name == "t7" else each for each in many]
+    edited = [
+        replace(each, reply_to="x@y.example").with_revision() if each.name == "t7" else each for each in many
+    ]
     after = assign(edited, then(before))
     changed = [shard for shard, text in after.shards.items() if text != before.shards.get(shard)]
     assert len(before.shards) > 3
@@ -82,7 +83,7 @@ def test_a_template_that_grew_too_large_serves_its_last_good_revision() -> None:
     bundle = assign([template("a", LIMIT, 1)], then(assign([good], {})))
     assert bundle.served == {"a": good}
     assert "last good revision" in bundle.problems["a"].message
-    assert unpack(bundle.shards[0]) == [good]
+    assert unpack_bundle(bundle.shards[0]) == [good]
 
 
 def test_a_full_bundle_takes_nobodys_place_away() -> None:
@@ -136,7 +137,7 @@ def test_whatever_is_edited_the_rules_hold(
     after = assign(wanted.values(), then(before))
     assert all(len(text.encode()) <= SMALL for text in after.shards.values())
     assert 0 in after.shards
-    assert {each.name: each for text in after.shards.values() for each in unpack(text)} == after.served
+    assert {each.name: each for text in after.shards.values() for each in unpack_bundle(text)} == after.served
     assert {name for name in wanted if after.served.get(name) != wanted[name]} == set(after.problems)
     assert {name for name in before.served if name in wanted} <= set(after.served)
     unchanged = {name for name in wanted if before.served.get(name) == wanted[name]}

@@ -7,8 +7,8 @@ import pytest
 
 from postroom.delivery.programs.opening import REVOKE_MARGIN_SECONDS
 from postroom.delivery.settings import BounceSettings, WorkerSettings
-from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.problems import Code
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.sandbox.settings import SandboxSettings
 from postroom.startup import ProgramSettings
 from postroom_operator import names
@@ -308,7 +308,7 @@ def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
     written = next(each for each in manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))["data"]
     assert "spare.example" in written["fallback.yaml"]
     for text in written.values():  # so that workers of an earlier release read them as well
-        assert json.loads(text)["metadata"]["annotations"][MARK] == FORMAT
+        assert json.loads(text)["metadata"]["annotations"][FORMAT_ANNOTATION] == PROFILE_FORMAT
     assert open_ports(of(view, "NetworkPolicy")) >= {587, 2525}
 
 

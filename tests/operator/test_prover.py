@@ -209,7 +209,7 @@ def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
         await proved(prover, template("first"))
         assert await prover.prove(HOSTILE, None) is None, "whoever asks is let go"
         found = await proved(prover, HOSTILE)
-        assert {each.code for each in found.problems} <= {Code.PROOF_TIMED_OUT, Code.RENDER_LIMIT}
+        assert {each.code for each in found.problems} <= {Code.VALIDATION_TIMED_OUT, Code.RENDER_LIMIT}
         assert found.compiled is None
         assert ("EmailTemplate", "shop", "hostile") in late, "and told when the answer is there"
         assert (await proved(prover, template("second"))).compiled

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from postroom.letter.bundle import unpack
+from postroom.letter.bundle import unpack_bundle
 from postroom_operator.apply import Done
 from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable, ref_of
 from postroom_operator.desired.deployment import may_deliver
@@ -191,7 +191,7 @@ def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
         world.cluster.remove(Ref(API_VERSION, "EmailTemplate", NAMESPACE, "paid"))
         await world.settle()
         (text,) = world.made()["ConfigMap/postroom-orders-bundle-00"]["data"].values()
-        assert [each.name for each in unpack(text)] == ["sent"]
+        assert [each.name for each in unpack_bundle(text)] == ["sent"]
 
     run(test)
 

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from postroom.letter.bundle import unpack
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate, unpack_bundle
 from postroom_operator.adapters.answers import read_answer
 from postroom_operator.adapters.prover import question_of
 from postroom_operator.adapters.proving import answer
@@ -139,7 +138,7 @@ class World:
         for ref, each in self.cluster.objects.items():
             if ref.kind == "ConfigMap" and ref.name.startswith(f"postroom-{profile}-bundle-"):
                 for text in each["data"].values():
-                    found |= {template.name: template for template in unpack(text)}
+                    found |= {template.name: template for template in unpack_bundle(text)}
         return found
 
     def made(self) -> dict[str, Manifest]:

@@ -169,7 +169,7 @@ def check(
         folder,
         context or (),
         elsewhere=ignore_missing_references,
-        prove_each=prove_pairs,
+        validate_each=prove_pairs,
         inspection=inspection,
     )
     demand_manifests(reading, folder)

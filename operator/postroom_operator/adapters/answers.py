@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json as read_json
 
-from postroom.letter.compiled import from_json
+from postroom.letter.bundle import compiled_from_json
 from postroom.letter.problems import Code, Problem, Severity
 from postroom_operator.facts import Proved, Sample
 from postroom_operator.twins import shared
@@ -32,7 +32,7 @@ def read_answer(text: bytes) -> Proved:
     """Read what `to_json` wrote."""
     value = read_json(text, cache_strings="all")
     return Proved(
-        shared(from_json(value["compiled"])) if value["compiled"] else None,
+        shared(compiled_from_json(value["compiled"])) if value["compiled"] else None,
         tuple(_problem(each) for each in value["problems"]),
         tuple(_problem(each) for each in value["warnings"]),
         tuple(Sample(*each) for each in value["samples"]),

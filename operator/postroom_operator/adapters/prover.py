@@ -285,4 +285,4 @@ def _killed() -> Proved:
 
 def _given_up(why: str) -> Proved:
     message = f"its proof {why}; take out loops inside of loops, or some of the samples"
-    return Proved(problems=(Problem(Code.PROOF_TIMED_OUT, "spec", message),))
+    return Proved(problems=(Problem(Code.VALIDATION_TIMED_OUT, "spec", message),))

@@ -15,12 +15,11 @@ from typing import Any
 
 from postroom.framing import receive, send
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.language.environment import script_of
-from postroom.letter.manifest import understand
+from postroom.letter.language.environment import compile_source
+from postroom.letter.manifest import parse_object
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proof import Proof, prove
-from postroom.letter.proofs import prove_layout
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.validation.validate import TemplateValidation, validate_layout, validate_template
 from postroom_operator.adapters.answers import CPU_SECONDS, MEMORY_BYTES, to_json
 from postroom_operator.facts import Proved, Sample
 
@@ -35,7 +34,7 @@ def main() -> None:
         while (question := receive(sys.stdin.buffer)) is not None:
             _allow_cpu()
             send(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
-            script_of.cache_clear()  # no other proof needs them, and they would be a tenth of all memory here
+            compile_source.cache_clear()  # a tenth of all memory, and not needed again
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -54,17 +53,19 @@ def _prove(question: Question) -> Proved:
     layout, template = question.get("layout"), question.get("template")
     page = None
     if layout is not None:
-        page, problems, _ = understand(layout, "EmailLayout")
+        page, problems, _ = parse_object(layout, "EmailLayout")
         if template is None:
-            return _found(prove_layout(page)) if isinstance(page, EmailLayout) else Proved(problems=problems)
-    model, problems, _ = understand(template or {}, "EmailTemplate")
+            return (
+                _found(validate_layout(page)) if isinstance(page, EmailLayout) else Proved(problems=problems)
+            )
+    model, problems, _ = parse_object(template or {}, "EmailTemplate")
     if not isinstance(model, EmailTemplate):
         return Proved(problems=problems)
     clocks = Clocks(time.monotonic, time.process_time)
-    return _found(prove(model, page if isinstance(page, EmailLayout) else None, clocks))
+    return _found(validate_template(model, page if isinstance(page, EmailLayout) else None, clocks))
 
 
-def _found(proof: Proof) -> Proved:
+def _found(proof: TemplateValidation) -> Proved:
     samples = tuple(
         Sample(each.name, each.locale, each.html_bytes, each.text_bytes) for each in proof.samples
     )

@@ -8,7 +8,7 @@ of workers is held.
 
 from collections.abc import Iterator
 
-from postroom.letter.profile import group_of, topic_of
+from postroom.letter.profile import consumer_group, topic_of
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import connections_secret
@@ -68,7 +68,7 @@ def _trigger(view: ProfileView, kafka: KafkaAccess) -> dict[str, str]:
     topic = topic_of(view.profile)
     found = {
         "bootstrapServers": kafka.bootstrap_servers,
-        "consumerGroup": group_of(topic),
+        "consumerGroup": consumer_group(topic),
         "topic": topic,
         "lagThreshold": str(scaling.lag_threshold),
         # as the workers' own auto.offset.reset; KEDA's default is the other one

@@ -9,7 +9,14 @@ that was served before and has grown too large serves its last good revision.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from postroom.letter.bundle import FRAME, CompiledTemplate, join, line, size_of, unpack
+from postroom.letter.bundle import (
+    FRAME_BYTES,
+    CompiledTemplate,
+    bundle_line,
+    join_bundle,
+    line_bytes,
+    unpack_bundle,
+)
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom_operator import names
 from postroom_operator.facts import Standing
@@ -66,14 +73,14 @@ class _Shelf:
     """The shards while they are filled: name → line in each, and the bytes taken."""
 
     lines: list[dict[str, str]] = field(default_factory=lambda: [{} for _ in range(names.SHARDS)])
-    used: list[int] = field(default_factory=lambda: [FRAME] * names.SHARDS)
+    used: list[int] = field(default_factory=lambda: [FRAME_BYTES] * names.SHARDS)
 
     def fits(self, shard: int, name: str, size: int, room: int) -> bool:
         """Whether a line fits, in place of the one that the same template has there already."""
         return self.used[shard] - self._taken(shard, name) + size <= room
 
     def put(self, shard: int, name: str, text: str) -> None:
-        self.used[shard] += size_of(text) - self._taken(shard, name)
+        self.used[shard] += line_bytes(text) - self._taken(shard, name)
         self.lines[shard][name] = text
 
     def take(self, shard: int, name: str) -> None:
@@ -90,7 +97,7 @@ class _Shelf:
 
     def _taken(self, shard: int, name: str) -> int:
         before = self.lines[shard].get(name)
-        return 0 if before is None else size_of(before)
+        return 0 if before is None else line_bytes(before)
 
 
 def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
@@ -98,7 +105,7 @@ def read_shards(texts: Mapping[int, str]) -> dict[str, Served]:
     found: dict[str, Served] = {}
     for shard, text in sorted(texts.items()):
         try:
-            templates = unpack(text)
+            templates = unpack_bundle(text)
         except Rejected:
             continue
         for template in templates:
@@ -138,21 +145,21 @@ def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -
     shelf, served, problems = _Shelf(), dict[str, CompiledTemplate](), dict[str, Problem]()
     stays = {name: old for name, old in before.items() if name in wanted and 0 <= old.shard < names.SHARDS}
     for name, old in sorted(stays.items()):
-        text = line(old.template)
-        if shelf.fits(old.shard, name, size_of(text), LIMIT):
+        text = bundle_line(old.template)
+        if shelf.fits(old.shard, name, line_bytes(text), LIMIT):
             shelf.put(old.shard, name, text)
             served[name] = old.template
     for name, template in sorted(wanted.items()):
         if served.get(name) == template:
             continue
-        text = line(template)
+        text = bundle_line(template)
         place = _settle(shelf, name, text, stays[name].shard if name in served else None)
         if place is None:
-            problems[name] = _does_not_fit(name, size_of(text), held=name in served)
+            problems[name] = _does_not_fit(name, line_bytes(text), held=name in served)
         else:
             served[name] = template
     shards = {
-        shard: join(lines[name] for name in sorted(lines))
+        shard: join_bundle(lines[name] for name in sorted(lines))
         for shard, lines in enumerate(shelf.lines)
         if lines or shard == 0
     }
@@ -161,7 +168,7 @@ def assign(compiled: Iterable[CompiledTemplate], before: Mapping[str, Served]) -
 
 def _settle(shelf: _Shelf, name: str, text: str, now: int | None) -> int | None:
     """Put a line where it is now, or else where there is room; None: nowhere, and nothing has changed."""
-    size = size_of(text)
+    size = line_bytes(text)
     place = now if now is not None and shelf.fits(now, name, size, LIMIT) else shelf.place_for(name, size)
     if place is not None:
         if now is not None and now != place:
@@ -171,10 +178,10 @@ def _settle(shelf: _Shelf, name: str, text: str, now: int | None) -> int | None:
 
 
 def _does_not_fit(name: str, size: int, *, held: bool) -> Problem:
-    if size + FRAME > LIMIT:
+    if size + FRAME_BYTES > LIMIT:
         rule = (
             f"template {name} takes {size} bytes once it is compiled, and a shard of the bundle holds "
-            f"{LIMIT - FRAME}; make its attachments, HTML or languages smaller"
+            f"{LIMIT - FRAME_BYTES}; make its attachments, HTML or languages smaller"
         )
     else:
         rule = (

@@ -2,8 +2,8 @@
 
 import json
 
-from postroom.letter.handover import FORMAT, MARK
 from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import profile_hash
@@ -24,7 +24,7 @@ def _text(profile: SmtpProfile, annotations: dict[str, str]) -> str:
     text["metadata"] = {
         "name": profile.metadata.name,
         "namespace": profile.metadata.namespace,
-        "annotations": {MARK: FORMAT, **annotations},
+        "annotations": {FORMAT_ANNOTATION: PROFILE_FORMAT, **annotations},
     }
     return json.dumps(text, ensure_ascii=False, indent=1) + "\n"
 

@@ -9,7 +9,7 @@ no new events.
 import json
 from typing import Any
 
-from postroom.letter.profile import Smtp, SmtpProfile
+from postroom.letter.profile import SmtpProfile, SmtpSpec
 from postroom_operator import names
 from postroom_operator.cluster import Manifest
 from postroom_operator.desired.pod import (
@@ -140,7 +140,7 @@ def secrets_of(view: ProfileView) -> list[str]:
     return sorted(set(found))
 
 
-def _of_relay(smtp: Smtp) -> list[str]:
+def _of_relay(smtp: SmtpSpec) -> list[str]:
     found = [ref.name for ref in (smtp.tls.ca_ref, smtp.tls.client_cert_secret_ref) if ref]
     return found + ([smtp.auth.secret_ref.name] if smtp.auth else [])
 

@@ -136,7 +136,7 @@ def _callbacks(view: ProfileView, fixed: Fixed) -> Iterator[Plain]:
     closed = set() if view.mode == "SMTP" else _relay_ports(view.profile)
     callbacks = [one for one in view.profile.spec.callbacks if one.port not in closed]
     allowed = read_allowlist(fixed.callback_allow)
-    listed = {one.port for one in callbacks if allowed.names(one.host, plain=one.plain)}
+    listed = {one.port for one in callbacks if allowed.lists_host(one.host, plain=one.plain)}
     if listed:
         yield {"ports": [_tcp(port) for port in sorted(listed)]}
     ports = [_tcp(port) for port in sorted({one.port for one in callbacks} - listed)]

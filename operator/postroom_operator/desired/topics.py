@@ -1,6 +1,6 @@
 """The topics that a profile needs: SmtpProfile → WantedTopics. Topics are made and grown, never deleted."""
 
-from postroom.letter.duration import seconds
+from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, status_topic, topic_of
 from postroom_operator.facts import WantedTopic
 
@@ -24,4 +24,4 @@ def wanted_topics(profile: SmtpProfile) -> tuple[WantedTopic, ...]:
 
 def _config(retention: str) -> dict[str, str]:
     # a compacted topic would drop all but the last letter of each key
-    return {"cleanup.policy": "delete", "retention.ms": str(round(seconds(retention) * 1000))}
+    return {"cleanup.policy": "delete", "retention.ms": str(round(duration_seconds(retention) * 1000))}

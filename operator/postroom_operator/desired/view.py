@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from postroom.letter.fallback import fallback_problem
 from postroom.letter.problems import Problem
-from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile import SmtpProfile, fallback_problem
 from postroom_operator.cluster import API_VERSION
 
 Mode = Literal["Sandbox", "SMTP", "Log"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.letter.schema import Contract
+from postroom.letter.data_schema import DataSchema
 from postroom.letter.template import EmailTemplate
 from postroom.local.manifests import read_folder
 from postroom.local.studio import forms
@@ -181,7 +181,7 @@ def test_rows_are_added_where_they_are_asked_for_and_pass_the_schema() -> None:
     forms.change(SCHEMA, data, "add", "/orders")
     forms.change(SCHEMA, data, "add", "/tags")
     assert data == {"name": "x", "orders": [{"id": "", "paid": False}], "tags": [""]}
-    Contract(SCHEMA).admit(data)
+    DataSchema(SCHEMA).validate(data)
 
 
 def test_a_row_is_removed_by_its_number_and_no_other() -> None:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from postroom.letter import proof
 from postroom.letter.problems import Rejected
-from postroom.letter.references import Key
+from postroom.letter.references import ObjectKey
+from postroom.letter.validation import validate
 from postroom.local.manifests import FolderReader
 from postroom.local.studio.state import MOST_DRAFTS, Changes, Draft, ShownTemplate, Studio
 from tests.local.sources import LAYOUT, TEMPLATE
 from tests.local.studio.conftest import ORDER, Folder
 
-KEY = Key("EmailTemplate", "default", "order")
+KEY = ObjectKey("EmailTemplate", "default", "order")
 
 
 def shown(folder: Folder) -> ShownTemplate:
@@ -70,7 +70,7 @@ def test_a_finding_in_the_layout_is_the_templates_too(folder: Folder) -> None:
 
 def test_a_template_that_never_passed_has_no_letter(folder: Folder) -> None:
     folder.write(welcome=TEMPLATE.replace("{{ name }}", "{{ nmae }}"))
-    found = folder.studio.templates[Key("EmailTemplate", "default", "welcome")]
+    found = folder.studio.templates[ObjectKey("EmailTemplate", "default", "welcome")]
     assert found.compiled is None
     assert not found.is_behind
     assert found.errors
@@ -132,7 +132,7 @@ def test_drafts_are_kept_for_their_template_and_the_oldest_goes(folder: Folder) 
     names = [studio.keep(Draft(KEY, "ada", {"n": n})) for n in range(MOST_DRAFTS + 1)]
     assert studio.draft(names[0], KEY) is None
     assert studio.draft(names[-1], KEY) == Draft(KEY, "ada", {"n": MOST_DRAFTS})
-    assert studio.draft(names[-1], Key("EmailTemplate", "default", "other")) is None
+    assert studio.draft(names[-1], ObjectKey("EmailTemplate", "default", "other")) is None
 
 
 def test_who_waits_hears_of_the_next_change_and_of_the_end() -> None:
@@ -155,13 +155,13 @@ def test_who_waits_hears_of_the_next_change_and_of_the_end() -> None:
 def test_only_what_changed_is_proved_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder.path / "welcome.yaml").write_text(TEMPLATE)
     proved: list[str] = []
-    prove = proof.prove
+    prove = validate.validate_template
 
     def counted(template, *rest):  # type: ignore[no-untyped-def]
         proved.append(template.metadata.name)
         return prove(template, *rest)
 
-    monkeypatch.setattr("postroom.letter.proofs.prove", counted)
+    monkeypatch.setattr("postroom.letter.validation.validate.validate_template", counted)
     reader = FolderReader(folder.path)
     for change, expected in (
         (None, ["order", "welcome"]),

@@ -12,7 +12,7 @@ from postroom.adapters.smtp.counters import Counters
 from postroom.adapters.smtp.fencing import Fencing, Verdict
 from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.ticket import Ticket
-from postroom.letter.address import mask
+from postroom.letter.address import mask_address
 from postroom.ports.relay import Fence, Parcel, Rate, Reply, Report, Stage, Withheld
 
 log = structlog.get_logger(__name__)
@@ -74,5 +74,5 @@ class LogRelay:
             if withheld is None:
                 logged.append(ticket.parcel.envelope.recipient)
         if logged:
-            shown = [mask(recipient) for recipient in logged[:SHOWN]]
+            shown = [mask_address(recipient) for recipient in logged[:SHOWN]]
             log.info("letters logged, not sent", letters=len(logged), recipients=shown)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import structlog
 
-from postroom.letter.bundle import left_out
+from postroom.letter.bundle import unknown_bundle_fields
+from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.loaded import Loaded
 from postroom.letter.problems import Rejected
-from postroom.letter.render import Catalog
+from postroom.letter.renderer import LoadedBundles
 from postroom.mounted import generation, read_files
 
 LOOK_SECONDS = 1.0
@@ -30,7 +30,7 @@ class FolderTemplates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._loaded = Loaded()
+        self._loaded = LoadedBundles()
         self._catalog = self._loaded.catalog
         self._seen: list[str] = []
         self._generation: Path | None = None
@@ -46,13 +46,13 @@ class FolderTemplates:
         """The fields of the bundles that this release does not know, as `bundle: editions.amp`."""
         return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
 
-    def current(self) -> Catalog:
+    def current(self) -> TemplateCatalog:
         """See the port."""
         return self._catalog
 
-    async def watch(self, changed: Callable[[Catalog], None]) -> None:
+    async def watch(self, changed: Callable[[TemplateCatalog], None]) -> None:
         """Look at the folder until cancelled; `changed` hears of each catalog, of one read before too."""
-        told: Catalog | None = None
+        told: TemplateCatalog | None = None
         while True:
             await asyncio.to_thread(self.refresh)
             if self._read and self._catalog is not told:
@@ -88,7 +88,7 @@ class FolderTemplates:
 
     def _take(self, texts: list[str]) -> bool:
         try:
-            self._loaded = self._loaded.read(texts, Clocks(time.monotonic, time.thread_time))
+            self._loaded = self._loaded.reload(texts, Clocks(time.monotonic, time.thread_time))
         except Rejected as rejected:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog
@@ -99,7 +99,9 @@ class FolderTemplates:
     def _tell_left_out(self, texts: list[str]) -> None:
         told = self.left_out
         known = self._left_out
-        self._left_out = {text: known[text] if text in known else left_out(text) for text in texts}
+        self._left_out = {
+            text: known[text] if text in known else unknown_bundle_fields(text) for text in texts
+        }
         if self.left_out and self.left_out != told:
             log.warning("fields that this release does not know are left out", fields=self.left_out)
 

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from postroom.delivery.outcome import Malformed
-from postroom.letter.event import Record, pack
+from postroom.letter.event import Record, pack_record
 from postroom.letter.problems import Code, Problem
 from postroom.ports.events import Partition
 from postroom.ports.ledger import Ledger
@@ -77,7 +77,10 @@ class Caution:
             return []
         counts = await self._ledger.suspect(group)
         together = [
-            (record, count == 0 and await self._ready() and await self._rehearsal.survives(pack(record)))
+            (
+                record,
+                count == 0 and await self._ready() and await self._rehearsal.survives(pack_record(record)),
+            )
             for record, count in zip(group, counts, strict=True)
         ]
         await self._ledger.absolve([record for record, harmless in together if harmless])
@@ -88,7 +91,7 @@ class Caution:
         """Whether it is harmless; None when there is nothing to try it in."""
         while await self._ready():
             harmless = await self._ledger.accuse(record) <= ATTEMPTS
-            if not harmless or await self._rehearsal.survives(pack(record)):
+            if not harmless or await self._rehearsal.survives(pack_record(record)):
                 await self._ledger.absolve([record])
                 return harmless
         return None

@@ -93,7 +93,7 @@ def _mismatch(letter: Letter) -> Problem:
 
 def _doubt() -> Problem:
     return Problem(
-        Code.CONNECTION_LOST_AFTER_DOT,
+        Code.CONNECTION_LOST_AT_END_OF_DATA,
         "smtp.dot",
         "the worker died after the letter may have been handed over; one copy may have arrived",
     )

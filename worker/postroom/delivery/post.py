@@ -7,9 +7,9 @@ from typing import Protocol
 from postroom.delivery.decide.retry import Policy
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.lanes import Procession
+from postroom.letter.catalog import SenderMailbox
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
-from postroom.letter.render import Sender
 from postroom.ports.ledger import Ledger
 from postroom.ports.world import Clock, Templates
 
@@ -25,7 +25,7 @@ class Signer(Protocol):
 class Returns(Protocol):
     """Who says where reports about a letter come back to, for a profile that wants to read them."""
 
-    def path_of(self, identity: Identity) -> str | Problem | None:
+    def return_path(self, identity: Identity) -> str | Problem | None:
         """The letter's envelope sender; why it must not leave yet; or None: its From address will do."""
         ...
 
@@ -36,7 +36,7 @@ class House:
 
     profile: str
     """`namespace/name`: the first part of every identity."""
-    sender: Sender
+    sender: SenderMailbox
     policy: Policy
     window: float
     """dedupe.window in seconds: older records are refused, their identities are forgotten."""

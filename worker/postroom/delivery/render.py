@@ -10,13 +10,12 @@ from datetime import datetime
 
 from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Unrenderable, Unsigned
 from postroom.delivery.post import House, Post
-from postroom.letter.address import normalize
-from postroom.letter.compose import compose
+from postroom.letter.address import normalize_address
+from postroom.letter.catalog import RenderableTemplate, RenderedLetter, SenderMailbox, TemplateCatalog
 from postroom.letter.event import is_late_replay
-from postroom.letter.hint import did_you_mean
 from postroom.letter.identity import message_id
-from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.render import Catalog, LiveTemplate, Rendered, Sender
+from postroom.letter.mime.compose import compose_letter
+from postroom.letter.problems import Code, Problem, Rejected, did_you_mean
 from postroom.ports.ledger import Letter
 from postroom.ports.relay import Envelope
 
@@ -42,7 +41,7 @@ async def render(letters: Sequence[Letter], post: Post) -> Verdicts:
     return verdicts
 
 
-def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) -> Outcome | None:
+def render_one(letter: Letter, catalog: TemplateCatalog, house: House, now: datetime) -> Outcome | None:
     """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
     event = letter.event
     letter.expires = _unless_late(letter, event.expires)
@@ -63,13 +62,13 @@ def render_one(letter: Letter, catalog: Catalog, house: House, now: datetime) ->
         return Unrenderable(_broke(template, error))
 
 
-def _render_with(template: LiveTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
+def _render_with(template: RenderableTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
     letter.category = template.category
     letter.expires = _unless_late(letter, template.expires(letter.event))
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
-    path = house.returns.path_of(letter.identity) if house.returns else None
+    path = house.returns.return_path(letter.identity) if house.returns else None
     if isinstance(path, Problem):
         return Unsigned(path)
     sender = _fill(letter, template.render(letter.event), house, path)
@@ -82,13 +81,13 @@ def _render_with(template: LiveTemplate, letter: Letter, house: House, now: date
     return None
 
 
-def _fill(letter: Letter, rendered: Rendered, house: House, path: str | None) -> Sender:
+def _fill(letter: Letter, rendered: RenderedLetter, house: House, path: str | None) -> SenderMailbox:
     """Compose the letter; `path` is its envelope sender where that is not its From address."""
     sender = _sender(rendered, house)
-    recipient = normalize(letter.event.recipient)
+    recipient = normalize_address(letter.event.recipient)
     letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
     letter.envelope = Envelope(path or sender.address, letter.event.recipient, recipient.smtputf8)
-    letter.content = compose(
+    letter.content = compose_letter(
         rendered,
         to=letter.event.recipient,
         sender=sender,
@@ -98,7 +97,7 @@ def _fill(letter: Letter, rendered: Rendered, house: House, path: str | None) ->
     return sender
 
 
-def _sender(rendered: Rendered, house: House) -> Sender:
+def _sender(rendered: RenderedLetter, house: House) -> SenderMailbox:
     if rendered.sender is None:
         return house.sender
     domain = rendered.sender.address.rpartition("@")[2].lower()
@@ -131,7 +130,7 @@ def expired(letter: Letter) -> Problem:
     )
 
 
-def _not_this_revision(letter: Letter, template: LiveTemplate) -> Problem:
+def _not_this_revision(letter: Letter, template: RenderableTemplate) -> Problem:
     return Problem(
         Code.TEMPLATE_MISSING,
         "template_revision",
@@ -140,7 +139,7 @@ def _not_this_revision(letter: Letter, template: LiveTemplate) -> Problem:
     )
 
 
-def _broke(template: LiveTemplate, error: Exception) -> Problem:
+def _broke(template: RenderableTemplate, error: Exception) -> Problem:
     return Problem(
         Code.RENDER_FAILED,
         "spec.html",
@@ -149,7 +148,7 @@ def _broke(template: LiveTemplate, error: Exception) -> Problem:
     )
 
 
-def _no_template(letter: Letter, template: LiveTemplate | None, catalog: Catalog) -> Problem:
+def _no_template(letter: Letter, template: RenderableTemplate | None, catalog: TemplateCatalog) -> Problem:
     kind = letter.event.type
     if template is not None:
         return Problem(

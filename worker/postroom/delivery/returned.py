@@ -16,9 +16,8 @@ from typing import Any, Protocol
 import structlog
 
 from postroom import smtpd
+from postroom.letter.dsn import MAX_REPORT_BYTES, ParsedReport, ReportKind, parse_report
 from postroom.letter.problems import Rejected
-from postroom.letter.returned.read import READ_BYTES, read_report
-from postroom.letter.returned.report import Kind, Report
 from postroom.ports.health import Health, Unreachable
 from postroom.ports.returns import House, Returned, Returns, Taken
 from postroom.ports.world import Clock
@@ -32,7 +31,7 @@ TERMS = Terms(
     "bounce intake",
     "Postroom: reports about letters, and nothing else",
     MOST_BYTES,
-    READ_BYTES,
+    MAX_REPORT_BYTES,
     recipients=1,
     sessions=100,
     long_lines=True,
@@ -174,7 +173,7 @@ class BounceDesk(smtpd.Desk):
 
     async def take(self, incoming: Incoming) -> str:
         """Read it, hand it in, and answer when it is kept."""
-        report = await asyncio.to_thread(read_report, incoming.content)
+        report = await asyncio.to_thread(parse_report, incoming.content)
         with contextlib.suppress(NotYet):
             place = self._addressee(incoming.recipients[0])
             if place is not None and not place.tag:
@@ -186,18 +185,18 @@ class BounceDesk(smtpd.Desk):
                 return await self._hand_in(place, report, incoming.content)
         return self._later("its key is gone")
 
-    def _letter_of(self, complaint: Report) -> Place | None:
+    def _letter_of(self, complaint: ParsedReport) -> Place | None:
         """By the return path that a complaint quotes (RFC 5965 §3.2, Original-Mail-From, or the letter
         itself).
         """
-        if all(said.kind is not Kind.COMPLAINT for said in complaint.said):
+        if all(said.kind is not ReportKind.COMPLAINT for said in complaint.entries):
             return None
         places = (self._addressee(path) for path in complaint.paths)
         return next((place for place in places if place is not None and place.tag), None)
 
-    async def _hand_in(self, place: Place, report: Report, content: bytes) -> str:
-        unread = any(said.kind is Kind.UNPARSED for said in report.said)
-        one = Returned(place.tag, report.fingerprint, report.said, content if unread else b"")
+    async def _hand_in(self, place: Place, report: ParsedReport, content: bytes) -> str:
+        unread = any(said.kind is ReportKind.UNPARSED for said in report.entries)
+        one = Returned(place.tag, report.fingerprint, report.entries, content if unread else b"")
         taken = Taken()
         for window in place.windows:
             try:
@@ -212,7 +211,7 @@ class BounceDesk(smtpd.Desk):
         self._tally.refused["not_yet"] += 1
         return f"451 4.3.0 Not taken: {reason}; try again"
 
-    def _answer(self, taken: Taken, report: Report) -> str:
+    def _answer(self, taken: Taken, report: ParsedReport) -> str:
         if taken.full:
             self._tally.unkept["full"] += 1
             return "552 5.2.2 That letter has all the reports that are kept"
@@ -220,9 +219,9 @@ class BounceDesk(smtpd.Desk):
             why = "known" if taken.known else "unknown_letter"
             self._tally.unkept[why] += 1
         else:
-            self._tally.reports.update(said.kind.value for said in report.said)
+            self._tally.reports.update(said.kind.value for said in report.entries)
             self._tally.add(taken)
-        told = [(said.kind.value, said.status) for said in report.said]
+        told = [(said.kind.value, said.status) for said in report.entries]
         changes = [state.value for state in taken.changes]
         log.info("report", profile=taken.profile, said=told, changes=changes, known=taken.known)
         return "250 2.0.0 Taken"

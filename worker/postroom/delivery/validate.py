@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from postroom.delivery.outcome import Malformed, Outcome, Unrenderable
 from postroom.delivery.post import Post
-from postroom.letter.event import Event, Record, parse, replay_id
+from postroom.letter.event import Event, Record, parse_event, replay_id
 from postroom.letter.identity import Identity, payload_digest
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Claimed, Letter, Recalled
@@ -46,7 +46,7 @@ def validate(records: Sequence[Record], post: Post) -> Validated:
 
 def read(record: Record, profile: str) -> Letter:
     """One record as a letter with its identity; raises Rejected."""
-    event = parse(record)
+    event = parse_event(record)
     identity = Identity(profile, event.source, event.id, event.recipient)
     return Letter(identity, payload_digest(event), record, event, replay=replay_id(record))
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from postroom.letter.event import LATE, REPLAY, Record, parse
+from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record, parse_event
 from postroom.letter.problems import Code, Rejected
 
 OURS = "postroom_"
@@ -51,7 +51,10 @@ class DeadLetter:
 
     def as_replay(self) -> Record:
         """The record to publish. One that expired goes out late: without that it would expire again."""
-        own = ((REPLAY, self.replay_id.encode()), *([(LATE, b"yes")] if self.code == Code.EXPIRED else []))
+        own = (
+            (REPLAY_HEADER, self.replay_id.encode()),
+            *([(LATE_REPLAY_HEADER, b"yes")] if self.code == Code.EXPIRED else []),
+        )
         return replace(self.record, headers=(*self.record.headers, *own))
 
 
@@ -114,7 +117,7 @@ def _dead_letter(record: Record, topic: str) -> Iterator[DeadLetter]:
 def who(record: Record) -> Who:
     """Whose event it is, as far as can be told; never raises."""
     try:
-        event = parse(record)
+        event = parse_event(record)
     except Rejected:
         return _guess(record)
     return Who(event.id, event.type, event.recipient)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from postroom.desk.place import Place
-from postroom.letter.address import normalize
+from postroom.letter.address import normalize_address
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import dead_letter_topic
 from postroom.local import client
@@ -66,7 +66,7 @@ class Report:
 def address_of(text: str) -> str:
     """The address as letters have it; raises Trouble."""
     try:
-        return str(normalize(text))
+        return str(normalize_address(text))
     except Rejected as rejected:
         raise Trouble(f"{text} is no address: {rejected.problems[0].message}.") from None
 

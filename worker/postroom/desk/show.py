@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.desk.deadletters import DeadLetter
-from postroom.letter.address import mask, mask_all
+from postroom.letter.address import mask_address, mask_addresses
 
 
 def table(found: Sequence[DeadLetter], reveal: bool) -> RenderableType:
@@ -53,7 +53,7 @@ def as_json(one: DeadLetter, reveal: bool) -> dict[str, Any]:
         "at": one.at.isoformat(),
         "code": one.code,
         "field": one.field,
-        "problem": one.problem if reveal else mask_all(one.problem),
+        "problem": one.problem if reveal else mask_addresses(one.problem),
         "attempts": one.attempts,
         "topic": one.record.topic,
         "partition": one.record.partition,
@@ -74,7 +74,7 @@ def _facts(one: DeadLetter, reveal: bool) -> Iterator[tuple[str, str]]:
     yield "id", one.id
     yield "at", f"{one.at:%Y-%m-%d %H:%M:%S} UTC"
     yield "field", one.field
-    yield "problem", one.problem if reveal else mask_all(one.problem)
+    yield "problem", one.problem if reveal else mask_addresses(one.problem)
     yield "attempts", str(one.attempts)
     for name in ("event_type", "event_id", "recipient"):
         if seen[name]:
@@ -100,8 +100,8 @@ def _content(one: DeadLetter) -> str:
 
 def _seen(one: DeadLetter, reveal: bool) -> dict[str, str]:
     told = one.who
-    recipient = told.recipient if reveal or not told.recipient else mask(told.recipient)
-    event_id = told.event_id if reveal else mask_all(told.event_id)
+    recipient = told.recipient if reveal or not told.recipient else mask_address(told.recipient)
+    event_id = told.event_id if reveal else mask_addresses(told.event_id)
     return {"event_type": told.event_type, "event_id": event_id, "recipient": recipient}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from postroom.letter.address import mask, mask_all
+from postroom.letter.address import mask_address, mask_addresses
 from postroom.ports.suppression import Suppression
 
 ERASED = "(erased)"
@@ -33,7 +33,7 @@ def table(found: Sequence[Suppression], reveal: bool) -> Table:
 
 def as_dict(one: Suppression, reveal: bool) -> dict[str, Any]:
     """Plain values."""
-    address = one.address if reveal or one.address is None else mask(one.address)
-    note = one.note if reveal else mask_all(one.note)
+    address = one.address if reveal or one.address is None else mask_address(one.address)
+    note = one.note if reveal else mask_addresses(one.note)
     at = one.at.isoformat()
     return {"profile": one.profile, "address": address, "reason": one.reason.value, "at": at, "note": note}

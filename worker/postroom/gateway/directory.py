@@ -8,8 +8,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from postroom.letter.catalog import RenderableTemplate, TemplateCatalog
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.render import Catalog, LiveTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Room:
 
     profile: str
     topic: str
-    catalog: Catalog
+    catalog: TemplateCatalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Address:
     """Where an event of a type goes and the template that will make its letter."""
 
     room: Room
-    template: LiveTemplate
+    template: RenderableTemplate
 
 
 class Directory:

@@ -17,11 +17,11 @@ from typing import Any
 from postroom.gateway.directory import Directory
 from postroom.gateway.publish import Publisher
 from postroom.letter import event as events
+from postroom.letter.events import strict_json
 from postroom.letter.identity import Identity, payload_digest
-from postroom.letter.incoming import strict
 from postroom.letter.problems import Code, Problem, Rejected
 
-MAX_BODY = strict.MAX_BYTES - 4096
+MAX_BODY = strict_json.MAX_BYTES - 4096
 """Bytes of a request: what an event may have, less the room for what the gateway adds."""
 BODY = "$"
 """The field of a problem that concerns the whole body (or a path below it)."""
@@ -77,7 +77,7 @@ class Intake:
         envelope.setdefault("timestamp", now.isoformat(timespec="milliseconds"))
         address = self._directory().find(_event_type(envelope), request.profile)
         value = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
-        event = events.parse(_record(address.room.topic, now, value))
+        event = events.parse_event(_record(address.room.topic, now, value))
         address.template.render(event)
         ordered = key.encode() if key is not None else _recipient_key(event.recipient)
         room, digest = address.room, payload_digest(event)
@@ -91,7 +91,7 @@ class Intake:
 
 
 def _envelope(body: bytes) -> dict[str, Any]:
-    value = strict.loads(body, BODY, MAX_BODY)
+    value = strict_json.load_json(body, BODY, MAX_BODY)
     if not isinstance(value, dict):
         raise _invalid(BODY, "the body is a JSON object with event_type, recipient and data")
     return value

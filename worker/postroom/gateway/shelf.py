@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from postroom.gateway.directory import Directory, Room
-from postroom.letter.handover import profiles_in
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.loaded import load
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import topic_of
+from postroom.letter.profile_format import parse_profiles
+from postroom.letter.renderer import load_catalog
 
 Signature = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file of a profile's folder."""
@@ -57,10 +57,10 @@ class Shelf:
 
 
 def _room(folder: Path) -> Room:
-    [handed] = profiles_in((folder / "profile.yaml").read_text("utf-8"), "profile.yaml")
+    [handed] = parse_profiles((folder / "profile.yaml").read_text("utf-8"), "profile.yaml")
     profile = handed.profile
     texts = (file.read_text() for file in sorted(folder.glob("*.json")))
-    catalog = load(texts, Clocks(time.monotonic, time.thread_time))
+    catalog = load_catalog(texts, Clocks(time.monotonic, time.thread_time))
     return Room(profile.metadata.name, topic_of(profile), catalog)
 
 

@@ -33,7 +33,7 @@ MIXED_SCRIPT_DOMAIN = "mixed_script_domain"
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
-_WRITTEN_TOGETHER = (
+_COMPATIBLE_SCRIPTS = (
     frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA"}),
     frozenset({"LATIN", "CJK", "BOPOMOFO"}),
     frozenset({"LATIN", "CJK", "HANGUL"}),
@@ -53,7 +53,7 @@ _NO_QUOTES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EmailAddress:
     """A normalized address; `str()` gives `local@domain`."""
 
     local: str
@@ -71,19 +71,23 @@ _IN_TEXT = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
 """What looks like an address in running text."""
 
 
-def normalize(text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID) -> Address:
+def normalize_address(
+    text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID
+) -> EmailAddress:
     """The one address that `text` is; raises Rejected(code), or `one_address_per_item` for a list."""
     plain = _PLAIN.fullmatch(text) if len(text) <= ADDRESS_OCTETS else None
     if plain:
         local, domain = plain.groups()
         if len(local) <= LOCAL_OCTETS and len(domain) <= DOMAIN_OCTETS:
-            return Address(local, domain.lower())
-    return normalize_slowly(text, field, code)
+            return EmailAddress(local, domain.lower())
+    return normalize_address_fully(text, field, code)
 
 
-def normalize_slowly(text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID) -> Address:
+def normalize_address_fully(
+    text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID
+) -> EmailAddress:
     """What `normalize` does, without the short cut for plain ASCII addresses."""
-    _refuse_more_than_an_address(text, field, code)
+    _reject_non_address(text, field, code)
     _check_octets(text, field, code)
     try:
         found = email_validator.validate_email(
@@ -101,10 +105,10 @@ def normalize_slowly(text: str, field: str = "recipient", code: Code = Code.RECI
         raise _refused(field, code, f"is not a valid address, local@domain: {said}") from None
     local = text.rpartition("@")[0] if found.local_part.isascii() else found.local_part
     flags = (MIXED_SCRIPT_DOMAIN,) if _mixes_scripts(found.domain) else ()
-    return Address(local, found.ascii_domain.lower(), not local.isascii(), flags)
+    return EmailAddress(local, found.ascii_domain.lower(), not local.isascii(), flags)
 
 
-def _refuse_more_than_an_address(text: str, field: str, code: Code) -> None:
+def _reject_non_address(text: str, field: str, code: Code) -> None:
     """Name the mistakes that people make, before the grammar would speak of characters."""
     if not text:
         raise _refused(field, code, "is empty; give one address like ada@example.org")
@@ -142,7 +146,7 @@ def _mixes_scripts(domain: str) -> bool:
     """Whether a label mixes scripts beyond what UTS 39 calls highly restrictive."""
     for label in domain.split("."):
         scripts = {re.split(r"[ -]", unicodedata.name(char, "?"))[0] for char in label if char.isalpha()}
-        if len(scripts) > 1 and not any(scripts <= together for together in _WRITTEN_TOGETHER):
+        if len(scripts) > 1 and not any(scripts <= together for together in _COMPATIBLE_SCRIPTS):
             return True
     return False
 
@@ -153,7 +157,7 @@ def _refused(field: str, code: Code, message: str) -> Rejected:
 
 def _normalized(text: str) -> str:
     try:
-        return str(normalize(text, "address", Code.FIELD_INVALID))
+        return str(normalize_address(text, "address", Code.FIELD_INVALID))
     except Rejected as rejected:
         raise ValueError(rejected.problems[0].message) from None
 
@@ -164,7 +168,7 @@ AddressText = Annotated[str, Field(min_length=3, max_length=320), AfterValidator
 
 def _normalized_domain(text: str) -> str:
     try:
-        return normalize(f"a@{text}", "domain", Code.FIELD_INVALID).domain
+        return normalize_address(f"a@{text}", "domain", Code.FIELD_INVALID).domain
     except Rejected:
         raise ValueError("is not a domain name; write it like example.org, without @ and wildcard") from None
 
@@ -173,12 +177,12 @@ DomainText = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(
 """A field of a manifest: one domain; the model holds it as a lower-case A-label."""
 
 
-def mask_all(text: str) -> str:
+def mask_addresses(text: str) -> str:
     """A text in which every address is masked: relays quote recipients in their answers."""
-    return _IN_TEXT.sub(lambda found: mask(found.group()), text)
+    return _IN_TEXT.sub(lambda found: mask_address(found.group()), text)
 
 
-def mask(address: str) -> str:
+def mask_address(address: str) -> str:
     """An address as logs may show it: `m…@example.com`."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}…@{domain}"

@@ -18,11 +18,11 @@ from ipaddress import (
     ip_network,
 )
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 
-PLAIN = "http://"
-HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+PLAIN_HTTP = "http://"
+HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 NEVER_PUBLIC = tuple(
     map(
         ip_network,
@@ -44,9 +44,9 @@ class Allowlist:
 
     hosts: tuple[tuple[bool, str], ...] = ()
     """Whether in plain as well, and the host; one that begins with a dot is all below it."""
-    networks: tuple[tuple[bool, Network], ...] = ()
+    networks: tuple[tuple[bool, IPNetwork], ...] = ()
 
-    def names(self, host: str, *, plain: bool) -> bool:
+    def lists_host(self, host: str, *, plain: bool) -> bool:
         """Whether the host is listed; `plain`: for HTTP without TLS."""
         host = host.lower().rstrip(".")
         return any(
@@ -54,20 +54,22 @@ class Allowlist:
             for in_plain, entry in self.hosts
         )
 
-    def covers(self, address: Address, *, plain: bool) -> bool:
+    def covers_address(self, address: IPAddress, *, plain: bool) -> bool:
         """Whether the address is in a listed range."""
         return any((in_plain or not plain) and address in network for in_plain, network in self.networks)
 
-    def refusal(self, host: str, addresses: Iterable[Address], *, plain: bool) -> str:
+    def refusal(self, host: str, addresses: Iterable[IPAddress], *, plain: bool) -> str:
         """Why this host may not be called, empty when it may: each of its addresses has to be allowed."""
-        found = [unwrapped(each) for each in addresses]
+        found = [embedded_ipv4(each) for each in addresses]
         if not found:
             return f"{host} has no address"
-        listed = self.names(host, plain=plain)
-        if plain and not listed and not all(self.covers(each, plain=True) for each in found):
+        listed = self.lists_host(host, plain=plain)
+        if plain and not listed and not all(self.covers_address(each, plain=True) for each in found):
             return f"{host} is called without TLS; write https, or let an administrator allow http://{host}"
         for each in found:
-            within = is_public(each) or self.covers(each, plain=plain) or (listed and not is_local(each))
+            within = (
+                is_public(each) or self.covers_address(each, plain=plain) or (listed and not is_local(each))
+            )
             if not within:
                 return f"{host} has an address that is not public; an administrator can allow it"
         return ""
@@ -76,21 +78,21 @@ class Allowlist:
 def read_allowlist(text: str) -> Allowlist:
     """Entries between commas; raises ValueError that names the one that is none."""
     hosts: list[tuple[bool, str]] = []
-    networks: list[tuple[bool, Network]] = []
+    networks: list[tuple[bool, IPNetwork]] = []
     for word in filter(None, (word.strip().lower() for word in text.split(","))):
-        plain, entry = word.startswith(PLAIN), word.removeprefix(PLAIN)
+        plain, entry = word.startswith(PLAIN_HTTP), word.removeprefix(PLAIN_HTTP)
         try:
             networks.append((plain, ip_network(entry.strip("[]"))))
             continue
         except ValueError:
             pass
-        if not HOST.fullmatch(entry):
+        if not HOST_PATTERN.fullmatch(entry):
             raise ValueError(f"{word!r} is neither a host, nor *.domain, nor a range such as 10.96.0.0/12")
         hosts.append((plain, entry.removeprefix("*")))
     return Allowlist(tuple(hosts), tuple(networks))
 
 
-def unwrapped(address: Address) -> Address:
+def embedded_ipv4(address: IPAddress) -> IPAddress:
     """The IPv4 address that is meant by an IPv6 one: mapped, through NAT64, or 6to4."""
     if isinstance(address, IPv4Address):
         return address
@@ -103,17 +105,17 @@ def unwrapped(address: Address) -> Address:
     return address
 
 
-def is_public(address: Address) -> bool:
+def is_public(address: IPAddress) -> bool:
     """Whether it is an address of the Internet."""
     return address.is_global and not any(address in each for each in NEVER_PUBLIC)
 
 
-def is_local(address: Address) -> bool:
+def is_local(address: IPAddress) -> bool:
     """Whether it is this machine, this link, or no single host."""
     odd = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     return odd or address.is_reserved
 
 
-def as_address(text: str) -> Address:
+def parse_ip_address(text: str) -> IPAddress:
     """An address as the resolver writes it."""
     return ip_address(text.partition("%")[0])

@@ -12,16 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from postroom.letter.hint import did_you_mean
-from postroom.letter.incoming.envelope import PROBLEMS, open_envelope
-from postroom.letter.incoming.form import Form
-from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.reading.attachment import (
-    content_id_rule,
-    content_type_rule,
-    decode_base64,
-    filename_rule,
-)
+from postroom.letter.events.envelope import MAX_PROBLEMS, open_envelope
+from postroom.letter.events.fields import EventFields
+from postroom.letter.mime.attachments import content_id_rule, content_type_rule, decode_base64, filename_rule
+from postroom.letter.problems import Code, Problem, Rejected, did_you_mean
 
 ID_CHARACTERS = 256
 SOURCE_CHARACTERS = 1024
@@ -29,14 +23,14 @@ TYPE_CHARACTERS = 255
 REVISION_CHARACTERS = 64
 REFERENCE_CHARACTERS = 256
 """Of user_id and request_id."""
-ATTACHMENTS = 10
-ATTACHMENTS_BYTES = 5 * 1024 * 1024
+MAX_EVENT_ATTACHMENTS = 10
+MAX_EVENT_ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
-REPLAY = "postroom_replay_id"
+REPLAY_HEADER = "postroom_replay_id"
 """The header of a record that was published again; a letter that had failed is tried anew by it, once."""
-LATE = "postroom_replay_late"
+LATE_REPLAY_HEADER = "postroom_replay_late"
 """The header of a replay that is to be sent although the letter's time has passed."""
-SCHEDULE_AHEAD = timedelta(days=366)
+MAX_SCHEDULE_AHEAD = timedelta(days=366)
 """How far not_before may be from the event's time."""
 PACK_VERSION = 1
 
@@ -102,16 +96,16 @@ class Event:
 def replay_id(record: Record) -> str:
     """The id of the replay that this record is; empty for a record that is none."""
     return next(
-        ((said or b"").decode(errors="replace") for name, said in record.headers if name == REPLAY), ""
+        ((said or b"").decode(errors="replace") for name, said in record.headers if name == REPLAY_HEADER), ""
     )
 
 
 def is_late_replay(record: Record) -> bool:
     """Whether this is a replay that somebody wants sent although the letter's time has passed."""
-    return {REPLAY, LATE} <= {name for name, said in record.headers if said}
+    return {REPLAY_HEADER, LATE_REPLAY_HEADER} <= {name for name, said in record.headers if said}
 
 
-def parse(record: Record) -> Event:
+def parse_event(record: Record) -> Event:
     """Read an event in CloudEvents binary or structured mode, or in the plain envelope.
 
     Raises Rejected with every problem found. A tombstone (`value is None`) is the caller's to skip.
@@ -120,52 +114,54 @@ def parse(record: Record) -> Event:
         rule = f"cannot be read: {record.unreadable}; write the names of headers in UTF-8"
         raise Rejected(Problem(Code.NOT_UTF8_JSON, "headers", rule))
     opened = open_envelope(record.value or b"", record.headers, record.topic)
-    form = Form(opened.members, opened.names, opened.problems)
-    recipient = form.recipient()
+    fields = EventFields(opened.members, opened.names, opened.problems)
+    recipient = fields.recipient()
     event = Event(
-        id=form.text("id", ID_CHARACTERS),
-        source=form.text("source", SOURCE_CHARACTERS),
-        type=form.text("type", TYPE_CHARACTERS),
+        id=fields.text("id", ID_CHARACTERS),
+        source=fields.text("source", SOURCE_CHARACTERS),
+        type=fields.text("type", TYPE_CHARACTERS),
         recipient=str(recipient),
-        time=form.time_or("time", record.timestamp if opened.cloud else None),
-        data=form.data(),
-        locale=form.locale(),
-        not_before=form.time_if_given("not_before"),
-        expires=form.time_if_given("expires"),
-        reply_to=form.reply_to(),
-        attachments=_attachments(form),
-        traceparent=form.traceparent(),
-        revision=form.text_if_given("revision", REVISION_CHARACTERS),
-        user_id=form.text_if_given("user_id", REFERENCE_CHARACTERS),
-        request_id=form.text_if_given("request_id", REFERENCE_CHARACTERS),
-        metadata=form.metadata(),
+        time=fields.time("time", record.timestamp if opened.cloud else None),
+        data=fields.data(),
+        locale=fields.locale(),
+        not_before=fields.optional_time("not_before"),
+        expires=fields.optional_time("expires"),
+        reply_to=fields.reply_to(),
+        attachments=_attachments(fields),
+        traceparent=fields.traceparent(),
+        revision=fields.optional_text("revision", REVISION_CHARACTERS),
+        user_id=fields.optional_text("user_id", REFERENCE_CHARACTERS),
+        request_id=fields.optional_text("request_id", REFERENCE_CHARACTERS),
+        metadata=fields.metadata(),
         flags=recipient.flags if recipient else (),
     )
-    if not form.problems:
-        _check_order(event, form)
-    if form.problems:
-        raise Rejected(*form.problems[:PROBLEMS])
+    if not fields.problems:
+        _check_order(event, fields)
+    if fields.problems:
+        raise Rejected(*fields.problems[:MAX_PROBLEMS])
     return event
 
 
-def _check_order(event: Event, form: Form) -> None:
+def _check_order(event: Event, fields: EventFields) -> None:
     if event.expires and event.expires < event.time:
-        form.refuse("expires", "is before the event's own time; the letter could never be sent")
+        fields.refuse("expires", "is before the event's own time; the letter could never be sent")
     if event.not_before is None:
         return
     if event.expires and event.expires <= event.not_before:
-        form.refuse("not_before", "is not before the time the letter expires; it could never be sent")
-    if event.not_before - event.time > SCHEDULE_AHEAD:
-        form.refuse("not_before", f"is more than {SCHEDULE_AHEAD.days} days ahead; publish the event later")
+        fields.refuse("not_before", "is not before the time the letter expires; it could never be sent")
+    if event.not_before - event.time > MAX_SCHEDULE_AHEAD:
+        fields.refuse(
+            "not_before", f"is more than {MAX_SCHEDULE_AHEAD.days} days ahead; publish the event later"
+        )
 
 
-def _attachments(form: Form) -> tuple[Attachment, ...]:
-    items = form.items("attachments")
+def _attachments(fields: EventFields) -> tuple[Attachment, ...]:
+    items = fields.items("attachments")
     if not items:
         return ()
-    if len(items) > ATTACHMENTS:
-        rule = f"{len(items)} files; at most {ATTACHMENTS} are allowed"
-        form.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
+    if len(items) > MAX_EVENT_ATTACHMENTS:
+        rule = f"{len(items)} files; at most {MAX_EVENT_ATTACHMENTS} are allowed"
+        fields.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
         return ()
     attachments = []
     for index, item in enumerate(items):
@@ -173,16 +169,18 @@ def _attachments(form: Form) -> tuple[Attachment, ...]:
             case Attachment() as attachment:
                 attachments.append(attachment)
             case member, rule:
-                form.refuse("attachments", rule, Code.ATTACHMENT_INVALID, below=f"[{index}]{member}")
+                fields.refuse("attachments", rule, Code.ATTACHMENT_INVALID, below=f"[{index}]{member}")
     named = [attachment.content_id for attachment in attachments if attachment.content_id]
     if len(set(named)) < len(named):
-        form.refuse(
+        fields.refuse(
             "attachments", "two files have one content_id; each may be there once", Code.ATTACHMENT_INVALID
         )
     total = sum(len(attachment.content) for attachment in attachments)
-    if total > ATTACHMENTS_BYTES:
-        rule = f"{total} bytes together; at most {ATTACHMENTS_BYTES} are allowed, link to larger files"
-        form.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
+    if total > MAX_EVENT_ATTACHMENTS_BYTES:
+        rule = (
+            f"{total} bytes together; at most {MAX_EVENT_ATTACHMENTS_BYTES} are allowed, link to larger files"
+        )
+        fields.refuse("attachments", rule, Code.ATTACHMENT_INVALID)
     return tuple(attachments)
 
 
@@ -217,7 +215,7 @@ def _content_id_rule(content_id: Any) -> str | None:
     return content_id_rule(content_id) if isinstance(content_id, str) else "must be text"
 
 
-def pack(record: Record) -> bytes:
+def pack_record(record: Record) -> bytes:
     """A record as one JSON object, to be stored and read again by any later version; loses nothing."""
     return _encode(
         {
@@ -234,7 +232,7 @@ def pack(record: Record) -> bytes:
     ).encode()
 
 
-def unpack(data: bytes) -> Record:
+def unpack_record(data: bytes) -> Record:
     """The record that `pack` was given; raises ValueError when it is none or of a later version."""
     packed = json.loads(data)
     if not isinstance(packed, dict) or packed.get("v") != PACK_VERSION:

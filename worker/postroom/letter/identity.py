@@ -36,18 +36,18 @@ class Identity:
         return int.from_bytes(blake2b(self.encode(), digest_size=8).digest()) >> 1
 
 
-VEIL = "erased:"
+PSEUDONYM_PREFIX = "erased:"
 """What begins the recipient of a letter whose person was erased; no address begins like it and has no @."""
 
 
-def veil(identity: Identity) -> str:
+def pseudonym(identity: Identity) -> str:
     """What stands for the recipient once the person is erased: the whole identity's digest."""
-    return VEIL + blake2b(identity.encode(), digest_size=16, person=b"erased").hexdigest()
+    return PSEUDONYM_PREFIX + blake2b(identity.encode(), digest_size=16, person=b"erased").hexdigest()
 
 
-def is_veil(recipient: str) -> bool:
+def is_pseudonym(recipient: str) -> bool:
     """Whether this stands for a person who was erased."""
-    return recipient.startswith(VEIL) and "@" not in recipient
+    return recipient.startswith(PSEUDONYM_PREFIX) and "@" not in recipient
 
 
 def message_id(identity: Identity, domain: str) -> str:

@@ -14,30 +14,30 @@ A template's `replyTo` may hold `{{ … }}` in names and addresses. The list is 
 import re
 from collections.abc import Iterable, Iterator
 
-from postroom.letter.address import normalize
+from postroom.letter.address import normalize_address
+from postroom.letter.manifest_fields import control_character
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.reading.spec import control_character
 
 NamedAddress = tuple[str, str]
 """A display name, empty when there is none, and a bare address."""
 
-MAILBOXES = 10
-LIST_CHARACTERS = 2048
-NAME_CHARACTERS = 200
+MAX_MAILBOXES = 10
+MAX_LIST_CHARACTERS = 2048
+MAX_NAME_CHARACTERS = 200
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_STAND_IN = "\ue000"
+_PLACEHOLDER = "\ue000"
 """A private-use character that stands for one `{{ … }}` while the list is read."""
 _QUOTED_OR_ANGLE = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ENTRY = re.compile(r'((?:[^"<>]|"(?:[^"\\]|\\.)*")*)<([^<>]*)>', re.DOTALL)
 _COMMENT = re.compile(r"([^()]*@[^()]*)\(([^()]*)\)")
 _GROUP = re.compile(r'[^@"]+:\s*\S.*', re.DOTALL)
-_UNBRACKETED = re.compile(rf"([^@]*\S)\s+(\S+@\S+|{_STAND_IN})", re.DOTALL)
+_UNBRACKETED = re.compile(rf"([^@]*\S)\s+(\S+@\S+|{_PLACEHOLDER})", re.DOTALL)
 _FORM = "write Name <name@example.org>, with commas between mailboxes"
 
 
-class _Wrong(Exception):
+class _InvalidEntry(Exception):
     """An entry that cannot be read: its text, the rule that it breaks, and the rule without its text."""
 
     def __init__(self, entry: str, rule: str, bare_rule: str | None = None) -> None:
@@ -60,15 +60,15 @@ def split_mailboxes(source: str, field: str, code: Code = Code.FIELD_INVALID) ->
 
     An address without an expression is normalized. Raises Rejected(code).
     """
-    if _STAND_IN in source:
+    if _PLACEHOLDER in source:
         raise _refused(field, code, "holds the private-use character U+E000; remove it")
     if "{%" in source or "{#" in source:
         raise _refused(field, code, "takes {{ variable }} alone; choose between values in the event's data")
     waiting = iter(_EXPRESSION.findall(source))
-    found = _read(_EXPRESSION.sub(_STAND_IN, source), field, code, quote=True)
+    found = _read(_EXPRESSION.sub(_PLACEHOLDER, source), field, code, quote=True)
 
     def restored(part: str) -> str:
-        return re.sub(_STAND_IN, lambda _: next(waiting), part)
+        return re.sub(_PLACEHOLDER, lambda _: next(waiting), part)
 
     return tuple((restored(name), restored(address)) for name, address in found)
 
@@ -80,12 +80,12 @@ def filled_mailboxes(rendered: Iterable[NamedAddress], field: str) -> tuple[Name
     """
     found = []
     for number, (name, address) in enumerate(rendered, 1):
-        if len(name) > NAME_CHARACTERS:
-            rule = f"a name comes out {len(name)} characters long; at most {NAME_CHARACTERS} are allowed"
+        if len(name) > MAX_NAME_CHARACTERS:
+            rule = f"a name comes out {len(name)} characters long; at most {MAX_NAME_CHARACTERS} are allowed"
             raise _refused(field, Code.RENDER_FAILED, f"mailbox {number}: {rule}")
         if address:
             try:
-                found.append((name, str(normalize(address))))
+                found.append((name, str(normalize_address(address))))
             except Rejected as rejected:
                 rule = _rule_of(rejected, address)
                 raise _refused(field, Code.RENDER_FAILED, f"mailbox {number}: the address {rule}") from None
@@ -102,24 +102,24 @@ def _quoted(name: str) -> str:
 
 
 def _read(text: str, field: str, code: Code, *, quote: bool) -> tuple[NamedAddress, ...]:
-    if len(text) > LIST_CHARACTERS:
-        raise _refused(field, code, f"has {len(text)} characters; at most {LIST_CHARACTERS} are allowed")
+    if len(text) > MAX_LIST_CHARACTERS:
+        raise _refused(field, code, f"has {len(text)} characters; at most {MAX_LIST_CHARACTERS} are allowed")
     if found := control_character(text):
         raise _refused(field, code, f"holds a control character or line end ({found}); remove it")
     mailboxes: list[NamedAddress] = []
     try:
         for entry in _entries(text):
             mailboxes.append(_mailbox(entry))  # noqa: PERF401  an error names the number of its entry
-    except _Wrong as wrong:
+    except _InvalidEntry as wrong:
         if not quote:
             message = f"mailbox {len(mailboxes) + 1} {wrong.bare_rule}"
         else:
-            message = f"`{wrong.entry[:80]}` {wrong.rule}".replace(_STAND_IN, "{{ … }}")
+            message = f"`{wrong.entry[:80]}` {wrong.rule}".replace(_PLACEHOLDER, "{{ … }}")
         raise _refused(field, code, message) from None
     if not mailboxes:
         raise _refused(field, code, "is empty; give an address like help@example.org")
-    if len(mailboxes) > MAILBOXES:
-        raise _refused(field, code, f"holds {len(mailboxes)} mailboxes; at most {MAILBOXES} are allowed")
+    if len(mailboxes) > MAX_MAILBOXES:
+        raise _refused(field, code, f"holds {len(mailboxes)} mailboxes; at most {MAX_MAILBOXES} are allowed")
     return tuple(mailboxes)
 
 
@@ -130,13 +130,13 @@ def _entries(text: str) -> Iterator[str]:
         entry = f"{begun},{part}" if begun else part
         if not entry.strip():
             continue
-        if any(sign in entry for sign in ("<", "@", _STAND_IN)):
+        if any(sign in entry for sign in ("<", "@", _PLACEHOLDER)):
             yield entry.strip()
             begun = ""
         else:
             begun = entry
     if begun:
-        raise _Wrong(begun.strip(), f"has no address; {_FORM}")
+        raise _InvalidEntry(begun.strip(), f"has no address; {_FORM}")
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -156,45 +156,47 @@ def _parts(text: str) -> Iterator[str]:
 def _mailbox(entry: str) -> NamedAddress:
     bare = _QUOTED.sub("", entry)
     if '"' in bare:
-        raise _Wrong(entry, f"has a quote that is not closed; {_FORM}")
+        raise _InvalidEntry(entry, f"has a quote that is not closed; {_FORM}")
     if "<" not in bare and ">" not in bare:
-        _refuse_more_than_an_address(entry)
+        _reject_non_address(entry)
         return "", _address(entry)
     found = _ENTRY.fullmatch(entry)
     if not found:
-        raise _Wrong(entry, f"is not one mailbox; {_FORM}")
+        raise _InvalidEntry(entry, f"is not one mailbox; {_FORM}")
     name = _name(found.group(1))
-    if len(name) > NAME_CHARACTERS:
-        raise _Wrong(entry, f"has a name of {len(name)} characters; at most {NAME_CHARACTERS} are allowed")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise _InvalidEntry(
+            entry, f"has a name of {len(name)} characters; at most {MAX_NAME_CHARACTERS} are allowed"
+        )
     if not found.group(2).strip():
-        raise _Wrong(entry, "has no address between its brackets")
+        raise _InvalidEntry(entry, "has no address between its brackets")
     return name, _address(found.group(2).strip())
 
 
-def _refuse_more_than_an_address(entry: str) -> None:
+def _reject_non_address(entry: str) -> None:
     """Name the mistakes that people make in an entry without angle brackets."""
     if found := _COMMENT.fullmatch(entry):
         address, name = found.group(1).strip(), found.group(2).strip()
-        raise _Wrong(entry, f"has a comment; write {name} <{address}>", f"has a comment; {_FORM}")
+        raise _InvalidEntry(entry, f"has a comment; write {name} <{address}>", f"has a comment; {_FORM}")
     if entry.startswith("mailto:"):
-        raise _Wrong(entry, "is not a bare address; leave mailto: out")
+        raise _InvalidEntry(entry, "is not a bare address; leave mailto: out")
     if _GROUP.fullmatch(entry):
-        raise _Wrong(entry, "begins a group; give the addresses alone")
+        raise _InvalidEntry(entry, "begins a group; give the addresses alone")
     if found := _UNBRACKETED.fullmatch(entry):
         rule = f"has no angle brackets; write {found.group(1)} <{found.group(2)}>"
-        raise _Wrong(entry, rule, f"has no angle brackets; {_FORM}")
+        raise _InvalidEntry(entry, rule, f"has no angle brackets; {_FORM}")
 
 
 def _address(text: str) -> str:
-    if _STAND_IN in text:
+    if _PLACEHOLDER in text:
         return text
     try:
-        return str(normalize(text))
+        return str(normalize_address(text))
     except Rejected as rejected:
         rule = _rule_of(rejected, text)
         if re.search(r"\s", text) and "several" not in rule:
             rule += "; put a name in quotes when it has an @ in it"
-        raise _Wrong(text, rule) from None
+        raise _InvalidEntry(text, rule) from None
 
 
 def _rule_of(rejected: Rejected, text: str) -> str:

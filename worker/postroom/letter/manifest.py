@@ -1,4 +1,9 @@
-"""Manifests: YAML text in, one `Located` for each object out, with the lines that its problems are on.
+"""What pydantic says of an object, as problems in the words of the people who write manifests.
+
+A model and its ValidationError in; problems out, each with the dotted path of the field (`spec.smtp.port`,
+`spec.samples[0].name`), a sentence and, for a name that is not there, the nearest one that is.
+
+Manifests: YAML text in, one `Located` for each object out, with the lines that its problems are on.
 
 A text may hold several documents, or a `List`, as for kubectl. Each object becomes its model, or the
 problems that keep it from becoming one; objects of other API groups are skipped and say so. Nothing
@@ -12,19 +17,142 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from postroom.letter.hint import did_you_mean
-from postroom.letter.problems import Code, Problem
+from postroom.letter.manifest_fields import API_VERSION, GROUP
+from postroom.letter.problems import Code, Problem, did_you_mean, nearest_name
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.reading.explain import explain
-from postroom.letter.reading.spec import API_VERSION, GROUP
-from postroom.letter.reading.yamltree import Document, Unreadable, documents, lines_of
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.yaml_positions import InvalidYaml, YamlDocument, yaml_documents, yaml_lines
 
-OBJECT_CHARACTERS = 1024 * 1024
+Location = tuple[int | str, ...]
+
+FILE_FIELDS = {"htmlFile": "html", "textFile": "text", "cssFile": "css"}
+"""Fields that name a file beside the manifest, and the field that the file's text becomes.
+
+They are resolved before validation where a manifest is read from a folder; no model has them.
+"""
+_IN_FOLDERS_ONLY = (
+    "names a file, which only `postroom check DIR` and `postroom up DIR` read, from the manifest's folder; "
+    "run `postroom build DIR` and use the manifest that it writes"
+)
+
+_MUST_BE = {
+    "string_type": "text; put it in quotes if it looks like a number or yes/no",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least {}"),
+    "less_than_equal": ("le", "at most {}"),
+    "string_too_short": ("min_length", "at least {} characters long"),
+    "string_too_long": ("max_length", "at most {} characters long"),
+    "too_short": ("min_length", "a list of at least {}"),
+    "too_long": ("max_length", "of at most {} entries"),
+}
+_PATTERNS = {
+    "tag": "a BCP 47 language tag, like en or pt-BR",
+    "locale": "a BCP 47 language tag, like en or pt-BR",
+    "defaultLocale": "a BCP 47 language tag, like en or pt-BR",
+    "topic": "a Kafka topic: letters, digits, dots, underscores, hyphens",
+    "name": "a name of lower-case letters, digits, hyphens and dots, like order-receipt",
+}
+
+
+def explain_validation_error(model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
+    """One problem for each broken rule; of a required field that is there misspelt, only that it is."""
+    found = error.errors(include_url=False)
+    meant = {_intended_location(model, one["loc"]) for one in found if one["type"] == "extra_forbidden"}
+    for one in found:
+        if one["type"] == "missing" and one["loc"] in meant:
+            continue
+        location, context = one["loc"], one.get("ctx", {})
+        if "broken_rules" in context:
+            for field, rule in context["broken_rules"]:
+                yield Problem(Code(one["type"]), _join(dotted_path(location), field), rule)
+        else:
+            yield _problem(model, location, one["type"], context, one["msg"])
+
+
+def _intended_location(model: type[BaseModel], location: Location) -> Location:
+    """Where an unknown field would stand if it were spelt as the nearest known one."""
+    name = nearest_name(str(location[-1]), _known_fields(model, location))
+    return (*location[:-1], name) if name else location
+
+
+def dotted_path(location: Location) -> str:
+    """`("spec", "samples", 0, "name")` as `spec.samples[0].name`."""
+    path = ""
+    for step in location:
+        path = f"{path}[{step}]" if isinstance(step, int) else _join(path, step)
+    return path
+
+
+def _join(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
+
+
+def _problem(
+    model: type[BaseModel], location: Location, kind: str, context: dict[str, Any], pydantic_message: str
+) -> Problem:
+    field = dotted_path(location)
+    if kind == "extra_forbidden":
+        known = _known_fields(model, location)
+        if FILE_FIELDS.get(str(location[-1])) in known:
+            return Problem(Code.FIELD_UNKNOWN, field, _IN_FOLDERS_ONLY)
+        hint = did_you_mean(str(location[-1]), known)
+        return Problem(Code.FIELD_UNKNOWN, field, f"is not a field here{hint}")
+    if kind == "missing":
+        return Problem(Code.FIELD_MISSING, field, "is required")
+    if kind in set(Code):
+        return Problem(Code(kind), field, pydantic_message)
+    return Problem(Code.MANIFEST_INVALID, field, _rule(location, kind, context, pydantic_message))
+
+
+def _rule(location: Location, kind: str, context: dict[str, Any], pydantic_message: str) -> str:
+    if kind in _MUST_BE:
+        return f"must be {_MUST_BE[kind]}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return "must be " + words.format(context[key])
+    if kind == "literal_error":
+        return f"must be one of {str(context['expected']).replace(' or ', ', ')}"
+    if kind == "string_pattern_mismatch":
+        names = [step for step in location if isinstance(step, str)]
+        return (
+            f"must be {_PATTERNS[names[-1]]}"
+            if names[-1] in _PATTERNS
+            else f"must match {context['pattern']}"
+        )
+    if kind == "value_error":
+        return pydantic_message.removeprefix("Value error, ")
+    return pydantic_message[:1].lower() + pydantic_message[1:]
+
+
+def _known_fields(model: type[BaseModel], location: Location) -> list[str]:
+    """The fields of the part of the model that `location` points into."""
+    part: type[BaseModel] | None = model
+    for step in location[:-1]:
+        if isinstance(step, str) and part:
+            fields = (info for name, info in part.model_fields.items() if (info.alias or name) == step)
+            part = next((_model_in(info.annotation) for info in fields), None)
+    return [info.alias or name for name, info in part.model_fields.items()] if part else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+
+
+MAX_OBJECT_CHARACTERS = 1024 * 1024
 """The API server takes objects of about 1 MiB; as JSON in ASCII, so that no encoding is larger."""
 
 Manifest = EmailTemplate | EmailLayout | SmtpProfile
@@ -37,7 +165,7 @@ KINDS: dict[str, type[Manifest]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedObject:
     """An object with the texts of the files that it names, and what is wrong with those names."""
 
     value: dict[str, Any]
@@ -46,11 +174,11 @@ class Resolved:
     problems: tuple[Problem, ...] = ()
 
 
-Resolve = Callable[[dict[str, Any]], Resolved]
+FileResolver = Callable[[dict[str, Any]], ResolvedObject]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class SourceRange:
     """A part of one line of a file: 1-based; `end` is the column after the last character."""
 
     file: str
@@ -62,7 +190,7 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedObject:
     """One object of a file: the model, or problems, or why it was skipped; and where its fields stand."""
 
     file: str
@@ -73,7 +201,7 @@ class Located:
     object: Manifest | None = None
     problems: tuple[Problem, ...] = ()
     skipped: str | None = None
-    document: Document | None = None
+    document: YamlDocument | None = None
     root: str = ""
     """The object's path in its document, when it is an item of a List."""
     namespace: str = "default"
@@ -100,7 +228,7 @@ class Located:
     def _path(self, field: str) -> str:
         return f"{self.root}.{field}" if self.root and field else self.root or field
 
-    def spot(self, problem: Problem) -> Spot:
+    def source_range(self, problem: Problem) -> SourceRange:
         """The file, line and columns that a problem of this object is about.
 
         The words that are underlined are, in this order: what the problem's column and length say; the first
@@ -108,67 +236,71 @@ class Located:
         """
         if self.document is None:
             column = problem.column or 1
-            return Spot(
+            return SourceRange(
                 self.file, self.first, column, column + (problem.length or 1), self._written(self.first)
             )
         if problem.field in self.files:
-            return self._spot_in_file(problem)
+            return self._range_in_own_file(problem)
         path = self._path(problem.field if problem.field != "manifest" else "")
         if problem.line and problem.column:
-            stretch = self.document.of_text(path, problem.line, problem.column, problem.length or 1)
-            written, end = self._written(stretch.line), stretch.end
+            line_range = self.document.text_range(path, problem.line, problem.column, problem.length or 1)
+            written, end = self._written(line_range.line), line_range.end
             if problem.length is None:
-                start, end = _named(written, problem.message, stretch.column) or _word(
-                    written, stretch.column
+                start, end = _find_quoted_name(written, problem.message, line_range.column) or _word_range(
+                    written, line_range.column
                 )
-                return Spot(self.file, stretch.line, start, end, written)
-            return Spot(self.file, stretch.line, stretch.column, end, written)
+                return SourceRange(self.file, line_range.line, start, end, written)
+            return SourceRange(self.file, line_range.line, line_range.column, end, written)
         if problem.line and path in self.document.places:
             line = self.document.line(path, problem.line)
             written = self._written(line)
-            start, end = _named(written, problem.message) or _whole(written)
-            return Spot(self.file, line, start, end, written)
+            start, end = _find_quoted_name(written, problem.message) or _text_range(written)
+            return SourceRange(self.file, line, start, end, written)
         whole_key = problem.code is Code.FIELD_UNKNOWN
-        stretch = self.document.of_key(path) if whole_key else self.document.of_value(path)
-        return Spot(self.file, stretch.line, stretch.column, stretch.end, self._written(stretch.line))
+        line_range = self.document.key_range(path) if whole_key else self.document.value_range(path)
+        return SourceRange(
+            self.file, line_range.line, line_range.column, line_range.end, self._written(line_range.line)
+        )
 
-    def _spot_in_file(self, problem: Problem) -> Spot:
+    def _range_in_own_file(self, problem: Problem) -> SourceRange:
         """The place of a problem in a text that stands in a file of its own."""
         line = problem.line or 1
-        lines = lines_of(_text_at(self.value or {}, problem.field))
+        lines = yaml_lines(_text_at(self.value or {}, problem.field))
         written = lines[line - 1] if line <= len(lines) else ""
         if problem.column and problem.length:
             start, end = problem.column, problem.column + problem.length
         elif problem.column:
-            start, end = _named(written, problem.message, problem.column) or _word(written, problem.column)
+            start, end = _find_quoted_name(written, problem.message, problem.column) or _word_range(
+                written, problem.column
+            )
         else:
-            start, end = _named(written, problem.message) or _whole(written)
-        return Spot(self.files[problem.field], line, start, max(end, start + 1), written)
+            start, end = _find_quoted_name(written, problem.message) or _text_range(written)
+        return SourceRange(self.files[problem.field], line, start, max(end, start + 1), written)
 
     def _written(self, line: int) -> str:
         lines = self.document.lines if self.document else self.lines
         return lines[line - 1] if 0 < line <= len(lines) else ""
 
-    def place(self, problem: Problem) -> str:
+    def location(self, problem: Problem) -> str:
         """`welcome.yaml:61`, the line that a problem of this object is on."""
         file, line = self.at(problem.field, problem.line)
         return f"{file}:{line}"
 
 
-def read(text: str, name: str, resolve: Resolve | None = None) -> Iterator[Located]:
+def read_manifests(text: str, name: str, resolve: FileResolver | None = None) -> Iterator[LocatedObject]:
     """Every object of a manifest's text; `name` is the file's, for the places of problems."""
     try:
-        for document in documents(text):
-            yield from _objects(document, document.value, name, resolve)
-    except Unreadable as error:
+        for document in yaml_documents(text):
+            yield from _read_objects(document, document.value, name, resolve)
+    except InvalidYaml as error:
         problem = Problem(Code.MANIFEST_INVALID, "manifest", error.rule, column=error.column)
-        yield Located(name, error.line, problems=(problem,), lines=lines_of(text))
+        yield LocatedObject(name, error.line, problems=(problem,), lines=yaml_lines(text))
 
 
 _QUOTED = re.compile(r"`([^`\n]+)`")
 
 
-def _named(line: str, message: str, column: int = 1) -> tuple[int, int] | None:
+def _find_quoted_name(line: str, message: str, column: int = 1) -> tuple[int, int] | None:
     """The columns of the first name in backquotes of a message that stands on a line, from `column` on."""
     for name in _QUOTED.findall(message):
         whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
@@ -186,22 +318,22 @@ def _text_at(value: Any, path: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _word(line: str, column: int) -> tuple[int, int]:
+def _word_range(line: str, column: int) -> tuple[int, int]:
     """The columns of the word that begins at a column."""
     found = re.compile(r"[\w@.#-]+|.").match(line, column - 1)
     return column, found.end() + 1 if found else column + 1
 
 
-def _whole(line: str) -> tuple[int, int]:
+def _text_range(line: str) -> tuple[int, int]:
     """The columns of a line's text."""
     text = line.strip()
     start = len(line) - len(line.lstrip()) if text else 0
     return start + 1, start + 1 + max(1, len(text))
 
 
-def _objects(
-    document: Document, value: Any, file: str, resolve: Resolve | None, root: str = ""
-) -> Iterator[Located]:
+def _read_objects(
+    document: YamlDocument, value: Any, file: str, resolve: FileResolver | None, root: str = ""
+) -> Iterator[LocatedObject]:
     if (
         isinstance(value, dict)
         and value.get("kind") == "List"
@@ -209,22 +341,22 @@ def _objects(
         and not root
     ):
         for index, item in enumerate(value["items"]):
-            yield from _objects(document, item, file, resolve, f"items[{index}]")
+            yield from _read_objects(document, item, file, resolve, f"items[{index}]")
         return
     first = document.line(root)
     if not isinstance(value, dict):
         problem = Problem(
             Code.MANIFEST_INVALID, "manifest", "is not an object with apiVersion, kind and metadata"
         )
-        yield Located(file, first, problems=(problem,), document=document, root=root)
+        yield LocatedObject(file, first, problems=(problem,), document=document, root=root)
         return
     kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
     namespace = _text(_member(value, "metadata", "namespace")) or "default"
-    whole = resolve(value) if resolve and _is_ours(value) else Resolved(value)
-    found, problems, skipped = understand(whole.value, kind)
+    whole = resolve(value) if resolve and _is_ours(value) else ResolvedObject(value)
+    found, problems, skipped = parse_object(whole.value, kind)
     if whole.problems:
         found, problems = None, (*whole.problems, *problems)
-    located = Located(
+    located = LocatedObject(
         file,
         first,
         kind,
@@ -244,7 +376,7 @@ def _is_ours(value: dict[str, Any]) -> bool:
     return _text(value.get("apiVersion")).partition("/")[0] == GROUP
 
 
-def understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
+def parse_object(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
     """An object as the API server gives it: its model, or its problems, or why it is none of ours."""
     version = _text(value.get("apiVersion"))
     ours = version.partition("/")[0] == GROUP
@@ -252,38 +384,38 @@ def understand(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple
         if not version or not kind:
             return (
                 None,
-                _wrong("apiVersion" if not version else "kind", "is required", Code.FIELD_MISSING),
+                _problems("apiVersion" if not version else "kind", "is required", Code.FIELD_MISSING),
                 None,
             )
         return None, (), f"{kind} of {version} is not Postroom's"
     if version != API_VERSION:
         rule = f"is {version[:80]!r}; " if version else "is required; "
-        return None, _wrong("apiVersion", f"{rule}write {API_VERSION} for kind {kind[:80]}"), None
+        return None, _problems("apiVersion", f"{rule}write {API_VERSION} for kind {kind[:80]}"), None
     model = KINDS.get(kind)
     if model is None:
         return (
             None,
-            _wrong("kind", f"{kind[:80]!r} is not a kind of {API_VERSION}{did_you_mean(kind, KINDS)}"),
+            _problems("kind", f"{kind[:80]!r} is not a kind of {API_VERSION}{did_you_mean(kind, KINDS)}"),
             None,
         )
-    if len(json.dumps(value)) > OBJECT_CHARACTERS:
+    if len(json.dumps(value)) > MAX_OBJECT_CHARACTERS:
         return (
             None,
-            _wrong("spec", "is larger than 1 MiB as JSON, the API server's limit", Code.TOO_LARGE),
+            _problems("spec", "is larger than 1 MiB as JSON, the API server's limit", Code.TOO_LARGE),
             None,
         )
     try:
-        return validated(model, value), (), None
+        return validate_object(model, value), (), None
     except ValidationError as error:
-        return None, tuple(explain(model, error)), None
+        return None, tuple(explain_validation_error(model, error)), None
 
 
-def validated(model: type[Manifest], value: dict[str, Any]) -> Manifest:
+def validate_object(model: type[Manifest], value: dict[str, Any]) -> Manifest:
     """The object's model, read strictly; raises ValidationError."""
     return model.model_validate(value, strict=True, by_alias=True, by_name=False)
 
 
-def _wrong(field: str, rule: str, code: Code = Code.MANIFEST_INVALID) -> tuple[Problem, ...]:
+def _problems(field: str, rule: str, code: Code = Code.MANIFEST_INVALID) -> tuple[Problem, ...]:
     return (Problem(code, field, rule),)
 
 

@@ -2,9 +2,13 @@
 
 A problem names the field, the rule that was broken and the way out. `Rejected` carries one or more
 of them and is the only exception that the domain raises on purpose.
+
+Did you mean …? The closing words of an error about a name that nobody knows.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Self
 
@@ -54,7 +58,7 @@ class Code(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     RATE_LIMITED = "rate_limited"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-    CONNECTION_LOST_AFTER_DOT = "connection_lost_after_dot"
+    CONNECTION_LOST_AT_END_OF_DATA = "connection_lost_at_end_of_data"
     UNDECIDED = "undecided"
     BOUNCED = "bounced"
 
@@ -75,8 +79,8 @@ class Code(StrEnum):
     TOPIC_CONFLICT = "topic_conflict"
     CSS_INVALID = "css_invalid"
     CSS_IGNORED = "css_ignored"
-    CSS_HOOK_BEATEN = "css_hook_beaten"
-    PROOF_TIMED_OUT = "proof_timed_out"
+    CSS_HOOK_OVERRIDDEN = "css_hook_overridden"
+    VALIDATION_TIMED_OUT = "validation_timed_out"
 
     # a letter that could come out better
     IMAGE_WITHOUT_ALT = "image_without_alt"
@@ -153,7 +157,7 @@ class Position(int):
         return made
 
 
-def advance(line: int, text: str) -> int:
+def advance_position(line: int, text: str) -> int:
     """The position of what follows `text`, which begins at `line`."""
     breaks = text.count("\n")
     if breaks:
@@ -215,3 +219,28 @@ class Rejected(Exception):
     def code(self) -> Code:
         """The first problem's code: the one that labels metrics and dead letters."""
         return self.problems[0].code
+
+
+_MAX_NAME_CHARACTERS = 64
+"""Longer names are no misspelling of ours, and comparing them takes long."""
+
+
+def did_you_mean(word: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
+    """`; did you mean NAME?` for the nearest known name, or nothing. Case and separators don't count."""
+    found = nearest_name(word, known, synonyms)
+    return f"; did you mean {found}?" if found else ""
+
+
+def nearest_name(word: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str | None:
+    """The known name that is nearest, when one is near."""
+    if len(word) > _MAX_NAME_CHARACTERS:
+        return None
+    folded = {_fold(name): name for name in known}
+    if synonyms:
+        folded = {_fold(wrong): right for wrong, right in synonyms.items()} | folded
+    found = get_close_matches(_fold(word), folded, n=1, cutoff=0.7)
+    return folded[found[0]] if found else None
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")

@@ -6,12 +6,11 @@ Apart from the proofs, because the operator says the same of a cluster's objects
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from postroom.letter.hint import did_you_mean
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Code, Problem, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ObjectKey:
     """Which object of a set: `EmailTemplate`, its namespace, its name."""
 
     kind: str
@@ -19,7 +18,7 @@ class Key:
     name: str
 
 
-OFFERED = frozenset({Code.PARTIAL_NOT_FOUND, Code.BLOCK_NOT_FOUND})
+LAYOUT_CODES = frozenset({Code.PARTIAL_NOT_FOUND, Code.BLOCK_NOT_FOUND})
 """What a template takes from its layout and does not find there: either may be the one to mend."""
 
 
@@ -28,12 +27,12 @@ def layout_field(name: str) -> str:
     return f"EmailLayout/{name}.spec"
 
 
-def concerns_layout(problem: Problem, name: str) -> bool:
+def is_layout_problem(problem: Problem, name: str) -> bool:
     """Whether a template's problem is its layout's too: it lies in its text, or is about what it offers."""
-    return problem.code in OFFERED or problem.field.startswith(f"{layout_field(name)}.")
+    return problem.code in LAYOUT_CODES or problem.field.startswith(f"{layout_field(name)}.")
 
 
-def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Problem:
+def not_found_problem(code: Code, wanted: ObjectKey, place: str, there: Iterable[ObjectKey]) -> Problem:
     """That a reference leads nowhere; `there` is what it could have led to."""
     alike = [key for key in there if key.kind == wanted.kind]
     homes = sorted(key.namespace for key in alike if key.name == wanted.name)
@@ -44,7 +43,7 @@ def not_found(code: Code, wanted: Key, place: str, there: Iterable[Key]) -> Prob
     return Problem(code, place, message)
 
 
-def foreign_sender(profile: str) -> Problem:
+def sender_problem(profile: str) -> Problem:
     """That a template sends from a domain that is not its profile's."""
     message = (
         f"profile {profile} does not send from this domain; add it to its spec.allowedFromDomains, "
@@ -53,7 +52,7 @@ def foreign_sender(profile: str) -> Problem:
     return Problem(Code.SENDER_NOT_ALLOWED, "spec.from.address", message)
 
 
-def topic_taken(topic: str, by: str, its: str) -> Problem:
+def topic_conflict_problem(topic: str, by: str, its: str) -> Problem:
     """That a profile's topic is another's already, or one that is derived from it."""
     message = (
         f"is {topic}, and SmtpProfile {by} has {its} with its .dlq and .status: workers of one would take "
@@ -62,7 +61,7 @@ def topic_taken(topic: str, by: str, its: str) -> Problem:
     return Problem(Code.TOPIC_CONFLICT, "spec.kafka.topic", message)
 
 
-def claimed(index: int, event_type: str, by: str, profile: str) -> Problem:
+def event_type_conflict_problem(index: int, event_type: str, by: str, profile: str) -> Problem:
     """That another template has an event type already."""
     message = f"template {by} has `{event_type}` of profile {profile} already; remove it from one of the two"
     return Problem(Code.EVENT_TYPE_CONFLICT, f"spec.eventTypes[{index}]", message)

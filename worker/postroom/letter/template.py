@@ -12,52 +12,38 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from postroom.letter.address import AddressText
-from postroom.letter.duration import Duration
-from postroom.letter.header import header_rule
-from postroom.letter.mailboxes import LIST_CHARACTERS, split_mailboxes, write_mailboxes
-from postroom.letter.problems import Code, Rejected
-from postroom.letter.reading.attachment import (
+from postroom.letter.language.message_text import (
+    MESSAGE_CHARACTERS,
+    MESSAGES,
+    is_markup,
+    key_rule,
+    message_rule,
+)
+from postroom.letter.mailboxes import MAX_LIST_CHARACTERS, split_mailboxes, write_mailboxes
+from postroom.letter.manifest_fields import (
+    BrokenRule,
+    Duration,
+    Label,
+    LocaleTag,
+    Mailbox,
+    ManifestModel,
+    MultiLine,
+    NameRef,
+    ObjectMetadata,
+    OneLine,
+    find_duplicates,
+    raise_broken_rules,
+    rule_error,
+)
+from postroom.letter.mime.attachments import (
     CONTENT_ID_CHARACTERS,
     content_id_rule,
     content_type_rule,
     decode_base64,
     filename_rule,
 )
-from postroom.letter.reading.message import MESSAGE_CHARACTERS, MESSAGES, is_markup, key_rule, message_rule
-from postroom.letter.reading.spec import (
-    Broken,
-    Label,
-    LocaleTag,
-    Mailbox,
-    Metadata,
-    NameRef,
-    OneLine,
-    Prose,
-    Spec,
-    breach,
-    broken,
-    repeated,
-)
-
-__all__ = [
-    "EmailLayout",
-    "EmailLayoutSpec",
-    "EmailTemplate",
-    "EmailTemplateSpec",
-    "Header",
-    "Inlining",
-    "Locale",
-    "Mailbox",
-    "Metadata",
-    "Mjml",
-    "NameRef",
-    "Partial",
-    "Sample",
-    "Spec",
-    "SubjectVariant",
-    "TemplateAttachment",
-    "TemplateMetadata",
-]
+from postroom.letter.mime.headers import header_rule
+from postroom.letter.problems import Code, Rejected
 
 HTML_CHARACTERS = 256 * 1024
 TEXT_CHARACTERS = 128 * 1024
@@ -65,8 +51,8 @@ SUBJECT_CHARACTERS = 1024
 HEADER_CHARACTERS = 998
 """A line of a letter, RFC 5322 §2.1.1."""
 SCHEMA_CHARACTERS = 64 * 1024
-ATTACHMENTS = 16
-ATTACHMENTS_BYTES = 512 * 1024
+MAX_ATTACHMENTS = 16
+MAX_ATTACHMENTS_BYTES = 512 * 1024
 """All files of a template together; the whole object must stay under the API server's 1 MiB."""
 
 _EVENT_TYPE = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$"
@@ -82,25 +68,25 @@ def _event_type(text: str) -> str:
 
 def _header_name(text: str) -> str:
     if rule := header_rule(text):
-        raise breach(rule, Code.HEADER_NOT_ALLOWED)
+        raise rule_error(rule, Code.HEADER_NOT_ALLOWED)
     return text
 
 
 def _filename(text: str) -> str:
     if rule := filename_rule(text):
-        raise breach(rule, Code.ATTACHMENT_INVALID)
+        raise rule_error(rule, Code.ATTACHMENT_INVALID)
     return text
 
 
 def _content_type(text: str) -> str:
     if rule := content_type_rule(text):
-        raise breach(rule, Code.ATTACHMENT_INVALID)
+        raise rule_error(rule, Code.ATTACHMENT_INVALID)
     return text
 
 
 def _content_id(text: str) -> str:
     if rule := content_id_rule(text):
-        raise breach(rule, Code.ATTACHMENT_INVALID)
+        raise rule_error(rule, Code.ATTACHMENT_INVALID)
     return text
 
 
@@ -129,7 +115,7 @@ def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
     elif len(json.dumps(schema, default=str)) > SCHEMA_CHARACTERS:
         rule = f"is longer than {SCHEMA_CHARACTERS} characters as JSON"
     if rule:
-        raise breach(rule, Code.SCHEMA_INVALID)
+        raise rule_error(rule, Code.SCHEMA_INVALID)
     return schema
 
 
@@ -141,7 +127,7 @@ def _unsubscribe_url(text: str) -> str:
     return text
 
 
-class TemplateMetadata(Metadata):
+class TemplateMetadata(ObjectMetadata):
     """What Postroom reads of the metadata of a template or a layout; the rest is accepted and ignored."""
 
     annotations: dict[str, Any] | None = None
@@ -152,18 +138,18 @@ class TemplateMetadata(Metadata):
         return value if isinstance(value, str) else ""
 
 
-Subject = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
-Html = Annotated[str, Field(min_length=1, max_length=HTML_CHARACTERS), Prose]
-Text = Annotated[str, Field(max_length=TEXT_CHARACTERS), Prose]
-ReplyTo = Annotated[str, Field(min_length=3, max_length=LIST_CHARACTERS), AfterValidator(_reply_to)]
+SubjectText = Annotated[str, Field(min_length=1, max_length=SUBJECT_CHARACTERS), OneLine]
+HtmlText = Annotated[str, Field(min_length=1, max_length=HTML_CHARACTERS), MultiLine]
+PlainText = Annotated[str, Field(max_length=TEXT_CHARACTERS), MultiLine]
+ReplyToText = Annotated[str, Field(min_length=3, max_length=MAX_LIST_CHARACTERS), AfterValidator(_reply_to)]
 """A list of mailboxes (RFC 5322 §3.4), in which `{{ … }}` may stand; held normalized without any."""
-EventType = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
+EventTypeText = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_event_type)]
 
 
-Format = Literal["HTML", "MJML"]
+PageFormat = Literal["HTML", "MJML"]
 
 
-class Mjml(Spec):
+class MjmlSpec(ManifestModel):
     """How a page in MJML is compiled."""
 
     web_fonts: Literal["Keep", "Omit"] = "Keep"
@@ -177,23 +163,23 @@ def _messages(messages: dict[str, str]) -> dict[str, str]:
     rules = (
         (key, key_rule(key) or message_rule(text, markup=is_markup(key))) for key, text in messages.items()
     )
-    broken(((key, rule) for key, rule in rules if rule), Code.MESSAGE_INVALID)
+    raise_broken_rules(((key, rule) for key, rule in rules if rule), Code.MESSAGE_INVALID)
     return messages
 
 
-MessageText = Annotated[str, Field(max_length=MESSAGE_CHARACTERS), Prose]
+MessageText = Annotated[str, Field(max_length=MESSAGE_CHARACTERS), MultiLine]
 Messages = Annotated[dict[str, MessageText], Field(max_length=MESSAGES), AfterValidator(_messages)]
 """A message catalogue: texts by their keys."""
 
 
-class Header(Spec):
+class HeaderSpec(ManifestModel):
     """One additional header; the name is on the allow-list (X-…, List-Id, …), the value may be a template."""
 
     name: Annotated[str, Field(min_length=1, max_length=76), AfterValidator(_header_name)]
     value: Annotated[str, Field(max_length=HEADER_CHARACTERS), OneLine]
 
 
-class Sample(Spec):
+class SampleSpec(ManifestModel):
     """A named data set that is rendered at proof time."""
 
     name: Label
@@ -203,35 +189,35 @@ class Sample(Spec):
     content_ids: Annotated[list[ContentId], Field(max_length=10)] = Field(default_factory=list)
 
 
-class Locale(Spec):
+class LocaleSpec(ManifestModel):
     """Overrides for one BCP 47 tag; what is absent falls back along the chain (de-AT → de → the template)."""
 
     tag: LocaleTag
-    subject: Subject | None = None
-    preheader: Subject | None = None
-    html: Html | None = None
-    text: Text | None = None
+    subject: SubjectText | None = None
+    preheader: SubjectText | None = None
+    html: HtmlText | None = None
+    text: PlainText | None = None
     messages: Messages = Field(default_factory=dict)
 
 
-class SubjectVariant(Spec):
+class SubjectVariantSpec(ManifestModel):
     """One of several subjects, chosen by a hash of the recipient."""
 
     name: Label
-    subject: Subject
+    subject: SubjectText
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
-class TemplateAttachment(Spec):
+class AttachmentSpec(ManifestModel):
     """A file sent with every letter of the template; content is base64."""
 
     filename: Annotated[str, Field(max_length=255), AfterValidator(_filename)]
     content_type: Annotated[str, Field(max_length=300), AfterValidator(_content_type)]
-    content: Annotated[str, Field(max_length=ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
+    content: Annotated[str, Field(max_length=MAX_ATTACHMENTS_BYTES * 4 // 3 + 4), AfterValidator(_base64)]
     content_id: ContentId | None = None
 
 
-class Inlining(Spec):
+class InliningSpec(ManifestModel):
     """How CSS goes onto elements, beside the `style` attributes that every letter gets."""
 
     add_attributes: Annotated[
@@ -240,33 +226,33 @@ class Inlining(Spec):
     style_elements: Literal["Reduce", "Keep"] = "Reduce"
 
 
-class EmailTemplateSpec(Spec):
+class EmailTemplateSpec(ManifestModel):
     """The spec of an EmailTemplate; see docs/reference for each field."""
 
     smtp_profile_ref: NameRef
-    event_types: Annotated[list[EventType], Field(min_length=1, max_length=64)]
+    event_types: Annotated[list[EventTypeText], Field(min_length=1, max_length=64)]
     category: Literal["Transactional", "Subscription"] = "Transactional"
-    subject: Subject
-    preheader: Subject | None = None
-    format: Format = "HTML"
-    html: Html
-    mjml: Mjml | None = None
-    text: Text | None = None
-    css: Text | None = None
-    inlining: Inlining | None = None
+    subject: SubjectText
+    preheader: SubjectText | None = None
+    format: PageFormat = "HTML"
+    html: HtmlText
+    mjml: MjmlSpec | None = None
+    text: PlainText | None = None
+    css: PlainText | None = None
+    inlining: InliningSpec | None = None
     layout_ref: NameRef | None = None
     variables: Annotated[dict[str, Any], AfterValidator(_object_schema)] = Field(
         default_factory=lambda: {"type": "object", "properties": {}}
     )
-    samples: Annotated[list[Sample], Field(min_length=1, max_length=32)]
+    samples: Annotated[list[SampleSpec], Field(min_length=1, max_length=32)]
     messages: Messages = Field(default_factory=dict)
-    locales: Annotated[list[Locale], Field(max_length=64)] = Field(default_factory=list)
+    locales: Annotated[list[LocaleSpec], Field(max_length=64)] = Field(default_factory=list)
     default_locale: LocaleTag = "en"
     sender: Mailbox | None = Field(default=None, alias="from")
-    reply_to: ReplyTo | None = None
-    headers: Annotated[list[Header], Field(max_length=32)] = Field(default_factory=list)
-    subject_variants: Annotated[list[SubjectVariant], Field(max_length=16)] = Field(default_factory=list)
-    attachments: Annotated[list[TemplateAttachment], Field(max_length=ATTACHMENTS)] = Field(
+    reply_to: ReplyToText | None = None
+    headers: Annotated[list[HeaderSpec], Field(max_length=32)] = Field(default_factory=list)
+    subject_variants: Annotated[list[SubjectVariantSpec], Field(max_length=16)] = Field(default_factory=list)
+    attachments: Annotated[list[AttachmentSpec], Field(max_length=MAX_ATTACHMENTS)] = Field(
         default_factory=list
     )
     expires_after: Duration | None = None
@@ -277,10 +263,10 @@ class EmailTemplateSpec(Spec):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        broken(self._broken_rules())
+        raise_broken_rules(self._broken_rules())
         return self
 
-    def _broken_rules(self) -> Iterator[Broken]:
+    def _broken_rules(self) -> Iterator[BrokenRule]:
         if self.category == "Subscription" and self.unsubscribe_url is None:
             rule = "is required for category Subscription, for one-click unsubscribe (RFC 8058)"
             yield "unsubscribeUrl", rule
@@ -293,44 +279,47 @@ class EmailTemplateSpec(Spec):
             "attachments": (".filename", [attachment.filename for attachment in self.attachments]),
         }
         for field, (key, names) in keyed.items():
-            for index, name in repeated(names):
+            for index, name in find_duplicates(names):
                 yield f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once"
         # what has none is told apart by its index, which no content ID looks like
         named = [attachment.content_id or f"[{n}]" for n, attachment in enumerate(self.attachments)]
-        for index, name in repeated(named):
+        for index, name in find_duplicates(named):
             yield f"attachments[{index}].contentId", f"{name!r} is there twice; each may be there once"
-        if sum(len(attachment.content) for attachment in self.attachments) > ATTACHMENTS_BYTES * 4 // 3 + 4:
+        if (
+            sum(len(attachment.content) for attachment in self.attachments)
+            > MAX_ATTACHMENTS_BYTES * 4 // 3 + 4
+        ):
             yield (
                 "attachments",
-                f"are larger than {ATTACHMENTS_BYTES // 1024} KiB together; link to the file instead",
+                f"are larger than {MAX_ATTACHMENTS_BYTES // 1024} KiB together; link to the file instead",
             )
 
 
-class Partial(Spec):
+class PartialSpec(ManifestModel):
     """A named piece of html that the layout and its templates may include."""
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-_.a-z0-9]*[a-z0-9])?$")]
-    html: Html
+    html: HtmlText
 
 
-class LayoutLocale(Spec):
+class LayoutLocaleSpec(ManifestModel):
     """The layout's messages in another language."""
 
     tag: LocaleTag
     messages: Messages = Field(default_factory=dict)
 
 
-class EmailLayoutSpec(Spec):
+class EmailLayoutSpec(ManifestModel):
     """A page that templates fill: `{% block NAME %}` in html, partials for `{% include "NAME" %}`."""
 
-    format: Format = "HTML"
-    html: Html
-    mjml: Mjml | None = None
-    css: Text | None = None
-    inlining: Inlining | None = None
-    partials: Annotated[list[Partial], Field(max_length=64)] = Field(default_factory=list)
+    format: PageFormat = "HTML"
+    html: HtmlText
+    mjml: MjmlSpec | None = None
+    css: PlainText | None = None
+    inlining: InliningSpec | None = None
+    partials: Annotated[list[PartialSpec], Field(max_length=64)] = Field(default_factory=list)
     messages: Messages = Field(default_factory=dict)
-    locales: Annotated[list[LayoutLocale], Field(max_length=64)] = Field(default_factory=list)
+    locales: Annotated[list[LayoutLocaleSpec], Field(max_length=64)] = Field(default_factory=list)
     default_locale: LocaleTag = "en"
 
     @model_validator(mode="after")
@@ -339,15 +328,15 @@ class EmailLayoutSpec(Spec):
             "partials": (".name", [partial.name for partial in self.partials]),
             "locales": (".tag", [locale.tag.lower() for locale in self.locales]),
         }
-        broken(
+        raise_broken_rules(
             (f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once")
             for field, (key, names) in keyed.items()
-            for index, name in repeated(names)
+            for index, name in find_duplicates(names)
         )
         return self
 
 
-class EmailTemplate(Spec):
+class EmailTemplate(ManifestModel):
     """`kind: EmailTemplate`."""
 
     api_version: Literal["postroom.dev/v1alpha1"]
@@ -357,7 +346,7 @@ class EmailTemplate(Spec):
     status: dict[str, Any] | None = None
 
 
-class EmailLayout(Spec):
+class EmailLayout(ManifestModel):
     """`kind: EmailLayout`."""
 
     api_version: Literal["postroom.dev/v1alpha1"]

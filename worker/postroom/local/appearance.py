@@ -10,11 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proof import Proof
-from postroom.letter.proofs import Object, Verdict, key_of
-from postroom.letter.proving.source import source_pages
-from postroom.letter.references import Key
+from postroom.letter.references import ObjectKey
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.validation.sample_runs import source_pages
+from postroom.letter.validation.validate import (
+    CheckedObject,
+    ManifestValidation,
+    TemplateValidation,
+    object_key,
+)
 from postroom.local.browser_check import BrowserCheck, Comparison, Difference, Pair, is_consequence
 
 SHOWN_ELEMENTS = 8
@@ -22,29 +26,31 @@ SHOWN_ELEMENTS = 8
 SHOWN_PROPERTIES = 4
 
 
-def with_browser(objects: Iterable[Object], verdict: Verdict, program: Path | None = None) -> Verdict:
+def with_browser(
+    objects: Iterable[CheckedObject], verdict: ManifestValidation, program: Path | None = None
+) -> ManifestValidation:
     """The verdict with what Chromium finds in the letters of the templates that pass; raises Trouble."""
-    known = {key_of(item): item for item in objects}
-    proofs = dict(verdict.proofs)
+    known = {object_key(item): item for item in objects}
+    proofs = dict(verdict.results)
     with BrowserCheck(program) as browser:
-        for key, proof in verdict.proofs.items():
+        for key, proof in verdict.results.items():
             template = known.get(key)
             if isinstance(template, EmailTemplate) and proof.compiled is not None:
                 found = tuple(appearance_problems(template, _layout(template, known), proof, browser))
                 proofs[key] = replace(proof, warnings=(*proof.warnings, *found))
-    return replace(verdict, proofs=proofs)
+    return replace(verdict, results=proofs)
 
 
-def _layout(template: EmailTemplate, known: Mapping[Key, Object]) -> EmailLayout | None:
+def _layout(template: EmailTemplate, known: Mapping[ObjectKey, CheckedObject]) -> EmailLayout | None:
     reference = template.spec.layout_ref
     if reference is None:
         return None
-    found = known.get(Key("EmailLayout", template.metadata.namespace, reference.name))
+    found = known.get(ObjectKey("EmailLayout", template.metadata.namespace, reference.name))
     return found if isinstance(found, EmailLayout) else None
 
 
 def appearance_problems(
-    template: EmailTemplate, layout: EmailLayout | None, proof: Proof, browser: BrowserCheck
+    template: EmailTemplate, layout: EmailLayout | None, proof: TemplateValidation, browser: BrowserCheck
 ) -> Iterator[Problem]:
     """What differs in one template's letters; the same difference in several samples is one problem."""
     assert proof.compiled is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from postroom.letter.reading.yamltree import reads_as_text
+from postroom.letter.yaml_positions import reads_as_text
 from postroom.local.manifests import Reading
 from postroom.local.trouble import Trouble
 

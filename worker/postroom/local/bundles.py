@@ -13,12 +13,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from postroom.letter.bundle import pack, unpack
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate, RevisionChoice, pack_bundle, unpack_bundle
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.proofs import Verdict
-from postroom.letter.serving import Serving
+from postroom.letter.validation.validate import ManifestValidation
 from postroom.local.folder import write_atomically
 
 
@@ -41,7 +39,7 @@ def home_of(profile: SmtpProfile) -> str:
     return metadata.name if metadata.namespace == "default" else f"{metadata.namespace}.{metadata.name}"
 
 
-def publish(folder: Path, verdict: Verdict, *, complete: bool) -> list[Stand]:
+def publish(folder: Path, verdict: ManifestValidation, *, complete: bool) -> list[Stand]:
     """Write every profile's files; `complete` is false when some manifest could not be read at all."""
     profiles = _profiles(folder, verdict, complete)
     stands = [
@@ -50,7 +48,7 @@ def publish(folder: Path, verdict: Verdict, *, complete: bool) -> list[Stand]:
     ]
     for stand in stands:
         home = folder / stand.home
-        _write(home / "templates.json", pack(stand.templates))
+        _write(home / "templates.json", pack_bundle(stand.templates))
         if stand.fallback:
             _write(home / "fallback.yaml", _text(stand.fallback))
         else:
@@ -74,7 +72,7 @@ def _fallback(profile: SmtpProfile, profiles: Iterable[SmtpProfile]) -> SmtpProf
     return next((each for each in profiles if (each.metadata.namespace, each.metadata.name) == wanted), None)
 
 
-def _profiles(folder: Path, verdict: Verdict, complete: bool) -> list[SmtpProfile]:
+def _profiles(folder: Path, verdict: ManifestValidation, complete: bool) -> list[SmtpProfile]:
     found = {home_of(profile): profile for profile in verdict.profiles.values()}
     if not complete:
         for file in sorted(folder.glob("*/profile.yaml")):
@@ -83,21 +81,21 @@ def _profiles(folder: Path, verdict: Verdict, complete: bool) -> list[SmtpProfil
     return [found[home] for home in sorted(found)]
 
 
-def _stand(folder: Path, profile: SmtpProfile, verdict: Verdict, complete: bool) -> Stand:
+def _stand(folder: Path, profile: SmtpProfile, verdict: ManifestValidation, complete: bool) -> Stand:
     metadata = profile.metadata
-    serving = Serving()
+    serving = RevisionChoice()
     fresh = {each.name: each for each in verdict.compiled(metadata.namespace, metadata.name)}
-    live = {name: each for name, each in fresh.items() if serving.revision(name, each, None)}
+    live = {name: each for name, each in fresh.items() if serving.choose(name, each, None)}
     failed = {
         key.name
-        for key, proof in verdict.proofs.items()
+        for key, proof in verdict.results.items()
         if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not proof.passed
     }
     held = []
     for before in _before(folder / home_of(profile) / "templates.json"):
-        gone_unseen = not complete and before.name not in {key.name for key in verdict.proofs}
+        gone_unseen = not complete and before.name not in {key.name for key in verdict.results}
         stays = before.name not in live and (before.name in failed or gone_unseen)
-        if stays and serving.revision(before.name, None, before):
+        if stays and serving.choose(before.name, None, before):
             live[before.name] = before
             held.append(before.name)
     return Stand(home_of(profile), profile, tuple(live[name] for name in sorted(live)), tuple(held))
@@ -105,7 +103,7 @@ def _stand(folder: Path, profile: SmtpProfile, verdict: Verdict, complete: bool)
 
 def _before(bundle: Path) -> Iterator[CompiledTemplate]:
     try:
-        yield from unpack(bundle.read_text(encoding="utf-8"))
+        yield from unpack_bundle(bundle.read_text(encoding="utf-8"))
     except (OSError, Rejected):
         return
 

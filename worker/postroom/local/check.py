@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from postroom.letter.problems import Code, Severity
-from postroom.letter.proof import Proof
+from postroom.letter.validation.validate import TemplateValidation
 from postroom.local.manifests import Finding, Reading
 from postroom.local.sarif import sarif
 
@@ -61,7 +61,7 @@ def report(reading: Reading, form: Form, width: int = 80) -> Iterator[Text]:
 
 def summary(reading: Reading) -> str:
     """`8 files, 1 profile; 6 of 6 templates pass; 21 sample letters rendered; 0 errors, 2 warnings`."""
-    proofs = reading.verdict.proofs
+    proofs = reading.verdict.results
     templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
     passed = sum(proof.passed for proof in templates)
     letters = sum(len(proof.samples) for proof in templates)
@@ -79,7 +79,7 @@ def summary(reading: Reading) -> str:
     return "; ".join(parts)
 
 
-def _without_layout(proof: Proof) -> bool:
+def _without_layout(proof: TemplateValidation) -> bool:
     """Whether nothing is wrong with a template as far as can be told without its layout."""
     missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in proof.warnings)
     return missing and not proof.problems
@@ -193,7 +193,7 @@ def _json(reading: Reading) -> str:
                 for sample in proof.samples
             ],
         }
-        for key, proof in reading.verdict.proofs.items()
+        for key, proof in reading.verdict.results.items()
         if key.kind == "EmailTemplate"
     ]
     document = {

@@ -11,10 +11,8 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from postroom.letter.hint import did_you_mean
-from postroom.letter.manifest import Resolved
-from postroom.letter.problems import Code, Problem
-from postroom.letter.reading.explain import FILE_FIELDS
+from postroom.letter.manifest import FILE_FIELDS, ResolvedObject
+from postroom.letter.problems import Code, Problem, did_you_mean
 from postroom.letter.template import HTML_CHARACTERS, TEXT_CHARACTERS
 
 LIMITS = {"html": HTML_CHARACTERS, "text": TEXT_CHARACTERS, "css": TEXT_CHARACTERS}
@@ -36,11 +34,11 @@ class FieldFiles:
     wanted: set[Path] = field(default_factory=set)
     """Every file that was named, whether it is there or not."""
 
-    def __call__(self, value: dict[str, Any]) -> Resolved:
+    def __call__(self, value: dict[str, Any]) -> ResolvedObject:
         """The object with the texts in it; `value` is left as it is."""
         spec = value.get("spec")
         if not isinstance(spec, dict):
-            return Resolved(value)
+            return ResolvedObject(value)
         files: dict[str, str] = {}
         problems: list[Problem] = []
         kind = str(value.get("kind"))
@@ -53,7 +51,7 @@ class FieldFiles:
                     else each
                     for index, each in enumerate(whole[member])
                 ]
-        return Resolved({**value, "spec": whole}, files, tuple(problems))
+        return ResolvedObject({**value, "spec": whole}, files, tuple(problems))
 
     def _part(
         self,

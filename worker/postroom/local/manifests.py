@@ -16,13 +16,20 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.manifest import Located, Resolve, read
+from postroom.letter.manifest import FileResolver, LocatedObject, read_manifests
 from postroom.letter.problems import Code, Problem, Severity
-from postroom.letter.proof import Proof
-from postroom.letter.proofs import Object, ProofCache, ProveEach, Verdict, key_of, prove_all
-from postroom.letter.references import Key, layout_field
-from postroom.letter.rules import RULES
+from postroom.letter.references import ObjectKey, layout_field
 from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.validation.rules import RULES
+from postroom.letter.validation.validate import (
+    CheckedObject,
+    ManifestValidation,
+    TemplateValidation,
+    ValidateEach,
+    ValidationCache,
+    object_key,
+    validate_manifests,
+)
 from postroom.local.fieldfiles import FieldFiles
 from postroom.local.trouble import Trouble
 
@@ -30,7 +37,7 @@ STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
 FILE_FIELD = b"File"
 """What the names of all fields end with that name a file."""
-Early = Callable[[EmailTemplate, Proof], None]
+Early = Callable[[EmailTemplate, TemplateValidation], None]
 """Takes the proof of one template before the others are proved."""
 LARGEST = 8 * 1024 * 1024
 """Bytes of a manifest file; an object has at most 1 MiB."""
@@ -77,21 +84,21 @@ class Finding:
 class Reading:
     """A folder as it was read: what it declares, what was proved, what is wrong."""
 
-    objects: tuple[Object, ...] = ()
-    verdict: Verdict = field(default_factory=Verdict)
+    objects: tuple[CheckedObject, ...] = ()
+    verdict: ManifestValidation = field(default_factory=ManifestValidation)
     findings: tuple[Finding, ...] = ()
     skipped: tuple[str, ...] = ()
     """Objects of others, which are left alone."""
     files: int = 0
     complete: bool = True
     """Whether every object of ours could be read; if not, what is missing may be in what could not."""
-    places: Mapping[Key, str] = field(default_factory=dict)
+    places: Mapping[ObjectKey, str] = field(default_factory=dict)
     """The file that each object stands in."""
     unread_templates: int = 0
     """Templates that could not be read: they were not proved, and do not pass."""
     wanted: frozenset[Path] = frozenset()
     """The files that manifests name (`htmlFile`), whether they are there or not."""
-    located: tuple[Located, ...] = ()
+    located: tuple[LocatedObject, ...] = ()
     """Every object in the order of the files, also those of others and those that could not be read."""
 
     @property
@@ -140,9 +147,9 @@ class FolderReader:
         self._folder = folder
         self._parsed: dict[str, _Parsed] = {}
         """By the name of a manifest file."""
-        self._proofs = ProofCache(Clocks(time.monotonic, time.thread_time))
+        self._proofs = ValidationCache(Clocks(time.monotonic, time.thread_time))
 
-    def read(self, first: Key | None = None, early: Early | None = None) -> Reading:
+    def read(self, first: ObjectKey | None = None, early: Early | None = None) -> Reading:
         """Everything below the folder, read and proved; raises Trouble.
 
         The template `first` is proved before all others and given to `early` at once: after an edit of a
@@ -155,19 +162,21 @@ class FolderReader:
         if first and early:
             self._prove_early(first, {_key(each): each.object for each in reversed(found)}, early)
         whole = _Found(found, len(files), frozenset(wanted))
-        return _prove(whole, prove_each=self._proofs.prove_each)
+        return _prove(whole, validate_each=self._proofs.validate_each)
 
-    def _prove_early(self, key: Key, objects: Mapping[Key, Object | None], early: Early) -> None:
+    def _prove_early(
+        self, key: ObjectKey, objects: Mapping[ObjectKey, CheckedObject | None], early: Early
+    ) -> None:
         template = objects.get(key)
         if not isinstance(template, EmailTemplate):
             return
         ref = template.spec.layout_ref
-        layout = objects.get(Key("EmailLayout", key.namespace, ref.name)) if ref else None
+        layout = objects.get(ObjectKey("EmailLayout", key.namespace, ref.name)) if ref else None
         if ref is None or isinstance(layout, EmailLayout):
             page = layout if isinstance(layout, EmailLayout) else None
-            early(template, self._proofs.prove(template, page))
+            early(template, self._proofs.validate(template, page))
 
-    def _read(self, file: Path, before: Mapping[str, "_Parsed"], wanted: set[Path]) -> list[Located]:
+    def _read(self, file: Path, before: Mapping[str, "_Parsed"], wanted: set[Path]) -> list[LocatedObject]:
         name = _shown(file, self._folder)
         try:
             with file.open("rb") as stream:
@@ -199,7 +208,7 @@ class _Parsed:
     """A manifest file as it was parsed."""
 
     data: bytes
-    located: list[Located]
+    located: list[LocatedObject]
     beside: Mapping[Path, bytes | None]
     """The files that it names, with what was in them; None for one that could not be read."""
 
@@ -216,7 +225,7 @@ def _bytes(file: Path) -> bytes | None:
         return None
 
 
-Inspection = Callable[[Iterable[Object], Verdict], Verdict]
+Inspection = Callable[[Iterable[CheckedObject], ManifestValidation], ManifestValidation]
 """A further check of proved objects, which adds its findings to the proofs."""
 
 
@@ -225,28 +234,28 @@ def read_input(
     context: Iterable[Path] = (),
     *,
     elsewhere: bool = False,
-    prove_each: ProveEach | None = None,
+    validate_each: ValidateEach | None = None,
     inspection: Inspection | None = None,
 ) -> Reading:
     """What is to be checked: a folder, a file, or `-`; raises Trouble.
 
     What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings. `prove_each` may
-    prove in several processes; `inspection` looks at what was proved.
+    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
+    `validate_each` may prove in several processes; `inspection` looks at what was proved.
     """
     around = [located for folder in context for located in _located(folder).located]
     if source == STANDARD_INPUT:
         asked = _Found(_read_stream(sys.stdin.buffer, "<stdin>"))
     else:
         asked = _located(source)
-    return _prove(asked, around, elsewhere=elsewhere, prove_each=prove_each, inspection=inspection)
+    return _prove(asked, around, elsewhere=elsewhere, validate_each=validate_each, inspection=inspection)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What the manifest files of a folder hold."""
 
-    located: list[Located]
+    located: list[LocatedObject]
     files: int = 1
     wanted: frozenset[Path] = frozenset()
 
@@ -260,10 +269,10 @@ def _located(folder: Path) -> _Found:
 
 def _prove(
     read: _Found,
-    around: Iterable[Located] = (),
+    around: Iterable[LocatedObject] = (),
     *,
     elsewhere: bool = False,
-    prove_each: ProveEach | None = None,
+    validate_each: ValidateEach | None = None,
     inspection: Inspection | None = None,
 ) -> Reading:
     found = read.located
@@ -274,7 +283,7 @@ def _prove(
     before = [other.object for other in others if other.object is not None]
     clocks = Clocks(time.monotonic, time.thread_time)
     together = (*before, *objects)
-    verdict = prove_all(together, clocks, faulty, elsewhere=elsewhere, prove_each=prove_each)
+    verdict = validate_manifests(together, clocks, faulty, elsewhere=elsewhere, validate_each=validate_each)
     verdict = _only(own, verdict)
     if inspection is not None:
         verdict = inspection(together, verdict)
@@ -287,7 +296,7 @@ def _prove(
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         read.files,
         complete=not unread,
-        places={key_of(located.object): located.file for located in found if located.object is not None},
+        places={object_key(located.object): located.file for located in found if located.object is not None},
         unread_templates=sum(
             located.kind == "EmailTemplate" and located.object is None and bool(located.problems)
             for located in found
@@ -301,13 +310,13 @@ def _place(finding: Finding) -> tuple[str, int, int]:
     return finding.file, finding.line, finding.column
 
 
-def _key(located: Located) -> Key:
-    return Key(located.kind, located.namespace, located.name)
+def _key(located: LocatedObject) -> ObjectKey:
+    return ObjectKey(located.kind, located.namespace, located.name)
 
 
-def _only(own: set[Key], verdict: Verdict) -> Verdict:
-    proofs = {key: proof for key, proof in verdict.proofs.items() if key in own}
-    return Verdict(proofs, {key: each for key, each in verdict.profiles.items() if key in own})
+def _only(own: set[ObjectKey], verdict: ManifestValidation) -> ManifestValidation:
+    proofs = {key: proof for key, proof in verdict.results.items() if key in own}
+    return ManifestValidation(proofs, {key: each for key, each in verdict.profiles.items() if key in own})
 
 
 def demand_manifests(reading: Reading, folder: Path) -> None:
@@ -339,7 +348,7 @@ def manifest_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(file: Path, folder: Path, wanted: set[Path]) -> list[Located]:
+def _read(file: Path, folder: Path, wanted: set[Path]) -> list[LocatedObject]:
     name = _shown(file, folder)
     try:
         with file.open("rb") as stream:
@@ -353,11 +362,11 @@ def _field_files(file: Path, folder: Path, wanted: set[Path]) -> FieldFiles:
     return FieldFiles(file, root, _shown(file, folder), wanted)
 
 
-def _read_stream(stream: BinaryIO, name: str, resolve: Resolve | None = None) -> list[Located]:
+def _read_stream(stream: BinaryIO, name: str, resolve: FileResolver | None = None) -> list[LocatedObject]:
     return _read_bytes(stream.read(LARGEST + 1), name, resolve)
 
 
-def _read_bytes(data: bytes, name: str, resolve: Resolve | None) -> list[Located]:
+def _read_bytes(data: bytes, name: str, resolve: FileResolver | None) -> list[LocatedObject]:
     """The objects of a file, or of as much of it as shows that it is too large."""
     if len(data) > LARGEST:
         return [_unreadable(name, f"is larger than {LARGEST // 1024**2} MiB; split it")]
@@ -365,11 +374,11 @@ def _read_bytes(data: bytes, name: str, resolve: Resolve | None) -> list[Located
         text = StringIO(data.decode("utf-8"), newline=None).read()
     except UnicodeDecodeError as error:
         return [_unreadable(name, f"is not UTF-8 (byte {error.start})")]
-    return list(read(text, name, resolve))
+    return list(read_manifests(text, name, resolve))
 
 
-def _unreadable(name: str, rule: str) -> Located:
-    return Located(name, 1, problems=(Problem(Code.MANIFEST_INVALID, "manifest", rule),))
+def _unreadable(name: str, rule: str) -> LocatedObject:
+    return LocatedObject(name, 1, problems=(Problem(Code.MANIFEST_INVALID, "manifest", rule),))
 
 
 def _shown(file: Path, folder: Path) -> str:
@@ -377,18 +386,18 @@ def _shown(file: Path, folder: Path) -> str:
     return str(file if folder.is_file() else folder / file.relative_to(folder))
 
 
-def _proved(found: Iterable[Located], verdict: Verdict) -> Iterator[Finding]:
+def _proved(found: Iterable[LocatedObject], verdict: ManifestValidation) -> Iterator[Finding]:
     """The findings of every proof, at the lines of the objects that they are about."""
-    places: dict[Key, Located] = {}
+    places: dict[ObjectKey, LocatedObject] = {}
     for located in found:
         if located.object is not None:
-            places[key_of(located.object)] = located  # of two with one name the second is at fault
-    for key, proof in verdict.proofs.items():
+            places[object_key(located.object)] = located  # of two with one name the second is at fault
+    for key, proof in verdict.results.items():
         for problem in (*proof.problems, *proof.warnings):
             yield from _placed(problem, key, places)
 
 
-def _placed(problem: Problem, key: Key, places: Mapping[Key, Located]) -> Iterator[Finding]:
+def _placed(problem: Problem, key: ObjectKey, places: Mapping[ObjectKey, LocatedObject]) -> Iterator[Finding]:
     """A problem of a template may be in its layout: then it is shown there."""
     for other, located in places.items():
         own = layout_field(other.name)
@@ -398,13 +407,13 @@ def _placed(problem: Problem, key: Key, places: Mapping[Key, Located]) -> Iterat
     yield from _findings(places[key], [problem])
 
 
-def _findings(located: Located, problems: Iterable[Problem]) -> Iterator[Finding]:
+def _findings(located: LocatedObject, problems: Iterable[Problem]) -> Iterator[Finding]:
     subject = f"{located.kind} {located.name}".strip()
     for problem in problems:
         message = (
             problem.message if _is_shown_by_the_excerpt(problem) else f"{problem.field} {problem.message}"
         )
-        spot = located.spot(problem)
+        spot = located.source_range(problem)
         yield Finding(
             spot.file,
             spot.line,

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from postroom.adapters.ledger.reader import LetterView
 from postroom.clock import SystemClock
-from postroom.letter.compiled import CompiledTemplate
-from postroom.letter.template import EmailTemplate, Sample
+from postroom.letter.bundle import CompiledTemplate
+from postroom.letter.template import EmailTemplate, SampleSpec
 from postroom.local import client
 from postroom.local.arrival import ARRIVAL_SECONDS, GOOD, READER, broken_rules, in_inbox, reason, settled
 from postroom.local.bundles import Stand
@@ -87,7 +87,7 @@ def samples(run: Run) -> Iterator[tuple[Sent, dict[str, Any]]]:
                 yield _sample(stand, compiled, sample)
 
 
-def _sample(stand: Stand, compiled: CompiledTemplate, sample: Sample) -> tuple[Sent, dict[str, Any]]:
+def _sample(stand: Stand, compiled: CompiledTemplate, sample: SampleSpec) -> tuple[Sent, dict[str, Any]]:
     message: dict[str, Any] = {
         "event_type": compiled.event_types[0],
         "recipient": sample.recipient or READER,

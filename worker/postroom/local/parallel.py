@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.proof import Proof, prove
-from postroom.letter.proofs import Pair
+from postroom.letter.validation.validate import TemplateValidation, TemplateWithLayout, validate_template
 
 FEW = 24
 """Up to so many templates a second process costs more than it saves."""
@@ -28,7 +27,7 @@ CHUNK = 4
 """Templates that a process is given at a time."""
 
 
-def prove_pairs(pairs: Iterable[Pair]) -> Iterable[Proof]:
+def prove_pairs(pairs: Iterable[TemplateWithLayout]) -> Iterable[TemplateValidation]:
     """One proof for each template and its layout, in order."""
     work = list(pairs)
     processes = min(processors(), PROCESSES, len(work) // (FEW // 2))
@@ -42,7 +41,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_processes(work: Sequence[Pair], processes: int) -> Iterable[Proof]:
+def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterable[TemplateValidation]:
     # a fork starts at once and shares what is loaded; elsewhere than on Linux it is not safe
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     try:
@@ -63,8 +62,8 @@ def _in_processes(work: Sequence[Pair], processes: int) -> Iterable[Proof]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _proof(pair: Pair) -> Proof:
-    return prove(*pair, Clocks(time.monotonic, time.thread_time))
+def _proof(pair: TemplateWithLayout) -> TemplateValidation:
+    return validate_template(*pair, Clocks(time.monotonic, time.thread_time))
 
 
 _leave_interrupts_to_the_parent = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -7,7 +7,7 @@ that knows the environment variables of the worker, the sandbox and the gateway.
 from dataclasses import dataclass
 from pathlib import Path
 
-from postroom.letter.duration import seconds
+from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.profile import dead_letter_topic, status_topic, topic_of
 from postroom.local.bundles import Stand
 from postroom.local.folder import DataFolder
@@ -132,7 +132,7 @@ def worker(home: str, port: int, shared: Surroundings) -> Program:
 def topics(stand: Stand) -> list[Topic]:
     """The profile's topic, the one for its dead letters, and the one for status events if they are wanted."""
     kafka, name = stand.profile.spec.kafka, topic_of(stand.profile)
-    retention = int(seconds(kafka.retention) * 1000)
+    retention = int(duration_seconds(kafka.retention) * 1000)
     status = [Topic(status_topic(name), kafka.partitions, retention)] if kafka.status_events else []
     return [
         Topic(name, kafka.partitions, retention),

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from postroom.letter.problems import Severity
-from postroom.letter.rules import RULES, Rule
+from postroom.letter.validation.rules import RULES, Rule
 from postroom.local.manifests import Finding
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"

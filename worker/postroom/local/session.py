@@ -49,7 +49,7 @@ async def once(wishes: Wishes, console: Console) -> int:
     run = Run(replace(wishes, studio=False), Notes(console))
     reading = await run.prove()
     _tell_errors(reading, console)
-    if not any(proof.compiled for proof in reading.verdict.proofs.values()):
+    if not any(proof.compiled for proof in reading.verdict.results.values()):
         console.print("No template is live: nothing was started and nothing sent.")
         return 1
     if not await _start(run, console, stopping):

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.proof import Proof
 from postroom.letter.template import EmailTemplate
+from postroom.letter.validation.validate import TemplateValidation
 from postroom.local import client, plan
 from postroom.local.broker import LocalBroker, Surroundings
 from postroom.local.bundles import Stand, publish
@@ -90,7 +90,7 @@ class Run:
         """Read and prove what has changed, and show it in the studio before it is served; raises Trouble."""
         loop = asyncio.get_running_loop()
 
-        def show(template: EmailTemplate, proof: Proof) -> None:
+        def show(template: EmailTemplate, proof: TemplateValidation) -> None:
             loop.call_soon_threadsafe(self.studio.update_one, template, proof)
 
         reading = await asyncio.to_thread(self.reader.read, self.studio.viewed, show)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.adapters.ledger.reader import LetterView
-from postroom.letter.address import mask
+from postroom.letter.address import mask_address
 from postroom.letter.profile import dead_letter_topic
 from postroom.local.commands import broken
 from postroom.local.manifests import Finding
@@ -155,7 +155,7 @@ def _latest(letters: Sequence[LetterView]) -> RenderableType:
         table.add_row(
             Text(f"{letter.received.astimezone():%H:%M:%S}", style="dim"),
             Text(letter.state, style=STATES.get(letter.state, "")),
-            mask(letter.recipient),
+            mask_address(letter.recipient),
             Text(what) + Text(reason, style="yellow"),
         )
     return table

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from postroom.letter.references import Key
+from postroom.letter.references import ObjectKey
 from postroom.local.bundles import Stand
 from postroom.local.manifests import SUFFIXES, Finding, Reading
 from postroom.local.supervise import Tell
@@ -98,18 +98,18 @@ def stopped(before: Reading, stood: Iterable[Stand], stands: Iterable[Stand]) ->
     for stand in stood:
         metadata = stand.profile.metadata
         if stand.home not in homes:
-            why = _why(before, Key("SmtpProfile", metadata.namespace, metadata.name))
+            why = _why(before, ObjectKey("SmtpProfile", metadata.namespace, metadata.name))
             count = len(stand.templates)
             templates = "1 template" if count == 1 else f"{count} templates"
             yield f"profile {stand.home} stopped with its {templates}: {why}; its letters wait on their topic"
             continue
         for each in stand.templates:
             if (each.namespace, each.name) not in live:  # else it has moved to another profile
-                why = _why(before, Key("EmailTemplate", each.namespace, each.name))
+                why = _why(before, ObjectKey("EmailTemplate", each.namespace, each.name))
                 yield f"template {each.name} stopped: {why}"
 
 
-def _why(before: Reading, key: Key) -> str:
+def _why(before: Reading, key: ObjectKey) -> str:
     file = before.places.get(key)
     if file is None:
         return "no file declares it any more"
@@ -118,10 +118,10 @@ def _why(before: Reading, key: Key) -> str:
 
 def _news(before: Reading, now: Reading) -> str:
     """What an edit came to, when it is more than new findings."""
-    old = {key: proof.compiled for key, proof in before.verdict.proofs.items()}
+    old = {key: proof.compiled for key, proof in before.verdict.results.items()}
     changed = [
         f"{key.name}@{proof.compiled.revision}"
-        for key, proof in now.verdict.proofs.items()
+        for key, proof in now.verdict.results.items()
         if proof.compiled and old.get(key) != proof.compiled
     ]
     if changed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from postroom.letter.returned.report import Kind, Said
+from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.ports.notices import Herald
 from postroom.ports.state import State
 from postroom.ports.suppression import Reason
@@ -39,7 +39,7 @@ class Meaning:
     suppress: Reason | None = None
 
 
-Judge = Callable[[Said, str], Meaning]
+Judge = Callable[[ReportEntry, str], Meaning]
 """What somebody said, and the letter's recipient → what it means. Pure."""
 
 
@@ -58,7 +58,7 @@ class Returned:
     tag: bytes
     """The letter's, from the return path: see letter.returnpath."""
     fingerprint: str
-    said: Sequence[Said]
+    said: Sequence[ReportEntry]
     content: bytes = b""
     """The message, where no program can read it."""
 
@@ -86,7 +86,7 @@ class Kept:
     """A report as the ledger has it."""
 
     at: datetime
-    kind: Kind
+    kind: ReportKind
     status: str
     text: str
     mta: str

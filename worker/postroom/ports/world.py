@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Protocol
 
-from postroom.letter.render import Catalog
+from postroom.letter.catalog import TemplateCatalog
 
 
 class Templates(Protocol):
     """The live templates; `current` is cheap and may answer differently between two batches."""
 
-    def current(self) -> Catalog:
+    def current(self) -> TemplateCatalog:
         """The catalog to render with now; one batch uses one catalog throughout."""
         ...
 

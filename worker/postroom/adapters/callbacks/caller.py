@@ -19,7 +19,7 @@ import httpcore
 
 from postroom.adapters.callbacks.guard import Blocked, GuardedLine
 from postroom.letter.allowlist import Allowlist
-from postroom.letter.telling import shown
+from postroom.letter.status_events import rfc3339
 from postroom.ports.callbacks import Answer
 from postroom.ports.notices import Notice
 
@@ -93,7 +93,7 @@ class HttpCaller:
 
 def payload(notice: Notice) -> bytes:
     """The body: type, timestamp, data."""
-    return f'{{"type":"{notice.type}","timestamp":"{shown(notice.at)}","data":{notice.data}}}'.encode()
+    return f'{{"type":"{notice.type}","timestamp":"{rfc3339(notice.at)}","data":{notice.data}}}'.encode()
 
 
 def headers(name: str, body: bytes, keys: Sequence[bytes], at: int) -> list[tuple[str, str]]:

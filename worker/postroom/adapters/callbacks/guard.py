@@ -11,7 +11,7 @@ from typing import Any
 
 import httpcore
 
-from postroom.letter.allowlist import Allowlist, as_address
+from postroom.letter.allowlist import Allowlist, parse_ip_address
 
 
 class Blocked(Exception):
@@ -36,7 +36,7 @@ class GuardedLine(httpcore.AsyncNetworkBackend):
         """Resolve, check, connect; raises Blocked, or the library's own errors."""
         host = host.strip("[]")
         addresses = await _resolve(host, port)
-        if reason := self._allowed.refusal(host, map(as_address, addresses), plain=self._plain):
+        if reason := self._allowed.refusal(host, map(parse_ip_address, addresses), plain=self._plain):
             raise Blocked(reason)
         error: Exception = httpcore.ConnectError(f"{host} cannot be connected to")
         for address in addresses:

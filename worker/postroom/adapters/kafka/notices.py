@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from postroom.adapters.kafka.flushing import beside, flush
 from postroom.adapters.kafka.settings import producer_settings
 from postroom.connections import KafkaConnection
-from postroom.letter.telling import event_source, shown
+from postroom.letter.status_events import rfc3339, status_event_source
 from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
 from postroom.ports.notices import Notice
 
@@ -26,7 +26,7 @@ class KafkaCourier:
         """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
         self._producer = Producer(producer_settings(kafka) | {"client.id": "postroom-status-events"})
         self._topic = topic
-        self._source = event_source(profile).encode()
+        self._source = status_event_source(profile).encode()
         self._trouble: str | None = None
 
     @property
@@ -86,6 +86,6 @@ class KafkaCourier:
             ("ce_source", self._source),
             ("ce_type", one.type.encode()),
             ("ce_subject", one.key.encode()),
-            ("ce_time", shown(one.at).encode()),
+            ("ce_time", rfc3339(one.at).encode()),
             ("content-type", b"application/json"),
         ]

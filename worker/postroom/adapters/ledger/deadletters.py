@@ -15,7 +15,7 @@ from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.leases import database_time
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import outbox, suspect, worker
-from postroom.letter.event import Record, pack, unpack
+from postroom.letter.event import Record, pack_record, unpack_record
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import DeadLetter, Waiting
 
@@ -68,7 +68,7 @@ def outbox_row(one: DeadLetter) -> dict[str, Any]:
     problems = [[p.code.value, legible(p.field), legible(p.message), p.line] for p in one.problems]
     return {
         "dead_letter": one.id,
-        "record": pack(one.record),
+        "record": pack_record(one.record),
         "problems": json.dumps(problems),
         "at": stamp(one.at),
         "attempts": one.attempts,
@@ -91,7 +91,7 @@ def _dead_letter(row: Any) -> DeadLetter:
     problems = tuple(
         Problem(Code(code), field, message, line) for code, field, message, line in json.loads(row.problems)
     )
-    return DeadLetter(row.dead_letter, unpack(row.record), problems, moment(row.at), row.attempts)
+    return DeadLetter(row.dead_letter, unpack_record(row.record), problems, moment(row.at), row.attempts)
 
 
 def published(connection: Connection, rows: Sequence[int]) -> None:

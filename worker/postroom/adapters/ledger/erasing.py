@@ -15,8 +15,8 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import stamp
 from postroom.adapters.ledger.schema import attempt, letter, notice, outbox, report, suppression
-from postroom.letter.event import parse, unpack
-from postroom.letter.identity import Identity, veil
+from postroom.letter.event import parse_event, unpack_record
+from postroom.letter.identity import Identity, pseudonym
 from postroom.letter.problems import Code, Rejected
 from postroom.ports.state import KEEPS_EVENT, State
 from postroom.ports.suppression import address_hash
@@ -68,7 +68,7 @@ def erase(connection: Connection, address: str, now: datetime, dry_run: bool) ->
 
 def _erase(connection: Connection, row: Any, wanted: str, at: float) -> bool:
     identity = Identity(row.profile, row.source, row.event_id, row.recipient)
-    hidden = veil(identity)
+    hidden = pseudonym(identity)
     told = hidden if wanted in row.event_id.lower() else row.event_id
     values = {"r": row.row, "s": row.state, "veil": hidden, "id": told, "now": at}
     return connection.execute(_ERASE, values).rowcount == 1
@@ -104,9 +104,9 @@ def _dead_letters(connection: Connection, wanted: str, dry_run: bool) -> int:
 
 
 def _is_about(packed: bytes, wanted: str) -> bool:
-    record = unpack(packed)
+    record = unpack_record(packed)
     try:
-        return parse(record).recipient.lower() == wanted
+        return parse_event(record).recipient.lower() == wanted
     except Rejected:
         # it is no event: whoever is named in it is taken for its recipient
         return (

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from postroom.adapters.ledger.rows import moment
 from postroom.adapters.ledger.schema import identity, letter
-from postroom.letter.identity import Identity, is_veil, veil
+from postroom.letter.identity import Identity, is_pseudonym, pseudonym
 from postroom.ports.ledger import State
 
 BUCKET_SECONDS = 86_400
@@ -116,11 +116,11 @@ class Known:
     @property
     def erased(self) -> bool:
         """Whether its person was erased: what is left of the identity is a digest."""
-        return is_veil(self.identity.recipient)
+        return is_pseudonym(self.identity.recipient)
 
     def is_of(self, wanted: Identity) -> bool:
         """Whether it is the letter of this identity."""
-        return self.identity == wanted or (self.erased and self.identity.recipient == veil(wanted))
+        return self.identity == wanted or (self.erased and self.identity.recipient == pseudonym(wanted))
 
 
 class Lookup:

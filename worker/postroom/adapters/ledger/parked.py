@@ -16,7 +16,7 @@ from postroom.adapters.ledger.holder import Holder
 from postroom.adapters.ledger.mine import ours
 from postroom.adapters.ledger.rows import first_key, legible, stamp
 from postroom.adapters.ledger.schema import letter
-from postroom.letter.event import unpack
+from postroom.letter.event import unpack_record
 from postroom.letter.problems import Problem
 from postroom.ports.deadletter import DeadLetter
 from postroom.ports.state import State
@@ -67,6 +67,6 @@ def _undecided(profile: str | None, before: float) -> Select[Any]:
 
 def _dead_letter(row: Any, why: Problem, at: datetime) -> DeadLetter:
     """Under an id of its own: the record may have had a dead letter before, for another reason."""
-    record = unpack(row.event)
+    record = unpack_record(row.event)
     id_ = f"{record.topic}/{record.partition}/{record.offset}/{why.code.value}"
     return DeadLetter(id_, record, (why,), at, row.tries)

@@ -16,10 +16,10 @@ from postroom.adapters.ledger import identities, notices, suppressions
 from postroom.adapters.ledger.fates import fate_of_row
 from postroom.adapters.ledger.rows import legible, moment
 from postroom.adapters.ledger.schema import attempt, identity, letter, report, worker
-from postroom.letter.identity import Identity, is_veil
+from postroom.letter.dsn import ReportEntry, ReportKind
+from postroom.letter.identity import Identity, is_pseudonym
 from postroom.letter.problems import Code, Problem
-from postroom.letter.returned.report import Kind, Said
-from postroom.letter.returnpath import hash_in, is_of
+from postroom.letter.verp import hash_of_tag, tag_matches
 from postroom.ports.notices import Herald
 from postroom.ports.returns import IN_HAND, MOST_REPORTS, PROVES, House, Meaning, Returned, Taken
 from postroom.ports.state import State
@@ -77,7 +77,7 @@ class Proof:
     """A report as it is applied to its letter."""
 
     row: int
-    said: Said
+    said: ReportEntry
     meaning: Meaning
 
 
@@ -108,10 +108,10 @@ def take(scene: Scene, returned: Sequence[Returned], houses: Mapping[str, House]
 
 def _find(connection: Connection, tag: bytes, buckets: Sequence[int]) -> Any | None:
     """The letter's row. A foreign identity may have its slot: then it has the next."""
-    slot = hash_in(tag)
+    slot = hash_of_tag(tag)
     while rows := connection.execute(_AT_SLOT, {"buckets": buckets, "hash": slot}).all():
         for row in rows:
-            if is_of(tag, _identity(row)):
+            if tag_matches(tag, _identity(row)):
                 return row
         slot = (slot + 1) % identities.HASH_SPACE
     return None
@@ -123,7 +123,7 @@ def _take(scene: Scene, one: Returned, row: Any | None, houses: Mapping[str, Hou
     taken = Taken(profile=row.profile)
     if scene.connection.execute(_COUNT, {"letter": row.row}).scalar_one() >= MOST_REPORTS:
         return replace(taken, full=True)
-    if is_veil(row.recipient):  # words may name the person, who was erased
+    if is_pseudonym(row.recipient):  # words may name the person, who was erased
         one = replace(one, said=[replace(said, text="") for said in one.said], content=b"")
     kept: list[Proof] = []
     for number, said in enumerate(one.said):
@@ -206,7 +206,7 @@ def _suppress(scene: Scene, row: Any, proof: Proof) -> bool:
     reason = proof.meaning.suppress
     if (
         reason is None
-        or is_veil(row.recipient)
+        or is_pseudonym(row.recipient)
         or scene.connection.execute(_CAPTURED, {"r": row.row}).first()
     ):
         return False
@@ -215,13 +215,13 @@ def _suppress(scene: Scene, row: Any, proof: Proof) -> bool:
     return suppressions.add(scene.connection, [entry]) == 1
 
 
-def _why(said: Said) -> str:
+def _why(said: ReportEntry) -> str:
     who, words = said.mta or "a mail system", said.text or said.status or "it gave no reason"
     return legible(str(Problem(Code.BOUNCED, "recipient", f"{who} could not deliver it: {words}")))
 
 
-def _values(one: Returned, said: Said, meaning: Meaning) -> dict[str, Any]:
-    unread = said.kind is Kind.UNPARSED
+def _values(one: Returned, said: ReportEntry, meaning: Meaning) -> dict[str, Any]:
+    unread = said.kind is ReportKind.UNPARSED
     return {
         "kind": said.kind.value,
         "status": said.status,
@@ -242,7 +242,9 @@ def _proof(row: Any) -> Proof:
     meaning = Meaning(
         State(row.proves) if row.proves else None, Reason(row.suppress) if row.suppress else None
     )
-    said = Said(Kind(row.report_kind), row.report_status, row.report_text or "", row.report_mta or "")
+    said = ReportEntry(
+        ReportKind(row.report_kind), row.report_status, row.report_text or "", row.report_mta or ""
+    )
     return Proof(row.report_row, said, meaning)
 
 

@@ -21,13 +21,13 @@ from postroom.adapters.ledger.reports import Scene
 from postroom.adapters.ledger.rows import legible, moment, stamp
 from postroom.adapters.ledger.schema import attempt, letter, outbox
 from postroom.adapters.ledger.strays import DEATH
-from postroom.letter.event import pack, unpack
+from postroom.letter.event import pack_record, unpack_record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Recalled, Settlement, State
 from postroom.ports.suppression import Reason
 
-DOUBT = Code.CONNECTION_LOST_AFTER_DOT.value
+DOUBT = Code.CONNECTION_LOST_AT_END_OF_DATA.value
 
 _ENDED: dict[str, Any] = {
     column: bindparam(column)
@@ -153,7 +153,7 @@ def _recalled(row: Any, identity: Identity, mine: int, barred: Collection[Reason
         row=row.row,
         identity=identity,
         event_type=row.event_type,
-        record=unpack(row.event),
+        record=unpack_record(row.event),
         received=moment(row.received_at),
         answers=row.answers,
         tries=row.tries,
@@ -218,7 +218,7 @@ def _row(one: Settlement, at: float) -> dict[str, Any]:
         "template": carried.template,
         "revision": carried.revision,
         "message_id": carried.message_id,
-        "event": pack(carried.record) if one.keeps_event else None,
+        "event": pack_record(carried.record) if one.keeps_event else None,
         "now": at,
     }
 

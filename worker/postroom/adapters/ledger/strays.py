@@ -14,7 +14,7 @@ from postroom.adapters.ledger import leases
 from postroom.adapters.ledger.fates import fate_of_row
 from postroom.adapters.ledger.rows import legible, stamp
 from postroom.adapters.ledger.schema import attempt, letter
-from postroom.letter.event import pack
+from postroom.letter.event import pack_record
 from postroom.letter.problems import Code
 from postroom.ports.ledger import DeadLetter, State
 from postroom.ports.notices import Fate
@@ -115,7 +115,7 @@ def _end(connection: Connection, row: Any, buried: DeadLetter) -> Fate:
             "doubt": int(doubt),
             "code": problem.code.value,
             "reason": legible(str(problem)),
-            "event": pack(buried.record) if doubt else None,
+            "event": pack_record(buried.record) if doubt else None,
             "now": at,
         },
     )

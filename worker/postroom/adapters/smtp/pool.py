@@ -29,7 +29,7 @@ from postroom.adapters.smtp.reports import Reports
 from postroom.adapters.smtp.settings import RelaySettings
 from postroom.adapters.smtp.throttle import STEP_SECONDS, Throttle
 from postroom.adapters.smtp.ticket import Ticket
-from postroom.letter.address import mask_all
+from postroom.letter.address import mask_addresses
 from postroom.ports.relay import Fence, Lost, Parcel, Rate, Report, Result, Withheld
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,9 @@ class SmtpRelay:
         self._connections.discard(connection)
         self.counters.drops[cause] += 1
         if cause not in (Cause.QUIT, Cause.DRAINED):
-            log.info("relay connection ended", relay=self.settings.host, cause=cause, reason=mask_all(reason))
+            log.info(
+                "relay connection ended", relay=self.settings.host, cause=cause, reason=mask_addresses(reason)
+            )
         if self._draining:
             self._look_for_quiet()
         else:
@@ -235,7 +237,7 @@ class SmtpRelay:
         )
         if self._connections or self._growth.attempts:
             return
-        self._reachable, self._trouble = False, mask_all(f"{stage}: {reason}")
+        self._reachable, self._trouble = False, mask_addresses(f"{stage}: {reason}")
         lost = Lost(stage, False, reason)
         while self._queue:
             self.settle(self._queue.popleft(), lost)

@@ -16,7 +16,7 @@ the relay had the letter, for nobody else knows its return path: whatever was in
 
 from typing import assert_never
 
-from postroom.letter.returned.report import Kind, Said
+from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.ports.returns import Meaning
 from postroom.ports.state import State
 from postroom.ports.suppression import Reason
@@ -27,24 +27,24 @@ domain takes no mail. 5.1.2 (no such domain) is not among them: broken DNS says 
 (disabled): it may be lifted, nor any 4.y.z that a relay gave up on, nor 5.7.z, which speaks of the sender."""
 
 
-def weigh(said: Said, recipient: str, suppresses_bounces: bool) -> Meaning:
+def weigh(said: ReportEntry, recipient: str, suppresses_bounces: bool) -> Meaning:
     """What one statement means for the letter to `recipient`."""
     match said.kind:
-        case Kind.FAILED:
+        case ReportKind.FAILED:
             hard = suppresses_bounces and said.status in NO_MAILBOX and _is_about(said, recipient)
             return Meaning(State.BOUNCED, Reason.HARD_BOUNCE if hard else None)
-        case Kind.DELIVERED:
+        case ReportKind.DELIVERED:
             return Meaning(State.DELIVERED)
-        case Kind.RELAYED | Kind.EXPANDED | Kind.DELAYED:
+        case ReportKind.RELAYED | ReportKind.EXPANDED | ReportKind.DELAYED:
             return Meaning(State.ACCEPTED)
-        case Kind.COMPLAINT:
+        case ReportKind.COMPLAINT:
             return Meaning(State.ACCEPTED, Reason.COMPLAINT)
-        case Kind.IGNORED | Kind.UNPARSED:
+        case ReportKind.IGNORED | ReportKind.UNPARSED:
             return Meaning()
         case _:
             assert_never(said.kind)
 
 
-def _is_about(said: Said, recipient: str) -> bool:
+def _is_about(said: ReportEntry, recipient: str) -> bool:
     """Whether the address that failed is the letter's own, and not one that it was forwarded to."""
     return not said.recipients or recipient.lower() in said.recipients

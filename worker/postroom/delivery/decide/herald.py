@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from postroom.letter.telling import event_type, shown
+from postroom.letter.status_events import rfc3339, status_event_type
 from postroom.ports.ledger import State
 from postroom.ports.notices import Fate, Herald, Notice
 
@@ -53,7 +53,7 @@ def data_of(fate: Fate) -> dict[str, Any]:
         "revision": fate.revision,
         "message_id": fate.message_id,
         "attempts": fate.tries,
-        "next_attempt": shown(fate.due) if fate.due else None,
+        "next_attempt": rfc3339(fate.due) if fate.due else None,
         "problem": fate.code if fate.state not in _TELLS_OF_NO_PROBLEM else None,
         "smtp": _smtp(fate.reply),
         "report": dict(fate.report) or None,
@@ -62,7 +62,7 @@ def data_of(fate: Fate) -> dict[str, Any]:
 
 
 def _notices(fate: Fate, destinations: Sequence[str]) -> Iterator[Notice]:
-    name, type_, data = notice_id(fate), event_type(fate.state.value), _encode(data_of(fate))
+    name, type_, data = notice_id(fate), status_event_type(fate.state.value), _encode(data_of(fate))
     for destination in destinations:
         yield Notice(name, destination, fate.identity.id, type_, data, fate.at, fate.row)
 

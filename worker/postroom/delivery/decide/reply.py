@@ -50,7 +50,7 @@ def judge(result: Result) -> Outcome:
         case Lost(dot_sent=True):
             return InDoubt(
                 Problem(
-                    Code.CONNECTION_LOST_AFTER_DOT,
+                    Code.CONNECTION_LOST_AT_END_OF_DATA,
                     "smtp.dot",
                     f"the letter was handed over and no answer came ({result.reason}); "
                     "one copy may have arrived",

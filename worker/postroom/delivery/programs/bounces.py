@@ -43,7 +43,7 @@ class Page:
     def status(self) -> dict[str, Any]:
         """See the protocol."""
         names = sorted({name for office in self._offices.offices for name in office.source.houses})
-        told = {"profiles": names, "complaints_at": self._offices.complaints_at}
+        told = {"profiles": names, "complaints_at": self._offices.complaint_address}
         return told | {"fields_left_out": self._offices.left_out, "problems": self._offices.problems}
 
 

@@ -15,9 +15,9 @@ from postroom.adapters.callbacks import HttpCaller, Target
 from postroom.delivery.decide.callback import GONE, again_in, arrived, rest
 from postroom.delivery.programs.webhooksecrets import Secret, read_secret
 from postroom.letter.allowlist import Allowlist
-from postroom.letter.callback import Callback
-from postroom.letter.duration import seconds
+from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Problem
+from postroom.letter.profile import CallbackSpec
 from postroom.ports.callbacks import Answer, Caller
 from postroom.ports.notices import Notice, Outbox
 from postroom.ports.world import Clock
@@ -46,7 +46,7 @@ class World:
 class Doorstep:
     """One callback of a profile: its secret, its health, its loop."""
 
-    def __init__(self, callback: Callback, secret: Secret, allowed: Allowlist) -> None:
+    def __init__(self, callback: CallbackSpec, secret: Secret, allowed: Allowlist) -> None:
         self.callback = callback
         self._secret, self._allowed = secret, allowed
         self.problem: Problem | None = None
@@ -128,7 +128,7 @@ class Doorstep:
         """The caller, another one when the authority has changed; raises ValueError."""
         if self._caller is None or self._caller[0] != self._authority:
             await self.close()
-            timeout = seconds(self.callback.timeout)
+            timeout = duration_seconds(self.callback.timeout)
             target = Target(self.callback.url, timeout, self._allowed, self._authority)
             self._caller = self._authority, HttpCaller(target)
         return self._caller[1]

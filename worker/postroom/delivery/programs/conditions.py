@@ -12,7 +12,7 @@ from postroom.adapters.kafka.standing import Standing
 from postroom.delivery.decide.breaker import Phase
 from postroom.delivery.programs.relays import Exit
 from postroom.delivery.ways import Way
-from postroom.letter.address import mask_all
+from postroom.letter.address import mask_addresses
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Health
 from postroom.ports.notices import Courier
@@ -108,7 +108,7 @@ def circuit_condition(own: Way, fallback: Way | None) -> Condition:
         return Condition(True, "Closed")
     passed = f"letters leave through {fallback.via}" if fallback and fallback.open else "letters wait"
     said = f"{passed} until the relay answers again; the last failure: {own.breaker.circuit.reason}"
-    return Condition(False, "Probing" if phase is Phase.HALF_OPEN else "Open", mask_all(said))
+    return Condition(False, "Probing" if phase is Phase.HALF_OPEN else "Open", mask_addresses(said))
 
 
 def fallback_condition(exit_: Exit, missing: Sequence[Problem]) -> Condition:

@@ -52,7 +52,7 @@ def read_job(settings: WorkerSettings) -> Job:
     returns = ReturnPaths(profile, settings.secrets, strict) if profile.spec.bounces else None
     house = replace(house_of(profile, exit_.accepted_as), signer=signing, returns=returns)
     callbacks = tuple(_doorsteps(profile, settings))
-    left_out = handed.left_out + exit_.fallback_left_out
+    left_out = handed.unknown_fields + exit_.fallback_left_out
     return Job(settings, profile, exit_, house, SystemClock(), signing, callbacks, returns, left_out)
 
 

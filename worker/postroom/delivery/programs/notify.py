@@ -7,7 +7,7 @@ import structlog
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.job import Job
 from postroom.letter.profile import SmtpProfileSpec
-from postroom.letter.telling import states_of
+from postroom.letter.status_events import ledger_states
 from postroom.ports.notices import TOPIC, Outbox
 
 log = structlog.get_logger("postroom.worker")
@@ -15,8 +15,8 @@ log = structlog.get_logger("postroom.worker")
 
 def wanted_by(spec: SmtpProfileSpec) -> Mapping[str, Collection[str]]:
     """Each destination, and the states that it wants to hear of."""
-    wanted = {TOPIC: states_of(spec.kafka.status_events)} if spec.kafka.status_events else {}
-    return wanted | {one.name: states_of(one.events) for one in spec.callbacks}
+    wanted = {TOPIC: ledger_states(spec.kafka.status_events)} if spec.kafka.status_events else {}
+    return wanted | {one.name: ledger_states(one.events) for one in spec.callbacks}
 
 
 async def tell_others(job: Job, outbox: Outbox) -> None:

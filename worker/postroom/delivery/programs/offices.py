@@ -25,11 +25,11 @@ from postroom.delivery.programs.rules import read_handed
 from postroom.delivery.programs.secrets import CONNECTIONS_SECRET, LOOK_SECONDS
 from postroom.delivery.returned import Intake, NotYet, Place, Tally
 from postroom.delivery.settings import BounceSettings
-from postroom.letter.handover import Handed
+from postroom.letter.dsn import ReportEntry
 from postroom.letter.problems import Problem, Rejected
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.returned.report import Said
-from postroom.letter.returnpath import Keyring
+from postroom.letter.profile_format import ParsedProfile
+from postroom.letter.verp import ReturnPathKeys
 from postroom.mounted import read_folder
 from postroom.ports.health import Unreachable
 from postroom.ports.returns import House, Meaning
@@ -38,7 +38,7 @@ from postroom.ports.world import Clock
 log = structlog.get_logger("postroom.bounces")
 
 
-def read_profiles(folder: Path) -> list[Handed]:
+def read_profiles(folder: Path) -> list[ParsedProfile]:
     """The profiles of a folder that ask for bounces; raises Rejected where a manifest cannot be read."""
     paths = sorted([*folder.glob("*.yaml"), *folder.glob("*/profile.yaml")])
     found = [read_handed(path, "POSTROOM_BOUNCES_PROFILES") for path in paths]
@@ -49,7 +49,7 @@ def house_of(profile: SmtpProfile) -> House:
     """How a profile's reports are taken."""
     suppresses = profile.spec.suppression.hard_bounces == "Suppress"
 
-    def judge(said: Said, recipient: str) -> Meaning:
+    def judge(said: ReportEntry, recipient: str) -> Meaning:
         return weigh(said, recipient, suppresses)
 
     wanted = wanted_by(profile.spec)
@@ -126,11 +126,11 @@ class Office:
 class Offices:
     """All ledgers and keys of the profiles."""
 
-    def __init__(self, handed: Sequence[Handed], settings: BounceSettings) -> None:
+    def __init__(self, handed: Sequence[ParsedProfile], settings: BounceSettings) -> None:
         self._profiles, self._settings = [one.profile for one in handed], settings
-        self.left_out = [field for one in handed for field in one.left_out]
+        self.left_out = [field for one in handed for field in one.unknown_fields]
         """The fields of their manifests that this release does not know."""
-        self._rings: dict[str, Keyring | Problem] = {}
+        self._rings: dict[str, ReturnPathKeys | Problem] = {}
         self._texts: dict[str, str] = {}
         self.offices = [Office(one) for one in _sources(self._profiles, settings)]
         self.look()
@@ -148,10 +148,10 @@ class Offices:
         return found + [f"{one.field}: {one.message}" for one in broken]
 
     @property
-    def complaints_at(self) -> dict[str, str]:
+    def complaint_address(self) -> dict[str, str]:
         """Where complaints about the letters of each profile may be sent."""
-        rings = ((name, ring) for name, ring in self._rings.items() if isinstance(ring, Keyring))
-        return {name: ring.complaints_at(name) for name, ring in rings}
+        rings = ((name, ring) for name, ring in self._rings.items() if isinstance(ring, ReturnPathKeys))
+        return {name: ring.complaint_address(name) for name, ring in rings}
 
     def look(self) -> None:
         """Read the keys anew where a Secret has changed."""
@@ -167,10 +167,10 @@ class Offices:
             ring = self._rings[name_of(profile)]
             if isinstance(ring, Problem):
                 missing = missing or _is_at(profile, address)
-            elif (found := ring.read(address)) is not None:
+            elif (found := ring.read_tag(address)) is not None:
                 tag = found
                 names.add(name_of(profile))
-            elif ring.takes_complaints(address, name_of(profile)):
+            elif ring.is_complaint_address(address, name_of(profile)):
                 return Place(b"", ())
         if tag:
             return Place(tag, self._windows_of(names))

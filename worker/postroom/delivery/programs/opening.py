@@ -27,7 +27,7 @@ from postroom.delivery.programs.job import Job
 from postroom.delivery.programs.secrets import LOOK_SECONDS, Secrets
 from postroom.delivery.programs.status import page_of
 from postroom.letter.problems import Rejected
-from postroom.letter.profile import group_of, status_topic
+from postroom.letter.profile import consumer_group, status_topic
 from postroom.ports.events import DeadLetters
 from postroom.ports.ledger import Ledger, Unreachable
 from postroom.ports.notices import Courier, Outbox
@@ -95,7 +95,7 @@ def membership(job: Job, ledger: Path | None) -> Membership:
     if ledger is not None:
         home = f"{platform.node()}:{ledger.resolve()}"
         place = f"worker-{blake2b(home.encode(), digest_size=8).hexdigest()}"
-    return Membership(group_of(job.topic), place, job.settings.grace + REVOKE_MARGIN_SECONDS)
+    return Membership(consumer_group(job.topic), place, job.settings.grace + REVOKE_MARGIN_SECONDS)
 
 
 class Waiting:

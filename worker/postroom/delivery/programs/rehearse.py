@@ -16,7 +16,7 @@ from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.render import render_one
 from postroom.delivery.validate import read
 from postroom.framing import receive
-from postroom.letter.event import Record, unpack
+from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
 
@@ -35,7 +35,7 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):  # the worker is gone
         _answer()
         while (payload := receive(sys.stdin.buffer)) is not None:
-            _render(unpack(payload), templates, house)
+            _render(unpack_record(payload), templates, house)
             _answer()
 
 

@@ -23,10 +23,10 @@ from postroom.delivery.decide.breaker import Rules
 from postroom.delivery.programs.rules import read_handed
 from postroom.delivery.settings import WorkerSettings
 from postroom.delivery.ways import Outlet
-from postroom.letter import profile as model
-from postroom.letter.duration import seconds
-from postroom.letter.fallback import fallback_problem
+from postroom.letter import profile
+from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Problem, Rejected
+from postroom.letter.profile import fallback_problem
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate, Relay
 
@@ -52,7 +52,7 @@ class Exit:
     outlet: Outlet
     """The relay with its limits."""
     fallback: Outlet | None = None
-    fallback_profile: model.SmtpProfile | None = None
+    fallback_profile: profile.SmtpProfile | None = None
     fallback_left_out: tuple[str, ...] = ()
     """The fields of its manifest that this release does not know."""
     fallback_problem: Problem | None = None
@@ -60,7 +60,7 @@ class Exit:
     recipient_rate: Rate | None = None
 
 
-def open_exit(profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
+def open_exit(profile: profile.SmtpProfile, settings: WorkerSettings) -> Exit:
     """Choose and configure the relay; nothing is connected yet."""
     spec = profile.spec
     guarded = spec.mode == "SMTP" and not settings.delivery_allowed
@@ -81,25 +81,25 @@ def open_exit(profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
     return with_fallback(_smtp_exit(profile, settings, room), profile, settings)
 
 
-def name_of(profile: model.SmtpProfile) -> str:
+def name_of(profile: profile.SmtpProfile) -> str:
     """`namespace/name`."""
     return f"{profile.metadata.namespace}/{profile.metadata.name}"
 
 
-def _smtp_exit(profile: model.SmtpProfile, settings: WorkerSettings, room: int) -> Exit:
+def _smtp_exit(profile: profile.SmtpProfile, settings: WorkerSettings, room: int) -> Exit:
     outlet, relay = _outlet(profile, settings)
     where = f"{relay.settings.host}:{relay.settings.port}"
     exit_ = Exit("SMTP", relay, State.ACCEPTED, room, relay.counters, where, False, outlet)
     return replace(exit_, recipient_rate=rate_of(profile.spec.limits.per_recipient_rate))
 
 
-def _outlet(profile: model.SmtpProfile, settings: WorkerSettings) -> tuple[Outlet, SmtpRelay]:
+def _outlet(profile: profile.SmtpProfile, settings: WorkerSettings) -> tuple[Outlet, SmtpRelay]:
     relay = SmtpRelay(smtp_settings(profile.spec, settings.secrets))
     rate = rate_of(profile.spec.limits.rate)
     return Outlet(name_of(profile), relay, _rules(profile), rate), relay
 
 
-def with_fallback(exit_: Exit, profile: model.SmtpProfile, settings: WorkerSettings) -> Exit:
+def with_fallback(exit_: Exit, profile: profile.SmtpProfile, settings: WorkerSettings) -> Exit:
     """The exit of mode SMTP with the fallback that the profile names, or with what is wrong with it."""
     if profile.spec.fallback_ref is None:
         return exit_
@@ -112,20 +112,20 @@ def with_fallback(exit_: Exit, profile: model.SmtpProfile, settings: WorkerSetti
     if (problem := fallback_problem(profile, other)) or handed is None or other is None:
         return replace(exit_, fallback_problem=problem)
     outlet, _ = _outlet(other, settings)
-    return replace(exit_, fallback=outlet, fallback_profile=other, fallback_left_out=handed.left_out)
+    return replace(exit_, fallback=outlet, fallback_profile=other, fallback_left_out=handed.unknown_fields)
 
 
-def _rules(profile: model.SmtpProfile) -> Rules:
+def _rules(profile: profile.SmtpProfile) -> Rules:
     breaker = profile.spec.circuit_breaker
-    return Rules(breaker.failures, seconds(breaker.reset_after))
+    return Rules(breaker.failures, duration_seconds(breaker.reset_after))
 
 
-def rate_of(rate: model.Rate | None) -> Rate | None:
+def rate_of(rate: profile.RateSpec | None) -> Rate | None:
     """A rate of the profile as relays know it."""
-    return Rate(rate.count, seconds(rate.period)) if rate else None
+    return Rate(rate.count, duration_seconds(rate.period)) if rate else None
 
 
-def _sandbox_settings(spec: model.SmtpProfileSpec, settings: WorkerSettings) -> RelaySettings:
+def _sandbox_settings(spec: profile.SmtpProfileSpec, settings: WorkerSettings) -> RelaySettings:
     return RelaySettings(
         host=settings.sandbox.host,
         port=settings.sandbox.port,
@@ -135,7 +135,7 @@ def _sandbox_settings(spec: model.SmtpProfileSpec, settings: WorkerSettings) -> 
     )
 
 
-def smtp_settings(spec: model.SmtpProfileSpec, secrets: Path) -> RelaySettings:
+def smtp_settings(spec: profile.SmtpProfileSpec, secrets: Path) -> RelaySettings:
     """The relay of mode SMTP; Secrets are folders below `secrets`, as the kubelet mounts them."""
     assert spec.smtp is not None  # a rule of the profile's model
     smtp, limits = spec.smtp, spec.limits
@@ -149,7 +149,7 @@ def smtp_settings(spec: model.SmtpProfileSpec, secrets: Path) -> RelaySettings:
     )
 
 
-def _tls(tls: model.Tls, secrets: Path) -> Tls:
+def _tls(tls: profile.TlsSpec, secrets: Path) -> Tls:
     client = secrets / tls.client_cert_secret_ref.name if tls.client_cert_secret_ref else None
     return Tls(
         mode=TlsMode(tls.mode),
@@ -160,7 +160,7 @@ def _tls(tls: model.Tls, secrets: Path) -> Tls:
     )
 
 
-def _auth(auth: model.Auth, secrets: Path) -> Auth:
+def _auth(auth: profile.AuthSpec, secrets: Path) -> Auth:
     folder = secrets / auth.secret_ref.name
 
     def read() -> Credentials:

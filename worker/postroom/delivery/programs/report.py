@@ -18,7 +18,7 @@ from postroom.delivery.outcome import (
     Settled,
     TryAgain,
 )
-from postroom.letter.address import mask, mask_all
+from postroom.letter.address import mask_address, mask_addresses
 from postroom.letter.problems import Problem
 from postroom.ports.ledger import Letter, State
 from postroom.ports.world import Clock
@@ -65,9 +65,9 @@ class Reporter:
                 "records refused; they go to the dead-letter topic",
                 count=count,
                 first=place,
-                problem=mask_all(str(first.problems[0])),
+                problem=mask_addresses(str(first.problems[0])),
             )
-            self.last_refusal = f"{place}: {mask_all(str(first.problems[0]))}"
+            self.last_refusal = f"{place}: {mask_addresses(str(first.problems[0]))}"
 
     def _settled(self, settled: list[Settled], now: datetime) -> None:
         kinds: Counter[tuple[str, str]] = Counter()
@@ -98,8 +98,8 @@ class Reporter:
             f"letters {state}",
             count=count,
             first=letter.identity.id,
-            recipient=mask(letter.identity.recipient),
-            problem=mask_all(str(problem)),
+            recipient=mask_address(letter.identity.recipient),
+            problem=mask_addresses(str(problem)),
             **_origin(letter),
         )
 

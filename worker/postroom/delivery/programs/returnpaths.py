@@ -11,7 +11,7 @@ from postroom.delivery.programs.conditions import Condition, refused
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
 from postroom.letter.profile import SmtpProfile
-from postroom.letter.returnpath import WAY_OUT, Keyring, read_keys
+from postroom.letter.verp import NEW_KEY_COMMAND, ReturnPathKeys, read_return_path_keys
 from postroom.mounted import read_folder
 
 
@@ -22,13 +22,13 @@ class ReturnPaths:
         """`strict`: no letter goes without a return path."""
         self._profile, self._secrets, self._strict = profile, secrets, strict
         self._text = ""
-        self._ring: Keyring | Problem = read_keyring(profile, self._text)
+        self._ring: ReturnPathKeys | Problem = read_keyring(profile, self._text)
         self.look()
 
     @property
     def condition(self) -> Condition:
         """How it is, for /statusz."""
-        if isinstance(self._ring, Keyring):
+        if isinstance(self._ring, ReturnPathKeys):
             return Condition(True, "Addressed")
         found = refused([self._ring])
         if self._strict:
@@ -42,11 +42,11 @@ class ReturnPaths:
         if text != self._text:
             self._text, self._ring = text, read_keyring(self._profile, text)
 
-    def path_of(self, identity: Identity) -> str | Problem | None:
+    def return_path(self, identity: Identity) -> str | Problem | None:
         """See the protocol."""
         ring = self._ring
-        if isinstance(ring, Keyring):
-            return ring.path_of(identity)
+        if isinstance(ring, ReturnPathKeys):
+            return ring.return_path(identity)
         return ring if self._strict else None
 
 
@@ -60,16 +60,16 @@ def key_text(profile: SmtpProfile, secrets: Path) -> str:
         return ""  # what cannot be read is as good as not there
 
 
-def read_keyring(profile: SmtpProfile, text: str) -> Keyring | Problem:
+def read_keyring(profile: SmtpProfile, text: str) -> ReturnPathKeys | Problem:
     """The keys in this text, or what is missing or wrong."""
     assert profile.spec.bounces is not None
     ref, domain = profile.spec.bounces.secret_ref, profile.spec.bounces.domain
     secret = f"Secret {profile.metadata.namespace}/{ref.name}"
     try:
-        keys = read_keys(text)
+        keys = read_return_path_keys(text)
     except ValueError as error:
         return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")
     if not keys:
-        said = f"is not in {secret}. Return paths at {domain} are signed with it; {WAY_OUT}"
+        said = f"is not in {secret}. Return paths at {domain} are signed with it; {NEW_KEY_COMMAND}"
         return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
-    return Keyring(domain, keys)
+    return ReturnPathKeys(domain, keys)

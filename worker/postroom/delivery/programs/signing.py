@@ -10,11 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from postroom.delivery.programs.conditions import Condition, refused
+from postroom.letter.dkim import SigningKey, read_private_key, sign_letter
 from postroom.letter.problems import Code, Problem
-from postroom.letter.profile import SmtpProfile
-from postroom.letter.signing import Dkim, covers
-from postroom.letter.wire.dkim import Seal, sign
-from postroom.letter.wire.keys import read_key
+from postroom.letter.profile import DkimSpec, SmtpProfile, dkim_covers
 from postroom.mounted import read_folder
 
 
@@ -26,8 +24,8 @@ class Signing:
         self._wanted = profile.spec.dkim
         self._namespace = profile.metadata.namespace
         self._secrets, self._strict = secrets, strict
-        self._found: tuple[Seal | Problem, ...] = ()
-        self._of_domain: dict[str, tuple[Seal | Problem, ...]] = {}
+        self._found: tuple[SigningKey | Problem, ...] = ()
+        self._of_domain: dict[str, tuple[SigningKey | Problem, ...]] = {}
         self._texts: dict[str, str] | None = None
         self.look()
 
@@ -44,7 +42,7 @@ class Signing:
             if self._strict:
                 return found
             return Condition(None, found.reason, f"letters stay here and go unsigned: {found.message}")
-        seals = [one for one in self._found if isinstance(one, Seal)]
+        seals = [one for one in self._found if isinstance(one, SigningKey)]
         weak = [f"{one.selector} of {one.domain} {one.key.weakness}" for one in seals if one.key.weakness]
         if weak:
             return Condition(True, "KeyIsShort", "; ".join(weak))
@@ -60,20 +58,20 @@ class Signing:
 
     def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
         """See the protocol."""
-        seals: list[Seal] = []
+        seals: list[SigningKey] = []
         for one in self._for(sender.rpartition("@")[2].lower()):
-            if isinstance(one, Seal):
+            if isinstance(one, SigningKey):
                 seals.append(one)
             elif self._strict:
                 return one
-        return sign(content, seals, int(now.timestamp())) if seals else content
+        return sign_letter(content, seals, int(now.timestamp())) if seals else content
 
-    def _for(self, domain: str) -> tuple[Seal | Problem, ...]:
+    def _for(self, domain: str) -> tuple[SigningKey | Problem, ...]:
         """What signs letters of a domain, or would if it were there."""
         cache = self._of_domain  # another takes its place when a key changes, maybe right now
         if domain not in cache:
             pairs = zip(self._wanted, self._found, strict=True)
-            cache[domain] = tuple(found for one, found in pairs if covers(one, domain))
+            cache[domain] = tuple(found for one, found in pairs if dkim_covers(one, domain))
         return cache[domain]
 
     def _read(self) -> Iterator[tuple[str, str]]:
@@ -84,13 +82,13 @@ class Signing:
                 continue  # what cannot be read is as good as not there
             yield from ((f"{name}/{key}", text) for key, text in texts.items())
 
-    def _seal(self, one: Dkim, texts: dict[str, str]) -> Seal | Problem:
+    def _seal(self, one: DkimSpec, texts: dict[str, str]) -> SigningKey | Problem:
         ref = one.secret_ref
         secret, text = f"Secret {self._namespace}/{ref.name}", texts.get(f"{ref.name}/{ref.key}", "")
         if not text.strip():
             said = f"is not in {secret}. Letters of {one.domain} are signed with it; add it, in PEM"
             return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
         try:
-            return Seal(one.domain, one.selector, read_key(text.encode()))
+            return SigningKey(one.domain, one.selector, read_private_key(text.encode()))
         except ValueError as error:
             return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")

@@ -9,8 +9,8 @@ from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
-from postroom.letter.callback import Callback
 from postroom.letter.problems import Code, Problem
+from postroom.letter.profile import CallbackSpec
 from postroom.mounted import read_folder
 
 PREFIX = "whsec_"
@@ -26,7 +26,7 @@ class Secret:
     namespace: str
 
 
-def read_secret(where: Secret, callback: Callback) -> tuple[tuple[bytes, ...], str] | Problem:
+def read_secret(where: Secret, callback: CallbackSpec) -> tuple[tuple[bytes, ...], str] | Problem:
     """The keys, and the authority's certificates; or what is missing or wrong."""
     ref = callback.secret_ref
     words = _text(where, ref.name, ref.key).split()

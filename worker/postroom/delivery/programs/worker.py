@@ -29,9 +29,9 @@ from postroom.delivery.programs.watch import Watch
 from postroom.delivery.receive import GAP, Carrier, Reception
 from postroom.delivery.settle import bury
 from postroom.delivery.ways import Ways
+from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.event import Record
 from postroom.letter.problems import Code
-from postroom.letter.render import Catalog
 from postroom.ports.events import Partition
 from postroom.ports.ledger import Ledger, Recovery, State
 
@@ -190,7 +190,7 @@ class Worker:
             lambda one: one.from_topic and (one.letter.record.topic, one.letter.record.partition) in gone
         )
 
-    def _tell_templates(self, catalog: Catalog) -> None:
+    def _tell_templates(self, catalog: TemplateCatalog) -> None:
         live = {one.name: one.revision for one in catalog.templates.values()}
         log.info("templates live", **news(self._live, live))
         self._live = live

@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from postroom.letter.hint import did_you_mean
 from postroom.letter.html.document import body_starts, is_whole_page
 from postroom.letter.language.pieces import Piece, Source, join, split
-from postroom.letter.problems import Code, Problem, Rejected, advance
+from postroom.letter.problems import Code, Problem, Rejected, advance_position, did_you_mean
 from postroom.letter.references import layout_field
-from postroom.letter.template import EmailLayout, EmailLayoutSpec, Partial, TemplateMetadata
+from postroom.letter.template import EmailLayout, EmailLayoutSpec, PartialSpec, TemplateMetadata
 
 MAX_DEPTH = 8
 MAX_PIECES = 50_000
@@ -91,7 +90,7 @@ def stand_in(name: str, sources: Iterable[tuple[str, str]]) -> EmailLayout:
     partials = dict.fromkeys(piece.words[1] for piece in pieces if piece.opens("include"))
     spec = EmailLayoutSpec.model_construct(  # as large as the template asks, so not held to a layout's limits
         html="".join(f"{{% block {block} %}}{{% endblock %}}" for block in blocks),
-        partials=[Partial.model_construct(name=partial, html="") for partial in partials],
+        partials=[PartialSpec.model_construct(name=partial, html="") for partial in partials],
     )
     return EmailLayout.model_construct(metadata=TemplateMetadata(name=name), spec=spec)
 
@@ -196,7 +195,7 @@ def _blocks_of(body: Pieces, field: str) -> dict[str, _Block]:
 def _words_of(piece: Piece) -> int:
     """Where the first word of a piece stands."""
     words = piece.text.lstrip()
-    return advance(piece.line, piece.text[: len(piece.text) - len(words)])
+    return advance_position(piece.line, piece.text[: len(piece.text) - len(words)])
 
 
 def _fill(page: Pieces, blocks: Mapping[str, _Block], field: str) -> list[Piece]:
@@ -262,6 +261,6 @@ def _with_preheader(pieces: Pieces) -> list[Piece]:
         out[index : index + 1] = [
             Piece("data", before, piece.field, piece.line),
             *added,
-            Piece("data", after, piece.field, advance(piece.line, before)),
+            Piece("data", after, piece.field, advance_position(piece.line, before)),
         ]
     return out

@@ -17,10 +17,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Literal
 
-from postroom.letter.hint import did_you_mean
 from postroom.letter.html.mjml_components import ATTRIBUTES, CHILDREN, CONTENT
 from postroom.letter.language.pieces import Piece, Source, split
-from postroom.letter.problems import Code, Problem, Rejected
+from postroom.letter.problems import Code, Problem, Rejected, did_you_mean
 
 CHARACTERS = 1024 * 1024
 """Of the source; a compilation takes some milliseconds for each 100 KB and cannot be interrupted."""

@@ -25,7 +25,6 @@ from jinja2.runtime import Context, Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Joiner, Namespace
 
-from postroom.letter.hint import did_you_mean
 from postroom.letter.language import bounds, other_languages, stylesheets
 from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable, meter_of
 from postroom.letter.language.compiler import Bound, Compiler, needs_bound
@@ -35,7 +34,7 @@ from postroom.letter.language.functions import FUNCTIONS
 from postroom.letter.language.grammar import nodes_of, refuse_forbidden
 from postroom.letter.language.printing import write_html, write_text
 from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
-from postroom.letter.problems import Code, Position, Problem, Rejected
+from postroom.letter.problems import Code, Position, Problem, Rejected, did_you_mean
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""
@@ -303,7 +302,7 @@ class Script:
         """
         texts = None if self._constant is not None else _other_texts(self.source, source, self._texts)
         if texts is None:
-            return script_of(self._environment, source, self.field)
+            return compile_source(self._environment, source, self.field)
         other = copy(self)
         other.source = source
         other._load()  # noqa: SLF001  of its own class
@@ -357,7 +356,7 @@ def _other_texts(source: str, other: str, texts: list[str]) -> list[str] | None:
 
 
 @lru_cache(maxsize=128)
-def script_of(environment: LetterEnvironment, source: str, field: str) -> Script:
+def compile_source(environment: LetterEnvironment, source: str, field: str) -> Script:
     """A compiled template, kept for a while: a proof tries the same sources again and again.
 
     Whoever sends with it keeps it himself. Raises as Script does.

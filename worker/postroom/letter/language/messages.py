@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from postroom.letter.language.bounds import Unsuitable, bounded_length
 from postroom.letter.language.formats import locale_of
-from postroom.letter.reading.message import CATEGORIES, is_markup, pieces_of, plural_base
+from postroom.letter.language.message_text import CATEGORIES, is_markup, pieces_of, plural_base
 
 NAME = "t"
 """What templates call the function."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from postroom.letter.schema import Schema, resolve
+from postroom.letter.data_schema import JsonSchema, resolve_ref
 
 DEEPEST = 8
 """Levels of objects and lists that get inputs; what is below is JSON."""
@@ -81,7 +81,7 @@ class Field:
 class _Node:
     """A place in the schema."""
 
-    schema: Schema
+    schema: JsonSchema
     kind: Kind
     nullable: bool = False
 
@@ -91,18 +91,18 @@ def steps(pointer: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 
-def build(schema: Schema, data: Any) -> Field:
+def build(schema: JsonSchema, data: Any) -> Field:
     """The form of a whole event's data."""
     return _field(_Place(), schema, schema, data)
 
 
-def read(schema: Schema, form: Form) -> Any:
+def read(schema: JsonSchema, form: Form) -> Any:
     """The data that a form holds. What is not JSON in a JSON area becomes `Unparsed`."""
     found = _Reader(schema, form).value(schema, "", required=True)
     return {} if isinstance(found, Absent) else found
 
 
-def change(schema: Schema, data: Any, action: str, pointer: str) -> Any:
+def change(schema: JsonSchema, data: Any, action: str, pointer: str) -> Any:
     """The data with a row added to the list at a pointer (`add`), or the row at it removed (`remove`)."""
     *above, last = steps(pointer) or [""]
     if action == "add":
@@ -129,9 +129,9 @@ def unparsed(data: Any, path: str = "data") -> Iterable[tuple[str, str]]:
             yield from unparsed(value, f"{path}.{index}")
 
 
-def example(schema: Any, root: Schema, depth: int = 0) -> Any:
+def example(schema: Any, root: JsonSchema, depth: int = 0) -> Any:
     """A value for a new row that most schemas accept."""
-    here = resolve(schema, root) or {}
+    here = resolve_ref(schema, root) or {}
     if "default" in here:
         return here["default"]
     if here.get("enum"):
@@ -162,9 +162,9 @@ def example(schema: Any, root: Schema, depth: int = 0) -> Any:
 # ---------- schema
 
 
-def _node(schema: Any, root: Schema, depth: int = 0) -> _Node:
+def _node(schema: Any, root: JsonSchema, depth: int = 0) -> _Node:
     """What kind of input a schema asks for."""
-    here = resolve(schema, root)
+    here = resolve_ref(schema, root)
     if here is None or depth > DEEPEST:
         return _Node(here or {}, "json")
     either = here.get("anyOf") or here.get("oneOf")
@@ -179,11 +179,11 @@ def _node(schema: Any, root: Schema, depth: int = 0) -> _Node:
     return _Node(here, _kind(here, kind), nullable)
 
 
-def _words(schema: Schema) -> dict[str, Any]:
+def _words(schema: JsonSchema) -> dict[str, Any]:
     return {name: schema[name] for name in ("title", "description", "default") if name in schema}
 
 
-def _kind(schema: Schema, kind: Any) -> Kind:
+def _kind(schema: JsonSchema, kind: Any) -> Kind:
     if "const" in schema or schema.get("enum"):
         return "choice"
     if kind == "string":
@@ -223,13 +223,13 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _choices(schema: Schema) -> list[Any]:
+def _choices(schema: JsonSchema) -> list[Any]:
     if "const" in schema:
         return [schema["const"]]
     return list(schema.get("enum") or (True, False))
 
 
-def _schema_at(root: Schema, path: Iterable[str]) -> Any:
+def _schema_at(root: JsonSchema, path: Iterable[str]) -> Any:
     here: Any = root
     for step in path:
         node = _node(here, root)
@@ -257,7 +257,7 @@ class _Place:
         return _Place(_below(self.pointer, step), label, required, self.depth + 1)
 
 
-def _field(place: _Place, schema: Any, root: Schema, value: Any) -> Field:
+def _field(place: _Place, schema: Any, root: JsonSchema, value: Any) -> Field:
     node = _node(schema, root, place.depth)
     hint = _hint(node, required=place.required)
     plain = Field("json", place.pointer, place.label, hint, place.required)
@@ -291,7 +291,7 @@ def _field(place: _Place, schema: Any, root: Schema, value: Any) -> Field:
             return _input(node, value, plain)
 
 
-def _group(plain: Field, place: _Place, node: _Node, root: Schema, value: Any) -> Field:
+def _group(plain: Field, place: _Place, node: _Node, root: JsonSchema, value: Any) -> Field:
     inner = value if isinstance(value, dict) else {}
     needed = node.schema.get("required", ())
     children = tuple(
@@ -333,7 +333,7 @@ def _hint(node: _Node, *, required: bool) -> str:
     return ", ".join(parts) + (f". {said}" if isinstance(said, str) else "")
 
 
-def _type_words(schema: Schema, kind: Kind) -> str:
+def _type_words(schema: JsonSchema, kind: Kind) -> str:
     words = {"group": "object", "list": "list", "choice": "choice", "text": "text", "json": "JSON"}
     if kind == "number":
         return "whole number" if schema.get("type") == "integer" else "number"
@@ -365,7 +365,7 @@ def _below(pointer: str, step: str) -> str:
 class _Reader:
     """Reads a form by its schema."""
 
-    root: Schema
+    root: JsonSchema
     form: Form
 
     def value(self, schema: Any, pointer: str, *, required: bool, depth: int = 0) -> Any:

@@ -21,14 +21,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from postroom.letter.compose import compose
+from postroom.letter.catalog import RenderedLetter
+from postroom.letter.catalog import SenderMailbox as Mailbox
+from postroom.letter.data_schema import DataSchema
+from postroom.letter.mime.compose import compose_letter
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.proving.trial import SAMPLE_TIME
-from postroom.letter.references import Key
-from postroom.letter.render import Rendered
-from postroom.letter.render import Sender as Mailbox
-from postroom.letter.schema import Contract
-from postroom.letter.template import Sample
+from postroom.letter.references import ObjectKey
+from postroom.letter.template import SampleSpec
+from postroom.letter.validation.sample_runs import SAMPLE_TIME
 from postroom.local.arrival import READER
 from postroom.local.commands import command
 from postroom.local.manifests import Finding
@@ -236,7 +236,7 @@ async def _changes(studio: Studio, seen: int) -> AsyncIterator[str]:
 
 
 def _find(context: StudioContext, namespace: str, name: str) -> ShownTemplate:
-    found = context.studio.templates.get(Key("EmailTemplate", namespace, name))
+    found = context.studio.templates.get(ObjectKey("EmailTemplate", namespace, name))
     if found is None:
         raise NoSuchTemplate(f"{namespace}/{name}")
     return found
@@ -330,7 +330,7 @@ def _sentence(message: str) -> str:
 # ---------- one template
 
 
-def _sample(context: StudioContext, shown: ShownTemplate, view: View) -> Sample:
+def _sample(context: StudioContext, shown: ShownTemplate, view: View) -> SampleSpec:
     """The sample that is looked at, with the data that was typed in its place."""
     draft = context.studio.draft(view.draft, shown.key)
     sample = shown.sample(draft.sample if draft else view.sample)
@@ -341,7 +341,7 @@ def _sample(context: StudioContext, shown: ShownTemplate, view: View) -> Sample:
     return sample.model_copy(update={"data": data, "recipient": recipient})
 
 
-def _render(context: StudioContext, shown: ShownTemplate, view: View) -> Rendered | Rejected | None:
+def _render(context: StudioContext, shown: ShownTemplate, view: View) -> RenderedLetter | Rejected | None:
     """The letter, why there is none, or None where no revision has passed yet."""
     if shown.compiled is None:
         return None
@@ -366,7 +366,7 @@ def _schema(shown: ShownTemplate) -> Mapping[str, Any]:
     """The schema of the data; an empty one, for a form in JSON, while the template's own is faulty."""
     schema = shown.source.spec.variables
     try:
-        Contract(schema)
+        DataSchema(schema)
     except Rejected:
         return {}
     return schema
@@ -374,7 +374,7 @@ def _schema(shown: ShownTemplate) -> Mapping[str, Any]:
 
 def _frame(context: StudioContext, shown: ShownTemplate, view: View) -> str:
     rendered = _render(context, shown, view)
-    if not isinstance(rendered, Rendered):
+    if not isinstance(rendered, RenderedLetter):
         return ""
     scheme: Scheme = "dark" if view.scheme == "dark" else "inverted" if view.scheme == "inverted" else "light"
     return frame_html(rendered.html, scheme, rendered.attachments, images=view.images == "on")
@@ -383,7 +383,7 @@ def _frame(context: StudioContext, shown: ShownTemplate, view: View) -> str:
 def _describe(context: StudioContext, shown: ShownTemplate, view: View) -> dict[str, Any]:
     """Everything that a template's page shows."""
     rendered = _render(context, shown, view)
-    letter = rendered if isinstance(rendered, Rendered) else None
+    letter = rendered if isinstance(rendered, RenderedLetter) else None
     problems = rendered.problems if isinstance(rendered, Rejected) else ()
     sample = _sample(context, shown, view)
     draft = context.studio.draft(view.draft, shown.key)
@@ -429,7 +429,7 @@ def _describe(context: StudioContext, shown: ShownTemplate, view: View) -> dict[
     return described
 
 
-def _frame_address(shown: ShownTemplate, view: View, letter: Rendered | None) -> str:
+def _frame_address(shown: ShownTemplate, view: View, letter: RenderedLetter | None) -> str:
     """The frame's address; it changes with the letter, so that a frame that stays is not loaded again."""
     if letter is None:
         return ""
@@ -452,12 +452,14 @@ def _picks(shown: ShownTemplate, view: View) -> dict[str, Any]:
     }
 
 
-def _headers(shown: ShownTemplate, letter: Rendered, sample: Sample) -> dict[str, Any]:
+def _headers(shown: ShownTemplate, letter: RenderedLetter, sample: SampleSpec) -> dict[str, Any]:
     """The sender, and the headers as a worker writes them."""
     sender = letter.sender or shown.sender or Mailbox(address="profile@example.invalid")
     to = sample.recipient or READER
     try:
-        raw = compose(letter, to=to, sender=sender, message_id="studio@example.invalid", date=SAMPLE_TIME)
+        raw = compose_letter(
+            letter, to=to, sender=sender, message_id="studio@example.invalid", date=SAMPLE_TIME
+        )
     except Rejected as rejected:
         return {"sender": sender, "headers": [(each.field, each.message) for each in rejected.problems]}
     head = BytesHeaderParser(policy=policy.default).parsebytes(raw)
@@ -492,7 +494,7 @@ def _variables(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield each.label, each.hint.partition(". ")[0]
 
 
-def _send_command(context: StudioContext, shown: ShownTemplate, sample: Sample) -> str:
+def _send_command(context: StudioContext, shown: ShownTemplate, sample: SampleSpec) -> str:
     pairs = [
         f"{name}={value}" if isinstance(value, str) else f"{name}:={json.dumps(value, ensure_ascii=False)}"
         for name, value in sample.data.items()
@@ -521,7 +523,7 @@ def _data(shown: ShownTemplate, data: Any, problems: tuple[Problem, ...]) -> dic
 def _broken(schema: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[Problem, ...]:
     """What the newest schema says of data, which an older revision may have rendered."""
     try:
-        Contract(schema).admit(data)
+        DataSchema(schema).validate(data)
     except Rejected as rejected:
         return rejected.problems
     return ()
@@ -533,7 +535,7 @@ def _paths(field: forms.Field) -> Iterator[str]:
         yield from _paths(child)
 
 
-def _source(shown: ShownTemplate, view: View, letter: Rendered | None) -> dict[str, Any]:
+def _source(shown: ShownTemplate, view: View, letter: RenderedLetter | None) -> dict[str, Any]:
     """The lines of the manifest, of the layout, or of the HTML that is sent."""
     names = [(str(number or ""), Path(file).name) for number, file in enumerate(shown.files)]
     if letter:

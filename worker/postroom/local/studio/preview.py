@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from postroom.letter.event import Attachment
-from postroom.letter.inline_parts import content_id_of
+from postroom.letter.mime.compose import placed_content_id
 from postroom.sandbox.letters import PICTURES, with_scheme
 
 Scheme = Literal["light", "dark", "inverted"]
@@ -118,7 +118,7 @@ def _attached(address: str, attachments: list[Attachment]) -> str:
     wanted = frozenset((unquote(address[4:]),))
     for each in attachments:
         kind = each.content_type.partition(";")[0].strip().lower()
-        if content_id_of(each, wanted) in wanted and kind in PICTURES:
+        if placed_content_id(each, wanted) in wanted and kind in PICTURES:
             return f"data:{kind};base64,{b64encode(each.content).decode()}"
     return ""
 

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from postroom.letter.compiled import CompiledTemplate
+from postroom.letter.bundle import CompiledTemplate
+from postroom.letter.catalog import RenderedLetter, SenderMailbox
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.live import Live
-from postroom.letter.proof import Proof, SampleResult
-from postroom.letter.proving.trial import sample_event
-from postroom.letter.references import Key
-from postroom.letter.render import Rendered, Sender
-from postroom.letter.template import EmailTemplate, Sample
+from postroom.letter.references import ObjectKey
+from postroom.letter.renderer import TemplateRenderer
+from postroom.letter.template import EmailTemplate, SampleSpec
+from postroom.letter.validation.sample_runs import sample_event
+from postroom.letter.validation.validate import SampleLetter, TemplateValidation
 from postroom.local.manifests import Finding, Reading
 
 MOST_DRAFTS = 50
@@ -36,7 +36,7 @@ MOST_DRAFTS = 50
 class ShownTemplate:
     """One template."""
 
-    key: Key
+    key: ObjectKey
     file: str
     source: EmailTemplate
     """The manifest that `compiled` was made of, or the newest where nothing passed yet."""
@@ -47,9 +47,9 @@ class ShownTemplate:
     """Whether the newest edit did not pass, so that `compiled` is older than the file."""
     files: tuple[str, ...] = ()
     """The files that it is written in: the manifest, those beside it, and the layout's."""
-    sender: Sender | None = None
+    sender: SenderMailbox | None = None
     """The profile's, for a template without one."""
-    results: tuple[SampleResult, ...] = ()
+    results: tuple[SampleLetter, ...] = ()
     """The letters of the samples, as `compiled` makes them."""
 
     @property
@@ -70,7 +70,7 @@ class ShownTemplate:
         spec = self.source.spec
         return (spec.default_locale, *(each.tag for each in spec.locales if each.tag != spec.default_locale))
 
-    def sample(self, name: str | None) -> Sample:
+    def sample(self, name: str | None) -> SampleSpec:
         """The sample of a name, else the first one."""
         samples = self.source.spec.samples
         return next((each for each in samples if each.name == name), samples[0])
@@ -80,7 +80,7 @@ class ShownTemplate:
 class Draft:
     """Data that was typed into a template's form."""
 
-    key: Key
+    key: ObjectKey
     sample: str
     """The sample that the form began with."""
     data: Any
@@ -122,23 +122,23 @@ class Studio:
 
     def __init__(self) -> None:
         self.changes = Changes()
-        self.templates: Mapping[Key, ShownTemplate] = {}
+        self.templates: Mapping[ObjectKey, ShownTemplate] = {}
         self.unread: tuple[Finding, ...] = ()
         """Findings of manifests that cannot be read as objects at all."""
-        self.viewed: Key | None = None
+        self.viewed: ObjectKey | None = None
         """The template that a page asked for last: it is proved first."""
-        self._live: dict[Key, Live] = {}
+        self._live: dict[ObjectKey, TemplateRenderer] = {}
         self._drafts: OrderedDict[str, Draft] = OrderedDict()
 
     def update(self, reading: Reading) -> None:
         """Take a reading of the folder."""
         sources = {
-            Key(item.kind, item.metadata.namespace, item.metadata.name): item
+            ObjectKey(item.kind, item.metadata.namespace, item.metadata.name): item
             for item in reversed(reading.objects)
             if isinstance(item, EmailTemplate)
         }
         found = {
-            key: self._shown(key, sources[key], reading) for key in reading.verdict.proofs if key in sources
+            key: self._shown(key, sources[key], reading) for key in reading.verdict.results if key in sources
         }
         if not reading.complete:
             for key, before in self.templates.items():
@@ -154,15 +154,15 @@ class Studio:
     def hold(self, templates: Iterable[CompiledTemplate]) -> None:
         """Show good revisions of an earlier run where the newest edit does not pass."""
         for each in templates:
-            key = Key("EmailTemplate", each.namespace, each.name)
+            key = ObjectKey("EmailTemplate", each.namespace, each.name)
             shown = self.templates.get(key)
             if shown and shown.compiled is None:
                 self.templates = {**self.templates, key: replace(shown, compiled=each, is_behind=True)}
                 self.changes.bump()
 
-    def update_one(self, source: EmailTemplate, proof: Proof) -> None:
+    def update_one(self, source: EmailTemplate, proof: TemplateValidation) -> None:
         """Show one template's new proof, ahead of the whole reading that follows; only a good one."""
-        key = Key("EmailTemplate", source.metadata.namespace, source.metadata.name)
+        key = ObjectKey("EmailTemplate", source.metadata.namespace, source.metadata.name)
         before = self.templates.get(key)
         if before and proof.compiled and proof.compiled != before.compiled:
             shown = replace(
@@ -171,13 +171,13 @@ class Studio:
             self.templates = {**self.templates, key: shown}
             self.changes.bump()
 
-    def render(self, key: Key, sample: Sample, locale: str | None) -> Rendered:
+    def render(self, key: ObjectKey, sample: SampleSpec, locale: str | None) -> RenderedLetter:
         """The letter of a sample or of typed data, as a worker renders it. Raises Rejected."""
         compiled = self.templates[key].compiled
         assert compiled is not None
         live = self._live.get(key)
         if live is None or live.compiled is not compiled:
-            live = self._live[key] = Live(compiled, Clocks(time.monotonic, time.thread_time))
+            live = self._live[key] = TemplateRenderer(compiled, Clocks(time.monotonic, time.thread_time))
         return live.render(sample_event(sample, compiled.event_types[0], locale or sample.locale))
 
     def keep(self, draft: Draft) -> str:
@@ -188,25 +188,25 @@ class Studio:
             self._drafts.popitem(last=False)
         return name
 
-    def draft(self, name: str | None, key: Key) -> Draft | None:
+    def draft(self, name: str | None, key: ObjectKey) -> Draft | None:
         """Typed data of a template, if it is still kept."""
         draft = self._drafts.get(name or "")
         return draft if draft and draft.key == key else None
 
-    def _shown(self, key: Key, source: EmailTemplate, reading: Reading) -> ShownTemplate:
+    def _shown(self, key: ObjectKey, source: EmailTemplate, reading: Reading) -> ShownTemplate:
         before = self.templates.get(key)
-        proof = reading.verdict.proofs[key]
+        proof = reading.verdict.results[key]
         file = reading.places.get(key, "")
         layout = source.spec.layout_ref
-        page = Key("EmailLayout", key.namespace, layout.name) if layout else None
+        page = ObjectKey("EmailLayout", key.namespace, layout.name) if layout else None
         keys = (key, page) if page else (key,)
         files = tuple(dict.fromkeys(name for each in keys for name in _files(each, reading)))
         subjects = {f"{each.kind} {each.name}" for each in keys}
         findings = tuple(each for each in reading.findings if each.file in files and each.subject in subjects)
         profile = reading.verdict.profiles.get(
-            Key("SmtpProfile", key.namespace, source.spec.smtp_profile_ref.name)
+            ObjectKey("SmtpProfile", key.namespace, source.spec.smtp_profile_ref.name)
         )
-        sender = Sender(profile.spec.sender.address, profile.spec.sender.name) if profile else None
+        sender = SenderMailbox(profile.spec.sender.address, profile.spec.sender.name) if profile else None
         if proof.compiled:
             # the same revision stays the same object, so that what is compiled for it is kept
             same = before and before.compiled == proof.compiled
@@ -217,9 +217,9 @@ class Studio:
         return ShownTemplate(key, file, source, None, findings, files=files, sender=sender)
 
 
-def _files(key: Key, reading: Reading) -> Iterator[str]:
+def _files(key: ObjectKey, reading: Reading) -> Iterator[str]:
     """The files that an object is written in, its manifest first."""
     for each in reading.located:
-        if Key(each.kind, each.namespace, each.name) == key:
+        if ObjectKey(each.kind, each.namespace, each.name) == key:
             yield each.file
             yield from each.files.values()

@@ -1,0 +1,22 @@
+"""What the models say of the corpus; tests/cluster/test_parity.py asks a real API server the same."""
+
+import pytest
+from pydantic import ValidationError
+
+from postroom.letter.manifest import KINDS, explain_validation_error
+from tests.cluster.corpus import Case, cases
+
+
+def told(case: Case) -> list[str]:
+    """The fields that the model complains of."""
+    model = KINDS[case.kind]
+    try:
+        model.model_validate(case.manifest, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return [problem.field for problem in explain_validation_error(model, error)]
+    return []
+
+
+@pytest.mark.parametrize("case", [case.placed("tenant") for case in cases()], ids=str)
+def test_the_models_judge_the_corpus_as_it_says(case: Case) -> None:
+    assert told(case) == ([] if case.verdict == "accepted" else [case.field])

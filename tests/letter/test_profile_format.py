@@ -1,0 +1,202 @@
+"""A profile from a later release: what it has beyond this one is left out and named, and nothing else is.
+
+`tests/golden/formats` holds the fields of each format. A field that comes to them is a decision: see there.
+"""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from postroom.letter import bundle
+from postroom.letter.bundle import CompiledTemplate, LocaleVariant, TemplateFile, WeightedSubject
+from postroom.letter.manifest import dotted_path, read_manifests
+from postroom.letter.problems import Code, Rejected
+from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT, parse_profiles
+
+OF_THE_SECOND_FORMAT = ("editions.foreign_messages", "editions.messages")
+"""A letter cannot be rendered without its messages: a bundle that has some is of the second format."""
+FORMATS = Path(__file__).parents[1] / "golden" / "formats"
+FULL: dict[str, Any] = {
+    "apiVersion": "postroom.dev/v1alpha1",
+    "kind": "SmtpProfile",
+    "metadata": {"name": "orders", "namespace": "shop", "annotations": {FORMAT_ANNOTATION: PROFILE_FORMAT}},
+    "spec": {
+        "mode": "SMTP",
+        "from": {"address": "orders@larkfield.example"},
+        "smtp": {
+            "host": "relay.example",
+            "tls": {"caRef": {"name": "ca"}, "clientCertSecretRef": {"name": "own"}},
+            "auth": {"secretRef": {"name": "relay"}},
+        },
+        "limits": {"rate": {"count": 5}, "perRecipientRate": {"count": 1}},
+        "retry": {"maxAttempts": 3},
+        "circuitBreaker": {"failures": 3},
+        "fallbackRef": {"name": "spare"},
+        "dkim": [{"domain": "larkfield.example", "selector": "s", "secretRef": {"name": "dkim"}}],
+        "bounces": {"domain": "bounce.larkfield.example", "secretRef": {"name": "bounces"}},
+        "dedupe": {"window": "200h"},
+        "suppression": {"hardBounces": "Ignore"},
+        "kafka": {"partitions": 6},
+        "connectionsSecretRef": {"name": "lines"},
+        "workers": {"autoscaling": {"maxReplicas": 3}},
+        "networkPolicy": {"peers": []},
+        "callbacks": [
+            {"name": "one", "url": "https://a.example/", "secretRef": {"name": "a"}, "caRef": {"name": "ca"}},
+            {"name": "two", "url": "https://b.example/", "secretRef": {"name": "b"}},
+        ],
+    },
+}
+
+
+def parts(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where the object has mappings, but for its metadata, of which anything may be left out."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, dict) and path[:1] != ("metadata",):
+        yield path
+    for step, each in steps:
+        yield from parts(each, (*path, step))
+
+
+EVERY_PART = [pytest.param(path, id=dotted_path(path) or "whole") for path in parts(FULL)]
+
+
+def with_a_later_field(*paths: tuple[str | int, ...]) -> dict[str, Any]:
+    whole = deepcopy(FULL)
+    for path in paths:
+        part: Any = whole
+        for step in path:
+            part = part[step]
+        part["later"] = {"any": ["thing", {"of": "a later release"}]}
+    return whole
+
+
+def changed(**spec: Any) -> str:
+    whole = with_a_later_field(("spec",), ("spec", "smtp", "tls"))
+    whole["spec"] |= spec
+    return json.dumps(whole)
+
+
+def test_the_specimen_has_every_part_that_a_profile_can_have() -> None:
+    free = {"nodeSelector", "tolerations", "resources", "peers"}
+    known = {place for place, part in _parts_of(SmtpProfile) if part}
+    here = {".".join(str(step) for step in path if isinstance(step, str)) for path in parts(FULL)}
+    assert {each for each in known if each.rpartition(".")[2] not in free} - {"metadata"} == here - {""}
+
+
+@pytest.mark.parametrize("path", EVERY_PART)
+def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(path: tuple[str | int, ...]) -> None:
+    [handed] = parse_profiles(json.dumps(with_a_later_field(path)), "profile.yaml")
+    assert handed.profile == SmtpProfile.model_validate(FULL)
+    assert handed.unknown_fields == (f"shop/orders: {dotted_path((*path, 'later'))}",)
+
+
+def test_all_of_them_are_left_out_together() -> None:
+    every = list(parts(FULL))
+    [handed] = parse_profiles(json.dumps(with_a_later_field(*every)), "profile.yaml")
+    assert handed.profile == SmtpProfile.model_validate(FULL)
+    assert len(handed.unknown_fields) == len(every)
+
+
+def test_a_profile_of_this_release_has_nothing_left_out() -> None:
+    [handed] = parse_profiles(json.dumps(FULL), "profile.yaml")
+    assert (handed.profile, handed.unknown_fields) == (SmtpProfile.model_validate(FULL), ())
+
+
+@pytest.mark.parametrize("path", EVERY_PART)
+def test_without_the_mark_it_is_what_a_person_wrote_and_an_unknown_field_is_an_error(
+    path: tuple[str | int, ...],
+) -> None:
+    whole = with_a_later_field(path)
+    del whole["metadata"]["annotations"]
+    with pytest.raises(Rejected) as refused:
+        parse_profiles(json.dumps(whole), "profile.yaml")
+    assert [each.code for each in refused.value.problems] == [Code.FIELD_UNKNOWN]
+
+
+def test_nobody_else_reads_a_marked_profile_so() -> None:
+    [located] = read_manifests(json.dumps(with_a_later_field(("spec",))), "profile.yaml")
+    assert [(each.code, each.field) for each in located.problems] == [(Code.FIELD_UNKNOWN, "spec.later")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"mode": "Pigeon"}, "must be one of 'Sandbox', 'SMTP', 'Log'"),
+        ({"onInDoubt": "Ask"}, "must be one of 'Resend', 'Park'"),
+        ({"limits": {"connections": 0, "later": 1}}, "must be at least 1"),
+        ({"smtp": {"port": 25, "later": 1}}, "is required"),
+        ({"from": None, "form": {"address": "orders@larkfield.example"}}, "is required"),
+        ({"dedupe": {"window": "1h", "later": 1}}, "1h is less than kafka.retention + retry.maxAge"),
+    ],
+)
+def test_all_else_is_as_strict_beside_a_later_field(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        parse_profiles(changed(**spec), "profile.yaml")
+    [problem] = refused.value.problems
+    assert problem.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "whole", [FULL, with_a_later_field(("spec",))], ids=["known fields", "a later field"]
+)
+@pytest.mark.parametrize("mark", ["postroom.profile/2", "", 1, ["postroom.profile/1"]])
+def test_another_format_is_refused_whatever_is_in_it(whole: dict[str, Any], mark: Any) -> None:
+    whole = whole | {"metadata": whole["metadata"] | {"annotations": {FORMAT_ANNOTATION: mark}}}
+    with pytest.raises(Rejected, match=r"this release reads 'postroom\.profile/1'"):
+        parse_profiles(json.dumps(whole), "profile.yaml")
+
+
+def test_a_problem_beside_a_later_field_is_told_on_its_line() -> None:
+    text = json.dumps(json.loads(changed(limits={"connections": 0})), indent=1)
+    line = text[: text.index('"connections"')].count("\n") + 1
+    with pytest.raises(Rejected) as refused:
+        parse_profiles(text, "profile.yaml")
+    assert refused.value.problems[0].field == f"profile.yaml:{line}"
+
+
+ADVICE = """The fields of {format} have changed. A worker of the release before leaves out a new one: may it?
+Where it may, add the field to {file}; where it must not, write the next format: docs/decisions/0032."""
+
+
+def test_a_field_that_comes_to_the_profile_is_one_that_an_earlier_worker_may_leave_out() -> None:
+    same_as_kept(PROFILE_FORMAT, sorted(place for place, _ in _parts_of(SmtpProfile)))
+
+
+def test_a_field_that_comes_to_the_bundle_is_one_that_an_earlier_worker_may_leave_out() -> None:
+    of = {
+        "": CompiledTemplate,
+        "editions.": LocaleVariant,
+        "editions.subjects.": WeightedSubject,
+        "attachments.": TemplateFile,
+    }
+    found = sorted(path + each.name for path, part in of.items() for each in fields(part))
+    same_as_kept(bundle.BUNDLE_FORMAT, [each for each in found if each not in OF_THE_SECOND_FORMAT])
+    same_as_kept(bundle.BUNDLE_FORMAT_WITH_MESSAGES, found)
+
+
+def same_as_kept(form: str, found: list[str]) -> None:
+    file = FORMATS / f"{form.replace('/', '-')}.txt"
+    assert found == file.read_text().splitlines(), ADVICE.format(format=form, file=file.name)
+
+
+def _parts_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every field of a model, and whether it holds mappings."""
+    for name, info in model.model_fields.items():
+        place = f"{path}{info.alias or name}"
+        inner = _models_in(info.annotation)
+        yield place, bool(inner)
+        for each in inner:
+            yield from _parts_of(each, f"{place}.")
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner)]

@@ -1,0 +1,29 @@
+"""Which revision serves: the newest that passed, else the last good one, and of an event type only one."""
+
+from postroom.letter.bundle import RevisionChoice
+from tests.letter.factories import compiled
+
+GOOD, BETTER = compiled("<p>Good {{ name }}</p>"), compiled("<p>Better {{ name }}</p>")
+
+
+def test_a_good_edit_serves_and_a_bad_one_leaves_what_was_good() -> None:
+    assert RevisionChoice().choose("a", BETTER, GOOD) is BETTER
+    assert RevisionChoice().choose("a", None, GOOD) is GOOD
+    assert RevisionChoice().choose("a", None, None) is None
+
+
+def test_an_event_type_is_the_first_templates_that_asked_for_it() -> None:
+    serving = RevisionChoice()
+    assert serving.choose("old", None, GOOD) is GOOD
+    assert serving.choose("new", BETTER, None) is None
+    assert list(serving.conflicts("new", BETTER)) == [(0, "shop.test", "old")]
+    assert serving.choose("old", BETTER, GOOD) is BETTER, "its own is no obstacle"
+
+
+def test_who_does_not_serve_keeps_nothing_from_others() -> None:
+    serving = RevisionChoice()
+    both = compiled("<p>{{ name }}</p>", eventTypes=["shop.test", "shop.other"])
+    other = compiled("<p>{{ name }}</p>", eventTypes=["shop.other"])
+    assert serving.choose("first", GOOD, None) is GOOD
+    assert serving.choose("second", both, None) is None
+    assert serving.choose("third", other, None) is other

@@ -1,0 +1,79 @@
+"""Samples made in advance and the sure way: which are compared, and what comes of a difference."""
+
+from typing import Any
+
+import pytest
+
+from postroom.letter.bundle import LocaleVariant
+from postroom.letter.html.template_source import InlinedSource, inlined
+from postroom.letter.html.tokens import CannotInline
+from postroom.letter.problems import Code
+from postroom.letter.renderer import TemplateRenderer
+from postroom.letter.validation.validate import validate_template
+from tests.letter.factories import template, variables
+
+INLINED = "postroom.letter.validation.sample_runs.inlined"
+PAGE = "<style>b { color: red }</style>{% for n in range(count) %}<b>{{ n }}</b>{% endfor %}"
+COUNT = variables(count={"type": "integer"})
+
+
+def samples(*counts: int) -> list[dict[str, Any]]:
+    return [{"name": f"of-{count}", "data": {"count": count}} for count in counts]
+
+
+def counted(*counts: int, html: str = PAGE) -> Any:
+    return validate_template(template(html, subject="x", variables=COUNT, samples=samples(*counts)), None)
+
+
+@pytest.fixture
+def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inlining ahead damages letters with three elements or more."""
+
+    def damage(*args: Any) -> InlinedSource:
+        damaged = inlined(*args).text.replace("{% for", "{% if count > 2 %}@@{% endif %}{% for")
+        return InlinedSource(damaged)
+
+    monkeypatch.setattr(INLINED, damage)
+
+
+@pytest.mark.usefixtures("wrong_for_three")
+@pytest.mark.parametrize("counts", [(3,), (1, 3), (3, 1)])
+def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) -> None:
+    proof = counted(*counts)
+    assert proof.compiled is not None
+    assert proof.compiled.editions[0].inline == "render"
+    assert all("@@" not in result.rendered.html for result in proof.samples)
+    found = [each.message for each in proof.warnings if each.code is Code.CSS_INLINED_PER_LETTER]
+    assert len(found) == 1
+    assert "sample `of-3` comes out otherwise (html)" in found[0]
+
+
+def test_what_only_the_sure_way_can_make_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(INLINED, lambda *args: InlinedSource(inlined(*args).text + "{{ 1 // (2 - count) }}"))
+    proof = counted(2, 3)
+    assert [len(result.rendered.html) > 0 for result in proof.samples] == [True, True]
+    assert proof.compiled.editions[0].inline == "render"
+
+
+def test_a_letter_that_cannot_be_made_has_the_line_of_the_manifest() -> None:
+    html = "<style>\nb { color: red }\n</style>\n<b>{{ 1 // count }}</b>"
+    proof = counted(0, 1, html=html)
+    assert [(each.field, each.line) for each in proof.problems] == [("spec.html", 4)]
+    assert proof.problems[0].message.startswith("sample `of-0`")
+
+
+def test_a_language_inlined_per_letter_is_rendered_once_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> LocaleVariant:
+        raise CannotInline("no reason")
+
+    monkeypatch.setattr(INLINED, refuse)
+    written: list[object] = []
+    right = TemplateRenderer.render_validated
+
+    def write(live: Any, event: Any, data: Any) -> Any:
+        written.append(data)
+        return right(live, event, data)
+
+    monkeypatch.setattr(TemplateRenderer, "render_validated", write)
+    assert counted(1, 2).passed
+    assert len(written) == 2

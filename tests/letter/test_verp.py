@@ -1,0 +1,107 @@
+"""Return paths: short, the same for ever, nobody else's to make, and one letter's alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.letter.address import normalize_address
+from postroom.letter.identity import Identity, pseudonym
+from postroom.letter.verp import (
+    ReturnPathKeys,
+    find_return_paths,
+    hash_of_tag,
+    letter_tag,
+    read_return_path_keys,
+    tag_matches,
+)
+
+ONE = Identity("shop/orders", "postroom.shop.orders", "a", "mira@example.net")
+RING = ReturnPathKeys("bounces.larkfield.example", (b"k" * 32,))
+identities = st.builds(Identity, st.text(), st.text(), st.text(), st.text())
+
+
+def test_a_return_path_never_changes() -> None:
+    """Reports come days later: what is written here was sent."""
+    assert RING.return_path(ONE) == "b+gorvejn36lwdl2gpehgb4.nhsykdf24ok3s5og@bounces.larkfield.example"
+
+
+@given(identities)
+def test_a_return_path_is_an_address_and_names_its_letter_in_any_case(identity: Identity) -> None:
+    path = RING.return_path(identity)
+    local, _, domain = path.partition("@")
+    assert len(local) == 40
+    assert str(normalize_address(path)) == path
+    for written in (path, path.upper(), f"{local.title()}@{domain.upper()}."):
+        tag = RING.read_tag(written)
+        assert tag is not None
+        assert tag_matches(tag, identity)
+        assert hash_of_tag(tag) == identity.hash64()
+
+
+@given(identities, identities)
+def test_two_letters_have_two_return_paths(one: Identity, other: Identity) -> None:
+    assert (letter_tag(one) == letter_tag(other)) == (one == other)
+    assert tag_matches(letter_tag(one), other) == (one == other)
+
+
+def test_a_letter_is_known_after_its_person_was_erased() -> None:
+    erased = Identity(ONE.profile, ONE.source, ONE.id, pseudonym(ONE))
+    assert tag_matches(letter_tag(ONE), erased)
+
+
+@given(st.integers(0, 39), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567+.= "))
+def test_a_return_path_with_one_other_character_is_refused(at: int, character: str) -> None:
+    path = RING.return_path(ONE)
+    changed = path[:at] + character + path[at + 1 :]
+    tag = RING.read_tag(changed)
+    # the last character of the tag has bits that say nothing
+    assert tag is None or tag == letter_tag(ONE)
+
+
+@given(st.text())
+def test_no_text_is_read_for_a_return_path(text: str) -> None:
+    assert RING.read_tag(text) is None
+    assert RING.read_tag(f"{text}@{RING.domain}") is None
+
+
+def test_another_s_key_or_domain_makes_no_return_path_of_ours() -> None:
+    assert RING.read_tag(ReturnPathKeys(RING.domain, (b"x" * 32,)).return_path(ONE)) is None
+    assert RING.read_tag(ReturnPathKeys("larkfield.example", RING.keys).return_path(ONE)) is None
+
+
+def test_complaints_have_an_address_for_each_profile_that_is_no_return_path() -> None:
+    at = RING.complaint_address("shop/orders")
+    assert str(normalize_address(at)) == at
+    assert RING.is_complaint_address(at.upper(), "shop/orders")
+    assert not RING.is_complaint_address(at, "shop/other")
+    assert not RING.is_complaint_address(RING.return_path(ONE), "shop/orders")
+    assert RING.read_tag(at) is None
+    assert RING.read_tag(at.replace("c+", "b+")) is None
+    assert ReturnPathKeys(RING.domain, (b"n" * 32, *RING.keys)).is_complaint_address(at, "shop/orders")
+
+
+def test_a_key_that_was_replaced_is_honoured_as_long_as_it_is_there() -> None:
+    old, new = RING.return_path(ONE), b"n" * 32
+    both = ReturnPathKeys(RING.domain, (new, *RING.keys))
+    assert both.return_path(ONE) != old
+    assert both.read_tag(old) == both.read_tag(both.return_path(ONE)) == letter_tag(ONE)
+    assert ReturnPathKeys(RING.domain, (new,)).read_tag(old) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("short", "less than 32"), (f"{'a' * 32}\nb", "number 2"), (" ".join(["c" * 32] * 9), "at most 8")],
+)
+def test_keys_that_are_none_are_refused_with_the_rule(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        read_return_path_keys(text)
+
+
+def test_keys_stand_with_white_space_between() -> None:
+    assert read_return_path_keys(f"\n{'a' * 32}\r\n {'b' * 44}\t") == (b"a" * 32, b"b" * 44)
+    assert read_return_path_keys(" \n") == ()
+
+
+def test_a_return_path_is_found_in_running_text() -> None:
+    path = RING.return_path(ONE)
+    assert list(find_return_paths(f"Original-Mail-From: <{path.upper()}>\nx{path} y")) == [path.upper()]

@@ -1,1 +1,0 @@
-"""The steps of a proof: sources drafted, names checked, samples rendered, letters linted."""

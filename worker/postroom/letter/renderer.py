@@ -1,0 +1,333 @@
+"""A compiled template at work: event in, the parts of one letter out.
+
+Sources are compiled at their first letter, so that loading a hundred templates costs little. Rendering
+is pure: the same event and template give the same letter. A clock may be handed in to bound its time.
+
+Bundles at work: the texts of a profile's shards in, its live templates by event type out.
+
+A text that is not a bundle is refused whole; the reader keeps what it had.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from postroom.letter.bundle import CompiledTemplate, LocaleVariant, unpack_bundle
+from postroom.letter.catalog import RenderedLetter, SenderMailbox, TemplateCatalog
+from postroom.letter.data_schema import DataSchema
+from postroom.letter.event import Attachment, Event
+from postroom.letter.html.inline import InlineOptions, inline_page
+from postroom.letter.html.plaintext import text_of_page
+from postroom.letter.language.bounds import Clocks, Meter
+from postroom.letter.language.environment import HTML, TEXT, Script, compile_source
+from postroom.letter.language.locale_tags import direction_of, language_of
+from postroom.letter.language.messages import Catalogue
+from postroom.letter.language.origin import origins
+from postroom.letter.mailboxes import filled_mailboxes, write_mailboxes
+from postroom.letter.problems import Code, Problem, Rejected
+
+LINE_BREAKING_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+HTTPS_URL = re.compile(r"https://[!-;=?-~]+")
+"""Printable ASCII but for the brackets that end a List-Unsubscribe URI (RFC 2369 §2)."""
+
+
+class VariantRenderer:
+    """One language of a template, compiled."""
+
+    __slots__ = (
+        "_edition",
+        "_html",
+        "_preheader",
+        "_shares",
+        "_subjects",
+        "_text",
+        "catalogue",
+        "language",
+        "tag",
+    )
+
+    def __init__(self, edition: LocaleVariant, like: "VariantRenderer | None" = None) -> None:
+        self._edition = edition
+        self.tag = edition.tag
+        self.language = language_of(edition.tag)
+        self.catalogue = Catalogue(edition.messages, edition.foreign_messages)
+        self._subjects = [
+            compile_source(TEXT, subject.source, "spec.subject") for subject in edition.subjects
+        ]
+        self._shares = [subject.weight for subject in edition.subjects]
+        self._preheader = (
+            compile_source(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
+        )
+        page = edition.html
+        self._html = like.page_like(page) if like else compile_source(HTML, page, "spec.html")
+        # `source` is how bundles of older releases call a text of another form: it is read from each page
+        own = edition.text if edition.text_way != "source" else None
+        self._text = compile_source(TEXT, own, "spec.text") if own is not None else None
+
+    def page_like(self, html: str) -> Script:
+        """The script of a page that has the same constructs as this one's; any other does, too."""
+        return self._html.with_text_of(html)
+
+    def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
+        """Subject and preview line."""
+        subject = render_line(self._subject(recipient), variables, meter, "subject")
+        if not subject:
+            raise Rejected(Problem(Code.RENDER_FAILED, "spec.subject", "the subject comes out empty"))
+        preheader = self._preheader.render(variables, meter).strip() if self._preheader else ""
+        return subject, preheader
+
+    def body(self, variables: Mapping[str, Any], meter: Meter) -> tuple[str, str]:
+        """HTML and text."""
+        html = self._html.render(variables, meter)
+        if self._edition.inline == "render":
+            html = inline_page(html, self._edition.css, inline_options(self._edition))
+        if self._text is not None:
+            return html, self._text.render(variables, meter)
+        return html, text_of_page(html)
+
+    def _subject(self, recipient: str) -> Script:
+        if len(self._subjects) == 1:
+            return self._subjects[0]
+        digest = blake2b(recipient.encode(), digest_size=8, person=b"subject").digest()
+        place = int.from_bytes(digest, "big") % sum(self._shares)
+        for script, share in zip(self._subjects, self._shares, strict=True):
+            place -= share
+            if place < 0:
+                return script
+        raise AssertionError("the shares cover every place")
+
+
+def inline_options(edition: LocaleVariant) -> InlineOptions:
+    """What the template asks of the inliner."""
+    return InlineOptions(frozenset(edition.attributes), edition.keep_styles)
+
+
+def render_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:
+    """Rendered, without spaces around it. Raises Rejected (control_character) for line ends and the like."""
+    text = script.render(variables, meter).strip(" ")
+    found = LINE_BREAKING_CHARACTERS.search(text)
+    if found:
+        names = origins(script.source, variables, LINE_BREAKING_CHARACTERS)
+        origin = f"; it comes from {', '.join(f'`{name}`' for name in names)}" if names else ""
+        message = f"control character U+{ord(found.group()):04X}, which could begin another header{origin}"
+        raise Rejected(Problem(Code.CONTROL_CHARACTER, field, message))
+    return text
+
+
+class TemplateRenderer:
+    """The LiveTemplate that bundles give."""
+
+    def __init__(
+        self, compiled: CompiledTemplate, clocks: Clocks | None = None, like: "TemplateRenderer | None" = None
+    ) -> None:
+        """`like` has the same languages with the same constructs in their pages, and lends its code."""
+        self.compiled = compiled
+        self._clocks = clocks
+        self._like = like
+        self._editions: dict[str, VariantRenderer] = {}
+        self._sources = {edition.tag.lower(): edition for edition in compiled.editions}
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.compiled.name
+
+    @property
+    def revision(self) -> str:
+        """The content hash."""
+        return self.compiled.revision
+
+    @property
+    def suspended(self) -> bool:
+        """Whether letters of this template are held."""
+        return self.compiled.suspend
+
+    @property
+    def category(self) -> str:
+        """What kind of letter it is to whoever gets it."""
+        return self.compiled.category
+
+    @cached_property
+    def data_schema(self) -> DataSchema:
+        """The schema, compiled."""
+        return DataSchema(self.compiled.variables)
+
+    @cached_property
+    def _headers(self) -> tuple[tuple[str, Script], ...]:
+        return tuple(
+            (name, compile_source(TEXT, source, f"spec.headers[{name}]"))
+            for name, source in self.compiled.headers
+        )
+
+    @cached_property
+    def _unsubscribe(self) -> Script | None:
+        source = self.compiled.unsubscribe_url
+        return compile_source(TEXT, source, "spec.unsubscribeUrl") if source else None
+
+    @cached_property
+    def _files(self) -> tuple[Attachment, ...]:
+        files = self.compiled.attachments
+        return tuple(
+            Attachment(f.filename, f.content_type, b64decode(f.content), f.content_id) for f in files
+        )
+
+    @cached_property
+    def _sender(self) -> SenderMailbox | None:
+        mailbox = self.compiled.sender
+        return SenderMailbox(address=mailbox[1], name=mailbox[0]) if mailbox else None
+
+    def expires(self, event: Event) -> datetime | None:
+        """The event's own time, else its time plus expiresAfter."""
+        if event.expires is not None or self.compiled.expires_after is None:
+            return event.expires
+        try:
+            return event.time + timedelta(seconds=self.compiled.expires_after)
+        except OverflowError:  # an event of the year 9999 outlives every calendar
+            return None
+
+    def variant(self, locale: str | None) -> VariantRenderer:
+        """The nearest language: `de-AT`, else `de`, else the template's own."""
+        tag = (locale or "").lower()
+        while tag and tag not in self._sources:
+            tag = tag.rpartition("-")[0]
+        source = self._sources[tag] if tag else self.compiled.editions[0]
+        if source.tag not in self._editions:
+            like = self._like.variant(source.tag) if self._like else None
+            self._editions[source.tag] = VariantRenderer(source, like)
+        return self._editions[source.tag]
+
+    def render(self, event: Event) -> RenderedLetter:
+        """Validate `event.data` and render. Raises Rejected (variable_…, render_failed, render_limit)."""
+        return self.render_validated(event, self.data_schema.validate(event.data))
+
+    def render_validated(self, event: Event, data: Mapping[str, Any]) -> RenderedLetter:
+        """Render data that has been admitted."""
+        meter = Meter(self._clocks)
+        edition = self.variant(event.locale)
+        letter = letter_facts(event, edition)
+        variables = {**data, "letter": letter, "_messages": edition.catalogue}
+        unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
+        letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
+        html, text = edition.body(variables, meter)
+        return RenderedLetter(
+            template=self.compiled.name,
+            revision=self.compiled.revision,
+            subject=letter["subject"],
+            html=html,
+            text=text,
+            sender=self._sender,
+            reply_to=event.reply_to or self._reply_to(variables, meter),
+            headers=tuple((name, render_line(s, variables, meter, name)) for name, s in self._headers),
+            attachments=self._attachments(event),
+            language=edition.tag,
+            unsubscribe=unsubscribe,
+        )
+
+    def _attachments(self, event: Event) -> tuple[Attachment, ...]:
+        """The template's files and the event's, which take the place of those with their content ID."""
+        replaced = {file.content_id for file in event.attachments if file.content_id}
+        return tuple(file for file in self._files if file.content_id not in replaced) + event.attachments
+
+    @cached_property
+    def _mailboxes(self) -> tuple[tuple[Script, Script], ...]:
+        return tuple(
+            (compile_source(TEXT, name, "spec.replyTo"), compile_source(TEXT, address, "spec.replyTo"))
+            for name, address in self.compiled.reply_to_list
+        )
+
+    def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        """The template's list; an address that comes out empty is left out. Raises Rejected."""
+        if not self._mailboxes:
+            return self.compiled.reply_to
+        rendered = [
+            (
+                render_line(name, variables, meter, "spec.replyTo"),
+                render_line(each, variables, meter, "spec.replyTo"),
+            )
+            for name, each in self._mailboxes
+        ]
+        return write_mailboxes(filled_mailboxes(rendered, "spec.replyTo")) or None
+
+    def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+        if self._unsubscribe is None:
+            return None
+        url = self._unsubscribe.render(variables, meter).strip()
+        if not HTTPS_URL.fullmatch(url):
+            message = "is not an https URL in plain ASCII; one-click unsubscribe needs one (RFC 8058)"
+            raise Rejected(Problem(Code.RENDER_FAILED, "spec.unsubscribeUrl", message))
+        return url
+
+
+LETTER_FACTS = (
+    "direction",
+    "event_type",
+    "language",
+    "locale",
+    "preheader",
+    "recipient",
+    "subject",
+    "time",
+    "unsubscribe_url",
+)
+"""What templates may ask of `letter`."""
+
+
+def letter_facts(event: Event, edition: VariantRenderer) -> dict[str, Any]:
+    """The variable `letter`: what Postroom knows beside the event's data."""
+    asked = event.locale or ""
+    spoken = asked if language_of(asked) == edition.language else edition.tag
+    return {
+        "direction": direction_of(spoken),
+        "event_type": event.type,
+        "language": language_of(spoken),
+        "locale": spoken,
+        "preheader": "",
+        "recipient": event.recipient,
+        "subject": "",
+        "time": event.time.isoformat(),
+        "unsubscribe_url": None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBundles:
+    """The live templates of one profile, by the text of the shard that they came in."""
+
+    shards: Mapping[str, tuple[TemplateRenderer, ...]] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> TemplateCatalog:
+        """By event type; the first to claim one has it."""
+        renderer: dict[str, TemplateRenderer] = {}
+        for templates in self.shards.values():
+            for template in templates:
+                for event_type in template.compiled.event_types:
+                    renderer.setdefault(event_type, template)
+        return TemplateCatalog(renderer)
+
+    def reload(self, texts: Iterable[str], clocks: Clocks | None = None) -> "LoadedBundles":
+        """These shards, with the templates that are in them as before kept, and so kept compiled.
+
+        Raises Rejected.
+        """
+        known = {template.name: template for shard in self.shards.values() for template in shard}
+
+        def renderer(compiled: CompiledTemplate) -> TemplateRenderer:
+            before = known.get(compiled.name)
+            # a revision says nothing of `suspend`
+            return before if before and before.compiled == compiled else TemplateRenderer(compiled, clocks)
+
+        shards: dict[str, tuple[TemplateRenderer, ...]] = {}
+        for text in texts:
+            shards[text] = self.shards.get(text) or tuple(map(renderer, unpack_bundle(text)))
+        return LoadedBundles(shards)
+
+
+def load_catalog(texts: Iterable[str], clocks: Clocks | None = None) -> TemplateCatalog:
+    """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
+    return LoadedBundles().reload(texts, clocks).catalog

@@ -1,1 +1,0 @@
-"""What comes back about letters: reports of mail systems, read into facts."""

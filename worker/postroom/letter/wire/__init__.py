@@ -1,1 +1,0 @@
-"""How text goes over the wire: header words and transfer encodings."""
