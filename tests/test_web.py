@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint, PatientProtocol, web_server
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n"
@@ -28,7 +28,7 @@ def served() -> Iterator[socket.socket]:
     """A connection to it."""
     server = web_server(application, Endpoint("127.0.0.1", 0))
     server.config.http = Impatient
-    with bind(Endpoint("127.0.0.1", 0), "the test") as listening:
+    with listen(Endpoint("127.0.0.1", 0), "the test") as listening:
         thread = Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()
         with socket.create_connection(listening.getsockname(), timeout=10) as line:

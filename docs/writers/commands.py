@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from postroom.cli import app
+from postroom.cli.app import app
 from writers.tables import Words, table
 
 MARKUP = re.compile(r"\[/?[a-z]+\]")

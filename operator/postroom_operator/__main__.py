@@ -11,7 +11,7 @@ import sys
 import structlog
 
 from postroom.clock import SystemClock
-from postroom.startup import begin, bind, stop_signal
+from postroom.startup import listen, run_program, stop_signal
 from postroom.web import web_server
 from postroom_operator.adapters.access import find_access
 from postroom_operator.adapters.kubernetes import KubernetesCluster
@@ -27,7 +27,7 @@ log = structlog.get_logger("postroom.operator")
 
 def main() -> None:
     """Run until SIGTERM, or until the Lease is lost."""
-    begin("operator", OperatorSettings, serve)
+    run_program("operator", OperatorSettings, serve)
 
 
 async def serve(settings: OperatorSettings) -> None:
@@ -35,8 +35,8 @@ async def serve(settings: OperatorSettings) -> None:
     clock, metrics, stopping = SystemClock(), Metrics(), stop_signal()
     access = find_access()
     async with (
-        KubernetesCluster(access, metrics.requested, clock.chance) as cluster,
-        KubernetesCluster(access, metrics.requested, clock.chance) as own_line,
+        KubernetesCluster(access, metrics.requested, clock.random) as cluster,
+        KubernetesCluster(access, metrics.requested, clock.random) as own_line,
     ):
         ref = Ref("coordination.k8s.io/v1", "Lease", settings.pod_namespace, settings.lease)
         # on connections of its own: a renewal must not queue behind everything else
@@ -46,7 +46,7 @@ async def serve(settings: OperatorSettings) -> None:
         metrics.watch(lambda: len(running.queue), lambda: running.queue.age, lambda: lease.held)
         metrics.watch_objects(running.readiness)
         server = web_server(Page(health, metrics.registry), settings.operator_http)
-        page = asyncio.create_task(server.serve([bind(settings.operator_http, "POSTROOM_OPERATOR_HTTP")]))
+        page = asyncio.create_task(server.serve([listen(settings.operator_http, "POSTROOM_OPERATOR_HTTP")]))
         lost: BaseException | None = None
         try:
             await first_of(_until(stopping), _lead(lease, running, Watched(access, metrics, health)))

@@ -54,8 +54,8 @@ class Running:
         self._clock = clock
         wiring = Wiring(settings)
         self.store = Store()
-        self.queue: WorkQueue[Key] = WorkQueue(clock.chance)
-        self._guard: WorkQueue[Key] = WorkQueue(clock.chance)
+        self.queue: WorkQueue[Key] = WorkQueue(clock.random)
+        self._guard: WorkQueue[Key] = WorkQueue(clock.random)
         """Of its own: on the other a key waits while its templates are proved, and for its neighbours."""
         self._prover = Prover(settings.provers, self._proved_late)
         self._topics = Topics(wiring.connect, settings.replication, self._topics_moved)

@@ -11,7 +11,7 @@ import httpx
 from postroom.gateway import intake
 from postroom.gateway.app import BODY_SECONDS, build
 from postroom.gateway.publish import NotAccepted
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint, PatientProtocol, web_server
 from tests.badinputs.row import Answers, Row, only
 from tests.gateway.test_app import GOOD, Caller
@@ -92,7 +92,7 @@ def _over_a_socket(speak: Callable[[socket.socket], None], body_seconds: float =
         app = build(replace(Caller().desk, body_seconds=body_seconds))
         server = web_server(app, Endpoint("127.0.0.1", 0))
         server.config.http = Impatient
-        with bind(Endpoint("127.0.0.1", 0), "the test") as listening:
+        with listen(Endpoint("127.0.0.1", 0), "the test") as listening:
             serving = asyncio.create_task(server.serve([listening]))
             try:
                 return await asyncio.to_thread(converse, Endpoint(*listening.getsockname()[:2]))

@@ -9,7 +9,7 @@ from postroom.sandbox import mta
 from postroom.sandbox.mta import MailServer
 from postroom.sandbox.search import Filter
 from postroom.sandbox.store import Store
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint
 from tests.badinputs.row import Answers, Row, only
 
@@ -24,7 +24,7 @@ LETTER_ID = "250 2.0.0 Stored as letter"
 async def _converse(sent: bytes, store: Store) -> list[str]:
     """All replies to bytes sent at once, without the greeting and EHLO's; each letter's number left out."""
     server = MailServer(store, lambda _: None)
-    where = await server.start(bind(Endpoint("127.0.0.1", 0), "the test"))
+    where = await server.start(listen(Endpoint("127.0.0.1", 0), "the test"))
     reader, writer = await asyncio.open_connection(*where)
     writer.write(b"EHLO test\r\n" + sent)
     replies = (await asyncio.wait_for(reader.read(), 10)).decode().splitlines()

@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from postroom.local.settings import cache_folder
-from postroom.local.toolchain import find_go
-from postroom.local.trouble import Trouble
+from postroom.local.broker import find_go
+from postroom.local.errors import UserError
+from postroom.local.machine import cache_folder
 
 KUBERNETES = "v1.36.3"
 ETCD = "v3.6.8"
@@ -57,7 +57,7 @@ def find() -> Binaries:
     }
     absent = [name for name, path in found.items() if path is None]
     if absent:
-        raise Trouble(f"No Kubernetes API server here: {', '.join(absent)} not found.", REMEDY)
+        raise UserError(f"No Kubernetes API server here: {', '.join(absent)} not found.", REMEDY)
     return Binaries(*(path for path in found.values() if path is not None))
 
 
@@ -65,7 +65,7 @@ def missing() -> str | None:
     """What to install for the tests marked `apiserver`, or nothing."""
     try:
         find()
-    except Trouble:
+    except UserError:
         return (
             "no kube-apiserver: `python -m tests.cluster.binaries` builds it with Go, once, in six minutes; "
             "or set KUBEBUILDER_ASSETS"
@@ -136,7 +136,7 @@ def _go(folder: Path, *arguments: str) -> str:
     )
     if done.returncode:
         told = "\n  ".join(done.stderr.strip().splitlines()[-12:])
-        raise Trouble(f"`go {arguments[0]}` failed:\n  {told}", REMEDY)
+        raise UserError(f"`go {arguments[0]}` failed:\n  {told}", REMEDY)
     return done.stdout
 
 
@@ -147,8 +147,8 @@ def main() -> int:
         print(f"building etcd {ETCD} and Kubernetes {KUBERNETES}, once; it takes minutes", flush=True)
         try:
             build()
-        except Trouble as trouble:
-            print(f"{trouble.what}\n{trouble.remedy}", file=sys.stderr)
+        except UserError as trouble:
+            print(f"{trouble.problem}\n{trouble.remedy}", file=sys.stderr)
             return 1
         print(f"built in {time.monotonic() - began:.0f} s")
     print(f"the API server is {find().kube_apiserver}")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
 from tests.cluster.binaries import find
 from tests.cluster.controlplane import CRDS, ControlPlane
 from tests.cluster.manifests import Object, profile, template
@@ -70,8 +70,8 @@ def before(tmp_path: Path) -> Iterator[World]:
     """A control plane of its own with the earlier definitions, and a running operator."""
     try:
         binaries = find()
-    except Trouble as trouble:
-        unavailable(trouble.what, trouble.remedy)
+    except UserError as trouble:
+        unavailable(trouble.problem, trouble.remedy)
     with tempfile.TemporaryDirectory(prefix="postroom-cluster-", ignore_cleanup_errors=True) as folder:
         cluster = ControlPlane(Path(folder), binaries)
         try:

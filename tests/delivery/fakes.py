@@ -25,7 +25,7 @@ class SetClock:
     def monotonic(self) -> float:
         return self.time.timestamp()
 
-    def chance(self) -> float:
+    def random(self) -> float:
         return 0.5
 
     def pass_(self, seconds: float) -> datetime:

@@ -40,7 +40,7 @@ from postroom.ports.notices import TOPIC
 from postroom.ports.returns import Returned, Taken
 from postroom.ports.state import State
 from postroom.smtpd import SmtpServer
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint
 from tests.delivery.file_ledgers import prepared
 from tests.delivery.ledger_contract import LATER, bring, meet
@@ -140,7 +140,7 @@ async def opened(settings: BounceSettings, ready: bool = True) -> AsyncIterator[
     """The intake on this event loop."""
     offices, tally = open_offices(settings), Tally()
     server = SmtpServer(BounceDesk(offices.find, tally), BounceDialogue)
-    endpoint = await server.start(bind(Endpoint("127.0.0.1", 0), "the test"))
+    endpoint = await server.start(listen(Endpoint("127.0.0.1", 0), "the test"))
     parts = [asyncio.create_task(part) for part in offices.parts(SystemClock(), tally)]
     if ready:
         await true(lambda: not offices.problems)

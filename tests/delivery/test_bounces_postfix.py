@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from postroom.ports.ledger import Claimed
 from postroom.ports.state import State
 from postroom.smtpd import Desk, Incoming, SmtpServer, Terms, Traffic
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint
 from tests.delivery.ledger_contract import bring, meet
 from tests.delivery.letters import letter
@@ -126,7 +126,7 @@ def test_what_postfix_reports_is_a_bounce(tmp_path: Path, postfix: Postfix, way:
     @scenario
     async def there_and_back() -> None:
         remote = SmtpServer(NoSuchMailbox(Terms("mx", "mx", 10**6, 10**6), Traffic()))
-        _, port = await remote.start(bind(Endpoint("127.0.0.1", 0), "the test"))
+        _, port = await remote.start(listen(Endpoint("127.0.0.1", 0), "the test"))
         async with worker(site.ledger) as ledger:
             claimed = await bring(ledger, State.ACCEPTED)
             assert isinstance(claimed, Claimed)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from postroom.local.broker import LocalBroker
-from postroom.local.sockets import free_port
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import LocalBroker, TopicSpec, create_topics
+from postroom.local.machine import free_port
 from tests.delivery import kubelet
 from tests.delivery.test_program import page
 from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
@@ -124,7 +123,7 @@ def test_a_worker_waits_for_its_secret_its_keys_and_its_topic_and_then_serves(pl
     wait_until(lambda: pod.condition("ledger") == (True, "Reachable"), "the ledger is open")
     pod.waits_for("kafka", "TopicMissing")
     day = 86_400_000
-    create_topics(place.broker.bootstrap, [Topic(TOPIC, 3, day), Topic(f"{TOPIC}.dlq", 1, day)])
+    create_topics(place.broker.bootstrap, [TopicSpec(TOPIC, 3, day), TopicSpec(f"{TOPIC}.dlq", 1, day)])
     wait_until(pod.ready, "the worker is ready")
     publish(place.broker.bootstrap, events(50, seed=1))
     wait_until(lambda: place.settled() == 50, "the letters settled")

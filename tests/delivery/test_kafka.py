@@ -16,8 +16,7 @@ from postroom.delivery.outcome import Progress
 from postroom.delivery.receive import Carrier, Reception
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.local.broker import LocalBroker
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import LocalBroker, TopicSpec, create_topics
 from postroom.ports.events import Partition
 from postroom.ports.ledger import DeadLetter
 from tests.delivery.fakes import ignore
@@ -85,7 +84,7 @@ def publish(broker: LocalBroker, topic: str, count: int, partition: int = 0) -> 
 
 
 def make(broker: LocalBroker, topic: str, partitions: int = 1) -> None:
-    create_topics(broker.bootstrap, [Topic(topic, partitions, 3_600_000)])
+    create_topics(broker.bootstrap, [TopicSpec(topic, partitions, 3_600_000)])
 
 
 def committed(broker: LocalBroker, topic: str, partitions: int = 1) -> list[int]:

@@ -14,7 +14,7 @@ from postroom.adapters.kafka.flushing import LOOK_SECONDS, flush
 from postroom.connections import KafkaConnection
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.delivery.letters import NOON, dead_letter
 from tests.delivery.test_status_events import notices
 

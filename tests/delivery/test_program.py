@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 from postroom.delivery.programs.consume import main
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.local.broker import LocalBroker
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 

@@ -73,7 +73,7 @@ def test_a_record_that_it_hangs_over_is_told(
     async def ask(rehearsal: Rehearsal) -> None:
         assert await rehearsal.survives(GOOD)
         monkeypatch.setattr(rehearsals, "PATIENCE_SECONDS", 0.1)
-        monkeypatch.setattr(rehearsals, "frame", lambda payload: b"\xff\xff\xff\xff" + payload)
+        monkeypatch.setattr(rehearsals, "encode_frame", lambda payload: b"\xff\xff\xff\xff" + payload)
         assert not await rehearsal.survives(GOOD)
 
     run(ask)

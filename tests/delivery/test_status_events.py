@@ -17,8 +17,7 @@ from postroom.connections import KafkaConnection
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.conditions import status_events_condition
 from postroom.delivery.programs.outbox import publish_notices
-from postroom.local.broker import LocalBroker
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import LocalBroker, TopicSpec, create_topics
 from postroom.ports.notices import TOPIC as STATUS_TOPIC
 from postroom.ports.notices import Notice
 from tests.bench.test_worker_speed import run
@@ -45,7 +44,7 @@ def telling(plant: WorkerUnderTest, *wanted: str, **spec: Any) -> WorkerUnderTes
     profile: dict[str, Any] = yaml.safe_load(path.read_text())
     profile["spec"] |= {"kafka": {"statusEvents": list(wanted)}, **spec}
     path.write_text(yaml.safe_dump(profile))
-    create_topics(plant.bootstrap, [Topic(STATUS, 3, DAY)])
+    create_topics(plant.bootstrap, [TopicSpec(STATUS, 3, DAY)])
     return plant
 
 

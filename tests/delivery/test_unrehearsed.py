@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroom.local.broker import LocalBroker
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.delivery.test_program import dead_letters, page
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import ProgrammingError
 
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.delivery import kubelet
 from tests.delivery.postgres_ledgers import execute
 from tests.delivery.test_program import page

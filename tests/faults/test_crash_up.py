@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.results import Fault
 from tests.fixtures.pipeline import MANIFESTS, TOPIC, events, publish, wait_until
-from tests.local.running import Up
+from tests.local.up_process import UpProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("broker")]
 
@@ -44,13 +44,13 @@ def test_no_letter_is_lost_when_everything_is_killed_at_random(tmp_path: Path, f
     chance, data, published = random.Random(11), tmp_path / "data", 0
     kills = fault.size(3, 10)
     for burst in range(kills):
-        up = Up(MANIFESTS, data)
+        up = UpProcess(MANIFESTS, data)
         up.until("letters: ")
         values = events(EVENTS_A_KILL, seed=burst, prefix=f"u{burst}-")
         published += publish(up.addresses.bootstrap_servers, values, TOPIC)
         time.sleep(chance.random() * 0.5)
         up.kill()
-    up = Up(MANIFESTS, data)
+    up = UpProcess(MANIFESTS, data)
     up.until("letters: ")
     wait_until(lambda: len(copies(data)) >= published, f"{published} letters in the inbox")
     assert up.end() == 0

@@ -11,7 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import TopicSpec, create_topics
 from tests.faults.fault_environment import FaultEnvironment, header
 from tests.faults.pod import PATIENCE_SECONDS
 from tests.faults.results import Fault
@@ -113,7 +113,7 @@ def test_a_topic_that_is_made_again_is_read_from_its_beginning(
         wait_until(
             lambda: pod.condition("kafka") == (False, "TopicMissing"), "the condition", PATIENCE_SECONDS
         )
-    made = Topic(setup.topic, 3, 86_400_000)
+    made = TopicSpec(setup.topic, 3, 86_400_000)
     wait_until(lambda: create_topics(setup.kafka.bootstrap, [made]) != [], "the topic made again")
     again = time.monotonic()
     setup.publish(600, "new")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.delivery.scripted_relay import ScriptedRelay
 from tests.faults.fault_environment import FaultEnvironment
 from tests.faults.pod import PATIENCE_SECONDS, WorkerPod

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
 from tests.delivery.test_program import page
 from tests.faults.fault_environment import FaultEnvironment
 from tests.faults.pod import PATIENCE_SECONDS, WorkerPod

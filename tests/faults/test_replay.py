@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 
 from tests.faults.results import Fault
 from tests.fixtures.pipeline import wait_until
-from tests.local.running import Up, postroom, with_one_template
-from tests.local.sources import TEMPLATE, write
+from tests.local.manifest_texts import TEMPLATE, write_manifests
+from tests.local.up_process import UpProcess, run_postroom, with_one_template
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("broker")]
 
@@ -24,7 +24,7 @@ MENDED = TEMPLATE.replace(
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
+def up(tmp_path: Path) -> Iterator[UpProcess]:
     """A run whose template wants a name."""
     yield from with_one_template(tmp_path)
 
@@ -40,7 +40,7 @@ def event(id_: str, **data: str) -> bytes:
     return json.dumps(told).encode()
 
 
-def publish(up: Up, *values: bytes, spread: bool = False) -> None:
+def publish(up: UpProcess, *values: bytes, spread: bool = False) -> None:
     """Publish events; spread: one to each partition."""
     producer = Producer({"bootstrap.servers": up.addresses.bootstrap_servers})
     for number, value in enumerate(values):
@@ -48,7 +48,7 @@ def publish(up: Up, *values: bytes, spread: bool = False) -> None:
     assert producer.flush(30) == 0
 
 
-def ask(up: Up, file: str, query: str) -> list[tuple[object, ...]]:
+def ask(up: UpProcess, file: str, query: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(f"file:{up.data / file}?mode=ro", uri=True, timeout=30)
     try:
         return connection.execute(query).fetchall()
@@ -56,22 +56,22 @@ def ask(up: Up, file: str, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def states(up: Up) -> Counter[str]:
+def states(up: UpProcess) -> Counter[str]:
     return Counter(str(state) for (state,) in ask(up, "ledgers/shop.sqlite", "SELECT state FROM letter"))
 
 
-def in_the_inbox(up: Up) -> int:
+def in_the_inbox(up: UpProcess) -> int:
     [(count,)] = ask(up, "sandbox.sqlite", "SELECT count(*) FROM letters")
     return int(str(count))
 
 
-def replay(up: Up, *more: str) -> str:
-    done = postroom("dlq", "replay", "--data", str(up.data), *more)
+def replay(up: UpProcess, *more: str) -> str:
+    done = run_postroom("dlq", "replay", "--data", str(up.data), *more)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def pass_by(up: Up) -> None:
+def pass_by(up: UpProcess) -> None:
     """Wait until every partition has been read to its end: a letter at each says so."""
     publish(up, *(event(f"last{number}", name="Ada") for number in range(PARTITIONS)), spread=True)
     arrived = "SELECT count(*) FROM letter WHERE event_id LIKE 'last%' AND state = 'captured'"
@@ -80,7 +80,7 @@ def pass_by(up: Up) -> None:
 
 
 @pytest.mark.fault(31)
-def test_dead_letters_that_are_replayed_twice_are_sent_once(up: Up, fault: Fault) -> None:
+def test_dead_letters_that_are_replayed_twice_are_sent_once(up: UpProcess, fault: Fault) -> None:
     letters = fault.size(50, 500)
     publish(up, *(event(f"n{n}") for n in range(letters)))
     wait_until(lambda: states(up) == {"render_failed": letters}, f"{letters} letters that cannot be rendered")
@@ -88,7 +88,7 @@ def test_dead_letters_that_are_replayed_twice_are_sent_once(up: Up, fault: Fault
         lambda: f"{letters} of {letters} to be replayed" in replay(up, "--all", "--dry-run"),
         "the dead letters",
     )
-    write(up.data.parent / "manifests", welcome=MENDED)
+    write_manifests(up.data.parent / "manifests", welcome=MENDED)
     up.until("welcome")
 
     assert f"{letters} of {letters} replayed" in replay(up, "--code", "variable_missing")

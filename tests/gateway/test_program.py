@@ -15,9 +15,8 @@ import yaml
 from confluent_kafka import Consumer
 
 from postroom.letter.bundle import pack_bundle
-from postroom.local.broker import LocalBroker
-from postroom.local.sockets import free_port
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import LocalBroker, TopicSpec, create_topics
+from postroom.local.machine import free_port
 from tests.gateway.test_shelf import PROFILE, compiled
 
 pytestmark = pytest.mark.kafka
@@ -46,7 +45,7 @@ class Gateway:
             "POSTROOM_BUNDLES": str(bundles),
             "POSTROOM_GATEWAY_ACK_SECONDS": "1",
         }
-        command = [sys.executable, "-m", "postroom.local.child", "gateway"]
+        command = [sys.executable, "-m", "postroom.local.child_program", "gateway"]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
         while self.process.poll() is None and not self._listens():
             Event().wait(0.05)  # polite to a busy machine, not a wait for luck
@@ -105,7 +104,7 @@ def test_a_message_over_the_topics_limit_is_413(gateway: Gateway) -> None:
 
 
 def test_our_own_topics_take_an_events_attachments(gateway: Gateway, broker: LocalBroker, topic: str) -> None:
-    create_topics(broker.bootstrap, [Topic(topic, partitions=1, retention_ms=3_600_000)])
+    create_topics(broker.bootstrap, [TopicSpec(topic, partitions=1, retention_ms=3_600_000)])
     assert gateway.call("/v1/messages", LARGE)[0] == 202
 
 

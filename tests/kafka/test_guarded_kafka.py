@@ -20,7 +20,7 @@ from postroom.delivery.programs.conditions import kafka_condition
 from postroom.gateway.publish import KafkaPublisher
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.local.topics import Topic, create_topics
+from postroom.local.broker import TopicSpec, create_topics
 from postroom.mounted import read_folder
 from postroom.ports.events import Partition
 from tests.delivery.letters import NOON, dead_letter
@@ -61,7 +61,7 @@ class Ear:
 def topic(guarded_kafka: GuardedKafka) -> str:
     name = f"postroom.shop.{uuid.uuid4().hex[:8]}"
     hour = 3_600_000
-    create_topics(guarded_kafka.bootstrap, [Topic(name, 1, hour), Topic(f"{name}.dlq", 1, hour)])
+    create_topics(guarded_kafka.bootstrap, [TopicSpec(name, 1, hour), TopicSpec(f"{name}.dlq", 1, hour)])
     return name
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from postroom.letter.problems import Problem, Severity
 from postroom.letter.validation.sample_runs import source_pages
 from postroom.letter.validation.validate import TemplateValidation, validate_template
-from postroom.local.browser_check import PICTURE_TOLERANCE, BrowserCheck, Comparison, Pair
+from postroom.local.browser_check import PICTURE_TOLERANCE, BrowserCheck, Comparison, PagePair
 from tests.letters.corpus import CorpusCase
 
 ABOUT_STYLES = re.compile(r"css|styl|inlin|selector|rule|declaration|@\w|color|font", re.IGNORECASE)
@@ -50,12 +50,12 @@ class CorpusResult:
         return self.picture <= PICTURE_TOLERANCE
 
 
-def pairs_of(case: CorpusCase, proof: TemplateValidation) -> list[Pair]:
+def pairs_of(case: CorpusCase, proof: TemplateValidation) -> list[PagePair]:
     """The source and the delivered page of each letter."""
     assert proof.compiled is not None
     sources = source_pages(case.template, case.layout, proof.compiled)
     return [
-        Pair(source.page, sent.rendered.html, source.css, f"{case.name}/{source.sample}")
+        PagePair(source.page, sent.rendered.html, source.css, f"{case.name}/{source.sample}")
         for source, sent in zip(sources, proof.samples, strict=True)
     ]
 

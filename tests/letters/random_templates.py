@@ -19,8 +19,7 @@ from postroom.letter.template import EmailTemplate, SampleSpec
 from postroom.letter.validation.drafts import locale_drafts
 from postroom.letter.validation.sample_runs import sample_event
 from postroom.letter.validation.validate import validate_template
-from postroom.local.browser_check import Pair
-from postroom.local.page_source import BLOCK, scan
+from postroom.local.browser_check import BLOCK, PagePair, scan_page
 from tests.letters.corpus import make_template
 from tests.letters.generator import Document, Node, random_document, smaller
 
@@ -182,13 +181,13 @@ def deviation(document: Document, data: list[dict[str, Any]], tally: Tally | Non
 
 
 def _compared(page: str) -> tuple[str, list[str]]:
-    found = scan(page)
+    found = scan_page(page)
     attributes = ((tag, attribute) for tag in found.tags for attribute in tag.attributes)
     styles = [page[start:end].strip() for _, (name, start, end) in attributes if name == "style"]
     return found.without_styles().replace(BLOCK, "").replace("\n", ""), styles
 
 
-def letters_of(document: Document, data: list[dict[str, Any]]) -> Iterator[Pair]:
+def letters_of(document: Document, data: list[dict[str, Any]]) -> Iterator[PagePair]:
     """The source page and the delivered page of each letter; none where the template is refused."""
     template = template_of(document, data[0])
     proof = validate_template(template, None)
@@ -201,7 +200,7 @@ def letters_of(document: Document, data: list[dict[str, Any]]) -> Iterator[Pair]
         TemplateRenderer(proof.compiled),
     )
     for each in data:
-        yield Pair(_html(source, each), _html(delivered, each), sources[0].css)
+        yield PagePair(_html(source, each), _html(delivered, each), sources[0].css)
 
 
 def _html(live: TemplateRenderer, data: dict[str, Any]) -> str:

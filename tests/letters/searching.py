@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from postroom.letter.html.inline import inline_page
-from postroom.local.browser_check import BrowserCheck, Comparison, Difference, Pair
+from postroom.local.browser_check import BrowserCheck, Comparison, Difference, PagePair
 from tests.letters.generator import Document, random_document, smaller
 
 FOUND = Path(__file__).parent / "found"
@@ -73,7 +73,7 @@ class Searcher:
         """Each document's comparison and its delivered page. A refusal or an exception is a difference."""
         made: list[str | Exception] = [self._made(document) for document in documents]
         pairs = [
-            Pair(document.page(), page, document.css())
+            PagePair(document.page(), page, document.css())
             for document, page in zip(documents, made, strict=True)
             if isinstance(page, str)
         ]

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from postroom.letter.html.inline import inline_page
-from postroom.local.browser_check import BrowserCheck, Comparison, Difference, Pair
+from postroom.local.browser_check import BrowserCheck, Comparison, Difference, PagePair
 from tests.letters.generator import Document, Node, Rule, random_document, smaller
 from tests.letters.searching import FOUND, Searcher, save
 
@@ -25,7 +25,7 @@ def test_a_document_that_once_failed_comes_out_as_written(browser: BrowserCheck,
     sheet = FOUND / name / "style.css"
     css = sheet.read_text(encoding="utf-8") if sheet.exists() else ""
     delivered = inline_page(page, css)
-    (found,) = browser.compare([Pair(page, delivered, css, name)])
+    (found,) = browser.compare([PagePair(page, delivered, css, name)])
     assert [str(each) for each in found.differences[:6]] == [], delivered
 
 
@@ -45,11 +45,11 @@ class Reddened:
     def __init__(self) -> None:
         self.compared = 0
 
-    def compare(self, pairs: list[Pair]) -> list[Comparison]:
+    def compare(self, pairs: list[PagePair]) -> list[Comparison]:
         self.compared += len(pairs)
         return [self._judge(pair) for pair in pairs]
 
-    def _judge(self, pair: Pair) -> Comparison:
+    def _judge(self, pair: PagePair) -> Comparison:
         bad = ".b" in pair.source + pair.css and "<b" in pair.source.replace("<body", "")
         difference = Difference("styles", "p", 1, "color", "red", "blue")
         return Comparison(pair.name, 1, 1, 0, 0, int(bad), (difference,) if bad else ())

@@ -10,10 +10,9 @@ from subprocess import PIPE
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from postroom.local import topics
-from postroom.local.broker import LocalBroker
-from postroom.local.topics import Topic, create_topics
-from postroom.local.trouble import Trouble
+from postroom.local import broker
+from postroom.local.broker import LocalBroker, TopicSpec, create_topics
+from postroom.local.errors import UserError
 
 pytestmark = pytest.mark.kafka
 
@@ -21,8 +20,8 @@ NOT_LEADER = 6
 TOPIC_AUTHORIZATION_FAILED = 29
 PARENT = """
 import os, sys
-from postroom.local.broker import LocalBroker, Surroundings
-broker = LocalBroker(surroundings=Surroundings(inherited=(os.dup(1),))).start()
+from postroom.local.broker import BrokerConfig, LocalBroker
+broker = LocalBroker(config=BrokerConfig(inherited_fds=(os.dup(1),))).start()
 print(broker.port, flush=True)
 sys.stdin.read()
 """
@@ -87,7 +86,7 @@ def test_it_listens_on_the_loopback_interface_only(broker: LocalBroker) -> None:
 
 def test_a_killed_broker_has_kept_every_acknowledged_message(durable: LocalBroker, topic: str) -> None:
     address = durable.bootstrap
-    assert create_topics(address, [Topic(topic, partitions=3, retention_ms=3_600_000)]) == [topic]
+    assert create_topics(address, [TopicSpec(topic, partitions=3, retention_ms=3_600_000)]) == [topic]
     assert produce(address, topic, 500) == []
     durable.kill()
     durable.start()
@@ -101,7 +100,7 @@ def test_a_durable_broker_makes_no_topics_of_its_own(durable: LocalBroker, topic
 
 
 def test_a_topic_is_created_once_and_survives_a_kill(durable: LocalBroker, topic: str) -> None:
-    wanted = [Topic(topic, partitions=2, retention_ms=3_600_000)]
+    wanted = [TopicSpec(topic, partitions=2, retention_ms=3_600_000)]
     assert create_topics(durable.bootstrap, wanted) == [topic]
     durable.kill()
     durable.start()
@@ -119,9 +118,9 @@ def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, t
 
 
 def test_topics_on_a_broker_that_does_not_answer_are_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "FIRST_ANSWER_SECONDS", 0.5)
-    with pytest.raises(Trouble, match="No Kafka broker answers"):
-        create_topics("127.0.0.1:1", [Topic("t", 1, 1000)])
+    monkeypatch.setattr(broker, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(UserError, match="No Kafka broker answers"):
+        create_topics("127.0.0.1:1", [TopicSpec("t", 1, 1000)])
 
 
 def test_an_unknown_fault_is_refused_by_name(broker: LocalBroker) -> None:
@@ -132,7 +131,7 @@ def test_an_unknown_fault_is_refused_by_name(broker: LocalBroker) -> None:
 
 
 def test_a_taken_port_is_told_by_its_number(broker: LocalBroker) -> None:
-    with pytest.raises(Trouble, match=f"Port {broker.port} is taken"):
+    with pytest.raises(UserError, match=f"Port {broker.port} is taken"):
         LocalBroker(port=broker.port).start()
 
 

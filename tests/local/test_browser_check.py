@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from postroom.local.browser_check import PICTURE_TOLERANCE, BrowserCheck, Comparison, Pair
+from postroom.local.browser_check import PICTURE_TOLERANCE, BrowserCheck, Comparison, PagePair
 from postroom.local.chromium import Chromium, find_chromium
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
 from tests.layers import missing_browser, unavailable
 
 PAGE = "<!doctype html><html><head>{head}</head><body>{body}</body></html>"
@@ -26,7 +26,7 @@ def judge() -> Iterator[BrowserCheck]:
 
 
 def judged(judge: BrowserCheck, source: str, delivered: str, css: str = "") -> Comparison:
-    (found,) = judge.compare([Pair(source, delivered, css)])
+    (found,) = judge.compare([PagePair(source, delivered, css)])
     return found
 
 
@@ -231,7 +231,7 @@ def test_scripts_of_a_page_do_not_run(judge: BrowserCheck) -> None:
 
 @pytest.mark.browser
 def test_many_pairs_keep_their_order(judge: BrowserCheck) -> None:
-    pairs = [Pair(page("", "<p>" * n), page("", "<p>" * n), name=str(n)) for n in range(60)]
+    pairs = [PagePair(page("", "<p>" * n), page("", "<p>" * n), name=str(n)) for n in range(60)]
     found = judge.compare(pairs)
     assert [(each.name, each.elements) for each in found] == [(str(n), n + 2) for n in range(60)]
 
@@ -239,10 +239,10 @@ def test_many_pairs_keep_their_order(judge: BrowserCheck) -> None:
 @pytest.mark.browser
 def test_pictures_are_compared_within_a_tolerance(judge: BrowserCheck) -> None:
     source = page("p{color:red;height:2000px}", "<p>some words")
-    assert judge.compare_pictures(Pair(source, source)) == 0
-    assert judge.compare_pictures(Pair(source, source.replace("red", "blue"))) > 0
+    assert judge.compare_pictures(PagePair(source, source)) == 0
+    assert judge.compare_pictures(PagePair(source, source.replace("red", "blue"))) > 0
     taller = source.replace("2000px", "2100px")
-    assert judge.compare_pictures(Pair(source, taller)) > PICTURE_TOLERANCE
+    assert judge.compare_pictures(PagePair(source, taller)) > PICTURE_TOLERANCE
 
 
 @pytest.mark.browser
@@ -250,9 +250,9 @@ def test_a_fault_of_the_page_is_trouble_and_the_next_call_works() -> None:
     if (missing := missing_browser()) is not None:
         unavailable("the judge", missing)
     with Chromium() as chromium:
-        with pytest.raises(Trouble, match="nowhere is not defined"):
+        with pytest.raises(UserError, match="nowhere is not defined"):
             chromium.evaluate("nowhere()")
-        with pytest.raises(Trouble, match=r"refused Page\.noSuchCommand"):
+        with pytest.raises(UserError, match=r"refused Page\.noSuchCommand"):
             chromium.call("Page.noSuchCommand")
         assert chromium.evaluate("1 + 1") == 2
 
@@ -261,7 +261,7 @@ def test_without_chromium_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Trouble, match="apt-get install chromium"):
+    with pytest.raises(UserError, match="apt-get install chromium"):
         find_chromium()
 
 
@@ -280,11 +280,11 @@ def test_a_program_that_is_no_browser_is_trouble(tmp_path: Path) -> None:
     program = tmp_path / "chromium"
     program.write_text("#!/bin/sh\necho no display >&2\n")
     program.chmod(0o755)
-    with pytest.raises(Trouble, match="no display"), BrowserCheck(program):
+    with pytest.raises(UserError, match="no display"), BrowserCheck(program):
         pass
 
 
 @pytest.mark.processes
 def test_a_program_that_does_not_start_is_trouble(tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="does not start"), BrowserCheck(tmp_path / "chromium"):
+    with pytest.raises(UserError, match="does not start"), BrowserCheck(tmp_path / "chromium"):
         pass

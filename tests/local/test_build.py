@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from postroom.cli import app
+from postroom.cli.app import app
 from postroom.letter.yaml_positions import yaml_documents
 from postroom.local.build import to_yaml
-from postroom.local.manifests import read_folder
-from tests.local.sources import PROFILE, TEMPLATE, write
+from postroom.local.manifests import read_manifest_folder
+from tests.local.manifest_texts import PROFILE, TEMPLATE, write_manifests
 
 BESIDE = TEMPLATE.replace("  html: |\n    <p>Hello {{ name }}</p>\n", "  htmlFile: order.html\n")
 PAGE = "<html>\n<body>  \n\n\t<p>Hello {{ name }}</p>\n</body></html>\n"
@@ -23,7 +23,7 @@ PAGE = "<html>\n<body>  \n\n\t<p>Hello {{ name }}</p>\n</body></html>\n"
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "letters"
     made.mkdir()
-    write(made, profile=PROFILE, welcome=BESIDE)
+    write_manifests(made, profile=PROFILE, welcome=BESIDE)
     (made / "order.html").write_text(PAGE)
     return made
 
@@ -41,7 +41,7 @@ def test_the_manifests_are_whole_and_prove_the_same(folder: Path, tmp_path: Path
     again = tmp_path / "again"
     again.mkdir()
     (again / "all.yaml").write_text(stream)
-    assert read_folder(again).verdict.results == read_folder(folder).verdict.results
+    assert read_manifest_folder(again).validation.results == read_manifest_folder(folder).validation.results
 
 
 def test_the_same_folder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_context_is_referred_to_and_not_built(folder: Path, tmp_path: Path) -> N
 
 def test_other_objects_come_along_and_a_kustomization_does_not(folder: Path) -> None:
     service = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"a": "yes"}}}
-    write(folder, a=yaml.safe_dump(service))
+    write_manifests(folder, a=yaml.safe_dump(service))
     kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"
-    write(folder, kustomization=kustomization)
+    write_manifests(folder, kustomization=kustomization)
     local = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  annotations:\n"
-    write(folder, local=local + "    config.kubernetes.io/local-config: 'true'\n")
+    write_manifests(folder, local=local + "    config.kubernetes.io/local-config: 'true'\n")
     code, stream, said = built(folder)
     found = list(yaml.safe_load_all(stream))
     assert code == 0
@@ -95,7 +95,7 @@ def test_the_items_of_a_list_are_built_each(folder: Path) -> None:
     items = [yaml.safe_load(PROFILE), yaml.safe_load(BESIDE)]
     for name in ("profile.yaml", "welcome.yaml"):
         (folder / name).unlink()
-    write(folder, all=yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
+    write_manifests(folder, all=yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
     code, stream, _ = built(folder)
     assert code == 0
     assert [each["kind"] for each in yaml.safe_load_all(stream)] == ["SmtpProfile", "EmailTemplate"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from postroom.letter.problems import Severity
-from postroom.local.check import Form, excerpt, passes, printable, report
-from postroom.local.manifests import Finding, Reading, read_folder, read_input
-from tests.local.sources import PROFILE, TEMPLATE, write
+from postroom.local.check import FormatName, excerpt, format_report, may_go_live, printable
+from postroom.local.manifests import Finding, ManifestSet, read_input, read_manifest_folder
+from tests.local.manifest_texts import PROFILE, TEMPLATE, write_manifests
 
 ERROR = Finding(
     "m/a.yaml", 3, "css_invalid", "50% of: this\nand that", column=5, end_column=9, source="  a { b }"
@@ -27,24 +27,24 @@ WARNING = Finding(
 INFO = Finding("m/b.yaml", 5, "link_insecure", "this address uses http://", Severity.INFO)
 
 
-def lines(reading: Reading, form: Form, width: int = 80) -> list[str]:
-    return [line.plain for line in report(reading, form, width)]
+def lines(manifest_set: ManifestSet, form: FormatName, width: int = 80) -> list[str]:
+    return [line.plain for line in format_report(manifest_set, form, width)]
 
 
 @pytest.fixture
-def reading(tmp_path: Path) -> Reading:
-    write(tmp_path, profile=PROFILE, welcome=TEMPLATE)
-    return read_folder(tmp_path)
+def manifest_set(tmp_path: Path) -> ManifestSet:
+    write_manifests(tmp_path, profile=PROFILE, welcome=TEMPLATE)
+    return read_manifest_folder(tmp_path)
 
 
-def test_a_good_folder_is_one_line_of_summary(reading: Reading) -> None:
-    assert lines(Reading(reading.objects, reading.verdict, files=2), "text", 200) == [
+def test_a_good_folder_is_one_line_of_summary(manifest_set: ManifestSet) -> None:
+    assert lines(ManifestSet(manifest_set.objects, manifest_set.validation, files=2), "text", 200) == [
         "2 files, 1 profile; 1 of 1 template passes; 1 sample letter rendered; 0 errors, 0 warnings"
     ]
 
 
 def test_a_finding_is_shown_with_its_words_underlined_and_the_way_out() -> None:
-    assert lines(Reading(findings=(WARNING,), files=1), "text")[:10] == [
+    assert lines(ManifestSet(findings=(WARNING,), files=1), "text")[:10] == [
         "warning[image_without_alt] this image has no alt text",
         "  --> m/b.yaml:14:7",
         "   |",
@@ -59,18 +59,18 @@ def test_a_finding_is_shown_with_its_words_underlined_and_the_way_out() -> None:
 
 
 def test_a_rule_is_explained_once() -> None:
-    text = "\n".join(lines(Reading(findings=(WARNING, WARNING), files=1), "text"))
+    text = "\n".join(lines(ManifestSet(findings=(WARNING, WARNING), files=1), "text"))
     assert (text.count("warning[image_without_alt]"), text.count("why:")) == (2, 1)
 
 
 def test_an_error_whose_message_says_the_way_out_needs_no_help() -> None:
     told = Finding("a.yaml", 1, "css_invalid", "`x` is wrong; write `y`")
-    assert "help" not in "".join(lines(Reading(findings=(told,)), "text"))
-    assert "help" in "".join(lines(Reading(findings=(ERROR,)), "text"))
+    assert "help" not in "".join(lines(ManifestSet(findings=(told,)), "text"))
+    assert "help" in "".join(lines(ManifestSet(findings=(ERROR,)), "text"))
 
 
 def test_errors_come_first_then_warnings_then_infos() -> None:
-    found = lines(Reading(findings=(INFO, WARNING, ERROR), files=2), "text", 100)
+    found = lines(ManifestSet(findings=(INFO, WARNING, ERROR), files=2), "text", 100)
     heads = [line.partition("[")[0] for line in found if "] " in line]
     assert heads == ["error", "warning", "info"]
     assert found[-1].endswith("1 error, 1 warning, 1 info")
@@ -80,7 +80,7 @@ def test_errors_come_first_then_warnings_then_infos() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     long = Finding("a.yaml", 7, "css_invalid", "word " * 30, column=150, end_column=180, source="é" * 300)
     wide = Finding("a.yaml", 7, "css_invalid", "word", column=21, end_column=30, source="漢" * 80)
-    found = list(report(Reading(findings=(WARNING, long, wide)), "text", width))
+    found = list(format_report(ManifestSet(findings=(WARNING, long, wide)), "text", width))
     assert max(line.cell_len for line in found) <= width
     for line in found:
         assert "^" not in line.plain or line.plain.count("^") >= 2
@@ -99,18 +99,18 @@ def test_a_source_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2Jb\tc\u202ed") == "a·[2Jb c·d"
     told = Finding("a.yaml", 1, "x", "m\x1b", source="s\x1b")
     assert "\x1b" not in "".join(
-        lines(Reading(findings=(told,)), "text") + lines(Reading(findings=(told,)), "concise")
+        lines(ManifestSet(findings=(told,)), "text") + lines(ManifestSet(findings=(told,)), "concise")
     )
 
 
 def test_concise_is_one_line_a_finding() -> None:
-    assert lines(Reading(findings=(WARNING, ERROR), files=2), "concise")[1] == (
+    assert lines(ManifestSet(findings=(WARNING, ERROR), files=2), "concise")[1] == (
         "m/b.yaml:14:7: warning[image_without_alt] this image has no alt text"
     )
 
 
 def test_github_gets_workflow_commands_with_escaped_text() -> None:
-    found = lines(Reading(findings=(ERROR, WARNING, INFO), files=2), "github")
+    found = lines(ManifestSet(findings=(ERROR, WARNING, INFO), files=2), "github")
     assert found[0] == (
         "::error file=m/a.yaml,line=3,col=5,endColumn=9,title=css_invalid::50%25 of: this%0Aand that"
     )
@@ -118,8 +118,8 @@ def test_github_gets_workflow_commands_with_escaped_text() -> None:
     assert found[2].startswith("::notice file=m/b.yaml,line=5,")
 
 
-def test_json_is_one_document_with_revisions(reading: Reading) -> None:
-    (text,) = lines(reading, "json")
+def test_json_is_one_document_with_revisions(manifest_set: ManifestSet) -> None:
+    (text,) = lines(manifest_set, "json")
     document = json.loads(text)
     (template,) = document["templates"]
     assert (template["name"], template["passes"], len(template["revision"])) == ("welcome", True, 12)
@@ -127,7 +127,7 @@ def test_json_is_one_document_with_revisions(reading: Reading) -> None:
 
 
 def test_a_finding_in_json_has_its_place_and_its_way_out() -> None:
-    (text,) = lines(Reading(findings=(WARNING,)), "json")
+    (text,) = lines(ManifestSet(findings=(WARNING,)), "json")
     (finding,) = json.loads(text)["findings"]
     assert list(finding) == [
         "file",
@@ -146,21 +146,23 @@ def test_a_finding_in_json_has_its_place_and_its_way_out() -> None:
 
 
 def test_a_link_of_the_reference_becomes_words() -> None:
-    (text,) = lines(Reading(findings=(Finding("a", 1, "filter_not_allowed", "m"),)), "json")
+    (text,) = lines(ManifestSet(findings=(Finding("a", 1, "filter_not_allowed", "m"),)), "json")
     assert (
         json.loads(text)["findings"][0]["help"] == "Use a filter of the list in the page template-language."
     )
 
 
 def test_a_template_that_cannot_be_read_counts_as_one_that_does_not_pass(tmp_path: Path) -> None:
-    write(tmp_path, profile=PROFILE, welcome=TEMPLATE.replace("html:", "htm:"))
-    assert "; 0 of 1 templates pass; " in lines(read_folder(tmp_path), "text", 200)[-1]
+    write_manifests(tmp_path, profile=PROFILE, welcome=TEMPLATE.replace("html:", "htm:"))
+    assert "; 0 of 1 templates pass; " in lines(read_manifest_folder(tmp_path), "text", 200)[-1]
 
 
 def test_what_could_not_be_rendered_is_counted_and_neither_passes_nor_fails(tmp_path: Path) -> None:
-    write(tmp_path, welcome=TEMPLATE.replace("  eventTypes:", "  layoutRef: {name: page}\n  eventTypes:"))
+    write_manifests(
+        tmp_path, welcome=TEMPLATE.replace("  eventTypes:", "  layoutRef: {name: page}\n  eventTypes:")
+    )
     found = read_input(tmp_path, elsewhere=True)
-    assert passes(found, strict=True)
+    assert may_go_live(found, strict=True)
     assert lines(found, "text", 200)[-1] == (
         "1 file, 0 profiles; 0 of 1 templates pass; 1 template not rendered, for want of a layout; "
         "0 sample letters rendered; 0 errors, 2 warnings"
@@ -170,14 +172,14 @@ def test_what_could_not_be_rendered_is_counted_and_neither_passes_nor_fails(tmp_
 
 
 def test_strict_takes_a_warning_for_an_error_and_an_info_for_nothing() -> None:
-    assert passes(Reading(findings=(WARNING, INFO)), strict=False)
-    assert not passes(Reading(findings=(WARNING,)), strict=True)
-    assert passes(Reading(findings=(INFO,)), strict=True)
-    assert not passes(Reading(findings=(ERROR,)), strict=False)
+    assert may_go_live(ManifestSet(findings=(WARNING, INFO)), strict=False)
+    assert not may_go_live(ManifestSet(findings=(WARNING,)), strict=True)
+    assert may_go_live(ManifestSet(findings=(INFO,)), strict=True)
+    assert not may_go_live(ManifestSet(findings=(ERROR,)), strict=False)
 
 
 def test_findings_are_counted_by_rule_and_infos_can_be_left_out() -> None:
-    found = Reading(findings=(WARNING, INFO, WARNING))
+    found = ManifestSet(findings=(WARNING, INFO, WARNING))
     assert {rule: len(each) for rule, each in found.by_rule().items()} == {
         "image_without_alt": 2,
         "link_insecure": 1,

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from postroom.cli import app
+from postroom.cli.app import app
 from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, compile_source
 from postroom.local.design_import.design import Imported, Wishes, import_design
 from postroom.local.design_import.dialects import Dialect, detect, translate
 from postroom.local.design_import.schema import Reader
 from postroom.local.design_import.translation import date_filter
-from postroom.local.manifests import read_folder
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
+from postroom.local.manifests import read_manifest_folder
 
 H, L, J, E, G = Dialect.HANDLEBARS, Dialect.LIQUID, Dialect.DJANGO, Dialect.ERB, Dialect.GO
 M = Dialect.MERGE_TAGS
@@ -425,9 +425,11 @@ def test_a_page_becomes_a_template_that_passes(tmp_path: Path) -> None:
     }.items():
         page = page.replace(old, new)
     assert (out / "order.html").read_bytes().decode() == page
-    reading = read_folder(out)
-    assert [str(each) for each in reading.errors] == []
-    (proof,) = [proof for key, proof in reading.verdict.results.items() if key.kind == "EmailTemplate"]
+    manifest_set = read_manifest_folder(out)
+    assert [str(each) for each in manifest_set.errors] == []
+    (proof,) = [
+        proof for key, proof in manifest_set.validation.results.items() if key.kind == "EmailTemplate"
+    ]
     assert "€24.90" in proof.samples[0].rendered.html
 
 
@@ -454,7 +456,7 @@ def test_pages_of_a_folder_share_their_partials(tmp_path: Path) -> None:
     assert [each["name"] for each in layout["spec"]["partials"]] == ["foot", "deep"]
     assert [str(each.note.construct) for each in done.findings if each.note.lost] == ['include "lost"']
     (out / "b.yaml").unlink()
-    assert [str(each) for each in read_folder(out).errors] == []
+    assert [str(each) for each in read_manifest_folder(out).errors] == []
     spec = yaml.safe_load((out / "a.yaml").read_text())["spec"]
     assert {"company", "year"} <= set(spec["variables"]["properties"])
 
@@ -470,7 +472,7 @@ def test_a_part_that_mjml_includes_becomes_a_partial(tmp_path: Path) -> None:
     for manifest in ("order", "shared-layout"):
         file = out / f"{manifest}.yaml"
         file.write_text(file.read_text().replace("format: MJML", "format: MJML\n  mjml: {webFonts: Omit}"))
-    assert [str(each) for each in read_folder(out).errors] == []
+    assert [str(each) for each in read_manifest_folder(out).errors] == []
 
 
 def test_a_base_that_pages_extend_becomes_their_layout(tmp_path: Path) -> None:
@@ -481,7 +483,7 @@ def test_a_base_that_pages_extend_becomes_their_layout(tmp_path: Path) -> None:
     )
     assert not done.lost
     assert yaml.safe_load((out / "note.yaml").read_text())["spec"]["layoutRef"] == {"name": "base"}
-    assert [str(each) for each in read_folder(out).errors] == []
+    assert [str(each) for each in read_manifest_folder(out).errors] == []
     assert not (out / "base.yaml").exists()
 
 
@@ -496,14 +498,14 @@ def test_images_and_sheets_that_no_client_reaches_are_findings(tmp_path: Path) -
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     page.write_text("<title>T</title>x")
-    with pytest.raises(Trouble, match=r"p\.html is there already"):
+    with pytest.raises(UserError, match=r"p\.html is there already"):
         import_design(Wishes(page, tmp_path))
     import_design(Wishes(page, tmp_path, force=True))
     assert (tmp_path / "p.yaml").exists()
-    with pytest.raises(Trouble, match="There is no page"):
+    with pytest.raises(UserError, match="There is no page"):
         import_design(Wishes(tmp_path / "no.html", tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Trouble, match="holds no page"):
+    with pytest.raises(UserError, match="holds no page"):
         import_design(Wishes(tmp_path / "empty", tmp_path))
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from postroom.local.page_source import byte_difference, scan
+from postroom.local.browser_check import byte_difference, scan_page
 
 
 def names(page: str) -> list[str]:
-    return [tag.name for tag in scan(page).tags]
+    return [tag.name for tag in scan_page(page).tags]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_start_tags_are_those_that_the_standard_sees(page: str, expected: list[s
 
 def test_attributes_are_found_however_they_are_written() -> None:
     page = "<td/class=a\nSTYLE = 'x'  bgcolor=#fff style=\"y\" nowrap =b>"
-    (tag,) = scan(page).tags
+    (tag,) = scan_page(page).tags
     assert [name for name, _, _ in tag.attributes] == [
         "class",
         "style",
@@ -56,12 +56,12 @@ def test_attributes_are_found_however_they_are_written() -> None:
         "nowrap",
         "=b",
     ] or [name for name, _, _ in tag.attributes] == ["class", "style", "bgcolor", "style", "nowrap"]
-    assert scan(page).without_styles() == "<td/class=a  bgcolor=#fff nowrap =b>"
+    assert scan_page(page).without_styles() == "<td/class=a  bgcolor=#fff nowrap =b>"
 
 
 def test_markers_count_tags_and_the_sheet_comes_before_the_pages_own() -> None:
     page = "<!doctype html>\n<html><head><style>b{}</style></head><body>"
-    marked = scan(page).marked("a{}")
+    marked = scan_page(page).marked("a{}")
     assert marked == (
         '<!doctype html>\n<html data-postroom-tag="0"><head data-postroom-tag="1">'
         '<style>a{}</style><style>b{}</style></head><body data-postroom-tag="2">'
@@ -78,7 +78,7 @@ def test_markers_count_tags_and_the_sheet_comes_before_the_pages_own() -> None:
     ],
 )
 def test_a_page_without_a_head_takes_the_sheet_where_one_would_begin(page: str, expected: str) -> None:
-    assert scan(page).marked("a{}").startswith(expected)
+    assert scan_page(page).marked("a{}").startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_page_without_a_head_takes_the_sheet_where_one_would_begin(page: str, 
     ],
 )
 def test_style_attributes_and_blocks_may_change(source: str, delivered: str) -> None:
-    assert byte_difference(scan(source), scan(delivered)) is None
+    assert byte_difference(scan_page(source), scan_page(delivered)) is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,6 @@ def test_style_attributes_and_blocks_may_change(source: str, delivered: str) -> 
     ],
 )
 def test_any_other_change_is_a_difference_at_its_line(source: str, delivered: str, line: int) -> None:
-    found = byte_difference(scan(source), scan(delivered))
+    found = byte_difference(scan_page(source), scan_page(delivered))
     assert found is not None
     assert found[0] == line

@@ -14,9 +14,9 @@ import pytest
 
 from postroom.letter.validation.validate import TemplateWithLayout
 from postroom.local import parallel
-from postroom.local.manifests import read_folder, read_input
+from postroom.local.manifests import read_input, read_manifest_folder
 from tests.letter.factories import layout, template
-from tests.local.sources import PROFILE, TEMPLATE, write
+from tests.local.manifest_texts import PROFILE, TEMPLATE, write_manifests
 
 PAGE = layout('<html lang="en"><body>{% block content %}{% endblock %}</body></html>')
 PAIRS: list[TemplateWithLayout] = [
@@ -27,8 +27,8 @@ PAIRS: list[TemplateWithLayout] = [
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "FEW", 2)
-    monkeypatch.setattr(parallel, "processors", lambda: 2)
+    monkeypatch.setattr(parallel, "MIN_TEMPLATES", 2)
+    monkeypatch.setattr(parallel, "available_processors", lambda: 2)
     monkeypatch.setattr(threading, "active_count", lambda: 1)
 
 
@@ -36,25 +36,25 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The processes in which proofs were made, as far as this one sees them."""
     seen: list[int] = []
-    real = parallel._proof
+    real = parallel._validate_pair
 
     def proof(pair: TemplateWithLayout) -> Any:
         seen.append(os.getpid())
         return real(pair)
 
-    monkeypatch.setattr(parallel, "_proof", proof)
+    monkeypatch.setattr(parallel, "_validate_pair", proof)
     return seen
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_processes_give_the_same_proofs_in_the_same_order() -> None:
-    found = list(parallel.prove_pairs(PAIRS))
-    assert found == [parallel._proof(pair) for pair in PAIRS]
+    found = list(parallel.validate_in_processes(PAIRS))
+    assert found == [parallel._validate_pair(pair) for pair in PAIRS]
     assert [proof.passed for proof in found] == [bool(number % 3) for number in range(8)]
 
 
 def test_few_templates_stay_in_this_process(in_this_process: list[int]) -> None:
-    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process) == len(PAIRS)
+    assert len(list(parallel.validate_in_processes(PAIRS))) == len(in_this_process) == len(PAIRS)
 
 
 @pytest.mark.usefixtures("two_processes")
@@ -62,7 +62,7 @@ def test_a_process_with_threads_does_not_fork(
     in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 2)
-    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+    assert len(list(parallel.validate_in_processes(PAIRS))) == len(in_this_process)
 
 
 @pytest.mark.usefixtures("two_processes")
@@ -74,7 +74,7 @@ def test_where_no_process_can_be_started_this_one_proves(
         raise error
 
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", refuse)
-    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+    assert len(list(parallel.validate_in_processes(PAIRS))) == len(in_this_process)
 
 
 class Pool:
@@ -103,7 +103,7 @@ def test_when_a_process_is_lost_this_one_proves(
 ) -> None:
     pool = Pool(BrokenProcessPool())
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", pool)
-    assert len(list(parallel.prove_pairs(PAIRS))) == len(in_this_process)
+    assert len(list(parallel.validate_in_processes(PAIRS))) == len(in_this_process)
     assert pool.ended == ["pool"]
 
 
@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(multiprocessing, "active_children", lambda: [pool])
     with pytest.raises(KeyboardInterrupt):
-        parallel.prove_pairs(PAIRS)
+        parallel.validate_in_processes(PAIRS)
     assert pool.ended == ["process", "pool"]
 
 
@@ -122,9 +122,12 @@ def test_a_folder_reads_the_same_either_way(tmp_path: Path, two_processes: None)
         f"t{number}": TEMPLATE.replace("welcome", f"t{number}").replace("user.", f"user{number}.")
         for number in range(6)
     }
-    write(tmp_path, profile=PROFILE, **files)
-    both = [read_folder(tmp_path), read_input(tmp_path, validate_each=parallel.prove_pairs)]
-    assert both[0].verdict == both[1].verdict
+    write_manifests(tmp_path, profile=PROFILE, **files)
+    both = [
+        read_manifest_folder(tmp_path),
+        read_input(tmp_path, validate_each=parallel.validate_in_processes),
+    ]
+    assert both[0].validation == both[1].validation
     assert both[0].findings == both[1].findings
 
 
@@ -139,8 +142,8 @@ def stuck(pair):
     os.write(1, b"x")
     signal.pause()
 
-parallel.FEW, parallel.processors, parallel._proof = 2, lambda: 2, stuck
-parallel.prove_pairs(PAIRS)
+parallel.MIN_TEMPLATES, parallel.available_processors, parallel._validate_pair = 2, lambda: 2, stuck
+parallel.validate_in_processes(PAIRS)
 """
 
 

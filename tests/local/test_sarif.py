@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from postroom.letter.problems import Severity
-from postroom.local.check import report
-from postroom.local.manifests import Finding, Reading
-from postroom.local.sarif import sarif
+from postroom.local.check import format_report, to_sarif
+from postroom.local.manifests import Finding, ManifestSet
 
 FOUND = (
     Finding("m/a b.yaml", 3, "css_invalid", "wrong", Severity.ERROR, "EmailLayout page", 5, 9, "    a {"),
@@ -19,7 +18,7 @@ FOUND = (
 
 
 def test_the_document_names_tool_rules_and_places() -> None:
-    (line,) = report(Reading(findings=FOUND), "sarif")
+    (line,) = format_report(ManifestSet(findings=FOUND), "sarif")
     document = json.loads(line.plain)
     assert document["version"] == "2.1.0"
     assert document["$schema"].endswith("sarif-schema-2.1.0.json")
@@ -38,7 +37,7 @@ def test_the_document_names_tool_rules_and_places() -> None:
 
 
 def test_a_result_has_a_region_of_at_least_one_character_in_a_relative_file() -> None:
-    first, second, *_ = sarif(FOUND)["runs"][0]["results"]
+    first, second, *_ = to_sarif(FOUND)["runs"][0]["results"]
     place = first["locations"][0]["physicalLocation"]
     assert place["artifactLocation"] == {"uri": "m/a%20b.yaml", "uriBaseId": "SRCROOT"}
     region = place["region"]
@@ -56,11 +55,11 @@ def test_an_absolute_file_below_the_working_folder_is_relative(
         Finding(str(tmp_path / "m" / "a.yaml"), 1, "x", "y"),
         Finding("/other/a.yaml", 1, "x", "y"),
     )
-    results = sarif((within, beyond))["runs"][0]["results"]
+    results = to_sarif((within, beyond))["runs"][0]["results"]
     found = [each["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for each in results]
     assert found == ["m/a.yaml", "file:///other/a.yaml"]
 
 
 def test_no_finding_is_a_run_without_results() -> None:
-    (run,) = sarif(())["runs"]
+    (run,) = to_sarif(())["runs"]
     assert (run["results"], run["tool"]["driver"]["rules"]) == ([], [])

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from postroom.local import client
-from postroom.local import send as sending
-from postroom.local.client import Answer, Unanswered
-from postroom.local.folder import Addresses, DataFolder
-from postroom.local.send import gather_data, read_pair, send, way_out
-from postroom.local.sockets import free_port
-from postroom.local.trouble import Trouble
+from postroom.local import http_client, send
+from postroom.local.data_folder import DataFolder, RunAddresses
+from postroom.local.errors import UserError
+from postroom.local.http_client import HttpResponse, RequestFailed
+from postroom.local.machine import free_port
+from postroom.local.send import gather_data, parse_pair, remedy_for, send_message
 
 
 @pytest.mark.parametrize(
@@ -26,13 +25,13 @@ from postroom.local.trouble import Trouble
     ],
 )
 def test_a_pair_is_text_or_json(pair: str, name: str, value: object) -> None:
-    assert read_pair(pair) == (name, value)
+    assert parse_pair(pair) == (name, value)
 
 
 @pytest.mark.parametrize("pair", ["name", "=x", ":=3", "count:=three"])
 def test_what_is_no_pair_is_told_with_the_way_to_write_it(pair: str) -> None:
-    with pytest.raises(Trouble) as trouble:
-        read_pair(pair)
+    with pytest.raises(UserError) as trouble:
+        parse_pair(pair)
     assert trouble.value.remedy
 
 
@@ -45,29 +44,29 @@ def test_pairs_win_over_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_object_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "data.json").write_text(text)
-    with pytest.raises(Trouble, match=r"data\.json"):
+    with pytest.raises(UserError, match=r"data\.json"):
         gather_data([], tmp_path / "data.json")
 
 
 def test_without_a_run_the_reader_learns_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="Nothing runs") as trouble:
-        send({}, None, tmp_path)
+    with pytest.raises(UserError, match="Nothing runs") as trouble:
+        send_message({}, None, tmp_path)
     assert "postroom up" in trouble.value.remedy
 
 
 def test_a_run_that_has_gone_is_told_as_such(tmp_path: Path) -> None:
     gone = f"http://127.0.0.1:{free_port()}"
     folder = DataFolder(tmp_path)
-    folder.write_addresses(Addresses(1, "b", gone, "http://inbox", "s", "m"))
-    with pytest.raises(Trouble, match="does not answer"):
-        send({}, None, tmp_path)
+    folder.write_addresses(RunAddresses(1, "b", gone, "http://inbox", "s", "m"))
+    with pytest.raises(UserError, match="does not answer"):
+        send_message({}, None, tmp_path)
 
 
 def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [{"pointer": "/data/name", "detail": "is required", "code": "variable_missing"}]
-    monkeypatch.setattr(client, "post", lambda *_: Answer(422, {"errors": errors}))
-    with pytest.raises(Trouble, match=r"/data/name: is required \(variable_missing\)"):
-        send({}, "http://127.0.0.1:1", tmp_path)
+    monkeypatch.setattr(http_client, "post", lambda *_: HttpResponse(422, {"errors": errors}))
+    with pytest.raises(UserError, match=r"/data/name: is required \(variable_missing\)"):
+        send_message({}, "http://127.0.0.1:1", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -88,33 +87,33 @@ def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_a_broken_rule_comes_with_what_to_write(pointer: str, code: str, detail: str, remedy: str) -> None:
-    assert way_out({"pointer": pointer, "code": code, "detail": detail}) == remedy
+    assert remedy_for({"pointer": pointer, "code": code, "detail": detail}) == remedy
 
 
 def test_an_id_that_is_on_record_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_on_record", lambda *_: {"shop": "captured"})
-    monkeypatch.setattr(client, "post", lambda *_: Answer(202, {"id": "x1", "profile": "shop"}))
-    DataFolder(tmp_path).write_addresses(Addresses(1, "b", "http://g", "http://inbox", "s", "m"))
-    assert send({"message_id": "x1"}, None, tmp_path).known == "captured"
-    assert send({"message_id": "x1"}, "http://elsewhere", tmp_path).known is None
+    monkeypatch.setattr(send, "_existing_states", lambda *_: {"shop": "captured"})
+    monkeypatch.setattr(http_client, "post", lambda *_: HttpResponse(202, {"id": "x1", "profile": "shop"}))
+    DataFolder(tmp_path).write_addresses(RunAddresses(1, "b", "http://g", "http://inbox", "s", "m"))
+    assert send_message({"message_id": "x1"}, None, tmp_path).existing_state == "captured"
+    assert send_message({"message_id": "x1"}, "http://elsewhere", tmp_path).existing_state is None
 
 
 def test_the_profile_goes_with_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def post(url: str, _: object) -> Answer:
+    def post(url: str, _: object) -> HttpResponse:
         asked.append(url)
-        return Answer(202, {"id": "m-1", "profile": "crm"})
+        return HttpResponse(202, {"id": "m-1", "profile": "crm"})
 
-    monkeypatch.setattr(client, "post", post)
-    accepted = send({}, "http://127.0.0.1:1/", tmp_path, "crm")
+    monkeypatch.setattr(http_client, "post", post)
+    accepted = send_message({}, "http://127.0.0.1:1/", tmp_path, "crm")
     assert asked == ["http://127.0.0.1:1/v1/messages?profile=crm"]
     assert (accepted.id, accepted.profile, accepted.inbox) == ("m-1", "crm", None)
 
 
 def test_an_answer_that_is_no_json_is_still_an_answer() -> None:
-    assert client._json(b"<html>") is None
-    assert Answer(502, None).detail == "HTTP 502"
+    assert http_client._json(b"<html>") is None
+    assert HttpResponse(502, None).detail == "HTTP 502"
     assert json.loads('{"detail": "no"}') == {"detail": "no"}
-    with pytest.raises(Unanswered):
-        client.get(f"http://127.0.0.1:{free_port()}/")
+    with pytest.raises(RequestFailed):
+        http_client.get(f"http://127.0.0.1:{free_port()}/")

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from postroom.local import client
-from tests.local.running import ANY_PORT, Up, postroom
+from postroom.local import http_client
+from tests.local.up_process import ANY_PORT, UpProcess, run_postroom
 
 pytestmark = [
     pytest.mark.kafka,
@@ -21,7 +21,7 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).parents[2] / "manifests" / "examples"
 
-Start = Callable[[], Up]
+Start = Callable[[], UpProcess]
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def manifests(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(manifests: Path, tmp_path: Path) -> Iterator[Start]:
     """Start `postroom up` on the copy; every run is ended at the end."""
-    running: list[Up] = []
+    running: list[UpProcess] = []
 
-    def begin() -> Up:
-        up = Up(manifests, tmp_path / "data")
+    def begin() -> UpProcess:
+        up = UpProcess(manifests, tmp_path / "data")
         running.append(up)
         up.until("letters: ")
         return up
@@ -47,7 +47,7 @@ def start(manifests: Path, tmp_path: Path) -> Iterator[Start]:
 
 
 def test_every_example_arrives_in_the_inbox(tmp_path: Path) -> None:
-    done = postroom("up", "--once", "--data", str(tmp_path / "data"), *ANY_PORT)
+    done = run_postroom("up", "--once", "--data", str(tmp_path / "data"), *ANY_PORT)
     assert done.returncode == 0, done.stdout
     found = re.search(r"(\d+) of (\d+) letters arrived\.", done.stdout)
     assert found, done.stdout
@@ -58,7 +58,7 @@ def test_every_example_arrives_in_the_inbox(tmp_path: Path) -> None:
 
 def test_every_example_arrives_through_apache_kafka_too(tmp_path: Path, apache_kafka: str) -> None:
     """Brokers of one's own: nothing but the topics is created there."""
-    done = postroom(
+    done = run_postroom(
         "up", "--once", "--data", str(tmp_path / "data"), "--bootstrap-servers", apache_kafka, *ANY_PORT
     )
     assert done.returncode == 0, done.stdout
@@ -67,7 +67,7 @@ def test_every_example_arrives_through_apache_kafka_too(tmp_path: Path, apache_k
 
 def test_letters_survive_kills_of_worker_broker_and_up(start: Start) -> None:
     up = start()
-    for victim in ("postroom.local.child worker", "postroom/broker-"):
+    for victim in ("postroom.local.child_program worker", "postroom/broker-"):
         (process,) = up.children(victim)
         os.kill(process, signal.SIGKILL)
         recipient = f"after-{'worker' if 'worker' in victim else 'broker'}@example.org"
@@ -84,7 +84,7 @@ def test_letters_survive_kills_of_worker_broker_and_up(start: Start) -> None:
 
 def test_a_second_run_on_one_data_folder_is_refused(start: Start, manifests: Path) -> None:
     up = start()
-    second = postroom("up", str(manifests), "--data", str(up.data), *ANY_PORT)
+    second = run_postroom("up", str(manifests), "--data", str(up.data), *ANY_PORT)
     assert second.returncode == 1
     assert f"is in use by process {up.process.pid}" in second.stdout
     assert up.end() == 0
@@ -125,7 +125,7 @@ def test_a_new_profile_gets_a_topic_and_a_worker(start: Start, manifests: Path) 
     )
     up.until("postroom.default.second created")
     up.until("now serves second-code@")
-    answer = postroom(
+    answer = run_postroom(
         *("send", "shop.user.code-requested", "code=654321", "--profile", "second"),
         *("--to", "new@example.org", "--data", str(up.data)),
     )
@@ -136,17 +136,17 @@ def test_a_new_profile_gets_a_topic_and_a_worker(start: Start, manifests: Path) 
 def test_send_and_letter_speak_with_a_running_up(start: Start) -> None:
     up = start()
     data = ["--data", str(up.data)]
-    refused = postroom("send", "shop.user.code-requested", "--to", "mira@example.org", *data)
+    refused = run_postroom("send", "shop.user.code-requested", "--to", "mira@example.org", *data)
     assert refused.returncode == 1
     assert "/data/code" in refused.stdout
-    sent = postroom("send", "shop.user.code-requested", "code=123456", "--to", "mira@example.org", *data)
+    sent = run_postroom("send", "shop.user.code-requested", "code=123456", "--to", "mira@example.org", *data)
     assert sent.returncode == 0
     up.wait_for("mira@example.org")
     up.until("1 captured")
     message_id = sent.stdout.split()[2]
-    known = client.get(f"{up.addresses.gateway}/v1/messages/{message_id}")
+    known = http_client.get(f"{up.addresses.gateway}/v1/messages/{message_id}")
     assert [letter["state"] for letter in known.body["letters"]] == ["captured"]
-    told = postroom("letter", "mira@example.org", *data)
+    told = run_postroom("letter", "mira@example.org", *data)
     for word in ("captured", "verification-code@", "Message-ID", "250"):
         assert word in told.stdout
 

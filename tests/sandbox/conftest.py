@@ -16,7 +16,7 @@ from postroom.sandbox.inbox import Inbox
 from postroom.sandbox.mta import MailServer
 from postroom.sandbox.store import Store
 from postroom.sandbox.summary import Envelope, Summary
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint
 
 T = TypeVar("T")
@@ -114,5 +114,5 @@ def arrivals() -> list[Summary]:
 def mail(store: Store, loop: Loop, arrivals: list[Summary]) -> Iterator[tuple[Endpoint, MailServer]]:
     """A mail server that listens, and where."""
     server = MailServer(store, arrivals.append)
-    yield loop.run(server.start(bind(Endpoint("127.0.0.1", 0), "the test"))), server
+    yield loop.run(server.start(listen(Endpoint("127.0.0.1", 0), "the test"))), server
     loop.run(server.stop())

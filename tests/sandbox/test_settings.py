@@ -20,7 +20,7 @@ from tests.sandbox.letters import letter
 
 @pytest.fixture(autouse=True)
 def leave_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "configure", lambda _form: None)
+    monkeypatch.setattr(logs, "configure_logging", lambda _form: None)
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **given: str) -> SandboxSettings:

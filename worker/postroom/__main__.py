@@ -19,7 +19,7 @@ def main() -> None:
     if os.getpid() == INIT:
         # otherwise a pod that is deleted while it starts would run for its whole grace period
         signal.signal(signal.SIGTERM, _end)
-    importlib.import_module("postroom.cli").main()
+    importlib.import_module("postroom.cli.app").main()
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -16,6 +16,6 @@ class SystemClock:
         """See the port."""
         return time.monotonic()
 
-    def chance(self) -> float:
+    def random(self) -> float:
         """See the port."""
         return random.random()  # noqa: S311 - jitter, nothing secret

@@ -10,18 +10,18 @@ from typing import BinaryIO
 LENGTH = struct.Struct(">I")
 
 
-def frame(payload: bytes) -> bytes:
+def encode_frame(payload: bytes) -> bytes:
     """A payload behind its length."""
     return LENGTH.pack(len(payload)) + payload
 
 
-def send(stream: BinaryIO, payload: bytes) -> None:
+def write_frame(stream: BinaryIO, payload: bytes) -> None:
     """Write one and let it go."""
-    stream.write(frame(payload))
+    stream.write(encode_frame(payload))
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes | None:
+def read_frame(stream: BinaryIO) -> bytes | None:
     """The next one; None when there is none to come."""
     head = stream.read(LENGTH.size)
     return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else None

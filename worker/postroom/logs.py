@@ -10,13 +10,13 @@ from typing import Any, Literal
 import structlog
 from pydantic import Field
 
-FORMAT: Any = Field(
+LOG_FORMAT: Any = Field(
     default="json", description="How log lines are written: json for machines, console for people."
 )
 """The setting, the same in every program."""
 
 
-def configure(form: Literal["json", "console"]) -> None:
+def configure_logging(form: Literal["json", "console"]) -> None:
     """Set up structlog for this process, on standard error; foreign libraries only warn."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"

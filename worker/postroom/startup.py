@@ -29,18 +29,20 @@ class ProgramSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POSTROOM_", frozen=True)
 
-    log_format: Literal["json", "console"] = logs.FORMAT
+    log_format: Literal["json", "console"] = logs.LOG_FORMAT
 
 
-Told = TypeVar("Told", bound=ProgramSettings)
+Settings = TypeVar("Settings", bound=ProgramSettings)
 
 
-def begin(program: str, settings: type[Told], serve: Callable[[Told], Coroutine[Any, Any, None]]) -> None:
+def run_program(
+    program: str, settings: type[Settings], serve: Callable[[Settings], Coroutine[Any, Any, None]]
+) -> None:
     """Read the settings, say them in one line, and run `serve` to its end."""
     try:
         told = read_settings(settings)
-        logs.configure(told.log_format)
-        structlog.get_logger(f"postroom.{program}").info("settings", **summary(told))
+        logs.configure_logging(told.log_format)
+        structlog.get_logger(f"postroom.{program}").info("settings", **settings_summary(told))
         asyncio.run(serve(told))
     except Rejected as rejected:
         sys.stderr.writelines(
@@ -49,7 +51,7 @@ def begin(program: str, settings: type[Told], serve: Callable[[Told], Coroutine[
         sys.exit(2)
 
 
-def read_settings(settings: type[Told]) -> Told:
+def read_settings(settings: type[Settings]) -> Settings:
     """The settings from the environment; raises Rejected that names every variable and what to do."""
     try:
         return settings()
@@ -57,7 +59,7 @@ def read_settings(settings: type[Told]) -> Told:
         raise Rejected(*(_problem(one, settings) for one in error.errors())) from None
 
 
-def one_way(value: object, other: object, variable: str) -> object:
+def exactly_one(value: object, other: object, variable: str) -> object:
     """A validator of settings: exactly one of two ways is given; `variable` is the other one."""
     if value is None and other is None:
         raise PydanticCustomError("missing", "is not set")
@@ -66,7 +68,7 @@ def one_way(value: object, other: object, variable: str) -> object:
     return value
 
 
-def summary(settings: BaseSettings) -> dict[str, str]:
+def settings_summary(settings: BaseSettings) -> dict[str, str]:
     """What is set and what took its default, for one line at start. No setting holds a secret."""
     chosen = settings.model_fields_set
     told = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
@@ -84,7 +86,7 @@ def stop_signal() -> asyncio.Event:
     return stopping
 
 
-def bind(endpoint: Endpoint, variable: str) -> socket.socket:
+def listen(endpoint: Endpoint, variable: str) -> socket.socket:
     """Listen on an endpoint; raises Rejected that names the setting it came from."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:

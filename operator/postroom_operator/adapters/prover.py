@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Self
 
-from postroom.framing import LENGTH, frame
+from postroom.framing import LENGTH, encode_frame
 from postroom.letter.problems import Code, Problem
 from postroom_operator.adapters.answers import CPU_SECONDS, MEMORY_BYTES, read_answer
 from postroom_operator.adapters.turns import Turns
@@ -207,7 +207,7 @@ class _Process:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                process.stdin.write(frame(question))
+                process.stdin.write(encode_frame(question))
                 await process.stdin.drain()
                 return read_answer(await _next(process.stdout)), True
         except TimeoutError:

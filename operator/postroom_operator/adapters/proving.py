@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from postroom.framing import receive, send
+from postroom.framing import read_frame, write_frame
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import compile_source
 from postroom.letter.manifest import parse_object
@@ -30,10 +30,10 @@ def main() -> None:
     """Serve until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with contextlib.suppress(BrokenPipeError):  # the operator is gone
-        send(sys.stdout.buffer, b"")
-        while (question := receive(sys.stdin.buffer)) is not None:
+        write_frame(sys.stdout.buffer, b"")
+        while (question := read_frame(sys.stdin.buffer)) is not None:
             _allow_cpu()
-            send(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
+            write_frame(sys.stdout.buffer, json.dumps(answer(json.loads(question))).encode())
             compile_source.cache_clear()  # a tenth of all memory, and not needed again
 
 

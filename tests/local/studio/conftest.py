@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from postroom.local.folder import DataFolder
+from postroom.local.data_folder import DataFolder
 from postroom.local.manifests import FolderReader
 from postroom.local.studio.pages import StudioContext
 from postroom.local.studio.sending import Sender
 from postroom.local.studio.server import create_app
 from postroom.local.studio.state import Studio
-from tests.local.sources import LAYOUT, PROFILE, write
+from tests.local.manifest_texts import LAYOUT, PROFILE, write_manifests
 
 Ask = Callable[..., httpx.Response]
 
@@ -71,7 +71,7 @@ class Folder:
         self.path = path
         self.studio = Studio()
         self._reader = FolderReader(path)
-        write(path, profile=PROFILE, order=ORDER, page=LAYOUT)
+        write_manifests(path, profile=PROFILE, order=ORDER, page=LAYOUT)
         self.read()
 
     def read(self) -> None:
@@ -79,7 +79,7 @@ class Folder:
 
     def write(self, **files: str) -> None:
         """Save files, and take the reading that follows."""
-        write(self.path, **files)
+        write_manifests(self.path, **files)
         self.read()
 
     @property

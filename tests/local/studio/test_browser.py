@@ -15,10 +15,10 @@ from selenium.common.exceptions import NoSuchWindowException, StaleElementRefere
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 
-from postroom.local.manifests import Reading
-from postroom.local.sockets import free_port
+from postroom.local.machine import free_port
+from postroom.local.manifests import ManifestSet
 from postroom.local.studio.server import StudioServer
-from postroom.local.watch import Listener, follow
+from postroom.local.watch import EditListener, watch_manifests
 from tests.local.studio.conftest import ORDER, Folder
 from tests.sandbox.browsing import browser, missing
 from tests.sandbox.conftest import Loop
@@ -52,13 +52,13 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
     async def begin() -> tuple[StudioServer, "asyncio.Task[None]"]:
         server = StudioServer(folder.context, port)
         server.start()
-        return server, asyncio.create_task(follow(run, Listener(print, print), stopping))
+        return server, asyncio.create_task(watch_manifests(run, EditListener(print, print), stopping))
 
-    async def read_again() -> Reading:
+    async def read_again() -> ManifestSet:
         folder.read()
-        return Reading()
+        return ManifestSet()
 
-    async def apply(_: Reading) -> None:
+    async def apply(_: ManifestSet) -> None:
         return None
 
     async def end(server: StudioServer, following: "asyncio.Task[None]") -> None:
@@ -67,9 +67,9 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         await following
 
     run: Any = SimpleNamespace(
-        wishes=SimpleNamespace(manifests=folder.path),
-        reading=Reading(),
-        stands=[],
+        options=SimpleNamespace(manifests=folder.path),
+        manifest_set=ManifestSet(),
+        served=[],
         read_again=read_again,
         apply=apply,
     )

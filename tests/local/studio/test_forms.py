@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from postroom.letter.data_schema import DataSchema
 from postroom.letter.template import EmailTemplate
-from postroom.local.manifests import read_folder
+from postroom.local.manifests import read_manifest_folder
 from postroom.local.studio import forms
 
 EXAMPLES = Path(__file__).parents[3] / "manifests" / "examples"
@@ -105,7 +105,7 @@ def test_data_that_nobody_changes_comes_out_as_it_went_in(data: dict[str, Any]) 
     "sample",
     [
         pytest.param((item.spec.variables, sample.data), id=f"{item.metadata.name}-{sample.name}")
-        for item in read_folder(EXAMPLES).objects
+        for item in read_manifest_folder(EXAMPLES).objects
         if isinstance(item, EmailTemplate)
         for sample in item.spec.samples
     ],

@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 
-from postroom.local import client
-from postroom.local.bundles import Stand, publish
-from postroom.local.folder import DataFolder
-from postroom.local.manifests import read_folder
+from postroom.local import http_client
+from postroom.local.bundles import ServedProfile, write_bundles
+from postroom.local.data_folder import DataFolder
+from postroom.local.manifests import read_manifest_folder
 from postroom.local.studio import sending
 from postroom.local.studio.sending import Outcome, Sender
 from postroom.local.studio.state import ShownTemplate
-from tests.local.sources import PROFILE
+from tests.local.manifest_texts import PROFILE
 from tests.local.studio.conftest import Folder
 
 RELAY = PROFILE + "  mode: SMTP\n  smtp: {host: relay.example}\n"
 
 
-def served(folder: Folder, profile: str = PROFILE) -> list[Stand]:
+def serve_folder(folder: Folder, profile: str = PROFILE) -> list[ServedProfile]:
     folder.write(profile=profile)
-    reading = read_folder(folder.path)
-    return publish(folder.path.parent / "bundles", reading.verdict, complete=True)
+    manifest_set = read_manifest_folder(folder.path)
+    return write_bundles(folder.path.parent / "bundles", manifest_set.validation, complete=True)
 
 
-def sender(folder: Folder, stands: list[Stand], *, deliver: bool = False) -> Sender:
-    return Sender("http://gateway", "http://inbox", DataFolder(folder.path.parent), lambda: stands, deliver)
+def sender(folder: Folder, served: list[ServedProfile], *, deliver: bool = False) -> Sender:
+    return Sender("http://gateway", "http://inbox", DataFolder(folder.path.parent), lambda: served, deliver)
 
 
 def shown(folder: Folder) -> ShownTemplate:
@@ -35,42 +35,44 @@ def shown(folder: Folder) -> ShownTemplate:
 
 
 def test_a_profile_that_delivers_is_never_used(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    stands = served(folder, RELAY)
-    monkeypatch.setattr(client, "post", None)
-    outcome = asyncio.run(sender(folder, stands, deliver=True).send(shown(folder), {}, None, None))
+    served = serve_folder(folder, RELAY)
+    monkeypatch.setattr(http_client, "post", None)
+    outcome = asyncio.run(sender(folder, served, deliver=True).send(shown(folder), {}, None, None))
     assert "sends nothing through it" in outcome.text
-    assert not sender(folder, stands).refusal(shown(folder))
+    assert not sender(folder, served).refusal(shown(folder))
 
 
 def test_a_profile_of_the_sandbox_may_be_used_while_others_deliver(folder: Folder) -> None:
-    assert not sender(folder, served(folder), deliver=True).refusal(shown(folder))
+    assert not sender(folder, serve_folder(folder), deliver=True).refusal(shown(folder))
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (
-            client.Answer(422, {"errors": [{"pointer": "/data/id", "detail": "is no text", "code": "x"}]}),
+            http_client.HttpResponse(
+                422, {"errors": [{"pointer": "/data/id", "detail": "is no text", "code": "x"}]}
+            ),
             "/data/id",
         ),
-        (client.Answer(503, {"detail": "not ready"}), "not ready"),
-        (client.Unanswered("http://gateway does not answer"), "does not answer"),
+        (http_client.HttpResponse(503, {"detail": "not ready"}), "not ready"),
+        (http_client.RequestFailed("http://gateway does not answer"), "does not answer"),
     ],
 )
 def test_what_stood_in_its_way_is_said(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, answer: client.Answer | Exception, words: str
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, answer: http_client.HttpResponse | Exception, words: str
 ) -> None:
     asked: list[Any] = []
 
-    def post(url: str, message: object) -> client.Answer:
+    def post(url: str, message: object) -> http_client.HttpResponse:
         asked.append((url, message))
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    monkeypatch.setattr(client, "post", post)
+    monkeypatch.setattr(http_client, "post", post)
     outcome = asyncio.run(
-        sender(folder, served(folder)).send(shown(folder), {"id": "1"}, "a@example.org", "de")
+        sender(folder, serve_folder(folder)).send(shown(folder), {"id": "1"}, "a@example.org", "de")
     )
     assert words in outcome.text
     assert not outcome.address
@@ -89,7 +91,7 @@ def test_a_letter_that_no_worker_takes_is_on_the_topic(
 ) -> None:
     del tmp_path
     monkeypatch.setattr(sending, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(client, "post", lambda *_: client.Answer(202, {"id": "m-1"}))
-    outcome = asyncio.run(sender(folder, served(folder)).send(shown(folder), {}, None, None))
+    monkeypatch.setattr(http_client, "post", lambda *_: http_client.HttpResponse(202, {"id": "m-1"}))
+    outcome = asyncio.run(sender(folder, serve_folder(folder)).send(shown(folder), {}, None, None))
     assert isinstance(outcome, Outcome)
     assert "on the topic" in outcome.text

@@ -6,9 +6,9 @@ import socket
 import httpx
 import pytest
 
-from postroom.local.sockets import free_port
+from postroom.local.errors import UserError
+from postroom.local.machine import free_port
 from postroom.local.studio.server import StudioServer
-from postroom.local.trouble import Trouble
 from tests.local.studio.conftest import ORDER, Folder
 
 
@@ -51,6 +51,6 @@ def test_a_taken_port_is_said_with_the_option(folder: Folder) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(Trouble) as trouble:
+        with pytest.raises(UserError) as trouble:
             StudioServer(folder.context, taken.getsockname()[1]).start()
     assert "--port-studio" in trouble.value.remedy

@@ -10,7 +10,7 @@ from postroom.letter.references import ObjectKey
 from postroom.letter.validation import validate
 from postroom.local.manifests import FolderReader
 from postroom.local.studio.state import MOST_DRAFTS, Changes, Draft, ShownTemplate, Studio
-from tests.local.sources import LAYOUT, TEMPLATE
+from tests.local.manifest_texts import LAYOUT, TEMPLATE
 from tests.local.studio.conftest import ORDER, Folder
 
 KEY = ObjectKey("EmailTemplate", "default", "order")
@@ -192,7 +192,7 @@ def test_a_file_beside_the_manifest_is_followed_and_shown(folder: Folder) -> Non
     page.write_text(html)
     folder.write(order=f"{head}  htmlFile: order.html\n  locales:{tail}")
     assert [Path(file).name for file in shown(folder).files] == ["order.yaml", "order.html", "page.yaml"]
-    assert page in FolderReader(folder.path).read().wanted
+    assert page in FolderReader(folder.path).read().referenced_files
     before = shown(folder).compiled
     page.write_text(html.replace("Hello", "Howdy"))  # as long as before
     folder.read()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from postroom.framing import frame
+from postroom.framing import encode_frame
 
 log = structlog.get_logger("postroom.worker")
 
@@ -48,7 +48,7 @@ class Rehearsal:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(frame(payload))
+            process.stdin.write(encode_frame(payload))
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await process.stdin.drain()
                 await process.stdout.readexactly(1)

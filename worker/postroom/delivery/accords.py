@@ -102,7 +102,7 @@ class Breaker:
         retries, self._retries = self._retries, False
         over, self._probed = self._probed, False
         under_way = self.circuit.prober != breaker.NOBODY
-        chance, wanted, seen = self._clock.chance(), self._wanted, Moment(0.0, 0)
+        chance, wanted, seen = self._clock.random(), self._wanted, Moment(0.0, 0)
 
         def change(_subject: str, text: str, at: Moment) -> Accord:
             nonlocal seen

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 
 from postroom.letter.allowlist import read_allowlist
-from postroom.startup import ProgramSettings, one_way
+from postroom.startup import ProgramSettings, exactly_one
 from postroom.web import Endpoint, EndpointSetting
 
 
@@ -141,4 +141,4 @@ class WorkerSettings(ProgramSettings):
     @classmethod
     def _one_way(cls, value: object, told: ValidationInfo) -> object:
         """Exactly one way to Kafka and the ledger is given."""
-        return one_way(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
+        return exactly_one(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")

@@ -64,7 +64,7 @@ async def settle_group(decided: Decided, post: Post) -> Progress:
     returned: list[Claimed] = []
     for one, outcome in decided:
         history = History(_since(one), one.answers, one.tries, one.doubts)
-        step = follow(outcome, history, post.house.policy, now, post.clock.chance())
+        step = follow(outcome, history, post.house.policy, now, post.clock.random())
         if isinstance(step, GiveBack) and not one.from_topic:
             step = TryAgain(now, None)  # no offset brings it back: its row must
         if isinstance(step, GiveBack):

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from postroom.startup import ProgramSettings, one_way
+from postroom.startup import ProgramSettings, exactly_one
 from postroom.web import Endpoint, EndpointSetting
 
 
@@ -52,7 +52,7 @@ class GatewaySettings(ProgramSettings):
     @field_validator("bootstrap_servers")
     @classmethod
     def _one_way(cls, value: object, told: ValidationInfo) -> object:
-        return one_way(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
+        return exactly_one(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
 
     @field_validator("gateway_allowed_hosts", mode="before")
     @classmethod

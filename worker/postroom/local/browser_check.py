@@ -1,4 +1,10 @@
-"""Judge in Chromium whether a delivered page looks as its source page.
+"""The tags of an HTML page by position, for comparing two pages byte for byte.
+
+`scan` splits a page as the HTML standard's tokenizer does (html.spec.whatwg.org, 13.2.5): start tags with
+their attributes, `<style>` elements, and nothing inside comments, raw text or conditional comments. It is
+written apart from the inliner's parser on purpose: the page is judged by other code than wrote it.
+
+Judge in Chromium whether a delivered page looks as its source page.
 
 Input: pairs of pages, each the page as its author wrote it (with a style sheet of its own, which comes
 first) and the page that leaves. Output: a `Comparison` for each, with every `Difference`. Failure: `Trouble`
@@ -24,18 +30,245 @@ Five things are compared, and each has a name in `Difference.check`:
 
 Elements of the head are in the sequence, but have no style to compare. `compare_pictures` compares
 screenshots.
+
+`postroom check --browser`: does each sample's letter look as the page that its author wrote?
+
+Input: the objects of a folder and their verdict. Output: the verdict with a warning (`page_differs`) for each
+element of a letter that Chromium shows otherwise than in the source page. Nothing is sent, and the browser
+fetches nothing. Failure: `Trouble` when there is no Chromium.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from postroom.letter.problems import Code, Problem, Severity
+from postroom.letter.references import ObjectKey
+from postroom.letter.template import EmailLayout, EmailTemplate
+from postroom.letter.validation.sample_runs import source_pages
+from postroom.letter.validation.validate import (
+    CheckedObject,
+    ManifestValidation,
+    TemplateValidation,
+    object_key,
+)
 from postroom.local.chromium import Chromium
-from postroom.local.page_source import Scan, byte_difference, scan
+
+WHITESPACE = " \\t\\n\\f\\r"
+TAG_NAME = re.compile(rf"</?([a-zA-Z][^{WHITESPACE}/>]*)")
+ATTRIBUTE = re.compile(
+    rf"[{WHITESPACE}/]*(=?[^{WHITESPACE}/>=]+|=)"
+    rf"(?:[{WHITESPACE}]*=[{WHITESPACE}]*(?:\"[^\"]*\"|'[^']*'|[^{WHITESPACE}>\"'][^{WHITESPACE}>]*|(?=>)))?"
+    rf"(?![{WHITESPACE}]*=[{WHITESPACE}]*[\"'])"
+)
+TAG_END = re.compile(rf"[{WHITESPACE}/]*>")
+COMMENT = re.compile(r"<!--(?:-?>|.*?(?:--!?>|\Z))", re.DOTALL)
+CDATA = re.compile(r"<!\[CDATA\[.*?(?:\]\]>|\Z)", re.DOTALL)
+BOGUS = re.compile(r"<[!?/][^>]*(?:>|\Z)")
+RAW_TEXT = frozenset({"style", "script", "xmp", "iframe", "noembed", "noframes", "textarea", "title"})
+FOREIGN = frozenset({"svg", "math"})
+BLOCK = "\0"
+"""Stands for a `<style>` element. HTML allows no such character, so no page has one of its own."""
+AROUND_BLOCK = re.compile(r"\s*\0[\s\0]*")
+ADDRESSES = frozenset({"href", "src", "background", "action"})
+PADDED = re.compile(rf"""=[{WHITESPACE}]*["']([{WHITESPACE}]*)[^"']*?([{WHITESPACE}]*)["']\Z""")
+SPACE = re.compile(r"\s*")
+MARKER = "data-postroom-tag"
+
+
+@dataclass(frozen=True, slots=True)
+class StartTag:
+    """One start tag: `page[start:end]` from `<` to `>`; `attributes` with what separates them from before."""
+
+    name: str
+    start: int
+    name_end: int
+    end: int
+    attributes: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageScan:
+    """A page's start tags without those of `<style>`, and its `<style>` elements as spans."""
+
+    page: str
+    tags: tuple[StartTag, ...]
+    styles: tuple[tuple[int, int], ...]
+    doctype_end: int
+    """Where the doctype ends, or 0 where there is none."""
+
+    def line(self, number: int) -> int:
+        """The line of the start tag with this number; lines begin with 1."""
+        return self.page.count("\n", 0, self.tags[number].start) + 1
+
+    def marked(self, css: str = "") -> str:
+        """The page with each start tag's number in an attribute, and with `css` before the page's styles."""
+        inserts = [(tag.name_end, f' {MARKER}="{number}"') for number, tag in enumerate(self.tags)]
+        if css:
+            inserts.append((self._head(), f"<style>{css}</style>"))
+        parts, at = [], 0
+        for place, text in sorted(inserts):
+            parts += [self.page[at:place], text]
+            at = place
+        return "".join([*parts, self.page[at:]])
+
+    def without_styles(self) -> str:
+        """The page without `style` attributes and without white space around addresses, with `BLOCK` for each
+        `<style>` element.
+        """
+        parts, at = [], 0
+        for start, end, text in self._cuts():
+            parts += [self.page[at:start], text]
+            at = end
+        return "".join([*parts, self.page[at:]])
+
+    def line_without_styles(self, offset: int) -> int:
+        """The page's line of a character of `without_styles()`."""
+        for start, end, text in self._cuts():
+            if offset < start:
+                break
+            offset += end - start - len(text)
+        return self.page.count("\n", 0, offset) + 1
+
+    def _cuts(self) -> list[tuple[int, int, str]]:
+        cuts = [(start, end, BLOCK) for start, end in self.styles]
+        for tag in self.tags:
+            for name, start, end in tag.attributes:
+                if name == "style":
+                    cuts.append((start, end, ""))
+                elif name in ADDRESSES and (found := PADDED.search(self.page, start, end)):
+                    cuts += [(*found.span(1), ""), (*found.span(2), "")]
+        return sorted(cuts)
+
+    def _head(self) -> int:
+        """A place for a style element that changes no other element's place in the tree."""
+        for name in ("head", "html"):
+            for tag in self.tags:
+                if tag.name == name:
+                    return tag.end
+        return self.doctype_end
+
+
+def scan_page(page: str) -> PageScan:
+    """Find all start tags and style elements of a page. Linear in its length."""
+    tags: list[StartTag] = []
+    styles: list[tuple[int, int]] = []
+    doctype_end = 0
+    foreign: list[str] = []
+    at = page.find("<")
+    while at >= 0:
+        if skipped := _markup_without_tag(page, at, bool(foreign)):
+            if page[at : at + 9].lower() == "<!doctype" and not tags:
+                doctype_end = skipped
+            at = page.find("<", skipped)
+            continue
+        tag = _tag(page, at)
+        if tag is None:
+            at = page.find("<", at + 1)
+            continue
+        if tag.end < 0:
+            break  # the tag is never closed: a parser drops it
+        if page[at + 1] == "/":
+            if foreign and foreign[-1] == tag.name:
+                foreign.pop()
+            at = page.find("<", tag.end)
+            continue
+        raw = tag.name == "style" or (tag.name in RAW_TEXT and not foreign)
+        content_end = _raw_text_end(page, tag.name, tag.end) if raw else tag.end
+        if tag.name in FOREIGN and page[tag.end - 2] != "/":
+            foreign.append(tag.name)
+        if tag.name == "style":
+            styles.append((at, _after_end_tag(page, tag.name, content_end)))
+        else:
+            tags.append(tag)
+        at = page.find("<", content_end) if tag.name != "plaintext" else -1
+    return PageScan(page, tuple(tags), tuple(styles), doctype_end)
+
+
+def _tag(page: str, at: int) -> StartTag | None:
+    """The start or end tag that begins here, if one does; its end is -1 where it is never closed."""
+    found = TAG_NAME.match(page, at)
+    if found is None:
+        return None
+    attributes, end = _attributes(page, found.end())
+    return StartTag(found.group(1).lower(), at, found.end(), end, attributes)
+
+
+def _markup_without_tag(page: str, at: int, foreign: bool) -> int:
+    """Where a comment, a doctype or the like ends that begins here, or 0."""
+    if page.startswith("<!--", at):
+        pattern = COMMENT
+    elif foreign and page.startswith("<![CDATA[", at):
+        pattern = CDATA
+    elif page[at + 1 : at + 2] in ("!", "?") or (
+        page.startswith("</", at) and page[at + 2 : at + 3] and not page[at + 2].isalpha()
+    ):
+        pattern = BOGUS
+    else:
+        return 0
+    found = pattern.match(page, at)
+    return found.end() if found else 0
+
+
+def _attributes(page: str, at: int) -> tuple[tuple[tuple[str, int, int], ...], int]:
+    """A tag's attributes, and where the tag ends, or -1."""
+    attributes: list[tuple[str, int, int]] = []
+    while True:
+        if closed := TAG_END.match(page, at):
+            return tuple(attributes), closed.end()
+        found = ATTRIBUTE.match(page, at)
+        if found is None or found.end() == at:
+            return (), -1
+        attributes.append((found.group(1).lower(), at, found.end()))
+        at = found.end()
+
+
+def _raw_text_end(page: str, name: str, at: int) -> int:
+    found = re.compile(rf"</{name}[{WHITESPACE}/>]", re.IGNORECASE).search(page, at)
+    return found.start() if found else len(page)
+
+
+def _after_end_tag(page: str, name: str, at: int) -> int:
+    found = re.compile(rf"</{name}[^>]*>", re.IGNORECASE).match(page, at)
+    return found.end() if found else len(page)
+
+
+def byte_difference(source: PageScan, delivered: PageScan) -> tuple[int, str, str] | None:
+    """Where two pages differ outside `style` attributes and `<style>` elements.
+
+    White space beside a `<style>` element and around an address may change. Gives the line in the source and
+    both texts from the first difference on, or None.
+    """
+    left, right = source.without_styles(), delivered.without_styles()
+    if left == right:
+        return None
+    i = j = 0
+    while i < len(left) or j < len(right):
+        here, there = AROUND_BLOCK.match(left, i), AROUND_BLOCK.match(right, j)
+        if here or there:
+            i = (here or _space(left, i)).end()
+            j = (there or _space(right, j)).end()
+            continue
+        if left[i : i + 1] != right[j : j + 1]:
+            return source.line_without_styles(i), _excerpt(left, i), _excerpt(right, j)
+        i, j = i + 1, j + 1
+    return None
+
+
+def _space(text: str, at: int) -> re.Match[str]:
+    found = SPACE.match(text, at)
+    assert found is not None
+    return found
+
+
+def _excerpt(text: str, at: int) -> str:
+    return text[max(0, at - 20) : at + 60].replace(BLOCK, "<style>…</style>")
+
 
 WIDTHS = (600, 320, 900)
 SCHEMES = ("light", "dark")
@@ -60,7 +293,7 @@ CONSEQUENCES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PagePair:
     """A source page with its separate style sheet, and the page that is delivered in its place."""
 
     source: str
@@ -133,11 +366,11 @@ class BrowserCheck:
     ) -> None:
         self._chromium.__exit__(kind, value, trace)
 
-    def compare(self, pairs: Iterable[Pair]) -> list[Comparison]:
+    def compare(self, pairs: Iterable[PagePair]) -> list[Comparison]:
         """Compare every pair, in order."""
         return [found for batch in _batches(pairs) for found in self._compare(batch)]
 
-    def compare_pictures(self, pair: Pair, width: int = 600) -> float:
+    def compare_pictures(self, pair: PagePair, width: int = 600) -> float:
         """The share of pixels that differ in a screenshot of the whole page, light."""
         self._emulate("light", width)
         self._call("load", [_pages(pair)])
@@ -149,7 +382,7 @@ class BrowserCheck:
         self._call("unload")
         return share
 
-    def _compare(self, pairs: Sequence[Pair]) -> Iterator[Comparison]:
+    def _compare(self, pairs: Sequence[PagePair]) -> Iterator[Comparison]:
         pages = [_pages(pair) for pair in pairs]
         self._emulate("light", self._widths[0])
         facts = self._call("load", pages)
@@ -160,12 +393,12 @@ class BrowserCheck:
                 continue
             for width in self._widths:
                 self._emulate(scheme, width)
-                compared = _add(compared, self._call("compare", scheme, width, first))
+                compared = _sum_counts(compared, self._call("compare", scheme, width, first))
                 first = False
         self._emulate("light", self._widths[0])
-        compared = _add(compared, self._call("compareStates"))
+        compared = _sum_counts(compared, self._call("compareStates"))
         bare = self._call("compareBare", pages)
-        compared = _add(compared, (each["compared"] for each in bare))
+        compared = _sum_counts(compared, (each["compared"] for each in bare))
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
@@ -189,9 +422,9 @@ class BrowserCheck:
         return self._chromium.evaluate(f"postroom.{function}({listed})")
 
 
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+def _batches(pairs: Iterable[PagePair]) -> Iterator[list[PagePair]]:
     """Pairs in groups that one page of the browser holds with ease."""
-    batch: list[Pair] = []
+    batch: list[PagePair] = []
     size = 0
     for pair in pairs:
         length = len(pair.source) + len(pair.delivered)
@@ -204,18 +437,18 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield batch
 
 
-def _pages(pair: Pair) -> tuple[str, str]:
-    return scan(pair.source).marked(pair.css), scan(pair.delivered).marked()
+def _pages(pair: PagePair) -> tuple[str, str]:
+    return scan_page(pair.source).marked(pair.css), scan_page(pair.delivered).marked()
 
 
-def _add(counts: Iterable[int], more: Iterable[int]) -> list[int]:
+def _sum_counts(counts: Iterable[int], more: Iterable[int]) -> list[int]:
     return [a + b for a, b in zip(counts, more, strict=True)]
 
 
-def _comparison(pair: Pair, elements: int, compared: int, without: Any, result: Any) -> Comparison:
-    source = scan(pair.source)
+def _comparison(pair: PagePair, elements: int, compared: int, without: Any, result: Any) -> Comparison:
+    source = scan_page(pair.source)
     found = [
-        *_byte_differences(source, scan(pair.delivered)),
+        *_byte_differences(source, scan_page(pair.delivered)),
         *sorted(_differences(source, result["records"]), key=is_consequence),
     ]
     differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
@@ -223,13 +456,13 @@ def _comparison(pair: Pair, elements: int, compared: int, without: Any, result: 
     return Comparison(pair.name, elements, compared, excluded, kept, differing, tuple(found))
 
 
-def _byte_differences(source: Scan, delivered: Scan) -> Iterator[Difference]:
+def _byte_differences(source: PageScan, delivered: PageScan) -> Iterator[Difference]:
     if found := byte_difference(source, delivered):
         line, was, became = found
         yield Difference("bytes", "", line, "text", was, became)
 
 
-def _differences(source: Scan, records: Iterable[Any]) -> Iterator[Difference]:
+def _differences(source: PageScan, records: Iterable[Any]) -> Iterator[Difference]:
     for record in records:
         tag = record["tag"]
         yield Difference(
@@ -248,3 +481,108 @@ def is_consequence(difference: Difference) -> bool:
     """Whether another difference is the likely cause: sizes follow from layout, many colors from `color`."""
     name = difference.property.rpartition(":")[2]
     return name in CONSEQUENCES or (name.endswith("-color") and name != "background-color")
+
+
+SHOWN_ELEMENTS = 8
+"""Elements that are named of one letter; the last finding counts the rest."""
+SHOWN_PROPERTIES = 4
+
+
+def add_browser_findings(
+    objects: Iterable[CheckedObject], validation: ManifestValidation, program: Path | None = None
+) -> ManifestValidation:
+    """The verdict with what Chromium finds in the letters of the templates that pass; raises Trouble."""
+    known = {object_key(item): item for item in objects}
+    proofs = dict(validation.results)
+    with BrowserCheck(program) as browser:
+        for key, proof in validation.results.items():
+            template = known.get(key)
+            if isinstance(template, EmailTemplate) and proof.compiled is not None:
+                found = tuple(appearance_problems(template, _layout(template, known), proof, browser))
+                proofs[key] = replace(proof, warnings=(*proof.warnings, *found))
+    return replace(validation, results=proofs)
+
+
+def _layout(template: EmailTemplate, known: Mapping[ObjectKey, CheckedObject]) -> EmailLayout | None:
+    reference = template.spec.layout_ref
+    if reference is None:
+        return None
+    found = known.get(ObjectKey("EmailLayout", template.metadata.namespace, reference.name))
+    return found if isinstance(found, EmailLayout) else None
+
+
+def appearance_problems(
+    template: EmailTemplate, layout: EmailLayout | None, proof: TemplateValidation, browser: BrowserCheck
+) -> Iterator[Problem]:
+    """What differs in one template's letters; the same difference in several samples is one problem."""
+    assert proof.compiled is not None
+    sources = source_pages(template, layout, proof.compiled)
+    pairs = [
+        PagePair(source.page, sent.rendered.html, source.css, source.sample)
+        for source, sent in zip(sources, proof.samples, strict=True)
+    ]
+    seen: set[tuple[str, str]] = set()
+    for pair, comparison in zip(pairs, browser.compare(pairs), strict=True):
+        yield from _comparison_problems(template.spec.html, pair, comparison, seen)
+
+
+def _comparison_problems(
+    html: str, pair: PagePair, comparison: Comparison, seen: set[tuple[str, str]]
+) -> Iterator[Problem]:
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for difference in comparison.differences:
+        groups.setdefault((difference.check, difference.path), []).append(difference)
+    fresh = {key: group for key, group in groups.items() if key not in seen}
+    seen.update(fresh)
+    lines = pair.source.splitlines()
+    for number, group in enumerate(fresh.values()):
+        if number == SHOWN_ELEMENTS:
+            message = f"sample `{pair.name}`: {len(fresh) - number} more elements differ"
+            yield _page_differs(message, None)
+            break
+        first = group[0]
+        yield _page_differs(f"sample `{pair.name}`: {_describe(group)}", _line_of(html, lines, first.line))
+
+
+def _page_differs(message: str, line: int | None) -> Problem:
+    return Problem(Code.PAGE_DIFFERS, "spec.html", message, line, severity=Severity.WARNING)
+
+
+def _describe(group: Sequence[Difference]) -> str:
+    first = group[0]
+    if first.check == "bytes":
+        return (
+            "the letter differs from the source outside of `style` attributes and `<style>` elements: "
+            f"{first.source!r} became {first.delivered!r}"
+        )
+    if first.check == "elements":
+        return f"the browser makes other elements of it: {first.source} became {first.delivered}"
+    causes = [each for each in group if not is_consequence(each)] or group
+    named = list(dict.fromkeys((each.property, each.source, each.delivered) for each in causes))
+    shown = ", ".join(
+        f"{name} {was or 'nothing'} became {now or 'nothing'}" for name, was, now in named[:SHOWN_PROPERTIES]
+    )
+    more = f" and {len(named) - SHOWN_PROPERTIES} properties more" if len(named) > SHOWN_PROPERTIES else ""
+    where = CHECK_PHRASES.get(first.check, "")
+    place = f" at {first.width} pixels, {first.scheme}" if first.width and not where else where
+    return f"`{first.path}`: {shown}{more}{place}"
+
+
+CHECK_PHRASES = {
+    "hover": " while it is hovered or focused",
+    "visited": " as a visited link",
+    "checked": " while inputs are checked",
+    "outlook": " with what Outlook puts into a page",
+    "gmail": " with what Gmail puts into a page",
+    "apple": " with what Apple Mail puts into a page",
+    "inlined": " in clients that ignore `<style>`",
+}
+
+
+def _line_of(html: str, lines: Sequence[str], line: int | None) -> int | None:
+    """The line of `spec.html` that reads as this line of the page, if there is exactly one."""
+    if line is None or not 0 < line <= len(lines):
+        return None
+    wanted = lines[line - 1].strip()
+    found = [number for number, each in enumerate(html.splitlines(), 1) if each.strip() == wanted]
+    return found[0] if len(found) == 1 else None

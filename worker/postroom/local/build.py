@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from postroom.letter.yaml_positions import reads_as_text
-from postroom.local.manifests import Reading
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
+from postroom.local.manifests import ManifestSet
 
 INDENT = "  "
 _BREAKS = frozenset("\x85\u2028\u2029\r")
 """Line ends to YAML 1.1, which a literal block would change."""
 
 
-def build(reading: Reading) -> str:
+def build_stream(manifest_set: ManifestSet) -> str:
     """The stream."""
-    objects = (each.value for each in reading.located)
+    objects = (each.value for each in manifest_set.located)
     return "".join(
         f"---\n{to_yaml(dict(each))}" for each in objects if each is not None and _in_cluster(each)
     )
 
 
-def write(stream: str, output: Path | None) -> None:
+def write_stream(stream: str, output: Path | None) -> None:
     """Write the stream to a file, whole or not at all, or to standard output; raises Trouble."""
     if output is None:
         sys.stdout.buffer.write(stream.encode())
@@ -39,14 +39,14 @@ def write(stream: str, output: Path | None) -> None:
         part.write_bytes(stream.encode())
         part.replace(output)
     except OSError as error:
-        raise Trouble(
+        raise UserError(
             f"{output} cannot be written: {error.strerror}.", "Name another file with -o."
         ) from None
 
 
-def left_out(reading: Reading) -> Iterator[str]:
+def excluded_objects(manifest_set: ManifestSet) -> Iterator[str]:
     """`letters/kustomization.yaml: Kustomization` for each object that is none of a cluster's."""
-    for each in reading.located:
+    for each in manifest_set.located:
         if each.value is not None and not _in_cluster(each.value):
             yield f"{each.file}: {each.kind or 'an object without kind'}"
 
@@ -72,17 +72,17 @@ def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
 def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
     """What stands behind `key:` or `-`."""
     if isinstance(value, dict) and value:
-        yield from _under(head, list(_mapping(value, indent)), indent)
+        yield from _collection(head, list(_mapping(value, indent)), indent)
     elif isinstance(value, list) and value:
         lines = [line for each in value for line in _entry(f"{indent}-", each, indent + INDENT)]
-        yield from _under(head, lines, indent)
+        yield from _collection(head, lines, indent)
     elif isinstance(value, str) and "\n" in value and not _BREAKS.intersection(value) and _printable(value):
         yield from _literal(head, value, indent)
     else:
         yield f"{head} {_scalar(value)}"
 
 
-def _under(head: str, lines: list[str], indent: str) -> Iterator[str]:
+def _collection(head: str, lines: list[str], indent: str) -> Iterator[str]:
     """A collection below its key; in a list its first line stands beside the dash."""
     if head.endswith("-"):
         yield f"{head} {lines[0][len(indent) :]}"

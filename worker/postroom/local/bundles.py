@@ -17,91 +17,95 @@ from postroom.letter.bundle import CompiledTemplate, RevisionChoice, pack_bundle
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.validation.validate import ManifestValidation
-from postroom.local.folder import write_atomically
+from postroom.local.data_folder import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class ServedProfile:
     """A profile as it is served: its manifest, its live templates, and which of them are held back."""
 
-    home: str
+    profile_dir: str
     profile: SmtpProfile
     templates: tuple[CompiledTemplate, ...]
-    held: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
     """Templates that serve an older revision because the newest does not pass."""
     fallback: SmtpProfile | None = None
     """The profile that `fallbackRef` names, when it is there."""
 
 
-def home_of(profile: SmtpProfile) -> str:
+def profile_dir_name(profile: SmtpProfile) -> str:
     """The name of a profile's folder and ledger: its name, with its namespace where that is not `default`."""
     metadata = profile.metadata
     return metadata.name if metadata.namespace == "default" else f"{metadata.namespace}.{metadata.name}"
 
 
-def publish(folder: Path, verdict: ManifestValidation, *, complete: bool) -> list[Stand]:
+def write_bundles(folder: Path, validation: ManifestValidation, *, complete: bool) -> list[ServedProfile]:
     """Write every profile's files; `complete` is false when some manifest could not be read at all."""
-    profiles = _profiles(folder, verdict, complete)
-    stands = [
-        replace(_stand(folder, profile, verdict, complete), fallback=_fallback(profile, profiles))
+    profiles = _profiles(folder, validation, complete)
+    served = [
+        replace(_serve(folder, profile, validation, complete), fallback=_fallback(profile, profiles))
         for profile in profiles
     ]
-    for stand in stands:
-        home = folder / stand.home
-        _write(home / "templates.json", pack_bundle(stand.templates))
+    for stand in served:
+        profile_dir = folder / stand.profile_dir
+        _write_if_changed(profile_dir / "templates.json", pack_bundle(stand.templates))
         if stand.fallback:
-            _write(home / "fallback.yaml", _text(stand.fallback))
+            _write_if_changed(profile_dir / "fallback.yaml", _profile_yaml(stand.fallback))
         else:
-            (home / "fallback.yaml").unlink(missing_ok=True)
-        _write(home / "profile.yaml", _text(stand.profile))
+            (profile_dir / "fallback.yaml").unlink(missing_ok=True)
+        _write_if_changed(profile_dir / "profile.yaml", _profile_yaml(stand.profile))
     if complete:
-        _withdraw_others(folder, {stand.home for stand in stands})
-    return stands
+        _remove_others(folder, {stand.profile_dir for stand in served})
+    return served
 
 
-def _text(profile: SmtpProfile) -> str:
+def _profile_yaml(profile: SmtpProfile) -> str:
     text = profile.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return yaml.safe_dump(text, sort_keys=False, allow_unicode=True)
 
 
 def _fallback(profile: SmtpProfile, profiles: Iterable[SmtpProfile]) -> SmtpProfile | None:
-    ref, home = profile.spec.fallback_ref, profile.metadata.namespace
+    ref, profile_dir = profile.spec.fallback_ref, profile.metadata.namespace
     if ref is None:
         return None
-    wanted = (home, ref.name)
+    wanted = (profile_dir, ref.name)
     return next((each for each in profiles if (each.metadata.namespace, each.metadata.name) == wanted), None)
 
 
-def _profiles(folder: Path, verdict: ManifestValidation, complete: bool) -> list[SmtpProfile]:
-    found = {home_of(profile): profile for profile in verdict.profiles.values()}
+def _profiles(folder: Path, validation: ManifestValidation, complete: bool) -> list[SmtpProfile]:
+    found = {profile_dir_name(profile): profile for profile in validation.profiles.values()}
     if not complete:
         for file in sorted(folder.glob("*/profile.yaml")):
             if file.parent.name not in found and (before := _read_profile(file)):
                 found[file.parent.name] = before
-    return [found[home] for home in sorted(found)]
+    return [found[profile_dir] for profile_dir in sorted(found)]
 
 
-def _stand(folder: Path, profile: SmtpProfile, verdict: ManifestValidation, complete: bool) -> Stand:
+def _serve(
+    folder: Path, profile: SmtpProfile, validation: ManifestValidation, complete: bool
+) -> ServedProfile:
     metadata = profile.metadata
     serving = RevisionChoice()
-    fresh = {each.name: each for each in verdict.compiled(metadata.namespace, metadata.name)}
+    fresh = {each.name: each for each in validation.compiled(metadata.namespace, metadata.name)}
     live = {name: each for name, each in fresh.items() if serving.choose(name, each, None)}
     failed = {
         key.name
-        for key, proof in verdict.results.items()
+        for key, proof in validation.results.items()
         if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not proof.passed
     }
-    held = []
-    for before in _before(folder / home_of(profile) / "templates.json"):
-        gone_unseen = not complete and before.name not in {key.name for key in verdict.results}
+    held_back = []
+    for before in _previous_templates(folder / profile_dir_name(profile) / "templates.json"):
+        gone_unseen = not complete and before.name not in {key.name for key in validation.results}
         stays = before.name not in live and (before.name in failed or gone_unseen)
         if stays and serving.choose(before.name, None, before):
             live[before.name] = before
-            held.append(before.name)
-    return Stand(home_of(profile), profile, tuple(live[name] for name in sorted(live)), tuple(held))
+            held_back.append(before.name)
+    return ServedProfile(
+        profile_dir_name(profile), profile, tuple(live[name] for name in sorted(live)), tuple(held_back)
+    )
 
 
-def _before(bundle: Path) -> Iterator[CompiledTemplate]:
+def _previous_templates(bundle: Path) -> Iterator[CompiledTemplate]:
     try:
         yield from unpack_bundle(bundle.read_text(encoding="utf-8"))
     except (OSError, Rejected):
@@ -115,13 +119,13 @@ def _read_profile(file: Path) -> SmtpProfile | None:
         return None
 
 
-def _write(path: Path, text: str) -> None:
+def _write_if_changed(path: Path, text: str) -> None:
     """Replace a file unless it says the same already: readers look again at every change."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
 
 
-def _withdraw_others(folder: Path, homes: set[str]) -> None:
+def _remove_others(folder: Path, homes: set[str]) -> None:
     for profile in folder.glob("*/profile.yaml"):
         if profile.parent.name not in homes:
             profile.unlink()

@@ -1,4 +1,10 @@
-"""`postroom check`: say what is wrong in a folder of manifests, for people and for programs.
+"""Findings as SARIF 2.1.0, the format of code scanning (OASIS, "Static Analysis Results Interchange Format").
+
+Findings in, one document of JSON values out: one run with every rule that found something, and one result for
+each finding. Addresses of files are relative to the working folder, as GitHub and GitLab expect them; columns
+count characters (`unicodeCodePoints`), `endColumn` is the one after the last.
+
+`postroom check`: say what is wrong in a folder of manifests, for people and for programs.
 
 Input: a `Reading`. Output: lines of text. Forms:
 
@@ -6,71 +12,154 @@ Input: a `Reading`. Output: lines of text. Forms:
   for the first finding of a rule why it matters and what to do; errors first; one line of summary at the end;
 - `concise`: one line a finding, `file:line:column: severity[rule] message`, for editors and grep;
 - `json`: one document, whose schema is in docs/reference/rules.md;
-- `sarif`: SARIF 2.1.0 (`postroom.local.sarif`);
+- `sarif`: SARIF 2.1.0 (`postroom.local.check`);
 - `github`: workflow commands, which GitHub shows beside the lines of a change.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path, PurePath
 from typing import Any, Literal
+from urllib.parse import quote
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from postroom.letter.problems import Code, Severity
+from postroom.letter.validation.rules import RULES, Rule
 from postroom.letter.validation.validate import TemplateValidation
-from postroom.local.manifests import Finding, Reading
-from postroom.local.sarif import sarif
+from postroom.local.manifests import Finding, ManifestSet
 
-Form = Literal["text", "concise", "json", "sarif", "github"]
+SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
+INFORMATION = "https://postroom.dev/"
+SARIF_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+SOURCE_ROOT = "SRCROOT"
+
+
+def to_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The document."""
+    names = list(dict.fromkeys(finding.rule for finding in findings))
+    driver = {
+        "name": "postroom check",
+        "version": version("postroom"),
+        "informationUri": INFORMATION,
+        "rules": [_rule(name) for name in names],
+    }
+    return {
+        "$schema": SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "columnKind": "unicodeCodePoints",
+                "results": [_result(finding, names) for finding in findings],
+            }
+        ],
+    }
+
+
+def _rule(name: str) -> dict[str, Any]:
+    rule = next((rule for code, rule in RULES.items() if code == name), None)
+    if rule is None:
+        return {"id": name, "shortDescription": {"text": name}, "defaultConfiguration": {"level": "error"}}
+    return {
+        "id": name,
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": " ".join(filter(None, (rule.title, rule.why)))},
+        "help": {"text": _help(rule, "{}:\n{}"), "markdown": _help(rule, "{}:\n\n```html\n{}\n```")},
+        "defaultConfiguration": {"level": SARIF_LEVELS[rule.severity]},
+        "properties": {"tags": ["email"], "precision": "high"},
+    }
+
+
+def _help(rule: Rule, form: str) -> str:
+    parts = [rule.help, rule.why]
+    if rule.example and rule.instead:
+        parts += [form.format("Instead of", rule.example), form.format("write", rule.instead)]
+    parts += [f"Source: {source}" for source in rule.sources]
+    return "\n\n".join(filter(None, parts))
+
+
+def _result(finding: Finding, names: Sequence[str]) -> dict[str, Any]:
+    region = {
+        "startLine": finding.line,
+        "startColumn": finding.column,
+        "endColumn": max(finding.end_column, finding.column + 1),
+        "snippet": {"text": finding.source},
+    }
+    location: dict[str, Any] = {
+        "physicalLocation": {"artifactLocation": _artifact(finding.file), "region": region}
+    }
+    if finding.subject:
+        location["logicalLocations"] = [{"fullyQualifiedName": finding.subject, "kind": "object"}]
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": names.index(finding.rule),
+        "level": SARIF_LEVELS[finding.severity],
+        "message": {"text": finding.message},
+        "locations": [location],
+    }
+
+
+def _artifact(file: str) -> dict[str, str]:
+    path = PurePath(file)
+    if path.is_absolute():
+        if not path.is_relative_to(Path.cwd()):
+            return {"uri": path.as_uri()}
+        path = path.relative_to(Path.cwd())
+    return {"uri": quote(path.as_posix()), "uriBaseId": SOURCE_ROOT}
+
+
+FormatName = Literal["text", "concise", "json", "sarif", "github"]
 MISSING = frozenset({Code.PROFILE_NOT_FOUND, Code.LAYOUT_NOT_FOUND})
 JSON_VERSION = 1
 """Of the JSON document; a field may be added without a new one."""
-NARROWEST = 40
+MIN_WIDTH = 40
 COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
 LINK = re.compile(r"\[([^\]]*)\]\(([^).#]*)[^)]*\)")
 
 
-def passes(reading: Reading, *, strict: bool) -> bool:
+def may_go_live(manifest_set: ManifestSet, *, strict: bool) -> bool:
     """Whether everything may go live; with `strict` a warning is as bad as an error, and an info is not.
 
     Not the warning that a reference leads out of what was read: it is there only if it was asked for.
     """
-    counted = [warning for warning in reading.warnings if warning.rule not in MISSING]
-    return not reading.errors and not (strict and counted)
+    counted = [warning for warning in manifest_set.warnings if warning.rule not in MISSING]
+    return not manifest_set.errors and not (strict and counted)
 
 
-def report(reading: Reading, form: Form, width: int = 80) -> Iterator[Text]:
+def format_report(manifest_set: ManifestSet, form: FormatName, width: int = 80) -> Iterator[Text]:
     """The findings in one of the forms, line by line; `width` is the terminal's, in cells."""
     match form:
         case "json":
-            yield Text(_json(reading))
+            yield Text(_json(manifest_set))
         case "sarif":
-            yield Text(json.dumps(sarif(reading.findings), ensure_ascii=False, indent=2))
+            yield Text(json.dumps(to_sarif(manifest_set.findings), ensure_ascii=False, indent=2))
         case "github":
-            yield from map(Text, map(_github, reading.findings))
-            yield Text(summary(reading))
+            yield from map(Text, map(_github, manifest_set.findings))
+            yield Text(summary_line(manifest_set))
         case "concise":
-            yield from map(_concise, _by_severity(reading))
-            yield Text(summary(reading))
+            yield from map(_concise, _by_severity(manifest_set))
+            yield Text(summary_line(manifest_set))
         case "text":
-            yield from _text(reading, max(width, NARROWEST))
+            yield from _text(manifest_set, max(width, MIN_WIDTH))
 
 
-def summary(reading: Reading) -> str:
+def summary_line(manifest_set: ManifestSet) -> str:
     """`8 files, 1 profile; 6 of 6 templates pass; 21 sample letters rendered; 0 errors, 2 warnings`."""
-    proofs = reading.verdict.results
+    proofs = manifest_set.validation.results
     templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
     passed = sum(proof.passed for proof in templates)
     letters = sum(len(proof.samples) for proof in templates)
-    asked = len(templates) + reading.unread_templates
+    asked = len(templates) + manifest_set.unread_templates
     apart = sum(map(_without_layout, templates))
-    counts = [_count(len(reading.errors), "error"), _count(len(reading.warnings), "warning")]
-    counts += [_count(len(reading.infos), "info")] if reading.infos else []
+    counts = [_count(len(manifest_set.errors), "error"), _count(len(manifest_set.warnings), "warning")]
+    counts += [_count(len(manifest_set.infos), "info")] if manifest_set.infos else []
     parts = [
-        f"{_count(reading.files, 'file')}, {_count(len(reading.verdict.profiles), 'profile')}",
+        f"{_count(manifest_set.files, 'file')}, {_count(len(manifest_set.validation.profiles), 'profile')}",
         f"{passed} of {asked} {'template passes' if asked == passed == 1 else 'templates pass'}",
         *([f"{_count(apart, 'template')} not rendered, for want of a layout"] if apart else []),
         f"{_count(letters, 'sample letter')} rendered",
@@ -85,25 +174,25 @@ def _without_layout(proof: TemplateValidation) -> bool:
     return missing and not proof.problems
 
 
-def _by_severity(reading: Reading) -> tuple[Finding, ...]:
-    return (*reading.errors, *reading.warnings, *reading.infos)
+def _by_severity(manifest_set: ManifestSet) -> tuple[Finding, ...]:
+    return (*manifest_set.errors, *manifest_set.warnings, *manifest_set.infos)
 
 
 # --- for people -----------------------------------------------------------------------------------
 
 
-def _text(reading: Reading, width: int) -> Iterator[Text]:
+def _text(manifest_set: ManifestSet, width: int) -> Iterator[Text]:
     explained: set[str] = set()
-    for finding in _by_severity(reading):
-        yield from _drawn(finding, width, explain=finding.rule not in explained)
+    for finding in _by_severity(manifest_set):
+        yield from _full_finding(finding, width, explain=finding.rule not in explained)
         explained.add(finding.rule)
         yield Text()
-    yield from (Text(f"skipped: {line}") for line in reading.skipped)
-    yield from [Text()] if reading.skipped else []
-    yield from _wrapped(Text(summary(reading)), "", width)
+    yield from (Text(f"skipped: {line}") for line in manifest_set.skipped)
+    yield from [Text()] if manifest_set.skipped else []
+    yield from _wrapped(Text(summary_line(manifest_set)), "", width)
 
 
-def _drawn(finding: Finding, width: int, *, explain: bool) -> Iterator[Text]:
+def _full_finding(finding: Finding, width: int, *, explain: bool) -> Iterator[Text]:
     """A finding in full."""
     colour = COLOURS[finding.severity]
     head = Text.assemble((f"{finding.severity}[{finding.rule}]", colour), " ")
@@ -181,7 +270,7 @@ def _concise(finding: Finding) -> Text:
     )
 
 
-def _json(reading: Reading) -> str:
+def _json(manifest_set: ManifestSet) -> str:
     templates = [
         {
             "namespace": key.namespace,
@@ -193,15 +282,15 @@ def _json(reading: Reading) -> str:
                 for sample in proof.samples
             ],
         }
-        for key, proof in reading.verdict.results.items()
+        for key, proof in manifest_set.validation.results.items()
         if key.kind == "EmailTemplate"
     ]
     document = {
         "version": JSON_VERSION,
-        "findings": [_fields(finding) for finding in reading.findings],
+        "findings": [_fields(finding) for finding in manifest_set.findings],
         "templates": templates,
-        "skipped": reading.skipped,
-        "files": reading.files,
+        "skipped": manifest_set.skipped,
+        "files": manifest_set.files,
     }
     return json.dumps(document, ensure_ascii=False, indent=2)
 
@@ -223,18 +312,18 @@ def _fields(finding: Finding) -> dict[str, Any]:
 
 def _github(finding: Finding) -> str:
     place = (
-        f"file={_property(finding.file)},line={finding.line},col={finding.column},"
-        f"endColumn={finding.end_column},title={_property(finding.rule)}"
+        f"file={_github_property(finding.file)},line={finding.line},col={finding.column},"
+        f"endColumn={finding.end_column},title={_github_property(finding.rule)}"
     )
-    return f"::{GITHUB[finding.severity]} {place}::{_data(finding.message)}"
+    return f"::{GITHUB[finding.severity]} {place}::{_github_message(finding.message)}"
 
 
-def _data(text: str) -> str:
+def _github_message(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _github_property(text: str) -> str:
+    return _github_message(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _count(number: int, what: str) -> str:

@@ -22,9 +22,9 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
 
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
 
-PROGRAMS = ("chromium", "google-chrome", "chrome", "chromium-browser", "google-chrome-stable")
+CHROMIUM_NAMES = ("chromium", "google-chrome", "chrome", "chromium-browser", "google-chrome-stable")
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -43,7 +43,7 @@ FLAGS = (
 ANSWER_SECONDS = 120.0
 """A page of 100 KB takes two seconds; a browser that is silent for so long does not answer any more."""
 EXIT_SECONDS = 5.0
-READ = 1 << 20
+READ_BYTES = 1 << 20
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 PAGE = f"""
 document.head.innerHTML = `<meta http-equiv="Content-Security-Policy" content="{POLICY}">
@@ -56,11 +56,11 @@ document.head.innerHTML = `<meta http-equiv="Content-Security-Policy" content="{
 
 def find_chromium() -> Path:
     """The first Chromium or Chrome on PATH; raises Trouble."""
-    for name in PROGRAMS:
+    for name in CHROMIUM_NAMES:
         if found := shutil.which(name):
             return Path(found)
-    raise Trouble(
-        f"There is no Chromium on PATH (tried: {', '.join(PROGRAMS)}).",
+    raise UserError(
+        f"There is no Chromium on PATH (tried: {', '.join(CHROMIUM_NAMES)}).",
         "Install it: `apt-get install chromium`, `dnf install chromium`, `brew install --cask chromium`.",
     )
 
@@ -106,7 +106,7 @@ class Chromium:
             if answer.get("id") != self._number:
                 continue  # an event, which no caller waits for
             if "error" in answer:
-                raise Trouble(f"Chromium refused {method}: {answer['error'].get('message')}")
+                raise UserError(f"Chromium refused {method}: {answer['error'].get('message')}")
             result: Mapping[str, Any] = answer.get("result", {})
             return result
 
@@ -115,7 +115,9 @@ class Chromium:
         done = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if details := done.get("exceptionDetails"):
             thrown = details.get("exception", {}).get("description") or details.get("text")
-            raise Trouble(f"The page in Chromium failed: {thrown}", "This is a fault of Postroom; report it.")
+            raise UserError(
+                f"The page in Chromium failed: {thrown}", "This is a fault of Postroom; report it."
+            )
         return done["result"].get("value")
 
     def _start(self) -> None:
@@ -139,7 +141,7 @@ class Chromium:
                 setpgroup=0,
             )
         except OSError as error:
-            raise Trouble(f"{self._program} does not start: {error.strerror}") from error
+            raise UserError(f"{self._program} does not start: {error.strerror}") from error
         finally:
             for fd in {log, commands, answers, *moved}:
                 os.close(fd)
@@ -149,26 +151,28 @@ class Chromium:
             while message:
                 message = message[os.write(self._commands, message) :]
         except BrokenPipeError:
-            raise self._ended() from None
+            raise self._exit_error() from None
 
     def _receive(self) -> dict[str, Any]:
         deadline = time.monotonic() + ANSWER_SECONDS
         while b"\0" not in self._buffer:
             ready, _, _ = select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise Trouble(f"Chromium did not answer within {ANSWER_SECONDS:.0f} s.", self._last_words())
-            piece = os.read(self._answers, READ)
+                raise UserError(
+                    f"Chromium did not answer within {ANSWER_SECONDS:.0f} s.", self._stderr_tail()
+                )
+            piece = os.read(self._answers, READ_BYTES)
             if not piece:
-                raise self._ended()
+                raise self._exit_error()
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(message)
         return answer
 
-    def _ended(self) -> Trouble:
-        return Trouble(f"{self._program} ended.", self._last_words())
+    def _exit_error(self) -> UserError:
+        return UserError(f"{self._program} ended.", self._stderr_tail())
 
-    def _last_words(self) -> str:
+    def _stderr_tail(self) -> str:
         return self._log.read_text(errors="replace")[-1000:].strip() if self._log.exists() else ""
 
     def _stop(self) -> None:
@@ -176,14 +180,14 @@ class Chromium:
         if self._pid:
             os.close(self._commands)  # Chromium ends when its pipe closes
             os.close(self._answers)
-            if not self._reaped(EXIT_SECONDS):
+            if not self._wait_for_exit(EXIT_SECONDS):
                 with suppress(ProcessLookupError):
                     os.killpg(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
             self._pid = 0
         shutil.rmtree(self._profile, ignore_errors=True)
 
-    def _reaped(self, seconds: float) -> bool:
+    def _wait_for_exit(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if os.waitpid(self._pid, os.WNOHANG)[0]:

@@ -3,6 +3,12 @@
 Input: an event id, Message-ID, request id, user id or address, and the ledgers to look in. Output: every
 row that fits, with its attempts, as something rich can print. There is no index on these on purpose, so
 that a look takes about a second a million letters. Failure: `Trouble` when there is no ledger.
+
+`postroom letter --connections`: what became of a letter, from the ledger that workers share.
+
+Input: what is looked for, and the folder of the connections Secret, which says where the ledger is. Output:
+every row that fits. Failure: `Trouble` when the folder says nothing usable or the server is away. It works
+where the Secret is mounted: in a worker's pod.
 """
 
 import sqlite3
@@ -17,41 +23,46 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.adapters.ledger.reader import LedgerReader, LetterView, ReportView
+from postroom.adapters.ledger.server_reader import ServerReader
+from postroom.connections import Mounted, read_ledger
+from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
-from postroom.local.arrival import reason
-from postroom.local.folder import DataFolder
-from postroom.local.trouble import Trouble
-from postroom.local.view import STATES
+from postroom.local.data_folder import DataFolder
+from postroom.local.display import STATE_COLOURS
+from postroom.local.errors import UserError
+from postroom.local.send import letter_reason
+from postroom.mounted import read_folder
+from postroom.ports.ledger import Unreachable
 
 
-def find(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
+def find_letters(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
     """The letters that fit, oldest first; raises Trouble."""
     if not ledgers:
-        raise Trouble(
+        raise UserError(
             "There is no ledger to look in.",
             "Name the data folder of `postroom up` with --data, or a ledger file with --ledger.",
         )
     found: list[LetterView] = []
     for path in ledgers:
         if not path.exists():
-            raise Trouble(f"There is no ledger {path}.")
+            raise UserError(f"There is no ledger {path}.")
         try:
             with LedgerReader(path) as ledger:
                 found += ledger.find(wanted)
         except sqlite3.Error as error:
-            raise Trouble(f"{path} cannot be read as a ledger: {error}.") from None
+            raise UserError(f"{path} cannot be read as a ledger: {error}.") from None
     return sorted(found, key=lambda letter: letter.received)
 
 
-def draw(letters: Iterable[LetterView]) -> RenderableType:
+def draw_letters(letters: Iterable[LetterView]) -> RenderableType:
     """Every letter, one after the other."""
     return Group(*(part for letter in letters for part in (_letter(letter), Text())))
 
 
 def _letter(letter: LetterView) -> RenderableType:
     head = Text.assemble(
-        (letter.state, f"bold {STATES.get(letter.state, '')}"), "  ", (letter.event_type, "bold"), "  to ",
-        letter.recipient,
+        (letter.state, f"bold {STATE_COLOURS.get(letter.state, '')}"), "  ", (letter.event_type, "bold"),
+        "  to ", letter.recipient,
     )  # fmt: skip
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     facts.add_column(style="dim", no_wrap=True)
@@ -80,7 +91,7 @@ def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
     if letter.due:
         yield "due", _time(letter.due)
     if letter.code or letter.reason:
-        yield "reason", reason(letter)
+        yield "reason", letter_reason(letter)
     if letter.reply:
         yield "reply", letter.reply
     if letter.doubts:
@@ -133,3 +144,18 @@ def dead_letter_topics(folder: DataFolder) -> list[str]:
 def _time(moment: datetime) -> str:
     """RFC 3339 in UTC, as events and the gateway write times."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def find_letters_on_server(wanted: str, folder: Path, namespace: str) -> list[LetterView]:
+    """The letters that fit, oldest first; raises Trouble."""
+    try:
+        mounted = Mounted(read_folder(folder), folder, f"the Secret mounted at {folder}")
+        where = read_ledger(mounted, namespace)
+        with ServerReader(where.url, where.schema) as ledger:
+            return list(ledger.find(wanted))
+    except Rejected as rejected:
+        raise UserError(str(rejected)) from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error}.") from None
+    except Unreachable as unreachable:
+        raise UserError(f"The ledger's server does not answer: {unreachable}.") from None

@@ -20,23 +20,23 @@ from functools import partial
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.validation.validate import TemplateValidation, TemplateWithLayout, validate_template
 
-FEW = 24
+MIN_TEMPLATES = 24
 """Up to so many templates a second process costs more than it saves."""
-PROCESSES = 8
+MAX_PROCESSES = 8
 CHUNK = 4
 """Templates that a process is given at a time."""
 
 
-def prove_pairs(pairs: Iterable[TemplateWithLayout]) -> Iterable[TemplateValidation]:
+def validate_in_processes(pairs: Iterable[TemplateWithLayout]) -> Iterable[TemplateValidation]:
     """One proof for each template and its layout, in order."""
     work = list(pairs)
-    processes = min(processors(), PROCESSES, len(work) // (FEW // 2))
-    if len(work) <= FEW or processes < 2 or threading.active_count() > 1:
-        return map(_proof, work)
+    processes = min(available_processors(), MAX_PROCESSES, len(work) // (MIN_TEMPLATES // 2))
+    if len(work) <= MIN_TEMPLATES or processes < 2 or threading.active_count() > 1:
+        return map(_validate_pair, work)
     return _in_processes(work, processes)
 
 
-def processors() -> int:
+def available_processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -45,15 +45,15 @@ def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterabl
     # a fork starts at once and shares what is loaded; elsewhere than on Linux it is not safe
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     try:
-        pool = ProcessPoolExecutor(processes, context, initializer=_leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
     except (OSError, ImportError, NotImplementedError):  # no semaphores, no shared memory
-        return map(_proof, work)
+        return map(_validate_pair, work)
     try:
-        with _interrupts_held():  # until every process is known, so that none is left behind
-            proofs = pool.map(_proof, work, chunksize=CHUNK)
+        with _interrupts_blocked():  # until every process is known, so that none is left behind
+            proofs = pool.map(_validate_pair, work, chunksize=CHUNK)
         return list(proofs)
     except (OSError, BrokenProcessPool):  # no more processes, or one was ended
-        return map(_proof, work)
+        return map(_validate_pair, work)
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()  # what it proves is not wanted any more
@@ -62,15 +62,15 @@ def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterabl
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _proof(pair: TemplateWithLayout) -> TemplateValidation:
+def _validate_pair(pair: TemplateWithLayout) -> TemplateValidation:
     return validate_template(*pair, Clocks(time.monotonic, time.thread_time))
 
 
-_leave_interrupts_to_the_parent = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+_ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _interrupts_blocked() -> Iterator[None]:
     """Ctrl-C waits until the block is over."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -17,111 +17,115 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from postroom.letter.references import ObjectKey
-from postroom.local.bundles import Stand
-from postroom.local.manifests import SUFFIXES, Finding, Reading
-from postroom.local.supervise import Tell
-from postroom.local.trouble import Trouble
-from postroom.local.up import Run
+from postroom.local.bundles import ServedProfile
+from postroom.local.errors import UserError
+from postroom.local.manifests import SUFFIXES, Finding, ManifestSet
+from postroom.local.supervisor import Notify
+from postroom.local.up import LocalRun
 
 DEBOUNCE_MS = 200
 """How long changes are gathered at most: editors write a file in several steps."""
 STEP_MS = 20
 """Without another change for so long, what was gathered is taken: a save is to show within 300 ms."""
-AWAY_SECONDS = 1.5
+MISSING_SECONDS = 1.5
 """A file that is away for longer is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class EditListener:
     """Who hears what an edit came to: `tell` of news, `finding` of what is wrong."""
 
-    tell: Tell
-    finding: Tell
+    notify: Notify
+    finding: Notify
 
 
-async def follow(run: Run, listener: Listener, stopping: asyncio.Event) -> None:
+async def watch_manifests(run: LocalRun, listener: EditListener, stopping: asyncio.Event) -> None:
     """Apply every edit until `stopping` is set."""
-    folder = run.wishes.manifests
+    folder = run.options.manifests
 
     def concerns(_: Change, path: str) -> bool:
-        return _is_manifest(path) or not run.reading.wanted.isdisjoint((Path(path), Path(path).resolve()))
+        return _is_manifest(path) or not run.manifest_set.referenced_files.isdisjoint(
+            (Path(path), Path(path).resolve())
+        )
 
     edits = awatch(folder, watch_filter=concerns, debounce=DEBOUNCE_MS, step=STEP_MS, stop_event=stopping)
     try:
         async for changes in edits:
-            if _vanished(changes):
+            if _has_missing_file(changes):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), AWAY_SECONDS)
+                    await asyncio.wait_for(stopping.wait(), MISSING_SECONDS)
                     return
-            await take(run, listener, _names(folder, changes))
+            await apply_edit(run, listener, _names(folder, changes))
     except (OSError, RuntimeError) as error:  # the system's watcher gave up, as when the folder was removed
-        listener.tell(f"{folder} is not followed any more ({error}); start again to follow it")
+        listener.notify(f"{folder} is not followed any more ({error}); start again to follow it")
 
 
-async def take(run: Run, listener: Listener, what: str) -> None:
+async def apply_edit(run: LocalRun, listener: EditListener, what: str) -> None:
     """Read the folder again and serve what passes; `what` names the files that changed."""
-    before, stood = run.reading, list(run.stands)
+    before, stood = run.manifest_set, list(run.served)
     try:
-        reading = await run.read_again()
-        await run.apply(reading)
-    except Trouble as trouble:
-        listener.tell(f"{what}: {trouble.what}")
+        manifest_set = await run.reread()
+        await run.apply(manifest_set)
+    except UserError as trouble:
+        listener.notify(f"{what}: {trouble.problem}")
         return
     except OSError as error:
-        listener.tell(f"{what}: not served, {error}")
+        listener.notify(f"{what}: not served, {error}")
         return
-    for finding in reading.errors:
+    for finding in manifest_set.errors:
         if finding not in before.errors:
             listener.finding(str(finding))
-    for line in stopped(before, stood, run.stands):
-        listener.tell(line)
-    if news := _news(before, reading):
-        listener.tell(f"{what}: {news}")
+    for line in withdrawn(before, stood, run.served):
+        listener.notify(line)
+    if news := _change_summary(before, manifest_set):
+        listener.notify(f"{what}: {news}")
 
 
-def _vanished(changes: Iterable[tuple[Change, str]]) -> bool:
+def _has_missing_file(changes: Iterable[tuple[Change, str]]) -> bool:
     """Whether a file is away, or empty: an editor that truncates a file writes it in the next moment."""
-    return any(_is_away(Path(path)) for _, path in changes)
+    return any(_is_missing(Path(path)) for _, path in changes)
 
 
-def _is_away(file: Path) -> bool:
+def _is_missing(file: Path) -> bool:
     try:
         return file.stat().st_size == 0
     except OSError:
         return True
 
 
-def stopped(before: Reading, stood: Iterable[Stand], stands: Iterable[Stand]) -> Iterator[str]:
+def withdrawn(
+    before: ManifestSet, stood: Iterable[ServedProfile], served: Iterable[ServedProfile]
+) -> Iterator[str]:
     """What is served no more, and why: its file is gone, or does not declare it any more."""
-    homes = {stand.home for stand in stands}
-    live = {(each.namespace, each.name) for stand in stands for each in stand.templates}
+    homes = {stand.profile_dir for stand in served}
+    live = {(each.namespace, each.name) for stand in served for each in stand.templates}
     for stand in stood:
         metadata = stand.profile.metadata
-        if stand.home not in homes:
-            why = _why(before, ObjectKey("SmtpProfile", metadata.namespace, metadata.name))
+        if stand.profile_dir not in homes:
+            why = _missing_reason(before, ObjectKey("SmtpProfile", metadata.namespace, metadata.name))
             count = len(stand.templates)
             templates = "1 template" if count == 1 else f"{count} templates"
-            yield f"profile {stand.home} stopped with its {templates}: {why}; its letters wait on their topic"
+            yield f"profile {stand.profile_dir} stopped with its {templates}: {why}; letters stay on topic"
             continue
         for each in stand.templates:
             if (each.namespace, each.name) not in live:  # else it has moved to another profile
-                why = _why(before, ObjectKey("EmailTemplate", each.namespace, each.name))
+                why = _missing_reason(before, ObjectKey("EmailTemplate", each.namespace, each.name))
                 yield f"template {each.name} stopped: {why}"
 
 
-def _why(before: Reading, key: ObjectKey) -> str:
+def _missing_reason(before: ManifestSet, key: ObjectKey) -> str:
     file = before.places.get(key)
     if file is None:
         return "no file declares it any more"
     return f"{file} does not declare it any more" if Path(file).exists() else f"{file} is gone"
 
 
-def _news(before: Reading, now: Reading) -> str:
+def _change_summary(before: ManifestSet, now: ManifestSet) -> str:
     """What an edit came to, when it is more than new findings."""
-    old = {key: proof.compiled for key, proof in before.verdict.results.items()}
+    old = {key: proof.compiled for key, proof in before.validation.results.items()}
     changed = [
         f"{key.name}@{proof.compiled.revision}"
-        for key, proof in now.verdict.results.items()
+        for key, proof in now.validation.results.items()
         if proof.compiled and old.get(key) != proof.compiled
     ]
     if changed:

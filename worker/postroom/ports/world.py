@@ -25,6 +25,6 @@ class Clock(Protocol):
         """Seconds that never go back."""
         ...
 
-    def chance(self) -> float:
+    def random(self) -> float:
         """A number in [0, 1)."""
         ...

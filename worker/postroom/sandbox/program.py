@@ -20,7 +20,7 @@ from postroom.sandbox.mta import MailServer, Tally
 from postroom.sandbox.schema import NewerDatabase
 from postroom.sandbox.settings import SandboxSettings
 from postroom.sandbox.store import AlreadyOpen, Limits, Store
-from postroom.startup import begin, bind, stop_signal
+from postroom.startup import listen, run_program, stop_signal
 from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.sandbox")
@@ -30,7 +30,7 @@ def main() -> None:
     """Run the sandbox; the process ends when it does."""
     # aiosmtpd warns of every stranger's odd command; the tally counts them.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-    begin("sandbox", SandboxSettings, serve)
+    run_program("sandbox", SandboxSettings, serve)
 
 
 async def serve(settings: SandboxSettings) -> None:
@@ -47,9 +47,9 @@ async def serve(settings: SandboxSettings) -> None:
 async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> None:
     arrivals, tally = Arrivals(), Tally()
     stopping = stop_signal()
-    with bind(settings.sandbox_http, "POSTROOM_SANDBOX_HTTP") as listening:
+    with listen(settings.sandbox_http, "POSTROOM_SANDBOX_HTTP") as listening:
         mail = MailServer(store, arrivals.tell, tally)
-        smtp = await mail.start(bind(settings.sandbox_smtp, "POSTROOM_SANDBOX_SMTP"))
+        smtp = await mail.start(listen(settings.sandbox_smtp, "POSTROOM_SANDBOX_SMTP"))
         inbox = Inbox(store, smtp, limits, arrivals, tally, settings.sandbox_studio)
         web = web_server(create_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
         serving = asyncio.create_task(web.serve([listening]))

@@ -21,6 +21,6 @@ class LedgerClock:
         """See the port."""
         return self._here.monotonic()
 
-    def chance(self) -> float:
+    def random(self) -> float:
         """See the port."""
-        return self._here.chance()
+        return self._here.random()

@@ -20,7 +20,7 @@ from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
 from postroom.delivery.settings import BounceSettings
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.smtpd import SmtpServer
-from postroom.startup import begin, bind, stop_signal
+from postroom.startup import listen, run_program, stop_signal
 from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.bounces")
@@ -30,7 +30,7 @@ def main() -> None:
     """Run the intake; the process ends when it does."""
     # aiosmtpd warns of every stranger's odd command; the tally counts them
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-    begin("bounces", BounceSettings, serve)
+    run_program("bounces", BounceSettings, serve)
 
 
 class Page:
@@ -52,12 +52,12 @@ async def serve(settings: BounceSettings) -> None:
     stopping = stop_signal()
     offices, tally = open_offices(settings), Tally()
     server = SmtpServer(BounceDesk(offices.find, tally), BounceDialogue)
-    with bind(settings.bounces_http, "POSTROOM_BOUNCES_HTTP") as listening:
+    with listen(settings.bounces_http, "POSTROOM_BOUNCES_HTTP") as listening:
         pages = status_pages(Board(Page(offices, tally, server)))
         web = web_server(pages, settings.bounces_http)
         serving = asyncio.create_task(web.serve([listening]))
         parts = [asyncio.create_task(part) for part in offices.parts(SystemClock(), tally)]
-        smtp = Endpoint(*await server.start(bind(settings.bounces_smtp, "POSTROOM_BOUNCES_SMTP")))
+        smtp = Endpoint(*await server.start(listen(settings.bounces_smtp, "POSTROOM_BOUNCES_SMTP")))
         log.info("bounces ready", smtp=str(smtp), http=str(Endpoint(*listening.getsockname()[:2])))
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([waiting, *parts], return_when=asyncio.FIRST_COMPLETED)

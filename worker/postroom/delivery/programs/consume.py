@@ -15,7 +15,7 @@ from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.status import Board, status_pages
 from postroom.delivery.programs.worker import Worker, assemble
 from postroom.delivery.settings import WorkerSettings
-from postroom.startup import begin, bind, stop_signal
+from postroom.startup import listen, run_program, stop_signal
 from postroom.web import web_server
 
 log = structlog.get_logger("postroom.worker")
@@ -23,7 +23,7 @@ log = structlog.get_logger("postroom.worker")
 
 def main() -> None:
     """Run the worker; the process ends when it does."""
-    begin("worker", WorkerSettings, work)
+    run_program("worker", WorkerSettings, work)
 
 
 async def work(settings: WorkerSettings) -> None:
@@ -34,7 +34,7 @@ async def work(settings: WorkerSettings) -> None:
     secrets = Secrets(job)
     waiting = Waiting(job, secrets)
     board = Board(waiting)
-    with bind(settings.http, "POSTROOM_HTTP") as listening:
+    with listen(settings.http, "POSTROOM_HTTP") as listening:
         server = web_server(status_pages(board), settings.http)
         serving = asyncio.create_task(server.serve([listening]))
         try:

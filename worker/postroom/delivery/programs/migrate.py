@@ -18,7 +18,7 @@ from postroom.delivery.settings import MigrateSettings
 from postroom.letter.problems import Rejected
 from postroom.mounted import read_folder
 from postroom.ports.ledger import Unreachable
-from postroom.startup import begin
+from postroom.startup import run_program
 
 RETRY_SECONDS = 2.0
 
@@ -27,7 +27,7 @@ log = structlog.get_logger("postroom.migrate")
 
 def main() -> None:
     """Migrate once."""
-    begin("migrate", MigrateSettings, run)
+    run_program("migrate", MigrateSettings, run)
 
 
 async def run(settings: MigrateSettings) -> None:

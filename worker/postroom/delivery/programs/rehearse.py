@@ -15,7 +15,7 @@ from postroom.delivery.post import House
 from postroom.delivery.programs.rules import house_of, read_profile
 from postroom.delivery.render import render_one
 from postroom.delivery.validate import read
-from postroom.framing import receive
+from postroom.framing import read_frame
 from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
@@ -26,7 +26,7 @@ CPU_SECONDS = 600
 
 def main() -> None:
     """Serve until standard input ends."""
-    logs.configure("json")  # standard output is for answers
+    logs.configure_logging("json")  # standard output is for answers
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     house = house_of(read_profile(Path(sys.argv[1])), State.CAPTURED)
@@ -34,7 +34,7 @@ def main() -> None:
     templates.refresh()
     with contextlib.suppress(BrokenPipeError):  # the worker is gone
         _answer()
-        while (payload := receive(sys.stdin.buffer)) is not None:
+        while (payload := read_frame(sys.stdin.buffer)) is not None:
             _render(unpack_record(payload), templates, house)
             _answer()
 

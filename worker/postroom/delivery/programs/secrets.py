@@ -79,7 +79,7 @@ class Secrets:
                 known = self.relay_texts
                 log.info("a Secret of the relay has changed", secrets=sorted(known))
                 relay_changed()
-        wait = self._job.clock.chance() * SPREAD_SECONDS
+        wait = self._job.clock.random() * SPREAD_SECONDS
         log.warning(
             "the connections Secret has changed; the worker ends in order and starts again with the new one",
             changed=sorted(key for key in KEYS if self.texts.get(key) != used.get(key)),

@@ -22,13 +22,13 @@ from postroom.gateway.settings import GatewaySettings
 from postroom.gateway.shelf import Shelf
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.mounted import read_folder
-from postroom.startup import begin, bind, stop_signal
+from postroom.startup import listen, run_program, stop_signal
 from postroom.web import Endpoint, web_server
 
 
 def main() -> None:
     """Serve until a signal asks to end; what cannot start ends with status 2."""
-    begin("gateway", GatewaySettings, serve)
+    run_program("gateway", GatewaySettings, serve)
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -41,7 +41,7 @@ async def serve(settings: GatewaySettings) -> None:
     desk = Desk(intake, Meter(), Readiness(shelf, publisher).reason, letters)
     server = web_server(HostGuard(build(desk), settings.gateway_allowed_hosts), settings.gateway_http)
     stopping = stop_signal()
-    with bind(settings.gateway_http, "POSTROOM_GATEWAY_HTTP") as listening:
+    with listen(settings.gateway_http, "POSTROOM_GATEWAY_HTTP") as listening:
         log.info("gateway serves", address=f"http://{Endpoint(*listening.getsockname()[:2])}")
         serving = asyncio.create_task(server.serve([listening]))
         await stopping.wait()

@@ -22,7 +22,7 @@ from postroom.local.design_import.dialects import Dialect, detect, translate
 from postroom.local.design_import.handlebars import partial_name
 from postroom.local.design_import.schema import Reader
 from postroom.local.design_import.translation import Note, Translation, shortened
-from postroom.local.trouble import Trouble
+from postroom.local.errors import UserError
 
 PAGES = frozenset(
     (
@@ -122,14 +122,14 @@ class _Page:
         return f"{self.name}{'.mjml' if self.is_mjml else '.html'}"
 
 
-def import_design(wishes: Wishes) -> Imported:
+def import_design(options: Wishes) -> Imported:
     """Import what was asked for."""
     done = Imported()
-    pages, partials = _pages(wishes.source)
-    read = {file: _translated(file, wishes, done) for file in pages}
+    pages, partials = _pages(options.source)
+    read = {file: _translated(file, options, done) for file in pages}
     usual = Counter(done.dialects.values()).most_common(1)[0][0]
     for file in _needed(read, partials):
-        read[file] = _translated(file, replace(wishes, dialect=usual), done)
+        read[file] = _translated(file, replace(options, dialect=usual), done)
     names = {file: partial_name(file.name) for file in read}
     bases = {each.base for each in read.values() if each.base}
     layouts = {names[file] for file in read if names[file] in bases}
@@ -152,10 +152,10 @@ def import_design(wishes: Wishes) -> Imported:
     for page in letters:
         layout_name = page.base or (SHARED if _INCLUDE.search(page.text) and used else "")
         layout_page = next((read[file] for file in read if names[file] == page.base), None)
-        files |= _template(page, wishes, layout_name, [*used, *([layout_page] if layout_page else [])], done)
-    if not wishes.profile:
+        files |= _template(page, options, layout_name, [*used, *([layout_page] if layout_page else [])], done)
+    if not options.profile:
         files[f"{PROFILE}-profile.yaml"] = _profile()
-    _write(wishes, files, done)
+    _write(options, files, done)
     done.findings.sort(key=lambda finding: (str(finding.file), finding.note.line))
     return done
 
@@ -181,10 +181,10 @@ def _pages(source: Path) -> tuple[list[Path], list[Path]]:
         ]
         return [source], sorted(found)
     if not source.is_dir():
-        raise Trouble(f"There is no page {source}.", "Name an HTML or MJML file, or a folder with some.")
+        raise UserError(f"There is no page {source}.", "Name an HTML or MJML file, or a folder with some.")
     every = sorted(each for each in source.rglob("*") if _is_page(each))
     if not every:
-        raise Trouble(f"{source} holds no page.", f"A page's name ends in {', '.join(sorted(PAGES))}.")
+        raise UserError(f"{source} holds no page.", f"A page's name ends in {', '.join(sorted(PAGES))}.")
     partials = [each for each in every if _is_partial(each, source)]
     return [each for each in every if each not in partials], partials
 
@@ -198,9 +198,9 @@ def _is_partial(file: Path, folder: Path) -> bool:
     return file.name.startswith("_") or bool(inside & PARTIAL_FOLDERS)
 
 
-def _translated(file: Path, wishes: Wishes, done: Imported) -> _Page:
+def _translated(file: Path, options: Wishes, done: Imported) -> _Page:
     source = _read(file, done)
-    dialect = wishes.dialect or detect(source)
+    dialect = options.dialect or detect(source)
     done.dialects[file] = dialect
     translation = translate(source, dialect)
     notes = list(translation.notes)
@@ -214,7 +214,7 @@ def _translated(file: Path, wishes: Wishes, done: Imported) -> _Page:
     plain = file.with_suffix(".txt")
     return _Page(
         file,
-        wishes.name if wishes.name and file == wishes.source else partial_name(file.name),
+        options.name if options.name and file == options.source else partial_name(file.name),
         _EXTENDS.sub("", text, count=1) if base else text,
         css,
         _plain(plain, dialect, done) if plain.is_file() and file.suffix != ".txt" else None,
@@ -235,9 +235,9 @@ def _read(file: Path, done: Imported) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise Trouble(f"{file} cannot be read: {error.strerror}.", "Name a page that can.") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}.", "Name a page that can.") from None
     if len(data) > LARGEST:
-        raise Trouble(
+        raise UserError(
             f"{file} is larger than {LARGEST // 1024**2} MiB.", "A letter has at most 256 KB of HTML."
         )
     try:
@@ -313,10 +313,10 @@ def _layout(name: str, base: _Page | None, partials: Iterable[_Page]) -> dict[st
 
 
 def _template(
-    page: _Page, wishes: Wishes, layout: str, shared: list[_Page], done: Imported
+    page: _Page, options: Wishes, layout: str, shared: list[_Page], done: Imported
 ) -> dict[str, str]:
     reader = Reader()
-    subject = wishes.subject or ("" if "letter.subject" in page.title else page.title)
+    subject = options.subject or ("" if "letter.subject" in page.title else page.title)
     if not subject:
         subject = page.name.replace("-", " ").capitalize()
         done.findings.append(
@@ -331,8 +331,8 @@ def _template(
         except TemplateSyntaxError:
             continue  # it is among the findings
     spec: dict[str, Any] = {
-        "smtpProfileRef": {"name": wishes.profile or PROFILE},
-        "eventTypes": [wishes.event_type or f"imported.{page.name}"],
+        "smtpProfileRef": {"name": options.profile or PROFILE},
+        "eventTypes": [options.event_type or f"imported.{page.name}"],
         "subject": subject[:1000],
     }
     if page.is_mjml:
@@ -361,23 +361,23 @@ def _manifest(kind: str, name: str, spec: dict[str, Any]) -> str:
     return to_yaml(whole)
 
 
-def _write(wishes: Wishes, files: dict[str, str], done: Imported) -> None:
+def _write(options: Wishes, files: dict[str, str], done: Imported) -> None:
     profile = f"{PROFILE}-profile.yaml"
-    if (wishes.folder / profile).exists():
+    if (options.folder / profile).exists():
         files.pop(profile, None)
-    there = [name for name in files if (wishes.folder / name).exists()]
-    if there and not wishes.force:
-        raise Trouble(
-            f"{wishes.folder / there[0]} is there already.",
+    there = [name for name in files if (options.folder / name).exists()]
+    if there and not options.force:
+        raise UserError(
+            f"{options.folder / there[0]} is there already.",
             "Name another folder with --to, or let it be written over with --force.",
         )
     for name, text in files.items():
-        file = wishes.folder / name
+        file = options.folder / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text.encode())
         except OSError as error:
-            raise Trouble(
+            raise UserError(
                 f"{file} cannot be written: {error.strerror}.", "Name another folder with --to."
             ) from None
         done.written.append(file)

@@ -29,9 +29,9 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.references import ObjectKey
 from postroom.letter.template import SampleSpec
 from postroom.letter.validation.sample_runs import SAMPLE_TIME
-from postroom.local.arrival import READER
-from postroom.local.commands import command
 from postroom.local.manifests import Finding
+from postroom.local.plan import command_line
+from postroom.local.send import SAMPLE_RECIPIENT
 from postroom.local.studio import forms
 from postroom.local.studio.preview import POLICY, Scheme, frame_html, inbox_line, remote_images
 from postroom.local.studio.sending import Outcome, Sender
@@ -274,7 +274,7 @@ def _page(
         "namespaces": list(dict.fromkeys(each.key.namespace for each in shown)),
         "unread": context.studio.unread,
         "manifests": context.manifests,
-        "check_command": command("check", str(context.manifests)),
+        "check_command": command_line("check", str(context.manifests)),
         "clipped_at": CLIPPED_AT,
         "missing": None,
         "lost": False,
@@ -411,7 +411,7 @@ def _describe(context: StudioContext, shown: ShownTemplate, view: View) -> dict[
         "remote": remote_images(letter.html) if letter else 0,
         "outcome": context.outcomes.get(view.outcome),
         "refusal": context.sender.refusal(shown),
-        "recipient": sample.recipient or READER,
+        "recipient": sample.recipient or SAMPLE_RECIPIENT,
         "face": _stamp(shown),
         "kept": {each.name: getattr(view, each.name) for each in fields(View)},
         **_picks(shown, view),
@@ -455,7 +455,7 @@ def _picks(shown: ShownTemplate, view: View) -> dict[str, Any]:
 def _headers(shown: ShownTemplate, letter: RenderedLetter, sample: SampleSpec) -> dict[str, Any]:
     """The sender, and the headers as a worker writes them."""
     sender = letter.sender or shown.sender or Mailbox(address="profile@example.invalid")
-    to = sample.recipient or READER
+    to = sample.recipient or SAMPLE_RECIPIENT
     try:
         raw = compose_letter(
             letter, to=to, sender=sender, message_id="studio@example.invalid", date=SAMPLE_TIME
@@ -500,7 +500,9 @@ def _send_command(context: StudioContext, shown: ShownTemplate, sample: SampleSp
         for name, value in sample.data.items()
     ]
     event = shown.source.spec.event_types[0]
-    return command("send", event, "--to", sample.recipient or READER, *pairs, data=context.data)
+    return command_line(
+        "send", event, "--to", sample.recipient or SAMPLE_RECIPIENT, *pairs, data=context.data
+    )
 
 
 def _data(shown: ShownTemplate, data: Any, problems: tuple[Problem, ...]) -> dict[str, Any]:

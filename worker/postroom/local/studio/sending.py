@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from postroom.local import client
-from postroom.local.arrival import READER, broken_rules, in_inbox, reason, settled
-from postroom.local.bundles import Stand
-from postroom.local.folder import DataFolder
+from postroom.local import http_client
+from postroom.local.bundles import ServedProfile
+from postroom.local.data_folder import DataFolder
+from postroom.local.send import (
+    SAMPLE_RECIPIENT,
+    letter_reason,
+    rejection_lines,
+    wait_in_inbox,
+    wait_until_final,
+)
 from postroom.local.studio.state import ShownTemplate
 
 PATIENCE_SECONDS = 15.0
@@ -35,7 +41,7 @@ class Sender:
     gateway: str
     inbox: str
     folder: DataFolder
-    stands: Callable[[], Iterable[Stand]]
+    served: Callable[[], Iterable[ServedProfile]]
     deliver: bool = False
     """Whether profiles in mode SMTP send to their relays."""
 
@@ -50,18 +56,18 @@ class Sender:
             return Outcome(refusal)
         message: dict[str, Any] = {
             "event_type": shown.compiled.event_types[0],
-            "recipient": recipient or READER,
+            "recipient": recipient or SAMPLE_RECIPIENT,
             "data": dict(data),
         }
         if locale:
             message["locale"] = locale
         query = urlencode({"profile": stand.profile.metadata.name})
         try:
-            answer = await asyncio.to_thread(client.post, f"{self.gateway}/v1/messages?{query}", message)
-        except client.Unanswered as silence:
+            answer = await asyncio.to_thread(http_client.post, f"{self.gateway}/v1/messages?{query}", message)
+        except http_client.RequestFailed as silence:
             return Outcome(f"The gateway is not there: {silence}.")
         if not answer.ok:
-            return Outcome(f"The gateway refused it: {'; '.join(broken_rules(answer))}.")
+            return Outcome(f"The gateway refused it: {'; '.join(rejection_lines(answer))}.")
         return await self._follow(stand, str(answer.body["id"]))
 
     def refusal(self, shown: ShownTemplate) -> str:
@@ -69,37 +75,37 @@ class Sender:
         stand = self._stand(shown)
         if stand and self.deliver and stand.profile.spec.mode == "SMTP":
             return (
-                f"Profile {stand.home} delivers to its relay in this run (--deliver): the studio sends "
+                f"Profile {stand.profile_dir} delivers to its relay (--deliver): the studio sends "
                 "nothing through it."
             )
         return ""
 
-    def _stand(self, shown: ShownTemplate) -> Stand | None:
+    def _stand(self, shown: ShownTemplate) -> ServedProfile | None:
         if shown.compiled is None:
             return None
         wanted = (shown.key.namespace, shown.compiled.profile)
         return next(
             (
                 each
-                for each in self.stands()
+                for each in self.served()
                 if (each.profile.metadata.namespace, each.profile.metadata.name) == wanted
             ),
             None,
         )
 
-    async def _follow(self, stand: Stand, event_id: str) -> Outcome:
-        letter = await settled(self.folder.ledger(stand.home), event_id, PATIENCE_SECONDS)
+    async def _follow(self, stand: ServedProfile, event_id: str) -> Outcome:
+        letter = await wait_until_final(self.folder.ledger(stand.profile_dir), event_id, PATIENCE_SECONDS)
         if letter is None:
             return Outcome(
                 f"It is on the topic, and no worker has taken it after {PATIENCE_SECONDS:.0f} s; see "
                 f"{self.folder.path / 'logs'}."
             )
         if letter.state != "captured":
-            why = reason(letter) or letter.reply or "no reason on record"
+            why = letter_reason(letter) or letter.reply or "no reason on record"
             return Outcome(f"It is {letter.state}, not in the inbox: {why}.")
         try:
-            answer = await in_inbox(self.inbox, letter.message_id or "")
-        except client.Unanswered as silence:
+            answer = await wait_in_inbox(self.inbox, letter.message_id or "")
+        except http_client.RequestFailed as silence:
             return Outcome(f"It was captured, and the inbox does not answer: {silence}.")
         if not answer.ok:
             return Outcome(f"It was captured, and is not in the inbox: {answer.detail}.")

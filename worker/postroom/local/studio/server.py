@@ -11,11 +11,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from postroom.letter.problems import Rejected
-from postroom.local.sockets import LOOPBACK
+from postroom.local.errors import UserError
+from postroom.local.machine import LOOPBACK
 from postroom.local.studio import pages
-from postroom.local.trouble import Trouble
 from postroom.sandbox.guard import Guard
-from postroom.startup import bind
+from postroom.startup import listen
 from postroom.web import Endpoint, web_server
 
 
@@ -44,9 +44,9 @@ class StudioServer:
     def start(self) -> None:
         """Listen and serve; raises Trouble."""
         try:
-            listening = bind(self._endpoint, "--port-studio")
+            listening = listen(self._endpoint, "--port-studio")
         except Rejected as rejected:
-            raise Trouble(str(rejected.problems[0].message), "Name another port: --port-studio") from None
+            raise UserError(str(rejected.problems[0].message), "Name another port: --port-studio") from None
         self._serving = asyncio.create_task(self._server.serve([listening]), name="studio")
 
     async def stop(self) -> None:

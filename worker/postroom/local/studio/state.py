@@ -26,7 +26,7 @@ from postroom.letter.renderer import TemplateRenderer
 from postroom.letter.template import EmailTemplate, SampleSpec
 from postroom.letter.validation.sample_runs import sample_event
 from postroom.letter.validation.validate import SampleLetter, TemplateValidation
-from postroom.local.manifests import Finding, Reading
+from postroom.local.manifests import Finding, ManifestSet
 
 MOST_DRAFTS = 50
 """Data that was typed in is kept for so many forms; the oldest goes first."""
@@ -130,24 +130,26 @@ class Studio:
         self._live: dict[ObjectKey, TemplateRenderer] = {}
         self._drafts: OrderedDict[str, Draft] = OrderedDict()
 
-    def update(self, reading: Reading) -> None:
+    def update(self, manifest_set: ManifestSet) -> None:
         """Take a reading of the folder."""
         sources = {
             ObjectKey(item.kind, item.metadata.namespace, item.metadata.name): item
-            for item in reversed(reading.objects)
+            for item in reversed(manifest_set.objects)
             if isinstance(item, EmailTemplate)
         }
         found = {
-            key: self._shown(key, sources[key], reading) for key in reading.verdict.results if key in sources
+            key: self._shown(key, sources[key], manifest_set)
+            for key in manifest_set.validation.results
+            if key in sources
         }
-        if not reading.complete:
+        if not manifest_set.complete:
             for key, before in self.templates.items():
                 if key not in found:
-                    findings = tuple(each for each in reading.findings if each.file in before.files)
+                    findings = tuple(each for each in manifest_set.findings if each.file in before.files)
                     found[key] = replace(before, findings=findings, is_behind=bool(before.compiled))
         self.templates = dict(sorted(found.items(), key=lambda each: (each[0].namespace, each[0].name)))
         known = {finding for shown in found.values() for finding in shown.findings}
-        self.unread = tuple(each for each in reading.errors if each not in known)
+        self.unread = tuple(each for each in manifest_set.errors if each not in known)
         self._live = {key: live for key, live in self._live.items() if key in found}
         self.changes.bump()
 
@@ -193,17 +195,19 @@ class Studio:
         draft = self._drafts.get(name or "")
         return draft if draft and draft.key == key else None
 
-    def _shown(self, key: ObjectKey, source: EmailTemplate, reading: Reading) -> ShownTemplate:
+    def _shown(self, key: ObjectKey, source: EmailTemplate, manifest_set: ManifestSet) -> ShownTemplate:
         before = self.templates.get(key)
-        proof = reading.verdict.results[key]
-        file = reading.places.get(key, "")
+        proof = manifest_set.validation.results[key]
+        file = manifest_set.places.get(key, "")
         layout = source.spec.layout_ref
         page = ObjectKey("EmailLayout", key.namespace, layout.name) if layout else None
         keys = (key, page) if page else (key,)
-        files = tuple(dict.fromkeys(name for each in keys for name in _files(each, reading)))
+        files = tuple(dict.fromkeys(name for each in keys for name in _files(each, manifest_set)))
         subjects = {f"{each.kind} {each.name}" for each in keys}
-        findings = tuple(each for each in reading.findings if each.file in files and each.subject in subjects)
-        profile = reading.verdict.profiles.get(
+        findings = tuple(
+            each for each in manifest_set.findings if each.file in files and each.subject in subjects
+        )
+        profile = manifest_set.validation.profiles.get(
             ObjectKey("SmtpProfile", key.namespace, source.spec.smtp_profile_ref.name)
         )
         sender = SenderMailbox(profile.spec.sender.address, profile.spec.sender.name) if profile else None
@@ -217,9 +221,9 @@ class Studio:
         return ShownTemplate(key, file, source, None, findings, files=files, sender=sender)
 
 
-def _files(key: ObjectKey, reading: Reading) -> Iterator[str]:
+def _files(key: ObjectKey, manifest_set: ManifestSet) -> Iterator[str]:
     """The files that an object is written in, its manifest first."""
-    for each in reading.located:
+    for each in manifest_set.located:
         if ObjectKey(each.kind, each.namespace, each.name) == key:
             yield each.file
             yield from each.files.values()
