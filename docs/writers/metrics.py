@@ -11,7 +11,7 @@ from postroom.delivery.programs.watch import Watch
 from postroom.delivery.returned import Tally
 from postroom.gateway.meter import Meter
 from postroom.sandbox import health
-from postroom_operator.metrics import Metrics as OperatorMetrics
+from postroom_operator.metrics import OperatorMetrics
 from writers.tables import Words, table
 
 INTRODUCTION = """\
@@ -28,9 +28,9 @@ def metrics(_: Words) -> str:
     """Every metric of worker, gateway, sandbox and operator."""
     worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics.registry)
     counted = OperatorMetrics()
-    counted.watch(float, float, float)
-    counted.resynced(0)
-    counted.watch_objects(list)
+    counted.register_gauges(float, float, float)
+    counted.record_resync(0)
+    counted.register_objects(list)
     operator = generate_latest(counted.registry).decode()
     sandbox = bytes(health.metrics(MagicMock()).body)
     lines = ["# Metrics\n", INTRODUCTION]

@@ -13,13 +13,12 @@ import structlog
 from postroom.clock import SystemClock
 from postroom.startup import listen, run_program, stop_signal
 from postroom.web import web_server
-from postroom_operator.adapters.access import find_access
-from postroom_operator.adapters.kubernetes import KubernetesCluster
-from postroom_operator.cluster import ClusterError, Ref
-from postroom_operator.lease import Fenced, Lease, LeaseLost
-from postroom_operator.metrics import Metrics
-from postroom_operator.page import Health, Page
-from postroom_operator.running import Running, Watched, first_of
+from postroom_operator.health import HealthApp, OperatorHealth
+from postroom_operator.kubernetes import KubernetesCluster, find_credentials
+from postroom_operator.lease import Lease, LeaseFencedCluster, LeaseLost
+from postroom_operator.metrics import OperatorMetrics
+from postroom_operator.models import ClusterError, Ref
+from postroom_operator.operator import Operator, RunContext, run_until_first_ends
 from postroom_operator.settings import OperatorSettings
 
 log = structlog.get_logger("postroom.operator")
@@ -32,24 +31,28 @@ def main() -> None:
 
 async def serve(settings: OperatorSettings) -> None:
     """Run the operator with these settings."""
-    clock, metrics, stopping = SystemClock(), Metrics(), stop_signal()
-    access = find_access()
+    clock, metrics, stopping = SystemClock(), OperatorMetrics(), stop_signal()
+    credentials = find_credentials()
     async with (
-        KubernetesCluster(access, metrics.requested, clock.random) as cluster,
-        KubernetesCluster(access, metrics.requested, clock.random) as own_line,
+        KubernetesCluster(credentials, metrics.count_request, clock.random) as cluster,
+        KubernetesCluster(credentials, metrics.count_request, clock.random) as own_line,
     ):
         ref = Ref("coordination.k8s.io/v1", "Lease", settings.pod_namespace, settings.lease)
         # on connections of its own: a renewal must not queue behind everything else
         lease = Lease(own_line, ref, settings.holder, clock)
-        running = Running(settings, Fenced(cluster, lease), clock)
-        health = Health(clock.monotonic, settings.resync_seconds, lambda: running.queue.age)
-        metrics.watch(lambda: len(running.queue), lambda: running.queue.age, lambda: lease.held)
-        metrics.watch_objects(running.readiness)
-        server = web_server(Page(health, metrics.registry), settings.operator_http)
+        running = Operator(settings, LeaseFencedCluster(cluster, lease), clock)
+        health = OperatorHealth(clock.monotonic, settings.resync_seconds, lambda: running.queue.oldest_age)
+        metrics.register_gauges(
+            lambda: len(running.queue), lambda: running.queue.oldest_age, lambda: lease.held
+        )
+        metrics.register_objects(running.readiness)
+        server = web_server(HealthApp(health, metrics.registry), settings.operator_http)
         page = asyncio.create_task(server.serve([listen(settings.operator_http, "POSTROOM_OPERATOR_HTTP")]))
         lost: BaseException | None = None
         try:
-            await first_of(_until(stopping), _lead(lease, running, Watched(access, metrics, health)))
+            await run_until_first_ends(
+                _until(stopping), _lead(lease, running, RunContext(credentials, metrics, health))
+            )
         except* LeaseLost as group:
             lost = group.exceptions[0]
         finally:
@@ -66,11 +69,11 @@ async def _until(stopping: asyncio.Event) -> None:
     await stopping.wait()
 
 
-async def _lead(lease: Lease, running: Running, watched: Watched) -> None:
+async def _lead(lease: Lease, running: Operator, watched: RunContext) -> None:
     await lease.acquire(lambda holder: log.info("another operator holds the Lease; waiting", holder=holder))
     log.info("holds the Lease; listing the cluster")
     watched.health.standby = False
-    await first_of(lease.keep(), running.run(watched))
+    await run_until_first_ends(lease.keep(), running.run(watched))
 
 
 if __name__ == "__main__":

@@ -16,27 +16,27 @@ from typing import Any, TypeVar
 import structlog
 
 from postroom.failpoint import reach
-from postroom_operator.cluster import (
-    Absent,
+from postroom_operator.diff import Plan
+from postroom_operator.models import (
     Cluster,
     ClusterError,
     Conflict,
-    Ending,
+    Invalid,
+    NamespaceTerminating,
+    NotFound,
     Ref,
-    Refused,
     ref_of,
 )
-from postroom_operator.diff import Plan
 from postroom_operator.names import PROFILE_SUFFIX
-from postroom_operator.status import Turn, event, turn
-from postroom_operator.store import Store
+from postroom_operator.status.conditions import ReadyTransition, event_manifest, ready_transition
+from postroom_operator.store import ObjectStore
 
 T = TypeVar("T")
 log = structlog.get_logger("postroom.operator")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ReconcileResult:
     """What a reconcile came to."""
 
     written: int = 0
@@ -44,32 +44,34 @@ class Done:
     refused: tuple[str, ...] = ()
     """What the API server does not take, in its words."""
 
-    def __add__(self, other: "Done") -> "Done":
-        return Done(self.written + other.written, self.refused + other.refused)
+    def __add__(self, other: "ReconcileResult") -> "ReconcileResult":
+        return ReconcileResult(self.written + other.written, self.refused + other.refused)
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusUpdate:
     """A status to write to one of our own objects."""
 
-    of: Mapping[str, Any]
+    manifest: Mapping[str, Any]
     status: Mapping[str, Any]
 
 
-class Hand:
+class Applier:
     """Writes to the cluster, and keeps what it answers."""
 
-    def __init__(self, cluster: Cluster, store: Store, reporter: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: Cluster, store: ObjectStore, reporter: str, now: Callable[[], datetime]
+    ) -> None:
         """`reporter` is the operator's pod, in whose name Events are written."""
         self._cluster = cluster
         self._store = store
         self._reporter = reporter
         self._now = now
 
-    async def apply(self, plan: Plan) -> Done:
+    async def apply(self, plan: Plan) -> ReconcileResult:
         """Carry a plan out."""
         reach("planned")
-        errand = _Errand(plan)
+        errand = _PlanRun(plan)
         for ref, replicas in plan.scale:
             await errand.go(ref, self._cluster.scale(ref, replicas))
             reach("scaled")
@@ -81,44 +83,46 @@ class Hand:
         for ref, uid in plan.delete:
             await errand.go(ref, self._cluster.delete(ref, uid))
             reach("deleted")
-        return Done(errand.written, tuple(errand.refused.values()))
+        return ReconcileResult(errand.written, tuple(errand.refused.values()))
 
-    async def tell_pods(self, pods: Iterable[Ref], annotations: Mapping[str, str]) -> Done:
+    async def annotate_pods(self, pods: Iterable[Ref], annotations: Mapping[str, str]) -> ReconcileResult:
         """Annotate pods, so that their kubelets look at their volumes now; others look within minutes."""
-        errand = _Errand(Plan())
+        errand = _PlanRun(Plan())
         await _all(errand.go(ref, self._cluster.annotate(ref, annotations)) for ref in pods)
         if errand.refused:
             problem = next(iter(errand.refused.values()))
             log.warning("pods cannot be told of new templates", pods=len(errand.refused), problem=problem)
-        reach("told")
-        return Done(errand.written)
+        reach("annotated")
+        return ReconcileResult(errand.written)
 
-    async def write(self, statuses: Iterable[Status]) -> Done:
+    async def write_statuses(self, statuses: Iterable[StatusUpdate]) -> ReconcileResult:
         """Write the statuses that say something else than the object's status does."""
-        changed = [each for each in statuses if each.of.get("status") != each.status]
+        changed = [each for each in statuses if each.manifest.get("status") != each.status]
         await _all(self._write(each) for each in changed)
-        return Done(len(changed))
+        return ReconcileResult(len(changed))
 
-    async def _write(self, each: Status) -> None:
+    async def _write(self, each: StatusUpdate) -> None:
         try:
-            self._store.put(await self._cluster.write_status(each.of, each.status))
-        except (Absent, Conflict):
+            self._store.put(await self._cluster.write_status(each.manifest, each.status))
+        except (NotFound, Conflict):
             return  # it is gone, or has changed since: its news are on the way, and with them another status
         reach("status")
-        if turned := turn(each.of.get("status"), each.status):
-            await self._tell(each.of, turned)
+        if turned := ready_transition(each.manifest.get("status"), each.status):
+            await self._tell(each.manifest, turned)
 
-    async def _tell(self, manifest: Mapping[str, Any], turned: Turn) -> None:
+    async def _tell(self, manifest: Mapping[str, Any], turned: ReadyTransition) -> None:
         """Log it here, not where reconciles are logged: a neighbour's write that fails must not hide it."""
-        say = log.warning if turned.grave else log.info
+        say = log.warning if turned.is_warning else log.info
         said = {"ready": turned.ready, "reason": turned.reason, "message": turned.message}
         say("Ready changed", object=str(ref_of(manifest)), **said)
-        if turned.announcement:
+        if turned.event:
             with contextlib.suppress(ClusterError):  # a word too few is no failure; Conflict: it was said
-                await self._cluster.create(event(manifest, turned.announcement, self._reporter, self._now()))
+                await self._cluster.create(
+                    event_manifest(manifest, turned.event, self._reporter, self._now())
+                )
 
 
-class _Errand:
+class _PlanRun:
     """How far a plan is carried out."""
 
     def __init__(self, plan: Plan) -> None:
@@ -133,9 +137,9 @@ class _Errand:
         """Make a call, and what came back; None where it is refused, which is kept."""
         try:
             found = await call
-        except Ending:
+        except NamespaceTerminating:
             raise
-        except Refused as error:
+        except Invalid as error:
             self.refused[ref] = f"{ref}: {error.message}"
             return None
         self.written += 1

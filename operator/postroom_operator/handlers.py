@@ -17,8 +17,8 @@ from typing import Any
 import kopf
 import structlog
 
-from postroom_operator.cluster import Manifest
-from postroom_operator.names import OURS
+from postroom_operator.models import Manifest
+from postroom_operator.names import MANAGED_SELECTOR
 
 OWN = tuple(("postroom.dev", "v1alpha1", name) for name in ("emailtemplates", "emaillayouts", "smtpprofiles"))
 MADE = (
@@ -45,11 +45,11 @@ REACTOR = logging.getLogger("kopf._core.reactor.running")
 REACTOR.propagate = False  # what it says of its end is said in one line of ours, without a traceback
 logging.getLogger("kopf._core.reactor.orchestration").propagate = False  # and once for each watch
 
-Seen = Callable[[Manifest], None]
+ObjectCallback = Callable[[Manifest], None]
 log = structlog.get_logger("postroom.operator")
 
 
-class Forgetful(kopf.DiffBaseStorage):
+class NoDiffStorage(kopf.DiffBaseStorage):
     """No state is kept on objects, and none is computed: a copy of each object at each event, otherwise."""
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
@@ -64,33 +64,33 @@ class Forgetful(kopf.DiffBaseStorage):
         """Nothing is stored."""
 
 
-class Ear(logging.Handler):
+class KopfErrorHandler(logging.Handler):
     """Hears that kopf has given up, which it may say long before it ends."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.heard = asyncio.Event()
-        self.words = ""
+        self.failed = asyncio.Event()
+        self.message = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take what was said; in kopf's own thread."""
-        self.words = self.words or record.getMessage()[:MESSAGE_CHARACTERS]
-        self.heard.set()
+        self.message = self.message or record.getMessage()[:MESSAGE_CHARACTERS]
+        self.failed.set()
 
 
-class Watches:
+class ObjectWatcher:
     """What is watched, and who is told."""
 
-    def __init__(self, access: Any, namespaces: Sequence[str], seconds: int, *, keda: bool) -> None:
+    def __init__(self, credentials: Any, namespaces: Sequence[str], seconds: int, *, keda: bool) -> None:
         """`access` is an adapters.access.Access; without namespaces all are watched; `seconds` is a watch."""
-        self._access = access
+        self._credentials = credentials
         self._namespaces = namespaces
         self._seconds = seconds
         made = (*MADE, *(KEDA if keda else ()))
         self._selected = made
         self._kinds = (*OWN, *made, *(() if namespaces else (NAMESPACES,)))
 
-    async def run(self, seen: Seen, gone: Seen) -> None:
+    async def run(self, seen: ObjectCallback, gone: ObjectCallback) -> None:
         """Watch until cancelled.
 
         kopf cancels every task of its event loop when it ends, ours too, and takes the signals for itself; so
@@ -114,17 +114,17 @@ class Watches:
         stop, here = asyncio.Event(), asyncio.get_running_loop()
         stopper.set_result(partial(here.call_soon_threadsafe, stop.set))
         while not stop.is_set():
-            ear = Ear()
+            ear = KopfErrorHandler()
             REACTOR.addHandler(ear)
             work = asyncio.create_task(self._kopf(hear, stop))
-            flags = [asyncio.create_task(each.wait()) for each in (stop, ear.heard)]
+            flags = [asyncio.create_task(each.wait()) for each in (stop, ear.failed)]
             await asyncio.wait({work, *flags}, return_when=asyncio.FIRST_COMPLETED)
             await _ended(work)
             for each in flags:
                 each.cancel()
             REACTOR.removeHandler(ear)
             if not stop.is_set():
-                log.warning("the watches broke off; they begin anew", problem=ear.words)
+                log.warning("the watches broke off; they begin anew", problem=ear.message)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), AGAIN_SECONDS)
 
@@ -145,7 +145,7 @@ class Watches:
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
         settings.posting.enabled = False
-        settings.persistence.diffbase_storage = Forgetful()
+        settings.persistence.diffbase_storage = NoDiffStorage()
         settings.scanning.disabled = bool(self._namespaces)
         settings.watching.server_timeout = self._seconds
         settings.watching.client_timeout = self._seconds + SLACK_SECONDS
@@ -153,19 +153,19 @@ class Watches:
         # the client's timeout is enough; this one cancels kopf's own task in the midst of trying again
         settings.watching.inactivity_timeout = NEVER
         for group, version, plural in self._selected:
-            settings.watching.label_selectors[group, version, plural] = OURS
+            settings.watching.label_selectors[group, version, plural] = MANAGED_SELECTOR
         return settings
 
     def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        access = self._access
+        credentials = self._credentials
         return kopf.ConnectionInfo(
-            server=access.server,
-            ca_path=access.authority,
-            insecure=not access.verify,
-            scheme="Bearer" if access.token() else None,
-            token=access.token(),
-            certificate_path=access.certificate,
-            private_key_path=access.key,
+            server=credentials.server,
+            ca_path=credentials.authority,
+            insecure=not credentials.verify,
+            scheme="Bearer" if credentials.token() else None,
+            token=credentials.token(),
+            certificate_path=credentials.certificate,
+            private_key_path=credentials.key,
         )
 
 

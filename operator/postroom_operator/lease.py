@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from postroom_operator.cluster import Cluster, ClusterError, Kind, Listing, Manifest, Ref
+from postroom_operator.models import Cluster, ClusterError, Listing, Manifest, Ref, ResourceKind
 
 DURATION_SECONDS = 15
 RENEW_SECONDS = 4.0
@@ -21,7 +21,7 @@ MARGIN_SECONDS = 3.0
 LOOK_SECONDS = 2.0
 
 
-class Clock(Protocol):
+class LeaseClock(Protocol):
     """Time as the lease needs it."""
 
     def now(self) -> datetime:
@@ -40,7 +40,7 @@ class LeaseLost(Exception):
 class Lease:
     """The right to write."""
 
-    def __init__(self, cluster: Cluster, ref: Ref, holder: str, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, ref: Ref, holder: str, clock: LeaseClock) -> None:
         self._cluster = cluster
         self._ref = ref
         self._holder = holder
@@ -136,7 +136,7 @@ class Lease:
         }
 
 
-class Fenced:
+class LeaseFencedCluster:
     """A cluster that can be written to only while the Lease is held; implements cluster.Cluster."""
 
     def __init__(self, cluster: Cluster, lease: Lease) -> None:
@@ -147,11 +147,11 @@ class Fenced:
         """See the port."""
         return await self._cluster.read(ref)
 
-    async def read_all(self, kind: Kind, namespace: str = "", labels: str = "") -> Listing:
+    async def read_all(self, kind: ResourceKind, namespace: str = "", labels: str = "") -> Listing:
         """See the port."""
         return await self._cluster.read_all(kind, namespace, labels)
 
-    async def serves(self, kind: Kind) -> bool:
+    async def serves(self, kind: ResourceKind) -> bool:
         """See the port."""
         return await self._cluster.serves(kind)
 

@@ -7,12 +7,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from postroom_operator.facts import Readiness
+from postroom_operator.models import ObjectReadiness
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class Metrics:
+class OperatorMetrics:
     """The counters of one process."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -43,27 +43,29 @@ class Metrics:
         )
         self._listed = False
 
-    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
+    def count_reconcile(self, kind: str, outcome: str, seconds: float) -> None:
         """One reconcile ended."""
         self._reconciles.labels(kind, outcome).inc()
         self._seconds.labels(kind).observe(seconds)
 
-    def requested(self, verb: str, kind: str, outcome: str) -> None:
+    def count_request(self, verb: str, kind: str, outcome: str) -> None:
         """One request to the API server was answered, or not."""
         self._requests.labels(verb, kind, outcome).inc()
 
-    def resynced(self, timestamp: float) -> None:
+    def record_resync(self, timestamp: float) -> None:
         """Everything was listed anew."""
         self._resync.set(timestamp)
         if not self._listed:
             self.registry.register(self._resync)
             self._listed = True
 
-    def watch_objects(self, objects: Callable[[], Iterable[Readiness]]) -> None:
+    def register_objects(self, objects: Callable[[], Iterable[ObjectReadiness]]) -> None:
         """Tell of each of these objects, whenever somebody asks, whether it is ready."""
-        self.registry.register(ObjectsReady(objects))
+        self.registry.register(ObjectReadyCollector(objects))
 
-    def watch(self, depth: Callable[[], float], age: Callable[[], float], leads: Callable[[], float]) -> None:
+    def register_gauges(
+        self, depth: Callable[[], float], age: Callable[[], float], leads: Callable[[], float]
+    ) -> None:
         """Read these whenever somebody asks."""
         gauges = {
             "postroom_operator_queue_depth": ("Keys that wait to be reconciled.", depth),
@@ -75,10 +77,10 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectsReady(Collector):
+class ObjectReadyCollector(Collector):
     """One series an object, made when somebody asks: what is gone leaves none behind, and nothing drifts."""
 
-    objects: Callable[[], Iterable[Readiness]]
+    objects: Callable[[], Iterable[ObjectReadiness]]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauge, with a series for each object there is."""

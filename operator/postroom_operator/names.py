@@ -33,7 +33,7 @@ KAFKA = "postroom.dev/kafka"
 """On a profile's NetworkPolicy: how the brokers were reached when it was written, for times when the operator
 cannot read its own Secret. Never a credential."""
 
-OURS = f"{MANAGED_BY}={OPERATOR}"
+MANAGED_SELECTOR = f"{MANAGED_BY}={OPERATOR}"
 """The label selector of all that the operator makes."""
 
 SANDBOX = "postroom-sandbox"
@@ -42,7 +42,7 @@ SHARDS = 16
 PROFILE_SUFFIX = "-profile"
 """Of the ConfigMap that holds a profile's manifest."""
 
-WORKERS_HTTP = 9464
+WORKER_HTTP_PORT = 9464
 """The port at which workers tell of their health, their figures and their state."""
 
 LABEL_LENGTH = 63
@@ -59,7 +59,7 @@ def digest(text: str, length: int = _HASH_LENGTH) -> str:
     return sha256(text.encode()).hexdigest()[:length]
 
 
-def workers(profile: str) -> str:
+def worker_object(profile: str) -> str:
     """The name of a profile's Deployment, NetworkPolicy, PodDisruptionBudget and ScaledObject."""
     wanted = f"postroom-{profile}"
     fits = "." not in wanted and len(wanted) <= NAME_LENGTH
@@ -68,14 +68,14 @@ def workers(profile: str) -> str:
     return _cut(wanted.replace(".", "-"), profile, NAME_LENGTH)
 
 
-def profile_map(profile: str) -> str:
+def profile_config_map(profile: str) -> str:
     """The name of the ConfigMap that holds the profile's manifest."""
-    return workers(profile) + PROFILE_SUFFIX
+    return worker_object(profile) + PROFILE_SUFFIX
 
 
-def bundle_map(profile: str, shard: int) -> str:
+def bundle_config_map(profile: str, shard: int) -> str:
     """The name of the ConfigMap that holds a shard of the profile's templates."""
-    return f"{workers(profile)}-bundle-{shard:02}"
+    return f"{worker_object(profile)}-bundle-{shard:02}"
 
 
 def shard_key(shard: int) -> str:

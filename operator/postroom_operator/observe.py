@@ -14,49 +14,47 @@ from postroom.letter.manifest import parse_object
 from postroom.letter.problems import Problem
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.references import ObjectKey as Name
-from postroom_operator.cluster import Cluster, Manifest, Ref, ref_of
-from postroom_operator.contest import topic_problem
-from postroom_operator.desired.bundle import Served, read_shards
-from postroom_operator.desired.view import ProfileView
-from postroom_operator.facts import Proved
-from postroom_operator.names import DELIVERY, SHARDS, bundle_map, label_value, shard_key
-from postroom_operator.store import MADE, Key, Store, age, is_news
-from postroom_operator.verdict import Around, layout_of, without_layout
+from postroom_operator.desired.bundle import ServedTemplate, read_shards
+from postroom_operator.desired.inputs import EffectiveProfile
+from postroom_operator.models import Cluster, Manifest, Ref, ValidationResult, ref_of
+from postroom_operator.names import DELIVERY, SHARDS, bundle_config_map, label_value, shard_key
+from postroom_operator.store import MADE, ObjectStore, ReconcileKey, age_order, is_urgent
+from postroom_operator.templates import ValidationContext, layout_reference, missing_layout, topic_conflict
 
 
-class Proofs(Protocol):
+class ValidationService(Protocol):
     """Whom to ask for proofs."""
 
-    async def prove(
+    async def validate(
         self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
-    ) -> Proved | None:
+    ) -> ValidationResult | None:
         """What came of the proof, or None while it is being made. `first`: somebody waits for it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedProfile:
     """A profile, whether it is there or not, with all that belongs to it."""
 
-    key: Key
+    key: ReconcileKey
     profile: Manifest | None
     model: SmtpProfile | None
     """The profile when it is sound."""
-    faults: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
     """What is wrong with the profile itself."""
     templates: tuple[Manifest, ...]
     """Oldest first."""
     layouts: Mapping[str, Manifest]
-    there: frozenset[Name]
+    existing: frozenset[Name]
     children: tuple[Manifest, ...]
     pods: tuple[Manifest, ...]
-    served: Mapping[str, Served]
-    foreign: Mapping[int, str]
+    served: Mapping[str, ServedTemplate]
+    foreign_shards: Mapping[int, str]
     """The shards as they are, where this release does not read the format of one; else none."""
     delivery_allowed: bool
     fallback: SmtpProfile | None
     """The profile that this one's fallbackRef names, when it is there and sound."""
-    ending: bool
+    namespace_terminating: bool
     """Whether the namespace is being deleted."""
 
     @property
@@ -65,84 +63,86 @@ class Seen:
         return self.key.namespace, label_value(self.key.name)
 
     @property
-    def awaited(self) -> bool:
+    def urgent(self) -> bool:
         """Whether somebody waits for what comes of it: the profile, a template or its layout is news."""
-        pages = {layout.name for each in self.templates if (layout := layout_of(each))}
+        pages = {layout.name for each in self.templates if (layout := layout_reference(each))}
         layouts = (self.layouts[name] for name in pages & self.layouts.keys())
-        return any(is_news(each) for each in (self.profile, *self.templates, *layouts) if each)
+        return any(is_urgent(each) for each in (self.profile, *self.templates, *layouts) if each)
 
     @property
-    def around(self) -> Around:
+    def validation_context(self) -> ValidationContext:
         """What the templates are judged against."""
         served = {name: each.template for name, each in self.served.items()}
-        return Around(self.key.namespace, self.key.name, self.there, self.model, served)
+        return ValidationContext(self.key.namespace, self.key.name, self.existing, self.model, served)
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
+class ObservedNamespace:
     """What a namespace's profiles share: who uses its sandbox and its intake, what is there."""
 
-    owners: tuple[tuple[SmtpProfile, str], ...]
+    sandbox_profiles: tuple[tuple[SmtpProfile, str], ...]
     """The profiles whose letters the sandbox keeps, with their uids."""
-    bouncing: tuple[tuple[SmtpProfile, str], ...]
+    bounce_profiles: tuple[tuple[SmtpProfile, str], ...]
     """Those that ask for bounces."""
     children: tuple[Manifest, ...]
 
 
-_Read = dict[int, tuple[Manifest, dict[str, Served]]]
+_Read = dict[int, tuple[Manifest, dict[str, ServedTemplate]]]
 """What was read of a profile's shards: of each its ConfigMap and its templates."""
 
 
 class Observer:
     """Reads the store; keeps what it read of a shard while the shard stays the same."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._read: dict[Key, _Read] = {}
+        self._read: dict[ReconcileKey, _Read] = {}
 
-    def profile(self, key: Key) -> Seen:
+    def profile(self, key: ReconcileKey) -> ObservedProfile:
         """A profile and its templates. One that is being deleted is gone."""
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
-        named = [each for each in self._store.named(key.namespace) if not _ends(each)]
-        profile = next((each for each in self._store.under(key, "SmtpProfile") if not _ends(each)), None)
+        named = [each for each in self._store.profiles_and_layouts(key.namespace) if not _ends(each)]
+        profile = next((each for each in self._store.objects_of(key, "SmtpProfile") if not _ends(each)), None)
         model, faults = _understood(profile, named) if profile else (None, ())
-        made = self._store.made(key.namespace, key.name)
+        made = self._store.worker_objects(key.namespace, key.name)
         shards = _shards(key, made)
         served = self._served(key, shards, keep=profile is not None)
-        return Seen(
+        return ObservedProfile(
             key=key,
             profile=profile,
             model=model,
-            faults=faults,
-            templates=tuple(sorted(self._store.under(key, "EmailTemplate"), key=age)),
+            problems=faults,
+            templates=tuple(sorted(self._store.objects_of(key, "EmailTemplate"), key=age_order)),
             layouts={each["metadata"]["name"]: each for each in named if each["kind"] == "EmailLayout"},
-            there=frozenset(Name(each["kind"], key.namespace, each["metadata"]["name"]) for each in named),
+            existing=frozenset(Name(each["kind"], key.namespace, each["metadata"]["name"]) for each in named),
             children=tuple(each for each in made if each["kind"] != "Pod"),
             pods=tuple(each for each in made if each["kind"] == "Pod"),
             served=served,
-            foreign=_foreign(shards, served),
+            foreign_shards=_foreign(shards, served),
             delivery_allowed=self.delivery_allowed(key.namespace),
             fallback=_fallback(model, named),
-            ending=namespace is not None and _ends(namespace),
+            namespace_terminating=namespace is not None and _ends(namespace),
         )
 
-    def served(self, key: Key) -> dict[str, CompiledTemplate]:
+    def served(self, key: ReconcileKey) -> dict[str, CompiledTemplate]:
         """What a profile's workers can read now, by template."""
-        found = self._served(key, _shards(key, self._store.made(key.namespace, key.name)), keep=True)
+        found = self._served(
+            key, _shards(key, self._store.worker_objects(key.namespace, key.name)), keep=True
+        )
         return {name: each.template for name, each in found.items()}
 
-    def sandbox(self, key: Key) -> Sandbox | None:
+    def namespace(self, key: ReconcileKey) -> ObservedNamespace | None:
         """What a namespace's profiles share.
 
         None where nothing may be said: the namespace ends, or a user is faulty.
         """
         namespace = self._store.get(Ref("v1", "Namespace", "", key.namespace))
         allowed = self.delivery_allowed(key.namespace)
-        children = [*self._store.under(key, *(kind for kind in MADE if kind != "Pod"))]
+        children = [*self._store.objects_of(key, *(kind for kind in MADE if kind != "Pod"))]
         users = {owner["uid"] for each in children for owner in each["metadata"].get("ownerReferences") or ()}
         sound: list[tuple[SmtpProfile, str]] = []
         for each in self._store.profiles(key.namespace):
-            model, _, _ = parse_object(bare(each), "SmtpProfile")
+            model, _, _ = parse_object(without_status(each), "SmtpProfile")
             uid = each["metadata"]["uid"]
             if _ends(each):
                 continue
@@ -153,38 +153,40 @@ class Observer:
                 sound.append((model, uid))
         if namespace is not None and _ends(namespace):
             return None
-        owners = [each for each in sound if ProfileView(*each, allowed).mode == "Sandbox"]
+        owners = [each for each in sound if EffectiveProfile(*each, allowed).mode == "Sandbox"]
         bouncing = [each for each in sound if each[0].spec.bounces]
-        return Sandbox(tuple(owners), tuple(bouncing), tuple(children))
+        return ObservedNamespace(tuple(owners), tuple(bouncing), tuple(children))
 
     def delivery_allowed(self, namespace: str) -> bool:
         """Whether an administrator labelled the namespace for delivery."""
         found = self._store.get(Ref("v1", "Namespace", "", namespace))
         return _label(found, DELIVERY) == "allowed"
 
-    def _served(self, key: Key, shards: Mapping[int, Manifest], *, keep: bool) -> dict[str, Served]:
+    def _served(
+        self, key: ReconcileKey, shards: Mapping[int, Manifest], *, keep: bool
+    ) -> dict[str, ServedTemplate]:
         """What workers have now, from the shards in the cluster: they are the operator's only memory."""
         before = self._read.pop(key, {})
         found = {number: _as_read(number, shard, before.get(number)) for number, shard in shards.items()}
         if keep and found:
             self._read[key] = found
-        served: dict[str, Served] = {}
+        served: dict[str, ServedTemplate] = {}
         for _, templates in found.values():
             served = templates | served
         return served
 
 
-def _shards(key: Key, made: Iterable[Manifest]) -> dict[int, Manifest]:
+def _shards(key: ReconcileKey, made: Iterable[Manifest]) -> dict[int, Manifest]:
     """The ConfigMaps of a profile's bundle, by their number.
 
     Found by name: somebody else's copy of one has its labels too, and no worker reads it.
     """
     maps = {each["metadata"]["name"]: each for each in made if each["kind"] == "ConfigMap"}
-    names = {number: bundle_map(key.name, number) for number in range(SHARDS)}
+    names = {number: bundle_config_map(key.name, number) for number in range(SHARDS)}
     return {number: maps[name] for number, name in names.items() if name in maps}
 
 
-def _foreign(shards: Mapping[int, Manifest], served: Mapping[str, Served]) -> dict[int, str]:
+def _foreign(shards: Mapping[int, Manifest], served: Mapping[str, ServedTemplate]) -> dict[int, str]:
     texts = {number: _text(number, shard) for number, shard in shards.items()}
     unread = texts.keys() - {each.shard for each in served.values()}
     return texts if any(has_unknown_format(texts[number]) for number in unread) else {}
@@ -197,21 +199,23 @@ def _text(number: int, shard: Manifest) -> str:
 
 
 def _as_read(
-    number: int, shard: Manifest, before: tuple[Manifest, dict[str, Served]] | None
-) -> tuple[Manifest, dict[str, Served]]:
+    number: int, shard: Manifest, before: tuple[Manifest, dict[str, ServedTemplate]] | None
+) -> tuple[Manifest, dict[str, ServedTemplate]]:
     if before and before[0] is shard:
         return before
     return shard, read_shards({number: _text(number, shard)})
 
 
-async def proofs_of(seen: Seen, prover: Proofs) -> dict[str, Proved | None]:
+async def validate_templates(
+    seen: ObservedProfile, prover: ValidationService
+) -> dict[str, ValidationResult | None]:
     """The proof of each template, by name; None while it is being made."""
-    names, first = [template["metadata"]["name"] for template in seen.templates], seen.awaited
+    names, first = [template["metadata"]["name"] for template in seen.templates], seen.urgent
     found = await asyncio.gather(*(_proof(template, seen, prover, first) for template in seen.templates))
     return dict(zip(names, found, strict=True))
 
 
-async def strangers(
+async def foreign_objects(
     wanted: Iterable[Manifest], known: Iterable[Manifest], cluster: Cluster
 ) -> list[Manifest]:
     """What is there under the names of objects that we do not know, and without our label."""
@@ -220,27 +224,29 @@ async def strangers(
     return [each for each in found if each]
 
 
-def bare(manifest: Manifest) -> Manifest:
+def without_status(manifest: Manifest) -> Manifest:
     """A manifest without its status, as its writer knows it."""
     return {key: value for key, value in manifest.items() if key != "status"}
 
 
-async def _proof(template: Manifest, seen: Seen, prover: Proofs, first: bool) -> Proved | None:
-    layout = layout_of(template)
+async def _proof(
+    template: Manifest, seen: ObservedProfile, prover: ValidationService, first: bool
+) -> ValidationResult | None:
+    layout = layout_reference(template)
     if layout and layout.name not in seen.layouts:
-        return without_layout(layout, seen.there)
+        return missing_layout(layout, seen.existing)
     page = seen.layouts[layout.name] if layout else None
-    return await prover.prove(template, page, first=first)
+    return await prover.validate(template, page, first=first)
 
 
 def _understood(
     profile: Manifest, named: Iterable[Manifest]
 ) -> tuple[SmtpProfile | None, tuple[Problem, ...]]:
     """A profile when it is sound and no other has its topic, else why it is not."""
-    model, faults, _ = parse_object(bare(profile), "SmtpProfile")
+    model, faults, _ = parse_object(without_status(profile), "SmtpProfile")
     if not isinstance(model, SmtpProfile):
         return None, faults
-    taken = topic_problem(profile, (each for each in named if each["kind"] == "SmtpProfile"))
+    taken = topic_conflict(profile, (each for each in named if each["kind"] == "SmtpProfile"))
     return (None, (taken,)) if taken else (model, ())
 
 
@@ -248,7 +254,7 @@ def _fallback(model: object, named: Iterable[Manifest]) -> SmtpProfile | None:
     ref = model.spec.fallback_ref if isinstance(model, SmtpProfile) else None
     for each in named:
         if ref and (each["kind"], each["metadata"]["name"]) == ("SmtpProfile", ref.name):
-            found, _, _ = parse_object(bare(each), "SmtpProfile")
+            found, _, _ = parse_object(without_status(each), "SmtpProfile")
             return found if isinstance(found, SmtpProfile) else None
     return None
 

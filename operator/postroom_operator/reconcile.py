@@ -5,61 +5,72 @@ process that dies between two of them leaves nothing that the next run does not 
 """
 
 from postroom.failpoint import reach
-from postroom_operator.apply import Done
-from postroom_operator.cluster import Manifest
-from postroom_operator.describe import describe_layout, describe_profile
+from postroom_operator.apply import ReconcileResult
+from postroom_operator.build_status import build_layout_status, build_profile_status
+from postroom_operator.context import ReconcileContext
 from postroom_operator.desired import bounces, sandbox
-from postroom_operator.desired.bundle import Bundle, bundle_of
-from postroom_operator.desired.profile import ProfileView, manifests
+from postroom_operator.desired.bundle import Bundle, build_bundle
+from postroom_operator.desired.inputs import EffectiveProfile
+from postroom_operator.desired.profile import profile_manifests
 from postroom_operator.diff import Plan, diff, stale_pods
-from postroom_operator.guard import close, withdraw_hidden
+from postroom_operator.guard import delete_unlabelled, enforce
+from postroom_operator.models import Manifest
 from postroom_operator.names import BUNDLE_HASH
-from postroom_operator.observe import Seen, proofs_of, strangers
-from postroom_operator.office import Office
-from postroom_operator.store import Key
-from postroom_operator.verdict import judge, settle
+from postroom_operator.observe import ObservedProfile, foreign_objects, validate_templates
+from postroom_operator.store import ReconcileKey
+from postroom_operator.templates import evaluate, finalize
 
 
-async def reconcile(key: Key, office: Office) -> Done:
+async def reconcile(key: ReconcileKey, context: ReconcileContext) -> ReconcileResult:
     """Make a key as it should be; what was written, and what the API server does not take."""
     if key.kind == "EmailLayout":
-        return await office.hand.write(await describe_layout(key, office))
-    return await (_sandbox if key.kind == "Sandbox" else _profile)(key, office)
+        return await context.applier.write_statuses(await build_layout_status(key, context))
+    return await (_sandbox if key.kind == "Sandbox" else _profile)(key, context)
 
 
-async def _profile(key: Key, office: Office) -> Done:
-    seen = office.observer.profile(key)
+async def _profile(key: ReconcileKey, context: ReconcileContext) -> ReconcileResult:
+    seen = context.observer.profile(key)
     reach("observed")
-    standings = judge(seen.templates, await proofs_of(seen, office.prover), seen.around)
-    reach("proved")
-    bundle = bundle_of(standings, seen.served, seen.foreign)
-    view = office.view(seen, bundle)
-    done = await (_make(seen, view, bundle, office) if view else withdraw_hidden(seen, office))
-    done += await close(key, office)
-    settled = settle(standings, office.reached(seen, bundle, done), bundle.problems, bundle.missed)
-    done += Done(refused=bundle.obstacle)
-    return done + await office.hand.write(describe_profile(seen, view, settled, done, office))
+    standings = evaluate(
+        seen.templates, await validate_templates(seen, context.validator), seen.validation_context
+    )
+    reach("validated")
+    bundle = build_bundle(standings, seen.served, seen.foreign_shards)
+    view = context.effective_profile(seen, bundle)
+    done = await (_make(seen, view, bundle, context) if view else delete_unlabelled(seen, context))
+    done += await enforce(key, context)
+    settled = finalize(
+        standings, context.served_after(seen, bundle, done), bundle.problems, bundle.irreplaceable
+    )
+    done += ReconcileResult(refused=bundle.obstacle)
+    return done + await context.applier.write_statuses(
+        build_profile_status(seen, view, settled, done, context)
+    )
 
 
-async def _make(seen: Seen, view: ProfileView, bundle: Bundle, office: Office) -> Done:
-    plan = await _plan(manifests(view, office.fixed_for(seen)), seen.children, office, view.uid)
+async def _make(
+    seen: ObservedProfile, view: EffectiveProfile, bundle: Bundle, context: ReconcileContext
+) -> ReconcileResult:
+    plan = await _plan(profile_manifests(view, context.defaults_for(seen)), seen.children, context, view.uid)
     told = stale_pods(seen.pods, bundle.hash)
-    return await office.hand.apply(plan) + await office.hand.tell_pods(told, {BUNDLE_HASH: bundle.hash})
+    return await context.applier.apply(plan) + await context.applier.annotate_pods(
+        told, {BUNDLE_HASH: bundle.hash}
+    )
 
 
-async def _sandbox(key: Key, office: Office) -> Done:
-    seen = office.observer.sandbox(key)
+async def _sandbox(key: ReconcileKey, context: ReconcileContext) -> ReconcileResult:
+    seen = context.observer.namespace(key)
     if seen is None:
-        return Done()
-    fixed = office.fixed()
-    desired = sandbox.manifests(key.namespace, seen.owners, fixed)
-    desired += bounces.manifests(key.namespace, seen.bouncing, fixed)
-    return await office.hand.apply(await _plan(desired, seen.children, office))
+        return ReconcileResult()
+    fixed = context.defaults()
+    desired = sandbox.sandbox_manifests(key.namespace, seen.sandbox_profiles, fixed)
+    desired += bounces.bounces_manifests(key.namespace, seen.bounce_profiles, fixed)
+    return await context.applier.apply(await _plan(desired, seen.children, context))
 
 
 async def _plan(
-    desired: list[Manifest], seen: tuple[Manifest, ...], office: Office, owner: str | None = None
+    desired: list[Manifest], seen: tuple[Manifest, ...], context: ReconcileContext, owner: str | None = None
 ) -> Plan:
     plan = diff(desired, seen, owner)
-    found = await strangers(plan.apply, seen, office.cluster)
+    found = await foreign_objects(plan.apply, seen, context.cluster)
     return diff(desired, [*seen, *found], owner) if found else plan

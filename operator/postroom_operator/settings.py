@@ -1,26 +1,39 @@
-"""What the operator is told by its environment: variables that begin with POSTROOM_."""
+"""What the operator is told by its environment: variables that begin with POSTROOM_.
 
+What the settings come to: the part of manifests that they fix, and the way to the brokers.
+
+The operator has a connections Secret of its own, of which it reads Kafka's half; it is read anew each time,
+so that a rotated credential needs no restart. One that cannot be read leaves manifests as they were: while it
+runs the operator remembers the brokers, and afterwards `Office.fixed_for` reads them from what it wrote.
+"""
+
+import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
+from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.letter.allowlist import read_allowlist
+from postroom.letter.problems import Code, Problem, Rejected
+from postroom.mounted import read_folder
 from postroom.startup import ProgramSettings
 from postroom.web import Endpoint, EndpointSetting
+from postroom_operator.desired.inputs import KafkaAccess, OperatorDefaults
 
 
-def _words(value: object) -> object:
+def _split_commas(value: object) -> object:
     """`a,b` as two words; anything else is pydantic's to refuse."""
     if isinstance(value, str):
         return tuple(word.strip() for word in value.split(",") if word.strip())
     return value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 """The type of a setting that is written `a,b,c`."""
 
 
@@ -31,10 +44,10 @@ class OperatorSettings(ProgramSettings):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="When the kubelet fetches that image."
     )
-    image_pull_secrets: Words = Field(
+    image_pull_secrets: CommaSeparated = Field(
         default=(), description="Names of the Secrets to fetch it with, in each profile's namespace; a,b."
     )
-    namespaces: Words = Field(
+    namespaces: CommaSeparated = Field(
         default=(), description="The namespaces to look after, a,b. Empty: all of the cluster."
     )
     connections: Path = Field(
@@ -90,3 +103,44 @@ class OperatorSettings(ProgramSettings):
     def holder(self) -> str:
         """By which name the Lease is held: one that no other living operator has."""
         return self.pod or f"{socket.gethostname()}-{os.getpid()}"
+
+
+class SettingsAdapter:
+    """The settings at work."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._known = KafkaAccess()
+
+    def defaults(self) -> OperatorDefaults:
+        """What shows in every manifest."""
+        told = self._settings
+        with contextlib.suppress(Rejected):  # it is said where topics are made
+            self._known = _kafka_access(self._kafka())
+        return OperatorDefaults(
+            told.image, told.image_pull_policy, told.image_pull_secrets, self._known, told.callback_allow
+        )
+
+    def connect(self) -> Mapping[str, Any]:
+        """The settings of the admin client; raises Rejected that says what is missing."""
+        return self._kafka().client_settings()
+
+    def _kafka(self) -> KafkaConnection:
+        folder = self._settings.connections
+        name = f"the operator's own Secret at {folder}"
+        try:
+            texts = read_folder(folder)
+        except OSError as error:
+            message = f"cannot be read ({error}); let the operator's user read it"
+            raise Rejected(Problem(Code.SECRET_INVALID, name, message)) from error
+        return read_kafka(Mounted(texts, folder, name))
+
+
+def _kafka_access(kafka: KafkaConnection) -> KafkaAccess:
+    return KafkaAccess(
+        bootstrap_servers=kafka.bootstrap_servers,
+        sasl_mechanism=cast("Any", kafka.mechanism or None),  # `read_kafka` lets no other through
+        tls=kafka.protocol.endswith("SSL"),
+        authority=kafka.ca_file is not None,
+        client_certificate=kafka.certificate_file is not None,
+    )

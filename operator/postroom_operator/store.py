@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postroom.letter.problems import Code
-from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, Ref, ref_of, version_of
+from postroom_operator.models import API_VERSION, Listing, Manifest, Ref, ResourceKind, ref_of, version_of
 from postroom_operator.names import COMPONENT, DELIVERY, MANAGED_BY, OPERATOR, PROFILE, label_value
 
 MADE = (
@@ -28,7 +28,7 @@ MADE = (
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
+class ReconcileKey:
     """What is reconciled as one: a profile with its templates, a layout, what is a namespace's own."""
 
     kind: str
@@ -39,30 +39,30 @@ class Key:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-def profile_key(namespace: str, name: str) -> Key:
+def profile_key(namespace: str, name: str) -> ReconcileKey:
     """A profile and the templates that refer to it, whether it is there or not."""
-    return Key("SmtpProfile", namespace, name)
+    return ReconcileKey("SmtpProfile", namespace, name)
 
 
-def layout_key(namespace: str, name: str) -> Key:
+def layout_key(namespace: str, name: str) -> ReconcileKey:
     """A layout by itself."""
-    return Key("EmailLayout", namespace, name)
+    return ReconcileKey("EmailLayout", namespace, name)
 
 
-def sandbox_key(namespace: str) -> Key:
+def sandbox_key(namespace: str) -> ReconcileKey:
     """A namespace's sandbox and bounce intake, which its profiles share."""
-    return Key("Sandbox", namespace, "")
+    return ReconcileKey("Sandbox", namespace, "")
 
 
-class Store:
+class ObjectStore:
     """The newest of every object seen."""
 
     def __init__(self) -> None:
         self._objects: dict[Ref, Manifest] = {}
-        self._under: defaultdict[Key, set[Ref]] = defaultdict(set)
+        self._under: defaultdict[ReconcileKey, set[Ref]] = defaultdict(set)
         self._gone: dict[Ref, int] = {}
         """At which version an object was deleted; a listing begun before may still hold it."""
-        self._listed: dict[tuple[Kind, str], int] = {}
+        self._listed: dict[tuple[ResourceKind, str], int] = {}
         """At which version each kind was listed last."""
 
     def __len__(self) -> int:
@@ -72,13 +72,13 @@ class Store:
         """An object, or None."""
         return self._objects.get(ref)
 
-    def under(self, key: Key, *kinds: str) -> Iterator[Manifest]:
+    def objects_of(self, key: ReconcileKey, *kinds: str) -> Iterator[Manifest]:
         """The objects that belong to a key, of some kinds."""
         for ref in sorted(self._under.get(key, ())):
             if ref.kind in kinds:
                 yield self._objects[ref]
 
-    def put(self, manifest: Manifest) -> set[Key]:
+    def put(self, manifest: Manifest) -> set[ReconcileKey]:
         """Take an object in; which keys it concerns, none when it is not newer."""
         ref, version = ref_of(manifest), version_of(manifest)
         before = self._objects.get(ref)
@@ -91,7 +91,7 @@ class Store:
             self._under[key].add(ref)
         return self._woken(before, manifest)
 
-    def drop(self, ref: Ref, version: int) -> set[Key]:
+    def drop(self, ref: Ref, version: int) -> set[ReconcileKey]:
         """Take an object out that is gone since `version`; which keys that concerns."""
         before = self._objects.get(ref)
         if before and version_of(before) > version:
@@ -100,13 +100,13 @@ class Store:
         self._forget(ref)
         return self._woken(before, None) if before else set()
 
-    def replace(self, kind: Kind, namespace: str, listing: Listing) -> set[Key]:
+    def replace(self, kind: ResourceKind, namespace: str, listing: Listing) -> set[ReconcileKey]:
         """Take in a whole listing: what is not in it and is not newer is gone. Which keys that concerns.
 
         Versions grow, but for one case: the cluster's store was restored from a backup. What is known of the
         kind is of a time that never was then, and nothing of it counts.
         """
-        woken: set[Key] = set()
+        woken: set[ReconcileKey] = set()
         there = {ref_of(manifest) for manifest in listing.items}
         rewound = listing.version < self._listed.get((kind, namespace), 0)
         self._listed[kind, namespace] = listing.version
@@ -120,44 +120,44 @@ class Store:
             woken |= self.put(manifest)
         return woken
 
-    def forget_the_gone(self) -> None:
+    def forget_deletions(self) -> None:
         """Forget deletions that every listing in use knows of."""
         self._gone.clear()
 
-    def keys(self) -> set[Key]:
+    def keys(self) -> set[ReconcileKey]:
         """Every key there is anything to do for."""
         return {key for place in self._under if place.kind != "Users" for key in self._served(place)}
 
-    def news(self) -> set[Key]:
+    def urgent_keys(self) -> set[ReconcileKey]:
         """The keys that an object concerns which is news."""
-        return {key for each in self.own() if is_news(each) for key in self._woken(None, each)}
+        return {key for each in self.custom_resources() if is_urgent(each) for key in self._woken(None, each)}
 
     def profiles(self, namespace: str) -> list[Manifest]:
         """A namespace's profiles, oldest first."""
-        return sorted(self.under(sandbox_key(namespace), "SmtpProfile"), key=age)
+        return sorted(self.objects_of(sandbox_key(namespace), "SmtpProfile"), key=age_order)
 
-    def concerned(self, ref: Ref) -> set[Key]:
+    def keys_of(self, ref: Ref) -> set[ReconcileKey]:
         """The keys that an object concerns."""
         manifest = self._objects.get(ref)
         return {key for place in _places(manifest) for key in self._served(place)} if manifest else set()
 
-    def served_by(self, namespace: str, label: str) -> set[Key]:
+    def keys_of_workers(self, namespace: str, label: str) -> set[ReconcileKey]:
         """The keys of the profile whose workers have this label."""
-        return {*self._served(Key("Workers", namespace, label))}
+        return {*self._served(ReconcileKey("Workers", namespace, label))}
 
-    def users(self, layout: Manifest) -> list[Manifest]:
+    def templates_using(self, layout: Manifest) -> list[Manifest]:
         """The templates that refer to a layout."""
-        return [*self.under(_users_of(layout), "EmailTemplate")]
+        return [*self.objects_of(_users_of(layout), "EmailTemplate")]
 
-    def named(self, namespace: str) -> Iterator[Manifest]:
+    def profiles_and_layouts(self, namespace: str) -> Iterator[Manifest]:
         """The profiles and layouts of a namespace."""
-        return self.under(_named(namespace), "SmtpProfile", "EmailLayout")
+        return self.objects_of(_named(namespace), "SmtpProfile", "EmailLayout")
 
-    def made(self, namespace: str, profile: str) -> list[Manifest]:
+    def worker_objects(self, namespace: str, profile: str) -> list[Manifest]:
         """What is there for a profile's workers, pods too."""
-        return [*self.under(Key("Workers", namespace, label_value(profile)), *MADE)]
+        return [*self.objects_of(ReconcileKey("Workers", namespace, label_value(profile)), *MADE)]
 
-    def own(self) -> Iterator[Manifest]:
+    def custom_resources(self) -> Iterator[Manifest]:
         """Every template, layout and profile."""
         return (each for ref, each in self._objects.items() if ref.api_version == API_VERSION)
 
@@ -172,7 +172,7 @@ class Store:
             if not self._under[key]:
                 del self._under[key]
 
-    def _woken(self, before: Manifest | None, after: Manifest | None) -> set[Key]:
+    def _woken(self, before: Manifest | None, after: Manifest | None) -> set[ReconcileKey]:
         either = after or before
         assert either is not None
         if either["kind"] == "Namespace":
@@ -183,30 +183,30 @@ class Store:
         places = {*(_places(before) if before else ()), *(_places(after) if after else ())}
         woken = {key for place in places for key in self._served(place)}
         if either["kind"] == "EmailLayout":
-            woken.update(key for template in self.users(either) for key in _profile_of(template))
+            woken.update(key for template in self.templates_using(either) for key in _profile_of(template))
         if either["kind"] == "SmtpProfile":
             home, name = either["metadata"]["namespace"], either["metadata"]["name"]
-            others = [*self.under(_fallback_of(home, name), "SmtpProfile")]
+            others = [*self.objects_of(_fallback_of(home, name), "SmtpProfile")]
             others += [each for each in self.profiles(home) if _waits_for_a_topic(each)]
             woken.update(profile_key(home, each["metadata"]["name"]) for each in others)
         return woken
 
-    def _served(self, place: Key) -> Iterator[Key]:
+    def _served(self, place: ReconcileKey) -> Iterator[ReconcileKey]:
         """The keys to reconcile when something under a place changes; of workers that outlived theirs too."""
         if place.kind == "Workers":
-            found = [each["metadata"]["name"] for each in self.under(place, "SmtpProfile")]
+            found = [each["metadata"]["name"] for each in self.objects_of(place, "SmtpProfile")]
             yield from (profile_key(place.namespace, name) for name in found or [place.name])
         elif place.kind == "Users":
             yield layout_key(place.namespace, place.name)
         elif place.kind not in ("Named", "Fallback"):
             yield place
 
-    def _in_namespace(self, namespace: str) -> set[Key]:
+    def _in_namespace(self, namespace: str) -> set[ReconcileKey]:
         mine = (each for each in self._under if (each.kind, each.namespace) == ("Workers", namespace))
         return {sandbox_key(namespace), *(key for each in mine for key in self._served(each))}
 
 
-def is_news(manifest: Manifest) -> bool:
+def is_urgent(manifest: Manifest) -> bool:
     """Whether somebody waits for us: an object of ours was made or edited since its status was written.
 
     Of a namespace only what changes where letters may go wakes anybody, and an administrator waits for it.
@@ -217,7 +217,7 @@ def is_news(manifest: Manifest) -> bool:
     return bool(observed != manifest["metadata"].get("generation"))
 
 
-def age(manifest: Manifest) -> tuple[str, str]:
+def age_order(manifest: Manifest) -> tuple[str, str]:
     """What sorts objects from old to young: the one that came first counts."""
     metadata = manifest["metadata"]
     return metadata.get("creationTimestamp") or "", metadata["name"]
@@ -240,7 +240,7 @@ def _on(before: Manifest, manifest: Manifest) -> Manifest:
     return {**manifest, "spec": before["spec"]} if new == old and old[1] and "spec" in before else manifest
 
 
-def _places(manifest: Manifest) -> list[Key]:
+def _places(manifest: Manifest) -> list[ReconcileKey]:
     """Where an object is found: the keys it belongs to, `Workers` of a profile, `Users` of a layout."""
     metadata = manifest["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata["name"]
@@ -248,7 +248,7 @@ def _places(manifest: Manifest) -> list[Key]:
         return _places_of_made(namespace, metadata.get("labels") or {})
     match manifest["kind"]:
         case "SmtpProfile":
-            workers = Key("Workers", namespace, label_value(name))
+            workers = ReconcileKey("Workers", namespace, label_value(name))
             other = _text(manifest, "fallbackRef")
             leans = [_fallback_of(namespace, other)] if other else []
             return [profile_key(namespace, name), sandbox_key(namespace), workers, _named(namespace), *leans]
@@ -256,32 +256,32 @@ def _places(manifest: Manifest) -> list[Key]:
             return [layout_key(namespace, name), _named(namespace)]
         case _:
             page = _text(manifest, "layoutRef")
-            return [*_profile_of(manifest), *([Key("Users", namespace, page)] if page else ())]
+            return [*_profile_of(manifest), *([ReconcileKey("Users", namespace, page)] if page else ())]
 
 
-def _named(namespace: str) -> Key:
+def _named(namespace: str) -> ReconcileKey:
     """The profiles and layouts of a namespace, which templates refer to by name."""
-    return Key("Named", namespace, "")
+    return ReconcileKey("Named", namespace, "")
 
 
-def _fallback_of(namespace: str, name: str) -> Key:
+def _fallback_of(namespace: str, name: str) -> ReconcileKey:
     """The profiles that fall back to this one."""
-    return Key("Fallback", namespace, name)
+    return ReconcileKey("Fallback", namespace, name)
 
 
-def _users_of(layout: Manifest) -> Key:
-    return Key("Users", layout["metadata"]["namespace"], layout["metadata"]["name"])
+def _users_of(layout: Manifest) -> ReconcileKey:
+    return ReconcileKey("Users", layout["metadata"]["namespace"], layout["metadata"]["name"])
 
 
-def _places_of_made(namespace: str, labels: dict[str, str]) -> list[Key]:
+def _places_of_made(namespace: str, labels: dict[str, str]) -> list[ReconcileKey]:
     if labels.get(MANAGED_BY) != OPERATOR:
         return []
     if labels.get(COMPONENT) in ("sandbox", "bounces") and PROFILE not in labels:
         return [sandbox_key(namespace)]
-    return [Key("Workers", namespace, labels[PROFILE])] if PROFILE in labels else []
+    return [ReconcileKey("Workers", namespace, labels[PROFILE])] if PROFILE in labels else []
 
 
-def _profile_of(template: Manifest) -> list[Key]:
+def _profile_of(template: Manifest) -> list[ReconcileKey]:
     name = _text(template, "smtpProfileRef")
     return [profile_key(template["metadata"]["namespace"], name)] if name else []
 

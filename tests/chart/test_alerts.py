@@ -14,8 +14,8 @@ from postroom.adapters.return_metrics import ReturnFigures
 from postroom.delivery.programs.watch import Watch
 from postroom.delivery.returned import Tally
 from postroom.ports.ledger import State
-from postroom_operator.facts import Readiness
-from postroom_operator.metrics import Metrics as OperatorMetrics
+from postroom_operator.metrics import OperatorMetrics
+from postroom_operator.models import ObjectReadiness
 from tests.fixtures.helm import CHART, Helm
 
 GROUPS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
@@ -44,8 +44,8 @@ def known() -> dict[str, set[str]]:
     worker.doubts("worker_died", 1)
     worker.callbacks("shop", "delivered", 1)
     operator = OperatorMetrics(CollectorRegistry())
-    operator.watch(float, float, float)
-    operator.watch_objects(lambda: [Readiness("EmailTemplate", "shop", "welcome", "Ready", True)])
+    operator.register_gauges(float, float, float)
+    operator.register_objects(lambda: [ObjectReadiness("EmailTemplate", "shop", "welcome", "Ready", True)])
     returned = ReturnFigures(Tally(), int, bool).registry
     registries = (suspended.registry, worker.registry, operator.registry, returned)
     return {name: labels for each in registries for name, labels in labels_of(each).items()}

@@ -19,7 +19,7 @@ import httpx
 import trustme
 
 from tests.cluster.binaries import Binaries
-from tests.cluster.program import Program, free_ports
+from tests.cluster.program import ServerProcess, free_ports
 
 CRDS = Path(__file__).parents[2] / "charts" / "postroom" / "files" / "crds"
 READY_SECONDS = 120.0
@@ -75,9 +75,9 @@ class ControlPlane:
         (folder / "audit.json").write_text(json.dumps(AUDIT_POLICY))
         self.kubeconfig = self.write_kubeconfig("admin", self._token)
         self.api = self.client(self._token)
-        self.etcd = Program("etcd", self._etcd_command(client, peer), folder)
-        self.apiserver = Program("kube-apiserver", self._apiserver_command(client), folder)
-        self.controllers = Program("kube-controller-manager", self._controllers_command(), folder)
+        self.etcd = ServerProcess("etcd", self._etcd_command(client, peer), folder)
+        self.apiserver = ServerProcess("kube-apiserver", self._apiserver_command(client), folder)
+        self.controllers = ServerProcess("kube-controller-manager", self._controllers_command(), folder)
 
     @property
     def server(self) -> str:

@@ -72,7 +72,7 @@ class Kubectl:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KubeNamespace:
     """A namespace of a cluster: what a test looks at."""
 
     kubectl: Kubectl

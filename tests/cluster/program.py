@@ -9,18 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LEASH = Path(__file__).with_name("leash.py")
+KILL_WITH_PARENT = Path(__file__).with_name("kill_with_parent.py")
 STOP_SECONDS = 15.0
 
 
 @dataclass(slots=True)
-class Program:
+class ServerProcess:
     """A command that may be started again and again; it ends with the tests, however they end."""
 
     name: str
     command: list[str]
     folder: Path
-    _leash: subprocess.Popen[bytes] | None = None
+    _wrapper: subprocess.Popen[bytes] | None = None
     pid: int = field(default=0, init=False)
     """The program's own process id, not the leash's."""
 
@@ -32,21 +32,21 @@ class Program:
     @property
     def running(self) -> bool:
         """Whether it has been started and has not ended."""
-        return self._leash is not None and self._leash.poll() is None
+        return self._wrapper is not None and self._wrapper.poll() is None
 
     def start(self) -> None:
         """Start it; whether it is ready is for the caller to find out."""
         with self.log.open("ab") as log:
-            self._leash = subprocess.Popen(
-                [sys.executable, "-I", str(LEASH), *self.command],
+            self._wrapper = subprocess.Popen(
+                [sys.executable, "-I", str(KILL_WITH_PARENT), *self.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
             )
-        assert self._leash.stdout is not None
-        self.pid = int(self._leash.stdout.readline() or 0)
+        assert self._wrapper.stdout is not None
+        self.pid = int(self._wrapper.stdout.readline() or 0)
 
     def stop(self) -> None:
         """End it in order, and the hard way when it takes too long."""
@@ -57,21 +57,21 @@ class Program:
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
-        if self._leash is None:
+        if self._wrapper is None:
             return
         if self.running:
             with suppress(ProcessLookupError):  # it died by itself, and the leash tells of it in a moment
                 os.kill(self.pid, how)
         try:
-            self._leash.wait(STOP_SECONDS)
+            self._wrapper.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._leash.wait()
-        for pipe in (self._leash.stdin, self._leash.stdout):
+            self._wrapper.wait()
+        for pipe in (self._wrapper.stdin, self._wrapper.stdout):
             if pipe is not None:
                 pipe.close()
-        self._leash = None
+        self._wrapper = None
 
     def tail(self) -> str:
         """The end of its log, for a message."""

@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestView:
     """A request as a fault sees it."""
 
     method: str
@@ -45,7 +45,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FaultAnswer:
     """Answered by the proxy, with a Status; `event`: as an ERROR in the stream of a watch."""
 
     code: int
@@ -54,20 +54,20 @@ class Answer:
     event: bool = False
 
 
-Fault = Answer | Literal["silent", "drop"] | None
+Fault = FaultAnswer | Literal["silent", "drop"] | None
 """`silent`: taken, and not a word more; `drop`: the line is cut. None: passed on."""
 
 
 @dataclass(slots=True)
-class Record:
+class ProxiedRequest:
     """What was asked, when (monotonic seconds), and what was answered; 0: nothing yet, or nothing at all."""
 
-    request: Request
+    request: RequestView
     at: float
     status: int = 0
 
 
-def _pass(_: Request) -> Fault:
+def _pass(_: RequestView) -> Fault:
     return None
 
 
@@ -76,8 +76,8 @@ class Proxy:
     """Runs in a thread of its own."""
 
     cluster: ControlPlane
-    fault: Callable[[Request], Fault] = _pass
-    records: list[Record] = field(default_factory=list)
+    fault: Callable[[RequestView], Fault] = _pass
+    records: list[ProxiedRequest] = field(default_factory=list)
     address: str = ""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread | None = None
@@ -98,7 +98,7 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def seen(self, since: float = 0.0, **like: object) -> list[Record]:
+    def seen(self, since: float = 0.0, **like: object) -> list[ProxiedRequest]:
         """Requests since a time (monotonic) whose attributes are like these."""
         return [
             each
@@ -130,27 +130,27 @@ class Proxy:
         await self._client.close()
 
     async def _handle(self, asked: web.Request) -> web.StreamResponse:
-        request = Request(asked.method, asked.path, asked.query.get("watch") == "true")
-        record = Record(request, time.monotonic())
+        request = RequestView(asked.method, asked.path, asked.query.get("watch") == "true")
+        record = ProxiedRequest(request, time.monotonic())
         self.records.append(record)
         fault = self.fault(request)
         if fault is None:
             return await self._forward(asked, record)
         if fault == "drop":
             return _cut(asked)
-        if isinstance(fault, Answer) and not fault.event:
+        if isinstance(fault, FaultAnswer) and not fault.event:
             record.status = fault.code
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             return web.json_response(_status(fault), status=fault.code, headers=headers)
         if request.watch:
             answer = await _begin(asked, 200, "application/json")
             record.status = 200
-            if isinstance(fault, Answer):
+            if isinstance(fault, FaultAnswer):
                 await answer.write(_event(fault))
                 return answer
         return await _mute()
 
-    async def _forward(self, asked: web.Request, record: Record) -> web.StreamResponse:
+    async def _forward(self, asked: web.Request, record: ProxiedRequest) -> web.StreamResponse:
         assert self._client is not None
         headers = {name: value for name, value in asked.headers.items() if name not in DROPPED}
         try:
@@ -166,14 +166,14 @@ class Proxy:
             return _cut(asked)
 
     async def _stream(
-        self, asked: web.Request, request: Request, found: aiohttp.ClientResponse
+        self, asked: web.Request, request: RequestView, found: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         """Pass a watch on, piece by piece, until a fault takes hold of it."""
         answer = await _begin(asked, found.status, found.content_type)
         request = replace(request, under_way=True)
         async for piece in _pieces(found):
             fault = self.fault(request)
-            if isinstance(fault, Answer) and fault.event:
+            if isinstance(fault, FaultAnswer) and fault.event:
                 await answer.write(_event(fault))
                 return answer
             if fault == "drop":
@@ -223,7 +223,7 @@ def _cut(asked: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-def _status(fault: Answer) -> dict[str, object]:
+def _status(fault: FaultAnswer) -> dict[str, object]:
     return {
         "kind": "Status",
         "apiVersion": "v1",
@@ -235,5 +235,5 @@ def _status(fault: Answer) -> dict[str, object]:
     }
 
 
-def _event(fault: Answer) -> bytes:
+def _event(fault: FaultAnswer) -> bytes:
     return json.dumps({"type": "ERROR", "object": _status(fault)}).encode() + b"\n"

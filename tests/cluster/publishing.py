@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.cluster.kubectl import Object, Place
+from tests.cluster.kubectl import KubeNamespace, Object
 
 POD = "publisher"
 PROGRAM = """
@@ -79,13 +79,13 @@ def pod(image: str, secret: str) -> Object:
     }
 
 
-def publish(place: Place, topic: str, events: Iterable[Object]) -> int:
+def publish(place: KubeNamespace, topic: str, events: Iterable[Object]) -> int:
     """Send events at once; how many were acknowledged."""
     said = place.kubectl(*_command(place), stdin="".join(_line(topic, each) for each in events))
     return int(said.split()[-1])
 
 
-def report(place: Place, server: str, recipient: str, message: str) -> None:
+def report(place: KubeNamespace, server: str, recipient: str, message: str) -> None:
     """A mail system's report, over SMTP from the publisher's pod; refused, it is an assertion."""
     command = ("exec", "-i", "-n", place.namespace, POD, "--", "python", "-c", REPORTER, server, recipient)
     place.kubectl(*command, stdin=message)
@@ -94,7 +94,7 @@ def report(place: Place, server: str, recipient: str, message: str) -> None:
 class Load:
     """Events at a steady rate, while something else happens, until it is ended."""
 
-    def __init__(self, place: Place, topic: str, events: Iterator[Object], rate: float) -> None:
+    def __init__(self, place: KubeNamespace, topic: str, events: Iterator[Object], rate: float) -> None:
         self.sent = 0
         self._process: subprocess.Popen[str] = place.kubectl.start(*_command(place))
         self._ending = threading.Event()
@@ -119,7 +119,7 @@ class Load:
         return int(said.split()[-1])
 
 
-def _command(place: Place) -> tuple[str, ...]:
+def _command(place: KubeNamespace) -> tuple[str, ...]:
     return ("exec", "-i", "-n", place.namespace, POD, "--", "python", "-c", PROGRAM)
 
 

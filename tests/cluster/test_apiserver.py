@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.controlplane import ControlPlane, KubectlError
-from tests.cluster.program import Program
+from tests.cluster.program import ServerProcess
 
 pytestmark = pytest.mark.apiserver
 PROFILE = {
@@ -73,12 +73,12 @@ def allowed(cluster: ControlPlane, *arguments: str, **more: object) -> bool:
 
 
 def test_a_program_ends_when_the_tests_are_gone(tmp_path: Path) -> None:
-    program = Program("sleep", ["sleep", "600"], tmp_path)
+    program = ServerProcess("sleep", ["sleep", "600"], tmp_path)
     program.start()
-    assert program._leash is not None
-    assert program._leash.stdin is not None
-    program._leash.stdin.close()  # as it is when the process that held it was killed
-    program._leash.wait(10)
+    assert program._wrapper is not None
+    assert program._wrapper.stdin is not None
+    program._wrapper.stdin.close()  # as it is when the process that held it was killed
+    program._wrapper.wait(10)
     with pytest.raises(ProcessLookupError):
         os.kill(program.pid, 0)
     program.stop()

@@ -17,7 +17,7 @@ from postroom.local.errors import UserError
 from tests.cluster.binaries import find
 from tests.cluster.controlplane import CRDS, ControlPlane
 from tests.cluster.manifests import Object, profile, template
-from tests.cluster.operating import NAMESPACED, World
+from tests.cluster.operator_process import NAMESPACED, OperatedNamespace
 from tests.fixtures.operating import operated
 from tests.layers import unavailable
 
@@ -66,7 +66,7 @@ def define(cluster: ControlPlane, definitions: list[Any]) -> None:
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Iterator[World]:
+def before(tmp_path: Path) -> Iterator[OperatedNamespace]:
     """A control plane of its own with the earlier definitions, and a running operator."""
     try:
         binaries = find()
@@ -84,7 +84,7 @@ def before(tmp_path: Path) -> Iterator[World]:
             cluster.stop()
 
 
-def taken(world: World, manifest: Object) -> bool:
+def taken(world: OperatedNamespace, manifest: Object) -> bool:
     """Whether the API server takes an object, as a dry run."""
     path = world._path(manifest["kind"], manifest["metadata"]["name"])
     how = {"fieldManager": "test", "force": "true", "dryRun": "All"}
@@ -92,12 +92,14 @@ def taken(world: World, manifest: Object) -> bool:
     return world.cluster.api.patch(path, params=how, json=manifest, headers=headers).is_success
 
 
-def live(world: World, *names: str) -> bool:
+def live(world: OperatedNamespace, *names: str) -> bool:
     ready = {world.condition("EmailTemplate", name).get("status") for name in names}
     return ready == {"True"} and sorted(world.served()) == sorted(names)
 
 
-def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(before: World) -> None:
+def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(
+    before: OperatedNamespace,
+) -> None:
     world = before
     world.apply(profile(), template(), profile("old", **CLEAR))
     world.until(lambda: live(world, "welcome"))
@@ -132,7 +134,7 @@ def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(be
     assert "a mistake of Postroom's" not in world.operator.words
 
 
-def test_the_way_back_takes_the_fields_that_came_and_leaves_the_objects(before: World) -> None:
+def test_the_way_back_takes_the_fields_that_came_and_leaves_the_objects(before: OperatedNamespace) -> None:
     """What `helm rollback` does to the definitions, which belong to the release."""
     world = before
     define(world.cluster, today())

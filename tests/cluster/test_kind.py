@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from tests.cluster import publishing
-from tests.cluster.kubectl import Object, Place
+from tests.cluster.kind_steps import RELEASE, KindSteps
+from tests.cluster.kubectl import KubeNamespace, Object
 from tests.cluster.publishing import Load, event, publish
-from tests.cluster.story import RELEASE, Story
 from tests.fixtures.helm import CHART
 from tests.fixtures.kind import NEXT, OWN, ROOT, Kind, Phases
 
@@ -36,10 +36,10 @@ RATE = 20.0
 
 
 @pytest.fixture(scope="module")
-def story(kind: Kind, phases: Phases) -> Iterator[Story]:
+def story(kind: Kind, phases: Phases) -> Iterator[KindSteps]:
     """The chart, installed with its quickstart in a namespace of its own; all of it goes at the end."""
     namespace = f"mail-{uuid4().hex[:6]}"
-    story = Story(kind, namespace)
+    story = KindSteps(kind, namespace)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     kind.kubectl.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
@@ -59,7 +59,7 @@ def story(kind: Kind, phases: Phases) -> Iterator[Story]:
         clean(kind, story)
 
 
-def clean(kind: Kind, story: Story) -> None:
+def clean(kind: Kind, story: KindSteps) -> None:
     """Leave a cluster that was there as it was."""
     for kinds in ("emailtemplates", "emaillayouts", "smtpprofiles"):
         kind.kubectl("delete", kinds, "--all", "-n", story.place.namespace, "--wait=false", check=False)
@@ -79,7 +79,7 @@ def example(name: str) -> Any:
     return yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
 
 
-def test_the_examples_are_applied_and_become_ready(story: Story, phases: Phases) -> None:
+def test_the_examples_are_applied_and_become_ready(story: KindSteps, phases: Phases) -> None:
     place = story.place
     with phases("kubectl apply of the examples, until templates, profile and workers are ready"):
         place.kubectl("apply", "-n", place.namespace, "-f", str(EXAMPLES))
@@ -92,7 +92,7 @@ def test_the_examples_are_applied_and_become_ready(story: Story, phases: Phases)
     print(place.kubectl("get", "pods", "-n", place.namespace))
 
 
-def test_an_event_becomes_a_letter_in_the_sandbox(story: Story, phases: Phases) -> None:
+def test_an_event_becomes_a_letter_in_the_sandbox(story: KindSteps, phases: Phases) -> None:
     story.place.wait("the publisher runs", lambda: is_running(story.place, publishing.POD), 60)
     with phases("an event in Kafka, until its letter is in the sandbox"):
         data = {"first_name": "Noor", "confirm_url": "https://larkfield.example/confirm/7Qm2"}
@@ -102,12 +102,14 @@ def test_an_event_becomes_a_letter_in_the_sandbox(story: Story, phases: Phases) 
     assert letter["subject"] == "Welcome to Larkfield, Noor"
 
 
-def is_running(place: Place, pod: str) -> bool:
+def is_running(place: KubeNamespace, pod: str) -> bool:
     found = place.get("pod", pod)
     return bool(found) and found["status"].get("phase") == "Running"
 
 
-def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(story: Story, phases: Phases) -> None:
+def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(
+    story: KindSteps, phases: Phases
+) -> None:
     place = story.place
     before = place.get("deployment", WORKERS)
     edited = example("welcome")
@@ -126,7 +128,7 @@ def test_an_edited_template_is_live_in_the_next_letter_with_no_rollout(story: St
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
-def test_a_suspended_profile_sends_nothing_until_it_is_resumed(story: Story, phases: Phases) -> None:
+def test_a_suspended_profile_sends_nothing_until_it_is_resumed(story: KindSteps, phases: Phases) -> None:
     place = story.place
     held = example("profile")
     held["spec"]["suspend"] = True
@@ -147,13 +149,13 @@ def test_a_suspended_profile_sends_nothing_until_it_is_resumed(story: Story, pha
         place.wait("every letter is sent", lambda: settled(story, batch) == sent, 120)
 
 
-def why(place: Place, kind: str, name: str) -> str:
+def why(place: KubeNamespace, kind: str, name: str) -> str:
     """The reason that an object's Ready condition gives."""
     found = (place.get(kind, name).get("status") or {}).get("conditions") or []
     return next((each["reason"] for each in found if each["type"] == "Ready"), "")
 
 
-def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Story) -> None:
+def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: KindSteps) -> None:
     place = story.place
     broken = example("welcome")
     broken["spec"]["subject"] = "Dear {{ frist_name }}"
@@ -173,7 +175,7 @@ def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Sto
 
 
 def test_a_secret_that_is_missing_is_named_and_the_workers_go_on_once_it_is_there(
-    story: Story, phases: Phases
+    story: KindSteps, phases: Phases
 ) -> None:
     place = story.place
     late = example("profile")
@@ -193,14 +195,14 @@ def test_a_secret_that_is_missing_is_named_and_the_workers_go_on_once_it_is_ther
     place.wait("its workers are gone", lambda: not restarts(place, "late"), 120)
 
 
-def secret_is_missing(place: Place, profile: str) -> bool:
+def secret_is_missing(place: KubeNamespace, profile: str) -> bool:
     """Whether SecretsReady is False and says which Secret."""
     status = (place.get("smtpprofile", profile) or {}).get("status", {})
     found = [each for each in status.get("conditions", []) if each["type"] == "SecretsReady"]
     return any(each["status"] == "False" and f"{profile}-connections" in each["message"] for each in found)
 
 
-def restarts(place: Place, profile: str) -> set[int]:
+def restarts(place: KubeNamespace, profile: str) -> set[int]:
     """How often the containers of a profile's workers were started again; empty where there are none."""
     pods = place.get(
         "pods", labels=f"{MINE},app.kubernetes.io/component=worker,postroom.dev/profile={profile}"
@@ -210,7 +212,7 @@ def restarts(place: Place, profile: str) -> set[int]:
     return {each["restartCount"] for each in statuses}
 
 
-def test_helm_test_sends_a_letter(story: Story, phases: Phases) -> None:
+def test_helm_test_sends_a_letter(story: KindSteps, phases: Phases) -> None:
     with phases("helm test"):
         try:
             # without --logs: Helm 3 looks for them when the pod of a good test is gone
@@ -221,7 +223,7 @@ def test_helm_test_sends_a_letter(story: Story, phases: Phases) -> None:
     assert left == [], "a test that succeeded leaves nothing"
 
 
-def test_a_report_that_comes_back_bounces_its_letter(story: Story, phases: Phases) -> None:
+def test_a_report_that_comes_back_bounces_its_letter(story: KindSteps, phases: Phases) -> None:
     place = story.place
     key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "return-paths"}}
     place.kubectl.apply({**key, "stringData": {"bounces.key": "k" * 44}}, namespace=place.namespace)
@@ -253,7 +255,7 @@ def is_whole(found: Any) -> bool:
     return counts == {found["spec"]["replicas"]}
 
 
-def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
+def test_workers_grow_with_the_lag(story: KindSteps, phases: Phases) -> None:
     place = story.place
     if not place.kubectl.has("scaledobjects.keda.sh"):
         print("not tried: scaling by lag; this cluster has no KEDA")
@@ -267,8 +269,8 @@ def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
     place.kubectl.apply(grown, namespace=place.namespace)
     place.wait("KEDA has the ScaledObject", lambda: is_scaled(place), 90)
     place.wait("one slow worker is all there is", lambda: is_alone(place), 180)
-    backlog = Backlog(story, welcomes("lag"))
-    with phases(f"a lag of {Backlog.LEAST:,} events and more, until the autoscaler asks for more workers"):
+    backlog = LagSampler(story, welcomes("lag"))
+    with phases(f"a lag of {LagSampler.LEAST:,} events and more, until the autoscaler asks for more workers"):
         # kept up, because a quick machine has worked it off before the autoscaler looks
         place.wait("more workers are wanted", lambda: backlog.keep_up() and is_grown(place), 300)
     place.wait("more than one is ready", lambda: deployment(place)["status"].get("readyReplicas", 0) > 1, 180)
@@ -278,14 +280,14 @@ def test_workers_grow_with_the_lag(story: Story, phases: Phases) -> None:
     place.wait("all of them are sent", lambda: settled(story, "lag") == backlog.published, 300)
 
 
-class Backlog:
+class LagSampler:
     """Events that workers have still to work off; more of them whenever there are few."""
 
     LEAST = 3_000
     MOST = 60_000
     """In all: what three workers send in the minutes that the test waits for its end."""
 
-    def __init__(self, story: Story, events: Iterator[Object]) -> None:
+    def __init__(self, story: KindSteps, events: Iterator[Object]) -> None:
         self._story = story
         self._events = events
         self.published = 0
@@ -300,12 +302,12 @@ class Backlog:
         return True
 
 
-def is_grown(place: Place) -> bool:
+def is_grown(place: KubeNamespace) -> bool:
     """Whether the autoscaler has asked for more than one worker."""
     return bool(deployment(place)["spec"]["replicas"] > 1)
 
 
-def is_scaled(place: Place) -> bool:
+def is_scaled(place: KubeNamespace) -> bool:
     found = place.get("scaledobject", WORKERS) or {}
     return any(
         each["type"] == "Ready" and each["status"] == "True"
@@ -313,11 +315,11 @@ def is_scaled(place: Place) -> bool:
     )
 
 
-def deployment(place: Place) -> Any:
+def deployment(place: KubeNamespace) -> Any:
     return place.get("deployment", WORKERS)
 
 
-def is_alone(place: Place) -> bool:
+def is_alone(place: KubeNamespace) -> bool:
     """Whether one worker runs, of the newest revision, and none of an earlier one is left."""
     found = deployment(place)
     return is_whole(found) and found["spec"]["replicas"] == 1
@@ -334,13 +336,13 @@ def welcomes(batch: str) -> Iterator[Object]:
         )
 
 
-def settled(story: Story, batch: str) -> int:
+def settled(story: KindSteps, batch: str) -> int:
     """How many letters of a batch the ledger holds as accepted by the sandbox."""
     done = "state IN ('accepted', 'captured')"
     return int(story.ledger(f"SELECT count(*) FROM letter WHERE event_id LIKE '{batch}-%' AND {done}"))
 
 
-def test_an_upgrade_under_load_loses_nothing(story: Story, phases: Phases) -> None:
+def test_an_upgrade_under_load_loses_nothing(story: KindSteps, phases: Phases) -> None:
     place = story.place
     batch = f"load{uuid4().hex[:6]}"
     load = Load(place, story.topic, welcomes(batch), RATE)
@@ -358,14 +360,14 @@ def test_an_upgrade_under_load_loses_nothing(story: Story, phases: Phases) -> No
     print(f"after the upgrade, by state, with doubts: {story.ledger(told)}")
 
 
-def runs(place: Place, deployment: str, image: str) -> bool:
+def runs(place: KubeNamespace, deployment: str, image: str) -> bool:
     """Whether a Deployment is whole on an image and no pod is of another."""
     pods = place.get("pods", labels=f"{MINE},app.kubernetes.io/component=worker")
     images = {each["spec"]["containers"][0]["image"] for each in pods}
     return is_whole(place.get("deployment", deployment)) and images == {image}
 
 
-def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: Story, phases: Phases) -> None:
+def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: KindSteps, phases: Phases) -> None:
     place = story.place
     with phases("helm uninstall"):
         story.helm("uninstall", RELEASE, "--wait", "--timeout", "180s")
@@ -381,7 +383,7 @@ def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: Story,
         place.wait("nothing of Postroom's is left", lambda: not remains(place), 180)
 
 
-def remains(place: Place) -> list[str]:
+def remains(place: KubeNamespace) -> list[str]:
     """What the operator made and nobody has removed."""
     kinds = "deployments,configmaps,services,networkpolicies,poddisruptionbudgets,pods"
     found = place.kubectl("get", kinds, "-n", place.namespace, "-l", MINE, "-o", "name")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from postroom_operator.cluster import FIELD_MANAGER, Manifest
-from postroom_operator.diff import Plan, diff, stamp
+from postroom_operator.diff import Plan, diff, with_hash
+from postroom_operator.models import FIELD_MANAGER, Manifest
 from tests.cluster.controlplane import ControlPlane
-from tests.operator.seen import CASES, everything, view_of
+from tests.operator.golden_profiles import CASES, everything, view_of
 
 pytestmark = pytest.mark.apiserver
 
@@ -24,7 +24,7 @@ PLURALS = {
 """All but KEDA's, whose kinds this API server does not have."""
 
 
-class Server:
+class AppliedObjects:
     """A namespace that takes restricted pods only."""
 
     def __init__(self, cluster: ControlPlane, namespace: str) -> None:
@@ -86,22 +86,22 @@ class Server:
 
 
 @pytest.fixture
-def server(cluster: ControlPlane, namespace: str) -> Server:
-    return Server(cluster, namespace)
+def server(cluster: ControlPlane, namespace: str) -> AppliedObjects:
+    return AppliedObjects(cluster, namespace)
 
 
 @pytest.mark.parametrize("case", [each.name for each in CASES])
-def test_what_a_real_api_server_took_is_not_applied_again(server: Server, case: str) -> None:
+def test_what_a_real_api_server_took_is_not_applied_again(server: AppliedObjects, case: str) -> None:
     wanted = server.manifests(case)
     answers = [server.apply(each) for each in diff(wanted, [], server.uid).apply]
     assert diff(wanted, answers, server.uid) == Plan()
     assert server.plan(wanted) == Plan()
 
 
-def test_somebodys_edits_are_seen_and_put_back(server: Server) -> None:
+def test_somebodys_edits_are_seen_and_put_back(server: AppliedObjects) -> None:
     wanted = server.manifests("smtp-allowed")
     for each in wanted:
-        server.apply(stamp(each))
+        server.apply(with_hash(each))
     [policy] = [each for each in wanted if each["kind"] == "NetworkPolicy"]
     [workers] = [each for each in wanted if each["kind"] == "Deployment"]
     server.patch(policy, {"spec": {"egress": [{}]}})
@@ -113,10 +113,10 @@ def test_somebodys_edits_are_seen_and_put_back(server: Server) -> None:
     assert server.plan(wanted) == Plan()
 
 
-def test_an_autoscaler_takes_the_number_of_workers_over_where_it_stands(server: Server) -> None:
+def test_an_autoscaler_takes_the_number_of_workers_over_where_it_stands(server: AppliedObjects) -> None:
     [ours] = [each for each in server.manifests("smtp-allowed") if each["kind"] == "Deployment"]
     theirs = ours | {"spec": {key: value for key, value in ours["spec"].items() if key != "replicas"}}
-    server.apply(stamp(ours))
+    server.apply(with_hash(ours))
     plan = diff([theirs], [server.read(ours)], server.uid)
     [(_, replicas)] = plan.scale
     assert replicas == 3
@@ -130,11 +130,11 @@ def test_an_autoscaler_takes_the_number_of_workers_over_where_it_stands(server: 
     assert server.apply(back)["spec"]["replicas"] == 3
 
 
-def test_a_namespace_of_restricted_pods_takes_workers_and_the_sandbox(server: Server) -> None:
+def test_a_namespace_of_restricted_pods_takes_workers_and_the_sandbox(server: AppliedObjects) -> None:
     deployments = [each for each in server.manifests("sandbox") if each["kind"] == "Deployment"]
     assert len(deployments) == 2
     for each in deployments:
-        server.apply(stamp(each))
+        server.apply(with_hash(each))
     server.cluster.until(
         lambda: all(server.read(each)["status"].get("replicas") == 1 for each in deployments)
     )

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from tests.cluster.manifests import profile, template
-from tests.cluster.operating import Object, World
+from tests.cluster.operator_process import Object, OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 CHILDREN = (
@@ -19,7 +19,7 @@ CHILDREN = (
 )
 
 
-def settled(world: World) -> None:
+def settled(world: OperatedNamespace) -> None:
     """A profile and a template, and all that is made of them."""
     world.apply(profile(), template())
     world.until(lambda: world.condition("EmailTemplate", "welcome").get("status") == "True")
@@ -35,7 +35,7 @@ EDITS: dict[str, Object] = {
 }
 
 
-def spoil(world: World) -> None:
+def spoil(world: OperatedNamespace) -> None:
     """Edit everything that the operator made, as somebody with kubectl might."""
     for kind, name in CHILDREN:
         child = world.get(kind, name)
@@ -52,7 +52,7 @@ def containers(deployment: Object) -> dict[str, str]:
     return {each["name"]: each["image"] for each in deployment["spec"]["template"]["spec"]["containers"]}
 
 
-def spoilt(world: World) -> list[str]:
+def spoilt(world: OperatedNamespace) -> list[str]:
     """The objects that are not as the operator makes them."""
     found = []
     for kind, name in CHILDREN:
@@ -68,7 +68,7 @@ def spoilt(world: World) -> list[str]:
     return found
 
 
-def test_a_profile_and_a_template_become_workers_with_templates(world: World) -> None:
+def test_a_profile_and_a_template_become_workers_with_templates(world: OperatedNamespace) -> None:
     settled(world)
     assert list(world.served()) == ["welcome"]
     status = world.get("EmailTemplate", "welcome")["status"]
@@ -83,7 +83,7 @@ def test_a_profile_and_a_template_become_workers_with_templates(world: World) ->
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_deletes_comes_back(world: World, looking: bool) -> None:
+def test_what_somebody_deletes_comes_back(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -103,7 +103,7 @@ def test_what_somebody_deletes_comes_back(world: World, looking: bool) -> None:
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_edits_is_put_back(world: World, looking: bool) -> None:
+def test_what_somebody_edits_is_put_back(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -115,7 +115,7 @@ def test_what_somebody_edits_is_put_back(world: World, looking: bool) -> None:
     world.until(lambda: "welcome" in world.served())
 
 
-def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: World) -> None:
+def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: OperatedNamespace) -> None:
     settled(world)
     world.apply(template("other"))
     world.until(lambda: len(world.served()) == 2)
@@ -125,7 +125,7 @@ def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: Wor
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_profile_that_goes_while_it_is_down_takes_its_workers_along(world: World) -> None:
+def test_a_profile_that_goes_while_it_is_down_takes_its_workers_along(world: OperatedNamespace) -> None:
     settled(world)
     world.operator.kill()
     world.delete("SmtpProfile", "shop")
@@ -135,7 +135,7 @@ def test_a_profile_that_goes_while_it_is_down_takes_its_workers_along(world: Wor
     assert said["reason"] == "ProfileNotFound"
 
 
-def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: World) -> None:
+def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: OperatedNamespace) -> None:
     settled(world)
     world.cluster.kubectl("delete", "namespace", world.namespace, "--wait=false")
     path = f"/api/v1/namespaces/{world.namespace}"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster.controlplane import CRDS
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import World
+from tests.cluster.operator_process import OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 HTML = "{% block content %}<p>Hello {{ name }}</p>{% endblock %}"
@@ -17,7 +17,7 @@ CHILDREN = (
 )
 
 
-def planted(world: World) -> None:
+def planted(world: OperatedNamespace) -> None:
     world.apply(profile(), layout(), template(html=HTML, layoutRef={"name": "larkfield"}))
     world.said("EmailTemplate", "welcome", "True")
 
@@ -26,7 +26,7 @@ def planted(world: World) -> None:
 def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
     whose: str, request: pytest.FixtureRequest
 ) -> None:
-    world: World = request.getfixturevalue(whose)
+    world: OperatedNamespace = request.getfixturevalue(whose)
     planted(world)
     world.cluster.api.delete(DEFINITION).raise_for_status()
     world.until(lambda: world.cluster.api.get(DEFINITION).status_code == 404)
@@ -44,7 +44,7 @@ def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
 def test_a_profile_that_is_made_anew_under_its_name_has_its_workers_to_itself(
-    world: World, looking: bool
+    world: OperatedNamespace, looking: bool
 ) -> None:
     planted(world)
     old = world.get("SmtpProfile", "shop")["metadata"]["uid"]
@@ -61,7 +61,7 @@ def test_a_profile_that_is_made_anew_under_its_name_has_its_workers_to_itself(
     world.said("EmailTemplate", "welcome", "True")
 
 
-def owners(world: World, kind: str, name: str) -> list[str]:
+def owners(world: OperatedNamespace, kind: str, name: str) -> list[str]:
     """The uids of those whom an object that is not ending belongs to."""
     metadata = world.get(kind, name).get("metadata", {})
     if "deletionTimestamp" in metadata:

@@ -4,13 +4,13 @@ import pytest
 
 from tests.cluster.controlplane import Account, KubectlError
 from tests.cluster.manifests import profile, template
-from tests.cluster.operating import Object, World
+from tests.cluster.operator_process import Object, OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 
 
-def allowed(world: World) -> str:
+def allowed(world: OperatedNamespace) -> str:
     """What the workers are told: whether they may deliver."""
     deployment = world.get("Deployment", "postroom-shop")
     if not deployment:
@@ -21,13 +21,13 @@ def allowed(world: World) -> str:
     return found
 
 
-def mode(world: World) -> str:
+def mode(world: OperatedNamespace) -> str:
     found: str = world.get("SmtpProfile", "shop").get("status", {}).get("mode", "")
     return found
 
 
 @pytest.fixture
-def tenant(world: World) -> Account:
+def tenant(world: OperatedNamespace) -> Account:
     """Somebody with the built-in role `admin` in the namespace, and what the chart adds to it."""
     account = world.cluster.account(world.namespace, "tenant")
     place, subject = f"--namespace={world.namespace}", f"--serviceaccount={world.namespace}:tenant"
@@ -40,7 +40,7 @@ def tenant(world: World) -> Account:
     return account
 
 
-def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: World) -> None:
+def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox")
     assert allowed(world) == "false"
@@ -50,7 +50,7 @@ def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: World) 
     world.until(lambda: world.get("Service", "postroom-sandbox"))
 
 
-def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: World) -> None:
+def test_with_the_label_smtp_takes_effect_and_without_it_ends(world: OperatedNamespace) -> None:
     world.label("yes")
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox" and allowed(world) == "false")
@@ -69,7 +69,9 @@ FAULTS: dict[str, Object] = {
 
 
 @pytest.mark.parametrize("reason", FAULTS)
-def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(world: World, reason: str) -> None:
+def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(
+    world: OperatedNamespace, reason: str
+) -> None:
     world.label("allowed")
     world.apply(profile(**RELAY))
     world.until(lambda: allowed(world) == "true")
@@ -83,7 +85,7 @@ def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(world: World, 
     assert allowed(world) == "false"
 
 
-def workers(world: World) -> set[str]:
+def workers(world: OperatedNamespace) -> set[str]:
     """What the profile's pods do with events, as they were made."""
     found = world.cluster.api.get(
         f"/api/v1/namespaces/{world.namespace}/pods",
@@ -92,12 +94,12 @@ def workers(world: World) -> set[str]:
     return {each["metadata"]["annotations"]["postroom.dev/effect"] for each in found}
 
 
-def strategy(world: World) -> Object:
+def strategy(world: OperatedNamespace) -> Object:
     found: Object = world.get("Deployment", "postroom-shop")["spec"]["strategy"]
     return found
 
 
-def test_workers_of_two_modes_never_stand_side_by_side(world: World) -> None:
+def test_workers_of_two_modes_never_stand_side_by_side(world: OperatedNamespace) -> None:
     """Without a kubelet no pod gets ready, as where a Secret is missing: a roll-out would keep old ones."""
     world.apply(profile(**RELAY))
     world.until(lambda: workers(world) == {"Sandbox"})
@@ -114,14 +116,14 @@ def test_workers_of_two_modes_never_stand_side_by_side(world: World) -> None:
     world.until(lambda: strategy(world) == rolling)
 
 
-def test_a_tenant_cannot_label_the_namespace(world: World, tenant: Account) -> None:
+def test_a_tenant_cannot_label_the_namespace(world: OperatedNamespace, tenant: Account) -> None:
     with pytest.raises(KubectlError, match="forbidden"):
         world.cluster.kubectl(
             "label", "namespace", world.namespace, "postroom.dev/delivery=allowed", account=tenant
         )
 
 
-def test_a_tenant_cannot_write_a_status(world: World, tenant: Account) -> None:
+def test_a_tenant_cannot_write_a_status(world: OperatedNamespace, tenant: Account) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox")
     place = f"--namespace={world.namespace}"
@@ -132,14 +134,14 @@ def test_a_tenant_cannot_write_a_status(world: World, tenant: Account) -> None:
     assert mode(world) == "Sandbox"
 
 
-def test_a_tenant_cannot_refer_to_another_namespace(world: World, tenant: Account) -> None:
+def test_a_tenant_cannot_refer_to_another_namespace(world: OperatedNamespace, tenant: Account) -> None:
     elsewhere = template(smtpProfileRef={"name": "shop", "namespace": "payments"})
     place = f"--namespace={world.namespace}"
     with pytest.raises(KubectlError, match="unknown field"):
         world.cluster.kubectl("apply", place, "-f", "-", stdin=elsewhere, account=tenant)
 
 
-def test_what_a_tenant_edits_to_deliver_is_put_back(world: World, tenant: Account) -> None:
+def test_what_a_tenant_edits_to_deliver_is_put_back(world: OperatedNamespace, tenant: Account) -> None:
     world.apply(profile(**RELAY), template())
     world.until(lambda: mode(world) == "Sandbox" and world.served())
     place = f"--namespace={world.namespace}"
@@ -158,7 +160,9 @@ def test_what_a_tenant_edits_to_deliver_is_put_back(world: World, tenant: Accoun
     world.until(lambda: allowed(world) == "false")
 
 
-def test_a_template_cannot_send_for_a_domain_that_the_profile_does_not_allow(world: World) -> None:
+def test_a_template_cannot_send_for_a_domain_that_the_profile_does_not_allow(
+    world: OperatedNamespace,
+) -> None:
     world.apply(profile(), template(from_={"address": "ceo@bank.example"}))
     assert world.said("EmailTemplate", "welcome", "False")["reason"] == "SenderNotAllowed"
     assert world.served() == {}

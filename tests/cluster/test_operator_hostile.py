@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.manifests import Object, profile, template
-from tests.cluster.operating import World
+from tests.cluster.operator_process import OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 LOOPS = "{% for i in range(99) %}" * 8 + "{{ i }}" + "{% endfor %}" * 8
@@ -33,7 +33,7 @@ def resident(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc: needs Linux to weigh a process")
-def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: World) -> None:
+def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     world.until(lambda: "welcome" in world.served())
     before = resident(world.operator.pid)
@@ -54,7 +54,7 @@ def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: Wo
     assert "a mistake of Postroom's" not in world.operator.words
 
 
-def test_a_good_template_that_turns_hostile_serves_on_as_it_was(world: World) -> None:
+def test_a_good_template_that_turns_hostile_serves_on_as_it_was(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     world.until(lambda: "welcome" in world.served())
     good = world.served()["welcome"].revision

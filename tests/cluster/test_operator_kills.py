@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import Object, World
+from tests.cluster.operator_process import Object, OperatedNamespace
 from tests.faults.results import Fault
 
 pytestmark = pytest.mark.apiserver
-STEPS = ("observed", "proved", "planned", "applied", "deleted", "told", "status")
+STEPS = ("observed", "validated", "planned", "applied", "deleted", "annotated", "status")
 KINDS = ("ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service")
 SANDBOX = {"Deployment postroom-sandbox", "NetworkPolicy postroom-sandbox", "Service postroom-sandbox"}
 WORKERS = {"ConfigMap postroom-shop-profile", "Deployment postroom-shop", "NetworkPolicy postroom-shop"}
@@ -28,11 +28,11 @@ def letters(edit: int) -> Iterator[Object]:
         yield template(f"letter-{number}", html, layoutRef={"name": "larkfield"})
 
 
-def made(world: World) -> set[str]:
+def made(world: OperatedNamespace) -> set[str]:
     return {f"{kind} {each['metadata']['name']}" for kind in KINDS for each in world.made(kind)}
 
 
-def whole(world: World, edit: int, mode: str) -> bool:
+def whole(world: OperatedNamespace, edit: int, mode: str) -> bool:
     """Whether everything is as it was asked for, and there is nothing else."""
     wanted = WORKERS | (SANDBOX if mode == "Sandbox" else set())
     names = ["letter-0", "letter-1"]
@@ -47,7 +47,7 @@ def whole(world: World, edit: int, mode: str) -> bool:
     )
 
 
-def rollouts(world: World) -> tuple[int, int]:
+def rollouts(world: OperatedNamespace) -> tuple[int, int]:
     """How often the workers' pods were asked for in another way, by their controller, and the ReplicaSets."""
     owner = world.get("Deployment", "postroom-shop")["metadata"]
     path = f"/apis/apps/v1/namespaces/{world.namespace}/replicasets"
@@ -57,7 +57,7 @@ def rollouts(world: World) -> tuple[int, int]:
     return int(revision), len(own)
 
 
-def kill(world: World, failpoint: str, *objects: Object) -> bool:
+def kill(world: OperatedNamespace, failpoint: str, *objects: Object) -> bool:
     """Apply while the operator is away, let it die at a step (whether it came so far), and start the next."""
     world.operator.stop()
     world.apply(*objects)
@@ -69,7 +69,7 @@ def kill(world: World, failpoint: str, *objects: Object) -> bool:
     return ended == "died"
 
 
-def settled(world: World, said: int) -> str:
+def settled(world: OperatedNamespace, said: int) -> str:
     """Whether it has worked and come to rest without reaching the step: `said` so much, it began."""
     lines = world.operator.words[said:].splitlines()
     done = any('"reconciled"' in line and "SmtpProfile" in line for line in lines)  # after its last step
@@ -78,9 +78,11 @@ def settled(world: World, said: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "failpoint", [*(f"{step}:1" for step in STEPS if step != "told"), "applied:4", "status:3"]
+    "failpoint", [*(f"{step}:1" for step in STEPS if step != "annotated"), "applied:4", "status:3"]
 )
-def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(world: World, failpoint: str) -> None:
+def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(
+    world: OperatedNamespace, failpoint: str
+) -> None:
     mode = "Sandbox"
     if failpoint.startswith("deleted"):  # something has to be there that is not wanted any more: the sandbox
         world.apply(profile(), layout(), *letters(0))
@@ -95,7 +97,7 @@ def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(world: Wo
 @pytest.mark.faults
 @pytest.mark.fault(24)
 def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
-    world: World, fault: Fault
+    world: OperatedNamespace, fault: Fault
 ) -> None:
     kills = fault.size(4, 30)
     world.apply(profile(), layout(), *letters(0))

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import Operator, World
+from tests.cluster.operator_process import OperatedNamespace, OperatorProcess
 from tests.faults.results import at_full_size
 
 pytestmark = pytest.mark.apiserver
@@ -15,7 +15,7 @@ PROFILES, TEMPLATES = 20, 10
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
-def whole(world: World, letters: int = 2) -> bool:
+def whole(world: OperatedNamespace, letters: int = 2) -> bool:
     """Whether all that these tests apply has come to what it should."""
     names = [f"letter-{number}" for number in range(letters)]
     live = [world.condition("EmailTemplate", name).get("status") == "True" for name in names]
@@ -25,13 +25,13 @@ def whole(world: World, letters: int = 2) -> bool:
     )
 
 
-def plant(world: World, letters: int = 2) -> None:
+def plant(world: OperatedNamespace, letters: int = 2) -> None:
     """A profile, a layout and some templates."""
     templates = [template(f"letter-{number}", layoutRef={"name": "larkfield"}) for number in range(letters)]
     world.apply(profile(), layout(), *templates)
 
 
-def writes(world: World) -> list[str]:
+def writes(world: OperatedNamespace) -> list[str]:
     """What the operator wrote, but for the Lease that it renews."""
     return [
         f"{event['verb']} {event['objectRef']['resource']}/{event['objectRef'].get('name', '')}"
@@ -40,7 +40,7 @@ def writes(world: World) -> list[str]:
     ]
 
 
-def quiet(world: World, seconds: float) -> bool:
+def quiet(world: OperatedNamespace, seconds: float) -> bool:
     """Whether nothing was written for so long."""
     before, deadline = len(writes(world)), time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -50,7 +50,7 @@ def quiet(world: World, seconds: float) -> bool:
     return True
 
 
-def test_at_rest_nothing_is_written(world: World) -> None:
+def test_at_rest_nothing_is_written(world: OperatedNamespace) -> None:
     plant(world, 5)
     world.until(lambda: whole(world, 5))
     world.until(lambda: quiet(world, 3.0))
@@ -66,7 +66,7 @@ def test_at_rest_nothing_is_written(world: World) -> None:
 
 
 @pytest.mark.faults
-def test_at_rest_for_long_nothing_is_written(world: World) -> None:
+def test_at_rest_for_long_nothing_is_written(world: OperatedNamespace) -> None:
     """20 profiles with 10 templates each; at its whole size (POSTROOM_FAULTS_WHOLE=1) for five minutes.
 
     Those are two listings of everything and six watches of each kind.
@@ -93,7 +93,7 @@ def denied(event: dict[str, object]) -> bool:
     return isinstance(status, dict) and status.get("code") == 403
 
 
-def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: World) -> None:
+def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: OperatedNamespace) -> None:
     plant(world)
     world.until(lambda: whole(world))
     second = world.another()
@@ -116,13 +116,13 @@ def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: Wo
     ], "a new process says only what has changed"
 
 
-def told(operator: Operator) -> list[str]:
+def told(operator: OperatorProcess) -> list[str]:
     """What an operator tells Prometheus of objects."""
     page = httpx.get(f"http://{operator.environment['POSTROOM_OPERATOR_HTTP']}/metrics").text
     return [line for line in page.splitlines() if line.startswith("postroom_operator_object_ready{")]
 
 
-def test_an_operator_that_ends_in_order_is_followed_at_once(world: World) -> None:
+def test_an_operator_that_ends_in_order_is_followed_at_once(world: OperatedNamespace) -> None:
     plant(world)
     world.until(lambda: whole(world))
     second = world.another()
@@ -132,7 +132,7 @@ def test_an_operator_that_ends_in_order_is_followed_at_once(world: World) -> Non
     world.until(lambda: "holds the Lease; listing" in second.words, within=10.0)
 
 
-def test_the_death_of_the_api_server_is_survived(world: World) -> None:
+def test_the_death_of_the_api_server_is_survived(world: OperatedNamespace) -> None:
     plant(world)
     world.until(lambda: whole(world))
     world.cluster.restart_apiserver()

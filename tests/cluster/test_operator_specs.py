@@ -3,22 +3,22 @@
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import Object, World
+from tests.cluster.operator_process import Object, OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 
 
-def refused(world: World, kind: str, name: str) -> Object:
+def refused(world: OperatedNamespace, kind: str, name: str) -> Object:
     """The Ready condition, once it says no."""
     return world.said(kind, name, "False")
 
 
-def ready(world: World, kind: str, name: str) -> Object:
+def ready(world: OperatedNamespace, kind: str, name: str) -> Object:
     """The Ready condition, once it says yes."""
     return world.said(kind, name, "True")
 
 
-def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: World) -> None:
+def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: OperatedNamespace) -> None:
     world.apply(profile(kafka={"topic": "postroom.payments.orders"}))
     said = refused(world, "SmtpProfile", "shop")
     assert f"must begin with postroom.{world.namespace}." in said["message"]
@@ -27,7 +27,9 @@ def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: World) ->
     world.until(lambda: world.get("Deployment", "postroom-shop"))
 
 
-def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mended(world: World) -> None:
+def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mended(
+    world: OperatedNamespace,
+) -> None:
     bad = {"tolerations": [{"operator": "Sometimes"}]}
     world.apply(profile(workers=bad))
     said = refused(world, "SmtpProfile", "shop")
@@ -37,7 +39,7 @@ def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mend
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
 
 
-def test_no_worker_starts_without_its_walls(world: World) -> None:
+def test_no_worker_starts_without_its_walls(world: OperatedNamespace) -> None:
     peers = [{"ipBlock": {"cidr": "10.0.0.0/99"}}]
     world.apply(profile(networkPolicy={"peers": peers}))
     said = refused(world, "SmtpProfile", "shop")
@@ -48,7 +50,7 @@ def test_no_worker_starts_without_its_walls(world: World) -> None:
     world.until(lambda: world.get("Deployment", "postroom-shop"))
 
 
-def test_a_template_waits_for_its_profile(world: World) -> None:
+def test_a_template_waits_for_its_profile(world: OperatedNamespace) -> None:
     world.apply(template())
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "ProfileNotFound"
     world.apply(profile())
@@ -56,7 +58,7 @@ def test_a_template_waits_for_its_profile(world: World) -> None:
     assert "welcome" in world.served()
 
 
-def test_a_template_waits_for_its_layout(world: World) -> None:
+def test_a_template_waits_for_its_layout(world: OperatedNamespace) -> None:
     world.apply(profile(), template(layoutRef={"name": "larkfield"}))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "LayoutNotFound"
     world.apply(layout())
@@ -65,7 +67,7 @@ def test_a_template_waits_for_its_layout(world: World) -> None:
     assert world.get("EmailLayout", "larkfield")["status"]["templates"] == 1
 
 
-def test_a_changed_partial_proves_its_dependents_anew(world: World) -> None:
+def test_a_changed_partial_proves_its_dependents_anew(world: OperatedNamespace) -> None:
     world.apply(profile(), layout(), template(layoutRef={"name": "larkfield"}), template("plain"))
     ready(world, "EmailTemplate", "welcome")
     first = world.until(lambda: world.served().get("welcome"))
@@ -81,7 +83,7 @@ def test_a_changed_partial_proves_its_dependents_anew(world: World) -> None:
     world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "False")
 
 
-def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(world: World) -> None:
+def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     good = world.served()["welcome"].revision
@@ -106,27 +108,27 @@ def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(worl
     assert world.served()["welcome"].revision != good
 
 
-def test_a_template_that_never_was_good_is_not_served(world: World) -> None:
+def test_a_template_that_never_was_good_is_not_served(world: OperatedNamespace) -> None:
     world.apply(profile(), template(html="{% if %}"), template("other"))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "TemplateSyntax"
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_suspended_template_says_so_and_comes_back(world: World) -> None:
+def test_a_suspended_template_says_so_and_comes_back(world: OperatedNamespace) -> None:
     world.apply(profile(), template(suspend=True))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "Suspended"
     world.apply(template())
     ready(world, "EmailTemplate", "welcome")
 
 
-def test_a_suspended_profile_says_so_and_comes_back(world: World) -> None:
+def test_a_suspended_profile_says_so_and_comes_back(world: OperatedNamespace) -> None:
     world.apply(profile(suspend=True))
     assert refused(world, "SmtpProfile", "shop")["reason"] == "Suspended"
     world.apply(profile(suspend=False))
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, "Suspended"})
 
 
-def test_two_templates_of_one_event_type_are_told_apart(world: World) -> None:
+def test_two_templates_of_one_event_type_are_told_apart(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     world.apply(template("rival", eventTypes=["shop.welcome"]))

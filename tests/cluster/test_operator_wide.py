@@ -7,14 +7,14 @@ from uuid import uuid4
 import pytest
 
 from tests.cluster.manifests import layout, profile, template
-from tests.cluster.operating import Object, World
+from tests.cluster.operator_process import Object, OperatedNamespace
 
 pytestmark = pytest.mark.apiserver
 RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 
 
 @pytest.fixture
-def elsewhere(wide_world: World) -> Iterator[World]:
+def elsewhere(wide_world: OperatedNamespace) -> Iterator[OperatedNamespace]:
     """A namespace that is made while the operator runs."""
     wide_world.until(lambda: "holds the Lease; listing" in wide_world.operator.words)
     name = f"late-{uuid4().hex[:10]}"
@@ -23,23 +23,25 @@ def elsewhere(wide_world: World) -> Iterator[World]:
     wide_world.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
-def live(world: World, *names: str) -> bool:
+def live(world: OperatedNamespace, *names: str) -> bool:
     ready = {world.condition("EmailTemplate", name).get("status") for name in names}
     return ready == {"True"} and sorted(world.served()) == sorted(names)
 
 
-def mode(world: World) -> str:
+def mode(world: OperatedNamespace) -> str:
     found: str = world.get("SmtpProfile", "shop").get("status", {}).get("mode", "")
     return found
 
 
-def owned(world: World) -> bool:
+def owned(world: OperatedNamespace) -> bool:
     """Whether the workers are of the profile of their own namespace."""
     [owner] = world.get("Deployment", "postroom-shop")["metadata"]["ownerReferences"]
     return bool(owner["uid"] == world.get("SmtpProfile", "shop")["metadata"]["uid"])
 
 
-def test_namespaces_of_any_age_are_looked_after_each_by_itself(wide_world: World, elsewhere: World) -> None:
+def test_namespaces_of_any_age_are_looked_after_each_by_itself(
+    wide_world: OperatedNamespace, elsewhere: OperatedNamespace
+) -> None:
     """The same names in two namespaces are two profiles with workers, walls and sandboxes of their own."""
     for world, word in ((wide_world, "one"), (elsewhere, "two")):
         page = template("same", f"<p>{word} {{{{ name }}}}</p>", layoutRef={"name": "larkfield"})
@@ -56,7 +58,9 @@ def test_namespaces_of_any_age_are_looked_after_each_by_itself(wide_world: World
     assert live(wide_world, "same", "one")
 
 
-def test_the_label_of_one_namespace_opens_no_other(wide_world: World, elsewhere: World) -> None:
+def test_the_label_of_one_namespace_opens_no_other(
+    wide_world: OperatedNamespace, elsewhere: OperatedNamespace
+) -> None:
     """Where all namespaces are watched the guard follows a label at once."""
     elsewhere.label("allowed")
     for world in (wide_world, elsewhere):
@@ -69,7 +73,7 @@ def test_the_label_of_one_namespace_opens_no_other(wide_world: World, elsewhere:
 
 
 def test_a_namespace_that_goes_takes_its_own_along_and_no_other_is_touched(
-    wide_world: World, elsewhere: World
+    wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
     for world in (wide_world, elsewhere):
         world.apply(profile(), template())
@@ -84,7 +88,9 @@ def test_a_namespace_that_goes_takes_its_own_along_and_no_other_is_touched(
     assert "a mistake of Postroom's" not in wide_world.operator.words
 
 
-def test_the_rights_of_the_chart_are_enough(wide_world: World, elsewhere: World) -> None:
+def test_the_rights_of_the_chart_are_enough(
+    wide_world: OperatedNamespace, elsewhere: OperatedNamespace
+) -> None:
     for world in (wide_world, elsewhere):
         world.apply(profile(), layout(), template())
         world.until(lambda world=world: live(world, "welcome"))  # type: ignore[misc]

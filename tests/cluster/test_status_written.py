@@ -7,17 +7,12 @@ from typing import Any
 import pytest
 
 from postroom.letter.problems import Code, Problem
-from postroom_operator.facts import Proved, Standing
-from postroom_operator.status import (
-    Announcement,
-    ProfileFacts,
-    event,
-    layout_status,
-    profile_status,
-    template_status,
-)
+from postroom_operator.models import TemplateState, ValidationResult
+from postroom_operator.status.conditions import EventContent, event_manifest
+from postroom_operator.status.profile import ProfileFacts, profile_status
+from postroom_operator.status.template import layout_status, template_status
 from tests.cluster.controlplane import ControlPlane
-from tests.operator.seen import profile
+from tests.operator.golden_profiles import profile
 from tests.operator.test_bundle import template
 from tests.operator.test_status import GOOD, TOPICS, answering
 
@@ -61,14 +56,14 @@ def kept(cluster: ControlPlane, plural: str, found: dict[str, Any], status: Any)
 
 def test_a_real_api_server_keeps_every_field_of_a_status(cluster: ControlPlane, namespace: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    for proved, serving in ((GOOD, GOOD.compiled), (Proved(problems=BROKEN), template("one"))):
-        status = template_status(Standing(letter, proved, proved.problems, serving), [], NOW)
+    for proved, serving in ((GOOD, GOOD.compiled), (ValidationResult(problems=BROKEN), template("one"))):
+        status = template_status(TemplateState(letter, proved, proved.problems, serving), [], NOW)
         assert kept(cluster, "emailtemplates", letter, status) == status
         letter = json.loads(cluster.kubectl("get", "et", "one", "-n", namespace, "-o", "json"))
     page = created(
         cluster, namespace, "EmailLayout", {"html": "<html>{% block content %}{% endblock %}</html>"}
     )
-    status = layout_status(page, Proved(problems=BROKEN), 3, [], NOW)
+    status = layout_status(page, ValidationResult(problems=BROKEN), 3, [], NOW)
     assert kept(cluster, "emaillayouts", page, status) == status
     spec = profile().spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     home = created(cluster, namespace, "SmtpProfile", spec)
@@ -80,7 +75,7 @@ def test_a_real_api_server_keeps_every_field_of_a_status(cluster: ControlPlane, 
 
 def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    said = event(letter, Announcement("Warning", "SampleFailed", "no"), "operator-0", NOW)
+    said = event_manifest(letter, EventContent("Warning", "SampleFailed", "no"), "operator-0", NOW)
     path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
     first = cluster.api.post(path, json=said, params={"fieldValidation": "Strict"})
     assert first.is_success, first.text
@@ -91,6 +86,6 @@ def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
 @pytest.mark.parametrize("word", ["no ", "größer "])
 def test_an_event_with_much_to_say_is_taken_too(cluster: ControlPlane, namespace: str, word: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    said = event(letter, Announcement("Warning", "SampleFailed", word * 500), "operator-0", NOW)
+    said = event_manifest(letter, EventContent("Warning", "SampleFailed", word * 500), "operator-0", NOW)
     answer = cluster.api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", json=said)
     assert answer.is_success, answer.text

@@ -229,7 +229,7 @@ async def test_a_callback_that_fails_for_long_is_said_and_after_a_day_a_notice_i
         desk = Desk(tmp_path, receiver.url)
         await desk.bench.carry(record())
         await desk.round()
-        assert (desk.condition.ok, desk.condition.reason) == (None, "NotTriedYet"), "a moment is no matter"
+        assert (desk.condition.ok, desk.condition.reason) == (None, "NotAttempted"), "a moment is no matter"
         desk.bench.clock.pass_(FAILING_SECONDS)
         assert desk.condition.reason == "CallbackFails"
         while desk.waiting:

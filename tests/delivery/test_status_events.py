@@ -136,7 +136,7 @@ def test_what_a_broker_refuses_waits_and_the_condition_says_why(monkeypatch: pyt
     carried = courier(monkeypatch, refusing)
     assert (status_events_condition(carried).ok, status_events_condition(carried).reason) == (
         None,
-        "NotTriedYet",
+        "NotAttempted",
     )
     assert asyncio.run(carried.publish(notices("a", "b", "c"))) == [True, False, True]
     condition = status_events_condition(carried)

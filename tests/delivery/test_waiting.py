@@ -253,8 +253,8 @@ def test_a_migration_without_a_secret_is_for_later_and_no_failure(
     ("code", "reason"),
     [
         (KafkaError._ALL_BROKERS_DOWN, "BrokerUnreachable"),
-        (KafkaError._AUTHENTICATION, "EntryRefused"),
-        (KafkaError._SSL, "EntryRefused"),
+        (KafkaError._AUTHENTICATION, "AuthenticationFailed"),
+        (KafkaError._SSL, "AuthenticationFailed"),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, "TopicMissing"),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, "NotAuthorized"),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, "NotAuthorized"),

@@ -26,8 +26,8 @@ def test_a_relay_that_no_letter_has_gone_to_is_not_told_to_be_away(
 @pytest.mark.parametrize("lag", [None, 0, 7])
 def test_a_lag_that_nobody_can_tell_is_not_told_to_be_none(lag: int | None) -> None:
     found = figures(MagicMock(), lag)
-    assert found.get("postroom_lag") == lag
-    assert "postroom_suspended_lag" not in found
+    assert found.get("postroom_consumer_lag_records") == lag
+    assert "postroom_suspended_lag_records" not in found
 
 
 @pytest.mark.parametrize("lag", [None, 0, 7])
@@ -35,5 +35,5 @@ def test_what_waits_for_a_suspended_profile_is_a_figure_of_its_own_for_each_work
     lag: int | None,
 ) -> None:
     found = figures(MagicMock(), waiting=MagicMock(records=lag))
-    assert found.get("postroom_suspended_lag") == lag
-    assert "postroom_lag" not in found
+    assert found.get("postroom_suspended_lag_records") == lag
+    assert "postroom_consumer_lag_records" not in found

@@ -158,9 +158,12 @@ def test_whoever_shows_what_is_asked_for_writes_and_reads(
 @pytest.mark.parametrize(
     ("entrance", "said"),
     [
-        (Entrance("SASL_SSL", {"kafka-password": "wrong"}), "EntryRefused: .* invalid credentials"),
-        (Entrance("SASL_SSL", {"kafka-sasl-mechanism": "SCRAM-SHA-256"}), "EntryRefused: .* SCRAM-SHA-256"),
-        (Entrance("SASL_SSL", {"kafka-ca.crt": ""}), "EntryRefused: .* certificate"),
+        (Entrance("SASL_SSL", {"kafka-password": "wrong"}), "AuthenticationFailed: .* invalid credentials"),
+        (
+            Entrance("SASL_SSL", {"kafka-sasl-mechanism": "SCRAM-SHA-256"}),
+            "AuthenticationFailed: .* SCRAM-SHA-256",
+        ),
+        (Entrance("SASL_SSL", {"kafka-ca.crt": ""}), "AuthenticationFailed: .* certificate"),
         # TLS 1.3: the handshake is over by then, so it comes as a line that was cut
         (Entrance("SSL", {"kafka-tls.crt": "", "kafka-tls.key": ""}), "BrokerUnreachable: .* alert"),
     ],
@@ -191,7 +194,7 @@ def test_a_changed_password_counts_from_the_next_connection_on(
     asyncio.run(publish(before, topic, b"hello"))
     guarded_kafka.set_password("n3xt")
     try:
-        assert refusal(before, topic).startswith("EntryRefused: ")
+        assert refusal(before, topic).startswith("AuthenticationFailed: ")
         after = connection(tmp_path, guarded_kafka, Entrance("SASL_SSL", {"kafka-password": "n3xt"}))
         assert read_first(after, topic) == b"hello"
     finally:

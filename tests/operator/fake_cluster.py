@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from postroom_operator.cluster import Absent, Conflict, Kind, Listing, Manifest, Ref, ref_of, version_of
+from postroom_operator.models import (
+    Conflict,
+    Listing,
+    Manifest,
+    NotFound,
+    Ref,
+    ResourceKind,
+    ref_of,
+    version_of,
+)
 
 Leaves = dict[str, Any]
 
@@ -21,7 +30,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[Ref, Manifest] = {}
         self.writes: list[tuple[str, Ref]] = []
-        self.kinds: set[Kind] = set()
+        self.kinds: set[ResourceKind] = set()
         """What `serves` knows beside the kinds that there are objects of."""
         self.listeners: list[Callable[[str, Manifest], None]] = []
         self.before: Callable[[str, Ref], None] = _allow
@@ -32,7 +41,7 @@ class FakeCluster:
     async def read(self, ref: Ref) -> Manifest | None:
         return copy.deepcopy(self.objects.get(ref))
 
-    async def read_all(self, kind: Kind, namespace: str = "", labels: str = "") -> Listing:
+    async def read_all(self, kind: ResourceKind, namespace: str = "", labels: str = "") -> Listing:
         wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
         found = [
             copy.deepcopy(each)
@@ -43,7 +52,7 @@ class FakeCluster:
         ]
         return Listing(tuple(found), next(self._versions))
 
-    async def serves(self, kind: Kind) -> bool:
+    async def serves(self, kind: ResourceKind) -> bool:
         return kind in self.kinds
 
     async def apply(self, manifest: Manifest) -> Manifest:
@@ -58,7 +67,7 @@ class FakeCluster:
         ref = ref_of(seen)
         self.before("status", ref)
         if ref not in self.objects:
-            raise Absent(f"{ref} not found", 404)
+            raise NotFound(f"{ref} not found", 404)
         if version_of(self.objects[ref]) != version_of(seen):
             raise Conflict(f"{ref}: the object has been modified", 409)
         return self._keep("status", ref, {**self.objects[ref], "status": copy.deepcopy(dict(status))})
@@ -81,7 +90,7 @@ class FakeCluster:
     async def scale(self, ref: Ref, replicas: int) -> None:
         self.before("scale", ref)
         if ref not in self.objects:
-            raise Absent(f"{ref} not found", 404)
+            raise NotFound(f"{ref} not found", 404)
         found = copy.deepcopy(self.objects[ref])
         found["spec"]["replicas"] = replicas
         applied = self._applied.get(ref, {}).get("spec", {})
@@ -99,7 +108,7 @@ class FakeCluster:
         ref = ref_of(manifest)
         self.before("replace", ref)
         if ref not in self.objects:
-            raise Absent(f"{ref} not found", 404)
+            raise NotFound(f"{ref} not found", 404)
         if version_of(manifest) != version_of(self.objects[ref]):
             raise Conflict(f"{ref}: the object has been modified", 409)
         return self._keep("replace", ref, copy.deepcopy(manifest))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, unpack_bundle
 from postroom.letter.problems import Code
 from postroom_operator import names
-from postroom_operator.desired import bundle as packing
-from postroom_operator.desired.bundle import LIMIT, Bundle, Served, assign, read_shards
-from postroom_operator.twins import shared
+from postroom_operator.desired import bundle
+from postroom_operator.desired.bundle import HARD_LIMIT, Bundle, ServedTemplate, assign, read_shards
+from postroom_operator.models import intern
 
 
 def template(name: str, size: int = 100, revision: int = 0) -> CompiledTemplate:
@@ -28,7 +28,7 @@ def places(bundle: Bundle) -> dict[str, int]:
     return {name: each.shard for name, each in read_shards(bundle.shards).items()}
 
 
-def then(bundle: Bundle) -> Mapping[str, Served]:
+def then(bundle: Bundle) -> Mapping[str, ServedTemplate]:
     return read_shards(bundle.shards)
 
 
@@ -39,7 +39,7 @@ def test_no_templates_make_one_empty_shard() -> None:
 
 
 def test_what_is_read_is_the_very_object_that_was_packed_unless_it_says_something_else() -> None:
-    held = shared(template("t1"))
+    held = intern(template("t1"))
     text = assign([held], {}).shards[0]
     assert read_shards({0: text})["t1"].template is held
     suspended = text.replace('"suspend": false', '"suspend": true')
@@ -70,17 +70,17 @@ def test_a_template_that_grew_moves_and_its_neighbours_stay() -> None:
 
 
 def test_a_template_that_is_larger_than_a_shard_is_named_with_its_size_and_the_limit() -> None:
-    bundle = assign([template("huge", LIMIT)], {})
+    bundle = assign([template("huge", HARD_LIMIT)], {})
     problem = bundle.problems["huge"]
     assert problem.code is Code.TOO_LARGE
     assert "template huge takes" in problem.message
-    assert str(LIMIT)[:3] in problem.message
+    assert str(HARD_LIMIT)[:3] in problem.message
     assert bundle.served == {}
 
 
 def test_a_template_that_grew_too_large_serves_its_last_good_revision() -> None:
     good = template("a", 100)
-    bundle = assign([template("a", LIMIT, 1)], then(assign([good], {})))
+    bundle = assign([template("a", HARD_LIMIT, 1)], then(assign([good], {})))
     assert bundle.served == {"a": good}
     assert "last good revision" in bundle.problems["a"].message
     assert unpack_bundle(bundle.shards[0]) == [good]
@@ -122,8 +122,8 @@ SIZES = st.dictionaries(
 def small_shards() -> Iterator[None]:
     """So that a few short templates fill them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "LIMIT", SMALL)
-        patch.setattr(packing, "COMFORT", SMALL // 4)
+        patch.setattr(bundle, "HARD_LIMIT", SMALL)
+        patch.setattr(bundle, "SOFT_LIMIT", SMALL // 4)
         yield
 
 

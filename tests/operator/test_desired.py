@@ -12,23 +12,25 @@ from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.sandbox.settings import SandboxSettings
 from postroom.startup import ProgramSettings
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
 from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.deployment import GRACE_SECONDS, TERMINATION_SECONDS, profile_hash
+from postroom_operator.desired.inputs import EffectiveProfile, KafkaAccess, OperatorDefaults
 from postroom_operator.desired.network import MAIL_PORTS
-from postroom_operator.desired.profile import Fixed, KafkaAccess, ProfileView, manifests
-from postroom_operator.desired.topics import wanted_topics
-from tests.operator.seen import UID, golden, profile
+from postroom_operator.desired.profile import profile_manifests, required_topics
+from postroom_operator.models import Manifest
+from tests.operator.golden_profiles import UID, golden, profile
 
-FIXED = Fixed("postroom:1", kafka=KafkaAccess("kafka:9092"))
+FIXED = OperatorDefaults("postroom:1", kafka=KafkaAccess("kafka:9092"))
 SMTP: dict[str, Any] = {"mode": "SMTP", "smtp": {"host": "smtp.example.org", "port": 2526}}
 ANYWHERE = {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
 
 
-def made(kind: str, *, fixed: Fixed = FIXED, allowed: bool = False, keda: bool = True, **spec: Any) -> Any:
+def made(
+    kind: str, *, fixed: OperatorDefaults = FIXED, allowed: bool = False, keda: bool = True, **spec: Any
+) -> Any:
     """The object of a kind that a profile with this spec gets, or None."""
-    view = ProfileView(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
-    return next((each for each in manifests(view, fixed) if each["kind"] == kind), None)
+    view = EffectiveProfile(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
+    return next((each for each in profile_manifests(view, fixed) if each["kind"] == kind), None)
 
 
 def open_ports(policy: Manifest) -> set[int]:
@@ -142,7 +144,7 @@ def test_callbacks_open_their_ports_to_the_internet_and_what_an_administrator_al
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
     assert [each["ipBlock"]["cidr"] for each in rule["to"]] == ["0.0.0.0/0", "::/0"]
     assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"]
-    allowing = Fixed("i", callback_allow="http://audit.shop.svc,10.96.0.0/12")
+    allowing = OperatorDefaults("i", callback_allow="http://audit.shop.svc,10.96.0.0/12")
     egress = made("NetworkPolicy", fixed=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
     assert {"ports": [{"protocol": "TCP", "port": 8080}]} in egress
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
@@ -155,7 +157,7 @@ def test_a_callback_opens_no_port_of_a_relay_where_delivery_is_not_allowed() -> 
 
 
 def test_workers_are_told_what_an_administrator_allows_and_nothing_by_their_profile() -> None:
-    fixed = Fixed("i", callback_allow="*.corp.example")
+    fixed = OperatorDefaults("i", callback_allow="*.corp.example")
 
     def told(**spec: Any) -> dict[str, str]:
         [container] = made("Deployment", fixed=fixed, **spec)["spec"]["template"]["spec"]["containers"]
@@ -166,12 +168,12 @@ def test_workers_are_told_what_an_administrator_allows_and_nothing_by_their_prof
 
 
 def test_kafka_is_reached_at_the_ports_that_the_operator_was_told() -> None:
-    fixed = Fixed("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
+    fixed = OperatorDefaults("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
     assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
 
 
 def test_workers_reach_the_inbox_that_an_erasure_asks_where_their_letters_go_there_and_nowhere_else() -> None:
-    [admits, *_] = sandbox.manifests("shop", [(profile(), UID)], FIXED)
+    [admits, *_] = sandbox.sandbox_manifests("shop", [(profile(), UID)], FIXED)
     egress = made("NetworkPolicy")["spec"]["egress"]
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8025} in each["ports"]]
     assert rule["to"] == [{"podSelector": admits["spec"]["podSelector"]}]
@@ -182,18 +184,18 @@ def test_workers_reach_the_inbox_that_an_erasure_asks_where_their_letters_go_the
 
 
 def test_the_sandbox_can_ask_for_names_and_for_nothing_else() -> None:
-    found = sandbox.manifests("shop", [(profile(), UID)], FIXED)
+    found = sandbox.sandbox_manifests("shop", [(profile(), UID)], FIXED)
     [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
     assert open_ports(policy) == {53, 5353}
 
 
 def test_the_sandbox_belongs_to_every_profile_that_uses_it_and_goes_with_the_last() -> None:
-    [policy, *_] = sandbox.manifests("shop", [(profile("b"), "2"), (profile("a"), "1")], FIXED)
+    [policy, *_] = sandbox.sandbox_manifests("shop", [(profile("b"), "2"), (profile("a"), "1")], FIXED)
     assert [(each["uid"], "controller" in each) for each in policy["metadata"]["ownerReferences"]] == [
         ("1", False),
         ("2", False),
     ]
-    assert sandbox.manifests("shop", [], FIXED) == []
+    assert sandbox.sandbox_manifests("shop", [], FIXED) == []
 
 
 RETURN_PATHS = {"domain": "b.larkfield.example", "secretRef": {"name": "return-paths"}}
@@ -201,14 +203,14 @@ BOUNCING: dict[str, Any] = {"bounces": RETURN_PATHS}
 
 
 def test_the_bounce_intake_asks_the_ledger_and_sends_no_mail() -> None:
-    found = bounces.manifests("shop", [(profile(**BOUNCING), UID)], FIXED)
+    found = bounces.bounces_manifests("shop", [(profile(**BOUNCING), UID)], FIXED)
     [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
     assert open_ports(policy) == {53, 5353, 5432}
 
 
 def test_the_bounce_intake_reads_every_profile_that_asks_and_goes_with_the_last() -> None:
     other = profile("a", connectionsSecretRef={"name": "own"}, **BOUNCING)
-    found = bounces.manifests("shop", [(profile("b", **BOUNCING), "2"), (other, "1")], FIXED)
+    found = bounces.bounces_manifests("shop", [(profile("b", **BOUNCING), "2"), (other, "1")], FIXED)
     [deployment] = [each for each in found if each["kind"] == "Deployment"]
     assert [each["uid"] for each in deployment["metadata"]["ownerReferences"]] == ["1", "2"]
     volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
@@ -216,12 +218,12 @@ def test_the_bounce_intake_reads_every_profile_that_asks_and_goes_with_the_last(
     assert sources == ["a.yaml", "b.yaml"]
     secrets = [volumes[f"secret-{number}"]["secret"]["secretName"] for number in range(3)]
     assert secrets == ["own", "postroom-connections", "return-paths"]
-    assert bounces.manifests("shop", [], FIXED) == []
+    assert bounces.bounces_manifests("shop", [], FIXED) == []
 
 
 def test_the_bounce_intake_rolls_for_what_it_reads_at_start_and_for_nothing_else() -> None:
     def told(**spec: Any) -> str:
-        [_, deployment, _] = bounces.manifests("shop", [(profile(**BOUNCING | spec), UID)], FIXED)
+        [_, deployment, _] = bounces.bounces_manifests("shop", [(profile(**BOUNCING | spec), UID)], FIXED)
         return str(deployment["spec"]["template"]["metadata"]["annotations"][names.PROFILE_HASH])
 
     assert told(retry={"maxAttempts": 6}) == told(mode="Log") == told()
@@ -248,7 +250,7 @@ def test_a_new_word_about_delivery_rolls_the_workers() -> None:
 
 
 def test_a_profile_has_a_topic_and_one_for_its_dead_letters() -> None:
-    letters, dead = wanted_topics(profile(kafka={"partitions": 6, "retention": "24h"}))
+    letters, dead = required_topics(profile(kafka={"partitions": 6, "retention": "24h"}))
     assert (letters.name, letters.partitions) == ("postroom.shop.orders", 6)
     assert letters.config == {"cleanup.policy": "delete", "retention.ms": "86400000"}
     assert (dead.name, dead.partitions) == ("postroom.shop.orders.dlq", 1)
@@ -256,25 +258,30 @@ def test_a_profile_has_a_topic_and_one_for_its_dead_letters() -> None:
 
 
 def test_a_profile_that_tells_has_a_topic_of_status_events_like_its_own() -> None:
-    letters, _, status = wanted_topics(profile(kafka={"partitions": 6, "statusEvents": ["Failed"]}))
+    letters, _, status = required_topics(profile(kafka={"partitions": 6, "statusEvents": ["Failed"]}))
     assert (status.name, status.partitions) == ("postroom.shop.orders.status", 6)
     assert status.config == letters.config
 
 
 @pytest.mark.parametrize("name", ["bounces", "sandbox", "operator", "gateway", "a.b", "x" * 100])
 def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: str) -> None:
-    found = names.workers(name)
-    assert found not in {"postroom-sandbox", "postroom-operator", "postroom-gateway", names.workers("a-b")}
+    found = names.worker_object(name)
+    assert found not in {
+        "postroom-sandbox",
+        "postroom-operator",
+        "postroom-gateway",
+        names.worker_object("a-b"),
+    }
     assert "." not in found
-    assert len(names.bundle_map(name, 15)) <= names.LABEL_LENGTH
-    assert names.workers(f"{name}x") != found
+    assert len(names.bundle_config_map(name, 15)) <= names.LABEL_LENGTH
+    assert names.worker_object(f"{name}x") != found
 
 
 @pytest.mark.parametrize("name", ["a.b", "sandbox", "x" * 100])
 def test_no_profile_is_called_as_the_objects_of_another_are(name: str) -> None:
     """Whoever knows how names are cut could name a profile so; both would be written in turn, for ever."""
-    cut = names.workers(name)
-    assert names.workers(cut.removeprefix("postroom-")) != cut
+    cut = names.worker_object(name)
+    assert names.worker_object(cut.removeprefix("postroom-")) != cut
 
 
 # --- a fallback ---
@@ -288,14 +295,14 @@ SPARE: dict[str, Any] = {
 LEANS: dict[str, Any] = {"mode": "SMTP", "smtp": OWN, "fallbackRef": {"name": "spare"}}
 
 
-def leaning(spare: dict[str, Any] | None, *, allowed: bool = True, **spec: Any) -> ProfileView:
+def leaning(spare: dict[str, Any] | None, *, allowed: bool = True, **spec: Any) -> EffectiveProfile:
     """A profile that falls back to `spare`, as the operator sees both."""
     other = profile("spare", **spare) if spare is not None else None
-    return ProfileView(profile(**(LEANS | spec)), UID, delivery_allowed=allowed, fallback=other)
+    return EffectiveProfile(profile(**(LEANS | spec)), UID, delivery_allowed=allowed, fallback=other)
 
 
-def of(view: ProfileView, kind: str) -> Manifest:
-    return next(each for each in manifests(view, FIXED) if each["kind"] == kind)
+def of(view: EffectiveProfile, kind: str) -> Manifest:
+    return next(each for each in profile_manifests(view, FIXED) if each["kind"] == kind)
 
 
 def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
@@ -305,7 +312,9 @@ def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
     assert env["POSTROOM_FALLBACK"] == "/etc/postroom/profile/fallback.yaml"
     secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
     assert secrets == ["postroom-connections", "other", "own"]
-    written = next(each for each in manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))["data"]
+    written = next(each for each in profile_manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))[
+        "data"
+    ]
     assert "spare.example" in written["fallback.yaml"]
     for text in written.values():  # so that workers of an earlier release read them as well
         assert json.loads(text)["metadata"]["annotations"][FORMAT_ANNOTATION] == PROFILE_FORMAT
@@ -323,11 +332,11 @@ def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
     ids=["missing", "to a sandbox", "from a sandbox", "guarded"],
 )
 def test_from_a_sandbox_no_way_leads_to_a_relay_and_a_fallback_that_is_none_is_left_out(
-    view: ProfileView, code: Code | None
+    view: EffectiveProfile, code: Code | None
 ) -> None:
     assert (view.fallback_problem.code if view.fallback_problem else None) == code
-    assert view.spare is None
-    text = str(manifests(view, FIXED))
+    assert view.usable_fallback is None
+    text = str(profile_manifests(view, FIXED))
     assert "POSTROOM_FALLBACK" not in text
     assert "spare.example" not in text
     assert 2525 not in open_ports(of(view, "NetworkPolicy"))

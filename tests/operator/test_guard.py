@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from postroom_operator.cluster import API_VERSION, Manifest, Ref, Refused
 from postroom_operator.desired.deployment import may_deliver
-from postroom_operator.guard import close, guard_key
+from postroom_operator.guard import enforce, guard_key
+from postroom_operator.models import API_VERSION, Invalid, Manifest, Ref
 from postroom_operator.reconcile import reconcile
 from postroom_operator.store import profile_key
+from tests.operator.operator_harness import NAMESPACE, OperatorHarness, namespace, profile, template
 from tests.operator.test_reconcile import ALLOWED, FAULTY, RELAY, Test, run
-from tests.operator.world import NAMESPACE, World, namespace, profile, template
 
 DEPLOYMENT = Ref("apps/v1", "Deployment", NAMESPACE, "postroom-orders")
 PROFILE = Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders")
@@ -23,7 +23,7 @@ TOLD = {"name": "POSTROOM_DELIVERY_ALLOWED", "value": "true"}
 def delivering(test: Test) -> None:
     """Run a test on workers that may deliver."""
 
-    async def begun(world: World) -> None:
+    async def begun(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
         assert may_deliver(workers(world))
@@ -32,7 +32,7 @@ def delivering(test: Test) -> None:
     run(begun)
 
 
-def workers(world: World) -> Manifest:
+def workers(world: OperatorHarness) -> Manifest:
     found: Manifest = world.cluster.objects[DEPLOYMENT]["spec"]["template"]
     return found
 
@@ -41,7 +41,7 @@ def changed(manifest: Manifest, **metadata: Any) -> Manifest:
     return {**copy.deepcopy(manifest), "metadata": {**manifest["metadata"], **metadata}}
 
 
-def pod(world: World, **annotations: str) -> Manifest:
+def pod(world: OperatorHarness, **annotations: str) -> Manifest:
     labels = world.cluster.objects[DEPLOYMENT]["metadata"]["labels"]
     metadata = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
     metadata |= {"annotations": {"postroom.dev/bundle": "x", **annotations}}
@@ -50,10 +50,10 @@ def pod(world: World, **annotations: str) -> Manifest:
 
 
 def test_workers_that_cannot_be_changed_end() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if verb == "apply" and ref.kind == "Deployment":
-                raise Refused("is not valid", 422)
+                raise Invalid("is not valid", 422)
 
         world.cluster.before = refuse
         world.apply(
@@ -70,7 +70,7 @@ def test_workers_that_cannot_be_changed_end() -> None:
 
 
 def test_workers_of_a_profile_that_is_kept_from_going_end() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         ending = {"deletionTimestamp": "2026-01-05T09:30:00Z", "finalizers": ["larkfield.example/hold"]}
         world.apply(changed(world.cluster.objects[PROFILE], **ending))
         await world.settle()
@@ -85,7 +85,7 @@ def test_workers_of_a_profile_that_is_kept_from_going_end() -> None:
 def test_workers_that_outlive_their_profile_end(anew: bool) -> None:
     """As `kubectl delete --cascade=orphan` leaves them."""
 
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.cluster.remove(PROFILE)
         world.apply(changed(world.cluster.objects[DEPLOYMENT], ownerReferences=[]))
         await world.settle()
@@ -101,7 +101,7 @@ def test_workers_that_outlive_their_profile_end(anew: bool) -> None:
 
 @pytest.mark.parametrize("how", ["otherwise", "elsewhere", "twice", "nothing", "unlabelled"])
 def test_workers_of_a_faulty_profile_end_however_they_are_told(how: str) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(**RELAY, **FAULTY))
         await world.settle()
         found = copy.deepcopy(world.cluster.objects[DEPLOYMENT])
@@ -128,7 +128,7 @@ def test_workers_of_a_faulty_profile_end_however_they_are_told(how: str) -> None
 
 
 def test_a_pod_that_may_deliver_ends_whatever_it_says_of_itself() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(pod(world, **{"postroom.dev/effect": "Sandbox"}))
         world.apply(namespace())
         await world.settle()
@@ -140,7 +140,7 @@ def test_a_pod_that_may_deliver_ends_whatever_it_says_of_itself() -> None:
 
 
 def test_a_roll_out_that_somebody_pauses_goes_on() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         found = copy.deepcopy(world.cluster.objects[DEPLOYMENT])
         world.apply({**found, "spec": {**found["spec"], "paused": True}})
         await world.settle()
@@ -150,21 +150,21 @@ def test_a_roll_out_that_somebody_pauses_goes_on() -> None:
 
 
 def test_the_guard_waits_for_no_proof() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         proving, proved = asyncio.Event(), asyncio.Event()
-        prove = world.prover.prove
+        prove = world.validator.validate
 
         async def slowly(*asked: Any, first: bool = False) -> Any:
             proving.set()
             await proved.wait()
             return await prove(*asked, first=first)
 
-        world.prover.prove = slowly  # type: ignore[method-assign,assignment]
+        world.validator.validate = slowly  # type: ignore[method-assign,assignment]
         world.apply(template("paid"))
-        under_way = asyncio.create_task(reconcile(KEY, world.office))
+        under_way = asyncio.create_task(reconcile(KEY, world.context))
         await proving.wait()
         world.apply(namespace())
-        await close(guard_key(KEY), world.office)
+        await enforce(guard_key(KEY), world.context)
         assert not may_deliver(workers(world)), "the guard"
         proved.set()
         await under_way
@@ -174,11 +174,11 @@ def test_the_guard_waits_for_no_proof() -> None:
 
 
 def test_the_guard_writes_nothing_where_it_is_closed() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(namespace())
         await world.settle()
         before = len(world.cluster.writes)
-        await close(guard_key(KEY), world.office)
+        await enforce(guard_key(KEY), world.context)
         assert len(world.cluster.writes) == before
         assert await world.settle() == []
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from postroom_operator import lease as module
-from postroom_operator.cluster import Ref, Unavailable
-from postroom_operator.lease import DURATION_SECONDS, MARGIN_SECONDS, Fenced, Lease, LeaseLost
+from postroom_operator.lease import DURATION_SECONDS, MARGIN_SECONDS, Lease, LeaseFencedCluster, LeaseLost
+from postroom_operator.models import Ref, Unavailable
 from tests.operator.fake_cluster import FakeCluster
 
 REF = Ref("coordination.k8s.io/v1", "Lease", "system", "postroom-operator")
@@ -15,7 +15,7 @@ CHILD = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "sho
 
 
 @dataclass
-class Clock:
+class ManualClock:
     seconds: float = 1000.0
     told: list[str] = field(default_factory=list)
     said: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,16 +37,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.001)
 
 
-def run(test: Callable[[FakeCluster, Clock], Awaitable[None]]) -> None:
+def run(test: Callable[[FakeCluster, ManualClock], Awaitable[None]]) -> None:
     async def begin() -> None:
         async with asyncio.timeout(10):
-            await test(FakeCluster(), Clock())
+            await test(FakeCluster(), ManualClock())
 
     asyncio.run(begin())
 
 
 def test_the_first_one_has_it_at_once() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         assert lease.held
@@ -57,7 +57,7 @@ def test_the_first_one_has_it_at_once() -> None:
 
 
 def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_silent() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         await Lease(cluster, REF, "one", clock).acquire(clock.wait_for)
         second = Lease(cluster, REF, "two", clock)
         waiting = asyncio.create_task(second.acquire(clock.wait_for))
@@ -74,10 +74,10 @@ def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_s
 
 
 def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
-        fenced = Fenced(cluster, lease)
+        fenced = LeaseFencedCluster(cluster, lease)
         await fenced.apply(CHILD)
         clock.seconds += DURATION_SECONDS - MARGIN_SECONDS
         for write in (
@@ -97,7 +97,7 @@ def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
 
 
 def test_who_finds_another_holder_has_lost_it() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         taken = cluster.objects[REF]
@@ -110,7 +110,7 @@ def test_who_finds_another_holder_has_lost_it() -> None:
 
 
 def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         looks = 0
@@ -134,7 +134,7 @@ def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> No
 
 
 def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         tries = 0
@@ -154,7 +154,7 @@ def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
 
 
 def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         first = Lease(cluster, REF, "one", clock)
         await first.acquire(clock.wait_for)
         await first.release()
@@ -165,7 +165,7 @@ def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
 
 
 def test_two_that_start_at_once_never_both_have_it() -> None:
-    async def test(cluster: FakeCluster, clock: Clock) -> None:
+    async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         leases = [Lease(cluster, REF, name, clock) for name in ("one", "two", "three")]
         tasks = [asyncio.create_task(each.acquire(clock.wait_for)) for each in leases]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

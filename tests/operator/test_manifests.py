@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.operator.seen import CASES, everything, view_of
+from tests.operator.golden_profiles import CASES, everything, view_of
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -6,11 +6,10 @@ import time
 
 from prometheus_client import generate_latest
 
-from postroom_operator.cluster import API_VERSION, Ref
-from postroom_operator.facts import Readiness
-from postroom_operator.metrics import Metrics
-from postroom_operator.status import readiness
-from tests.operator.world import NAMESPACE, World, layout, profile, template
+from postroom_operator.metrics import OperatorMetrics
+from postroom_operator.models import API_VERSION, ObjectReadiness, Ref
+from postroom_operator.status.conditions import object_readiness
+from tests.operator.operator_harness import NAMESPACE, OperatorHarness, layout, profile, template
 
 SERIES = re.compile(r"^postroom_operator_object_ready\{(.*)\} (.*)$", re.MULTILINE)
 MANY = 2_000
@@ -18,9 +17,9 @@ SCRAPE_SECONDS = 0.5
 """A scrape of so many takes a few hundredths; ten times that would hold up what the operator does."""
 
 
-def told(world: World) -> dict[str, str]:
-    metrics = Metrics()
-    metrics.watch_objects(lambda: map(readiness, world.store.own()))
+def told(world: OperatorHarness) -> dict[str, str]:
+    metrics = OperatorMetrics()
+    metrics.register_objects(lambda: map(object_readiness, world.store.custom_resources()))
     return dict(SERIES.findall(generate_latest(metrics.registry).decode()))
 
 
@@ -30,17 +29,17 @@ def series(kind: str, name: str, reason: str) -> str:
 
 def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not() -> None:
     async def test() -> None:
-        world = World()
+        world = OperatorHarness()
         world.apply(layout(), profile(suspend=True), template(), template("owed", "{{ nmae }}"))
         assert set(told(world)) == {
-            series("EmailLayout", "plain", "NotLookedAt"),
-            series("SmtpProfile", "orders", "NotLookedAt"),
-            series("EmailTemplate", "paid", "NotLookedAt"),
-            series("EmailTemplate", "owed", "NotLookedAt"),
+            series("EmailLayout", "plain", "Pending"),
+            series("SmtpProfile", "orders", "Pending"),
+            series("EmailTemplate", "paid", "Pending"),
+            series("EmailTemplate", "owed", "Pending"),
         }
         await world.settle()
         assert told(world) == {
-            series("EmailLayout", "plain", "Proved"): "1.0",
+            series("EmailLayout", "plain", "Valid"): "1.0",
             series("SmtpProfile", "orders", "Suspended"): "0.0",
             series("EmailTemplate", "paid", "Serving"): "1.0",
             series("EmailTemplate", "owed", "VariableUndeclared"): "0.0",
@@ -51,7 +50,7 @@ def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not()
 
 def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
     async def test() -> None:
-        world = World()
+        world = OperatorHarness()
         world.apply(profile(), template(), template("owed"))
         await world.settle()
         assert told(world)[series("EmailTemplate", "paid", "Serving")] == "1.0"
@@ -66,25 +65,25 @@ def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
 
 
 def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970() -> None:
-    metrics, name = Metrics(), "postroom_operator_last_resync_timestamp_seconds"
+    metrics, name = OperatorMetrics(), "postroom_operator_last_resync_timestamp_seconds"
     assert metrics.registry.get_sample_value(name) is None
     for moment in (1_795_000_000.0, 1_795_000_120.0):
-        metrics.resynced(moment)
+        metrics.record_resync(moment)
         assert metrics.registry.get_sample_value(name) == moment
 
 
 def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
-    metrics = Metrics()
-    metrics.watch_objects(list)
+    metrics = OperatorMetrics()
+    metrics.register_objects(list)
     page = generate_latest(metrics.registry).decode()
     assert "# TYPE postroom_operator_object_ready gauge" in page
     assert not SERIES.findall(page)
 
 
 def test_a_scrape_of_two_thousand_templates_holds_up_nothing() -> None:
-    metrics = Metrics()
-    metrics.watch_objects(
-        lambda: (Readiness("EmailTemplate", NAMESPACE, f"t-{n}", "Serving", True) for n in range(MANY))
+    metrics = OperatorMetrics()
+    metrics.register_objects(
+        lambda: (ObjectReadiness("EmailTemplate", NAMESPACE, f"t-{n}", "Serving", True) for n in range(MANY))
     )
     began = time.process_time()
     page = generate_latest(metrics.registry).decode()

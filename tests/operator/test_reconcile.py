@@ -6,48 +6,57 @@ import pytest
 from structlog.testing import capture_logs
 
 from postroom.letter.bundle import unpack_bundle
-from postroom_operator.apply import Done
-from postroom_operator.cluster import API_VERSION, Conflict, Ending, Ref, Refused, Unavailable, ref_of
+from postroom_operator.apply import ReconcileResult
 from postroom_operator.desired.deployment import may_deliver
-from postroom_operator.desired.view import KafkaAccess
+from postroom_operator.desired.inputs import KafkaAccess
 from postroom_operator.diff import Plan
-from postroom_operator.facts import Report, Topic
+from postroom_operator.models import (
+    API_VERSION,
+    Conflict,
+    Invalid,
+    NamespaceTerminating,
+    Ref,
+    TopicState,
+    Unavailable,
+    WorkerReport,
+    ref_of,
+)
 from postroom_operator.names import labels
 from postroom_operator.resync import Resync
 from postroom_operator.store import profile_key
-from tests.operator.world import NAMESPACE, World, layout, namespace, profile, template
+from tests.operator.operator_harness import NAMESPACE, OperatorHarness, layout, namespace, profile, template
 
-Test = Callable[[World], Awaitable[None]]
+Test = Callable[[OperatorHarness], Awaitable[None]]
 
 
 def run(test: Test) -> None:
-    asyncio.run(asyncio.wait_for(test(World()), 60))
+    asyncio.run(asyncio.wait_for(test(OperatorHarness()), 60))
 
 
-async def started(world: World) -> None:
+async def started(world: OperatorHarness) -> None:
     world.apply(profile(), layout(), template("paid"), template("sent"))
     await world.settle()
 
 
 def test_the_bounce_intake_comes_with_the_first_profile_that_asks_and_goes_with_the_last() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         intake = {f"{kind}/postroom-bounces" for kind in ("Deployment", "Service", "NetworkPolicy")}
-        assert not intake & set(world.made())
+        assert not intake & set(world.created_objects())
         asked = {"domain": "b.example", "secretRef": {"name": "return-paths"}}
         world.apply(profile(bounces=asked))
         await world.settle()
-        assert intake <= set(world.made())
-        assert "Deployment/postroom-sandbox" in world.made()
+        assert intake <= set(world.created_objects())
+        assert "Deployment/postroom-sandbox" in world.created_objects()
         world.apply(profile())
         await world.settle()
-        assert not intake & set(world.made())
+        assert not intake & set(world.created_objects())
 
     run(test)
 
 
 def test_manifests_become_workers_and_every_object_says_so() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         assert {
             "ConfigMap/postroom-orders-bundle-00",
@@ -57,7 +66,7 @@ def test_manifests_become_workers_and_every_object_says_so() -> None:
             "Deployment/postroom-sandbox",
             "Service/postroom-sandbox",
             "NetworkPolicy/postroom-sandbox",
-        } <= set(world.made())
+        } <= set(world.created_objects())
         assert set(world.served()) == {"paid", "sent"}
         assert world.condition("EmailTemplate", "paid")[:2] == ("True", "Serving")
         assert world.status("EmailTemplate", "paid")["revision"] == world.served()["paid"].revision
@@ -68,7 +77,7 @@ def test_manifests_become_workers_and_every_object_says_so() -> None:
 
 
 def test_at_rest_nothing_is_written_and_a_new_process_writes_nothing_either() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         world.pending |= world.store.keys()
         assert await world.settle() == []
@@ -80,7 +89,7 @@ def test_at_rest_nothing_is_written_and_a_new_process_writes_nothing_either() ->
 
 
 def test_an_edit_writes_one_shard_and_one_status() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         world.apply(template("paid", "<p>Hello again</p>"))
         written = await world.settle()
@@ -94,7 +103,7 @@ def test_an_edit_writes_one_shard_and_one_status() -> None:
 
 
 def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         good = world.served()["paid"]
         world.apply(template("paid", "<p>\n{{ nobody }}</p>"))
@@ -115,34 +124,34 @@ def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart()
 
 
 def test_a_topic_has_one_profile_and_the_next_gets_it_when_that_one_goes() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         world.apply(profile("late", kafka={"topic": "postroom.shop.orders"}))
         await world.settle()
         status, reason, message = world.condition("SmtpProfile", "late")
         assert (status, reason) == ("False", "TopicConflict")
         assert "SmtpProfile orders has postroom.shop.orders" in message
-        assert "Deployment/postroom-late" not in world.made()
+        assert "Deployment/postroom-late" not in world.created_objects()
         assert world.condition("SmtpProfile", "orders")[1] != "TopicConflict"
         world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
         await world.settle()
-        assert "Deployment/postroom-late" in world.made()
+        assert "Deployment/postroom-late" in world.created_objects()
         assert world.status("SmtpProfile", "late").get("problems", []) == []
 
     run(test)
 
 
 def test_an_edit_takes_no_topic_from_who_has_it_and_leaves_the_workers_as_they_were() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         world.apply(profile("younger"))
         await world.settle()
-        before = world.made()["Deployment/postroom-orders"]
+        before = world.created_objects()["Deployment/postroom-orders"]
         world.apply(profile(kafka={"topic": "postroom.shop.younger.dlq"}))
         await world.settle()
         assert world.condition("SmtpProfile", "orders")[1] == "TopicConflict"
         assert world.condition("SmtpProfile", "younger")[1] != "TopicConflict"
-        assert world.made()["Deployment/postroom-orders"] == before
+        assert world.created_objects()["Deployment/postroom-orders"] == before
         await world.restart()
         assert await world.settle() == []
 
@@ -150,7 +159,7 @@ def test_an_edit_takes_no_topic_from_who_has_it_and_leaves_the_workers_as_they_w
 
 
 def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         good = world.status("EmailTemplate", "paid")["revision"]
         ref = Ref("v1", "ConfigMap", NAMESPACE, "postroom-orders-bundle-00")
@@ -168,81 +177,81 @@ def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() 
     ("what", "instead"), [('"name": "paid"', '"name": ["paid"]'), ("<p>Hello</p>", "\\ud800")]
 )
 def test_a_shard_that_nobody_can_read_is_written_anew(what: str, instead: str) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         name = "ConfigMap/postroom-orders-bundle-00"
-        shard = world.made()[name]
+        shard = world.created_objects()[name]
         ((key, text),) = shard["data"].items()
         assert what in text
         world.cluster.put({**shard, "data": {key: text.replace(what, instead)}})
         await world.settle()
-        assert world.made()[name]["data"] == shard["data"]
+        assert world.created_objects()[name]["data"] == shard["data"]
 
     run(test)
 
 
 def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        shard = world.made()["ConfigMap/postroom-orders-bundle-00"]
+        shard = world.created_objects()["ConfigMap/postroom-orders-bundle-00"]
         labels = shard["metadata"]["labels"]
         copy = {"namespace": NAMESPACE, "name": "postroom-orders-bundle-00-backup", "labels": labels}
         world.apply({**shard, "metadata": copy})
         world.cluster.remove(Ref(API_VERSION, "EmailTemplate", NAMESPACE, "paid"))
         await world.settle()
-        (text,) = world.made()["ConfigMap/postroom-orders-bundle-00"]["data"].values()
+        (text,) = world.created_objects()["ConfigMap/postroom-orders-bundle-00"]["data"].values()
         assert [each.name for each in unpack_bundle(text)] == ["sent"]
 
     run(test)
 
 
 def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        assert world.office.observer._read
+        assert world.context.observer._read
         world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
         await world.settle()
-        assert not world.office.observer._read, "though its ConfigMaps go only after it"
+        assert not world.context.observer._read, "though its ConfigMaps go only after it"
 
     run(test)
 
 
 def test_an_operator_that_cannot_read_its_own_secret_leaves_the_way_to_the_brokers_as_it_was() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        policy = world.made()["NetworkPolicy/postroom-orders"]
+        policy = world.created_objects()["NetworkPolicy/postroom-orders"]
         assert "9096" in str(policy["spec"]["egress"])
         world.kafka = KafkaAccess()
         await world.restart()
         assert await world.settle() == []
         world.apply(profile(workers={"replicas": 2}, networkPolicy={"peers": [{"podSelector": {}}]}))
         await world.settle()
-        assert "9096" in str(world.made()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
+        assert "9096" in str(world.created_objects()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
 
     run(test)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"sasl_mechanism": "GSSAPI"}', "[]"])
 def test_what_somebody_writes_of_the_brokers_takes_nothing_down(text: str) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        policy = world.made()["NetworkPolicy/postroom-orders"]
+        policy = world.created_objects()["NetworkPolicy/postroom-orders"]
         noted = {**policy["metadata"], "annotations": {"postroom.dev/kafka": text}}
         world.kafka = KafkaAccess()
         world.cluster.put({**policy, "metadata": noted})
         await world.settle()
         assert world.errors == []
-        assert "9092" in str(world.made()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
+        assert "9092" in str(world.created_objects()["NetworkPolicy/postroom-orders"]["spec"]["egress"])
 
     run(test)
 
 
 def test_what_came_and_went_leaves_nothing_in_memory() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         await world.restart()
         await world.settle()
-        before = (set(world.store._objects), set(world.store._under), set(world.office.observer._read))
+        before = (set(world.store._objects), set(world.store._under), set(world.context.observer._read))
         for number in range(3):
             name = f"passing-{number}"
             world.apply(profile(name), template(name, smtpProfileRef={"name": name}))
@@ -252,16 +261,16 @@ def test_what_came_and_went_leaves_nothing_in_memory() -> None:
             await world.settle()
         await Resync(world.cluster, world.store, (), world.pending.update).once()
         await world.settle()
-        after = (set(world.store._objects), set(world.store._under), set(world.office.observer._read))
+        after = (set(world.store._objects), set(world.store._under), set(world.context.observer._read))
         assert after == before
         assert world.store._gone == {}
-        assert world.asked.wanted == {profile_key(NAMESPACE, "orders")}
+        assert world.external.wanted == {profile_key(NAMESPACE, "orders")}
 
     run(test)
 
 
 def test_a_template_whose_first_revision_is_bad_is_not_served() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(), template("paid", "{{ nobody }}"), template("sent"))
         await world.settle()
         assert set(world.served()) == {"sent"}
@@ -270,23 +279,23 @@ def test_a_template_whose_first_revision_is_bad_is_not_served() -> None:
 
 
 def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         before = world.served()["paid"]
-        world.prover.slow.add("paid")
+        world.validator.slow.add("paid")
         world.apply(template("paid", "<p>Slow</p>"), template("sent", "<p>Quick</p>"))
         await world.settle()
         assert world.served()["paid"] == before
         assert "Quick" in world.served()["sent"].editions[0].html
-        assert world.condition("EmailTemplate", "paid", "Compiled")[:2] == ("Unknown", "Proving")
+        assert world.condition("EmailTemplate", "paid", "Compiled")[:2] == ("Unknown", "Validating")
 
     run(test)
 
 
 def test_an_operator_that_proves_all_anew_writes_nothing_while_that_takes_long() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        world.prover.slow.update({"paid", "sent"})
+        world.validator.slow.update({"paid", "sent"})
         await world.restart()
         assert await world.settle() == []
 
@@ -294,7 +303,7 @@ def test_an_operator_that_proves_all_anew_writes_nothing_while_that_takes_long()
 
 
 def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         html = "{% block content %}<p>Hi</p>{% endblock %}"
         world.apply(template("paid", html, layoutRef={"name": "plain"}))
         await world.settle()
@@ -302,7 +311,7 @@ def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
         world.apply(layout())
         await world.settle()
         assert world.condition("EmailTemplate", "paid")[:2] == ("False", "ProfileNotFound")
-        assert world.made() == {}
+        assert world.created_objects() == {}
         world.apply(profile())
         await world.settle()
         assert world.condition("EmailTemplate", "paid")[0] == "True"
@@ -311,7 +320,7 @@ def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
 
 
 def test_the_log_says_once_why_an_object_is_not_ready_and_once_that_it_is_again() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
         with capture_logs() as lines:
             world.apply(template("paid", "<p>{{ nmae }}</p>"))
@@ -331,7 +340,7 @@ def test_the_log_says_once_why_an_object_is_not_ready_and_once_that_it_is_again(
 
 
 def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         html = "{% block content %}{% include 'foot' %}{% endblock %}"
         foot = layout()
         foot["spec"]["partials"] = [{"name": "foot", "html": "<p>Foot</p>"}]
@@ -350,15 +359,15 @@ def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
 @pytest.mark.parametrize(
     ("html", "subject", "ready"),
     [
-        ("<p>Hello</p>", "{{ nmae }}", ("True", "Proved")),
-        ("{% block content %}<p>{{ nmae }}</p>{% endblock %}", "Paid", ("True", "Proved")),
+        ("<p>Hello</p>", "{{ nmae }}", ("True", "Valid")),
+        ("{% block content %}<p>{{ nmae }}</p>{% endblock %}", "Paid", ("True", "Valid")),
         ("{% block why %}<p>Hello</p>{% endblock %}", "Paid", ("False", "TemplatesFail")),
     ],
 )
 def test_a_layout_is_not_at_fault_for_what_is_a_templates_own_mistake(
     html: str, subject: str, ready: tuple[str, str]
 ) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(), layout(), template("paid", html, subject=subject, layoutRef={"name": "plain"}))
         await world.settle()
         assert world.condition("EmailTemplate", "paid")[0] == "False"
@@ -368,7 +377,7 @@ def test_a_layout_is_not_at_fault_for_what_is_a_templates_own_mistake(
 
 
 def test_what_a_template_lacks_for_its_layouts_text_the_layout_says_too() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         page = layout(html="<body>{{ brand }}{% block content %}{% endblock %}</body>")
         world.apply(profile(), page, template("paid", layoutRef={"name": "plain"}))
         await world.settle()
@@ -379,7 +388,7 @@ def test_what_a_template_lacks_for_its_layouts_text_the_layout_says_too() -> Non
 
 
 def test_a_template_that_moves_goes_from_one_profile_to_the_other() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(), profile("news"), template("paid"))
         await world.settle()
         world.apply(template("paid", smtpProfileRef={"name": "news"}))
@@ -390,7 +399,7 @@ def test_a_template_that_moves_goes_from_one_profile_to_the_other() -> None:
 
 
 def test_the_oldest_template_has_an_event_type_and_the_next_one_gets_it_when_that_goes() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         young, old = template("a", eventTypes=["shop.paid"]), template("b", eventTypes=["shop.paid"])
         young["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
         old["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
@@ -407,9 +416,9 @@ def test_the_oldest_template_has_an_event_type_and_the_next_one_gets_it_when_tha
 
 @pytest.mark.parametrize("how", ["deleted", "edited", "unlabelled"])
 def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        wanted = world.made()
+        wanted = world.created_objects()
         for ref in [ref for ref in world.cluster.objects if ref.api_version != API_VERSION]:
             if ref.kind in ("Namespace", "Event"):
                 continue
@@ -423,7 +432,7 @@ def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
                 case _:
                     world.cluster.put({**found, "metadata": {**found["metadata"], "labels": {}}})
             await world.settle()
-        now = world.made()
+        now = world.created_objects()
         assert now.keys() == wanted.keys()
         for name, each in wanted.items():
             assert each["metadata"]["labels"] == now[name]["metadata"]["labels"]
@@ -434,7 +443,7 @@ def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
 
 
 def test_what_somebody_else_has_made_is_never_taken_over() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         theirs = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -443,7 +452,7 @@ def test_what_somebody_else_has_made_is_never_taken_over() -> None:
         }
         world.apply(theirs)
         await started(world)
-        assert world.made()["ConfigMap/postroom-orders-profile"]["data"] == {"theirs": "yes"}
+        assert world.created_objects()["ConfigMap/postroom-orders-profile"]["data"] == {"theirs": "yes"}
         status, _, message = world.condition("SmtpProfile", "orders")
         assert status == "False"
         assert "somebody else's" in message
@@ -452,15 +461,15 @@ def test_what_somebody_else_has_made_is_never_taken_over() -> None:
 
 
 def test_smtp_takes_effect_only_in_a_namespace_that_is_labelled() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(mode="SMTP", smtp={"host": "smtp.example.org"}))
         await world.settle()
         assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
-        assert "Deployment/postroom-sandbox" in world.made()
+        assert "Deployment/postroom-sandbox" in world.created_objects()
         world.apply(namespace(**{"postroom.dev/delivery": "allowed"}))
         await world.settle()
         assert world.status("SmtpProfile", "orders")["mode"] == "SMTP"
-        assert "Deployment/postroom-sandbox" not in world.made()
+        assert "Deployment/postroom-sandbox" not in world.created_objects()
         world.apply(namespace(**{"postroom.dev/delivery": "yes"}))
         await world.settle()
         assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
@@ -469,15 +478,15 @@ def test_smtp_takes_effect_only_in_a_namespace_that_is_labelled() -> None:
 
 
 def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if ref.kind == "PodDisruptionBudget":
-                raise Refused("spec.maxUnavailable: is not valid", 422)
+                raise Invalid("spec.maxUnavailable: is not valid", 422)
 
         world.cluster.before = refuse
         world.apply(profile(workers={"replicas": 2}), template("paid"))
         await world.settle()
-        assert "Deployment/postroom-orders" in world.made()
+        assert "Deployment/postroom-orders" in world.created_objects()
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "NotApplied")
         assert "spec.maxUnavailable" in message
@@ -489,10 +498,10 @@ def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
 def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
     """As where a quota allows no more ConfigMaps."""
 
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if verb == "apply" and "-bundle-" in ref.name:
-                raise Refused("exceeded quota: team", 403)
+                raise Invalid("exceeded quota: team", 403)
 
         world.cluster.before = refuse
         await started(world)
@@ -514,10 +523,10 @@ def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
 def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: bool) -> None:
     kind, _, called = name.partition("/")
 
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if (ref.kind, ref.name) == (kind, called):
-                raise Refused("is not valid", 422)
+                raise Invalid("is not valid", 422)
 
         if theirs:
             group = "v1" if kind == "ConfigMap" else "networking.k8s.io/v1"
@@ -527,11 +536,11 @@ def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: b
         else:
             world.cluster.before = refuse
         await started(world)
-        assert "Deployment/postroom-orders" not in world.made()
+        assert "Deployment/postroom-orders" not in world.created_objects()
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "NotApplied")
         assert f"Deployment shop/postroom-orders is not made without {kind} shop/{called}" in message
-        assert "Deployment/postroom-sandbox" in world.made()
+        assert "Deployment/postroom-sandbox" in world.created_objects()
 
     run(test)
 
@@ -544,13 +553,13 @@ def test_a_refusal_of_whatever_step_keeps_no_status_from_being_written(verb: str
         "metadata": {"namespace": NAMESPACE, "name": "x", "labels": labels("worker", "orders")},
     }
 
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(workers={"replicas": 2}), template("paid"), pod)
         await world.settle()
 
         def refuse(asked: str, ref: Ref) -> None:
             if asked == verb:
-                raise Refused("denied by a policy", 403)
+                raise Invalid("denied by a policy", 403)
 
         world.cluster.before = refuse
         world.apply(profile(), template("paid", "<p>Hello again</p>"))
@@ -568,36 +577,38 @@ def test_a_refusal_of_whatever_step_keeps_no_status_from_being_written(verb: str
 
 
 def test_a_number_of_workers_that_cannot_be_kept_is_not_let_go_of() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
 
         def refuse(verb: str, ref: Ref) -> None:
             if verb == "scale":
-                raise Refused("denied by a policy", 403)
+                raise Invalid("denied by a policy", 403)
 
         world.cluster.before = refuse
-        deployment = world.made()["Deployment/postroom-orders"]
+        deployment = world.created_objects()["Deployment/postroom-orders"]
         plan = Plan(scale=((ref_of(deployment), 3),), apply=({**deployment, "spec": {}},))
-        done = await world.office.hand.apply(plan)
-        assert done == Done(0, ("Deployment shop/postroom-orders: denied by a policy",))
-        assert world.made()["Deployment/postroom-orders"] == deployment
+        done = await world.context.applier.apply(plan)
+        assert done == ReconcileResult(0, ("Deployment shop/postroom-orders: denied by a policy",))
+        assert world.created_objects()["Deployment/postroom-orders"] == deployment
 
     run(test)
 
 
 def test_workers_that_are_there_follow_their_profile_whatever_is_refused() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
 
         def refuse(verb: str, ref: Ref) -> None:
             if ref.kind == "NetworkPolicy":
-                raise Refused("is not valid", 422)
+                raise Invalid("is not valid", 422)
 
         world.cluster.before = refuse
         world.apply(namespace())
         await world.settle()
-        assert not may_deliver(world.made()["Deployment/postroom-orders"]), "or the guard would be held up"
+        assert not may_deliver(world.created_objects()["Deployment/postroom-orders"]), (
+            "or the guard would be held up"
+        )
 
     run(test)
 
@@ -606,7 +617,7 @@ def test_workers_that_are_there_follow_their_profile_whatever_is_refused() -> No
     "error", [Unavailable("later", 429, 1.0), Unavailable("no answer"), Conflict("somebody quicker", 409)]
 )
 def test_an_api_server_that_fails_at_every_third_write_is_asked_again(error: Exception) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         calls = 0
 
         def fail(verb: str, ref: Ref) -> None:
@@ -625,13 +636,13 @@ def test_an_api_server_that_fails_at_every_third_write_is_asked_again(error: Exc
 
 
 def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         ending = namespace()
         ending["metadata"]["deletionTimestamp"] = "2026-01-05T09:30:00Z"
         world.apply(ending, profile(), template("paid"))
 
         def refuse(verb: str, ref: Ref) -> None:
-            raise Ending("namespace is being terminated", 403)
+            raise NamespaceTerminating("namespace is being terminated", 403)
 
         world.cluster.before = refuse
         assert await world.settle() == []
@@ -642,9 +653,9 @@ def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails(
 
 @pytest.mark.parametrize("whole", [False, True], ids=["alone", "with its namespace"])
 def test_topics_of_a_profile_that_goes_are_looked_after_no_more(whole: bool) -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        assert world.asked.wanted == {profile_key(NAMESPACE, "orders")}
+        assert world.external.wanted == {profile_key(NAMESPACE, "orders")}
         if whole:
             ending = namespace()
             ending["metadata"]["deletionTimestamp"] = "2026-01-05T09:30:00Z"
@@ -653,18 +664,18 @@ def test_topics_of_a_profile_that_goes_are_looked_after_no_more(whole: bool) -> 
         else:
             world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
             await world.settle()
-        assert world.asked.wanted == set(), "or they would be made anew, whoever deletes them"
+        assert world.external.wanted == set(), "or they would be made anew, whoever deletes them"
 
     run(test)
 
 
 def test_a_profile_that_is_not_valid_says_why_and_its_workers_stay_as_they_are() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        before = world.made()
+        before = world.created_objects()
         world.apply(profile(kafka={"topic": "elsewhere.orders"}))
         await world.settle()
-        assert world.made() == before
+        assert world.created_objects() == before
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "ManifestInvalid")
         assert "spec.kafka.topic" in message
@@ -678,29 +689,31 @@ ALLOWED = {"postroom.dev/delivery": "allowed"}
 
 
 def test_a_fault_in_a_profile_takes_no_letter_past_the_guard() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
         world.apply(profile(**RELAY, **FAULTY))
         await world.settle()
-        assert "Deployment/postroom-orders" in world.made(), "its workers stay as they were"
+        assert "Deployment/postroom-orders" in world.created_objects(), "its workers stay as they were"
         assert world.status("SmtpProfile", "orders")["mode"] == "SMTP"
         world.apply(namespace())
         await world.settle()
-        assert "Deployment/postroom-orders" not in world.made(), "they were told that they may deliver"
+        assert "Deployment/postroom-orders" not in world.created_objects(), (
+            "they were told that they may deliver"
+        )
         assert world.status("SmtpProfile", "orders")["mode"] == "Sandbox"
         assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[0] == "False"
         assert world.condition("SmtpProfile", "orders")[1] == "ManifestInvalid"
         world.apply(profile(**RELAY))
         await world.settle()
-        assert "Deployment/postroom-orders" in world.made()
+        assert "Deployment/postroom-orders" in world.created_objects()
         assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[0] == "False"
 
     run(test)
 
 
 def test_a_profile_that_is_held_back_from_its_end_takes_no_letter_past_the_guard() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
         ending = profile(**RELAY)
@@ -710,34 +723,34 @@ def test_a_profile_that_is_held_back_from_its_end_takes_no_letter_past_the_guard
         }
         world.apply(ending)
         await world.settle()
-        assert "Deployment/postroom-orders" in world.made()
+        assert "Deployment/postroom-orders" in world.created_objects()
         world.apply(namespace())
         await world.settle()
-        assert "Deployment/postroom-orders" not in world.made()
+        assert "Deployment/postroom-orders" not in world.created_objects()
 
     run(test)
 
 
 def test_what_the_api_server_does_not_take_takes_no_letter_past_the_guard() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
 
         def refuse(verb: str, ref: Ref) -> None:
             if (verb, ref.kind, ref.name) == ("apply", "Deployment", "postroom-orders"):
-                raise Refused("spec.template.spec.tolerations[0]: is not valid", 422)
+                raise Invalid("spec.template.spec.tolerations[0]: is not valid", 422)
 
         world.cluster.before = refuse
         world.apply(namespace())
         await world.settle()
-        assert "Deployment/postroom-orders" not in world.made()
+        assert "Deployment/postroom-orders" not in world.created_objects()
         assert "tolerations" in world.condition("SmtpProfile", "orders")[2]
 
     run(test)
 
 
 def test_a_faulty_profile_does_not_say_that_it_may_deliver() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         world.apply(profile(**RELAY, **FAULTY))
         await world.settle()
         assert world.condition("SmtpProfile", "orders", "DeliveryAllowed")[1] == "NamespaceNotLabelled"
@@ -747,15 +760,15 @@ def test_a_faulty_profile_does_not_say_that_it_may_deliver() -> None:
 
 
 def test_workers_of_another_mode_end_before_new_ones_begin() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         def workers(effect: str) -> None:
-            labels = world.made()["Deployment/postroom-orders"]["metadata"]["labels"]
+            labels = world.created_objects()["Deployment/postroom-orders"]["metadata"]["labels"]
             pod = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
             pod |= {"annotations": {"postroom.dev/effect": effect, "postroom.dev/bundle": "x"}}
             world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "status": {"phase": "Running"}})
 
         def strategy() -> str:
-            found: str = world.made()["Deployment/postroom-orders"]["spec"]["strategy"]["type"]
+            found: str = world.created_objects()["Deployment/postroom-orders"]["spec"]["strategy"]["type"]
             return found
 
         await started(world)
@@ -775,9 +788,9 @@ def test_workers_of_another_mode_end_before_new_ones_begin() -> None:
 
 
 def test_pods_are_told_of_a_new_bundle_once() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await started(world)
-        labels = world.made()["Deployment/postroom-orders"]["metadata"]["labels"]
+        labels = world.created_objects()["Deployment/postroom-orders"]["metadata"]["labels"]
         pod = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
         world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "status": {"phase": "Running"}})
         world.apply(template("paid", "<p>Edited</p>"))
@@ -790,13 +803,15 @@ def test_pods_are_told_of_a_new_bundle_once() -> None:
 
 
 def test_workers_are_asked_often_while_a_revision_is_on_its_way_and_counted() -> None:
-    async def test(world: World) -> None:
-        world.asked.spoken = (Report("one"), Report("two"))
+    async def test(world: OperatorHarness) -> None:
+        world.external.worker_reports = (WorkerReport("one"), WorkerReport("two"))
         await started(world)
         assert world.condition("EmailTemplate", "paid")[:2] == ("False", "RollingOut")
-        assert world.asked.hurried
+        assert world.external.polled_faster
         revision = world.served()["paid"].revision
-        world.asked.spoken = tuple(Report(pod, templates={"paid": revision}) for pod in ("one", "two"))
+        world.external.worker_reports = tuple(
+            WorkerReport(pod, templates={"paid": revision}) for pod in ("one", "two")
+        )
         world.pending |= world.store.keys()
         await world.settle()
         assert world.condition("EmailTemplate", "paid")[0] == "True"
@@ -806,9 +821,11 @@ def test_workers_are_asked_often_while_a_revision_is_on_its_way_and_counted() ->
 
 
 def test_a_broker_that_is_away_holds_up_no_template() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         topic = "postroom.shop.orders"
-        world.asked.topics[topic] = Topic(topic, problem="no broker answers", reason="BrokerUnreachable")
+        world.external.topics[topic] = TopicState(
+            topic, problem="no broker answers", reason="BrokerUnreachable"
+        )
         await started(world)
         assert world.condition("EmailTemplate", "paid")[0] == "True"
         assert world.condition("SmtpProfile", "orders", "TopicReady")[:2] == ("False", "BrokerUnreachable")
@@ -824,8 +841,8 @@ class Killed(BaseException):
 def test_a_process_that_is_killed_at_any_write_leaves_nothing_that_the_next_does_not_make_good(
     step: int,
 ) -> None:
-    async def test(world: World) -> None:
-        undisturbed = World()
+    async def test(world: OperatorHarness) -> None:
+        undisturbed = OperatorHarness()
         for each in (world, undisturbed):
             each.apply(profile(), layout(), template("paid"), template("sent"), template("bad", "{{ x }}"))
         await undisturbed.settle()
@@ -844,7 +861,7 @@ def test_a_process_that_is_killed_at_any_write_leaves_nothing_that_the_next_does
             world.cluster.before = lambda *_: None
             await world.restart()
             await world.settle()
-        assert world.made().keys() == undisturbed.made().keys()
+        assert world.created_objects().keys() == undisturbed.created_objects().keys()
         assert world.served() == undisturbed.served()
         for name in ("paid", "sent", "bad"):
             assert world.condition("EmailTemplate", name) == undisturbed.condition("EmailTemplate", name)

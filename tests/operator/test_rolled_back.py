@@ -5,18 +5,18 @@ import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from postroom_operator.cluster import API_VERSION, Ref
-from tests.operator.world import NAMESPACE, World, profile, template
+from postroom_operator.models import API_VERSION, Ref
+from tests.operator.operator_harness import NAMESPACE, OperatorHarness, profile, template
 
-Test = Callable[[World], Awaitable[None]]
+Test = Callable[[OperatorHarness], Awaitable[None]]
 SMTP: dict[str, Any] = {"mode": "SMTP", "smtp": {"host": "smtp.example.org"}}
 
 
 def run(test: Test) -> None:
-    asyncio.run(asyncio.wait_for(test(World()), 60))
+    asyncio.run(asyncio.wait_for(test(OperatorHarness()), 60))
 
 
-async def gone_back(world: World, *newer: tuple[str, str]) -> None:
+async def gone_back(world: OperatorHarness, *newer: tuple[str, str]) -> None:
     """The world of a later release, whose objects of these kinds and names have a field that came with it."""
     world.apply(profile(**SMTP), template("paid"), template("sent"))
     await world.settle()
@@ -27,7 +27,7 @@ async def gone_back(world: World, *newer: tuple[str, str]) -> None:
 
 
 def test_a_template_with_a_newer_field_serves_its_last_good_revision() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("EmailTemplate", "paid"))
         before = world.served()
         await world.settle()
@@ -42,12 +42,12 @@ def test_a_template_with_a_newer_field_serves_its_last_good_revision() -> None:
 
 
 def test_a_profile_with_a_newer_field_keeps_its_workers_and_their_sandbox() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("SmtpProfile", "orders"))
-        before = copy.deepcopy(world.made())
+        before = copy.deepcopy(world.created_objects())
         written = await world.settle()
         assert {verb for verb, _ in written} == {"status", "create"}  # an Event
-        assert world.made() == before
+        assert world.created_objects() == before
         assert world.condition("SmtpProfile", "orders")[:2] == ("False", "FieldUnknown")
         assert "quietHours" in world.condition("SmtpProfile", "orders")[2]
 
@@ -57,7 +57,7 @@ def test_a_profile_with_a_newer_field_keeps_its_workers_and_their_sandbox() -> N
 SHARD = Ref("v1", "ConfigMap", NAMESPACE, "postroom-orders-bundle-00")
 
 
-async def written_by_a_later_release(world: World) -> dict[str, str]:
+async def written_by_a_later_release(world: OperatorHarness) -> dict[str, str]:
     """Let the bundle be of a format that this release does not read; its text, by the shard's key."""
     shard = copy.deepcopy(world.cluster.objects[SHARD])
     key, text = next(iter(shard["data"].items()))
@@ -68,7 +68,7 @@ async def written_by_a_later_release(world: World) -> dict[str, str]:
 
 
 def test_a_bundle_of_a_later_format_stays_while_a_template_in_it_cannot_be_made() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("EmailTemplate", "paid"))
         revision = world.status("EmailTemplate", "paid")["revision"]
         text = await written_by_a_later_release(world)
@@ -91,13 +91,13 @@ def test_a_bundle_of_a_later_format_stays_while_a_template_in_it_cannot_be_made(
 
 
 def test_a_bundle_of_a_later_format_stays_until_every_template_in_it_is_proved() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world)
         text = await written_by_a_later_release(world)
-        world.prover.slow.add("sent")
+        world.validator.slow.add("sent")
         await world.settle()
         assert world.cluster.objects[SHARD]["data"] == text
-        world.prover.slow.clear()
+        world.validator.slow.clear()
         world.pending |= world.store.keys()
         await world.settle()
         assert set(world.served()) == {"paid", "sent"}
@@ -106,7 +106,7 @@ def test_a_bundle_of_a_later_format_stays_until_every_template_in_it_is_proved()
 
 
 def test_a_template_that_was_never_live_keeps_no_bundle_of_a_later_format() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world)
         world.apply(template("new", "{{ nobody }}"))
         await written_by_a_later_release(world)
@@ -117,7 +117,7 @@ def test_a_template_that_was_never_live_keeps_no_bundle_of_a_later_format() -> N
 
 
 def test_a_bundle_that_is_none_at_all_is_made_anew_whatever_becomes_of_its_templates() -> None:
-    async def test(world: World) -> None:
+    async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("EmailTemplate", "paid"))
         spoilt = copy.deepcopy(world.cluster.objects[SHARD])
         spoilt["data"] = dict.fromkeys(spoilt["data"], "{}")

@@ -9,20 +9,24 @@ import pytest
 import yaml
 
 from postroom.letter.problems import Code, Problem
-from postroom_operator.cluster import Manifest
-from postroom_operator.facts import Answer, Proved, Report, Sample, Standing, Topic
-from postroom_operator.status import (
-    Announcement,
-    ProfileFacts,
-    event,
-    is_rolling_out,
-    layout_status,
-    profile_status,
-    template_status,
-    turn,
+from postroom_operator.models import (
+    Manifest,
+    SampleSizes,
+    TemplateState,
+    TopicState,
+    ValidationResult,
+    WorkerCondition,
+    WorkerReport,
 )
-from postroom_operator.status.conditions import MESSAGE_LENGTH, PROBLEMS
-from postroom_operator.status.workers import rounded
+from postroom_operator.status.conditions import (
+    MAX_PROBLEMS,
+    MESSAGE_LENGTH,
+    EventContent,
+    event_manifest,
+    ready_transition,
+)
+from postroom_operator.status.profile import ProfileFacts, profile_status, round_lag
+from postroom_operator.status.template import is_rolling_out, layout_status, template_status
 from tests.fixtures.golden import ROOT
 from tests.operator.test_bundle import template as compiled
 
@@ -30,8 +34,12 @@ NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
 NEW, OLD = compiled("welcome", revision=2), compiled("welcome", revision=1)
 TYPO = Problem(Code.VARIABLE_UNDECLARED, "spec.html", "`nmae` is not declared; did you mean `name`?", 3)
-LETTERS = (Sample("ada", "en", 2000, 300), Sample("ada", "de", 2200, 310), Sample("zoe", "en", 100, 400))
-GOOD = Proved(NEW, samples=LETTERS)
+LETTERS = (
+    SampleSizes("ada", "en", 2000, 300),
+    SampleSizes("ada", "de", 2200, 310),
+    SampleSizes("zoe", "en", 100, 400),
+)
+GOOD = ValidationResult(NEW, samples=LETTERS)
 
 
 def manifest(kind: str, status: Mapping[str, Any] | None = None, **spec: Any) -> Manifest:
@@ -49,8 +57,8 @@ def template(status: Mapping[str, Any] | None = None) -> Manifest:
     return manifest("EmailTemplate", status, samples=[{"name": "ada"}, {"name": "zoe"}])
 
 
-def worker(pod: str, revision: str = "") -> Report:
-    return Report(pod, templates={"welcome": revision} if revision else {}, lag=0)
+def worker(pod: str, revision: str = "") -> WorkerReport:
+    return WorkerReport(pod, templates={"welcome": revision} if revision else {}, lag=0)
 
 
 def told(status: Mapping[str, Any], type_: str = "Ready") -> tuple[str, str, str]:
@@ -63,19 +71,19 @@ def since(status: Mapping[str, Any], type_: str = "Ready") -> str:
     return str(found["lastTransitionTime"])
 
 
-def live(status: Mapping[str, Any] | None = None) -> Standing:
-    return Standing(template(status), GOOD, serving=NEW)
+def live(status: Mapping[str, Any] | None = None) -> TemplateState:
+    return TemplateState(template(status), GOOD, serving=NEW)
 
 
-def broken(status: Mapping[str, Any] | None = None, *problems: Problem) -> Standing:
+def broken(status: Mapping[str, Any] | None = None, *problems: Problem) -> TemplateState:
     found = problems or (TYPO,)
-    return Standing(template(status), Proved(problems=found), found, serving=OLD)
+    return TemplateState(template(status), ValidationResult(problems=found), found, serving=OLD)
 
 
 def test_a_template_that_is_live_says_its_revision_sizes_and_samples() -> None:
     status = template_status(live(), [], NOON)
     assert told(status) == ("True", "Serving", f"letters are written with revision {NEW.revision}")
-    assert told(status, "Compiled")[:2] == ("True", "Proved")
+    assert told(status, "Compiled")[:2] == ("True", "Valid")
     assert told(status, "ProfileResolved")[:2] == ("True", "Resolved")
     assert status["revision"] == NEW.revision
     assert status["sizes"] == {"htmlBytes": 2200, "textBytes": 400}
@@ -101,7 +109,7 @@ def test_a_bad_edit_names_field_line_and_rule_and_what_serves_meanwhile() -> Non
 def test_a_long_list_of_long_problems_stays_within_bounds() -> None:
     many = [Problem(Code.TEMPLATE_SYNTAX, "spec.html", "x" * 5000, n) for n in range(1, 100)]
     status = template_status(broken(None, *many), [], NOON)
-    assert len(status["problems"]) == PROBLEMS
+    assert len(status["problems"]) == MAX_PROBLEMS
     message = told(status)[2]
     assert len(message) <= MESSAGE_LENGTH
     assert message.endswith(f"… (and 98 more); revision {OLD.revision} serves on")
@@ -109,7 +117,7 @@ def test_a_long_list_of_long_problems_stays_within_bounds() -> None:
 
 def test_a_missing_profile_is_no_fault_of_the_template() -> None:
     missing = Problem(Code.PROFILE_NOT_FOUND, "spec.smtpProfileRef.name", "there is no SmtpProfile `orders`")
-    status = template_status(Standing(template(), GOOD, (missing,)), [], NOON)
+    status = template_status(TemplateState(template(), GOOD, (missing,)), [], NOON)
     assert told(status, "Compiled")[0] == "True"
     assert told(status, "ProfileResolved")[:2] == ("False", "ProfileNotFound")
     assert told(status)[:2] == ("False", "ProfileNotFound")
@@ -117,7 +125,7 @@ def test_a_missing_profile_is_no_fault_of_the_template() -> None:
 
 
 def test_a_faulty_profile_is_named_as_the_reason() -> None:
-    status = template_status(Standing(template(), GOOD, serving=OLD), [], NOON)
+    status = template_status(TemplateState(template(), GOOD, serving=OLD), [], NOON)
     assert told(status)[:2] == ("False", "ProfileInvalid")
 
 
@@ -129,13 +137,13 @@ def test_a_sample_that_fails_says_why() -> None:
 
 def test_a_suspended_template_says_that_its_letters_wait() -> None:
     held = replace(NEW, suspend=True)
-    status = template_status(Standing(template(), replace(GOOD, compiled=held), serving=held), [], NOON)
+    status = template_status(TemplateState(template(), replace(GOOD, compiled=held), serving=held), [], NOON)
     assert told(status)[:2] == ("False", "Suspended")
 
 
 def test_a_proof_under_way_is_unknown_and_takes_nothing_down() -> None:
-    status = template_status(Standing(template(), Proved(), serving=OLD), [], NOON)
-    assert told(status)[:2] == ("Unknown", "Proving")
+    status = template_status(TemplateState(template(), ValidationResult(), serving=OLD), [], NOON)
+    assert told(status)[:2] == ("Unknown", "Validating")
     assert status["revision"] == OLD.revision
 
 
@@ -143,15 +151,18 @@ def test_what_is_only_proved_again_stays_as_it_was_said() -> None:
     """An operator that has just started proves all anew, and on a busy machine that takes a while."""
     for found in (live(), broken()):
         said = template_status(found, [], NOON)
-        again = Standing(template(said), Proved(), serving=found.serving)
+        again = TemplateState(template(said), ValidationResult(), serving=found.serving)
         assert template_status(again, [], LATER) == said
     edited = template(template_status(live(), [], NOON))
     edited["metadata"]["generation"] += 1
-    assert told(template_status(Standing(edited, Proved(), serving=NEW), [], LATER))[1] == "Proving"
-    unserved = Standing(template(template_status(live(), [], NOON)), Proved())
-    assert told(template_status(unserved, [], LATER))[1] == "Proving"
+    assert (
+        told(template_status(TemplateState(edited, ValidationResult(), serving=NEW), [], LATER))[1]
+        == "Validating"
+    )
+    unserved = TemplateState(template(template_status(live(), [], NOON)), ValidationResult())
+    assert told(template_status(unserved, [], LATER))[1] == "Validating"
 
-    page = layout_status(manifest("EmailLayout"), Proved(), 1, [], NOON)
+    page = layout_status(manifest("EmailLayout"), ValidationResult(), 1, [], NOON)
     assert layout_status(manifest("EmailLayout", page), None, 2, [], LATER) == page | {"templates": 2}
 
 
@@ -175,7 +186,7 @@ def test_none_of_none_in_the_status_of_a_release_before_is_corrected_once() -> N
 
 
 def test_a_new_revision_is_ready_once_every_worker_has_it() -> None:
-    before = template_status(Standing(template(), replace(GOOD, compiled=OLD), serving=OLD), [], NOON)
+    before = template_status(TemplateState(template(), replace(GOOD, compiled=OLD), serving=OLD), [], NOON)
     going = template_status(live(before), [worker("a", NEW.revision), worker("b", OLD.revision)], LATER)
     assert told(going)[:2] == ("False", "RollingOut")
     assert (going["workersCurrent"], going["workersTotal"]) == (1, 2)
@@ -205,30 +216,30 @@ def test_times_move_when_a_status_flips_and_at_no_other_time() -> None:
 def test_a_layout_says_which_templates_do_not_pass_with_it() -> None:
     layout = manifest("EmailLayout")
     failing = [f"t{n}" for n in range(8)]
-    status = layout_status(layout, Proved(), 10, failing, NOON)
+    status = layout_status(layout, ValidationResult(), 10, failing, NOON)
     assert told(status)[:2] == ("False", "TemplatesFail")
     assert told(status)[2].startswith("t0, t1, t2, t3, t4 and 3 more do not pass")
     assert told(status)[2].endswith("their own statuses say why")
-    one = layout_status(layout, Proved(), 10, ["t0"], NOON)
+    one = layout_status(layout, ValidationResult(), 10, ["t0"], NOON)
     assert told(one)[2] == "t0 does not pass with it; its own status says why"
-    assert told(layout_status(layout, Proved(), 1, [], NOON))[2] == "1 template uses it"
-    assert told(layout_status(layout, Proved(), 0, [], NOON))[0] == "True"
-    assert told(layout_status(layout, None, 3, [], NOON))[:2] == ("Unknown", "Proving")
-    assert told(layout_status(layout, Proved(problems=(TYPO,)), 3, [], NOON))[:2] == (
+    assert told(layout_status(layout, ValidationResult(), 1, [], NOON))[2] == "1 template uses it"
+    assert told(layout_status(layout, ValidationResult(), 0, [], NOON))[0] == "True"
+    assert told(layout_status(layout, None, 3, [], NOON))[:2] == ("Unknown", "Validating")
+    assert told(layout_status(layout, ValidationResult(problems=(TYPO,)), 3, [], NOON))[:2] == (
         "False",
         "VariableUndeclared",
     )
 
 
-OK = Answer(True, "Ok", "fine")
-WELL = {"secrets": OK, "ledger": OK, "kafka": OK, "relay": Answer(None, "NotTried")}
+OK = WorkerCondition(True, "Ok", "fine")
+WELL = {"secrets": OK, "ledger": OK, "kafka": OK, "relay": WorkerCondition(None, "NotTried")}
 
 
-def answering(pod: str, **answers: Answer) -> Report:
-    return Report(pod, answers=WELL | answers, lag=0)
+def answering(pod: str, **answers: WorkerCondition) -> WorkerReport:
+    return WorkerReport(pod, conditions=WELL | answers, lag=0)
 
 
-TOPICS = (Topic("postroom.shop.orders", 3), Topic("postroom.shop.orders.dlq", 1))
+TOPICS = (TopicState("postroom.shop.orders", 3), TopicState("postroom.shop.orders.dlq", 1))
 RUNNING = {
     "spec": {"replicas": 2},
     "status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2},
@@ -259,7 +270,7 @@ def test_a_profile_at_work_says_so_with_its_figures() -> None:
 def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
     busy = (replace(answering("a"), lag=70), answering("b"))
     status = profile_status(facts(reports=busy), NOON)
-    unseen = tuple(Topic(each.name) for each in TOPICS)
+    unseen = tuple(TopicState(each.name) for each in TOPICS)
     assert status["lag"] == 70
     assert profile_status(facts(status, reports=(), topics=unseen), LATER) == status
     assert profile_status(facts(status, reports=(), topics=()), LATER) == status
@@ -268,7 +279,7 @@ def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
 def test_of_workers_that_are_asked_in_vain_for_long_nothing_is_known_any_more() -> None:
     status = profile_status(facts(reports=(answering("a"), answering("b", signing=OK))), NOON)
     assert told(status)[0] == "True"
-    silent = profile_status(facts(status, reports=(), silent=True), LATER)
+    silent = profile_status(facts(status, reports=(), unresponsive=True), LATER)
     assert told(silent)[:2] == told(silent, "LedgerReachable")[:2] == ("Unknown", "NoWorkerAnswers")
     assert told(silent, "WorkersAvailable")[0] == "True"
     assert "lag" not in silent
@@ -279,7 +290,7 @@ def test_of_workers_that_are_asked_in_vain_for_long_nothing_is_known_any_more() 
 
 def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_answer_again() -> None:
     unsigned = answering(
-        "a", signing=Answer(False, "SecretKeyMissing", "dkim.key: is not in Secret shop/dkim")
+        "a", signing=WorkerCondition(False, "SecretKeyMissing", "dkim.key: is not in Secret shop/dkim")
     )
     status = profile_status(facts(reports=(unsigned,)), NOON)
     assert told(status)[:2] == told(status, "SigningReady")[:2] == ("False", "SecretKeyMissing")
@@ -291,7 +302,7 @@ def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_a
 
 
 def test_a_worker_that_cannot_try_records_after_a_crash_is_why_a_profile_is_not_ready() -> None:
-    stuck = answering("a", rehearsal=Answer(False, "RehearsalNotStarted", "records wait"))
+    stuck = answering("a", rehearsal=WorkerCondition(False, "RehearsalNotStarted", "records wait"))
     status = profile_status(facts(reports=(stuck,)), NOON)
     assert told(status)[:2] == told(status, "RehearsalReady")[:2] == ("False", "RehearsalNotStarted")
     well = profile_status(facts(status), LATER)
@@ -322,7 +333,7 @@ def test_while_no_broker_answers_no_topic_is_said_to_have_no_partitions() -> Non
     assert topics == [{"name": "postroom.shop.orders", "created": True}, {"name": "postroom.shop.orders.dlq"}]
 
 
-REFUSED = Answer(False, "SecretMissing", "Secret postroom-connections is not there; create it")
+REFUSED = WorkerCondition(False, "SecretMissing", "Secret postroom-connections is not there; create it")
 STUCK = {
     "spec": {"replicas": 2},
     "status": {
@@ -355,23 +366,23 @@ FORBIDDEN = {
 @pytest.mark.parametrize(
     ("found", "status", "reason"),
     [
-        ({"topics": ()}, "Unknown", "NotLookedAt"),
-        ({"topics": (Topic("t", problem="no answer", reason="Unreachable"),)}, "False", "Unreachable"),
-        ({"topics": (Topic("t", 6, differs=("partitions: 6, the profile asks for 3",)),)}, "True", "Serving"),
+        ({"topics": ()}, "Unknown", "Pending"),
+        ({"topics": (TopicState("t", problem="no answer", reason="Unreachable"),)}, "False", "Unreachable"),
+        ({"topics": (TopicState("t", 6, differences=("partitions: 6, not 3",)),)}, "True", "Serving"),
         ({"reports": ()}, "Unknown", "NoWorkerAnswers"),
         ({"reports": (answering("a"), answering("b", secrets=REFUSED))}, "False", "SecretMissing"),
-        ({"reports": (answering("a", relay=Answer(False, "Refused", "no")),)}, "False", "Refused"),
-        ({"reports": (answering("a", relay=Answer(False)),)}, "False", "Failed"),
-        ({"deployment": None}, "Unknown", "NotMadeYet"),
-        ({"deployment": {"spec": {"replicas": 0}}}, "False", "NoneWanted"),
+        ({"reports": (answering("a", relay=WorkerCondition(False, "Refused", "no")),)}, "False", "Refused"),
+        ({"reports": (answering("a", relay=WorkerCondition(False)),)}, "False", "Failed"),
+        ({"deployment": None}, "Unknown", "NotCreated"),
+        ({"deployment": {"spec": {"replicas": 0}}}, "False", "ScaledToZero"),
         ({"deployment": {"spec": {"replicas": 2}}}, "False", "Starting"),
         ({"deployment": STUCK}, "False", "ProgressDeadlineExceeded"),
         ({"deployment": FORBIDDEN}, "False", "FailedCreate"),
         ({"problems": (Problem(Code.MANIFEST_INVALID, "spec", "no"),)}, "False", "ManifestInvalid"),
-        ({"obstacle": "quota exceeded"}, "False", "NotApplied"),
+        ({"apply_problem": "quota exceeded"}, "False", "NotApplied"),
         ({"spec": {"suspend": True}}, "False", "Suspended"),
-        ({"spec": {"suspend": True}, "turning": True}, "False", "Suspending"),
-        ({"turning": True}, "False", "Replacing"),
+        ({"spec": {"suspend": True}, "effect_changing": True}, "False", "Suspending"),
+        ({"effect_changing": True}, "False", "Replacing"),
         ({"spec": {"mode": "SMTP"}, "mode": "SMTP"}, "True", "Serving"),
         ({"spec": {"mode": "SMTP"}, "guarded": True}, "True", "TreatedAsSandbox"),
         ({"spec": {"workers": {"autoscaling": {}}}}, "True", "ServingWithoutAutoscaling"),
@@ -390,7 +401,7 @@ def test_the_guard_says_which_label_is_missing_and_who_sets_it() -> None:
 
 def test_a_secret_that_delivery_will_miss_is_told_before_and_after_the_label() -> None:
     smtp = {"mode": "SMTP"}
-    later = Answer(True, "MissingForDelivery", "delivery will miss Secret shop/relay")
+    later = WorkerCondition(True, "MissingForDelivery", "delivery will miss Secret shop/relay")
     guarded = facts(spec=smtp, guarded=True, reports=(answering("a", secrets=later),))
     before = profile_status(guarded, NOON)
     assert told(before, "SecretsReady") == ("True", "MissingForDelivery", later.message)
@@ -411,8 +422,8 @@ SCALED = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason"
     ("found", "status", "reason"),
     [
         ({}, "False", "KedaMissing"),
-        ({"keda_available": True}, "Unknown", "KedaSaysNothing"),
-        ({"keda_available": True, "scaled": SCALED}, "True", "ScaledObjectReady"),
+        ({"keda_available": True}, "Unknown", "KedaStatusUnknown"),
+        ({"keda_available": True, "scaled_object": SCALED}, "True", "ScaledObjectReady"),
     ],
 )
 def test_an_autoscaler_is_spoken_of_where_it_is_asked_for(
@@ -424,13 +435,13 @@ def test_an_autoscaler_is_spoken_of_where_it_is_asked_for(
 
 
 def test_a_word_that_is_no_reason_does_not_cost_the_whole_status() -> None:
-    odd = Answer(False, "9 lives left!", "x")
+    odd = WorkerCondition(False, "9 lives left!", "x")
     status = profile_status(facts(reports=(answering("a", ledger=odd),)), NOON)
     assert told(status, "LedgerReachable")[1] == "livesleft"
 
 
-READING, STARTING = Report("a", lag=70, reads=True), Report("b")
-HOLDING = Report("a", lag=70, suspended=True)
+READING, STARTING = WorkerReport("a", lag=70, has_partitions=True), WorkerReport("b")
+HOLDING = WorkerReport("a", lag=70, suspended=True)
 
 
 @pytest.mark.parametrize(
@@ -455,14 +466,14 @@ HOLDING = Report("a", lag=70, suspended=True)
     ],
 )
 def test_a_lag_is_shown_where_it_is_known_and_not_as_0_where_it_is_not(
-    reports: tuple[Report, ...], shown: int | None
+    reports: tuple[WorkerReport, ...], shown: int | None
 ) -> None:
     assert profile_status(facts(reports=reports), NOON).get("lag") == shown
 
 
 @pytest.mark.parametrize(("lag", "shown"), [(0, 0), (7, 7), (99, 99), (123, 120), (98765, 98000)])
 def test_a_lag_is_shown_in_two_digits(lag: int, shown: int) -> None:
-    assert rounded(lag) == shown
+    assert round_lag(lag) == shown
 
 
 def schema(plural: str) -> Mapping[str, Any]:
@@ -490,7 +501,7 @@ def test_every_field_of_a_status_is_one_that_its_kind_has() -> None:
     assert unknown(template_status(broken(None, failed), [], NOON), schema("emailtemplates")) == []
     assert (
         unknown(
-            layout_status(manifest("EmailLayout"), Proved(problems=(TYPO,)), 1, [], NOON),
+            layout_status(manifest("EmailLayout"), ValidationResult(problems=(TYPO,)), 1, [], NOON),
             schema("emaillayouts"),
         )
         == []
@@ -498,16 +509,16 @@ def test_every_field_of_a_status_is_one_that_its_kind_has() -> None:
     assert unknown(profile_status(facts(problems=(TYPO,)), NOON), schema("smtpprofiles")) == []
 
 
-def announced(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Announcement]:
-    turned = turn(before, after)
-    return [turned.announcement] if turned and turned.announcement else []
+def announced(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[EventContent]:
+    turned = ready_transition(before, after)
+    return [turned.event] if turned and turned.event else []
 
 
 def turns(*statuses: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """What the log says while an object goes through these, and whether it warns."""
     pairs = zip((None, *statuses), statuses, strict=False)
-    found = [turn(before, after) for before, after in pairs]
-    return [(each.ready, each.reason, each.grave) for each in found if each]
+    found = [ready_transition(before, after) for before, after in pairs]
+    return [(each.ready, each.reason, each.is_warning) for each in found if each]
 
 
 def test_the_log_tells_each_turn_of_ready_and_nothing_of_what_is_under_way() -> None:
@@ -537,7 +548,7 @@ def test_the_log_says_of_an_edit_that_it_serves() -> None:
     before = template_status(live(), [], NOON)
     edited = manifest("EmailTemplate", before)
     edited["metadata"]["generation"] = 5
-    after = template_status(Standing(edited, GOOD, serving=NEW), [], LATER)
+    after = template_status(TemplateState(edited, GOOD, serving=NEW), [], LATER)
     assert turns(before, after) == [("True", "Serving", False)] * 2
 
 
@@ -556,7 +567,7 @@ def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> N
 
     lost = profile_status(facts(serving, deployment=new, reports=()), LATER)
     gone = "none of 2 workers is available any more"
-    assert announced(serving, lost) == [Announcement("Warning", "NoneAvailable", gone)]
+    assert announced(serving, lost) == [EventContent("Warning", "NoneAvailable", gone)]
     assert profile_status(facts(lost, deployment=new, reports=()), LATER) == lost
     assert [each.reason for each in announced(lost, profile_status(facts(lost), LATER))] == ["Recovered"]
 
@@ -564,7 +575,7 @@ def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> N
 def test_workers_that_follow_those_of_another_mode_are_only_starting() -> None:
     none_yet = {"deployment": {"spec": {"replicas": 2}}, "reports": ()}
     serving = profile_status(facts(), NOON)
-    ending = profile_status(facts(serving, turning=True), LATER)
+    ending = profile_status(facts(serving, effect_changing=True), LATER)
     following = profile_status(facts(ending, **none_yet), LATER)
     still = profile_status(facts(following, **none_yet), LATER)
     at_work = profile_status(facts(still), LATER)
@@ -576,10 +587,10 @@ def test_workers_that_follow_those_of_another_mode_are_only_starting() -> None:
 def test_a_failure_and_its_end_deserve_one_event_each() -> None:
     good = template_status(live(), [], NOON)
     bad = template_status(broken(good), [], LATER)
-    assert announced(good, bad) == [Announcement("Warning", "VariableUndeclared", told(bad)[2])]
+    assert announced(good, bad) == [EventContent("Warning", "VariableUndeclared", told(bad)[2])]
     assert announced(bad, template_status(broken(bad), [], LATER)) == []
     assert announced(bad, template_status(live(bad), [], LATER)) == [
-        Announcement("Normal", "Recovered", told(good)[2])
+        EventContent("Normal", "Recovered", told(good)[2])
     ]
 
 
@@ -591,14 +602,16 @@ def test_the_guard_deserves_an_event() -> None:
 
 
 def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:
-    said = Announcement("Warning", "Broken", "x" * 2000)
-    found = event(template(), said, "operator-0", NOON)
-    assert found["metadata"]["name"] == event(template(), said, "operator-1", LATER)["metadata"]["name"]
+    said = EventContent("Warning", "Broken", "x" * 2000)
+    found = event_manifest(template(), said, "operator-0", NOON)
+    assert (
+        found["metadata"]["name"] == event_manifest(template(), said, "operator-1", LATER)["metadata"]["name"]
+    )
     assert len(found["note"].encode()) == 1024
     assert found["regarding"]["uid"] == "u-1"
     newer = template()
     newer["metadata"]["generation"] = 5
-    assert event(newer, said, "", NOON)["metadata"]["name"] != found["metadata"]["name"]
+    assert event_manifest(newer, said, "", NOON)["metadata"]["name"] != found["metadata"]["name"]
 
 
 def test_a_fallback_that_cannot_be_used_is_said_and_takes_nothing_down() -> None:
@@ -613,7 +626,7 @@ def test_a_fallback_that_cannot_be_used_is_said_and_takes_nothing_down() -> None
 
 
 def test_an_open_circuit_is_why_a_profile_is_not_ready() -> None:
-    answers = {"circuit": Answer(False, "Open", "letters wait until the relay answers again")}
+    answers = {"circuit": WorkerCondition(False, "Open", "letters wait until the relay answers again")}
     status = profile_status(facts(reports=(answering("a", **answers),)), NOON)
     found = next(each for each in status["conditions"] if each["type"] == "CircuitClosed")
     assert (found["status"], found["reason"]) == ("False", "Open")

@@ -1,10 +1,10 @@
 from typing import Any
 
-from postroom_operator.cluster import API_VERSION, Kind, Listing, Manifest, ref_of
+from postroom_operator.models import API_VERSION, Listing, Manifest, ResourceKind, ref_of
 from postroom_operator.names import labels
-from postroom_operator.store import Store, is_news, layout_key, profile_key, sandbox_key
+from postroom_operator.store import ObjectStore, is_urgent, layout_key, profile_key, sandbox_key
 
-TEMPLATE = Kind(API_VERSION, "EmailTemplate")
+TEMPLATE = ResourceKind(API_VERSION, "EmailTemplate")
 
 
 def ours(kind: str, name: str, version: int, **spec: Any) -> Manifest:
@@ -36,26 +36,26 @@ def namespace(version: int, **of: Any) -> Manifest:
 
 
 def test_a_template_concerns_its_profile() -> None:
-    assert Store().put(template("paid", 1)) == {profile_key("shop", "orders")}
+    assert ObjectStore().put(template("paid", 1)) == {profile_key("shop", "orders")}
 
 
 def test_a_template_that_moves_concerns_both_profiles() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("paid", 1))
     woken = store.put(template("paid", 2, profile="other"))
     assert woken == {profile_key("shop", "orders"), profile_key("shop", "other")}
-    assert [*store.under(profile_key("shop", "orders"), "EmailTemplate")] == []
+    assert [*store.objects_of(profile_key("shop", "orders"), "EmailTemplate")] == []
 
 
 def test_an_echo_of_a_write_concerns_nobody() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("paid", 5))
     assert store.put(template("paid", 5)) == set()
     assert store.put(template("paid", 4)) == set()
 
 
 def test_a_spec_is_kept_once_as_long_as_its_generation_is_the_same() -> None:
-    store = Store()
+    store = ObjectStore()
     seen, again, edited, anew = (template("paid", version) for version in (1, 2, 3, 4))
     for each, generation in ((seen, 1), (again, 1), (edited, 2), (anew, 2)):
         each["metadata"]["generation"] = generation
@@ -71,7 +71,7 @@ def test_a_spec_is_kept_once_as_long_as_its_generation_is_the_same() -> None:
 
 
 def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("paid", 1, layout="plain"))
     store.put(template("other", 2, profile="other"))
     woken = store.put(ours("EmailLayout", "plain", 3))
@@ -79,24 +79,24 @@ def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
 
 
 def test_a_template_wakes_no_other_template_of_its_layout() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("paid", 1, layout="plain"))
     woken = store.put(template("sent", 2, profile="other", layout="plain"))
     assert woken == {profile_key("shop", "other"), layout_key("shop", "plain")}
 
 
 def test_what_a_profile_made_concerns_it_and_a_pod_only_when_it_has_ended() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1))
     assert store.put(made("ConfigMap", "postroom-orders-profile", 2)) == {profile_key("shop", "orders")}
     assert store.put(made("Pod", "postroom-orders-x", 3)) == set()
-    kinds = [each["kind"] for each in store.made("shop", "orders")]
+    kinds = [each["kind"] for each in store.worker_objects("shop", "orders")]
     assert kinds == ["ConfigMap", "Pod"]
     assert store.drop(ref_of(made("Pod", "postroom-orders-x", 3)), 4) == {profile_key("shop", "orders")}
 
 
 def test_a_profile_concerns_those_that_fall_back_to_it() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1, fallbackRef={"name": "spare"}))
     store.put(ours("SmtpProfile", "other", 2))
     woken = store.put(ours("SmtpProfile", "spare", 3))
@@ -106,12 +106,12 @@ def test_a_profile_concerns_those_that_fall_back_to_it() -> None:
 
 
 def test_the_sandbox_is_its_own() -> None:
-    store = Store()
+    store = ObjectStore()
     assert store.put(made("Service", "postroom-sandbox", 1, "sandbox", None)) == {sandbox_key("shop")}
 
 
 def test_a_child_that_lost_its_labels_still_concerns_its_profile() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1))
     child = made("ConfigMap", "postroom-orders-profile", 2)
     store.put(child)
@@ -119,7 +119,7 @@ def test_a_child_that_lost_its_labels_still_concerns_its_profile() -> None:
 
 
 def test_a_namespace_concerns_its_profiles_when_its_guard_changes_and_only_then() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1))
     store.put(namespace(2))
     assert store.put(namespace(3, annotations={"seen": "yes"})) == set()
@@ -128,18 +128,18 @@ def test_a_namespace_concerns_its_profiles_when_its_guard_changes_and_only_then(
 
 
 def test_a_listing_drops_what_is_not_in_it() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("gone", 1))
     store.put(template("stays", 2))
     woken = store.replace(TEMPLATE, "", Listing((template("stays", 2),), version=9))
     assert woken == {profile_key("shop", "orders")}
     assert [
-        each["metadata"]["name"] for each in store.under(profile_key("shop", "orders"), "EmailTemplate")
+        each["metadata"]["name"] for each in store.objects_of(profile_key("shop", "orders"), "EmailTemplate")
     ] == ["stays"]
 
 
 def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("new", 12))
     gone = template("gone", 3)
     store.put(gone)
@@ -150,7 +150,7 @@ def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
 
 
 def test_after_a_restore_from_a_backup_the_listing_counts_and_not_what_was_seen_before_it() -> None:
-    store = Store()
+    store = ObjectStore()
     store.replace(TEMPLATE, "", Listing((template("paid", 70), template("later", 80)), version=90))
     gone = template("gone", 85)
     store.put(gone)
@@ -164,7 +164,7 @@ def test_after_a_restore_from_a_backup_the_listing_counts_and_not_what_was_seen_
 
 
 def test_another_namespace_is_not_touched_by_a_listing() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(template("paid", 1))
     assert store.replace(TEMPLATE, "elsewhere", Listing((), version=9)) == set()
 
@@ -175,16 +175,16 @@ def at(manifest: Manifest, generation: int, observed: int | None) -> Manifest:
 
 
 def test_news_is_what_has_no_status_of_its_newest_generation() -> None:
-    store = Store()
+    store = ObjectStore()
     store.put(at(template("old", 1, profile="quiet"), 3, observed=3))
-    assert store.news() == set()
+    assert store.urgent_keys() == set()
     store.put(at(template("new", 2, profile="orders"), 1, observed=None))
     store.put(at(template("user", 3, profile="mail", layout="page"), 1, observed=1))
     store.put(at(ours("EmailLayout", "page", 4), 2, observed=1))
     wanted = {profile_key("shop", "orders"), profile_key("shop", "mail"), layout_key("shop", "page")}
-    assert store.news() == wanted, "an edited layout is news for the profiles of its templates too"
+    assert store.urgent_keys() == wanted, "an edited layout is news for the profiles of its templates too"
 
 
 def test_a_namespace_that_wakes_anybody_is_news_and_what_we_make_is_not() -> None:
-    assert is_news(namespace(1))
-    assert not is_news(made("ConfigMap", "orders-0", 1))
+    assert is_urgent(namespace(1))
+    assert not is_urgent(made("ConfigMap", "orders-0", 1))

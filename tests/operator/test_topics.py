@@ -11,15 +11,15 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.local.broker import LocalBroker
-from postroom_operator.adapters import kafka as module
-from postroom_operator.adapters.kafka import Topics
-from postroom_operator.facts import Topic, WantedTopic
+from postroom_operator import kafka as module
+from postroom_operator.kafka import TopicManager
+from postroom_operator.models import RequiredTopic, TopicState
 
 CONFIG = {"cleanup.policy": "delete", "retention.ms": "604800000"}
 
 
-def wanted(partitions: int = 3, name: str = "postroom.shop.orders") -> WantedTopic:
-    return WantedTopic(name, partitions, CONFIG)
+def wanted(partitions: int = 3, name: str = "postroom.shop.orders") -> RequiredTopic:
+    return RequiredTopic(name, partitions, CONFIG)
 
 
 class Asking:
@@ -27,17 +27,17 @@ class Asking:
 
     def __init__(self, connect: Callable[[], Mapping[str, Any]]) -> None:
         self._news = asyncio.Event()
-        self.topics = Topics(connect, -1, self._moved)
+        self.topics = TopicManager(connect, -1, self._moved)
 
     def _moved(self, owner: Hashable) -> None:
         self._news.set()
 
-    async def ask(self, *topics: WantedTopic, ours: frozenset[str] = frozenset()) -> tuple[Topic, ...]:
+    async def ask(self, *topics: RequiredTopic, ours: frozenset[str] = frozenset()) -> tuple[TopicState, ...]:
         """What is known once something is."""
-        self.topics.want("orders", topics, ours)
+        self.topics.request("orders", topics, ours)
         await self._news.wait()
         self._news.clear()
-        return self.topics.want("orders", topics, ours)
+        return self.topics.request("orders", topics, ours)
 
 
 def run(connect: Callable[[], Mapping[str, Any]], test: Callable[[Asking], Awaitable[None]]) -> None:
@@ -58,9 +58,11 @@ def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
         raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
 
     async def test(asking: Asking) -> None:
-        assert asking.topics.want("orders", (wanted(),), frozenset()) == (Topic("postroom.shop.orders"),)
+        assert asking.topics.request("orders", (wanted(),), frozenset()) == (
+            TopicState("postroom.shop.orders"),
+        )
         (found,) = await asking.ask(wanted())
-        assert (found.partitions, found.reason) == (0, "NoConnection")
+        assert (found.partitions, found.reason) == (0, "ConnectionNotConfigured")
         assert "is not there" in found.problem
 
     run(connect, test)
@@ -106,8 +108,8 @@ def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at
     async def test(asking: Asking) -> None:
         for _ in range(2):
             known, missing = await asking.ask(wanted(3), wanted(1, f"{there}.dlq"), ours=frozenset({there}))
-            assert (known.partitions, known.differs) == (1, ("partitions: 1, asked for are 3",))
-            assert (missing.partitions, missing.reason) == (0, "CreateUnanswered")
+            assert (known.partitions, known.differences) == (1, ("partitions: 1, asked for are 3",))
+            assert (missing.partitions, missing.reason) == (0, "CreateTimedOut")
             asking.topics.forget("orders")
             await asking.ask(wanted(3, "postroom.shop.other"))
 
@@ -154,8 +156,8 @@ def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
     async def test(asking: Asking) -> None:
         await asking.ask(wanted())
         await asking.ask(wanted(3, "postroom.shop.other"))
-        (found,) = asking.topics.want("orders", (wanted(),), frozenset())
-        assert found == Topic("postroom.shop.orders")
+        (found,) = asking.topics.request("orders", (wanted(),), frozenset())
+        assert found == TopicState("postroom.shop.orders")
 
     run(connect, test)
 
@@ -172,10 +174,10 @@ def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
                 ("postroom.shop.orders.dlq", 1, True),
             ]
             (grown,) = await asking.ask(wanted(5))
-            assert (grown.partitions, grown.differs) == (5, ())
+            assert (grown.partitions, grown.differences) == (5, ())
             (kept,) = await asking.ask(wanted(2))
             assert kept.partitions == 5
-            assert kept.differs == ("partitions: 5, asked for are 2",)
+            assert kept.differences == ("partitions: 5, asked for are 2",)
 
         run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
         assert len(admin.list_topics(timeout=10).topics["postroom.shop.orders"].partitions) == 5
@@ -191,7 +193,7 @@ def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> N
         async def test(asking: Asking) -> None:
             (found,) = await asking.ask(wanted())
             assert (found.partitions, found.created) == (1, False)
-            assert found.differs == (
+            assert found.differences == (
                 "partitions: 1, asked for are 3",
                 "retention.ms: 1000, asked for is 604800000",
             )

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from postroom_operator.adapters import workers as module
-from postroom_operator.adapters.workers import Group, Workers
-from postroom_operator.cluster import Manifest
-from postroom_operator.facts import Answer
+from postroom_operator import workers as module
+from postroom_operator.models import Manifest, WorkerCondition
 from postroom_operator.names import labels
+from postroom_operator.workers import Group, WorkerPoller
 
 GROUP = ("shop", "orders")
 PAGE = {
@@ -37,16 +36,16 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"podIP": ip, "phase": phase}}
 
 
-class Station:
+class WorkerServer:
     """Workers that are asked, and what their pages say."""
 
     def __init__(self) -> None:
         self.pods = [pod()]
         self.answer: Any = PAGE
-        self.asked = 0
+        self.external = 0
         self.told = asyncio.Event()
         self.news = 0
-        self.workers = Workers(lambda: self.pods, self._changed)
+        self.workers = WorkerPoller(lambda: self.pods, self._changed)
 
     def _changed(self, group: Group) -> None:
         assert group == GROUP
@@ -54,7 +53,7 @@ class Station:
         self.told.set()
 
     async def page(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.external += 1
         if isinstance(self.answer, type):
             raise self.answer("/elsewhere")
         return web.Response(text=self.answer if isinstance(self.answer, str) else json.dumps(self.answer))
@@ -68,17 +67,17 @@ class Station:
 
     async def rounds(self, count: int) -> None:
         """So many pages more are read."""
-        wanted = self.asked + count
-        while self.asked < wanted:  # noqa: ASYNC110 - there is nothing else to wait for
+        wanted = self.external + count
+        while self.external < wanted:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0.005)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[Station], Awaitable[None]]) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[WorkerServer], Awaitable[None]]) -> None:
     monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(module, "HURRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "FAST_SECONDS", 0.01)
 
     async def begin() -> None:
-        station = Station()
+        station = WorkerServer()
         app = web.Application()
         app.router.add_get("/statusz", station.page)
         app.router.add_get("/elsewhere", station.elsewhere)
@@ -100,20 +99,20 @@ def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[Station], Awaitable[Non
 
 
 def test_what_a_worker_says_is_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         (report,) = station.workers.reports(GROUP)
         assert (report.pod, report.mode, report.guarded, report.lag) == ("orders-x", "Sandbox", True, 12)
-        assert (report.suspended, report.reads) == (False, True)
+        assert (report.suspended, report.has_partitions) == (False, True)
         assert report.templates == {"paid": "abc"}
-        assert report.answers["ledger"] == Answer(True, "Reachable", "yes")
-        assert report.answers["relay"].ok is None
+        assert report.conditions["ledger"] == WorkerCondition(True, "Reachable", "yes")
+        assert report.conditions["relay"].ok is None
 
     run(monkeypatch, test)
 
 
 def test_how_much_there_is_to_do_is_no_news_and_everything_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = {**PAGE, "lag": 99}
         await station.rounds(4)
@@ -146,7 +145,7 @@ NONSENSE = {
 def test_who_answers_nonsense_has_no_report_and_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = page
         await station.next()
@@ -163,7 +162,7 @@ def test_the_long_page_of_many_templates_comes_in_pieces_and_is_read_whole(
 ) -> None:
     many = {f"template-{number}": "0123456789abcdef" for number in range(10_000)}
 
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = {**PAGE, "templates": many}
         await station.next()
@@ -174,7 +173,7 @@ def test_the_long_page_of_many_templates_comes_in_pieces_and_is_read_whole(
 
 
 def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = web.HTTPFound
         await station.next()
@@ -186,22 +185,22 @@ def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_that_are_asked_in_vain_for_long_are_silent_and_then_once_more_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def test(station: Station) -> None:
-        assert not station.workers.silent(GROUP)
+    async def test(station: WorkerServer) -> None:
+        assert not station.workers.unresponsive(GROUP)
         await station.next()
         station.answer = "no JSON"
         await station.next()
-        assert (station.workers.reports(GROUP), station.workers.silent(GROUP)) == ((), False)
-        monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+        assert (station.workers.reports(GROUP), station.workers.unresponsive(GROUP)) == ((), False)
+        monkeypatch.setattr(module, "UNRESPONSIVE_SECONDS", 0.0)
         await station.next()
-        assert station.workers.silent(GROUP)
+        assert station.workers.unresponsive(GROUP)
         news = station.news
         await station.rounds(3)
         assert station.news == news
-        monkeypatch.setattr(module, "SILENT_SECONDS", 60.0)
+        monkeypatch.setattr(module, "UNRESPONSIVE_SECONDS", 60.0)
         station.answer = PAGE
         await station.next()
-        assert not station.workers.silent(GROUP)
+        assert not station.workers.unresponsive(GROUP)
 
     run(monkeypatch, test)
 
@@ -209,7 +208,7 @@ def test_workers_that_are_asked_in_vain_for_long_are_silent_and_then_once_more_n
 def test_a_pod_that_is_gone_or_has_no_address_or_is_no_worker_has_no_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def test(station: Station) -> None:
+    async def test(station: WorkerServer) -> None:
         await station.next()
         station.pods = [pod(ip=""), pod("sandbox", component="sandbox"), pod(phase="Failed")]
         await station.next()

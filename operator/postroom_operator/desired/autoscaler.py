@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 from postroom.letter.profile import consumer_group, topic_of
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import connections_secret
-from postroom_operator.desired.pod import Plain
-from postroom_operator.desired.view import Fixed, KafkaAccess, ProfileView, owner
+from postroom_operator.desired.inputs import EffectiveProfile, KafkaAccess, OperatorDefaults, owner_reference
+from postroom_operator.desired.pod import Fields
+from postroom_operator.models import Manifest
 
 API_VERSION = "keda.sh/v1alpha1"
 POLLING_SECONDS = 15
-CALM_SECONDS = 300
+SCALE_DOWN_SECONDS = 300
 """Scaling down is a rebalance: it waits until the lag has been low this long, and takes one at a time."""
 FAILURES = 3
 """Failed looks at Kafka after which the number of workers falls back to the least."""
@@ -26,7 +26,7 @@ _SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512":
 """KEDA's words for librdkafka's."""
 
 
-def autoscaler(view: ProfileView, fixed: Fixed) -> Iterator[Manifest]:
+def autoscaler(view: EffectiveProfile, fixed: OperatorDefaults) -> Iterator[Manifest]:
     """Nothing where the profile does not ask for it or KEDA is not there."""
     if not view.autoscaled:
         return
@@ -39,30 +39,30 @@ def autoscaler(view: ProfileView, fixed: Fixed) -> Iterator[Manifest]:
     yield scaled
 
 
-def _scaling(view: ProfileView, fixed: Fixed, *, authenticated: bool) -> Plain:
-    trigger: Plain = {"type": "kafka", "metadata": _trigger(view, fixed.kafka)}
+def _scaling(view: EffectiveProfile, fixed: OperatorDefaults, *, authenticated: bool) -> Fields:
+    trigger: Fields = {"type": "kafka", "metadata": _trigger(view, fixed.kafka)}
     if authenticated:
-        trigger["authenticationRef"] = {"name": names.workers(view.profile.metadata.name)}
+        trigger["authenticationRef"] = {"name": names.worker_object(view.profile.metadata.name)}
     down = {
-        "stabilizationWindowSeconds": CALM_SECONDS,
+        "stabilizationWindowSeconds": SCALE_DOWN_SECONDS,
         "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
     }
     return {
         "scaleTargetRef": {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "name": names.workers(view.profile.metadata.name),
+            "name": names.worker_object(view.profile.metadata.name),
         },
         "pollingInterval": POLLING_SECONDS,
         "minReplicaCount": view.replicas,
-        "maxReplicaCount": view.most_replicas,
+        "maxReplicaCount": view.max_workers,
         "fallback": {"failureThreshold": FAILURES, "replicas": view.replicas},
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": down}}},
         "triggers": [trigger],
     }
 
 
-def _trigger(view: ProfileView, kafka: KafkaAccess) -> dict[str, str]:
+def _trigger(view: EffectiveProfile, kafka: KafkaAccess) -> dict[str, str]:
     scaling = view.profile.spec.workers.autoscaling
     assert scaling is not None  # `autoscaled` says so
     topic = topic_of(view.profile)
@@ -84,7 +84,7 @@ def _trigger(view: ProfileView, kafka: KafkaAccess) -> dict[str, str]:
     return found
 
 
-def _secrets(view: ProfileView, kafka: KafkaAccess) -> Iterator[dict[str, str]]:
+def _secrets(view: EffectiveProfile, kafka: KafkaAccess) -> Iterator[dict[str, str]]:
     wanted = {
         "username": ("kafka-username", bool(kafka.sasl_mechanism)),
         "password": ("kafka-password", bool(kafka.sasl_mechanism)),
@@ -98,16 +98,16 @@ def _secrets(view: ProfileView, kafka: KafkaAccess) -> Iterator[dict[str, str]]:
             yield {"parameter": parameter, "name": secret, "key": key}
 
 
-def _object(view: ProfileView, kind: str, spec: Plain) -> Manifest:
+def _object(view: EffectiveProfile, kind: str, spec: Fields) -> Manifest:
     profile = view.profile
     return {
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": {
-            "name": names.workers(profile.metadata.name),
+            "name": names.worker_object(profile.metadata.name),
             "namespace": profile.metadata.namespace,
             "labels": names.labels("worker", profile.metadata.name),
-            "ownerReferences": [owner(profile, view.uid)],
+            "ownerReferences": [owner_reference(profile, view.uid)],
         },
         "spec": spec,
     }

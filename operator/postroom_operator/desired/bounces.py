@@ -11,21 +11,24 @@ from collections.abc import Iterable, Sequence
 
 from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
 from postroom_operator.desired.deployment import SECRETS_FOLDER, connections_secret
+from postroom_operator.desired.inputs import OperatorDefaults
 from postroom_operator.desired.network import BOUNCES_HTTP, BOUNCES_SMTP, bounces_policy
 from postroom_operator.desired.pod import (
     TMP,
-    Plain,
+    Fields,
+    ProfileWithUid,
     container,
+    mail_server,
     mount,
     pod_spec,
     secret_volume,
+    service,
+    shared_metadata,
     tmp_volume,
     variable,
 )
-from postroom_operator.desired.shared import Owner, mail_server, service, shared_metadata
-from postroom_operator.desired.view import Fixed
+from postroom_operator.models import Manifest
 
 PROFILES_FOLDER = "/etc/postroom/profiles"
 PORTS = {"smtp": 25}
@@ -35,7 +38,9 @@ READ = {"bounces", "suppression", "kafka", "callbacks", "connections_secret_ref"
 """What the intake reads of a profile at its start."""
 
 
-def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Manifest]:
+def bounces_manifests(
+    namespace: str, owners: Iterable[ProfileWithUid], fixed: OperatorDefaults
+) -> list[Manifest]:
     """What should be there for the intake of a namespace, in the order in which it is applied."""
     profiles = sorted(owners, key=lambda each: each[0].metadata.name)
     if not profiles:
@@ -45,7 +50,7 @@ def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Man
     return [bounces_policy(metadata), _deployment(metadata, models, fixed), service(metadata, PORTS)]
 
 
-def _deployment(metadata: Plain, profiles: Sequence[SmtpProfile], fixed: Fixed) -> Manifest:
+def _deployment(metadata: Fields, profiles: Sequence[SmtpProfile], fixed: OperatorDefaults) -> Manifest:
     secrets = [(f"secret-{number}", name) for number, name in enumerate(secrets_of(profiles))]
     spec = {
         "replicas": 1,
@@ -85,7 +90,7 @@ def _hash(profiles: Sequence[SmtpProfile]) -> str:
     return names.digest(json.dumps(said, sort_keys=True), 16)
 
 
-def _container(secrets: Sequence[tuple[str, str]], fixed: Fixed) -> Plain:
+def _container(secrets: Sequence[tuple[str, str]], fixed: OperatorDefaults) -> Fields:
     env = [
         variable("POSTROOM_BOUNCES_SMTP", f"0.0.0.0:{BOUNCES_SMTP}"),
         variable("POSTROOM_BOUNCES_HTTP", f"0.0.0.0:{BOUNCES_HTTP}"),
@@ -100,11 +105,11 @@ def _container(secrets: Sequence[tuple[str, str]], fixed: Fixed) -> Plain:
     }
 
 
-def _profiles(profiles: Sequence[SmtpProfile]) -> Plain:
+def _profiles(profiles: Sequence[SmtpProfile]) -> Fields:
     sources = [
         {
             "configMap": {
-                "name": names.profile_map(each.metadata.name),
+                "name": names.profile_config_map(each.metadata.name),
                 "items": [{"key": "profile.yaml", "path": f"{each.metadata.name}.yaml"}],
             }
         }

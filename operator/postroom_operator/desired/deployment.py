@@ -11,10 +11,10 @@ from typing import Any
 
 from postroom.letter.profile import SmtpProfile, SmtpSpec
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
+from postroom_operator.desired.inputs import EffectiveProfile, OperatorDefaults, owner_reference
 from postroom_operator.desired.pod import (
     TMP,
-    Plain,
+    Fields,
     container,
     from_pod,
     mount,
@@ -24,13 +24,13 @@ from postroom_operator.desired.pod import (
     tmp_volume,
     variable,
 )
-from postroom_operator.desired.view import Fixed, ProfileView, owner
+from postroom_operator.models import Manifest
 
 GRACE_SECONDS = 20
 """POSTROOM_GRACE: what letters under way may take."""
 TERMINATION_SECONDS = 60
 """More than the grace and the 15 s in which partitions are given back; the rest is for the ledger."""
-SETTLED_SECONDS = 10
+MIN_READY_SECONDS = 10
 """A newcomer counts only once its group has come to rest, so that a roll-out is no storm of rebalances."""
 
 PROFILE_FOLDER = "/etc/postroom/profile"
@@ -46,14 +46,14 @@ RESOURCES = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory"
 """No CPU limit: throttled workers miss the deadlines of their leases."""
 
 
-def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
+def deployment(view: EffectiveProfile, fixed: OperatorDefaults) -> Manifest:
     """The workers of a profile."""
     profile = view.profile
     labels = names.labels("worker", profile.metadata.name)
     selector = names.selector(labels)
-    spec: Plain = {
+    spec: Fields = {
         "selector": {"matchLabels": selector},
-        "minReadySeconds": SETTLED_SECONDS,
+        "minReadySeconds": MIN_READY_SECONDS,
         # somebody who pauses a roll-out would keep workers that may deliver no more
         "paused": False,
         "revisionHistoryLimit": 3,
@@ -63,7 +63,7 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
                 "labels": labels,
                 "annotations": {
                     "kubectl.kubernetes.io/default-container": "worker",
-                    names.PROFILE_HASH: profile_hash(profile, view.spare),
+                    names.PROFILE_HASH: profile_hash(profile, view.usable_fallback),
                     names.EFFECT: view.effect,
                 },
             },
@@ -76,22 +76,22 @@ def deployment(view: ProfileView, fixed: Fixed) -> Manifest:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": names.workers(profile.metadata.name),
+            "name": names.worker_object(profile.metadata.name),
             "namespace": profile.metadata.namespace,
             "labels": labels,
-            "ownerReferences": [owner(profile, view.uid)],
+            "ownerReferences": [owner_reference(profile, view.uid)],
         },
         "spec": spec,
     }
 
 
-def _strategy(view: ProfileView) -> Plain:
+def _strategy(view: EffectiveProfile) -> Fields:
     """How workers are replaced: one at a time, the new one first, so that a letter waits for nobody.
 
     But never side by side with workers that do something else: while their successors start, or cannot,
     they would put letters into the sandbox that are meant for people, or send what was forbidden meanwhile.
     """
-    if view.turning:
+    if view.effect_changing:
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
@@ -108,17 +108,17 @@ def profile_hash(profile: SmtpProfile, spare: SmtpProfile | None = None) -> str:
         exclude_defaults=True,
         exclude={"workers": True, "network_policy": True, "kafka": {"partitions", "retention"}},
     )
-    said = _said(text)
+    said = _without_empty(text)
     if spare is not None:
         of_relay = {"smtp", "limits", "circuit_breaker"}
         other = spare.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=of_relay)
-        said |= {"fallback": _said(other)}
+        said |= {"fallback": _without_empty(other)}
     return names.digest(json.dumps(said, sort_keys=True), 16)
 
 
-def _said(text: Plain) -> Plain:
+def _without_empty(text: Fields) -> Fields:
     """Without parts that say nothing, as what is left of one that is all defaults."""
-    parts = {key: _said(each) if isinstance(each, dict) else each for key, each in text.items()}
+    parts = {key: _without_empty(each) if isinstance(each, dict) else each for key, each in text.items()}
     return {key: each for key, each in parts.items() if each != {}}
 
 
@@ -128,14 +128,14 @@ def connections_secret(profile: SmtpProfile) -> str:
     return ref.name if ref else CONNECTIONS_SECRET
 
 
-def secrets_of(view: ProfileView) -> list[str]:
+def secrets_of(view: EffectiveProfile) -> list[str]:
     """The other Secrets that the profile names, and those of the relay that takes over, sorted."""
     found = [one.secret_ref.name for one in view.profile.spec.dkim]
     if view.profile.spec.bounces:
         found.append(view.profile.spec.bounces.secret_ref.name)
     for callback in view.profile.spec.callbacks:
         found += [callback.secret_ref.name, *([callback.ca_ref.name] if callback.ca_ref else [])]
-    for profile in (view.profile, view.spare):
+    for profile in (view.profile, view.usable_fallback):
         found += _of_relay(profile.spec.smtp) if profile and profile.spec.smtp else []
     return sorted(set(found))
 
@@ -145,7 +145,7 @@ def _of_relay(smtp: SmtpSpec) -> list[str]:
     return found + ([smtp.auth.secret_ref.name] if smtp.auth else [])
 
 
-def _pod(view: ProfileView, fixed: Fixed, selector: dict[str, str]) -> Plain:
+def _pod(view: EffectiveProfile, fixed: OperatorDefaults, selector: dict[str, str]) -> Fields:
     workers = view.profile.spec.workers
     spec = {
         **pod_spec(fixed),
@@ -171,7 +171,7 @@ def _pod(view: ProfileView, fixed: Fixed, selector: dict[str, str]) -> Plain:
     return spec | {key: value for key, value in chosen.items() if value}
 
 
-def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
+def _migrate(view: EffectiveProfile, fixed: OperatorDefaults) -> Fields:
     env = [
         variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
         from_pod("POSTROOM_NAMESPACE", "metadata.namespace"),
@@ -184,15 +184,15 @@ def _migrate(view: ProfileView, fixed: Fixed) -> Plain:
     }
 
 
-def _worker(view: ProfileView, fixed: Fixed) -> Plain:
-    secrets = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _numbered(view)]
+def _worker(view: EffectiveProfile, fixed: OperatorDefaults) -> Fields:
+    secrets = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in _secret_volumes(view)]
     return {
         **container(WORKER, ["worker"], _environment(view, fixed), fixed),
-        "ports": [{"name": "http", "containerPort": names.WORKERS_HTTP, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": names.WORKER_HTTP_PORT, "protocol": "TCP"}],
         "resources": _resources(view.profile),
-        "startupProbe": probe("/healthz", names.WORKERS_HTTP, period=2, failures=30),
-        "livenessProbe": probe("/healthz", names.WORKERS_HTTP, period=10, failures=3),
-        "readinessProbe": probe("/readyz", names.WORKERS_HTTP, period=5, failures=2),
+        "startupProbe": probe("/healthz", names.WORKER_HTTP_PORT, period=2, failures=30),
+        "livenessProbe": probe("/healthz", names.WORKER_HTTP_PORT, period=10, failures=3),
+        "readinessProbe": probe("/readyz", names.WORKER_HTTP_PORT, period=5, failures=2),
         "volumeMounts": [
             TMP,
             mount("profile", PROFILE_FOLDER),
@@ -209,17 +209,21 @@ def may_deliver(pod: Manifest) -> bool:
     In whatever words: all but our own `false` may mean yes, and so may what a worker is told otherwise.
     """
     containers = (pod.get("spec") or {}).get("containers") or ()
-    told = [_told(each) for each in containers if each["name"] == WORKER or _told(each)]
+    told = [
+        _delivery_variables(each)
+        for each in containers
+        if each["name"] == WORKER or _delivery_variables(each)
+    ]
     return any(each != [{"name": DELIVERY_ALLOWED, "value": "false"}] for each in told)
 
 
-def _told(container: Plain) -> list[Plain]:
+def _delivery_variables(container: Fields) -> list[Fields]:
     """What a container is told of delivery; a name may stand there more than once."""
     return [each for each in container.get("env") or () if each["name"] == DELIVERY_ALLOWED]
 
 
-def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
-    spare = [variable("POSTROOM_FALLBACK", f"{PROFILE_FOLDER}/fallback.yaml")] if view.spare else []
+def _environment(view: EffectiveProfile, fixed: OperatorDefaults) -> list[Fields]:
+    spare = [variable("POSTROOM_FALLBACK", f"{PROFILE_FOLDER}/fallback.yaml")] if view.usable_fallback else []
     allow = fixed.callback_allow if view.profile.spec.callbacks else ""
     return [
         variable("POSTROOM_PROFILE", f"{PROFILE_FOLDER}/profile.yaml"),
@@ -228,7 +232,7 @@ def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
         variable("POSTROOM_CONNECTIONS", CONNECTIONS_FOLDER),
         variable("POSTROOM_SECRETS", SECRETS_FOLDER),
         variable("POSTROOM_SANDBOX", f"{names.SANDBOX}:1025"),
-        variable("POSTROOM_HTTP", f"0.0.0.0:{names.WORKERS_HTTP}"),
+        variable("POSTROOM_HTTP", f"0.0.0.0:{names.WORKER_HTTP_PORT}"),
         variable("POSTROOM_GRACE", str(GRACE_SECONDS)),
         variable(DELIVERY_ALLOWED, "true" if view.delivery_allowed else "false"),
         *([variable("POSTROOM_CALLBACK_ALLOW", allow)] if allow else []),
@@ -238,26 +242,26 @@ def _environment(view: ProfileView, fixed: Fixed) -> list[Plain]:
     ]
 
 
-def _volumes(view: ProfileView) -> list[Plain]:
+def _volumes(view: EffectiveProfile) -> list[Fields]:
     profile, name = view.profile, view.profile.metadata.name
     shards = [_shard(name, shard) for shard in range(names.SHARDS)]
     return [
         tmp_volume(),
-        {"name": "profile", "configMap": {"name": names.profile_map(name)}},
+        {"name": "profile", "configMap": {"name": names.profile_config_map(name)}},
         {"name": "bundles", "projected": {"sources": shards}},
         secret_volume("connections", connections_secret(profile)),
-        *(secret_volume(volume, secret) for volume, secret in _numbered(view)),
+        *(secret_volume(volume, secret) for volume, secret in _secret_volumes(view)),
     ]
 
 
-def _shard(profile: str, shard: int) -> Plain:
+def _shard(profile: str, shard: int) -> Fields:
     """Its one key alone: what somebody adds to the ConfigMap beside it reaches no worker."""
     key = names.shard_key(shard)
     items = [{"key": key, "path": key}]
-    return {"configMap": {"name": names.bundle_map(profile, shard), "items": items, "optional": True}}
+    return {"configMap": {"name": names.bundle_config_map(profile, shard), "items": items, "optional": True}}
 
 
-def _numbered(view: ProfileView) -> list[tuple[str, str]]:
+def _secret_volumes(view: EffectiveProfile) -> list[tuple[str, str]]:
     """Volume and Secret; a Secret's name can be longer than a volume's may be."""
     return [(f"secret-{number}", name) for number, name in enumerate(secrets_of(view))]
 

@@ -18,9 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
-from postroom_operator.desired.pod import Plain
-from postroom_operator.desired.view import Fixed, KafkaAccess, ProfileView, owner
+from postroom_operator.desired.inputs import EffectiveProfile, KafkaAccess, OperatorDefaults, owner_reference
+from postroom_operator.desired.pod import Fields
+from postroom_operator.models import Manifest
 
 DNS_PORTS = (53, 5353)
 """A policy sees the pod's port, not the Service's: OpenShift's DNS pods listen at 5353."""
@@ -43,28 +43,34 @@ BOUNCES_SMTP, BOUNCES_HTTP = 2525, 9465
 _ACCESS = TypeAdapter(KafkaAccess)
 
 
-def worker_policy(view: ProfileView, fixed: Fixed) -> Manifest:
+def worker_policy(view: EffectiveProfile, fixed: OperatorDefaults) -> Manifest:
     """What workers of a profile may be asked, and whom they may ask."""
     profile = view.profile
     labels = names.labels("worker", profile.metadata.name)
     spec = {
         "podSelector": {"matchLabels": names.selector(labels)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(names.WORKERS_HTTP)]}],
-        "egress": [dns(), *_supplies(fixed), *_exit(view), *_callbacks(view, fixed), *_peers(view)],
+        "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(names.WORKER_HTTP_PORT)]}],
+        "egress": [
+            dns_egress(),
+            *_kafka_and_ledger_egress(fixed),
+            *_mail_egress(view),
+            *_callback_egress(view, fixed),
+            *_additional_egress(view),
+        ],
     }
     metadata = {
-        "name": names.workers(profile.metadata.name),
+        "name": names.worker_object(profile.metadata.name),
         "namespace": profile.metadata.namespace,
         "labels": labels,
-        "ownerReferences": [owner(profile, view.uid)],
+        "ownerReferences": [owner_reference(profile, view.uid)],
     }
     if fixed.kafka.bootstrap_servers:
         metadata["annotations"] = {names.KAFKA: json.dumps(asdict(fixed.kafka), sort_keys=True)}
     return _policy(metadata, spec)
 
 
-def recalled(found: Iterable[Manifest]) -> KafkaAccess:
+def last_kafka_access(found: Iterable[Manifest]) -> KafkaAccess:
     """How the brokers were reached when a profile's objects were written; without brokers where none says."""
     for each in found:
         text = each["metadata"].get("annotations", {}).get(names.KAFKA)
@@ -74,7 +80,7 @@ def recalled(found: Iterable[Manifest]) -> KafkaAccess:
     return KafkaAccess()
 
 
-def sandbox_policy(metadata: Plain) -> Manifest:
+def sandbox_policy(metadata: Fields) -> Manifest:
     """The sandbox takes letters from workers and shows them in its own namespace; it sends nothing at all.
 
     Its figures are on the inbox's port, and a policy knows no paths: who scrapes from elsewhere could read
@@ -88,12 +94,12 @@ def sandbox_policy(metadata: Plain) -> Manifest:
             {"from": [{"podSelector": workers}], "ports": [_tcp(SANDBOX_SMTP)]},
             {"from": [{"podSelector": {}}], "ports": [_tcp(SANDBOX_HTTP)]},
         ],
-        "egress": [dns()],
+        "egress": [dns_egress()],
     }
     return _policy(metadata, spec)
 
 
-def bounces_policy(metadata: Plain) -> Manifest:
+def bounces_policy(metadata: Fields) -> Manifest:
     """The intake takes mail from anywhere, asks the ledger, and sends nothing."""
     spec = {
         "podSelector": {"matchLabels": names.selector(metadata["labels"])},
@@ -102,36 +108,36 @@ def bounces_policy(metadata: Plain) -> Manifest:
             {"ports": [_tcp(BOUNCES_SMTP)]},
             {"from": [{"namespaceSelector": {}}], "ports": [_tcp(BOUNCES_HTTP)]},
         ],
-        "egress": [dns(), {"ports": [_tcp(port) for port in LEDGER_PORTS]}],
+        "egress": [dns_egress(), {"ports": [_tcp(port) for port in LEDGER_PORTS]}],
     }
     return _policy(metadata, spec)
 
 
-def dns() -> Plain:
+def dns_egress() -> Fields:
     """Name resolution, wherever the cluster has it (a node-local cache is no pod)."""
     return {
         "ports": [{"protocol": protocol, "port": port} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
     }
 
 
-def _supplies(fixed: Fixed) -> Iterator[Plain]:
+def _kafka_and_ledger_egress(fixed: OperatorDefaults) -> Iterator[Fields]:
     told = re.findall(r":(\d{1,5})(?=,|\s|$)", fixed.kafka.bootstrap_servers)
     ports = {*KAFKA_PORTS, *LEDGER_PORTS, *map(int, told)}
     yield {"ports": [_tcp(port) for port in sorted(ports)]}
 
 
-def _exit(view: ProfileView) -> Iterator[Plain]:
+def _mail_egress(view: EffectiveProfile) -> Iterator[Fields]:
     """Where letters leave: the sandbox of this namespace, the relay's port, or nowhere."""
     if view.mode == "Sandbox":
         # the inbox too: `postroom erase --inbox` runs in this pod, which sent there what it reads there
         sandbox = {"matchLabels": names.selector(names.labels("sandbox"))}
         yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP), _tcp(SANDBOX_HTTP)]}
     elif view.mode == "SMTP":
-        relays = [each.spec.smtp for each in (view.profile, view.spare) if each and each.spec.smtp]
+        relays = [each.spec.smtp for each in (view.profile, view.usable_fallback) if each and each.spec.smtp]
         yield {"ports": [_tcp(port) for port in sorted({relay.port for relay in relays})]}
 
 
-def _callbacks(view: ProfileView, fixed: Fixed) -> Iterator[Plain]:
+def _callback_egress(view: EffectiveProfile, fixed: OperatorDefaults) -> Iterator[Fields]:
     """Where callbacks go. A policy knows no names: a host that is allowed opens its port to any address."""
     closed = set() if view.mode == "SMTP" else _relay_ports(view.profile)
     callbacks = [one for one in view.profile.spec.callbacks if one.port not in closed]
@@ -145,7 +151,7 @@ def _callbacks(view: ProfileView, fixed: Fixed) -> Iterator[Plain]:
         yield {"to": [*PUBLIC, *ranges], "ports": ports}
 
 
-def _peers(view: ProfileView) -> Iterator[Plain]:
+def _additional_egress(view: EffectiveProfile) -> Iterator[Fields]:
     """What the profile adds; where no letter may leave, not at the ports of relays."""
     peers = view.profile.spec.network_policy.peers
     if peers and view.mode == "SMTP":
@@ -158,7 +164,7 @@ def _relay_ports(profile: SmtpProfile) -> set[int]:
     return {*MAIL_PORTS, *([profile.spec.smtp.port] if profile.spec.smtp else [])}
 
 
-def _all_but(ports: Iterable[int]) -> Iterator[Plain]:
+def _all_but(ports: Iterable[int]) -> Iterator[Fields]:
     first = 1
     for port in (*sorted(ports), 65536):
         if first < port - 1:
@@ -168,11 +174,11 @@ def _all_but(ports: Iterable[int]) -> Iterator[Plain]:
         first = port + 1
 
 
-def _tcp(port: int) -> Plain:
+def _tcp(port: int) -> Fields:
     return {"protocol": "TCP", "port": port}
 
 
-def _policy(metadata: Plain, spec: Plain) -> Manifest:
+def _policy(metadata: Fields, spec: Fields) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

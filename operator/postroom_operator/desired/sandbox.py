@@ -8,11 +8,21 @@ pod that is replaced begins with an empty inbox.
 from collections.abc import Iterable
 
 from postroom_operator import names
-from postroom_operator.cluster import Manifest
+from postroom_operator.desired.inputs import OperatorDefaults
 from postroom_operator.desired.network import SANDBOX_HTTP, SANDBOX_SMTP, sandbox_policy
-from postroom_operator.desired.pod import TMP, Plain, container, pod_spec, tmp_volume, variable
-from postroom_operator.desired.shared import Owner, mail_server, service, shared_metadata
-from postroom_operator.desired.view import Fixed
+from postroom_operator.desired.pod import (
+    TMP,
+    Fields,
+    ProfileWithUid,
+    container,
+    mail_server,
+    pod_spec,
+    service,
+    shared_metadata,
+    tmp_volume,
+    variable,
+)
+from postroom_operator.models import Manifest
 
 FOLDER = "/var/lib/postroom"
 KEEP_BYTES = 256 * 1024 * 1024
@@ -21,7 +31,9 @@ VOLUME_SIZE = "1Gi"
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
 
-def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Manifest]:
+def sandbox_manifests(
+    namespace: str, owners: Iterable[ProfileWithUid], fixed: OperatorDefaults
+) -> list[Manifest]:
     """What should be there for the sandbox of a namespace, in the order in which it is applied."""
     profiles = list(owners)
     if not profiles:
@@ -31,7 +43,7 @@ def manifests(namespace: str, owners: Iterable[Owner], fixed: Fixed) -> list[Man
     return [sandbox_policy(metadata), _deployment(metadata, fixed), service(metadata, ports)]
 
 
-def _deployment(metadata: Plain, fixed: Fixed) -> Manifest:
+def _deployment(metadata: Fields, fixed: OperatorDefaults) -> Manifest:
     spec = {
         "replicas": 1,
         "selector": {"matchLabels": names.selector(metadata["labels"])},
@@ -49,7 +61,7 @@ def _deployment(metadata: Plain, fixed: Fixed) -> Manifest:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-def _container(namespace: str, fixed: Fixed) -> Plain:
+def _container(namespace: str, fixed: OperatorDefaults) -> Fields:
     local = f"{names.SANDBOX}.{namespace}"
     hosts = (names.SANDBOX, local, f"{local}.svc", f"{local}.svc.cluster.local")
     env = [

@@ -43,7 +43,7 @@ class Metrics:
             registry=self.registry,
         )
         self._seconds = Histogram(
-            "postroom_letter_seconds",
+            "postroom_delivery_duration_seconds",
             "Seconds from the event's record to the relay's acceptance.",
             buckets=SECONDS,
             registry=self.registry,

@@ -73,7 +73,7 @@ def kafka_condition(standing: Standing, suspended: bool) -> Condition:
         return Condition(None, "Suspended", "a suspended profile reads no events")
     if standing.no_entry:
         said = f"no broker lets us in: {standing.no_entry}. Mend the connections Secret"
-        return Condition(False, "EntryRefused", said)
+        return Condition(False, "AuthenticationFailed", said)
     if standing.connected is False:
         why = f": {standing.no_line}" if standing.no_line else ""
         return Condition(False, "BrokerUnreachable", f"no broker answers{why}")
@@ -94,7 +94,7 @@ def relay_condition(exit_: Exit) -> Condition:
     if exit_.mode == "Log":
         return Condition(True, "LogOnly", "letters are logged, none is sent")
     if reachable is None:
-        return Condition(None, "NotTriedYet", f"no letter has gone to {exit_.where} yet")
+        return Condition(None, "NotAttempted", f"no letter has gone to {exit_.where} yet")
     if reachable:
         return Condition(True, "Reachable")
     said = f"{exit_.where} could not be used when it was last tried: {exit_.relay.trouble}"
@@ -122,7 +122,7 @@ def fallback_condition(exit_: Exit, missing: Sequence[Problem]) -> Condition:
 def status_events_condition(courier: Courier) -> Condition:
     """The producer of status events."""
     if courier.trouble is None:
-        return Condition(None, "NotTriedYet", "there was no status event to publish yet")
+        return Condition(None, "NotAttempted", "there was no status event to publish yet")
     if courier.trouble:
         return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.trouble}")
     return Condition(True, "Published")
@@ -137,7 +137,7 @@ def callbacks_condition(troubles: Iterable[tuple[str, str] | None], reached: boo
     if found:
         return Condition(False, found[0][0], "; ".join(message for _, message in found))
     if not reached:
-        return Condition(None, "NotTriedYet", "none has taken a notice yet")
+        return Condition(None, "NotAttempted", "none has taken a notice yet")
     return Condition(True, "Called")
 
 

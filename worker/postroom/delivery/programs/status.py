@@ -69,7 +69,7 @@ def page_of(job: Job, conditions: Mapping[str, Condition], problems: list[str]) 
         "templates": {},
         "templates_problem": "",
         "partitions": [],
-        "open_records": 0,
+        "inflight_records": 0,
         "lag": None,
         "letters": {},
         "last_refusal": "",

@@ -75,7 +75,7 @@ class Watch:
             "templates_problem": self._templates.problem,
             "fields_left_out": [*self._job.left_out, *self._templates.left_out],
             "partitions": [f"{topic}/{number}" for topic, number in self._reception.partitions],
-            "open_records": self._reception.open_records,
+            "inflight_records": self._reception.open_records,
             "lag": self._backlog.records if self._backlog else self._events.lag,
             "letters": dict(self.reporter.totals),
             "last_refusal": self.reporter.last_refusal,
@@ -128,15 +128,15 @@ class Watch:
     def _gauges(self) -> Facts:
         reachable = self._ways.reachable
         return {
-            "open_records": (
+            "inflight_records": (
                 self._reception.open_records,
                 "Records received and not yet behind the watermark.",
             ),
-            "lag": (
+            "consumer_lag_records": (
                 None if self._backlog else self._events.lag,
                 "Records on the assigned partitions that were not received yet; absent while unknown.",
             ),
-            "suspended_lag": (
+            "suspended_lag_records": (
                 self._backlog.records if self._backlog else None,
                 "Records that wait for a suspended profile, on all partitions: each worker tells them.",
             ),

@@ -1,0 +1,210 @@
+"""Between the operator and its API server: 429, 409, 410, silence, dropped lines. It converges, and is calm.
+
+A proxy stands between the two. Each test counts what was asked while something was wrong: whoever asks in a
+hot loop makes an outage longer.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.manifests import profile, template
+from tests.cluster.operator_process import OperatedNamespace
+from tests.cluster.proxy import Fault, FaultAnswer, ProxiedRequest, Proxy, RequestView
+
+pytestmark = pytest.mark.apiserver
+WATCH_SECONDS = 3
+"""Instead of 45; a watch that is silent for 5 s longer is given up."""
+SLACK_SECONDS = 5
+CHILDREN = ("configmaps", "deployments", "networkpolicies", "services", "poddisruptionbudgets")
+OFTEN_ENOUGH = 20.0
+"""Requests a second of all kinds that are calm: ten kinds are watched, and each may be tried again."""
+
+
+@pytest.fixture
+def proxy(world: OperatedNamespace) -> Iterator[Proxy]:
+    """A proxy that the operator goes through; nothing but the watches tells it of changes."""
+    proxy = Proxy(world.cluster)
+    proxy.start()
+    world.operator.stop()
+    kubeconfig = world.cluster.write_kubeconfig(f"{world.office}-proxy", world.account.token, proxy.address)
+    world.operator.environment |= {
+        "KUBECONFIG": str(kubeconfig),
+        "POSTROOM_RESYNC_SECONDS": "600",
+        "POSTROOM_WATCH_SECONDS": str(WATCH_SECONDS),
+    }
+    world.operator.start()
+    yield proxy
+    world.operator.stop()
+    proxy.stop()
+
+
+def serves(world: OperatedNamespace, *names: str) -> bool:
+    """Whether exactly these templates are live and say so."""
+    ready = [world.condition("EmailTemplate", name).get("status") for name in names]
+    return sorted(world.served()) == sorted(names) and set(ready) == {"True"}
+
+
+def planted(world: OperatedNamespace) -> None:
+    world.apply(profile(), template())
+    world.until(lambda: serves(world, "welcome"))
+
+
+def unharmed(world: OperatedNamespace) -> None:
+    """It still runs, as the process that it was, and calls nothing a mistake of its own."""
+    assert world.operator.running
+    assert "a mistake of Postroom's" not in world.operator.words
+    assert world.operator.words.count("holds the Lease; listing") <= 2
+
+
+def calm(proxy: Proxy, since: float) -> None:
+    """Whether it asked no more often than is calm."""
+    asked, seconds = len(proxy.seen(since)), time.monotonic() - since
+    assert asked < 60 + OFTEN_ENOUGH * seconds, f"{asked} requests in {seconds:.1f} s"
+
+
+def retried(proxy: Proxy, one: ProxiedRequest) -> float:
+    """When the same was asked again."""
+    same = proxy.seen(path=one.request.path, method=one.request.method)
+    return min((each.at for each in same if each.at > one.at), default=0.0)
+
+
+def only(fault: Fault, when: Callable[[RequestView], bool], at_most: int) -> Callable[[RequestView], Fault]:
+    """A fault that so many requests of some kind meet, and then no more."""
+    left = [at_most]
+
+    def found(request: RequestView) -> Fault:
+        answered = request.under_way and isinstance(fault, FaultAnswer) and not fault.event
+        if left[0] == 0 or answered or not when(request):
+            return None
+        left[0] -= 1
+        return fault
+
+    return found
+
+
+def test_the_proxy_passes_on_what_is_said(world: OperatedNamespace, proxy: Proxy) -> None:
+    planted(world)
+    assert proxy.seen(kind="smtpprofiles", watch=True)[0].status == 200
+    assert {each.status for each in proxy.records} <= {0, 200, 201, 404}
+    unharmed(world)
+
+
+@pytest.mark.parametrize("after", [1, None], ids=["with Retry-After", "without"])
+def test_writes_that_are_too_many_come_later_and_no_sooner_than_asked(
+    world: OperatedNamespace, proxy: Proxy, after: int | None
+) -> None:
+    fault = FaultAnswer(429, "TooManyRequests", retry_after=after)
+    since = time.monotonic()
+    proxy.fault = only(fault, lambda each: each.method == "PATCH" and each.kind in CHILDREN, 12)
+    planted(world)
+    refused = [each for each in proxy.seen(since) if each.status == 429]
+    assert len(refused) == 12
+    for one in refused:
+        again = world.until(lambda one=one: retried(proxy, one))  # type: ignore[misc]
+        assert again - one.at >= (after or 0.1) - 0.05
+    calm(proxy, since)
+    unharmed(world)
+
+
+def test_watches_and_lists_that_are_too_many_come_later(world: OperatedNamespace, proxy: Proxy) -> None:
+    planted(world)
+    since = time.monotonic()
+    reads = lambda each: each.method == "GET" and each.kind != "leases"  # noqa: E731
+    proxy.fault = only(FaultAnswer(429, "TooManyRequests", 1), reads, 40)
+    world.until(lambda: len([each for each in proxy.seen(since) if each.status == 429]) == 40)
+    world.apply(template("other"))
+    world.until(lambda: serves(world, "welcome", "other"))
+    calm(proxy, since)
+    unharmed(world)
+
+
+@pytest.mark.parametrize(
+    "kinds", [CHILDREN, ("emailtemplates", "smtpprofiles")], ids=["children", "statuses"]
+)
+def test_a_conflict_is_looked_at_again(
+    world: OperatedNamespace, proxy: Proxy, kinds: tuple[str, ...]
+) -> None:
+    since = time.monotonic()
+    fault = FaultAnswer(409, "Conflict")
+    proxy.fault = only(fault, lambda each: each.method == "PATCH" and each.kind in kinds, 4)
+    planted(world)
+    world.until(lambda: len([each for each in proxy.seen(since) if each.status == 409]) == 4)
+    world.until(lambda: serves(world, "welcome"))
+    calm(proxy, since)
+    unharmed(world)
+
+
+@pytest.mark.parametrize("event", [True, False], ids=["in the stream", "as an answer"])
+def test_a_watch_that_is_too_old_begins_anew_with_a_listing(
+    world: OperatedNamespace, proxy: Proxy, event: bool
+) -> None:
+    planted(world)
+    since = time.monotonic()
+    proxy.fault = only(FaultAnswer(410, "Expired", event=event), lambda each: each.watch, 10)
+    world.until(lambda: len(proxy.seen(since, watch=True)) > 10)
+    world.apply(template("other"))
+    world.until(lambda: serves(world, "welcome", "other"))
+    assert [each for each in proxy.seen(since, kind="emailtemplates") if not each.request.watch]
+    calm(proxy, since)
+    unharmed(world)
+
+
+def test_an_error_in_a_stream_that_is_no_410_ends_nothing(world: OperatedNamespace, proxy: Proxy) -> None:
+    planted(world)
+    since = time.monotonic()
+    error = FaultAnswer(500, "InternalError", event=True)
+    proxy.fault = only(error, lambda each: each.watch and each.kind == "emailtemplates", 2)
+    world.until(lambda: world.operator.words.count("the watches broke off") == 2)
+    world.apply(template("other"))
+    world.until(lambda: serves(world, "welcome", "other"))
+    calm(proxy, since)
+    unharmed(world)
+
+
+def test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_again(
+    world: OperatedNamespace, proxy: Proxy
+) -> None:
+    """Ten minutes of silence are 13 times the 45 s of a watch; so is this, for watches of 3 s."""
+    planted(world)
+    since = time.monotonic()
+    proxy.fault = lambda each: "silent" if each.watch else None
+    world.apply(template("other"))
+    time.sleep(13 * WATCH_SECONDS)
+    assert not world.condition("EmailTemplate", "other"), "nothing but the watches tells of changes here"
+    calm(proxy, since)
+    proxy.fault = lambda _: None
+    back = time.monotonic()
+    world.until(lambda: serves(world, "welcome", "other"))
+    assert time.monotonic() - back < WATCH_SECONDS + SLACK_SECONDS + 5.0
+    unharmed(world)
+
+
+def test_an_api_server_that_says_nothing_at_all_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
+    """It cannot renew its Lease meanwhile, so that it ends, and its platform starts it anew."""
+    planted(world)
+    since = time.monotonic()
+    proxy.fault = lambda _: "silent"
+    world.apply(template("other"))
+    world.until(lambda: not world.operator.running)
+    assert "the Lease is lost; ending" in world.operator.words
+    world.operator.kill()
+    world.operator.start()
+    world.until(lambda: proxy.records[-1].at > since + 5.0)
+    calm(proxy, since)
+    proxy.fault = lambda _: None
+    back = time.monotonic()
+    world.until(lambda: serves(world, "welcome", "other"))
+    assert time.monotonic() - back < 60.0
+    unharmed(world)
+
+
+def test_lines_that_drop_are_taken_up_again(world: OperatedNamespace, proxy: Proxy) -> None:
+    planted(world)
+    since = time.monotonic()
+    proxy.fault = only("drop", lambda _: True, 30)
+    world.apply(template("other"))
+    world.until(lambda: serves(world, "welcome", "other"))
+    calm(proxy, since)
+    unharmed(world)

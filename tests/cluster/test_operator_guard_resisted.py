@@ -1,0 +1,98 @@
+"""The guard against who works round it: with the label gone, no worker that may deliver is left."""
+
+import json
+
+import pytest
+
+from tests.cluster.manifests import profile
+from tests.cluster.operator_process import Object, OperatedNamespace
+from tests.cluster.test_operator_guard import RELAY, allowed, mode, workers
+
+pytestmark = pytest.mark.apiserver
+TOO_MUCH: Object = {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}
+
+
+@pytest.fixture
+def delivering(world: OperatedNamespace) -> OperatedNamespace:
+    """A namespace with a worker that may deliver."""
+    world.label("allowed")
+    world.apply(profile(**RELAY))
+    world.until(lambda: allowed(world) == "true" and workers(world) == {"SMTP"})
+    return world
+
+
+def kubectl(world: OperatedNamespace, *words: str) -> None:
+    world.cluster.kubectl(*words, f"--namespace={world.namespace}")
+
+
+def told(world: OperatedNamespace) -> set[str]:
+    """What the profile's pods were told of delivery when they were made."""
+    found = world.cluster.api.get(
+        f"/api/v1/namespaces/{world.namespace}/pods", params={"labelSelector": "postroom.dev/profile=shop"}
+    ).json()["items"]
+    env = (each for pod in found for each in pod["spec"]["containers"][0]["env"])
+    return {each["value"] for each in env if each["name"] == "POSTROOM_DELIVERY_ALLOWED"}
+
+
+def test_workers_that_the_api_server_lets_nobody_change_end(delivering: OperatedNamespace) -> None:
+    world = delivering
+    world.apply(profile(**RELAY, workers=TOO_MUCH))
+    assert world.said("SmtpProfile", "shop", "False")["reason"] == "NotApplied"
+    assert allowed(world) == "true"
+    world.label(None)
+    world.until(lambda: not world.get("Deployment", "postroom-shop"))
+
+
+def test_workers_of_a_profile_that_a_finalizer_keeps_end(delivering: OperatedNamespace) -> None:
+    world = delivering
+    hold = json.dumps({"metadata": {"finalizers": ["larkfield.example/hold"]}})
+    kubectl(world, "patch", "smtp", "shop", "--type=merge", "--patch", hold)
+    kubectl(world, "delete", "smtp", "shop", "--wait=false")
+    world.label(None)
+    world.until(lambda: not world.get("Deployment", "postroom-shop"))
+    kubectl(world, "patch", "smtp", "shop", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+
+
+def test_workers_that_outlive_their_profile_end(delivering: OperatedNamespace) -> None:
+    world = delivering
+    kubectl(world, "delete", "smtp", "shop", "--cascade=orphan")
+    world.label(None)
+    world.until(lambda: not world.get("Deployment", "postroom-shop"))
+
+
+def test_a_paused_roll_out_keeps_no_worker(delivering: OperatedNamespace) -> None:
+    world = delivering
+    kubectl(world, "rollout", "pause", "deployment/postroom-shop")
+    world.label(None)
+    world.until(lambda: workers(world) == {"Sandbox"})
+
+
+def test_what_a_pod_says_of_itself_keeps_it_not(delivering: OperatedNamespace) -> None:
+    """Without a kubelet no new pod gets ready: a roll-out in which both are side by side would never end."""
+    world = delivering
+    said = "postroom.dev/effect=Sandbox"
+    kubectl(world, "annotate", "pods", "--selector=postroom.dev/profile=shop", "--overwrite", said)
+    world.label(None)
+    world.until(lambda: told(world) == {"false"})
+
+
+def test_workers_that_somebody_told_to_deliver_end(world: OperatedNamespace) -> None:
+    world.apply(profile(**RELAY))
+    world.until(lambda: mode(world) == "Sandbox" and told(world) == {"false"})
+    kubectl(world, "set", "env", "deployment/postroom-shop", "POSTROOM_DELIVERY_ALLOWED=true")
+    world.until(lambda: allowed(world) == "false" and told(world) == {"false"})
+
+
+def test_the_sandbox_is_no_name_for_a_relay_outside(world: OperatedNamespace) -> None:
+    world.apply(profile(**RELAY))
+    world.until(lambda: world.get("Service", "postroom-sandbox"))
+    elsewhere = json.dumps({"spec": {"type": "ExternalName", "externalName": "relay.larkfield.example"}})
+    kubectl(world, "patch", "service", "postroom-sandbox", "--type=merge", "--patch", elsewhere)
+    spec = world.until(
+        lambda: (
+            found
+            if (found := world.get("Service", "postroom-sandbox")["spec"])["type"] == "ClusterIP"
+            else None
+        )
+    )
+    assert spec["clusterIP"]

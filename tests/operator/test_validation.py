@@ -1,0 +1,288 @@
+"""Who is next in line for a process: each namespace in its turn, also of those that come again and again."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from postroom.letter.problems import Code
+from postroom_operator import validation
+from postroom_operator.models import API_VERSION, Manifest, ValidationResult
+from postroom_operator.validation import FairQueue, ValidatedObject, Validator
+
+pytestmark = pytest.mark.processes
+Test = Callable[[Validator, list[ValidatedObject]], Awaitable[None]]
+
+
+def template(name: str = "paid", **spec: Any) -> Manifest:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "EmailTemplate",
+        "metadata": {"namespace": "shop", "name": name, "resourceVersion": "7", "managedFields": []},
+        "spec": {
+            "smtpProfileRef": {"name": "orders"},
+            "eventTypes": [f"shop.{name}"],
+            "subject": "Paid",
+            "html": "<p>Hello</p>",
+            "samples": [{"name": "ada", "data": {}}],
+            **spec,
+        },
+        "status": {"anything": True},
+    }
+
+
+def layout(html: str = "<html><body>{% block content %}{% endblock %}</body></html>") -> Manifest:
+    metadata = {"namespace": "shop", "name": "plain"}
+    return {"apiVersion": API_VERSION, "kind": "EmailLayout", "metadata": metadata, "spec": {"html": html}}
+
+
+WORK = "{% set y = (i * j) | string | upper | length %}" * 12
+HOSTILE = template(
+    "hostile",
+    html="{% for i in range(99) %}{% for j in range(99) %}" + WORK + "{% endfor %}{% endfor %}<p>Hi</p>",
+    samples=[{"name": f"s{n}", "data": {}} for n in range(32)],
+)
+"""Each rendering stays within its limits; all of them together take long."""
+
+
+def run(test: Test, processes: int = 1) -> None:
+    async def begin() -> None:
+        late: list[ValidatedObject] = []
+        async with asyncio.timeout(120), Validator(processes, late.append) as prover:
+            await test(prover, late)
+
+    asyncio.run(begin())
+
+
+async def proved(
+    prover: Validator, template: Manifest | None, layout: Manifest | None = None
+) -> ValidationResult:
+    """The answer, however long it takes."""
+    found = await prover.validate(template, layout)
+    if found is None:
+        await asyncio.wait({job.task for job in prover._jobs.values()})
+        found = await prover.validate(template, layout)
+    assert found is not None
+    return found
+
+
+def test_a_template_comes_back_compiled_with_the_sizes_of_its_samples() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        found = await proved(prover, template())
+        assert found.problems == ()
+        assert found.compiled is not None
+        assert found.compiled.revision
+        assert [(each.name, each.html_bytes > 0) for each in found.samples] == [("ada", True)]
+
+    run(test)
+
+
+def test_a_mistake_comes_back_as_a_problem_with_its_field_and_line() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        found = await proved(prover, template(html="<p>\n{{ nobody }}</p>"))
+        assert found.compiled is None
+        assert [(each.code, each.field, each.line) for each in found.problems] == [
+            (Code.VARIABLE_UNDECLARED, "spec.html", 2)
+        ]
+        unreadable = await proved(prover, template(samples=[]))
+        assert [each.field for each in unreadable.problems] == ["spec.samples"]
+
+    run(test)
+
+
+def test_a_layout_is_proved_alone_and_with_its_templates() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        assert (await proved(prover, None, layout())).problems == ()
+        assert (await proved(prover, None, layout("{% block x %}"))).problems != ()
+        html = "{% block content %}<p>Hi</p>{% endblock %}"
+        assert (await proved(prover, template(html=html), layout())).compiled is not None
+
+    run(test)
+
+
+def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        first = await proved(prover, template(), layout())
+        again = template()
+        again["metadata"] = {**again["metadata"], "resourceVersion": "8", "labels": {"a": "b"}}
+        assert await prover.validate(again, layout()) is first
+        other = layout("<html><body><i>{% block content %}{% endblock %}</i></body></html>")
+        assert await proved(prover, template(), other) is not first
+
+    run(test)
+
+
+def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        await proved(prover, template("warm"))
+        answered: list[str] = []
+
+        async def ask(name: str, first: bool) -> None:
+            await prover.validate(template(name), None, first=first)
+            answered.append(name)
+
+        wanted = [("a", False), ("b", False), ("c", False), ("edited", True)]
+        await asyncio.gather(*(ask(name, first) for name, first in wanted))
+        assert answered == ["edited", "a", "b", "c"]
+
+    run(test)
+
+
+def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        await proved(prover, template("warm"))
+        answered: list[str] = []
+
+        async def ask(namespace: str, name: str) -> None:
+            asked = template(name)
+            await prover.validate({**asked, "metadata": {**asked["metadata"], "namespace": namespace}}, None)
+            answered.append(f"{namespace}/{name}")
+
+        wanted = [("many", "a"), ("many", "b"), ("many", "c"), ("few", "d"), ("few", "e"), ("one", "f")]
+        await asyncio.gather(*(ask(*each) for each in wanted))
+        assert answered == ["many/a", "few/d", "one/f", "many/b", "few/e", "many/c"]
+
+    run(test)
+
+
+async def dies(prover: Validator, how: signal.Signals) -> None:
+    """End the process that works on a question."""
+    [process] = prover._processes
+    before = process._process
+    assert before is not None
+    await asyncio.sleep(0.2)  # it has read the question
+    before.send_signal(how)
+    await before.wait()
+
+
+def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        assert (await proved(prover, template())).compiled
+        asked = asyncio.create_task(prover.validate(HOSTILE, None))
+        await dies(prover, signal.SIGABRT)
+        found = await asked or await proved(prover, HOSTILE)
+        assert [each.code for each in found.problems] == [Code.RENDER_LIMIT]
+        assert (await proved(prover, template("next"))).compiled
+
+    run(test)
+
+
+def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_was_its_fault() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        [process] = prover._processes
+        assert (await proved(prover, template())).compiled
+        assert process._process is not None
+        process._process.send_signal(signal.SIGSTOP)
+        asked = asyncio.create_task(proved(prover, template("asked")))
+        await dies(prover, signal.SIGKILL)
+        assert (await asked).compiled
+        process._process.kill()
+        await process._process.wait()
+        assert (await proved(prover, template("idle"))).compiled, "nor where nobody asked it anything"
+
+    run(test)
+
+
+def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed(self: object, question: bytes) -> None:
+        """It has no answer."""
+
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        monkeypatch.setattr(validation._ValidatorProcess, "ask", killed)
+        (problem,) = (await proved(prover, template())).problems
+        assert "killed twice from outside" in problem.message
+        monkeypatch.undo()
+        [(owner, kept)] = prover._cache.items()
+        assert kept.until < asyncio.get_running_loop().time() + 601
+        prover._cache[owner] = replace(kept, until=0.0)
+        assert (await proved(prover, template())).compiled
+
+    run(test)
+
+
+def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(validation, "TIMEOUT_SECONDS", 2.0)
+
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        await proved(prover, template("first"))
+        assert await prover.validate(HOSTILE, None) is None, "whoever asks is let go"
+        found = await proved(prover, HOSTILE)
+        assert {each.code for each in found.problems} <= {Code.VALIDATION_TIMED_OUT, Code.RENDER_LIMIT}
+        assert found.compiled is None
+        assert ("EmailTemplate", "shop", "hostile") in late, "and told when the answer is there"
+        assert (await proved(prover, template("second"))).compiled
+
+    run(test)
+
+
+def test_a_template_that_eats_memory_ends_as_a_problem_of_its_own() -> None:
+    eats = "{% set a = ['x' * 200000] %}" + "{% set a = a + a %}" * 17 + "{{ a | length }}"
+
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        found = await proved(prover, template("eats", html=eats))
+        assert found.compiled is None
+        assert found.problems
+        assert (await proved(prover, template("next"))).compiled
+
+    run(test)
+
+
+def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "IDLE_SECONDS", 0.1)
+
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        await asyncio.gather(*(proved(prover, template(name)) for name in ("one", "two")))
+        first, second = prover._processes
+        if second._process:  # it may have ended already
+            await second._process.wait()
+        assert second._process is None
+        assert first._process is not None
+        assert first._process.returncode is None
+        both = (proved(prover, template(name)) for name in ("three", "four"))
+        assert all(each.compiled for each in await asyncio.gather(*both)), "it comes back for work for two"
+
+    run(test, processes=2)
+
+
+def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -> None:
+    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
+        [process] = prover._processes
+        assert (await proved(prover, template("before"))).compiled
+        process._end()
+        await process.begin()
+        answer = await process.ask(validation.build_request(template("after"), None)[1])
+        assert answer
+        assert answer[0].compiled, "no good template is told that it crashed"
+
+    run(test)
+
+
+def test_who_asks_again_and_again_is_not_always_before_who_asked_much_at_once() -> None:
+    async def test() -> None:
+        turns = FairQueue()
+        whose = {turns.enqueue("many", first=True): f"many-{number}" for number in range(4)}
+        given = []
+        for number in range(3):
+            whose[turns.enqueue("again", first=True)] = f"again-{number}"
+            given += [whose[await turns.next()] for _ in range(2)]
+        assert given == ["many-0", "again-0", "many-1", "again-1", "many-2", "again-2"]
+
+    asyncio.run(test())
+
+
+def test_who_came_later_begins_in_the_round_that_is_on() -> None:
+    async def test() -> None:
+        turns = FairQueue()
+        whose = {turns.enqueue("many", first=False): f"many-{number}" for number in range(5)}
+        given = [whose[await turns.next()] for _ in range(3)]
+        whose |= {turns.enqueue("late", first=False): f"late-{number}" for number in range(2)}
+        whose[turns.enqueue("late", first=True)] = "urgent"
+        given += [whose[await turns.next()] for _ in range(5)]
+        assert given == ["many-0", "many-1", "many-2", "urgent", "late-0", "many-3", "late-1", "many-4"]
+
+    asyncio.run(test())
