@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import MagicMock
 
-from postroom.gateway.app import build
-from postroom.gateway.openapi import MESSAGE
-from postroom.sandbox.app import create_app
+from postroom.gateway.app import MESSAGE_SCHEMA, create_gateway_app
+from postroom.sandbox.app import create_sandbox_app
 from writers.tables import Words, table
 
 
 def http(words: Words) -> str:
     """Every route of both programs, and the fields of a message."""
-    gateway = build(MagicMock()).openapi()
-    sandbox = create_app(MagicMock()).openapi()
+    gateway = create_gateway_app(MagicMock()).openapi()
+    sandbox = create_sandbox_app(MagicMock()).openapi()
     return "\n".join(
         [
             "# HTTP interfaces\n",
@@ -58,6 +57,6 @@ def queries(document: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def message(words: Words) -> Iterator[tuple[str, str, str]]:
     """The fields of `POST /v1/messages`; what the document does not describe is in words.toml."""
-    for name, schema in MESSAGE["properties"].items():
+    for name, schema in MESSAGE_SCHEMA["properties"].items():
         text = schema.get("description") or words.of("message", name)
-        yield f"`{name}`", "yes" if name in MESSAGE["required"] else "", text
+        yield f"`{name}`", "yes" if name in MESSAGE_SCHEMA["required"] else "", text

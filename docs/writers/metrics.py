@@ -9,8 +9,8 @@ from prometheus_client import generate_latest
 from postroom.adapters.return_metrics import ReturnFigures
 from postroom.delivery.programs.watch import Watch
 from postroom.delivery.returned import Tally
-from postroom.gateway.meter import Meter
-from postroom.sandbox import health
+from postroom.gateway.app import GatewayMetrics
+from postroom.sandbox import app
 from postroom_operator.metrics import OperatorMetrics
 from writers.tables import Words, table
 
@@ -32,12 +32,12 @@ def metrics(_: Words) -> str:
     counted.record_resync(0)
     counted.register_objects(list)
     operator = generate_latest(counted.registry).decode()
-    sandbox = bytes(health.metrics(MagicMock()).body)
+    sandbox = bytes(app.metrics(MagicMock()).body)
     lines = ["# Metrics\n", INTRODUCTION]
     served = {
         "Worker": worker.decode(),
         "Bounce intake": generate_latest(ReturnFigures(Tally(), int, bool).registry).decode(),
-        "Gateway": Meter().exposition().decode(),
+        "Gateway": GatewayMetrics().exposition().decode(),
         "Sandbox": sandbox.decode(),
         "Operator": operator,
     }

@@ -11,8 +11,8 @@ import sys
 import structlog
 
 from postroom.clock import SystemClock
+from postroom.http.server import web_server
 from postroom.startup import listen, run_program, stop_signal
-from postroom.web import web_server
 from postroom_operator.health import HealthApp, OperatorHealth
 from postroom_operator.kubernetes import KubernetesCluster, find_credentials
 from postroom_operator.lease import Lease, LeaseFencedCluster, LeaseLost

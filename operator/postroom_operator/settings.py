@@ -18,11 +18,11 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
 from postroom.connections import KafkaConnection, Mounted, read_kafka
+from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.mounted import read_folder
 from postroom.startup import ProgramSettings
-from postroom.web import Endpoint, EndpointSetting
 from postroom_operator.desired.inputs import KafkaAccess, OperatorDefaults
 
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 import httpx
 
 from postroom.gateway import intake
-from postroom.gateway.app import BODY_SECONDS, build
-from postroom.gateway.publish import NotAccepted
+from postroom.gateway.app import BODY_TIMEOUT_SECONDS, create_gateway_app
+from postroom.gateway.publisher import PublishFailed
+from postroom.http.endpoint import Endpoint
+from postroom.http.server import HeadTimeoutProtocol, web_server
 from postroom.startup import listen
-from postroom.web import Endpoint, PatientProtocol, web_server
 from tests.badinputs.row import Answers, Row, only
-from tests.gateway.test_app import GOOD, Caller
+from tests.gateway.test_app import GOOD, GatewayClient
 
 GATEWAY = "gateway"
 APP = "gateway/test_app.py"
@@ -34,26 +35,28 @@ def told(answer: httpx.Response) -> Answers:
 
 
 def _media() -> Answers:
-    return told(Caller()("POST", "/v1/messages", content=b"{}", headers={"content-type": "text/plain"}))
+    return told(
+        GatewayClient()("POST", "/v1/messages", content=b"{}", headers={"content-type": "text/plain"})
+    )
 
 
 def _other_body() -> Answers:
-    call = Caller()
+    call = GatewayClient()
     assert call.post(headers=ID).status_code == 202
     return told(call.post({**GOOD, "data": {"name": "Mallory"}}, headers=ID))
 
 
 def _under_way() -> Answers:
-    call = Caller()
+    call = GatewayClient()
     request = httpx.Request("POST", "http://127.0.0.1", json=GOOD)
-    prepared = call.desk.intake.prepare(intake.Request(request.content, "order-7"))
-    with call.desk.repeats.admitted(prepared.identity, prepared.content):
+    prepared = call.services.intake.prepare(intake.MessageRequest(request.content, "order-7"))
+    with call.services.idempotency.reserve(prepared.identity, prepared.content):
         return told(call.post(headers=ID))
 
 
 def _broker_down() -> Answers:
-    call = Caller()
-    call.board.down = NotAccepted("the broker did not acknowledge in time")
+    call = GatewayClient()
+    call.publisher.failure = PublishFailed("the broker did not acknowledge in time")
     return told(call.post(headers=ID))
 
 
@@ -67,7 +70,7 @@ def _huge() -> Answers:
             for _ in range(1 << 14):
                 line.sendall(CHUNK)
                 sent += len(CHUNK)
-        assert sent < 4 * intake.MAX_BODY, "the rest was read"
+        assert sent < 4 * intake.MAX_BODY_BYTES, "the rest was read"
 
     return _over_a_socket(speak)
 
@@ -80,7 +83,9 @@ def _slow_body() -> Answers:
     return _over_a_socket(lambda line: line.sendall(HEAD + b"Content-Length: 99\r\n\r\n{"), SHORT_SECONDS)
 
 
-def _over_a_socket(speak: Callable[[socket.socket], None], body_seconds: float = BODY_SECONDS) -> Answers:
+def _over_a_socket(
+    speak: Callable[[socket.socket], None], body_seconds: float = BODY_TIMEOUT_SECONDS
+) -> Answers:
     """What a gateway with little patience answers; the seconds are told as they are by default."""
 
     def converse(where: Endpoint) -> bytes:
@@ -89,7 +94,7 @@ def _over_a_socket(speak: Callable[[socket.socket], None], body_seconds: float =
             return b"".join(iter(lambda: line.recv(65536), b""))
 
     async def serve() -> bytes:
-        app = build(replace(Caller().desk, body_seconds=body_seconds))
+        app = create_gateway_app(replace(GatewayClient().services, body_timeout=body_seconds))
         server = web_server(app, Endpoint("127.0.0.1", 0))
         server.config.http = Impatient
         with listen(Endpoint("127.0.0.1", 0), "the test") as listening:
@@ -104,14 +109,14 @@ def _over_a_socket(speak: Callable[[socket.socket], None], body_seconds: float =
     status = head.decode().partition("\r\n")[0].removeprefix("HTTP/1.1 ")
     if not body:
         return only(GATEWAY, status)
-    body = body.replace(f"{body_seconds:g} s".encode(), f"{BODY_SECONDS:g} s".encode())
+    body = body.replace(f"{body_seconds:g} s".encode(), f"{BODY_TIMEOUT_SECONDS:g} s".encode())
     return told(httpx.Response(int(status.split()[0]), content=body))
 
 
-class Impatient(PatientProtocol):
+class Impatient(HeadTimeoutProtocol):
     """The same in a moment."""
 
-    head_seconds = SHORT_SECONDS
+    head_timeout = SHORT_SECONDS
 
 
 ROWS = (

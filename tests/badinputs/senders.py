@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from postroom.http.endpoint import Endpoint
 from postroom.sandbox import mta
 from postroom.sandbox.mta import MailServer
-from postroom.sandbox.search import Filter
-from postroom.sandbox.store import Store
+from postroom.sandbox.search import LetterFilter
+from postroom.sandbox.store import LetterStore
 from postroom.startup import listen
-from postroom.web import Endpoint
 from tests.badinputs.row import Answers, Row, only
 
 SANDBOX = "sandbox"
@@ -21,7 +21,7 @@ QUIT = b"QUIT\r\n"
 LETTER_ID = "250 2.0.0 Stored as letter"
 
 
-async def _converse(sent: bytes, store: Store) -> list[str]:
+async def _converse(sent: bytes, store: LetterStore) -> list[str]:
     """All replies to bytes sent at once, without the greeting and EHLO's; each letter's number left out."""
     server = MailServer(store, lambda _: None)
     where = await server.start(listen(Endpoint("127.0.0.1", 0), "the test"))
@@ -34,19 +34,21 @@ async def _converse(sent: bytes, store: Store) -> list[str]:
     return [LETTER_ID if line.startswith(LETTER_ID) else line for line in heard]
 
 
-def _said(sent: bytes, *which: int, letters: int = 0, limit: int = mta.MAX_LETTER) -> Callable[[], Answers]:
+def _said(
+    sent: bytes, *which: int, letters: int = 0, limit: int = mta.MAX_LETTER_BYTES
+) -> Callable[[], Answers]:
     """The replies `which`, after it was seen how many letters were kept."""
 
     def ask() -> Answers:
-        largest, mta.MAX_LETTER = mta.MAX_LETTER, limit
+        largest, mta.MAX_LETTER_BYTES = mta.MAX_LETTER_BYTES, limit
         try:
             with tempfile.TemporaryDirectory() as folder:
-                store = Store(Path(folder, "sandbox.sqlite"))
+                store = LetterStore(Path(folder, "sandbox.sqlite"))
                 heard = asyncio.run(_converse(sent, store))
-                kept = len(store.find(Filter(), 10))
+                kept = len(store.find(LetterFilter(), 10))
                 store.close()
         finally:
-            mta.MAX_LETTER = largest
+            mta.MAX_LETTER_BYTES = largest
         assert kept == letters, (kept, heard)
         return only(SANDBOX, *(heard[each] for each in which))
 

@@ -31,6 +31,7 @@ from postroom.delivery.programs.bounces import main, open_offices
 from postroom.delivery.programs.offices import Offices
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
 from postroom.delivery.settings import BounceSettings
+from postroom.http.endpoint import Endpoint
 from postroom.letter.problems import Rejected
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.letter.verp import ReturnPathKeys
@@ -41,7 +42,6 @@ from postroom.ports.returns import Returned, Taken
 from postroom.ports.state import State
 from postroom.smtpd import SmtpServer
 from postroom.startup import listen
-from postroom.web import Endpoint
 from tests.delivery.file_ledgers import prepared
 from tests.delivery.ledger_contract import LATER, bring, meet
 from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from postroom.http.endpoint import Endpoint
 from postroom.local.machine import free_port
 from postroom.ports.ledger import Claimed
 from postroom.ports.state import State
 from postroom.smtpd import Desk, Incoming, SmtpServer, Terms, Traffic
 from postroom.startup import listen
-from postroom.web import Endpoint
 from tests.delivery.ledger_contract import bring, meet
 from tests.delivery.letters import letter
 from tests.delivery.scenario import scenario

@@ -9,20 +9,17 @@ import httpx
 import pytest
 
 from postroom.clock import SystemClock
-from postroom.gateway import intake as intakes
-from postroom.gateway import openapi
-from postroom.gateway.app import Desk, build
-from postroom.gateway.directory import Directory, Room
+from postroom.gateway import app, intake
+from postroom.gateway.app import GatewayMetrics, Services, create_gateway_app
 from postroom.gateway.host import HostGuard
-from postroom.gateway.ids import new_id
-from postroom.gateway.intake import Intake
-from postroom.gateway.meter import Meter
+from postroom.gateway.idempotency import IdempotencyCache
+from postroom.gateway.intake import MessageIntake, new_message_id
 from postroom.gateway.problem import Refusal, pointer
-from postroom.gateway.publish import NotAccepted, TooLarge
-from postroom.gateway.repeats import Repeats
-from postroom.gateway.status import Attempt, Status
+from postroom.gateway.profiles import ProfileEntry, ProfileRouter
+from postroom.gateway.publisher import MessageTooLarge, PublishFailed
+from postroom.gateway.status import AttemptStatus, LetterStatus
 from postroom.letter.events.envelope import PLAIN_MEMBERS
-from tests.gateway.stand_in import Board, catalog
+from tests.gateway.fakes import FakePublisher, catalog
 
 GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}
 
@@ -30,28 +27,30 @@ GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "dat
 AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
-class Records:
+class FakeStatusReader:
     """Knows one letter, by its id."""
 
-    def find(self, message_id: str) -> list[Status]:
-        attempts = (Attempt(AT, "captured", "dot", 250, "stored"),)
-        known = Status(
+    def find(self, message_id: str) -> list[LetterStatus]:
+        attempts = (AttemptStatus(AT, "captured", "dot", 250, "stored"),)
+        known = LetterStatus(
             message_id, "default/shop", "shop.user.welcomed", "captured", None, None, "welcome",
             "0123456789ab", "<a@b>", AT, AT, None, 0, attempts,
         )  # fmt: skip
         return [known] if message_id in {"order-7", "a/b c"} else []
 
 
-class Caller:
+class GatewayClient:
     """Calls the application in this process."""
 
     def __init__(self) -> None:
-        self.board = Board()
+        self.publisher = FakePublisher()
         self.unready: str | None = None
-        rooms = [Room("shop", "postroom.default.shop", catalog("shop.user.welcomed"))]
-        intake = Intake(lambda: Directory(rooms), self.board, SystemClock().now, new_id)
-        self.desk = Desk(intake, Meter(), self._ready, Records())
-        self.app = HostGuard(build(self.desk), {"gateway.example"})
+        entries = [ProfileEntry("shop", "postroom.default.shop", catalog("shop.user.welcomed"))]
+        intake = MessageIntake(
+            lambda: ProfileRouter(entries), self.publisher, SystemClock().now, new_message_id
+        )
+        self.services = Services(intake, GatewayMetrics(), self._ready, FakeStatusReader())
+        self.app = HostGuard(create_gateway_app(self.services), {"gateway.example"})
 
     async def _ready(self) -> str | None:
         return self.unready
@@ -69,30 +68,30 @@ class Caller:
 
 
 @pytest.fixture
-def call() -> Caller:
-    return Caller()
+def call() -> GatewayClient:
+    return GatewayClient()
 
 
-def test_a_good_message_is_accepted_after_the_brokers_ack(call: Caller) -> None:
+def test_a_good_message_is_accepted_after_the_brokers_ack(call: GatewayClient) -> None:
     answer = call.post(headers={"Idempotency-Key": '"order-7"'})
     assert answer.status_code == 202
     assert answer.json() == {"id": "order-7", "profile": "shop"}
     assert answer.headers["location"] == "/v1/messages/order-7"
-    assert [topic for topic, _, _ in call.board.taken] == ["postroom.default.shop"]
+    assert [topic for topic, _, _ in call.publisher.published] == ["postroom.default.shop"]
 
 
-def test_an_id_that_a_header_would_mangle_is_refused(call: Caller) -> None:
+def test_an_id_that_a_header_would_mangle_is_refused(call: GatewayClient) -> None:
     answer = call.post(headers={"Idempotency-Key": "straße".encode()})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/message_id")
 
 
-def test_a_message_id_is_escaped_in_its_location(call: Caller) -> None:
+def test_a_message_id_is_escaped_in_its_location(call: GatewayClient) -> None:
     location = call.post(headers={"Idempotency-Key": "a/b c"}).headers["location"]
     assert location == "/v1/messages/a%2Fb%20c"
     assert call("GET", location).json()["id"] == "a/b c"
 
 
-def test_what_became_of_a_message_is_told_with_its_attempts(call: Caller) -> None:
+def test_what_became_of_a_message_is_told_with_its_attempts(call: GatewayClient) -> None:
     answer = call("GET", "/v1/messages/order-7")
     assert answer.status_code == 200
     (letter,) = answer.json()["letters"]
@@ -101,7 +100,7 @@ def test_what_became_of_a_message_is_told_with_its_attempts(call: Caller) -> Non
     assert "recipient" not in letter
 
 
-def test_a_message_that_no_worker_has_taken_yet_is_404(call: Caller) -> None:
+def test_a_message_that_no_worker_has_taken_yet_is_404(call: GatewayClient) -> None:
     answer = call("GET", "/v1/messages/order-8")
     assert answer.status_code == 404
     assert "once a worker has taken" in answer.json()["detail"]
@@ -109,14 +108,14 @@ def test_a_message_that_no_worker_has_taken_yet_is_404(call: Caller) -> None:
 
 def test_without_a_ledger_nothing_is_promised() -> None:
     """No Location that leads nowhere."""
-    call = Caller()
-    call.app = HostGuard(build(replace(call.desk, letters=None)))
+    call = GatewayClient()
+    call.app = HostGuard(create_gateway_app(replace(call.services, status_reader=None)))
     answer = call.post()
     assert (answer.status_code, "location" in answer.headers) == (202, False)
     assert call("GET", "/v1/messages/order-7").status_code == 404
 
 
-def test_a_broken_rule_is_a_problem_document_with_a_pointer(call: Caller) -> None:
+def test_a_broken_rule_is_a_problem_document_with_a_pointer(call: GatewayClient) -> None:
     answer = call.post({**GOOD, "data": {}})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -125,11 +124,11 @@ def test_a_broken_rule_is_a_problem_document_with_a_pointer(call: Caller) -> Non
     assert problem["errors"] == [
         {"code": "variable_missing", "pointer": "/data/name", "detail": "is required"}
     ]
-    assert call.board.taken == []
+    assert call.publisher.published == []
 
 
-def test_a_silent_broker_is_503_with_the_id_to_repeat(call: Caller) -> None:
-    call.board.down = NotAccepted("the broker did not acknowledge in time")
+def test_a_silent_broker_is_503_with_the_id_to_repeat(call: GatewayClient) -> None:
+    call.publisher.failure = PublishFailed("the broker did not acknowledge in time")
     answer = call.post()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
@@ -137,57 +136,57 @@ def test_a_silent_broker_is_503_with_the_id_to_repeat(call: Caller) -> None:
 
 
 def test_the_same_id_with_another_body_is_refused_and_forgotten_where_nothing_was_accepted(
-    call: Caller,
+    call: GatewayClient,
 ) -> None:
     key, other = {"Idempotency-Key": "order-7"}, {**GOOD, "data": {"name": "Mallory"}}
-    call.board.down = NotAccepted("the broker did not acknowledge in time")
+    call.publisher.failure = PublishFailed("the broker did not acknowledge in time")
     assert call.post(headers=key).status_code == 503
-    call.board.down = None
+    call.publisher.failure = None
     assert [call.post(headers=key).status_code for _ in range(2)] == [202, 202]
     answer = call.post(other, headers=key)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["code"] == "idempotency_mismatch"
     assert call.post({**other, "recipient": "bob@example.org"}, headers=key).status_code == 202
-    assert len(call.board.taken) == 3
+    assert len(call.publisher.published) == 3
 
 
-def test_no_more_messages_are_remembered_than_there_is_room_for(call: Caller) -> None:
-    repeats = Repeats(kept=2)
+def test_no_more_messages_are_remembered_than_there_is_room_for(call: GatewayClient) -> None:
+    repeats = IdempotencyCache(capacity=2)
     for name in (b"a", b"b", b"a", b"c"):
-        with repeats.admitted(name, b"content"):
+        with repeats.reserve(name, b"content"):
             pass
-    with repeats.admitted(b"b", b"other"):
+    with repeats.reserve(b"b", b"other"):
         pass  # the oldest was forgotten
-    with pytest.raises(Refusal), repeats.admitted(b"c", b"other"):
+    with pytest.raises(Refusal), repeats.reserve(b"c", b"other"):
         pass
 
 
-def test_a_message_over_the_topics_limit_is_413(call: Caller) -> None:
-    call.board.down = TooLarge("the topic takes no message of this size")
+def test_a_message_over_the_topics_limit_is_413(call: GatewayClient) -> None:
+    call.publisher.failure = MessageTooLarge("the topic takes no message of this size")
     assert call.post().status_code == 413
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_only_json_is_read(call: Caller, media: str) -> None:
+def test_only_json_is_read(call: GatewayClient, media: str) -> None:
     """A web page can send the others without asking, so that they are refused."""
     answer = call("POST", "/v1/messages", content=b"{}", headers={"content-type": media} if media else {})
     assert answer.status_code == 415
     assert "application/json" in answer.json()["detail"]
 
 
-def test_a_body_over_the_limit_is_given_up(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intakes, "MAX_BODY", 10)
+def test_a_body_over_the_limit_is_given_up(call: GatewayClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_BODY_BYTES", 10)
     answer = call.post()
     assert answer.status_code == 413
 
 
-def test_a_foreign_host_name_is_not_served(call: Caller) -> None:
+def test_a_foreign_host_name_is_not_served(call: GatewayClient) -> None:
     assert call.post(host="attacker.example").status_code == 421
     for known in ("localhost:8080", "gateway.example", "127.0.0.1", "[::1]:8080"):
         assert call("GET", "/healthz", host=known).status_code == 200
 
 
-def test_health_is_life_and_readiness_is_use(call: Caller) -> None:
+def test_health_is_life_and_readiness_is_use(call: GatewayClient) -> None:
     assert call("GET", "/readyz").status_code == 200
     call.unready = "the broker does not answer"
     answer = call("GET", "/readyz")
@@ -195,7 +194,7 @@ def test_health_is_life_and_readiness_is_use(call: Caller) -> None:
     assert call("GET", "/healthz").status_code == 200
 
 
-def test_results_are_counted_under_the_problems_own_code(call: Caller) -> None:
+def test_results_are_counted_under_the_problems_own_code(call: GatewayClient) -> None:
     call.post()
     call.post({**GOOD, "data": {}})
     figures = call("GET", "/metrics").text
@@ -204,19 +203,19 @@ def test_results_are_counted_under_the_problems_own_code(call: Caller) -> None:
     assert "postroom_gateway_ack_seconds_count 1.0" in figures
 
 
-def test_an_unknown_path_is_a_problem_document_too(call: Caller) -> None:
+def test_an_unknown_path_is_a_problem_document_too(call: GatewayClient) -> None:
     answer = call("GET", "/v2/messages")
     assert answer.status_code == 404
     assert answer.json()["title"] == "Not found"
     assert call("PUT", "/v1/messages").status_code == 405
 
 
-def test_the_openapi_document_lists_every_member_of_the_envelope(call: Caller) -> None:
+def test_the_openapi_document_lists_every_member_of_the_envelope(call: GatewayClient) -> None:
     document = call("GET", "/openapi.json").json()
     operation = document["paths"]["/v1/messages"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]) == set(PLAIN_MEMBERS) | {"key"}
-    assert set(operation["responses"]) >= {str(status) for status in openapi.RESPONSES}
+    assert set(operation["responses"]) >= {str(status) for status in app.POST_RESPONSES}
 
 
 @pytest.mark.parametrize(

@@ -6,63 +6,66 @@ from uuid import UUID
 
 import pytest
 
-from postroom.gateway.directory import Directory, Room
-from postroom.gateway.ids import time_ordered_id
-from postroom.gateway.intake import Intake, Request
+from postroom.gateway.intake import MessageIntake, MessageRequest, uuid7
+from postroom.gateway.profiles import ProfileEntry, ProfileRouter
 from postroom.letter.problems import Code, Rejected
-from tests.gateway.stand_in import Board, catalog
+from tests.gateway.fakes import FakePublisher, catalog
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 GOOD = {"event_type": "shop.user.welcomed", "recipient": "ada@example.org", "data": {"name": "Ada"}}
 
 
 @pytest.fixture
-def intake() -> Intake:
-    rooms = [Room("shop", "postroom.default.shop", catalog("shop.user.welcomed", "shop.order.paid"))]
-    return Intake(lambda: Directory(rooms), Board(), lambda: NOW, lambda now: time_ordered_id(now, bytes(10)))
+def intake() -> MessageIntake:
+    entries = [
+        ProfileEntry("shop", "postroom.default.shop", catalog("shop.user.welcomed", "shop.order.paid"))
+    ]
+    return MessageIntake(
+        lambda: ProfileRouter(entries), FakePublisher(), lambda: NOW, lambda now: uuid7(now, bytes(10))
+    )
 
 
 def body(**changes: object) -> bytes:
     return json.dumps({**GOOD, **changes}).encode()
 
 
-def codes(intake: Intake, request: Request) -> list[tuple[Code, str]]:
+def codes(intake: MessageIntake, request: MessageRequest) -> list[tuple[Code, str]]:
     with pytest.raises(Rejected) as rejected:
         intake.prepare(request)
     return [(problem.code, problem.field) for problem in rejected.value.problems]
 
 
-def test_a_good_message_becomes_an_event_on_its_profiles_topic(intake: Intake) -> None:
-    prepared = intake.prepare(Request(body(), id="order-7"))
+def test_a_good_message_becomes_an_event_on_its_profiles_topic(intake: MessageIntake) -> None:
+    prepared = intake.prepare(MessageRequest(body(), id="order-7"))
     assert (prepared.id, prepared.profile, prepared.topic) == ("order-7", "shop", "postroom.default.shop")
     event = json.loads(prepared.value)
     assert event == {**GOOD, "message_id": "order-7", "timestamp": "2026-05-04T12:00:00.000+00:00"}
 
 
-def test_a_message_without_an_id_gets_one_that_sorts_by_time(intake: Intake) -> None:
-    made = UUID(intake.prepare(Request(body())).id)
+def test_a_message_without_an_id_gets_one_that_sorts_by_time(intake: MessageIntake) -> None:
+    made = UUID(intake.prepare(MessageRequest(body())).id)
     assert made.version == 7
     assert int(made.hex[:12], 16) == int(NOW.timestamp() * 1000)
 
 
-def test_the_writers_own_timestamp_and_id_are_kept(intake: Intake) -> None:
+def test_the_writers_own_timestamp_and_id_are_kept(intake: MessageIntake) -> None:
     sent = body(message_id="m-1", timestamp="2026-05-04T11:00:00Z")
-    event = json.loads(intake.prepare(Request(sent)).value)
+    event = json.loads(intake.prepare(MessageRequest(sent)).value)
     assert (event["message_id"], event["timestamp"]) == ("m-1", "2026-05-04T11:00:00Z")
 
 
-def test_two_different_ids_for_one_message_are_refused(intake: Intake) -> None:
-    assert codes(intake, Request(body(message_id="a"), id="b")) == [(Code.FIELD_INVALID, "message_id")]
-    assert intake.prepare(Request(body(message_id="a"), id="a")).id == "a"
+def test_two_different_ids_for_one_message_are_refused(intake: MessageIntake) -> None:
+    assert codes(intake, MessageRequest(body(message_id="a"), id="b")) == [(Code.FIELD_INVALID, "message_id")]
+    assert intake.prepare(MessageRequest(body(message_id="a"), id="a")).id == "a"
 
 
-def test_a_missing_variable_is_refused_at_once(intake: Intake) -> None:
-    assert codes(intake, Request(body(data={}))) == [(Code.VARIABLE_MISSING, "data.name")]
+def test_a_missing_variable_is_refused_at_once(intake: MessageIntake) -> None:
+    assert codes(intake, MessageRequest(body(data={}))) == [(Code.VARIABLE_MISSING, "data.name")]
 
 
-def test_an_unknown_event_type_is_refused_with_the_nearest_ones(intake: Intake) -> None:
+def test_an_unknown_event_type_is_refused_with_the_nearest_ones(intake: MessageIntake) -> None:
     with pytest.raises(Rejected, match=r"there are: shop\.user\.welcomed") as rejected:
-        intake.prepare(Request(body(event_type="shop.user.welcome")))
+        intake.prepare(MessageRequest(body(event_type="shop.user.welcome")))
     assert rejected.value.code == Code.TEMPLATE_MISSING
 
 
@@ -81,51 +84,52 @@ def test_an_unknown_event_type_is_refused_with_the_nearest_ones(intake: Intake) 
     ],
 )
 def test_what_a_worker_would_refuse_is_refused_here(
-    intake: Intake, sent: bytes, code: Code, field: str
+    intake: MessageIntake, sent: bytes, code: Code, field: str
 ) -> None:
-    assert (code, field) in codes(intake, Request(sent))
+    assert (code, field) in codes(intake, MessageRequest(sent))
 
 
-def test_a_message_without_an_event_type_is_told_so(intake: Intake) -> None:
+def test_a_message_without_an_event_type_is_told_so(intake: MessageIntake) -> None:
     sent = json.dumps({"recipient": "ada@example.org", "data": {}}).encode()
-    assert codes(intake, Request(sent)) == [(Code.FIELD_MISSING, "event_type")]
+    assert codes(intake, MessageRequest(sent)) == [(Code.FIELD_MISSING, "event_type")]
 
 
-def test_letters_to_one_person_share_a_key_that_does_not_name_them(intake: Intake) -> None:
-    first, second = (intake.prepare(Request(body(), id=name)) for name in ("a", "b"))
+def test_letters_to_one_person_share_a_key_that_does_not_name_them(intake: MessageIntake) -> None:
+    first, second = (intake.prepare(MessageRequest(body(), id=name)) for name in ("a", "b"))
     assert first.key == second.key
     assert b"ada" not in first.key
-    assert intake.prepare(Request(body(recipient="bob@example.org"))).key != first.key
+    assert intake.prepare(MessageRequest(body(recipient="bob@example.org"))).key != first.key
 
 
-def test_a_given_key_orders_letters_and_does_not_reach_the_event(intake: Intake) -> None:
-    prepared = intake.prepare(Request(body(key="order-7")))
+def test_a_given_key_orders_letters_and_does_not_reach_the_event(intake: MessageIntake) -> None:
+    prepared = intake.prepare(MessageRequest(body(key="order-7")))
     assert prepared.key == b"order-7"
     assert "key" not in json.loads(prepared.value)
 
 
 def test_an_event_type_of_two_profiles_needs_the_profile() -> None:
-    rooms = [
-        Room(name, f"postroom.default.{name}", catalog("shop.user.welcomed")) for name in ("crm", "shop")
+    entries = [
+        ProfileEntry(name, f"postroom.default.{name}", catalog("shop.user.welcomed"))
+        for name in ("crm", "shop")
     ]
-    intake = Intake(lambda: Directory(rooms), Board(), lambda: NOW, lambda _: "id-1")
+    intake = MessageIntake(lambda: ProfileRouter(entries), FakePublisher(), lambda: NOW, lambda _: "id-1")
     with pytest.raises(Rejected, match="crm, shop"):
-        intake.prepare(Request(body()))
-    assert intake.prepare(Request(body(), profile="crm")).topic == "postroom.default.crm"
+        intake.prepare(MessageRequest(body()))
+    assert intake.prepare(MessageRequest(body(), profile="crm")).topic == "postroom.default.crm"
     with pytest.raises(Rejected, match="no profile is called warehouse"):
-        intake.prepare(Request(body(), profile="warehouse"))
+        intake.prepare(MessageRequest(body(), profile="warehouse"))
 
 
 @pytest.mark.parametrize("profile", [None, "shop"])
 def test_without_any_profile_the_refusal_names_what_was_sent_and_the_way_out(profile: str | None) -> None:
     with pytest.raises(Rejected, match="Add an SmtpProfile") as rejected:
-        Directory().find("shop.user.welcomed", profile)
+        ProfileRouter().find("shop.user.welcomed", profile)
     (problem,) = rejected.value.problems
     assert problem.field == "event_type"
     assert "None" not in problem.message
 
 
 def test_a_suspended_template_takes_nothing() -> None:
-    rooms = [Room("shop", "t", catalog("shop.user.welcomed", suspended=True))]
-    intake = Intake(lambda: Directory(rooms), Board(), lambda: NOW, lambda _: "id-1")
-    assert codes(intake, Request(body())) == [(Code.TEMPLATE_SUSPENDED, "event_type")]
+    entries = [ProfileEntry("shop", "t", catalog("shop.user.welcomed", suspended=True))]
+    intake = MessageIntake(lambda: ProfileRouter(entries), FakePublisher(), lambda: NOW, lambda _: "id-1")
+    assert codes(intake, MessageRequest(body())) == [(Code.TEMPLATE_SUSPENDED, "event_type")]

@@ -17,7 +17,7 @@ import pytest
 from postroom.adapters.kafka import Backlog, KafkaDeadLetters, KafkaEvents, Membership
 from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.delivery.programs.conditions import kafka_condition
-from postroom.gateway.publish import KafkaPublisher
+from postroom.gateway.publisher import KafkaPublisher
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
 from postroom.local.broker import TopicSpec, create_topics

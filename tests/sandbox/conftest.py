@@ -11,17 +11,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from postroom.sandbox.app import create_app
+from postroom.http.endpoint import Endpoint
+from postroom.sandbox.app import create_sandbox_app
 from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.mime import SmtpEnvelope, StoredLetter
 from postroom.sandbox.mta import MailServer
-from postroom.sandbox.store import Store
-from postroom.sandbox.summary import Envelope, Summary
+from postroom.sandbox.store import LetterStore
 from postroom.startup import listen
-from postroom.web import Endpoint
 
 T = TypeVar("T")
 Ask = Callable[..., httpx.Response]
-ENVELOPE = Envelope("orders@shop.example.com", ("mira@example.com",), "127.0.0.1")
+ENVELOPE = SmtpEnvelope("orders@shop.example.com", ("mira@example.com",), "127.0.0.1")
 
 
 class Loop:
@@ -45,28 +45,28 @@ class Loop:
 def without_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as it is made: that takes longer than most tests."""
     path = tmp_path_factory.mktemp("made") / "sandbox.sqlite"
-    Store(path).close()
+    LetterStore(path).close()
     return path
 
 
 @pytest.fixture
-def store(without_letters: Path, tmp_path: Path) -> Iterator[Store]:
-    store = Store(Path(shutil.copy(without_letters, tmp_path)))
+def store(without_letters: Path, tmp_path: Path) -> Iterator[LetterStore]:
+    store = LetterStore(Path(shutil.copy(without_letters, tmp_path)))
     yield store
     store.close()
 
 
 @pytest.fixture
-def inbox(store: Store) -> Inbox:
+def inbox(store: LetterStore) -> Inbox:
     return Inbox(store, Endpoint("127.0.0.1", 1025))
 
 
 @pytest.fixture
-def keep(store: Store) -> Callable[..., Summary]:
+def keep(store: LetterStore) -> Callable[..., StoredLetter]:
     """Puts a raw letter into the store."""
 
-    def keep(raw: bytes, *recipients: str) -> Summary:
-        envelope = Envelope("orders@shop.example.com", recipients or ("mira@example.com",), "127.0.0.1")
+    def keep(raw: bytes, *recipients: str) -> StoredLetter:
+        envelope = SmtpEnvelope("orders@shop.example.com", recipients or ("mira@example.com",), "127.0.0.1")
         return store.capture(envelope, raw).result(5)
 
     return keep
@@ -75,7 +75,7 @@ def keep(store: Store) -> Callable[..., Summary]:
 @pytest.fixture(scope="session")
 def any_app() -> FastAPI:
     """The application, put together once: that takes longer than most tests."""
-    return create_app(Inbox.__new__(Inbox), {"inbox.shop.example"})
+    return create_sandbox_app(Inbox.__new__(Inbox), {"inbox.shop.example"})
 
 
 @pytest.fixture
@@ -106,12 +106,14 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
-def arrivals() -> list[Summary]:
+def arrivals() -> list[StoredLetter]:
     return []
 
 
 @pytest.fixture
-def mail(store: Store, loop: Loop, arrivals: list[Summary]) -> Iterator[tuple[Endpoint, MailServer]]:
+def mail(
+    store: LetterStore, loop: Loop, arrivals: list[StoredLetter]
+) -> Iterator[tuple[Endpoint, MailServer]]:
     """A mail server that listens, and where."""
     server = MailServer(store, arrivals.append)
     yield loop.run(server.start(listen(Endpoint("127.0.0.1", 0), "the test"))), server

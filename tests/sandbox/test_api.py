@@ -9,14 +9,20 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from postroom.sandbox.arrivals import BACKLOG, Behind, Changed, Closed, Listener
-from postroom.sandbox.events import _stream, told
+from postroom.sandbox.api import _event_stream, format_event
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.summary import Summary
+from postroom.sandbox.mime import StoredLetter
+from postroom.sandbox.subscriptions import (
+    MAX_QUEUED_EVENTS,
+    InboxClosed,
+    Lagged,
+    LettersChanged,
+    Subscription,
+)
 from tests.sandbox.conftest import ENVELOPE, Ask
-from tests.sandbox.letters import PIXEL, letter, raw, with_file, with_picture
+from tests.sandbox.sample_letters import PIXEL, letter, raw, with_file, with_picture
 
-Keep = Callable[..., Summary]
+Keep = Callable[..., StoredLetter]
 
 
 def test_the_list_is_newest_first_and_goes_on_by_cursor(ask: Ask, keep: Keep) -> None:
@@ -201,16 +207,16 @@ def test_waiting_ends_when_the_letter_comes_and_not_before(app: FastAPI, inbox: 
         return await client.get("/api/v1/wait?subject=code&timeout=5")
 
     async def send(client: httpx.AsyncClient) -> None:
-        while not len(inbox.arrivals):  # noqa: ASYNC110 - only to give the waiting call its turn
+        while not len(inbox.subscriptions):  # noqa: ASYNC110 - only to give the waiting call its turn
             await asyncio.sleep(0)
         for subject in ("Other", "Your code is 481920", "code again"):
             found = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter(subject))))
-            inbox.arrivals.tell(found)
+            inbox.subscriptions.publish(found)
 
     answer, _ = together(app, wait, send)
     assert answer.json()["subject"] == "Your code is 481920"
     assert answer.json()["codes"] == ["481920"]
-    assert len(inbox.arrivals) == 0
+    assert len(inbox.subscriptions) == 0
 
 
 def test_waiting_in_vain_is_a_408(ask: Ask) -> None:
@@ -220,7 +226,7 @@ def test_waiting_in_vain_is_a_408(ask: Ask) -> None:
 
 
 def test_a_closing_sandbox_sends_waiting_callers_home(inbox: Inbox, ask: Ask) -> None:
-    inbox.arrivals.close()
+    inbox.subscriptions.close()
     assert ask("GET", "/api/v1/wait?to=x@y.org").status_code == 503
 
 
@@ -232,15 +238,15 @@ def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, ke
     async def run() -> list[str]:
         keep(raw(letter("One")))
         keep(raw(letter("Two")))
-        stream = _stream(inbox, 1)
+        stream = _event_stream(inbox, 1)
         begin = await collect(stream, 2)
         third = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter("Three"))))
         second = inbox.store.letter(2)
         assert second is not None
-        inbox.arrivals.tell(second)
-        inbox.arrivals.tell(third)
-        inbox.arrivals.tell(Changed())
-        inbox.arrivals.close()
+        inbox.subscriptions.publish(second)
+        inbox.subscriptions.publish(third)
+        inbox.subscriptions.publish(LettersChanged())
+        inbox.subscriptions.close()
         return begin + [piece async for piece in stream]
 
     pieces = asyncio.run(run())
@@ -256,27 +262,27 @@ def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, ke
 
 def test_a_letter_cannot_write_into_the_stream(keep: Keep) -> None:
     found = keep(b"Subject: =?utf-8?q?x=0A=0Aevent:_evil=E2=80=A8?=\r\n\r\n")
-    assert told(found).count("\n") == 4
+    assert format_event(found).count("\n") == 4
 
 
 def test_a_listener_that_falls_behind_is_told_so() -> None:
     async def run() -> object:
-        listener = Listener()
-        for _ in range(BACKLOG + 1):
-            listener.tell(Changed())
-        return await listener.next(1)
+        subscription = Subscription()
+        for _ in range(MAX_QUEUED_EVENTS + 1):
+            subscription.publish(LettersChanged())
+        return await subscription.next(1)
 
-    assert asyncio.run(run()) == Behind()
+    assert asyncio.run(run()) == Lagged()
 
 
 def test_closing_outlives_a_drain() -> None:
     async def run() -> object:
-        listener = Listener()
-        listener.tell(Closed())
-        listener.drain()
-        return await listener.next(1)
+        subscription = Subscription()
+        subscription.publish(InboxClosed())
+        subscription.drain()
+        return await subscription.next(1)
 
-    assert asyncio.run(run()) == Closed()
+    assert asyncio.run(run()) == InboxClosed()
 
 
 # -- who may ask

@@ -18,13 +18,13 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from postroom.sandbox.app import create_app
+from postroom.http.server import WebServer
+from postroom.sandbox.app import create_sandbox_app
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.summary import Summary
-from postroom.web import WebServer
-from tests.sandbox.browsing import browser, missing
+from postroom.sandbox.mime import StoredLetter
+from tests.sandbox.browser import browser, missing
 from tests.sandbox.conftest import ENVELOPE, Loop
-from tests.sandbox.letters import letter, raw, with_picture
+from tests.sandbox.sample_letters import letter, raw, with_picture
 
 T = TypeVar("T")
 pytestmark = pytest.mark.browser
@@ -114,7 +114,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def reader(driver: Chrome, inbox: Inbox, loop: Loop) -> Iterator[Reader]:
-    config = uvicorn.Config(create_app(inbox), port=0, lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        create_sandbox_app(inbox), port=0, lifespan="off", log_config=None, access_log=False
+    )
     server = WebServer(config)
     serving = asyncio.run_coroutine_threadsafe(server.serve(), loop.loop)
     WebDriverWait(driver, 10, 0.01).until(lambda _: server.started)
@@ -124,24 +126,24 @@ def reader(driver: Chrome, inbox: Inbox, loop: Loop) -> Iterator[Reader]:
     driver.delete_all_cookies()
     yield Reader(driver, f"http://127.0.0.1:{port}", Path(folder) if folder else None)
     driver.get("about:blank")
-    loop.loop.call_soon_threadsafe(inbox.arrivals.close)
+    loop.loop.call_soon_threadsafe(inbox.subscriptions.close)
     server.should_exit = True
     serving.result(10)
 
 
 @pytest.fixture
-def arrive(inbox: Inbox, loop: Loop) -> Callable[..., Summary]:
+def arrive(inbox: Inbox, loop: Loop) -> Callable[..., StoredLetter]:
     """A letter comes in, as the mail server would tell it."""
 
-    def arrive(subject: str, html: str | None = HTML, **more: str) -> Summary:
+    def arrive(subject: str, html: str | None = HTML, **more: str) -> StoredLetter:
         found = inbox.store.capture(ENVELOPE, raw(letter(subject, html=html, **more))).result(5)
-        loop.loop.call_soon_threadsafe(inbox.arrivals.tell, found)
+        loop.loop.call_soon_threadsafe(inbox.subscriptions.publish, found)
         return found
 
     return arrive
 
 
-Arrive = Callable[..., Summary]
+Arrive = Callable[..., StoredLetter]
 
 
 def test_a_letter_arrives_while_the_page_is_open(reader: Reader, arrive: Arrive) -> None:
@@ -149,12 +151,12 @@ def test_a_letter_arrives_while_the_page_is_open(reader: Reader, arrive: Arrive)
     reader.until(reader.is_live)
     reader.picture("empty")
     arrive("The first")
-    reader.until(lambda: reader.texts(".slip .subj") == ["The first"])
+    reader.until(lambda: reader.texts(".letter-row .subj") == ["The first"])
     reader.until(reader.is_live)
     arrive("The second")
-    reader.until(lambda: reader.texts(".slip .subj") == ["The second", "The first"])
-    assert reader.one("#said").get_attribute("textContent") == "New letter: The second"
-    assert reader.texts(".hole .n") == ["2", "2", "2, 2 unread"]
+    reader.until(lambda: reader.texts(".letter-row .subj") == ["The second", "The first"])
+    assert reader.one("#announcement").get_attribute("textContent") == "New letter: The second"
+    assert reader.texts(".group .n") == ["2", "2", "2, 2 unread"]
 
 
 def test_a_letter_opens_in_place_and_counts_as_read(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:
@@ -163,12 +165,12 @@ def test_a_letter_opens_in_place_and_counts_as_read(reader: Reader, arrive: Arri
     reader.open()
     reader.until(reader.is_live)
     reader.run("window.stays = true")
-    reader.all(".slip")[1].click()
+    reader.all(".letter-row")[1].click()
     assert reader.one("#letter h1").text == "One"
     assert reader.in_frame("return document.querySelector('#head').textContent") == "Thank you, Mira"
     assert reader.driver.current_url.endswith("/letters/1")
     assert inbox.store.counts().unread == 1
-    assert reader.texts(".slip.is-new .subj") == ["Two"]
+    assert reader.texts(".letter-row.is-new .subj") == ["Two"]
     reader.driver.back()
     reader.until(lambda: not reader.all("#letter h1"))
     assert reader.run("return window.stays") is True
@@ -181,11 +183,11 @@ def test_what_is_being_read_does_not_move(reader: Reader, arrive: Arrive) -> Non
     reader.until(reader.is_live)
     reader.press("j")
     arrive("Newcomer")
-    assert reader.one("#fresh:not([hidden])").text == "Show the new letter"
-    assert reader.texts(".slip .subj") == ["Letter 2", "Letter 1", "Letter 0"]
+    assert reader.one("#new-letters:not([hidden])").text == "Show the new letter"
+    assert reader.texts(".letter-row .subj") == ["Letter 2", "Letter 1", "Letter 0"]
     reader.picture("held-back")
     reader.press(".")
-    reader.until(lambda: reader.texts(".slip .subj")[0] == "Newcomer")
+    reader.until(lambda: reader.texts(".letter-row .subj")[0] == "Newcomer")
 
 
 def test_nothing_in_a_letter_runs_loads_or_leaves(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:
@@ -213,22 +215,22 @@ def test_the_views_open_by_click_and_by_number(reader: Reader, arrive: Arrive) -
     reader.open("/letters/1")
     reader.until(reader.is_live)
     reader.one('[data-tab="text"]').click()
-    assert "The plain text" in reader.one("#leaf pre").text
+    assert "The plain text" in reader.one("#panel pre").text
     reader.press("5")
-    reader.until(lambda: any("X-Postroom-Template:" in line for line in reader.texts("#leaf .lines b")))
+    reader.until(lambda: any("X-Postroom-Template:" in line for line in reader.texts("#panel .lines b")))
     reader.press("6")
-    reader.until(lambda: "Message-ID" in reader.texts("#leaf dt"))
+    reader.until(lambda: "Message-ID" in reader.texts("#panel dt"))
     reader.press("7")
-    reader.until(lambda: "multipart/alternative" in reader.texts("#leaf td"))
+    reader.until(lambda: "multipart/alternative" in reader.texts("#panel td"))
     reader.press("2")
     reader.until(lambda: reader.all(".phone iframe"))
     assert reader.in_frame("return innerWidth") == 375
     reader.press("3")
-    reader.until(lambda: reader.all(".is-night"))
+    reader.until(lambda: reader.all(".is-dark"))
     ground = "return getComputedStyle(document.body).backgroundColor"
     assert reader.in_frame(ground) == "rgb(20, 24, 29)"
     reader.press("1")
-    reader.until(lambda: reader.all(".glass:not(.is-night)"))
+    reader.until(lambda: reader.all(".letter-frame:not(.is-dark)"))
     assert reader.in_frame(ground) == "rgb(238, 241, 239)"
 
 
@@ -238,9 +240,9 @@ def test_a_letter_is_deleted_by_key_and_comes_back(reader: Reader, arrive: Arriv
     reader.open("/letters/1")
     reader.until(reader.is_live)
     reader.press("#")
-    reader.until(lambda: reader.texts(".slip .subj") == ["Stays"])
+    reader.until(lambda: reader.texts(".letter-row .subj") == ["Stays"])
     reader.one(".note button").click()
-    reader.until(lambda: reader.texts(".slip .subj") == ["Stays", "Gone"])
+    reader.until(lambda: reader.texts(".letter-row .subj") == ["Stays", "Gone"])
     assert inbox.store.counts().letters == 2
 
 
@@ -257,7 +259,7 @@ def test_keys_rest_while_somebody_writes_and_when_switched_off(reader: Reader, a
     reader.one("#help[open] #keys-on").click()
     reader.one('#help [data-do="close"]').click()
     reader.press("j")
-    assert reader.run("return document.activeElement.className") != "slip"
+    assert reader.run("return document.activeElement.className") != "letter-row"
     reader.run("localStorage.clear()")
 
 
@@ -278,7 +280,7 @@ def test_one_pane_shows_on_a_phone(reader: Reader, arrive: Arrive) -> None:
     reader.until(reader.is_live)
     assert reader.one("#list").is_displayed()
     assert not reader.one("#letter").is_displayed()
-    reader.one(".slip").click()
+    reader.one(".letter-row").click()
     assert reader.one("#letter h1").is_displayed()
     assert not reader.one("#list").is_displayed()
     assert reader.run("return document.documentElement.scrollWidth <= innerWidth") is True
@@ -291,14 +293,14 @@ def test_the_rack_lies_over_the_list_where_there_is_no_room(reader: Reader, arri
     reader.driver.set_window_size(800, 900)
     reader.open()
     reader.until(reader.is_live)
-    assert not reader.one("#rack").is_displayed()
-    reader.one('[href="#rack"]').click()
-    reader.until(lambda: reader.one("#rack").is_displayed())
+    assert not reader.one("#sidebar").is_displayed()
+    reader.one('[href="#sidebar"]').click()
+    reader.until(lambda: reader.one("#sidebar").is_displayed())
     arrive("Two")
-    reader.until(lambda: len(reader.all(".slip")) == 2)
-    assert reader.one("#rack").is_displayed()
-    reader.one('#rack [href="#list"]').click()
-    reader.until(lambda: not reader.one("#rack").is_displayed())
+    reader.until(lambda: len(reader.all(".letter-row")) == 2)
+    assert reader.one("#sidebar").is_displayed()
+    reader.one('#sidebar [href="#list"]').click()
+    reader.until(lambda: not reader.one("#sidebar").is_displayed())
 
 
 def test_the_browser_has_nothing_to_complain_about(reader: Reader, arrive: Arrive) -> None:

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from postroom.sandbox.extract import Link, codes, links
-from postroom.sandbox.mime import take_apart
-from tests.sandbox.letters import letter, raw
+from postroom.sandbox.extract import Link, extract_links, one_time_codes
+from postroom.sandbox.mime import parse_letter
+from tests.sandbox.sample_letters import letter, raw
 
 
 def found_codes(text: str, subject: str = "Hello") -> list[str]:
-    return codes(take_apart(raw(letter(subject, text=text))), subject)
+    return one_time_codes(parse_letter(raw(letter(subject, text=text))), subject)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_code_in_the_subject_counts() -> None:
 def test_links_are_listed_once_with_their_words() -> None:
     html = """<a class=x href="https://x.org/a?b=1&amp;c=2">See <b>it</b></a> <a href='https://x.org/z'>z</a>
       <a href=https://x.org/bare>bare</a> <a href="#top">top</a> <a href="https://x.org/z">again</a>"""
-    found = links(take_apart(raw(letter(html=html, text="Or https://x.org/plain, if you like.\n"))))
+    found = extract_links(parse_letter(raw(letter(html=html, text="Or https://x.org/plain, if you like.\n"))))
     assert found == [
         Link("https://x.org/a?b=1&c=2", "See it"),
         Link("https://x.org/z", "z"),
@@ -60,7 +60,7 @@ def test_links_are_listed_once_with_their_words() -> None:
 def test_hostile_letters_take_no_longer_than_their_length(piece: str) -> None:
     content = b"Content-Type: text/html\r\n\r\n" + piece.encode() * (400_000 // len(piece))
     begin = time.perf_counter()
-    letter = take_apart(content)
-    links(letter)
-    codes(letter, piece)
+    letter = parse_letter(content)
+    extract_links(letter)
+    one_time_codes(letter, piece)
     assert time.perf_counter() - begin < 5.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from postroom.sandbox.search import Filter
-from postroom.sandbox.store import Store
+from postroom.sandbox.search import LetterFilter
+from postroom.sandbox.store import LetterStore
 
 pytestmark = pytest.mark.faults
 
@@ -27,7 +27,7 @@ def start(database: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
         "POSTROOM_SANDBOX_HTTP": "127.0.0.1:0",
         "POSTROOM_LOG_FORMAT": "json",
     }
-    command = [sys.executable, "-m", "postroom.sandbox.program"]
+    command = [sys.executable, "-m", "postroom.sandbox.main"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said = map(json.loads, process.stderr)
@@ -65,8 +65,8 @@ def test_a_killed_sandbox_has_every_letter_that_it_acknowledged(tmp_path: Path) 
         finally:
             process.kill()
             process.communicate()
-    store = Store(database)
-    kept = {letter.id for letter in store.find(Filter(), 10_000)}
+    store = LetterStore(database)
+    kept = {letter.id for letter in store.find(LetterFilter(), 10_000)}
     assert all(store.raw(letter) == b"Subject: x\r\n\r\nHello\r\n" for letter in kept)
     store.close()
     assert len(promised) >= sum(20 + 17 * kill for kill in range(KILLS))

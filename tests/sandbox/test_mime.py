@@ -7,16 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.sandbox.mime import MAX_DEPTH, MAX_PARTS, bare_name, decode, readable, take_apart
-from postroom.sandbox.summary import Envelope, summarize
-from postroom.sandbox.words import readable_text
-from tests.sandbox.letters import PIXEL, letter, raw, with_file, with_picture
+from postroom.sandbox.fts_index import plain_text
+from postroom.sandbox.mime import (
+    MAX_DEPTH,
+    MAX_PARTS,
+    SmtpEnvelope,
+    decode_header_text,
+    decode_text,
+    parse_letter,
+    safe_filename,
+    summarize_letter,
+)
+from tests.sandbox.sample_letters import PIXEL, letter, raw, with_file, with_picture
 
 QUICK = 5.0  # seconds; the hostile letters below take careless code minutes, or end it in RecursionError
 
 
 def test_an_alternative_letter_has_its_two_readings() -> None:
-    found = take_apart(raw(letter("x", text="Grüße\n", html="<p>Grüße</p>")))
+    found = parse_letter(raw(letter("x", text="Grüße\n", html="<p>Grüße</p>")))
     text, html = found.first("text/plain"), found.first("text/html")
     assert text is not None
     assert html is not None
@@ -26,7 +34,7 @@ def test_an_alternative_letter_has_its_two_readings() -> None:
 
 
 def test_a_picture_is_found_by_its_content_id() -> None:
-    found = take_apart(raw(with_picture()))
+    found = parse_letter(raw(with_picture()))
     part = found.by_content_id("logo@shop")
     assert part is not None
     assert (part.content_type, part.payload()) == ("image/png", PIXEL)
@@ -37,13 +45,13 @@ def test_a_named_picture_that_is_shown_in_place_is_no_attachment() -> None:
     inline = (
         b'Content-Type: image/png\r\nContent-ID: <a>\r\nContent-Disposition: %s; filename="a.png"\r\n\r\nx'
     )
-    assert take_apart(inline % b"inline").attachments == ()
-    assert len(take_apart(inline % b"attachment").attachments) == 1
-    assert len(take_apart(inline.replace(b"Content-ID: <a>\r\n", b"") % b"inline").attachments) == 1
+    assert parse_letter(inline % b"inline").attachments == ()
+    assert len(parse_letter(inline % b"attachment").attachments) == 1
+    assert len(parse_letter(inline.replace(b"Content-ID: <a>\r\n", b"") % b"inline").attachments) == 1
 
 
 def test_an_attachment_keeps_its_name_and_bytes() -> None:
-    (part,) = take_apart(raw(with_file("Rechnung für Mira.pdf"))).attachments
+    (part,) = parse_letter(raw(with_file("Rechnung für Mira.pdf"))).attachments
     assert (part.filename, part.payload()) == ("Rechnung für Mira.pdf", b"%PDF-1.4")
 
 
@@ -59,7 +67,7 @@ def test_an_attachment_keeps_its_name_and_bytes() -> None:
     ],
 )
 def test_a_file_name_is_bare(given_name: str, kept: str) -> None:
-    assert bare_name(given_name) == kept
+    assert safe_filename(given_name) == kept
 
 
 @pytest.mark.parametrize(
@@ -73,14 +81,14 @@ def test_a_file_name_is_bare(given_name: str, kept: str) -> None:
     ],
 )
 def test_headers_are_made_readable(value: str, seen: str) -> None:
-    assert readable(value) == seen
+    assert decode_header_text(value) == seen
 
 
 @pytest.mark.parametrize(
     "charset", ["idna", "punycode", "rot13", "zlib", "unicode_escape", "nonsense", "", "\x00"]
 )
 def test_charsets_that_are_none_are_read_as_utf8(charset: str) -> None:
-    assert decode("é".encode(), charset) == "é"
+    assert decode_text("é".encode(), charset) == "é"
 
 
 def nested(depth: int) -> bytes:
@@ -129,9 +137,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 def test_a_hostile_letter_is_shown_as_far_as_it_goes_and_quickly(name: str) -> None:
     content = HOSTILE[name]()
     begin = time.perf_counter()
-    found = take_apart(content)
-    summarize(Envelope("", ("b@y.org",)), content, 0)
-    readable_text(found)
+    found = parse_letter(content)
+    summarize_letter(SmtpEnvelope("", ("b@y.org",)), content, 0)
+    plain_text(found)
     for part in found.parts:
         part.payload()
     assert time.perf_counter() - begin < QUICK
@@ -140,15 +148,15 @@ def test_a_hostile_letter_is_shown_as_far_as_it_goes_and_quickly(name: str) -> N
 
 
 def test_what_lies_beyond_a_bound_is_said_to_be_cut() -> None:
-    assert take_apart(nested(MAX_DEPTH + 1)).cut
-    assert take_apart(many(MAX_PARTS + 1)).cut
-    assert not take_apart(many(3)).cut
+    assert parse_letter(nested(MAX_DEPTH + 1)).truncated
+    assert parse_letter(many(MAX_PARTS + 1)).truncated
+    assert not parse_letter(many(3)).truncated
 
 
 @settings(max_examples=60)
 @given(st.binary(max_size=400))
 def test_no_bytes_make_it_raise(content: bytes) -> None:
-    found = take_apart(b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n' + content)
-    summarize(Envelope("", ("b@y.org",)), content, 0)
-    for part in (*found.parts, *take_apart(content).parts):
+    found = parse_letter(b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n' + content)
+    summarize_letter(SmtpEnvelope("", ("b@y.org",)), content, 0)
+    for part in (*found.parts, *parse_letter(content).parts):
         part.text()

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from postroom.sandbox import pages, wording
+from postroom.sandbox import formatting, pages
+from postroom.sandbox.detail_view import VIEWS
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.letters import with_scheme
-from postroom.sandbox.listing import SEND_COMMAND
-from postroom.sandbox.reading import VIEWS
-from postroom.sandbox.store import Limits
-from postroom.sandbox.summary import Summary
+from postroom.sandbox.list_view import SEND_COMMAND
+from postroom.sandbox.mime import StoredLetter
+from postroom.sandbox.store import RetentionLimits
+from postroom.sandbox.untrusted_content import with_color_scheme
 from tests.sandbox.conftest import Ask
-from tests.sandbox.letters import letter, raw, with_file
+from tests.sandbox.sample_letters import letter, raw, with_file
 
-Keep = Callable[..., Summary]
+Keep = Callable[..., StoredLetter]
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -130,14 +130,14 @@ def test_every_page_asset_is_our_own(ask: Ask, keep: Keep) -> None:
     for link in links:
         assert str(link).startswith(("/static/", "/letters/"))
         assert ask("GET", str(link).partition("#")[0]).status_code == 200
-    for file in (pages.HERE / "static").iterdir():
+    for file in (pages.PACKAGE / "static").iterdir():
         assert not re.search(r"@import|url\(\s*['\"]?(?:https?:)?//", file.read_text())
 
 
 def test_every_icon_of_the_pages_is_drawn() -> None:
-    drawn = set(re.findall(r'id="i-([\w-]+)"', (pages.HERE / "static/icons.svg").read_text()))
+    drawn = set(re.findall(r'id="i-([\w-]+)"', (pages.PACKAGE / "static/icons.svg").read_text()))
     used = {icon for _, icon in VIEWS.values()}
-    for template in (pages.HERE / "templates").iterdir():
+    for template in (pages.PACKAGE / "templates").iterdir():
         used |= set(re.findall(r'icon\("([\w-]+)"\)', template.read_text()))
     assert used <= drawn
 
@@ -247,13 +247,13 @@ def test_a_dark_reader_gets_the_dark_rules() -> None:
     css = (
         "@media (prefers-color-scheme: dark) { a {} } @media screen and (PREFERS-color-scheme:light) { b {} }"
     )
-    dark = with_scheme(css, dark=True)
+    dark = with_color_scheme(css, dark=True)
     assert dark == "@media (min-width: 0px) { a {} } @media screen and (max-width: 0px) { b {} }"
-    assert with_scheme(css, dark=False) != dark
+    assert with_color_scheme(css, dark=False) != dark
 
 
 def test_how_full_the_inbox_is(ask: Ask, keep: Keep, inbox: Inbox) -> None:
-    inbox.limits = Limits(letters=4)
+    inbox.limits = RetentionLimits(letters=4)
     keep(raw(letter()))
     assert '<rect class="fill" width="25" height="6"/>' in ask("GET", "/").text
 
@@ -273,7 +273,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def tokens() -> dict[str, tuple[str, str]]:
-    css = Path(pages.HERE / "static/tokens.css").read_text()
+    css = Path(pages.PACKAGE / "static/tokens.css").read_text()
     pair = r"--([\w-]+):\s+light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)"
     return {name: (light, dark) for name, light, dark in re.findall(pair, css)}
 
@@ -313,7 +313,7 @@ def test_an_international_domain_is_shown_as_people_write_it(ask: Ask, keep: Kee
 
 @pytest.mark.parametrize("text", ["ada@xn--.example", "ada@xn--a.example", "xn--bcher-kva", "", "a@XN--0.b"])
 def test_a_domain_that_does_not_lead_back_is_shown_as_it_is(text: str) -> None:
-    assert wording.address(text) == text
+    assert formatting.display_address(text) == text
 
 
 def test_the_inbox_links_to_the_template_studio_only_where_there_is_one(ask: Ask, inbox: Inbox) -> None:

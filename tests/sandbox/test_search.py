@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from postroom.sandbox.search import Filter, Unknown, read_query
-from postroom.sandbox.store import Store
-from postroom.sandbox.summary import Summary
-from tests.sandbox.letters import letter, raw, with_file
+from postroom.sandbox.mime import StoredLetter
+from postroom.sandbox.search import LetterFilter, UnknownOperator, parse_query
+from postroom.sandbox.store import LetterStore
+from tests.sandbox.sample_letters import letter, raw, with_file
 
-Keep = Callable[..., Summary]
+Keep = Callable[..., StoredLetter]
 
 
 @pytest.fixture
-def letters(keep: Keep, store: Store) -> Store:
+def letters(keep: Keep, store: LetterStore) -> LetterStore:
     keep(raw(letter("Your receipt for order 20418", template="receipt@1")), "mira@example.com")
     keep(raw(letter("Grüße aus Gent", text="Über den Wolken\n", template="welcome@1")), "xmira@example.com")
     keep(raw(with_file("invoice.pdf")), "Jonas@Example.com", "mira@example.com")
@@ -25,9 +25,9 @@ def letters(keep: Keep, store: Store) -> Store:
     return store
 
 
-def found(store: Store, line: str) -> list[int]:
-    wanted = read_query(line)
-    assert isinstance(wanted, Filter)
+def found(store: LetterStore, line: str) -> list[int]:
+    wanted = parse_query(line)
+    assert isinstance(wanted, LetterFilter)
     return [summary.id for summary in store.find(wanted, 10)]
 
 
@@ -57,28 +57,28 @@ def found(store: Store, line: str) -> list[int]:
         ("sub*ject NEAR( ^", []),
     ],
 )
-def test_a_line_finds(letters: Store, line: str, expected: list[int]) -> None:
+def test_a_line_finds(letters: LetterStore, line: str, expected: list[int]) -> None:
     assert found(letters, line) == expected
 
 
 def test_an_operator_that_does_not_exist_is_named_with_its_neighbour() -> None:
-    assert read_query("has:attachement mira") == Unknown(
+    assert parse_query("has:attachement mira") == UnknownOperator(
         "has:attachement", "has:attachment", "has:attachment mira"
     )
-    assert read_query("tempalte:x") == Unknown("tempalte:", "template:", "template:x")
-    assert read_query("zzz:x") == Unknown("zzz:", None, "")
+    assert parse_query("tempalte:x") == UnknownOperator("tempalte:", "template:", "template:x")
+    assert parse_query("zzz:x") == UnknownOperator("zzz:", None, "")
 
 
-def test_a_page_begins_where_the_last_one_ended(letters: Store) -> None:
-    assert [s.id for s in letters.find(Filter(before=3), 10)] == [2, 1]
-    assert [s.id for s in letters.find(Filter(after=2), 10, oldest_first=True)] == [3, 4]
+def test_a_page_begins_where_the_last_one_ended(letters: LetterStore) -> None:
+    assert [s.id for s in letters.find(LetterFilter(before=3), 10)] == [2, 1]
+    assert [s.id for s in letters.find(LetterFilter(after=2), 10, oldest_first=True)] == [3, 4]
 
 
-def test_words_of_an_erased_letter_are_not_found(letters: Store) -> None:
+def test_words_of_an_erased_letter_are_not_found(letters: LetterStore) -> None:
     letters.delete(2).result(5)
     assert found(letters, "wolken") == []
 
 
-def test_search_does_without_full_text(letters: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_does_without_full_text(letters: LetterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letters, "full_text", False)
     assert found(letters, "receipt") == [1]

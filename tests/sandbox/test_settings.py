@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from postroom import logs
-from postroom.sandbox import program
+from postroom.http.endpoint import Endpoint
+from postroom.sandbox import main
 from postroom.sandbox.settings import SandboxSettings
-from postroom.web import Endpoint
-from tests.sandbox.letters import letter
+from tests.sandbox.sample_letters import letter
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +80,9 @@ def test_it_takes_letters_serves_them_and_ends_cleanly_on_sigterm(
         users.append(threading.Thread(target=use_until_closed, args=(smtp, http, seen)))
         users[0].start()
 
-    monkeypatch.setattr(program, "announce", announce)
+    monkeypatch.setattr(main, "log_ready", announce)
     settings(monkeypatch, smtp="127.0.0.1:0", http="127.0.0.1:0", database=str(tmp_path / "s.sqlite"))
-    program.main()
+    main.main()
     users[0].join(10)
     assert seen == ["Hello", "0 after closing"]
 
@@ -101,7 +101,7 @@ def test_what_it_cannot_start_with_is_one_clear_line(
     for name, value in {"database": "x", **given}.items():
         monkeypatch.setenv(f"POSTROOM_SANDBOX_{name.upper()}", value)
     with pytest.raises(SystemExit) as ended:
-        program.main()
+        main.main()
     assert ended.value.code == 2
     output = capsys.readouterr().err
     assert said in output
@@ -117,5 +117,5 @@ def test_a_taken_port_is_one_clear_line(
             place = {"smtp": "127.0.0.1:0", "http": "127.0.0.1:0", kind: taken}
             settings(monkeypatch, database=str(tmp_path / kind), **place)
             with pytest.raises(SystemExit):
-                program.main()
+                main.main()
             assert taken.rpartition(":")[2] in capsys.readouterr().err

@@ -7,40 +7,48 @@ from pathlib import Path
 
 import pytest
 
-from postroom.sandbox import schema
-from postroom.sandbox.schema import NewerDatabase, connect, migrate
-from postroom.sandbox.search import Filter
-from postroom.sandbox.store import DAY_MS, UNDO_MS, AlreadyOpen, Limits, Store
-from postroom.sandbox.summary import Summary
+from postroom.sandbox import store
+from postroom.sandbox.mime import StoredLetter
+from postroom.sandbox.search import LetterFilter
+from postroom.sandbox.store import (
+    DAY_MS,
+    UNDO_MS,
+    DatabaseInUse,
+    DatabaseTooNew,
+    LetterStore,
+    RetentionLimits,
+    migrate,
+    open_for_writing,
+)
 from tests.sandbox.conftest import ENVELOPE
-from tests.sandbox.letters import letter, raw
+from tests.sandbox.sample_letters import letter, raw
 
-Keep = Callable[..., Summary]
+Keep = Callable[..., StoredLetter]
 
 
-def ids(store: Store, wanted: Filter | None = None) -> list[int]:
-    return [found.id for found in store.find(wanted or Filter(), 1000)]
+def ids(store: LetterStore, wanted: LetterFilter | None = None) -> list[int]:
+    return [found.id for found in store.find(wanted or LetterFilter(), 1000)]
 
 
 def test_what_was_captured_is_there_after_reopening(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s.sqlite")
+    store = LetterStore(tmp_path / "s.sqlite")
     summary = store.capture(ENVELOPE, raw(letter("Kept"))).result(5)
     store.close()
-    store = Store(tmp_path / "s.sqlite")
+    store = LetterStore(tmp_path / "s.sqlite")
     assert store.letter(summary.id) == summary
     assert store.raw(summary.id) == raw(letter("Kept"))
     assert store.counts().letters == 1
     store.close()
 
 
-def test_a_letter_is_on_disk_before_its_future_is_done(store: Store, tmp_path: Path) -> None:
+def test_a_letter_is_on_disk_before_its_future_is_done(store: LetterStore, tmp_path: Path) -> None:
     summary = store.capture(ENVELOPE, b"Subject: x\r\n\r\n").result(5)
     other = sqlite3.connect(tmp_path / "sandbox.sqlite")
     assert other.execute("SELECT id FROM letters").fetchall() == [(summary.id,)]
     other.close()
 
 
-def test_letters_that_wait_share_a_commit(store: Store, tmp_path: Path) -> None:
+def test_letters_that_wait_share_a_commit(store: LetterStore, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "sandbox.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")  # holds up the writer, so that the rest queue behind the first
     waiting = [store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number) for number in range(50)]
@@ -51,7 +59,7 @@ def test_letters_that_wait_share_a_commit(store: Store, tmp_path: Path) -> None:
     assert before is not None
 
 
-def test_one_failing_piece_of_work_does_not_harm_its_group(store: Store) -> None:
+def test_one_failing_piece_of_work_does_not_harm_its_group(store: LetterStore) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE letters SET read = 1")
         raise ValueError("no")
@@ -66,7 +74,7 @@ def test_one_failing_piece_of_work_does_not_harm_its_group(store: Store) -> None
     assert store.counts().unread == 2
 
 
-def test_a_full_disk_is_told_and_recovered_from(store: Store) -> None:
+def test_a_full_disk_is_told_and_recovered_from(store: LetterStore) -> None:
     pages = store._writer.submit(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result(5)
     store._writer.submit(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 4}").fetchone()).result(5)
     with pytest.raises(sqlite3.OperationalError, match="full"):
@@ -77,7 +85,7 @@ def test_a_full_disk_is_told_and_recovered_from(store: Store) -> None:
 
 
 def test_the_oldest_letters_make_room(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s.sqlite", Limits(letters=3))
+    store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(letters=3))
     for number in range(5):
         store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number).result(5)
     assert ids(store) == [5, 4, 3]
@@ -86,7 +94,7 @@ def test_the_oldest_letters_make_room(tmp_path: Path) -> None:
 
 
 def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s.sqlite", Limits(bytes=1000))
+    store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(bytes=1000))
     for _ in range(4):
         store.capture(ENVELOPE, b"x" * 400).result(5)
     assert ids(store) == [4, 3]
@@ -97,24 +105,24 @@ def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> No
 
 def test_letters_are_erased_when_they_are_older_than_is_kept(tmp_path: Path) -> None:
     clock = [1_000_000]
-    store = Store(tmp_path / "s.sqlite", Limits(days=2), now=lambda: clock[0])
+    store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(days=2), now=lambda: clock[0])
     for number in range(3):
         store.capture(ENVELOPE, b"Subject: secretword%d\r\n\r\n" % number).result(5)
         clock[0] += DAY_MS
-    store.catch_up()
+    store.finish_indexing()
     store.delete(2).result(5)
-    store._writer.submit(store._while_idle).result(5)
+    store._writer.submit(store._idle_work).result(5)
     assert ids(store) == [3]
     assert (store.counts().letters, store.raw(1)) == (1, None)
     clock[0] += 2 * DAY_MS
-    while store._writer.submit(store._while_idle).result(5):
+    while store._writer.submit(store._idle_work).result(5):
         pass
     assert ids(store) == []
     store.close()
     assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
 
 
-def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: Store, keep: Keep) -> None:
+def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: LetterStore, keep: Keep) -> None:
     first, second = keep(b"Subject: one\r\n\r\n"), keep(b"Subject: two\r\n\r\n")
     deletion, number = store.delete(first.id).result(5)
     assert number == 1
@@ -125,7 +133,7 @@ def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: Store, keep:
     assert store.restore(deletion).result(5) == 0
 
 
-def test_each_deletion_is_undone_by_itself(store: Store, keep: Keep) -> None:
+def test_each_deletion_is_undone_by_itself(store: LetterStore, keep: Keep) -> None:
     kept = [keep(b"Subject: x\r\n\r\n").id for _ in range(4)]
     one, _ = store.delete(kept[0]).result(5)
     rest, number = store.delete().result(5)
@@ -136,24 +144,24 @@ def test_each_deletion_is_undone_by_itself(store: Store, keep: Keep) -> None:
 
 def test_a_deletion_is_final_after_ten_minutes(tmp_path: Path) -> None:
     clock = [1_000_000]
-    store = Store(tmp_path / "s.sqlite", now=lambda: clock[0])
+    store = LetterStore(tmp_path / "s.sqlite", now=lambda: clock[0])
     first = store.capture(ENVELOPE, b"Subject: secretword\r\n\r\nother secretword").result(5)
-    store.catch_up()
+    store.finish_indexing()
     deletion, _ = store.delete(first.id).result(5)
     clock[0] += UNDO_MS + 1
-    store._writer.submit(store._while_idle).result(5)
+    store._writer.submit(store._idle_work).result(5)
     assert store.restore(deletion).result(5) == 0
     store.close()
     assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
 
 
-def test_idle_work_that_fails_stops_no_capture(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_raw: bytes) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("postroom.sandbox.words.take_apart", fail)
+    monkeypatch.setattr("postroom.sandbox.fts_index.parse_letter", fail)
     store.capture(ENVELOPE, b"Subject: one\r\n\r\nwords").result(5)
-    assert ids(store, Filter(words=("one",))) == [1]
+    assert ids(store, LetterFilter(words=("one",))) == [1]
     failed = threading.Event()
 
     def fail_idly(connection: sqlite3.Connection) -> bool:
@@ -166,7 +174,7 @@ def test_idle_work_that_fails_stops_no_capture(store: Store, monkeypatch: pytest
     assert store.capture(ENVELOPE, b"Subject: three\r\n\r\n").result(5).id == 3
 
 
-def test_marking_counts_down_the_unread(store: Store, keep: Keep) -> None:
+def test_marking_counts_down_the_unread(store: LetterStore, keep: Keep) -> None:
     first = keep(b"Subject: one\r\n\r\n")
     keep(b"Subject: two\r\n\r\n")
     assert store.mark(first.id, read=True).result(5)
@@ -176,7 +184,7 @@ def test_marking_counts_down_the_unread(store: Store, keep: Keep) -> None:
     assert store.counts().unread == 0
 
 
-def test_piles_count_each_template(store: Store, keep: Keep) -> None:
+def test_piles_count_each_template(store: LetterStore, keep: Keep) -> None:
     for template in ("welcome@1", "receipt@2", "welcome@3"):
         keep(raw(letter(template=template)))
     keep(b"Subject: none\r\n\r\n")
@@ -184,39 +192,41 @@ def test_piles_count_each_template(store: Store, keep: Keep) -> None:
     assert piles == [("receipt", 1, 1), ("welcome", 2, 2)]
 
 
-def test_a_second_sandbox_on_the_file_is_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(AlreadyOpen, match="is open in another sandbox"):
-        Store(tmp_path / "sandbox.sqlite")
+def test_a_second_sandbox_on_the_file_is_refused(store: LetterStore, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseInUse, match="is open in another sandbox"):
+        LetterStore(tmp_path / "sandbox.sqlite")
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    connection = connect(tmp_path / "s.sqlite")
+    connection = open_for_writing(tmp_path / "s.sqlite")
     assert migrate(connection)
     before = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
     assert migrate(connection)
     assert connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == before
-    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.STEPS),)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(store.MIGRATIONS),)
     connection.close()
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = connect(tmp_path / "s.sqlite")
+    connection = open_for_writing(tmp_path / "s.sqlite")
     migrate(connection)
-    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE more (id); CREATE TABLE letters (id)"))
+    monkeypatch.setattr(
+        store, "MIGRATIONS", (*store.MIGRATIONS, "CREATE TABLE more (id); CREATE TABLE letters (id)")
+    )
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migrate(connection)
     connection.close()
-    connection = connect(tmp_path / "s.sqlite")
+    connection = open_for_writing(tmp_path / "s.sqlite")
     assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
     connection.close()
 
 
 def test_a_file_from_a_newer_postroom_is_refused(tmp_path: Path) -> None:
-    connection = connect(tmp_path / "s.sqlite")
+    connection = open_for_writing(tmp_path / "s.sqlite")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(NewerDatabase, match="schema 99"):
-        Store(tmp_path / "s.sqlite")
+    with pytest.raises(DatabaseTooNew, match="schema 99"):
+        LetterStore(tmp_path / "s.sqlite")
     Path(tmp_path / "s.sqlite").unlink()
-    Store(tmp_path / "s.sqlite").close()
+    LetterStore(tmp_path / "s.sqlite").close()

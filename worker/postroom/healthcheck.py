@@ -9,7 +9,7 @@ import urllib.request
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postroom.web import Endpoint, EndpointSetting
+from postroom.http.endpoint import Endpoint, EndpointSetting
 
 TIMEOUT_SECONDS = 2.0
 """Seconds that an answer may take; the engine gives three."""

@@ -18,8 +18,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postroom import logs
+from postroom.http.endpoint import Endpoint
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.web import Endpoint
 
 BACKLOG = 512
 

@@ -20,7 +20,7 @@ from postroom.local.manifests import ManifestSet
 from postroom.local.studio.server import StudioServer
 from postroom.local.watch import EditListener, watch_manifests
 from tests.local.studio.conftest import ORDER, Folder
-from tests.sandbox.browsing import browser, missing
+from tests.sandbox.browser import browser, missing
 from tests.sandbox.conftest import Loop
 from tests.sandbox.test_browser import Reader
 
@@ -88,7 +88,7 @@ def save(folder: Folder, text: str) -> None:
 
 def heading(reader: Reader) -> object:
     """The letter's own heading; none while a frame is being loaded."""
-    if not reader.all("#leaf iframe"):
+    if not reader.all("#panel iframe"):
         return None
     try:
         return reader.in_frame("return document.querySelector('h1')?.textContent ?? ''")
@@ -108,7 +108,7 @@ def test_a_save_shows_by_itself_and_a_bad_one_keeps_the_last_good_letter(
     save(folder, ORDER.replace("Hello {{ name }}", "Hello {{ nmae }}"))
     reader.until(lambda: reader.all("#behind"))
     assert heading(reader) == "Good day Ada"
-    assert reader.texts("#front .stamp .word") == ["PROOF", "ERROR"]
+    assert reader.texts("#letter-head .stamp .word") == ["PROOF", "ERROR"]
     reader.picture("studio-behind")
     save(folder, ORDER)
     reader.until(lambda: heading(reader) == "Hello Ada")
@@ -119,10 +119,10 @@ def test_a_save_shows_by_itself_and_a_bad_one_keeps_the_last_good_letter(
 def test_a_frame_whose_letter_is_the_same_is_not_loaded_again(reader: Reader, folder: Folder) -> None:
     reader.open(PAGE)
     reader.until(reader.is_live)
-    reader.run("window.frame = document.querySelector('#leaf iframe')")
+    reader.run("window.frame = document.querySelector('#panel iframe')")
     save(folder, ORDER.replace("maxLength: 20", "maxLength: 31"))
-    reader.until(lambda: reader.one("#said").get_attribute("textContent"))
-    assert reader.run("return window.frame === document.querySelector('#leaf iframe')") is True
+    reader.until(lambda: reader.one("#announcement").get_attribute("textContent"))
+    assert reader.run("return window.frame === document.querySelector('#panel iframe')") is True
 
 
 def test_the_letter_is_rendered_while_someone_types(reader: Reader) -> None:
@@ -174,7 +174,7 @@ def test_each_width_scheme_and_image_choice_shows(reader: Reader) -> None:
         assert reader.in_frame("return document.querySelector('img').naturalWidth") == 120
     reader.open(f"{PAGE}?width=all")
     widths = []
-    for frame in reader.all("#leaf iframe"):
+    for frame in reader.all("#panel iframe"):
         reader.driver.switch_to.frame(frame)
         widths.append(reader.run("return innerWidth"))
         reader.driver.switch_to.default_content()

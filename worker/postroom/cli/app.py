@@ -347,7 +347,7 @@ def migrate() -> None:
 @app.command()
 def sandbox() -> None:
     """Run the mail server that captures every letter, and its inbox; configured by POSTROOM_SANDBOX_…."""
-    importlib.import_module("postroom.sandbox.program").main()
+    importlib.import_module("postroom.sandbox.main").main()
 
 
 @app.command()
@@ -359,7 +359,7 @@ def bounces() -> None:
 @app.command()
 def gateway() -> None:
     """Run the HTTP intake; configured by POSTROOM_GATEWAY_…, POSTROOM_BUNDLES and others."""
-    importlib.import_module("postroom.gateway.programs.serve").main()
+    importlib.import_module("postroom.gateway.main").main()
 
 
 @app.command()

@@ -30,13 +30,13 @@ from postroom.cli.environment import Environment, ProfileBundle
 from postroom.delivery.programs.rules import house_of
 from postroom.delivery.render import render_one
 from postroom.delivery.validate import read
+from postroom.http.endpoint import Endpoint, read_endpoint
 from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record, parse_event
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.profile import dead_letter_topic
 from postroom.local.errors import UserError
 from postroom.ports.ledger import REPLAYS_KEPT, Letter, State
 from postroom.sandbox.mta import GREETING
-from postroom.web import Endpoint, read_endpoint
 
 HEADER_PREFIX = "postroom_"
 """What the names of Postroom's own headers begin with; no event's."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.letter.allowlist import read_allowlist
 from postroom.startup import ProgramSettings, exactly_one
-from postroom.web import Endpoint, EndpointSetting
 
 
 class MigrateSettings(ProgramSettings):

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from postroom.gateway.problem import Refusal, as_response
-from postroom.web import goes_by
+from postroom.http.server import is_allowed_host
 
 
 class HostGuard:
@@ -22,7 +22,9 @@ class HostGuard:
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not goes_by(Headers(scope=scope).get("host", ""), self._allowed):
+        if scope["type"] == "http" and not is_allowed_host(
+            Headers(scope=scope).get("host", ""), self._allowed
+        ):
             refusal = Refusal(421, "this host name is not allowed; add it to POSTROOM_GATEWAY_ALLOWED_HOSTS")
             await as_response(refusal)(scope, receive, send)
             return

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.startup import ProgramSettings, exactly_one
-from postroom.web import Endpoint, EndpointSetting
 
 
 class GatewaySettings(ProgramSettings):
@@ -51,8 +51,8 @@ class GatewaySettings(ProgramSettings):
 
     @field_validator("bootstrap_servers")
     @classmethod
-    def _one_way(cls, value: object, told: ValidationInfo) -> object:
-        return exactly_one(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
+    def _one_way(cls, value: object, info: ValidationInfo) -> object:
+        return exactly_one(value, info.data.get("connections"), "POSTROOM_CONNECTIONS")
 
     @field_validator("gateway_allowed_hosts", mode="before")
     @classmethod

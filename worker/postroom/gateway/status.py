@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptStatus:
     """One try at the letter; `code` and `text` are the relay's answer, `relay` the profile whose it is."""
 
     at: datetime
@@ -23,7 +23,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class LetterStatus:
     """A letter's state as the ledger has it (docs: ledger states)."""
 
     id: str
@@ -39,26 +39,26 @@ class Status:
     updated: datetime
     due: datetime | None
     doubts: int
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptStatus, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; times are RFC 3339."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: _json_value(value) for name, value in asdict(self).items()}
 
 
-class Letters(Protocol):
+class StatusReader(Protocol):
     """Where letters are looked up."""
 
-    def find(self, message_id: str) -> list[Status]:
+    def find(self, message_id: str) -> list[LetterStatus]:
         """The letters of a message id, oldest first: one for each profile that has it; may block."""
         ...
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return value

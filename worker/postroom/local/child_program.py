@@ -14,8 +14,8 @@ import time
 
 PROGRAMS = {
     "worker": "postroom.delivery.programs.consume",
-    "sandbox": "postroom.sandbox.program",
-    "gateway": "postroom.gateway.programs.serve",
+    "sandbox": "postroom.sandbox.main",
+    "gateway": "postroom.gateway.main",
 }
 """Each module has a `main()`."""
 GRACE_SECONDS = 30.0

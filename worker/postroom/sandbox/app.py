@@ -1,21 +1,88 @@
-"""The sandbox's HTTP side, put together: an `Inbox` → an ASGI application."""
+"""Whether the sandbox lives and is ready, and its figures for Prometheus.
 
-from collections.abc import Iterable
+The sandbox's HTTP side, put together: an `Inbox` → an ASGI application.
+"""
 
-from fastapi import FastAPI
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 
-from postroom.sandbox import api, events, health, letters, pages
+from postroom.sandbox import api, pages, untrusted_content
 from postroom.sandbox.guard import Guard
-from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.inbox import Inbox, InboxDep
 from postroom.sandbox.problem import Refused, on_http_error, on_invalid, on_refused
+
+routes = APIRouter(include_in_schema=False)
+
+
+@routes.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Alive: the event loop answers."""
+    return {"status": "alive"}
+
+
+@routes.get("/readyz")
+def readyz(inbox: InboxDep, response: Response) -> dict[str, str]:
+    """Ready: the database answers, so that letters can be taken in."""
+    try:
+        inbox.store.counts()
+    except sqlite3.Error as error:
+        response.status_code = 503
+        return {"status": "not ready", "reason": f"database: {error}"}
+    return {"status": "ready"}
+
+
+@routes.get("/metrics")
+def metrics(inbox: InboxDep) -> Response:
+    """The figures, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(SandboxMetrics(inbox))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class SandboxMetrics(Collector):
+    """Counts of the mail server and of the stored letters, read at each scrape."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        stats, counts = self._inbox.stats, self._inbox.store.counts()
+        name = "postroom_sandbox"
+        yield CounterMetricFamily(
+            f"{name}_letters_captured", "Letters stored since the start.", stats.captured
+        )
+        yield CounterMetricFamily(
+            f"{name}_bytes_captured", "Bytes of letters stored since the start.", stats.captured_bytes
+        )
+        yield CounterMetricFamily(f"{name}_smtp_sessions", "SMTP sessions since the start.", stats.sessions)
+        refused = CounterMetricFamily(
+            f"{name}_letters_refused", "Letters refused after DATA.", labels=["reason"]
+        )
+        for reason in ("too_large", "line_too_long", "storage", "fault"):
+            refused.add_metric([reason], stats.refused[reason])
+        yield refused
+        yield GaugeMetricFamily(f"{name}_letters", "Letters kept now.", counts.letters)
+        yield GaugeMetricFamily(
+            f"{name}_letters_unread", "Letters kept that nobody has opened.", counts.unread
+        )
+        yield GaugeMetricFamily(f"{name}_letters_bytes", "Bytes of letters kept now.", counts.bytes)
+        yield GaugeMetricFamily(
+            f"{name}_listeners", "Open event streams and waiting calls.", len(self._inbox.subscriptions)
+        )
+
 
 VERSION = "1"
 
 
-def create_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
+def create_sandbox_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
     """Routes, error answers and the guard around them.
 
     FastAPI's own documentation pages load scripts from elsewhere, so they are off.
@@ -29,9 +96,9 @@ def create_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
         redoc_url=None,
     )
     app.state.inbox = inbox
-    for module in (health, api, events, letters, pages):
-        app.include_router(module.routes)
-    app.mount("/static", StaticFiles(directory=pages.HERE / "static"))
+    for router in (routes, api.routes, untrusted_content.routes, pages.routes):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=pages.PACKAGE / "static"))
     app.add_exception_handler(Refused, on_refused)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)

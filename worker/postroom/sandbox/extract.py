@@ -8,8 +8,8 @@ from bisect import bisect
 from dataclasses import dataclass
 from html import unescape
 
-from postroom.sandbox.mime import Letter
-from postroom.sandbox.words import readable_text, strip_markup
+from postroom.sandbox.fts_index import plain_text, strip_markup
+from postroom.sandbox.mime import ParsedLetter
 
 MAX_LINKS = 200
 MAX_CODES = 10
@@ -22,12 +22,12 @@ _PLAIN_URL = re.compile(r"https?://[^\s<>\"'\u00a0]{1,2000}")
 _CODE = re.compile(
     r"(?<![\w/.=&#-])(\d{4,8}|\d{3}[ \u00a0-]\d{3}|[A-Z0-9]{3,5}-[A-Z0-9]{3,5})(?![\w/=&-]|[.,]\d)"
 )
-_ABOUT_CODES = re.compile(
+_CODE_WORDS = re.compile(
     r"(?i)code|\bpin\b|\botp\b|one-time|einmal|verif|código|codice|kód|код|コード|验证码|驗證碼|인증|رمز"
 )
 _YEAR = re.compile(r"(?:19|20)\d\d")
-_REACH = 120
-_BESIDE = 15
+_MAX_DISTANCE = 120
+_ADJACENT = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Link:
     text: str
 
 
-def links(letter: Letter) -> list[Link]:
+def extract_links(letter: ParsedLetter) -> list[Link]:
     """The links of the HTML part, then those that only the text part has; each once, in order."""
     found: dict[str, str] = {}
     html, text = letter.first("text/html"), letter.first("text/plain")
@@ -53,24 +53,26 @@ def links(letter: Letter) -> list[Link]:
     return [Link(url, words) for url, words in list(found.items())[:MAX_LINKS]]
 
 
-def codes(letter: Letter, subject: str) -> list[str]:
+def one_time_codes(letter: ParsedLetter, subject: str) -> list[str]:
     """One-time codes, the likeliest first: they stand near a word such as "code" or "PIN"."""
-    text = f"{subject}\n{readable_text(letter)[:MAX_TEXT]}"
-    about = [match.start() for match in _ABOUT_CODES.finditer(text)]
+    text = f"{subject}\n{plain_text(letter)[:MAX_TEXT]}"
+    about = [match.start() for match in _CODE_WORDS.finditer(text)]
     found: dict[str, int] = {}
     for match in _CODE.finditer(text):
         code = re.sub(r"[ \u00a0]", "", match.group(1))
         near = _distance(about, match.start())
-        if _YEAR.fullmatch(code) and near > _BESIDE:
+        if _YEAR.fullmatch(code) and near > _ADJACENT:
             continue
-        if near <= _REACH and any(c.isdigit() for c in code):
+        if near <= _MAX_DISTANCE and any(c.isdigit() for c in code):
             found[code] = min(found.get(code, near), near)
     # Beside a number that follows its word at once, one at some distance is an order or a date.
-    limit = max(3 * min(found.values(), default=0), 2 * _BESIDE)
+    limit = max(3 * min(found.values(), default=0), 2 * _ADJACENT)
     return sorted((code for code in found if found[code] <= limit), key=lambda code: found[code])[:MAX_CODES]
 
 
 def _distance(places: list[int], place: int) -> int:
     """How far the nearest of the sorted places is."""
     right = bisect(places, place)
-    return min((abs(place - near) for near in places[max(right - 1, 0) : right + 1]), default=_REACH + 1)
+    return min(
+        (abs(place - near) for near in places[max(right - 1, 0) : right + 1]), default=_MAX_DISTANCE + 1
+    )

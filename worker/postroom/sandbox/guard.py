@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from postroom.http.server import is_allowed_host
 from postroom.sandbox.problem import Refused, problem
-from postroom.web import goes_by
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -64,7 +64,7 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> Refused | None:
         host = headers.get("host", "")
-        if not goes_by(host, self._allowed):
+        if not is_allowed_host(host, self._allowed):
             return Refused(
                 421,
                 "Unknown host name",

@@ -4,6 +4,11 @@ Raw bytes → `Part`s in document order, headers as readable text. Everything is
 parts, number and length of headers; what lies beyond a bound is left out and `Letter.cut` says so.
 Nothing here raises on a malformed letter (RFC 2045, 2046, 2047, 2231): it shows what can be shown.
 The standard library's parser nests a generator for every multipart and so ends in a RecursionError.
+
+What the list shows of a letter: envelope and raw bytes → `Summary`.
+
+This runs once for every captured letter, in the writer's thread, so it reads the header block only and takes
+the letter apart only when a header speaks of a file.
 """
 
 import binascii
@@ -21,7 +26,7 @@ MAX_PARTS = 250
 MAX_HEADERS = 400
 MAX_HEADER_BYTES = 32_768
 MAX_HEAD_BYTES = 262_144
-MAX_NAME = 200
+MAX_NAME_CHARACTERS = 200
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
@@ -33,7 +38,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MimePart:
     """One MIME part. `path` is its place (`1.2`: the second part of the first); `body` is as transferred."""
 
     path: str
@@ -68,23 +73,23 @@ class Part:
 
     def text(self) -> str:
         """The part as text; bytes that its charset cannot mean become U+FFFD."""
-        return decode(self.payload(), self.charset)
+        return decode_text(self.payload(), self.charset)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class ParsedLetter:
     """A letter taken apart. `cut` is true when a bound was reached and something was left out."""
 
     headers: Headers
-    parts: tuple[Part, ...]
-    cut: bool = False
+    parts: tuple[MimePart, ...]
+    truncated: bool = False
 
     def header(self, name: str) -> str:
         """The first header of that name, or an empty string."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), "")
 
-    def first(self, content_type: str) -> Part | None:
+    def first(self, content_type: str) -> MimePart | None:
         """The first part of that type that is meant to be read in place."""
         return next(
             (
@@ -96,46 +101,46 @@ class Letter:
         )
 
     @property
-    def attachments(self) -> tuple[Part, ...]:
+    def attachments(self) -> tuple[MimePart, ...]:
         """The parts that a reader is offered as files, in order."""
         return tuple(part for part in self.parts if part.is_attachment)
 
-    def by_content_id(self, content_id: str) -> Part | None:
+    def by_content_id(self, content_id: str) -> MimePart | None:
         """The part that a `cid:` URL names (RFC 2392)."""
         return next((part for part in self.parts if part.content_id == content_id), None)
 
 
 @dataclass(slots=True)
-class _Walk:
+class _PartWalker:
     raw: bytes
-    parts: list[Part] = field(default_factory=list)
-    cut: bool = False
+    parts: list[MimePart] = field(default_factory=list)
+    truncated: bool = False
 
-    def take(self, start: int, end: int, path: str, depth: int) -> None:
+    def walk(self, start: int, end: int, path: str, depth: int) -> None:
         """Read the part in raw[start:end] and, where it is a multipart, its children."""
         if len(self.parts) >= MAX_PARTS:
-            self.cut = True
+            self.truncated = True
             return
         headers, body = read_headers(self.raw, start, end)
-        part = _part(headers, path, depth)
+        part = _part_of(headers, path, depth)
         boundary = _boundary(headers) if part.content_type.startswith("multipart/") else ""
         if not boundary or depth >= MAX_DEPTH:
-            self.cut = self.cut or bool(boundary)
+            self.truncated = self.truncated or bool(boundary)
             self.parts.append(_with_body(part, self.raw[body:end]))
             return
         self.parts.append(part)
         for number, (begin, stop) in enumerate(_children(self.raw, body, end, boundary), start=1):
-            self.take(begin, stop, f"{path}.{number}" if path else str(number), depth + 1)
+            self.walk(begin, stop, f"{path}.{number}" if path else str(number), depth + 1)
             if len(self.parts) >= MAX_PARTS:
-                self.cut = True
+                self.truncated = True
                 return
 
 
-def take_apart(raw: bytes) -> Letter:
+def parse_letter(raw: bytes) -> ParsedLetter:
     """Raw letter → its headers and parts; never raises."""
-    walk = _Walk(raw)
-    walk.take(0, len(raw), "", 0)
-    return Letter(read_headers(raw)[0], tuple(walk.parts), walk.cut)
+    walker = _PartWalker(raw)
+    walker.walk(0, len(raw), "", 0)
+    return ParsedLetter(read_headers(raw)[0], tuple(walker.parts), walker.truncated)
 
 
 def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[Headers, int]:
@@ -154,7 +159,7 @@ def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[He
     return tuple(found), body
 
 
-def readable(value: str) -> str:
+def decode_header_text(value: str) -> str:
     """A header's value with its encoded words decoded (RFC 2047) and control characters made visible."""
     if "=?" in value:
         with contextlib.suppress(HeaderParseError, LookupError, ValueError):
@@ -164,7 +169,7 @@ def readable(value: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in value)
 
 
-def decode(data: bytes, charset: str) -> str:
+def decode_text(data: bytes, charset: str) -> str:
     """Bytes in a charset that a stranger named → text; an unknown name is read as UTF-8."""
     try:
         codec = codecs.lookup(charset or "utf-8").name
@@ -190,24 +195,24 @@ def _children(raw: bytes, start: int, end: int, boundary: str) -> Iterator[tuple
         yield begin, max(begin, end)
 
 
-def _part(headers: Headers, path: str, depth: int) -> Part:
+def _part_of(headers: Headers, path: str, depth: int) -> MimePart:
     message = _content_headers(headers)
-    filename = _quiet(message.get_filename) or ""
-    return Part(
+    filename = _value_or_none(message.get_filename) or ""
+    return MimePart(
         path=path or "0",
         depth=depth,
-        content_type=_quiet(message.get_content_type) or "text/plain",
-        charset=_quiet(message.get_content_charset) or "utf-8",
+        content_type=_value_or_none(message.get_content_type) or "text/plain",
+        charset=_value_or_none(message.get_content_charset) or "utf-8",
         encoding=str(message.get("content-transfer-encoding", "")).strip().lower(),
-        disposition=_quiet(message.get_content_disposition) or "",
-        filename=bare_name(readable(filename)),
+        disposition=_value_or_none(message.get_content_disposition) or "",
+        filename=safe_filename(decode_header_text(filename)),
         content_id=str(message.get("content-id", "")).strip().strip("<>"),
         body=b"",
     )
 
 
-def _with_body(part: Part, body: bytes) -> Part:
-    return Part(
+def _with_body(part: MimePart, body: bytes) -> MimePart:
+    return MimePart(
         part.path, part.depth, part.content_type, part.charset, part.encoding,
         part.disposition, part.filename, part.content_id, body,
     )  # fmt: skip
@@ -222,11 +227,11 @@ def _content_headers(headers: Headers) -> Message:
 
 
 def _boundary(headers: Headers) -> str:
-    boundary = _quiet(_content_headers(headers).get_boundary) or ""
-    return boundary if len(boundary) <= MAX_NAME else ""
+    boundary = _value_or_none(_content_headers(headers).get_boundary) or ""
+    return boundary if len(boundary) <= MAX_NAME_CHARACTERS else ""
 
 
-def _quiet(read: Callable[[], str | None]) -> str | None:
+def _value_or_none(read: Callable[[], str | None]) -> str | None:
     """What the standard library reads from a header, or None where the header makes it stumble."""
     try:
         return read()
@@ -234,11 +239,11 @@ def _quiet(read: Callable[[], str | None]) -> str | None:
         return None
 
 
-def bare_name(name: str) -> str:
+def safe_filename(name: str) -> str:
     """A file name without any path, control or directional character: safe to offer for saving."""
     name = name.replace("\\", "/").rpartition("/")[2]
     clean = "".join(c for c in name if c.isprintable() and not "\u2000" <= c <= "\u206f").strip(" .")
-    return clean[:MAX_NAME]
+    return clean[:MAX_NAME_CHARACTERS]
 
 
 def _from_base64(data: bytes) -> bytes:
@@ -247,3 +252,74 @@ def _from_base64(data: bytes) -> bytes:
     except binascii.Error:
         trimmed = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
         return binascii.a2b_base64(trimmed[: len(trimmed) // 4 * 4])
+
+
+MAX_FIELD_CHARACTERS = 2000
+
+# Searched in the letter in lower case, behind a line end: a literal beginning makes that ten times quicker.
+_NAMES_A_FILE = re.compile(
+    rb"\ncontent-(?:disposition|type):[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*?(?:name|attachment)"
+)
+_NO_TEXT = re.compile(rb"\ncontent-type:[ \t]*(?!text/|multipart/)")
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpEnvelope:
+    """What the SMTP dialogue said: who wrote, to whom, and from which network address it came."""
+
+    mail_from: str
+    recipients: tuple[str, ...]
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """One line of the inbox. Times are milliseconds since 1970, UTC; `id` is 0 until the letter is stored."""
+
+    id: int
+    received_at: int
+    mail_from: str
+    recipients: tuple[str, ...]
+    sender: str
+    subject: str
+    message_id: str
+    date: str
+    template: str
+    revision: str
+    size: int
+    attachments: int
+    read: bool = False
+    peer: str = field(default="")
+
+
+def summarize_letter(envelope: SmtpEnvelope, raw: bytes, received_at: int) -> StoredLetter:
+    """Read the header block of a letter; a malformed one gives empty fields, never an error."""
+    headers, _ = read_headers(raw)
+    template, _, revision = _header_value(headers, "x-postroom-template").partition("@")
+    return StoredLetter(
+        id=0,
+        received_at=received_at,
+        mail_from=envelope.mail_from,
+        recipients=envelope.recipients,
+        sender=_header_value(headers, "from"),
+        subject=_header_value(headers, "subject"),
+        message_id=_header_value(headers, "message-id"),
+        date=_header_value(headers, "date"),
+        template=template,
+        revision=revision,
+        size=len(raw),
+        attachments=_count_attachments(raw),
+        peer=envelope.peer,
+    )
+
+
+def _header_value(headers: Headers, name: str) -> str:
+    found = next((value for key, value in headers if key.lower() == name), "")
+    return decode_header_text(found[: 4 * MAX_FIELD_CHARACTERS])[:MAX_FIELD_CHARACTERS]
+
+
+def _count_attachments(raw: bytes) -> int:
+    lowered = b"\n" + raw.lower()
+    if not (_NAMES_A_FILE.search(lowered) or _NO_TEXT.search(lowered)):
+        return 0
+    return len(parse_letter(raw).attachments)

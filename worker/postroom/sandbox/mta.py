@@ -11,52 +11,54 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from postroom import smtpd
-from postroom.sandbox.store import Store
-from postroom.sandbox.summary import Envelope, Summary
+from postroom.http.endpoint import Endpoint
+from postroom.sandbox.mime import SmtpEnvelope, StoredLetter
+from postroom.sandbox.store import LetterStore
 from postroom.smtpd import Incoming, SmtpServer, Terms, Traffic
-from postroom.web import Endpoint
 
-MAX_LETTER = 25 * 1024 * 1024
+MAX_LETTER_BYTES = 25 * 1024 * 1024
 GREETING = "Postroom sandbox: letters stay here"
 
-Arrived = Callable[[Summary], None]
+OnCaptured = Callable[[StoredLetter], None]
 
 
 @dataclass(slots=True)
-class Tally(Traffic):
+class CaptureStats(Traffic):
     """What the server has done since it started; the metrics read it."""
 
     captured: int = 0
     captured_bytes: int = 0
 
 
-class Desk(smtpd.Desk):
+class CaptureHandler(smtpd.Desk):
     """The store, the figures, and who is told of an arrival."""
 
-    def __init__(self, store: Store, arrived: Arrived, tally: Tally) -> None:
-        super().__init__(Terms("sandbox", GREETING, MAX_LETTER, MAX_LETTER), tally)
-        self._store, self._arrived, self._tally = store, arrived, tally
+    def __init__(self, store: LetterStore, on_captured: OnCaptured, stats: CaptureStats) -> None:
+        super().__init__(Terms("sandbox", GREETING, MAX_LETTER_BYTES, MAX_LETTER_BYTES), stats)
+        self._store, self._on_captured, self._stats = store, on_captured, stats
 
     async def take(self, incoming: Incoming) -> str:
         """Store a letter; the answer to its dot."""
-        envelope = Envelope(incoming.mail_from, incoming.recipients, incoming.peer)
+        envelope = SmtpEnvelope(incoming.mail_from, incoming.recipients, incoming.peer)
         try:
             letter = await asyncio.wrap_future(self._store.capture(envelope, incoming.content))
         except sqlite3.Error as error:
-            self._tally.refused["storage"] += 1
+            self._stats.refused["storage"] += 1
             return f"452 4.3.1 Letter not stored: {' '.join(str(error).split())}"
-        self._tally.captured += 1
-        self._tally.captured_bytes += len(incoming.content)
-        self._arrived(letter)
+        self._stats.captured += 1
+        self._stats.captured_bytes += len(incoming.content)
+        self._on_captured(letter)
         return f"250 2.0.0 Stored as letter {letter.id}"
 
 
 class MailServer(SmtpServer):
     """The sandbox's listening socket and its sessions, on the running loop."""
 
-    def __init__(self, store: Store, arrived: Arrived, tally: Tally | None = None) -> None:
-        self.tally = tally or Tally()
-        super().__init__(Desk(store, arrived, self.tally))
+    def __init__(
+        self, store: LetterStore, on_captured: OnCaptured, stats: CaptureStats | None = None
+    ) -> None:
+        self.stats = stats or CaptureStats()
+        super().__init__(CaptureHandler(store, on_captured, self.stats))
 
     async def start(self, listening: socket.socket) -> Endpoint:
         """See SmtpServer."""

@@ -15,7 +15,7 @@ _OPERATOR = re.compile(r"([a-z]{2,12}):(.*)\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class LetterFilter:
     """Conditions that a letter must all meet. Texts match without regard to case; None asks for nothing."""
 
     to: str | None = None
@@ -32,7 +32,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownOperator:
     """An operator or value that the search does not have, and the nearest one that it has."""
 
     text: str
@@ -40,9 +40,9 @@ class Unknown:
     corrected: str
 
 
-def read_query(line: str, start: Filter | None = None) -> Filter | Unknown:
+def parse_query(line: str, start: LetterFilter | None = None) -> LetterFilter | UnknownOperator:
     """A search line → a `Filter`, or the first operator in it that does not exist."""
-    found = start or Filter()
+    found = start or LetterFilter()
     words = list(found.words)
     for token in _tokens(line):
         operator = _OPERATOR.match(token)
@@ -51,52 +51,52 @@ def read_query(line: str, start: Filter | None = None) -> Filter | Unknown:
             continue
         name, value = operator.group(1), operator.group(2)
         if name not in OPERATORS:
-            return _unknown(line, f"{name}:", tuple(f"{known}:" for known in OPERATORS))
+            return _unknown_operator(line, f"{name}:", tuple(f"{known}:" for known in OPERATORS))
         if name in _VALUES and value not in _VALUES[name]:
-            return _unknown(line, token, tuple(f"{name}:{known}" for known in _VALUES[name]))
+            return _unknown_operator(line, token, tuple(f"{name}:{known}" for known in _VALUES[name]))
         if value:
-            found = _narrowed(found, name, value)
+            found = _with_operator(found, name, value)
     return replace(found, words=tuple(words))
 
 
-def conditions(wanted: Filter, full_text: bool) -> tuple[str, list[object]]:
+def where_clause(letter_filter: LetterFilter, full_text: bool) -> tuple[str, list[object]]:
     """A filter → the WHERE clause over `letters` and its parameters."""
     clauses, values = ["deleted_at IS NULL"], list[object]()
-    for clause, value in _plain(wanted):
+    for clause, value in _column_clauses(letter_filter):
         if value is not None:
             clauses.append(clause)
             values.append(value)
-    if wanted.to is not None:
-        whole = "@" in wanted.to.strip("@")
+    if letter_filter.to is not None:
+        whole = "@" in letter_filter.to.strip("@")
         clauses.append("instr(lower(recipients), ?) > 0")
-        values.append(f"\n{wanted.to.lower()}\n" if whole else wanted.to.lower())
-    for clause, text in (("sender", wanted.sender), ("subject", wanted.subject)):
+        values.append(f"\n{letter_filter.to.lower()}\n" if whole else letter_filter.to.lower())
+    for clause, text in (("sender", letter_filter.sender), ("subject", letter_filter.subject)):
         if text is not None:
             clauses.append(f"{clause} LIKE ? ESCAPE '\\'")
-            values.append(_like(text))
-    if wanted.attachments is not None:
-        clauses.append("attachments > 0" if wanted.attachments else "attachments = 0")
-    for word in wanted.words:
-        clause, more = _word(word, full_text)
+            values.append(_like_pattern(text))
+    if letter_filter.attachments is not None:
+        clauses.append("attachments > 0" if letter_filter.attachments else "attachments = 0")
+    for word in letter_filter.words:
+        clause, more = _word_clause(word, full_text)
         clauses.append(clause)
         values.extend(more)
     return " AND ".join(clauses), values
 
 
-def _plain(wanted: Filter) -> tuple[tuple[str, object | None], ...]:
-    read = None if wanted.read is None else int(wanted.read)
+def _column_clauses(letter_filter: LetterFilter) -> tuple[tuple[str, object | None], ...]:
+    read = None if letter_filter.read is None else int(letter_filter.read)
     return (
-        ("template = ?", wanted.template),
-        ("message_id = ?", wanted.message_id),
+        ("template = ?", letter_filter.template),
+        ("message_id = ?", letter_filter.message_id),
         ("read = ?", read),
-        ("received_at >= ?", wanted.since),
-        ("id > ?", wanted.after),
-        ("id < ?", wanted.before),
+        ("received_at >= ?", letter_filter.since),
+        ("id > ?", letter_filter.after),
+        ("id < ?", letter_filter.before),
     )
 
 
-def _word(word: str, full_text: bool) -> tuple[str, list[object]]:
-    like = _like(word)
+def _word_clause(word: str, full_text: bool) -> tuple[str, list[object]]:
+    like = _like_pattern(word)
     columns = "subject LIKE ? ESCAPE '\\' OR sender LIKE ? ESCAPE '\\' OR recipients LIKE ? ESCAPE '\\'"
     if not full_text or not any(c.isalnum() for c in word):
         return f"({columns})", [like, like, like]
@@ -112,11 +112,11 @@ def _word(word: str, full_text: bool) -> tuple[str, list[object]]:
     return f"({' OR '.join(clauses)})", list[object](values)
 
 
-def _like(text: str) -> str:
+def _like_pattern(text: str) -> str:
     return "%" + re.sub(r"([\\%_])", r"\\\1", text) + "%"
 
 
-def _narrowed(found: Filter, name: str, value: str) -> Filter:
+def _with_operator(found: LetterFilter, name: str, value: str) -> LetterFilter:
     match name:
         case "to":
             return replace(found, to=value)
@@ -132,9 +132,9 @@ def _narrowed(found: Filter, name: str, value: str) -> Filter:
             return replace(found, attachments=True)
 
 
-def _unknown(line: str, text: str, known: tuple[str, ...]) -> Unknown:
+def _unknown_operator(line: str, text: str, known: tuple[str, ...]) -> UnknownOperator:
     nearest = next(iter(difflib.get_close_matches(text, known, n=1)), known[0] if len(known) == 1 else None)
-    return Unknown(text, nearest, line.replace(text, nearest, 1) if nearest else "")
+    return UnknownOperator(text, nearest, line.replace(text, nearest, 1) if nearest else "")
 
 
 def _tokens(line: str) -> list[str]:

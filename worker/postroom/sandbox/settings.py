@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.startup import ProgramSettings
-from postroom.web import Endpoint, EndpointSetting
 
 
 class SandboxSettings(ProgramSettings):

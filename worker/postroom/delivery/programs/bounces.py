@@ -18,10 +18,11 @@ from postroom.delivery.programs.offices import Offices, read_profiles
 from postroom.delivery.programs.status import Board, status_pages
 from postroom.delivery.returned import BounceDesk, BounceDialogue, Tally
 from postroom.delivery.settings import BounceSettings
+from postroom.http.endpoint import Endpoint
+from postroom.http.server import web_server
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.smtpd import SmtpServer
 from postroom.startup import listen, run_program, stop_signal
-from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.bounces")
 

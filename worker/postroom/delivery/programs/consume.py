@@ -15,8 +15,8 @@ from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.status import Board, status_pages
 from postroom.delivery.programs.worker import Worker, assemble
 from postroom.delivery.settings import WorkerSettings
+from postroom.http.server import web_server
 from postroom.startup import listen, run_program, stop_signal
-from postroom.web import web_server
 
 log = structlog.get_logger("postroom.worker")
 

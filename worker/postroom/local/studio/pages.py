@@ -37,10 +37,10 @@ from postroom.local.studio.preview import POLICY, Scheme, frame_html, inbox_line
 from postroom.local.studio.sending import Outcome, Sender
 from postroom.local.studio.source import Line, lines_of
 from postroom.local.studio.state import Draft, ShownTemplate, Studio
-from postroom.sandbox import wording
+from postroom.sandbox import formatting
 
 HERE = Path(__file__).parent
-SANDBOX = Path(wording.__file__).parent
+SANDBOX = Path(formatting.__file__).parent
 CLIPPED_AT = 102 * 1024
 """Bytes of HTML after which Gmail shows no more."""
 HEARTBEAT_SECONDS = 15.0
@@ -65,7 +65,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters["size"] = wording.size
+_environment.filters["size"] = formatting.format_size
 
 _QUOTED = re.compile(r"`([^`\n]+)`")
 
@@ -308,7 +308,7 @@ def state_of(shown: ShownTemplate) -> dict[str, str]:
     if shown.source.spec.suspend:
         return {"class": "fair", "icon": "pause", "words": "Suspended"}
     if shown.warnings:
-        words = wording.counted(len(shown.warnings), "warning")
+        words = formatting.format_count(len(shown.warnings), "warning")
         return {"class": "fair", "icon": "warn", "words": words}
     return {"class": "good", "icon": "accepted", "words": "Passes"}
 
@@ -319,7 +319,9 @@ def _summary(shown: ShownTemplate) -> str:
         return ""
     first = shown.errors[0]
     kept = f" Revision {shown.compiled.revision[:7]} is shown." if shown.compiled else ""
-    more = f" {wording.counted(len(shown.errors) - 1, 'more error')}." if len(shown.errors) > 1 else ""
+    more = (
+        f" {formatting.format_count(len(shown.errors) - 1, 'more error')}." if len(shown.errors) > 1 else ""
+    )
     return f"Line {first.line}: {_sentence(first.message)}{more}{kept}"
 
 
@@ -573,9 +575,9 @@ def _ticks(shown: ShownTemplate) -> Iterator[str]:
     if not shown.results:
         return
     largest = max(each.html_bytes for each in shown.results)
-    yield f"{wording.counted(len(shown.results), 'letter')} rendered, in {', '.join(shown.locales)}"
+    yield f"{formatting.format_count(len(shown.results), 'letter')} rendered, in {', '.join(shown.locales)}"
     if largest < CLIPPED_AT:
-        yield f"No letter is clipped: the largest has {wording.size(largest)} of HTML"
+        yield f"No letter is clipped: the largest has {formatting.format_size(largest)} of HTML"
     if all(each.rendered.text.strip() for each in shown.results):
         yield "Every letter has a text part"
     longest = max(len(each.rendered.subject) for each in shown.results)

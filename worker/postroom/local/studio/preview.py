@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from postroom.letter.event import Attachment
 from postroom.letter.mime.compose import placed_content_id
-from postroom.sandbox.letters import PICTURES, with_scheme
+from postroom.sandbox.untrusted_content import IMAGE_TYPES, with_color_scheme
 
 Scheme = Literal["light", "dark", "inverted"]
 
@@ -73,7 +73,7 @@ NAMED = {
 def frame_html(html: str, scheme: Scheme, attachments: Iterable[Attachment] = (), *, images: bool) -> str:
     """The HTML for a frame."""
     shown = _with_images(html, list(attachments)) if images else _IMAGE.sub(_without_source, html)
-    shown = with_scheme(shown, dark=scheme == "dark")
+    shown = with_color_scheme(shown, dark=scheme == "dark")
     if scheme == "inverted":
         shown = _first_in_head(invert(shown), NIGHT)
     return shown + SCROLLBAR
@@ -118,7 +118,7 @@ def _attached(address: str, attachments: list[Attachment]) -> str:
     wanted = frozenset((unquote(address[4:]),))
     for each in attachments:
         kind = each.content_type.partition(";")[0].strip().lower()
-        if placed_content_id(each, wanted) in wanted and kind in PICTURES:
+        if placed_content_id(each, wanted) in wanted and kind in IMAGE_TYPES:
             return f"data:{kind};base64,{b64encode(each.content).decode()}"
     return ""
 

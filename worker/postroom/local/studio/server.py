@@ -10,13 +10,14 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from postroom.http.endpoint import Endpoint
+from postroom.http.server import web_server
 from postroom.letter.problems import Rejected
 from postroom.local.errors import UserError
 from postroom.local.machine import LOOPBACK
 from postroom.local.studio import pages
 from postroom.sandbox.guard import Guard
 from postroom.startup import listen
-from postroom.web import Endpoint, web_server
 
 
 def create_app(context: pages.StudioContext) -> FastAPI:

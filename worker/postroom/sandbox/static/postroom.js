@@ -4,14 +4,14 @@
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 const root = document.documentElement;
-const desk = $('#desk');
+const desk = $('#layout');
 
 for (const control of $$('.needs-script')) control.hidden = false;
 
 // ---------- talking to the reader
 
 function say(text) {
-  const said = $('#said');
+  const said = $('#announcement');
   if (said) said.textContent = text;
 }
 
@@ -40,7 +40,7 @@ function replace(selector, page) {
 
 // While the rack lies open over the list it stays as it is: a new one would not be the fragment's target.
 function replaceRack(page) {
-  if (location.hash !== '#rack') replace('#rack', page);
+  if (location.hash !== '#sidebar') replace('#sidebar', page);
 }
 
 let asked = 0;
@@ -54,7 +54,7 @@ async function show(url, { push = true, focus } = {}) {
   if (push) history.pushState(null, '', url);
   here = location.pathname + location.search;
   document.title = page.title;
-  desk.dataset.view = $('#desk', page).dataset.view;
+  desk.dataset.view = $('#layout', page).dataset.view;
   replaceRack(page);
   markOpen(new URL(url, location.href).pathname);
   if (focus) $(focus)?.focus();
@@ -62,7 +62,7 @@ async function show(url, { push = true, focus } = {}) {
 }
 
 function markOpen(path) {
-  for (const slip of $$('.slip')) {
+  for (const slip of $$('.letter-row')) {
     const open = new URL(slip.href).pathname === path;
     slip.toggleAttribute('aria-current', open);
     if (!open) continue;
@@ -92,14 +92,14 @@ function refresh() {
 }
 
 function update(page) {
-  const next = $('#desk', page);
+  const next = $('#layout', page);
   if (!next || !desk.dataset.view !== !next.dataset.view) { location.reload(); return; }
   const last = newest();
   desk.dataset.newest = next.dataset.newest;
   replaceRack(page);
-  const came = $('#last-came', page);
-  if (came) $('#last-came').textContent = came.textContent;
-  const list = $('#slips'), fresh = $('#slips', page);
+  const came = $('#last-received', page);
+  if (came) $('#last-received').textContent = came.textContent;
+  const list = $('#letter-rows'), fresh = $('#letter-rows', page);
   if (!list !== !fresh) { location.reload(); return; }
   if (!list) return;
   const arrived = $$('li[data-letter]', fresh).filter(item => Number(item.dataset.letter) > last);
@@ -109,12 +109,12 @@ function update(page) {
 }
 
 function renew(fresh, arrived) {
-  const open = $('.slip[aria-current]');
-  for (const item of arrived) $('.slip', item).classList.add('just-in');
-  $('#slips').replaceWith(document.adoptNode(fresh));
+  const open = $('.letter-row[aria-current]');
+  for (const item of arrived) $('.letter-row', item).classList.add('just-in');
+  $('#letter-rows').replaceWith(document.adoptNode(fresh));
   if (open) markOpen(new URL(open.href).pathname);
   waiting = [];
-  $('#fresh').hidden = true;
+  $('#new-letters').hidden = true;
 }
 
 // Marks and deletions show at once, since they move nothing that comes before them.
@@ -123,7 +123,7 @@ function keep(list, fresh) {
   const oldest = Math.min(...[...known.keys()].map(Number));
   for (const item of $$('li[data-letter]', list)) {
     const now = known.get(item.dataset.letter);
-    if (now) $('.slip', item).classList.toggle('is-new', $('.slip', now).classList.contains('is-new'));
+    if (now) $('.letter-row', item).classList.toggle('is-new', $('.letter-row', now).classList.contains('is-new'));
     else if (Number(item.dataset.letter) > oldest) item.remove();
   }
 }
@@ -131,17 +131,17 @@ function keep(list, fresh) {
 // Somebody is reading the list: what has come waits behind a button instead of moving it.
 function hold(arrived) {
   waiting.push(...arrived);
-  const button = $('#fresh');
+  const button = $('#new-letters');
   button.textContent = `Show ${waiting.length === 1 ? 'the new letter' : `${waiting.length} new letters`}`;
   button.hidden = waiting.length === 0;
 }
 
-function showFresh() {
-  if ($('#fresh')?.hidden !== false) return;
+function showNewLetters() {
+  if ($('#new-letters')?.hidden !== false) return;
   $('#list').scrollTop = 0;
   document.activeElement?.blur();
   waiting = [];
-  $('#fresh').hidden = true;
+  $('#new-letters').hidden = true;
   refresh();
 }
 
@@ -151,12 +151,12 @@ function listen() {
   stream = new EventSource(`/api/v1/events?after=${newest()}`);
   stream.onopen = () => setLive(true);
   stream.onerror = () => setLive(false, 'Not connected.');
-  for (const kind of ['letter', 'changed', 'behind']) stream.addEventListener(kind, refresh);
+  for (const kind of ['letter', 'changed', 'lagged']) stream.addEventListener(kind, refresh);
 }
 
 function setLive(live, word = 'Live.') {
   $('#pulse')?.classList.toggle('is-paused', !live);
-  const said = $('#live-word');
+  const said = $('#live-status');
   if (said) said.textContent = desk.dataset.view ? word : live ? 'Listening' : 'Not connected';
 }
 
@@ -196,12 +196,12 @@ const deeds = {
   copy: button => copy(button.dataset.copy),
   hint: addHint,
   pause,
-  fresh: showFresh,
+  'new-letters': showNewLetters,
 };
 
 document.addEventListener('click', event => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button) return;
-  const link = event.target.closest('.slip, a[data-do="open"]');
+  const link = event.target.closest('.letter-row, a[data-do="open"]');
   if (link?.href) {
     event.preventDefault();
     show(link.href, { focus: link.dataset.tab ? `[data-tab="${link.dataset.tab}"]` : undefined });
@@ -218,7 +218,7 @@ keysOn.checked = localStorage.getItem('keys') !== 'off';
 keysOn.addEventListener('change', () => localStorage.setItem('keys', keysOn.checked ? 'on' : 'off'));
 
 function step(by) {
-  const slips = $$('.slip');
+  const slips = $$('.letter-row');
   const from = slips.findIndex(slip => slip === document.activeElement);
   const open = slips.findIndex(slip => slip.hasAttribute('aria-current'));
   slips[Math.max(0, Math.min(slips.length - 1, (from < 0 ? open : from) + by))]?.focus();
@@ -227,13 +227,13 @@ function step(by) {
 function back() {
   if (desk?.dataset.view !== 'letter') return;
   if (innerWidth <= 720) location.href = desk.dataset.list;
-  else ($('.slip[aria-current]') ?? $('.slip'))?.focus();
+  else ($('.letter-row[aria-current]') ?? $('.letter-row'))?.focus();
 }
 
 const keys = {
   '/': () => $('.find input')?.focus(),
   '?': () => $('#help').showModal(),
-  '.': showFresh,
+  '.': showNewLetters,
   '#': () => $('#delete')?.requestSubmit(),
   j: () => step(1),
   k: () => step(-1),

@@ -6,7 +6,7 @@ const $$ = (selector, within = document) => [...within.querySelectorAll(selector
 const root = document.documentElement;
 const TYPING_MS = 250;
 
-const desk = $('#desk');
+const desk = $('#layout');
 
 function enhance(within = document) {
   for (const control of $$('.needs-script', within)) control.hidden = false;
@@ -14,7 +14,7 @@ function enhance(within = document) {
 }
 enhance();
 
-function announce(text) { $('#said').textContent = text; }
+function announce(text) { $('#announcement').textContent = text; }
 
 function toast(text) {
   $('.toast')?.remove();
@@ -52,21 +52,21 @@ function swap(selector, page) {
 }
 
 function swapLeaf(page) {
-  const now = $('#leaf'), next = $('#leaf', page);
+  const now = $('#panel'), next = $('#panel', page);
   if (!now || !next) return swap('#template', page);
-  const parts = ['#tools', '#behind', '#outcome', '#front'];
+  const parts = ['#tools', '#behind', '#outcome', '#letter-head'];
   if (parts.some(part => !$(part) !== !$(part, page))) return swap('#template', page);
   for (const part of parts) swap(part, page);
   swap('.tabs', page);
-  if (now.dataset.view !== next.dataset.view) return swap('#leaf', page);
+  if (now.dataset.view !== next.dataset.view) return swap('#panel', page);
   if (next.dataset.view === 'data') {
     const typing = $('#form').contains(document.activeElement);
     if (!typing) swap('#form', page); else marks(page);
     if (!keepFrames($('#beside'), $('#beside', page)) || !$('iframe', next)) swap('#beside', page);
     return undefined;
   }
-  if ($('iframe', next) && keepFrames(now, next)) return swap('.leaf > .strip', page);
-  return swap('#leaf', page);
+  if ($('iframe', next) && keepFrames(now, next)) return swap('.panel > .strip', page);
+  return swap('#panel', page);
 }
 
 // While someone types, only what is wrong is shown anew; the inputs stay as they are.
@@ -86,11 +86,11 @@ function marks(page) {
 }
 
 function swapAll(page) {
-  desk.dataset.version = $('#desk', page).dataset.version;
-  desk.dataset.view = $('#desk', page).dataset.view;
+  desk.dataset.version = $('#layout', page).dataset.version;
+  desk.dataset.view = $('#layout', page).dataset.view;
   document.title = page.title;
   if ($('#template').classList.contains('overview') !== $('#template', page).classList.contains('overview')) {
-    swap('.desk > main', page);
+    swap('.layout > main', page);
     return;
   }
   const typed = $('.find input');
@@ -109,7 +109,7 @@ async function show(url, { push = true, focus } = {}) {
   if (push) history.pushState(null, '', answer.url);
   const other = new URL(answer.url).pathname !== here;
   here = location.pathname;
-  if (other) { swap('.desk > main', answer.page); desk.dataset.view = $('#desk', answer.page).dataset.view; document.title = answer.page.title; } else swapAll(answer.page);
+  if (other) { swap('.layout > main', answer.page); desk.dataset.view = $('#layout', answer.page).dataset.view; document.title = answer.page.title; } else swapAll(answer.page);
   if (focus) $(focus)?.focus({ preventScroll: true });
   if (other && innerWidth <= 720) scrollTo(0, 0);
 }
@@ -139,7 +139,7 @@ function listen() {
 
 function setLive(live) {
   $('#pulse').classList.toggle('is-paused', !live);
-  $('#live-word').textContent = live ? 'Live' : 'Not connected';
+  $('#live-status').textContent = live ? 'Live' : 'Not connected';
 }
 
 listen();
@@ -216,7 +216,7 @@ document.addEventListener('click', event => {
   if (!control) return;
   if (control.dataset.do === 'open' && control.href) {
     event.preventDefault();
-    const focus = control.dataset.tab ? `[data-tab="${control.dataset.tab}"]` : control.classList.contains('slip') ? `.slip[href="${CSS.escape(control.getAttribute('href'))}"]` : `a[href="${CSS.escape(control.getAttribute('href'))}"]`;
+    const focus = control.dataset.tab ? `[data-tab="${control.dataset.tab}"]` : control.classList.contains('letter-row') ? `.letter-row[href="${CSS.escape(control.getAttribute('href'))}"]` : `a[href="${CSS.escape(control.getAttribute('href'))}"]`;
     show(control.href, { focus });
     return;
   }
@@ -230,7 +230,7 @@ keysOn.checked = localStorage.getItem('keys') !== 'off';
 keysOn.addEventListener('change', () => localStorage.setItem('keys', keysOn.checked ? 'on' : 'off'));
 
 function step(by) {
-  const slips = $$('.slip');
+  const slips = $$('.letter-row');
   const from = slips.findIndex(slip => slip === document.activeElement);
   const open = slips.findIndex(slip => slip.hasAttribute('aria-current'));
   slips[Math.max(0, Math.min(slips.length - 1, (from < 0 ? open : from) + by))]?.focus();
@@ -244,7 +244,7 @@ function stepSample(by) {
 
 function back() {
   if (innerWidth <= 720) location.href = '/templates';
-  else ($('.slip[aria-current]') ?? $('.slip'))?.focus();
+  else ($('.letter-row[aria-current]') ?? $('.letter-row'))?.focus();
 }
 
 let going = false;

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from postroom.sandbox.extract import codes, links
-from postroom.sandbox.mime import Letter, Part, readable
-from postroom.sandbox.summary import Summary
-from postroom.sandbox.words import readable_text
+from postroom.sandbox.extract import extract_links, one_time_codes
+from postroom.sandbox.fts_index import plain_text
+from postroom.sandbox.mime import MimePart, ParsedLetter, StoredLetter, decode_header_text
 
 
-class Line(BaseModel):
+class LetterSummary(BaseModel):
     """A letter as the list shows it."""
 
     id: int
@@ -29,23 +28,23 @@ class Line(BaseModel):
     read: bool
 
 
-class Lines(BaseModel):
+class LetterPage(BaseModel):
     """A page of the list, newest first."""
 
-    letters: list[Line]
+    letters: list[LetterSummary]
     total: int = Field(description="How many letters meet the filter.")
     unread: int = Field(description="How many letters of the whole inbox nobody has opened.")
     next: str | None = Field(description="The `cursor` of the next page; null at the end.")
 
 
-class LinkShape(BaseModel):
+class LetterLink(BaseModel):
     """A link in the letter."""
 
     url: str
     text: str
 
 
-class FileShape(BaseModel):
+class LetterFile(BaseModel):
     """An attachment."""
 
     number: int = Field(description="Its number in `attachments/{number}`.")
@@ -54,84 +53,88 @@ class FileShape(BaseModel):
     size: int
 
 
-class HeaderShape(BaseModel):
+class LetterHeader(BaseModel):
     """One header, encoded words decoded."""
 
     name: str
     value: str
 
 
-class Whole(Line):
+class LetterDetail(LetterSummary):
     """A letter with what is in it, and what tests look for."""
 
-    headers: list[HeaderShape]
+    headers: list[LetterHeader]
     text: str = Field(description="The text part; for a letter without one, the HTML without its markup.")
     has_html: bool
     has_text: bool
-    links: list[LinkShape] = Field(description="The links, each once, in order.")
+    links: list[LetterLink] = Field(description="The links, each once, in order.")
     codes: list[str] = Field(description="What looks like a one-time code, the likeliest first.")
-    files: list[FileShape]
+    files: list[LetterFile]
 
 
-class Mark(BaseModel):
+class MarkRequest(BaseModel):
     """What can be changed about a letter."""
 
     read: bool
 
 
-class Deleted(BaseModel):
+class DeletionResult(BaseModel):
     """A deletion; its number undoes it within ten minutes."""
 
     deletion: int
     letters: int
 
 
-class Erasure(BaseModel):
+class ErasureRequest(BaseModel):
     """Whose letters are to be erased."""
 
     address: Annotated[str, Field(min_length=3, max_length=320)]
     dry_run: bool = False
 
 
-class Erased(BaseModel):
+class ErasureResult(BaseModel):
     """How many letters were erased, or would be."""
 
     letters: int
 
 
-class Restored(BaseModel):
+class RestoreResult(BaseModel):
     """How many letters are back."""
 
     letters: int
 
 
-def moment(milliseconds: int) -> datetime:
+def utc_time(milliseconds: int) -> datetime:
     """Milliseconds since 1970 as an aware time."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def line(letter: Summary) -> Line:
+def letter_summary(letter: StoredLetter) -> LetterSummary:
     """A stored letter as the list shows it."""
-    return Line.model_validate(_line_fields(letter))
+    return LetterSummary.model_validate(_summary_fields(letter))
 
 
-def whole(letter: Summary, content: Letter) -> Whole:
+def letter_detail(letter: StoredLetter, content: ParsedLetter) -> LetterDetail:
     """A stored letter with its content."""
-    return Whole.model_validate(
-        _line_fields(letter)
+    return LetterDetail.model_validate(
+        _summary_fields(letter)
         | {
-            "headers": [{"name": name, "value": readable(value)} for name, value in content.headers],
-            "text": readable_text(content),
+            "headers": [
+                {"name": name, "value": decode_header_text(value)} for name, value in content.headers
+            ],
+            "text": plain_text(content),
             "has_html": content.first("text/html") is not None,
             "has_text": content.first("text/plain") is not None,
-            "links": [{"url": link.url, "text": link.text} for link in links(content)],
-            "codes": codes(content, letter.subject),
-            "files": [file(number, part) for number, part in enumerate(content.attachments, start=1)],
+            "links": [{"url": link.url, "text": link.text} for link in extract_links(content)],
+            "codes": one_time_codes(content, letter.subject),
+            "files": [
+                attachment_entry(number, part) for number, part in enumerate(content.attachments, start=1)
+            ],
         }
     )
 
 
-def file(number: int, part: Part) -> dict[str, object]:
+def attachment_entry(number: int, part: MimePart) -> dict[str, object]:
     """An attachment's entry."""
     return {
         "number": number,
@@ -141,10 +144,10 @@ def file(number: int, part: Part) -> dict[str, object]:
     }
 
 
-def _line_fields(letter: Summary) -> dict[str, object]:
+def _summary_fields(letter: StoredLetter) -> dict[str, object]:
     return {
         "id": letter.id,
-        "received_at": moment(letter.received_at),
+        "received_at": utc_time(letter.received_at),
         "mail_from": letter.mail_from,
         "to": list(letter.recipients),
         "sender": letter.sender,

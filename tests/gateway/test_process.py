@@ -17,7 +17,7 @@ from confluent_kafka import Consumer
 from postroom.letter.bundle import pack_bundle
 from postroom.local.broker import LocalBroker, TopicSpec, create_topics
 from postroom.local.machine import free_port
-from tests.gateway.test_shelf import PROFILE, compiled
+from tests.gateway.test_profiles import PROFILE, compiled
 
 pytestmark = pytest.mark.kafka
 GOOD = {"event_type": "user.welcomed", "recipient": "ada@example.org", "data": {}}
@@ -33,7 +33,7 @@ def bundles(tmp_path: Path, topic: str) -> Path:
     return tmp_path
 
 
-class Gateway:
+class GatewayProcess:
     """A gateway in a process of its own."""
 
     def __init__(self, bootstrap: str, bundles: Path) -> None:
@@ -68,8 +68,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(broker: LocalBroker, bundles: Path) -> Iterator[Gateway]:
-    running = Gateway(broker.bootstrap, bundles)
+def gateway(broker: LocalBroker, bundles: Path) -> Iterator[GatewayProcess]:
+    running = GatewayProcess(broker.bootstrap, bundles)
     yield running
     running.process.terminate()
     assert running.process.wait(15) == 0
@@ -77,7 +77,9 @@ def gateway(broker: LocalBroker, bundles: Path) -> Iterator[Gateway]:
     running.process.stdin.close()
 
 
-def test_an_accepted_message_is_on_the_topic(gateway: Gateway, broker: LocalBroker, topic: str) -> None:
+def test_an_accepted_message_is_on_the_topic(
+    gateway: GatewayProcess, broker: LocalBroker, topic: str
+) -> None:
     status, answer = gateway.call("/v1/messages", GOOD)
     assert status == 202
     reader = Consumer(
@@ -97,13 +99,15 @@ LARGE = {
 }
 
 
-def test_a_message_over_the_topics_limit_is_413(gateway: Gateway) -> None:
+def test_a_message_over_the_topics_limit_is_413(gateway: GatewayProcess) -> None:
     """The broker creates this topic at first use, with Kafka's default of 1 MiB."""
     status, answer = gateway.call("/v1/messages", LARGE)
     assert (status, "max.message.bytes" in str(answer["detail"])) == (413, True)
 
 
-def test_our_own_topics_take_an_events_attachments(gateway: Gateway, broker: LocalBroker, topic: str) -> None:
+def test_our_own_topics_take_an_events_attachments(
+    gateway: GatewayProcess, broker: LocalBroker, topic: str
+) -> None:
     create_topics(broker.bootstrap, [TopicSpec(topic, partitions=1, retention_ms=3_600_000)])
     assert gateway.call("/v1/messages", LARGE)[0] == 202
 
@@ -111,7 +115,7 @@ def test_our_own_topics_take_an_events_attachments(gateway: Gateway, broker: Loc
 def test_a_dead_broker_is_503_and_not_ready_and_then_works_again(bundles: Path, broker: LocalBroker) -> None:
     """`broker` is asked for so that its skip holds here too."""
     with LocalBroker() as mortal:
-        gateway = Gateway(mortal.bootstrap, bundles)
+        gateway = GatewayProcess(mortal.bootstrap, bundles)
         assert gateway.call("/readyz")[0] == 200
         mortal.kill()
         status, answer = gateway.call("/v1/messages", GOOD)
@@ -127,7 +131,7 @@ def test_a_dead_broker_is_503_and_not_ready_and_then_works_again(bundles: Path, 
 
 
 def test_a_gateway_ends_with_its_parent(broker: LocalBroker, bundles: Path) -> None:
-    gateway = Gateway(broker.bootstrap, bundles)
+    gateway = GatewayProcess(broker.bootstrap, bundles)
     assert gateway.process.stdin is not None
     gateway.process.stdin.close()
     assert gateway.process.wait(15) == 0

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from postroom.http.endpoint import Endpoint
+from postroom.http.server import HeadTimeoutProtocol, web_server
 from postroom.startup import listen
-from postroom.web import Endpoint, PatientProtocol, web_server
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
-class Impatient(PatientProtocol):
-    head_seconds = 0.3
+class ShortTimeoutProtocol(HeadTimeoutProtocol):
+    head_timeout = 0.3
 
 
 async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
@@ -27,7 +28,7 @@ async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-
 def served() -> Iterator[socket.socket]:
     """A connection to it."""
     server = web_server(application, Endpoint("127.0.0.1", 0))
-    server.config.http = Impatient
+    server.config.http = ShortTimeoutProtocol
     with listen(Endpoint("127.0.0.1", 0), "the test") as listening:
         thread = Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()

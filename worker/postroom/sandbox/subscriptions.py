@@ -9,36 +9,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from postroom.sandbox.summary import Summary
+from postroom.sandbox.mime import StoredLetter
 
-BACKLOG = 500
+MAX_QUEUED_EVENTS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class LettersChanged:
     """Letters were marked, deleted or restored: what a page shows may be old."""
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class Lagged:
     """More arrived than the listener took: read the list again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class InboxClosed:
     """The sandbox is closing."""
 
 
-News = Summary | Changed | Behind | Closed
+InboxEvent = StoredLetter | LettersChanged | Lagged | InboxClosed
 
 
-class Listener:
+class Subscription:
     """One queue of news, of bounded length."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[News] = asyncio.Queue()
+        self._queue: asyncio.Queue[InboxEvent] = asyncio.Queue()
 
-    async def next(self, seconds: float) -> News | None:
+    async def next(self, seconds: float) -> InboxEvent | None:
         """The next piece of news, or None when there was none for so many seconds."""
         try:
             async with asyncio.timeout(seconds):
@@ -49,47 +49,47 @@ class Listener:
     def drain(self) -> None:
         """Forget what has queued up: the caller is about to look for itself."""
         while not self._queue.empty():
-            news = self._queue.get_nowait()
-            if isinstance(news, Closed):
-                self._queue.put_nowait(news)
+            event = self._queue.get_nowait()
+            if isinstance(event, InboxClosed):
+                self._queue.put_nowait(event)
                 return
 
-    def tell(self, news: News) -> None:
+    def publish(self, event: InboxEvent) -> None:
         """Queue news; past the bound everything is replaced by `Behind`."""
-        if self._queue.qsize() >= BACKLOG:
+        if self._queue.qsize() >= MAX_QUEUED_EVENTS:
             self.drain()
-            news = news if isinstance(news, Closed) else Behind()
-        self._queue.put_nowait(news)
+            event = event if isinstance(event, InboxClosed) else Lagged()
+        self._queue.put_nowait(event)
 
 
-class Arrivals:
+class Subscriptions:
     """Tells every listener."""
 
     def __init__(self) -> None:
-        self._listeners: set[Listener] = set()
+        self._subscriptions: set[Subscription] = set()
         self._closed = False
 
-    def tell(self, news: News) -> None:
+    def publish(self, event: InboxEvent) -> None:
         """Pass news to all who listen now."""
-        for listener in self._listeners:
-            listener.tell(news)
+        for subscription in self._subscriptions:
+            subscription.publish(event)
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
+    def subscribe(self) -> Iterator[Subscription]:
         """Hear of everything that arrives from here on."""
-        listener = Listener()
+        subscription = Subscription()
         if self._closed:
-            listener.tell(Closed())
-        self._listeners.add(listener)
+            subscription.publish(InboxClosed())
+        self._subscriptions.add(subscription)
         try:
-            yield listener
+            yield subscription
         finally:
-            self._listeners.discard(listener)
+            self._subscriptions.discard(subscription)
 
     def close(self) -> None:
         """Send everybody home, also those who come later."""
         self._closed = True
-        self.tell(Closed())
+        self.publish(InboxClosed())
 
     def __len__(self) -> int:
-        return len(self._listeners)
+        return len(self._subscriptions)

@@ -7,13 +7,25 @@ away.
 import re
 from dataclasses import dataclass, replace
 
-from postroom.sandbox import wording
-from postroom.sandbox.extract import Link, codes, links
+from postroom.sandbox.extract import Link, extract_links, one_time_codes
+from postroom.sandbox.formatting import (
+    display_address,
+    format_count,
+    format_size,
+    format_time,
+    from_milliseconds,
+)
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.listing import Place, recipients_of, subject_of
-from postroom.sandbox.mime import Letter, Part, read_headers, readable, take_apart
-from postroom.sandbox.search import Filter, read_query
-from postroom.sandbox.summary import Summary
+from postroom.sandbox.list_view import PageLocation, display_recipients, display_subject
+from postroom.sandbox.mime import (
+    MimePart,
+    ParsedLetter,
+    StoredLetter,
+    decode_header_text,
+    parse_letter,
+    read_headers,
+)
+from postroom.sandbox.search import LetterFilter, parse_query
 
 MAX_SOURCE_LINES = 3000
 MAX_SOURCE = 400_000
@@ -27,13 +39,15 @@ VIEWS = {
     "headers": ("Headers", "headers"),
     "attachments": ("Attachments", "clip"),
 }
-_FOREIGN = re.compile(r"(?i)(?:\bsrc\s*=\s*[\"']?|\burl\(\s*[\"']?|\bbackground\s*=\s*[\"']?)(?:https?:)?//")
-_DARK = re.compile(r"(?i)prefers-color-scheme\s*:\s*dark")
+_REMOTE_RESOURCE = re.compile(
+    r"(?i)(?:\bsrc\s*=\s*[\"']?|\burl\(\s*[\"']?|\bbackground\s*=\s*[\"']?)(?:https?:)?//"
+)
+_DARK_QUERY = re.compile(r"(?i)prefers-color-scheme\s*:\s*dark")
 _HEADER = re.compile(r"([!-9;-~]{1,200}):(.*)\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Tab:
+class ViewTab:
     """One view of the letter: its name, what is written on it, where it leads, how many things are in it."""
 
     name: str
@@ -51,75 +65,75 @@ class SourceLine:
     text: str
 
 
-def describe_letter(inbox: Inbox, number: int, place: Place) -> dict[str, object]:
+def detail_context(inbox: Inbox, number: int, location: PageLocation) -> dict[str, object]:
     """Everything that the letter's pane needs; `Refused` with 404 when there is no such letter."""
     summary, raw = inbox.summary(number), inbox.raw(number)
-    letter = take_apart(raw)
-    view = place.view if place.view in VIEWS else "html"
+    letter = parse_letter(raw)
+    view = location.view if location.view in VIEWS else "html"
     html = letter.first("text/html")
     markup = html.text() if html is not None else ""
-    found = links(letter)
+    found = extract_links(letter)
     return (
         {
-            "opened": _front(summary),
+            "opened": _header_context(summary),
             "view": view,
-            "tabs": _tabs(number, letter, place),
-            "codes": codes(letter, summary.subject),
+            "tabs": _tabs(number, letter, location),
+            "codes": one_time_codes(letter, summary.subject),
             "links": [_link(link) for link in found],
-            "links_said": links_said(found),
+            "links_summary": links_summary(found),
             "has_html": html is not None,
-            "has_dark": bool(_DARK.search(markup)),
-            "foreign_pictures": bool(_FOREIGN.search(markup)),
-            "text_url": place.letter_url(number, "text"),
+            "has_dark": bool(_DARK_QUERY.search(markup)),
+            "remote_images": bool(_REMOTE_RESOURCE.search(markup)),
+            "text_url": location.letter_url(number, "text"),
         }
-        | _neighbours(inbox, number, place)
-        | _leaf(view, letter, raw, number)
+        | _neighbor_urls(inbox, number, location)
+        | _panel_context(view, letter, raw, number)
     )
 
 
-def links_said(found: list[Link]) -> str:
+def links_summary(found: list[Link]) -> str:
     """How many links there are and whether they are all encrypted: `3 links, all HTTPS`."""
     plain = sum(link.url.lower().startswith("http:") for link in found)
     rest = f"{plain} without HTTPS" if plain else "all HTTPS"
     only_web = all(link.url.lower().startswith(("http:", "https:")) for link in found)
-    return wording.counted(len(found), "link") + (f", {rest}" if plain or only_web else "")
+    return format_count(len(found), "link") + (f", {rest}" if plain or only_web else "")
 
 
-def _front(letter: Summary) -> dict[str, object]:
-    moment = wording.at(letter.received_at)
+def _header_context(letter: StoredLetter) -> dict[str, object]:
+    moment = from_milliseconds(letter.received_at)
     name, address = _sender(letter.sender)
     return {
         "id": letter.id,
-        "subject": subject_of(letter),
+        "subject": display_subject(letter),
         "sender_name": name,
         "sender_address": address,
-        "to": ", ".join(map(wording.address, letter.recipients))
+        "to": ", ".join(map(display_address, letter.recipients))
         if len(letter.recipients) <= 20
-        else recipients_of(letter),
+        else display_recipients(letter),
         "to_wire": ", ".join(letter.recipients[:20]),
         "template": letter.template,
         "revision": letter.revision,
-        "template_url": Place(query=f"template:{letter.template}").list_url(),
-        "full": wording.full(moment),
+        "template_url": PageLocation(query=f"template:{letter.template}").list_url(),
+        "full": format_time(moment),
         "iso": moment.isoformat(),
-        "mark_day": f"{moment.day} {moment:%b}".upper(),
-        "mark_time": f"{moment:%H:%M}",
+        "postmark_day": f"{moment.day} {moment:%b}".upper(),
+        "postmark_time": f"{moment:%H:%M}",
         "peer": letter.peer,
-        "size": wording.size(letter.size),
+        "size": format_size(letter.size),
     }
 
 
 def _sender(sender: str) -> tuple[str, str]:
     name, bracket, address = sender.rpartition("<")
     if not (bracket and name.strip()):
-        return "", wording.address(sender)
-    return name.strip(' "'), f"<{wording.address(address.rstrip('>'))}>"
+        return "", display_address(sender)
+    return name.strip(' "'), f"<{display_address(address.rstrip('>'))}>"
 
 
-def _tabs(number: int, letter: Letter, place: Place) -> list[Tab]:
+def _tabs(number: int, letter: ParsedLetter, location: PageLocation) -> list[ViewTab]:
     numbers = {"headers": len(letter.headers), "attachments": len(letter.attachments)}
     return [
-        Tab(name, title, icon, place.letter_url(number, name), numbers.get(name))
+        ViewTab(name, title, icon, location.letter_url(number, name), numbers.get(name))
         for name, (title, icon) in VIEWS.items()
     ]
 
@@ -129,29 +143,29 @@ def _link(link: Link) -> dict[str, object]:
     return {"url": link.url, "text": link.text, "safe": safe}
 
 
-def _neighbours(inbox: Inbox, number: int, place: Place) -> dict[str, str | None]:
-    wanted = read_query(place.query)
-    base = wanted if isinstance(wanted, Filter) else Filter()
+def _neighbor_urls(inbox: Inbox, number: int, location: PageLocation) -> dict[str, str | None]:
+    wanted = parse_query(location.query)
+    base = wanted if isinstance(wanted, LetterFilter) else LetterFilter()
     newer = inbox.store.find(replace(base, after=number), 1, oldest_first=True)
     older = inbox.store.find(replace(base, before=number), 1)
     return {
-        "newer_url": place.letter_url(newer[0].id) if newer else None,
-        "older_letter_url": place.letter_url(older[0].id) if older else None,
+        "newer_url": location.letter_url(newer[0].id) if newer else None,
+        "older_letter_url": location.letter_url(older[0].id) if older else None,
     }
 
 
-def _leaf(view: str, letter: Letter, raw: bytes, number: int) -> dict[str, object]:
+def _panel_context(view: str, letter: ParsedLetter, raw: bytes, number: int) -> dict[str, object]:
     match view:
         case "text":
             part = letter.first("text/plain")
             text = part.text()[:MAX_TEXT] if part is not None else None
-            return {"text": text, "text_size": wording.size(len(text.encode())) if text else "empty"}
+            return {"text": text, "text_size": format_size(len(text.encode())) if text else "empty"}
         case "source":
             return _source(raw)
         case "headers":
-            return {"headers": [{"name": n, "value": readable(v)} for n, v in letter.headers]}
+            return {"headers": [{"name": n, "value": decode_header_text(v)} for n, v in letter.headers]}
         case "attachments":
-            return {"parts": _parts(letter, number), "cut": letter.cut}
+            return {"parts": _parts(letter, number), "truncated": letter.truncated}
         case _:
             return {}
 
@@ -163,10 +177,10 @@ def _source(raw: bytes) -> dict[str, object]:
     lines = [_source_line(text.rstrip("\r"), place < len(head)) for place, text in enumerate(shown)]
     whole = len(raw) <= MAX_SOURCE and len(lines) <= MAX_SOURCE_LINES
     number = raw.count(b"\n")
-    said = wording.counted(number, "line")
+    said = format_count(number, "line")
     return {
         "source": lines[:MAX_SOURCE_LINES],
-        "source_said": said if whole else f"{said}, of which the beginning is shown",
+        "source_summary": said if whole else f"{said}, of which the beginning is shown",
     }
 
 
@@ -175,7 +189,7 @@ def _source_line(text: str, in_head: bool) -> SourceLine:
     return SourceLine(header.group(1), header.group(2)) if header else SourceLine("", text)
 
 
-def _parts(letter: Letter, number: int) -> list[dict[str, object]]:
+def _parts(letter: ParsedLetter, number: int) -> list[dict[str, object]]:
     files = {id(part): place for place, part in enumerate(letter.attachments, start=1)}
     rows = list[dict[str, object]]()
     for place, part in enumerate(letter.parts):
@@ -192,15 +206,15 @@ def _parts(letter: Letter, number: int) -> list[dict[str, object]]:
                 "filename": part.filename,
                 "size": ""
                 if part.content_type.startswith("multipart/")
-                else wording.size(len(part.payload())),
+                else format_size(len(part.payload())),
                 "url": f"/api/v1/letters/{number}/attachments/{file}" if file else None,
             }
         )
     return rows
 
 
-def _siblings(following: tuple[Part, ...], depth: int) -> list[Part]:
-    found = list[Part]()
+def _siblings(following: tuple[MimePart, ...], depth: int) -> list[MimePart]:
+    found = list[MimePart]()
     for part in following:
         if part.depth < depth:
             break

@@ -4,19 +4,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlencode
 
-from postroom.sandbox import wording
+from postroom.sandbox.formatting import (
+    display_address,
+    format_count,
+    format_day,
+    format_recent_time,
+    format_size,
+    format_time,
+    from_milliseconds,
+)
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.search import Filter, Unknown, read_query
-from postroom.sandbox.store import Counts, Limits, Pile
-from postroom.sandbox.summary import Summary
+from postroom.sandbox.mime import StoredLetter
+from postroom.sandbox.search import LetterFilter, UnknownOperator, parse_query
+from postroom.sandbox.store import InboxCounts, RetentionLimits, TemplateGroup
 
-PAGE = 50
+PAGE_SIZE = 50
 HINTS = ("to:", "from:", "subject:", "template:", "has:attachment", "is:unread")
 SEND_COMMAND = "postroom send shop.user.code-requested --to mira@example.com code=492087"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageLocation:
     """Where the reader is: the search line, the page of the list, the view of the letter."""
 
     query: str = ""
@@ -36,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Slip:
+class LetterRow:
     """One line of the list. `day` is the heading above it, where a new day begins."""
 
     id: int
@@ -52,50 +60,50 @@ class Slip:
     day: str
 
 
-def describe(inbox: Inbox, place: Place) -> dict[str, object]:
+def list_context(inbox: Inbox, location: PageLocation) -> dict[str, object]:
     """Everything that the list and the rack need; the wanted letters newest first."""
-    found = read_query(place.query)
-    unknown = found if isinstance(found, Unknown) else None
-    wanted = found if isinstance(found, Filter) else None
-    counts, now = inbox.store.counts(), wording.at(inbox.store.now())
-    letters = inbox.store.find(replace(wanted, before=place.before), PAGE + 1) if wanted else []
-    newest = inbox.store.find(Filter(), 1)
-    older = replace(place, before=letters[PAGE - 1].id) if len(letters) > PAGE else None
+    found = parse_query(location.query)
+    unknown = found if isinstance(found, UnknownOperator) else None
+    wanted = found if isinstance(found, LetterFilter) else None
+    counts, now = inbox.store.counts(), from_milliseconds(inbox.store.now())
+    letters = inbox.store.find(replace(wanted, before=location.before), PAGE_SIZE + 1) if wanted else []
+    newest = inbox.store.find(LetterFilter(), 1)
+    older = replace(location, before=letters[PAGE_SIZE - 1].id) if len(letters) > PAGE_SIZE else None
     return {
-        "query": place.query,
-        "before": place.before,
+        "query": location.query,
+        "before": location.before,
         "unknown": unknown,
         "corrected_url": _url("/", q=unknown.corrected) if unknown else "",
-        "slips": slips(letters[:PAGE], place, now),
+        "rows": letter_rows(letters[:PAGE_SIZE], location, now),
         "total": inbox.store.count(wanted) if wanted else 0,
         "older_url": older.list_url() if older else None,
-        "newest_url": replace(place, before=None).list_url(),
-        "list_url": place.list_url(),
+        "newest_url": replace(location, before=None).list_url(),
+        "list_url": location.list_url(),
         "newest": newest[0].id if newest else 0,
-        "last_came": wording.lately(wording.at(newest[0].received_at), now) if newest else "",
+        "last_received": format_recent_time(from_milliseconds(newest[0].received_at), now) if newest else "",
         "hints": HINTS,
         "send_command": SEND_COMMAND,
         "smtp": inbox.smtp,
-    } | _rack(inbox, counts)
+    } | _sidebar_context(inbox, counts)
 
 
-def slips(letters: list[Summary], place: Place, now: datetime) -> list[Slip]:
+def letter_rows(letters: list[StoredLetter], location: PageLocation, now: datetime) -> list[LetterRow]:
     """Letters → slips, with a heading where a day before today begins."""
-    made, last = list[Slip](), "Today"
+    made, last = list[LetterRow](), "Today"
     for letter in letters:
-        moment = wording.at(letter.received_at)
-        today = wording.day(moment, now)
+        moment = from_milliseconds(letter.received_at)
+        today = format_day(moment, now)
         made.append(
-            Slip(
+            LetterRow(
                 id=letter.id,
-                url=place.letter_url(letter.id),
-                subject=subject_of(letter),
-                to=recipients_of(letter),
+                url=location.letter_url(letter.id),
+                subject=display_subject(letter),
+                to=display_recipients(letter),
                 template=letter.template,
                 attachments=letter.attachments,
                 read=letter.read,
                 when=f"{moment:%H:%M}",
-                full=wording.full(moment),
+                full=format_time(moment),
                 iso=moment.isoformat(),
                 day=today if today != last else "",
             )
@@ -104,43 +112,43 @@ def slips(letters: list[Summary], place: Place, now: datetime) -> list[Slip]:
     return made
 
 
-def subject_of(letter: Summary) -> str:
+def display_subject(letter: StoredLetter) -> str:
     """The subject, or words in its place."""
     return letter.subject or "(no subject)"
 
 
-def recipients_of(letter: Summary) -> str:
+def display_recipients(letter: StoredLetter) -> str:
     """The first recipient and how many more there are."""
-    first, *more = map(wording.address, letter.recipients)
+    first, *more = map(display_address, letter.recipients)
     return f"{first} and {len(more)} more" if more else first
 
 
-def _rack(inbox: Inbox, counts: Counts) -> dict[str, object]:
+def _sidebar_context(inbox: Inbox, counts: InboxCounts) -> dict[str, object]:
     limits = inbox.limits
     return {
         "letters_kept": counts.letters,
         "unread": counts.unread,
-        "piles": [_pile(pile) for pile in inbox.store.templates()],
-        "keeps": f"{wording.counted(limits.letters, 'letter')}, {wording.size(limits.bytes)}, "
-        f"{wording.counted(limits.days, 'day')}",
-        "holds": f"{wording.counted(counts.letters, 'letter')}, {wording.size(counts.bytes)}",
-        "full": _percent(counts, limits),
+        "groups": [_group_context(group) for group in inbox.store.templates()],
+        "retention": f"{format_count(limits.letters, 'letter')}, {format_size(limits.bytes)}, "
+        f"{format_count(limits.days, 'day')}",
+        "stored": f"{format_count(counts.letters, 'letter')}, {format_size(counts.bytes)}",
+        "fill_percent": _fill_percent(counts, limits),
     }
 
 
-def _pile(pile: Pile) -> dict[str, object]:
-    query = f"template:{pile.template}"
+def _group_context(group: TemplateGroup) -> dict[str, object]:
+    query = f"template:{group.template}"
     return {
-        "template": pile.template,
-        "letters": pile.letters,
-        "unread": pile.unread,
-        "said": wording.counted(pile.letters, "letter") + (f", {pile.unread} unread" if pile.unread else ""),
+        "template": group.template,
+        "letters": group.letters,
+        "unread": group.unread,
+        "title": format_count(group.letters, "letter") + (f", {group.unread} unread" if group.unread else ""),
         "query": query,
         "url": _url("/", q=query),
     }
 
 
-def _percent(counts: Counts, limits: Limits) -> int:
+def _fill_percent(counts: InboxCounts, limits: RetentionLimits) -> int:
     share = max(counts.letters / limits.letters, counts.bytes / limits.bytes)
     return min(100, round(100 * share))
 

@@ -13,38 +13,38 @@ from contextlib import contextmanager
 from postroom.gateway.problem import Refusal, refused
 from postroom.letter.problems import Code, Problem
 
-KEPT = 20_000
+CAPACITY = 20_000
 """Messages that are remembered; each takes about 200 bytes."""
 
 
-class Repeats:
+class IdempotencyCache:
     """What was accepted lately, and what is on its way to the broker."""
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
         self._accepted: OrderedDict[bytes, bytes] = OrderedDict()
-        self._under_way: set[bytes] = set()
+        self._in_flight: set[bytes] = set()
 
     @contextmanager
-    def admitted(self, identity: bytes, content: bytes) -> Iterator[None]:
+    def reserve(self, identity: bytes, content: bytes) -> Iterator[None]:
         """Hold an identity while its message is handed over; it is remembered only if that went well."""
-        if identity in self._under_way:
-            said = "a message with this id is being handed to the broker; repeat the request in a second"
-            raise Refusal(409, said, headers={"Retry-After": "1"})
+        if identity in self._in_flight:
+            detail = "a message with this id is being handed to the broker; repeat the request in a second"
+            raise Refusal(409, detail, headers={"Retry-After": "1"})
         if self._accepted.get(identity, content) != content:
-            raise refused([MISMATCH])
-        self._under_way.add(identity)
+            raise refused([CONTENT_MISMATCH])
+        self._in_flight.add(identity)
         try:
             yield
         finally:
-            self._under_way.discard(identity)
+            self._in_flight.discard(identity)
         self._accepted[identity] = content
         self._accepted.move_to_end(identity)
-        if len(self._accepted) > self._kept:
+        if len(self._accepted) > self._capacity:
             self._accepted.popitem(last=False)
 
 
-MISMATCH = Problem(
+CONTENT_MISMATCH = Problem(
     Code.IDEMPOTENCY_MISMATCH,
     "message_id",
     "stands for another content, which was accepted; give a new message a new id",

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import structlog
 
+from postroom.http.endpoint import Endpoint
+from postroom.http.server import web_server
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.sandbox.app import create_app
-from postroom.sandbox.arrivals import Arrivals
+from postroom.sandbox.app import create_sandbox_app
 from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.mta import MailServer, Tally
-from postroom.sandbox.schema import NewerDatabase
+from postroom.sandbox.mta import CaptureStats, MailServer
 from postroom.sandbox.settings import SandboxSettings
-from postroom.sandbox.store import AlreadyOpen, Limits, Store
+from postroom.sandbox.store import DatabaseInUse, DatabaseTooNew, LetterStore, RetentionLimits
+from postroom.sandbox.subscriptions import Subscriptions
 from postroom.startup import listen, run_program, stop_signal
-from postroom.web import Endpoint, web_server
 
 log = structlog.get_logger("postroom.sandbox")
 
@@ -36,7 +36,7 @@ def main() -> None:
 async def serve(settings: SandboxSettings) -> None:
     """Open the store, listen on both ports, and serve until a signal."""
     keep_letters, keep_bytes = settings.sandbox_keep_letters, settings.sandbox_keep_bytes
-    limits = Limits(keep_letters, keep_bytes, settings.sandbox_keep_days)
+    limits = RetentionLimits(keep_letters, keep_bytes, settings.sandbox_keep_days)
     store = _open_store(settings.sandbox_database, limits)
     try:
         await _serve(settings, store, limits)
@@ -44,34 +44,34 @@ async def serve(settings: SandboxSettings) -> None:
         await asyncio.to_thread(store.close)
 
 
-async def _serve(settings: SandboxSettings, store: Store, limits: Limits) -> None:
-    arrivals, tally = Arrivals(), Tally()
+async def _serve(settings: SandboxSettings, store: LetterStore, limits: RetentionLimits) -> None:
+    subscriptions, stats = Subscriptions(), CaptureStats()
     stopping = stop_signal()
     with listen(settings.sandbox_http, "POSTROOM_SANDBOX_HTTP") as listening:
-        mail = MailServer(store, arrivals.tell, tally)
+        mail = MailServer(store, subscriptions.publish, stats)
         smtp = await mail.start(listen(settings.sandbox_smtp, "POSTROOM_SANDBOX_SMTP"))
-        inbox = Inbox(store, smtp, limits, arrivals, tally, settings.sandbox_studio)
-        web = web_server(create_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
+        inbox = Inbox(store, smtp, limits, subscriptions, stats, settings.sandbox_studio)
+        web = web_server(create_sandbox_app(inbox, settings.sandbox_allowed_hosts), settings.sandbox_http)
         serving = asyncio.create_task(web.serve([listening]))
-        announce(smtp, Endpoint(*listening.getsockname()[:2]))
+        log_ready(smtp, Endpoint(*listening.getsockname()[:2]))
         await stopping.wait()
-        arrivals.close()
+        subscriptions.close()
         await mail.stop()
         web.should_exit = True
         await serving
-    log.info("sandbox closed", captured=tally.captured)
+    log.info("sandbox closed", captured=stats.captured)
 
 
-def _open_store(path: Path, limits: Limits) -> Store:
+def _open_store(path: Path, limits: RetentionLimits) -> LetterStore:
     try:
-        return Store(path, limits)
-    except (AlreadyOpen, NewerDatabase, OSError, sqlite3.Error) as error:
+        return LetterStore(path, limits)
+    except (DatabaseInUse, DatabaseTooNew, OSError, sqlite3.Error) as error:
         raise Rejected(
             Problem(Code.SETTING_INVALID, "POSTROOM_SANDBOX_DATABASE", f"cannot open it: {error}")
         ) from None
 
 
-def announce(smtp: Endpoint, http: Endpoint) -> None:
+def log_ready(smtp: Endpoint, http: Endpoint) -> None:
     """Say where the sandbox listens, now that it does."""
     log.info("sandbox ready", smtp=str(smtp), http=f"http://{http}/")
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from postroom.gateway.publish import NotAccepted
+from postroom.gateway.publisher import PublishFailed
 from postroom.letter.catalog import RenderedLetter, TemplateCatalog
 from postroom.letter.event import Event
 from postroom.letter.problems import Code, Problem, Rejected
 
 
 @dataclass(frozen=True, slots=True)
-class NameTemplate:
+class FakeTemplate:
     """Wants `data.name` and nothing else."""
 
     suspended: bool = False
@@ -29,20 +29,20 @@ class NameTemplate:
 
 def catalog(*event_types: str, suspended: bool = False) -> TemplateCatalog:
     """A catalog whose every event type is served by a NameTemplate."""
-    return TemplateCatalog(dict.fromkeys(event_types, NameTemplate(suspended)))
+    return TemplateCatalog(dict.fromkeys(event_types, FakeTemplate(suspended)))
 
 
-class Board:
+class FakePublisher:
     """A broker that remembers; `down` makes it one that does not answer."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, bytes, bytes]] = []
-        self.down: NotAccepted | None = None
+        self.published: list[tuple[str, bytes, bytes]] = []
+        self.failure: PublishFailed | None = None
 
     async def publish(self, topic: str, key: bytes, value: bytes) -> None:
-        if self.down:
-            raise self.down
-        self.taken.append((topic, key, value))
+        if self.failure:
+            raise self.failure
+        self.published.append((topic, key, value))
 
-    async def reachable(self) -> bool:
-        return self.down is None
+    async def is_reachable(self) -> bool:
+        return self.failure is None

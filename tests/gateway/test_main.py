@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.gateway.programs.serve import open_publisher
+from postroom.gateway.main import open_publisher
 from postroom.gateway.settings import GatewaySettings
 from postroom.letter.problems import Rejected
 from postroom.startup import read_settings

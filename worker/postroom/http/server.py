@@ -4,40 +4,16 @@ import asyncio
 import ipaddress
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from pydantic import BeforeValidator
-from pydantic_settings import NoDecode
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-
-class Endpoint(NamedTuple):
-    """A host and a port. Port 0 lets the system choose a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from postroom.http.endpoint import Endpoint
 
 
-def read_endpoint(value: object) -> object:
-    """`host:port` as an Endpoint; anything else is pydantic's to refuse."""
-    if not isinstance(value, str):
-        return value
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"{value!r} is not host:port, for instance 127.0.0.1:8080")
-    return Endpoint(host.strip("[]"), int(port))
-
-
-EndpointSetting = Annotated[Endpoint, NoDecode, BeforeValidator(read_endpoint)]
-"""The type of a setting that is written host:port."""
-
-
-def goes_by(host: str, names: Collection[str]) -> bool:
+def is_allowed_host(host: str, names: Collection[str]) -> bool:
     """Whether a Host header may be ours: an IP address, localhost, or one of `names`.
 
     Any other name may be an attacker's that points at this machine, so that a web page of his passes for
@@ -70,44 +46,44 @@ class WebServer(uvicorn.Server):
         yield
 
 
-HEAD_SECONDS = 10.0
+HEAD_TIMEOUT_SECONDS = 10.0
 """How long a request's head may take to arrive, counted from the connection or from the last answer."""
 
 
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+REQUEST_TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class PatientProtocol(H11Protocol):
+class HeadTimeoutProtocol(H11Protocol):
     """uvicorn's HTTP, which would wait for a request for ever while single bytes of it come."""
 
-    head_seconds = HEAD_SECONDS
-    _patience: asyncio.TimerHandle | None = None
+    head_timeout = HEAD_TIMEOUT_SECONDS
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._expect_head()
+        self._start_head_timer()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next one."""
         super().on_response_complete()
-        self._expect_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        if self._patience:
-            self._patience.cancel()
+        if self._head_timer:
+            self._head_timer.cancel()
         super().connection_lost(exc)
 
-    def _expect_head(self) -> None:
-        if self._patience:
-            self._patience.cancel()
-        self._patience = self.loop.call_later(self.head_seconds, self._give_up)
+    def _start_head_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(self.head_timeout, self._on_head_timeout)
 
-    def _give_up(self) -> None:
-        waits = self.cycle is None or self.cycle.response_complete
-        if waits and not self.transport.is_closing():
-            self.transport.write(TOO_SLOW)
+    def _on_head_timeout(self) -> None:
+        awaiting_request = self.cycle is None or self.cycle.response_complete
+        if awaiting_request and not self.transport.is_closing():
+            self.transport.write(REQUEST_TIMEOUT_RESPONSE)
             self.transport.close()
 
 
@@ -118,7 +94,7 @@ def web_server(app: Any, endpoint: Endpoint) -> WebServer:
             app,
             host=endpoint.host,
             port=endpoint.port,
-            http=PatientProtocol,
+            http=HeadTimeoutProtocol,
             lifespan="off",
             access_log=False,
             log_config=None,

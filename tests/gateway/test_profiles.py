@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from postroom.gateway.shelf import Shelf
+from postroom.gateway.profiles import TemplateStore
 from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, pack_bundle
 
 PROFILE = {
@@ -41,42 +41,42 @@ def replace(path: Path, text: str) -> None:
 
 
 def test_a_profiles_templates_are_served_on_its_topic(folder: Path) -> None:
-    address = Shelf(folder).directory().find("user.welcomed")
-    assert (address.room.profile, address.room.topic) == ("shop", "postroom.team-a.shop")
+    address = TemplateStore(folder).router().find("user.welcomed")
+    assert (address.entry.profile, address.entry.topic) == ("shop", "postroom.team-a.shop")
     assert address.template.name == "welcome"
 
 
 def test_an_unchanged_folder_is_not_read_again(folder: Path) -> None:
-    shelf = Shelf(folder)
-    assert shelf.directory() is shelf.directory()
+    store = TemplateStore(folder)
+    assert store.router() is store.router()
 
 
 def test_a_new_template_is_served_at_the_next_look(folder: Path) -> None:
-    shelf = Shelf(folder)
-    assert shelf.directory().event_types() == ["user.welcomed"]
+    store = TemplateStore(folder)
+    assert store.router().event_types() == ["user.welcomed"]
     replace(folder / "shop" / "templates.json", pack_bundle([compiled("receipt", "order.paid")]))
-    assert shelf.directory().event_types() == ["order.paid"]
+    assert store.router().event_types() == ["order.paid"]
 
 
 def test_a_bundle_that_cannot_be_read_leaves_the_last_good_one(folder: Path) -> None:
-    shelf = Shelf(folder)
-    shelf.directory()
+    store = TemplateStore(folder)
+    store.router()
     replace(folder / "shop" / "templates.json", "{")
-    assert shelf.directory().event_types() == ["user.welcomed"]
-    assert "not a bundle" in shelf.faults["shop"]
+    assert store.router().event_types() == ["user.welcomed"]
+    assert "not a bundle" in store.errors["shop"]
     replace(
         folder / "shop" / "templates.json", pack_bundle([compiled("welcome", "user.welcomed", "user.back")])
     )
-    assert shelf.directory().event_types() == ["user.back", "user.welcomed"]
-    assert shelf.faults == {}
+    assert store.router().event_types() == ["user.back", "user.welcomed"]
+    assert store.errors == {}
 
 
 def test_a_profile_that_went_is_not_served_any_more(folder: Path) -> None:
-    shelf = Shelf(folder)
-    assert shelf.directory().rooms
+    store = TemplateStore(folder)
+    assert store.router().entries
     (folder / "shop" / "profile.yaml").unlink()
-    assert shelf.directory().rooms == ()
+    assert store.router().entries == ()
 
 
 def test_a_folder_that_is_not_there_yet_serves_nothing(tmp_path: Path) -> None:
-    assert Shelf(tmp_path / "later").directory().rooms == ()
+    assert TemplateStore(tmp_path / "later").router().entries == ()

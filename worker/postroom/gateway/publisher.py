@@ -13,15 +13,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from postroom.connections import KafkaConnection
 
-MAX_MESSAGE = 9 * 1024 * 1024
+MAX_MESSAGE_BYTES = 9 * 1024 * 1024
 """More than an event may have; the topic's own limit decides."""
 
 
-class NotAccepted(Exception):
+class PublishFailed(Exception):
     """The broker did not acknowledge in time; the text says why."""
 
 
-class TooLarge(NotAccepted):
+class MessageTooLarge(PublishFailed):
     """The topic takes no message of this size; repeating is of no use."""
 
 
@@ -32,7 +32,7 @@ class Publisher(Protocol):
         """Return when the broker has acknowledged; raises NotAccepted."""
         ...
 
-    async def reachable(self) -> bool:
+    async def is_reachable(self) -> bool:
         """Whether the broker answers now."""
         ...
 
@@ -50,7 +50,7 @@ class KafkaPublisher:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 2,
-                "message.max.bytes": MAX_MESSAGE,
+                "message.max.bytes": MAX_MESSAGE_BYTES,
                 "message.timeout.ms": int(ack_seconds * 1000),
                 "socket.timeout.ms": max(1000, int(ack_seconds * 1000)),
                 "reconnect.backoff.max.ms": 1000,
@@ -65,17 +65,17 @@ class KafkaPublisher:
         acknowledged: asyncio.Future[None] = self._loop.create_future()
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
-            self._loop.call_soon_threadsafe(_settle, acknowledged, error)
+            self._loop.call_soon_threadsafe(_resolve, acknowledged, error)
 
         try:
             self._producer.produce(topic, value, key, on_delivery=on_delivery)
         except BufferError:
-            raise NotAccepted("too many messages wait for the broker") from None
+            raise PublishFailed("too many messages wait for the broker") from None
         except KafkaException as failure:
-            raise _refusal(failure.args[0]) from None
+            raise _publish_error(failure.args[0]) from None
         await acknowledged
 
-    async def reachable(self) -> bool:
+    async def is_reachable(self) -> bool:
         try:
             await asyncio.to_thread(self._producer.list_topics, timeout=1.0)
         except KafkaException:
@@ -93,18 +93,20 @@ class KafkaPublisher:
             self._producer.poll(0.1)
 
 
-def _settle(acknowledged: "asyncio.Future[None]", error: KafkaError | None) -> None:
+def _resolve(acknowledged: "asyncio.Future[None]", error: KafkaError | None) -> None:
     if acknowledged.done():  # the request was given up
         return
     if error is None:
         acknowledged.set_result(None)
     else:
-        acknowledged.set_exception(_refusal(error))
+        acknowledged.set_exception(_publish_error(error))
 
 
-def _refusal(error: KafkaError) -> NotAccepted:
+def _publish_error(error: KafkaError) -> PublishFailed:
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return TooLarge("the topic takes no message of this size (max.message.bytes); link to large files")
+        return MessageTooLarge(
+            "the topic takes no message of this size (max.message.bytes); link to large files"
+        )
     if error.name() == "_MSG_TIMED_OUT":
-        return NotAccepted("the broker did not acknowledge in time")
-    return NotAccepted(error.str())
+        return PublishFailed("the broker did not acknowledge in time")
+    return PublishFailed(error.str())

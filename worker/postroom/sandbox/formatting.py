@@ -7,7 +7,7 @@ import idna
 _UNITS = ("KB", "MB", "GB")
 
 
-def size(number: int) -> str:
+def format_size(number: int) -> str:
     """Bytes for people: `24.1 KB`, in powers of 1,024."""
     if number < 1024:
         return f"{number} bytes"
@@ -19,40 +19,44 @@ def size(number: int) -> str:
     return f"{value:.0f} {unit}" if value >= 100 or value.is_integer() else f"{value:.1f} {unit}"
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
+def format_count(number: int, singular: str, plural: str | None = None) -> str:
     """A number and its noun: `1 letter`, `1,284 letters`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def at(milliseconds: int) -> datetime:
+def from_milliseconds(milliseconds: int) -> datetime:
     """Milliseconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def full(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """`23 Nov 2026, 16:02:41 UTC`."""
     return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"
 
 
-def lately(moment: datetime, now: datetime) -> str:
+def format_recent_time(moment: datetime, now: datetime) -> str:
     """The time of day, with the date in front when it was not today."""
-    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{day(moment, now)}, {moment:%H:%M:%S}"
+    return (
+        f"{moment:%H:%M:%S}"
+        if moment.date() == now.date()
+        else f"{format_day(moment, now)}, {moment:%H:%M:%S}"
+    )
 
 
-def day(moment: datetime, now: datetime) -> str:
+def format_day(moment: datetime, now: datetime) -> str:
     """`Today`, `22 Nov`, or with the year when it is another one."""
     if moment.date() == now.date():
         return "Today"
     return f"{moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
 
 
-def address(text: str) -> str:
+def display_address(text: str) -> str:
     """The address with its domain as people write it, when that leads back to the very same domain."""
     local, at_sign, domain = text.rpartition("@")
     if not at_sign or "xn--" not in domain.lower():
         return text
     try:
-        shown = idna.decode(domain)
-        return f"{local}@{shown}" if idna.encode(shown).decode() == domain.lower() else text
+        decoded = idna.decode(domain)
+        return f"{local}@{decoded}" if idna.encode(decoded).decode() == domain.lower() else text
     except UnicodeError:  # idna's own errors are UnicodeErrors
         return text
