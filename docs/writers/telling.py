@@ -26,7 +26,7 @@ FATE = Fate(
     event_type="shop.order.placed",
     state=State.DEFERRED,
     at=AT,
-    tries=2,
+    attempts=2,
     code="relay_deferred",
     reply="451 4.7.1 try again later",
     due=AT + timedelta(seconds=20),

@@ -17,14 +17,14 @@ from statistics import median
 
 import pytest
 
-from postroom.adapters.ledger.identities import bucket_of
+from postroom.adapters.ledger.dedupe import bucket_of
 from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.rows import first_key, stamp
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.ports.ledger import Claimed, Ledger, Letter
 from tests.delivery.letters import DAY, KIND, NOON, PROFILE, TOPIC, WINDOW, letter
-from tests.delivery.postgres_ledgers import SCHEMA, execute, working
 from tests.fixtures.postgres import Server
+from tests.ledger.postgres_ledgers import SCHEMA, execute, working
 
 pytestmark = pytest.mark.bench
 
@@ -34,8 +34,8 @@ SLOWER = 3.0
 """How many times what it costs in a small ledger a claim may cost in one a hundred times as large."""
 
 COLUMNS = (
-    "row, profile, source, event_id, recipient, event_type, digest, state, generation, answers, tries, "
-    'doubts, topic, "partition", "offset", received_at, updated_at'
+    "row, profile, source, event_id, recipient, event_type, digest, state, worker_epoch, replies, attempts, "
+    'in_doubt_count, topic, "partition", "offset", received_at, updated_at'
 )
 
 

@@ -356,7 +356,10 @@ def test_an_upgrade_under_load_loses_nothing(story: KindSteps, phases: Phases) -
     assert acknowledged == load.sent
     with phases(f"the end of the load, until each of {acknowledged} letters is settled"):
         place.wait("every letter is settled", lambda: settled(story, batch) == acknowledged, 600)
-    told = f"SELECT state, count(*), sum(doubts) FROM letter WHERE event_id LIKE '{batch}-%' GROUP BY state"
+    told = (
+        "SELECT state, count(*), sum(in_doubt_count) FROM letter "
+        f"WHERE event_id LIKE '{batch}-%' GROUP BY state"
+    )
     print(f"after the upgrade, by state, with doubts: {story.ledger(told)}")
 
 

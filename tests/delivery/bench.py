@@ -12,7 +12,7 @@ from postroom.letter.event import Record
 from postroom.ports.ledger import State
 from tests.delivery.fakes import FakeRelay, SetClock, Shelf
 from tests.delivery.letters import HOUSE, WINDOW
-from tests.delivery.memory_ledger import MemoryLedger, MemoryRow, MemoryStore
+from tests.ledger.memory_ledger import MemoryLedger, MemoryRow, MemoryStore
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Bench:
 
     async def recall(self) -> Progress:
         """What is due, from beginning to end."""
-        recalled = await self.ledger.due(self.clock.now(), 100)
+        recalled = await self.ledger.claim_due(self.clock.now(), 100)
         return total([progress async for progress in redeliver(recalled, self.post)])
 
     def again(self, **changes: Any) -> "Bench":

@@ -58,7 +58,10 @@ def letter(name: str = "a", offset: int = 0, replay: str = "", **members: Any) -
 def ended(one: Claimed, state: State = State.ACCEPTED, **changes: Any) -> Settlement:
     """A settlement of one attempt, by default the relay's 250."""
     attempt = Attempt(state.value, Stage.DOT, 250, "2.0.0 queued")
-    return replace(Settlement(one, state, attempt=attempt, tries=one.tries + 1, doubts=one.doubts), **changes)
+    return replace(
+        Settlement(one, state, attempt=attempt, attempts=one.attempts + 1, in_doubt_count=one.in_doubt_count),
+        **changes,
+    )
 
 
 def dead_letter(one: Record, *problems: Any, at: datetime = NOON) -> DeadLetter:

@@ -8,25 +8,25 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-from postroom.adapters.ledger.leases import Member
+from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.smtp import RelaySettings, SmtpRelay
 from postroom.clock import SystemClock
-from postroom.delivery.accords import Paces
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
 from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
 from postroom.delivery.programs.deferred import Deferred
+from postroom.delivery.shared_state import RecipientRateLimiter
 from postroom.delivery.ways import Outlet, Ways
 from postroom.ports.relay import Rate
 from tests.delivery.bench import total
 from tests.delivery.fakes import Shelf, ignore
 from tests.delivery.letters import HOUSE, WINDOW, record
-from tests.delivery.postgres_ledgers import SCHEMA, execute
 from tests.delivery.scripted_relay import ScriptedRelay
 from tests.delivery.smtp_letters import IN_CLEAR
+from tests.ledger.postgres_ledgers import SCHEMA, execute
 
 PATIENCE_SECONDS = 90.0
 BATCH = 25
@@ -99,9 +99,9 @@ async def working(
 ) -> AsyncIterator[Station]:
     """A worker with its retry queue, from its start to its end in order."""
     clock = SystemClock()
-    ledger = await PostgresLedger.open(database, SCHEMA, Member(own.profile, name), WINDOW, clock.now())
+    ledger = await PostgresLedger.open(database, SCHEMA, LedgerMember(own.profile, name), WINDOW, clock.now())
     ways = Ways(own.outlet(), fallback.outlet() if fallback else None, ledger, clock)
-    ways.paces = Paces(own.profile, own.per_recipient, ledger) if own.per_recipient else None
+    ways.paces = RecipientRateLimiter(own.profile, own.per_recipient, ledger) if own.per_recipient else None
     dispatch = Dispatch(ways, ledger, clock, 4 * own.connections, ways)
     await dispatch.open()
     post = Post(replace(HOUSE, profile=own.profile), ledger, Shelf(), dispatch, clock)
@@ -163,7 +163,7 @@ def states(database: str, profile: str) -> dict[str, int]:
 
 def charged(database: str, profile: str) -> int:
     """Letters of a profile that an attempt was charged to."""
-    [[found]] = execute(database, f"SELECT count(*) FROM letter WHERE profile = '{profile}' AND answers > 0")
+    [[found]] = execute(database, f"SELECT count(*) FROM letter WHERE profile = '{profile}' AND replies > 0")
     return int(str(found))
 
 

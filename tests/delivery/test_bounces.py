@@ -18,11 +18,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from postroom.adapters.ledger.leases import Member
+from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
-from postroom.adapters.ledger.returns import SqlReturns
+from postroom.adapters.ledger.reports import SqlReportStore
 from postroom.adapters.ledger.sqlite import SqliteLedger
-from postroom.adapters.ledger.upkeep import SqlUpkeep
 from postroom.clock import SystemClock
 from postroom.delivery import returned
 from postroom.delivery.decide.herald import herald_of
@@ -36,20 +36,19 @@ from postroom.letter.problems import Rejected
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.letter.verp import ReturnPathKeys
 from postroom.local.broker import LocalBroker
-from postroom.ports.ledger import Claimed
+from postroom.ports.bounces import ReceivedReport, ReportResult
+from postroom.ports.ledger import Claimed, State
 from postroom.ports.notices import TOPIC
-from postroom.ports.returns import Returned, Taken
-from postroom.ports.state import State
 from postroom.smtpd import SmtpServer
 from postroom.startup import listen
-from tests.delivery.file_ledgers import prepared
-from tests.delivery.ledger_contract import LATER, bring, meet
 from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter
-from tests.delivery.postgres_ledgers import SCHEMA
 from tests.delivery.scenario import scenario
 from tests.delivery.test_status_events import own_broker, telling, told
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
+from tests.ledger.file_ledgers import prepared
+from tests.ledger.ledger_contract import LATER, bring, meet
+from tests.ledger.postgres_ledgers import SCHEMA
 from tests.letter.test_dsn import RETURN_PATH, sample
 
 __all__ = ["own_broker"]
@@ -236,8 +235,8 @@ async def test_what_no_program_can_read_is_kept_as_it_is(site: Site, name: str) 
         assert await door.send(sample(name)) == 250
         assert door.tally.reports == {"unparsed": 1}
         assert (await meet(ledger)).state is State.ACCEPTED
-    upkeep = SqlUpkeep.of_file(site.ledger)
-    [content] = upkeep.do(lambda c: c.exec_driver_sql("SELECT content FROM report").scalars().all())
+    upkeep = SqlLedgerAdministration.open_file(site.ledger)
+    [content] = upkeep.transaction(lambda c: c.exec_driver_sql("SELECT content FROM report").scalars().all())
     upkeep.close()
     assert content == sample(name)
 
@@ -272,11 +271,11 @@ async def test_a_report_before_the_relay_s_answer_is_applied_after_it(
 ) -> None:
     monkeypatch.setattr(returned, "SWEEP_SECONDS", 0.05)
     async with worker(site.ledger) as ledger:
-        claimed = await bring(ledger, State.DOTTING)
+        claimed = await bring(ledger, State.SENDING)
         async with opened(site.settings()) as door:
             assert await door.send(sample("postfix")) == 250
             await asyncio.sleep(0.2)
-            assert (await meet(ledger)).state is State.DOTTING
+            assert (await meet(ledger)).state is State.SENDING
             await ledger.settle([ended(claimed)], NOON)
             await true(lambda: door.tally.letters == {"bounced": 1})
             assert (await meet(ledger)).state is State.BOUNCED
@@ -331,10 +330,10 @@ async def test_a_letter_of_a_replaced_key_is_known_as_long_as_the_key_is_there(s
 @scenario
 async def test_a_ledger_that_takes_nothing_makes_the_sender_keep_its_report(site: Site) -> None:
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
-        upkeep = SqlUpkeep.of_file(site.ledger)
-        upkeep.do(lambda c: c.exec_driver_sql("ALTER TABLE report RENAME TO gone"))
+        upkeep = SqlLedgerAdministration.open_file(site.ledger)
+        upkeep.transaction(lambda c: c.exec_driver_sql("ALTER TABLE report RENAME TO gone"))
         assert await door.send(sample("postfix")) == 451
-        upkeep.do(lambda c: c.exec_driver_sql("ALTER TABLE gone RENAME TO report"))
+        upkeep.transaction(lambda c: c.exec_driver_sql("ALTER TABLE gone RENAME TO report"))
         upkeep.close()
         assert await door.send(sample("postfix")) == 250
         assert (await meet(ledger)).state is State.BOUNCED
@@ -347,12 +346,12 @@ async def test_a_storm_of_reports_is_taken_in_few_transactions(
 ) -> None:
     count, together = 300, []
 
-    def take(desk: SqlReturns, batch: Sequence[Returned], *rest: Any) -> Sequence[Taken]:
+    def take(desk: SqlReportStore, batch: Sequence[ReceivedReport], *rest: Any) -> Sequence[ReportResult]:
         together.append(len(batch))
         return really(desk, batch, *rest)
 
-    really = SqlReturns.take
-    monkeypatch.setattr(SqlReturns, "take", take)
+    really = SqlReportStore.add
+    monkeypatch.setattr(SqlReportStore, "add", take)
     async with worker(site.ledger) as ledger:
         claimed = await ledger.claim([letter(f"n{number}") for number in range(count)], NOON)
         sent = [one for one in claimed if isinstance(one, Claimed)]
@@ -469,7 +468,7 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     site: Site, postgres_ledger: str, programs: Callable[..., Program]
 ) -> None:
     async def letters() -> None:
-        member = Member("shop/orders", "w")
+        member = LedgerMember("shop/orders", "w")
         ledger = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
         await bring(ledger, State.ACCEPTED)
         await ledger.close()
@@ -495,8 +494,10 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     said = program.log.read_text()
     assert "Traceback" not in said
     assert "@" not in said.replace("postroom@", "")
-    upkeep = SqlUpkeep.of_server(postgres_ledger, SCHEMA)
-    assert upkeep.do(lambda c: c.exec_driver_sql("SELECT state FROM letter").scalars().all()) == ["bounced"]
+    upkeep = SqlLedgerAdministration.open_server(postgres_ledger, SCHEMA)
+    assert upkeep.transaction(lambda c: c.exec_driver_sql("SELECT state FROM letter").scalars().all()) == [
+        "bounced"
+    ]
     upkeep.close()
 
 
@@ -522,7 +523,9 @@ def test_a_letter_goes_out_comes_back_and_its_bounce_is_told_on_the_status_topic
         door = Door(program.place("smtp"), Tally())
         paths = sorted(recording_sink.senders)[:2]
         assert [door._send(sample("exchange"), path, smtplib.SMTP) for path in paths] == [250, 250]
-        wait_until(lambda: plant.query("SELECT count(*) FROM notice") == [(0,)], "every notice arrived")
+        wait_until(
+            lambda: plant.query("SELECT count(*) FROM notification_outbox") == [(0,)], "every notice arrived"
+        )
         assert program.end() == 0
         assert "Traceback" not in program.log.read_text()
     finally:

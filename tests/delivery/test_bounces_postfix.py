@@ -12,16 +12,15 @@ import pytest
 
 from postroom.http.endpoint import Endpoint
 from postroom.local.machine import free_port
-from postroom.ports.ledger import Claimed
-from postroom.ports.state import State
+from postroom.ports.ledger import Claimed, State
 from postroom.smtpd import Desk, Incoming, SmtpServer, Terms, Traffic
 from postroom.startup import listen
-from tests.delivery.ledger_contract import bring, meet
 from tests.delivery.letters import letter
 from tests.delivery.scenario import scenario
 from tests.delivery.test_bounces import DOMAIN, PATH, Site, opened, true, worker
 from tests.fixtures.pipeline import wait_until
 from tests.layers import find_postfix, missing_postfix, unavailable
+from tests.ledger.ledger_contract import bring, meet
 from tests.letter.test_dsn import RETURN_PATH
 
 pytestmark = pytest.mark.postfix

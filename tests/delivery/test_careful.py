@@ -11,8 +11,8 @@ from postroom.delivery.careful import ATTEMPTS, Caution
 from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Code
 from tests.delivery.letters import WINDOW, record
-from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
 from tests.delivery.scenario import scenario
+from tests.ledger.memory_ledger import MemoryLedger, MemoryStore
 
 
 class WorkerDied(Exception):
@@ -99,7 +99,7 @@ async def test_a_record_that_takes_the_worker_with_it_is_found_over_several_live
 async def test_a_worker_that_is_killed_over_a_group_blames_nobody() -> None:
     store = MemoryStore()
     for _ in range(10):
-        await MemoryLedger(store, WINDOW).suspect(records(5))  # and then the power goes
+        await MemoryLedger(store, WINDOW).mark_suspects(records(5))  # and then the power goes
     safe, poisonous = await Caution(MemoryLedger(store, WINDOW), Stage(), 100).sift(records(5))
     assert (len(safe), poisonous) == (5, [])
 
@@ -131,7 +131,7 @@ async def test_records_wait_for_a_process_that_does_not_start_and_are_all_tried(
 @scenario
 async def test_a_process_that_does_not_start_speaks_against_no_record() -> None:
     store = MemoryStore()
-    await MemoryLedger(store, WINDOW).suspect(records(5))  # a worker died over them
+    await MemoryLedger(store, WINDOW).mark_suspects(records(5))  # a worker died over them
     for _ in range(10):
         caution = Caution(MemoryLedger(store, WINDOW), Stage(slow=10**6), 100)
         caution.stop()

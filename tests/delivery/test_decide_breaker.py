@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from postroom.delivery.decide import breaker
 from postroom.delivery.decide.breaker import PROBE_SECONDS, Circuit, Phase, Rules, Sign, phase, sign
-from postroom.ports.accord import Moment
+from postroom.ports.ledger import LedgerTime
 from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Result, Stage, Withheld
 
 RULES = Rules(failures=5, reset_after=60.0)
@@ -38,7 +38,7 @@ def test_what_a_result_says_of_the_relay(result: Result, expected: Sign | None) 
 
 def fails(circuit: Circuit, times: int, now: float = 0.0, me: int = 1) -> Circuit:
     for _ in range(times):
-        circuit = breaker.fail(circuit, RULES, Moment(now, me), 0.5, "refused")
+        circuit = breaker.fail(circuit, RULES, LedgerTime(now, me), 0.5, "refused")
     return circuit
 
 
@@ -52,14 +52,14 @@ def test_it_opens_at_the_last_of_so_many_failures_in_a_row_whoever_met_them() ->
 
 
 def test_a_sign_of_life_begins_the_count_anew() -> None:
-    circuit = breaker.live(fails(Circuit(), 4), Moment(1.0, 2))
+    circuit = breaker.live(fails(Circuit(), 4), LedgerTime(1.0, 2))
     assert circuit == Circuit()
     assert phase(fails(circuit, 4), 1.0) is Phase.CLOSED
 
 
 def test_circuits_that_open_together_do_not_end_together() -> None:
     ends = [
-        breaker.fail(fails(Circuit(), 4), RULES, Moment(0.0, 1), chance, "").open_until
+        breaker.fail(fails(Circuit(), 4), RULES, LedgerTime(0.0, 1), chance, "").open_until
         for chance in (0.0, 0.5, 1.0)
     ]
     assert ends == [48.0, 60.0, 72.0]
@@ -67,33 +67,33 @@ def test_circuits_that_open_together_do_not_end_together() -> None:
 
 def test_one_worker_probes_and_its_answer_decides() -> None:
     opened = fails(Circuit(), 5)
-    assert breaker.probe(opened, Moment(59.0, 1)) == opened
-    half = breaker.probe(opened, Moment(61.0, 1))
+    assert breaker.probe(opened, LedgerTime(59.0, 1)) == opened
+    half = breaker.probe(opened, LedgerTime(61.0, 1))
     assert half.prober == 1
-    assert breaker.probe(half, Moment(62.0, 2)) == half
+    assert breaker.probe(half, LedgerTime(62.0, 2)) == half
     # what others hear is of letters that went before
-    assert breaker.live(half, Moment(62.0, 2)) == half
+    assert breaker.live(half, LedgerTime(62.0, 2)) == half
     assert fails(half, 1, 62.0, me=2) == half
-    assert breaker.live(half, Moment(62.0, 1)) == Circuit()
+    assert breaker.live(half, LedgerTime(62.0, 1)) == Circuit()
     again = fails(half, 1, 62.0, me=1)
     assert phase(again, 62.0) is Phase.OPEN
     assert (again.open_until, again.prober) == (122.0, breaker.NOBODY)
 
 
 def test_a_prober_that_is_gone_or_gives_up_makes_room_for_another() -> None:
-    half = breaker.probe(fails(Circuit(), 5), Moment(61.0, 1))
-    assert breaker.probe(breaker.let_go(half, Moment(62.0, 1)), Moment(62.0, 2)).prober == 2
-    assert breaker.let_go(half, Moment(62.0, 2)) == half
-    assert breaker.probe(half, Moment(61.0 + PROBE_SECONDS, 2)).prober == 2
+    half = breaker.probe(fails(Circuit(), 5), LedgerTime(61.0, 1))
+    assert breaker.probe(breaker.let_go(half, LedgerTime(62.0, 1)), LedgerTime(62.0, 2)).prober == 2
+    assert breaker.let_go(half, LedgerTime(62.0, 2)) == half
+    assert breaker.probe(half, LedgerTime(61.0 + PROBE_SECONDS, 2)).prober == 2
 
 
 def test_what_may_be_mended_is_tried_before_the_circuits_time_is_over() -> None:
     opened = fails(Circuit(), 5)
     half = breaker.retry(opened, 10.0)
     assert phase(half, 10.0) is Phase.HALF_OPEN
-    assert breaker.probe(half, Moment(10.0, 2)).prober == 2
+    assert breaker.probe(half, LedgerTime(10.0, 2)).prober == 2
     # a probe that is under way decides, and a closed circuit has nothing to try
-    probing = breaker.probe(half, Moment(10.0, 2))
+    probing = breaker.probe(half, LedgerTime(10.0, 2))
     assert breaker.retry(probing, 11.0) == probing
     assert breaker.retry(Circuit(failures=3), 11.0) == Circuit(failures=3)
 
@@ -115,8 +115,8 @@ class CircuitOfWorkers(RuleBasedStateMachine):
         self.limits = Rules(failures, reset)
         self.circuit, self.now, self.row = Circuit(), 0.0, 0
 
-    def at(self, me: int) -> Moment:
-        return Moment(self.now, me)
+    def at(self, me: int) -> LedgerTime:
+        return LedgerTime(self.now, me)
 
     @rule(seconds=st.floats(0.1, 200))
     def time_passes(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from postroom.ports.notices import TOPIC, Fate
 from tests.delivery.letters import NOON, PROFILE
 
 WHO = Identity(PROFILE, "kafka://postroom.shop.orders", "order-4711", "ada@example.net")
-FATE = Fate(7, WHO, "shop.order.placed", State.ACCEPTED, NOON, tries=1, reply="250 2.0.0 queued as 4711")
+FATE = Fate(7, WHO, "shop.order.placed", State.ACCEPTED, NOON, attempts=1, reply="250 2.0.0 queued as 4711")
 REFUSED = replace(FATE, state=State.FAILED, code="relay_refused", reply="550 5.1.1 <ada@example.net> unknown")
 
 
@@ -94,10 +94,10 @@ def test_two_changes_of_a_letter_have_two_ids_and_one_change_has_one() -> None:
     ids = {notice_id(replace(FATE, state=state)) for state in State}
     assert len(ids) == len(State)
     assert notice_id(replace(FATE, at=NOON + timedelta(milliseconds=1))) not in ids
-    assert notice_id(replace(FATE, tries=9, reply="")) in ids
+    assert notice_id(replace(FATE, attempts=9, reply="")) in ids
 
 
 def test_everything_that_can_be_told_is_a_state_of_the_ledger() -> None:
     told = {State(ledger_state(what)) for what in ALL_STATUSES}
-    assert told == set(State) - {State.CLAIMED, State.DOTTING}
+    assert told == set(State) - {State.CLAIMED, State.SENDING}
     assert status_event_source("shop/orders") == "/namespaces/shop/smtpprofiles/orders"

@@ -114,7 +114,7 @@ def test_a_delay_is_drawn_from_all_between_soon_and_twice_what_is_due(
     tries: int, least: float, most: float
 ) -> None:
     """Full jitter: letters that failed together do not come back together."""
-    history = replace(NEW, tries=tries)
+    history = replace(NEW, attempts=tries)
     drawn = [wait(follow(UNREACHABLE, history, POLICY, NOON, chance)) for chance in (0.0, 0.5, 1.0)]
     assert drawn == [least, (least + most) / 2, most]
 
@@ -144,7 +144,7 @@ def test_what_a_relay_asks_for_is_waited_for(
     stage: Stage, code: int, text: str, tries: int, least: float
 ) -> None:
     outcome = Deferred(PROBLEM, Reply(stage, code, text))
-    history = replace(NEW, tries=tries)
+    history = replace(NEW, attempts=tries)
     assert wait(follow(outcome, history, POLICY, NOON, 0.0)) == least
     assert wait(follow(outcome, history, POLICY, NOON, 0.99)) >= least
 
@@ -152,13 +152,13 @@ def test_what_a_relay_asks_for_is_waited_for(
 def test_greylisting_that_lasts_five_minutes_is_outlived_by_the_attempts_there_are() -> None:
     outcome, passed = Deferred(PROBLEM, Reply(Stage.RCPT, 451, GREYLISTED)), 0.0
     for tries in range(POLICY.max_attempts - 1):
-        passed += wait(follow(outcome, replace(NEW, tries=tries, answers=tries), POLICY, NOON, 0.0))
+        passed += wait(follow(outcome, replace(NEW, attempts=tries, replies=tries), POLICY, NOON, 0.0))
     assert passed > 300
 
 
 def test_a_letter_kept_back_comes_again_when_it_was_told_to_and_max_age_ends_even_that() -> None:
     kept = Kept(PROBLEM, 40.0)
-    assert wait(follow(kept, replace(NEW, answers=4), POLICY, NOON, 0.5)) == 40.5
+    assert wait(follow(kept, replace(NEW, replies=4), POLICY, NOON, 0.5)) == 40.5
     step = follow(kept, NEW, POLICY, NOON + timedelta(hours=24), 0.5)
     assert isinstance(step, Finish)
     assert step.problem is not None
@@ -166,8 +166,8 @@ def test_a_letter_kept_back_comes_again_when_it_was_told_to_and_max_age_ends_eve
 
 
 def test_the_last_answered_attempt_fails_the_letter_and_names_the_last_answer() -> None:
-    assert isinstance(follow(DEFERRED, replace(NEW, answers=3, tries=3), POLICY, NOON, 0.5), TryAgain)
-    step = follow(DEFERRED, replace(NEW, answers=4, tries=4), POLICY, NOON, 0.5)
+    assert isinstance(follow(DEFERRED, replace(NEW, replies=3, attempts=3), POLICY, NOON, 0.5), TryAgain)
+    step = follow(DEFERRED, replace(NEW, replies=4, attempts=4), POLICY, NOON, 0.5)
     assert isinstance(step, Finish)
     assert (step.state, step.bury) == (State.FAILED, True)
     assert step.problem is not None
@@ -178,7 +178,7 @@ def test_the_last_answered_attempt_fails_the_letter_and_names_the_last_answer() 
 
 def test_a_relay_that_speaks_of_itself_uses_up_no_attempts_but_max_age_ends_it() -> None:
     closing = replace(DEFERRED, of_relay=True)
-    long = replace(NEW, answers=4, tries=50)
+    long = replace(NEW, replies=4, attempts=50)
     assert isinstance(follow(closing, long, POLICY, NOON + timedelta(hours=23), 0.5), TryAgain)
     end = follow(closing, long, POLICY, NOON + timedelta(hours=24), 0.5)
     assert isinstance(end, Finish)
@@ -187,7 +187,7 @@ def test_a_relay_that_speaks_of_itself_uses_up_no_attempts_but_max_age_ends_it()
 
 
 def test_an_outage_uses_up_no_attempts_but_max_age_ends_it() -> None:
-    long = replace(NEW, answers=4, tries=5000)
+    long = replace(NEW, replies=4, attempts=5000)
     assert isinstance(follow(UNREACHABLE, long, POLICY, NOON + timedelta(hours=23), 0.5), TryAgain)
     step = follow(UNREACHABLE, long, POLICY, NOON + timedelta(hours=24), 0.5)
     assert isinstance(step, Finish)
@@ -202,7 +202,7 @@ def test_a_doubt_is_sent_again_or_parked_as_the_profile_says() -> None:
 
 def test_a_relay_that_never_answers_the_dot_does_not_get_copies_without_end() -> None:
     """Each resend may be another copy in the inbox: they come ever later, then a person decides."""
-    steps = [follow(DOUBT, replace(NEW, tries=n, doubts=n), POLICY, NOON, 0.5) for n in range(5)]
+    steps = [follow(DOUBT, replace(NEW, attempts=n, in_doubt_count=n), POLICY, NOON, 0.5) for n in range(5)]
     assert [wait(step) for step in steps[:4]] == [6.25, 11.25, 21.25, 41.25]
     assert steps[4] == Hold(PROBLEM)
     assert follow(DOUBT, NEW, POLICY, NOON + timedelta(days=1), 0.5) == Hold(PROBLEM)
@@ -241,7 +241,7 @@ def test_a_letter_waits_for_its_template_five_minutes_and_then_fails() -> None:
 
 
 def test_a_letter_that_was_tried_before_waits_for_its_template_as_long_as_for_a_relay() -> None:
-    tried = replace(NEW, tries=1)
+    tried = replace(NEW, attempts=1)
     assert isinstance(follow(MISSING, tried, POLICY, NOON + timedelta(hours=1), 0.5), TryAgain)
     assert isinstance(follow(MISSING, tried, POLICY, NOON + timedelta(hours=25), 0.5), Finish)
 

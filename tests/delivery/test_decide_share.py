@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from postroom.delivery.decide import pace, share
 from postroom.delivery.decide.share import TERM_SECONDS, Share, Shares, divide, leave
-from postroom.ports.accord import Moment
+from postroom.ports.ledger import LedgerTime
 from postroom.ports.relay import Rate
 
 
@@ -14,12 +14,12 @@ def counts(shares: Shares) -> dict[int, int]:
 
 
 def test_who_is_alone_has_all_and_who_joins_gets_what_the_others_gave_up() -> None:
-    shares = divide({}, 10, Moment(0.0, 1))
+    shares = divide({}, 10, LedgerTime(0.0, 1))
     assert counts(shares) == {1: 10}
-    shares = divide(shares, 10, Moment(0.0, 2))
+    shares = divide(shares, 10, LedgerTime(0.0, 2))
     assert counts(shares) == {1: 10, 2: 0}
-    shares = divide(shares, 10, Moment(1.0, 1))
-    shares = divide(shares, 10, Moment(1.0, 2))
+    shares = divide(shares, 10, LedgerTime(1.0, 1))
+    shares = divide(shares, 10, LedgerTime(1.0, 2))
     assert counts(shares) == {1: 5, 2: 5}
 
 
@@ -27,20 +27,20 @@ def test_what_does_not_divide_goes_to_the_oldest_and_nobody_is_lent_more_than_th
     shares: Shares = {}
     for _ in range(3):
         for who in (1, 2, 3):
-            shares = divide(shares, 2, Moment(0.0, who))
+            shares = divide(shares, 2, LedgerTime(0.0, who))
     assert counts(shares) == {1: 1, 2: 1, 3: 0}
 
 
 def test_a_share_grows_when_another_leaves_or_is_not_renewed() -> None:
     both = {1: Share(5, 10.0), 2: Share(5, 3.0)}
-    assert counts(divide(leave(both, Moment(0.0, 2)), 10, Moment(0.0, 1))) == {1: 10}
-    assert counts(divide(both, 10, Moment(4.0, 1))) == {1: 10}
+    assert counts(divide(leave(both, LedgerTime(0.0, 2)), 10, LedgerTime(0.0, 1))) == {1: 10}
+    assert counts(divide(both, 10, LedgerTime(4.0, 1))) == {1: 10}
 
 
 def test_a_look_that_changes_nothing_writes_nothing() -> None:
-    shares = divide({}, 10, Moment(0.0, 1))
-    assert divide(shares, 10, Moment(4.0, 1)) is shares
-    assert divide(shares, 10, Moment(6.0, 1))[1].until == 6.0 + TERM_SECONDS
+    shares = divide({}, 10, LedgerTime(0.0, 1))
+    assert divide(shares, 10, LedgerTime(4.0, 1)) is shares
+    assert divide(shares, 10, LedgerTime(6.0, 1))[1].until == 6.0 + TERM_SECONDS
 
 
 @given(
@@ -51,7 +51,7 @@ def test_all_shares_together_never_exceed_the_rate(total: int, steps: list[tuple
     shares, now = Shares(), 0.0
     for who, pause, what in steps:
         now += pause
-        at = Moment(now, who)
+        at = LedgerTime(now, who)
         shares = share.read(share.write(divide(shares, total, at) if what == "look" else leave(shares, at)))
         assert sum(each.count for each in shares.values() if each.until > now) <= total
 

@@ -13,8 +13,8 @@ from postroom.ports.ledger import Claimed, Ledger
 from postroom.ports.relay import Parcel, Reply, Result, Stage, Withheld
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
-from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
 from tests.delivery.scenario import scenario
+from tests.ledger.memory_ledger import MemoryLedger, MemoryStore
 
 LATER = Reply(Stage.RCPT, 451, "4.7.1 greylisted")
 HANDED_BACK = Withheld(fenced=False)

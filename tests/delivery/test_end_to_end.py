@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.adapters.smtp import RelaySettings, SmtpRelay
 from postroom.adapters.smtp.settings import Backoff
@@ -57,7 +57,7 @@ class Office:
             pass
 
     async def recall(self) -> None:
-        recalled = await self.post.ledger.due(self.post.clock.now(), 100)
+        recalled = await self.post.ledger.claim_due(self.post.clock.now(), 100)
         async for _ in redeliver(recalled, self.post):
             pass
 
@@ -77,7 +77,7 @@ async def office(
 
 
 def letters(path: Path) -> list[LetterView]:
-    with LedgerReader(path) as reader:
+    with FileLedgerReader(path) as reader:
         return [reader.find(one.event_id)[0] for one in reader.latest(100)]
 
 
@@ -126,7 +126,11 @@ async def test_each_fault_of_the_relay_gets_what_the_rules_say(tmp_path: Path, s
         first = letters(path)
         assert sorted(view.code or "" for view in first if view.state == "failed") == ["relay_refused"] * 2
         deferred = sorted(view.code or "" for view in first if view.state == "deferred")
-        assert deferred.count("connection_lost_at_end_of_data") == sum(view.doubts for view in first) == 1
+        assert (
+            deferred.count("connection_lost_at_end_of_data")
+            == sum(view.in_doubt_count for view in first)
+            == 1
+        )
         assert set(deferred) == {"connection_lost_at_end_of_data", "relay_deferred"}
         assert deferred.count("relay_deferred") == 3
         for _ in range(5):
@@ -146,7 +150,9 @@ async def test_a_relay_that_is_away_costs_no_letter_an_attempt(tmp_path: Path, s
     async with office(path, relay, shelf, clock) as worker:
         await worker.carry()
     views = letters(path)
-    assert {(view.state, view.code, view.doubts) for view in views} == {("deferred", "relay_unreachable", 0)}
+    assert {(view.state, view.code, view.in_doubt_count) for view in views} == {
+        ("deferred", "relay_unreachable", 0)
+    }
     assert {attempt.result for view in views for attempt in view.attempts} == {"unreachable"}
     async with served(relay), office(path, relay, shelf, clock) as worker:
         clock.pass_(60)

@@ -15,13 +15,13 @@ from postroom.delivery.post import House
 from postroom.letter.catalog import SenderMailbox
 from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.ports.ledger import Claimed, Existing, State
+from postroom.ports.ledger import Claimed, ExistingRow, State
 from postroom.ports.relay import Lost, Reply, Stage
 from tests.delivery.bench import Bench, offsets
 from tests.delivery.fakes import FakeRelay, PlainTemplate, Shelf, until
 from tests.delivery.letters import DAY, HOUSE, KIND, NOON, POLICY, TOPIC, WINDOW, record
-from tests.delivery.memory_ledger import MemoryLedger
 from tests.delivery.scenario import scenario
+from tests.ledger.memory_ledger import MemoryLedger
 
 PARK = replace(HOUSE, policy=replace(POLICY, on_in_doubt="Park"))
 A = "a@example.net"
@@ -39,7 +39,7 @@ def bench() -> Bench:
 async def test_a_letter_that_the_relay_took_is_done(bench: Bench) -> None:
     progress = await bench.carry(record())
     assert bench.relay.carried == [A]
-    assert (bench.state(), bench.row().answers, bench.row().tries) == (State.ACCEPTED, 1, 1)
+    assert (bench.state(), bench.row().replies, bench.row().attempts) == (State.ACCEPTED, 1, 1)
     assert offsets(progress.finished()) == [0]
 
 
@@ -89,7 +89,7 @@ async def test_a_deferred_letter_keeps_its_event_and_comes_back(bench: Bench) ->
     bench.clock.pass_(70)
     del bench.relay.answers[A]
     assert (await bench.recall()).finished() == []
-    assert (bench.state(), bench.row().answers, bench.row().stored) == (State.ACCEPTED, 2, None)
+    assert (bench.state(), bench.row().replies, bench.row().stored) == (State.ACCEPTED, 2, None)
 
 
 @scenario
@@ -99,7 +99,7 @@ async def test_a_letter_deferred_too_often_fails(bench: Bench) -> None:
     for _ in range(POLICY.max_attempts):
         bench.clock.pass_(700)
         await bench.recall()
-    assert (bench.state(), bench.row().answers) == (State.FAILED, POLICY.max_attempts)
+    assert (bench.state(), bench.row().replies) == (State.FAILED, POLICY.max_attempts)
     assert bench.buried == [(0, "attempts_exhausted")]
     assert len(bench.relay.carried) == POLICY.max_attempts
 
@@ -230,11 +230,11 @@ async def test_a_letter_that_runs_out_on_its_way_is_expired_not_failed(bench: Be
 async def test_a_letter_dropped_after_the_dot_is_in_doubt_and_sent_again(bench: Bench) -> None:
     bench.relay.answers[A] = DROPPED
     await bench.carry(record())
-    assert (bench.state(), bench.row().doubts) == (State.DEFERRED, 1)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.DEFERRED, 1)
     del bench.relay.answers[A]
     bench.clock.pass_(7)
     await bench.recall()
-    assert (bench.state(), bench.row().doubts) == (State.ACCEPTED, 1)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.ACCEPTED, 1)
 
 
 @scenario
@@ -244,7 +244,7 @@ async def test_a_refusal_after_doubt_leaves_the_doubt_on_record(bench: Bench) ->
     bench.relay.answers[A] = NEVER
     bench.clock.pass_(7)
     await bench.recall()
-    assert (bench.state(), bench.row().doubts) == (State.FAILED, 1)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.FAILED, 1)
 
 
 @scenario
@@ -259,45 +259,45 @@ async def test_under_park_a_letter_dropped_after_the_dot_is_held_not_resent(benc
 @pytest.mark.parametrize("house", [HOUSE, PARK], ids=["resend", "park"])
 @scenario
 async def test_a_claim_that_died_before_the_fence_is_simply_sent(bench: Bench, house: House) -> None:
-    await _die(bench, dotting=False)
+    await _die(bench, sending=False)
     bench = bench.again(house=house)
     progress = await bench.carry(record())
-    assert (bench.state(), bench.row().doubts) == (State.ACCEPTED, 0)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.ACCEPTED, 0)
     assert (offsets(progress.finished()), progress.taken_in_doubt) == ([0], 0)
 
 
 @scenario
-async def test_a_claim_that_died_in_dotting_is_resent_with_its_doubt(bench: Bench) -> None:
-    await _die(bench, dotting=True)
+async def test_a_claim_that_died_in_sending_is_resent_with_its_doubt(bench: Bench) -> None:
+    await _die(bench, sending=True)
     bench = bench.again()
     progress = await bench.carry(record())
-    assert (bench.state(), bench.row().doubts, progress.taken_in_doubt) == (State.ACCEPTED, 1, 1)
+    assert (bench.state(), bench.row().in_doubt_count, progress.taken_in_doubt) == (State.ACCEPTED, 1, 1)
 
 
 @scenario
 async def test_a_resend_that_is_dropped_again_is_a_second_doubt(bench: Bench) -> None:
-    await _die(bench, dotting=True)
+    await _die(bench, sending=True)
     bench = bench.again()
     bench.relay.answers[A] = DROPPED
     await bench.carry(record())
-    assert (bench.state(), bench.row().doubts) == (State.DEFERRED, 2)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.DEFERRED, 2)
 
 
 @scenario
-async def test_under_park_a_claim_that_died_in_dotting_is_held(bench: Bench) -> None:
-    await _die(bench, dotting=True)
+async def test_under_park_a_claim_that_died_in_sending_is_held(bench: Bench) -> None:
+    await _die(bench, sending=True)
     bench = bench.again(house=PARK)
     progress = await bench.carry(record())
-    assert (bench.state(), bench.row().doubts, bench.row().stored) == (State.IN_DOUBT, 1, record())
+    assert (bench.state(), bench.row().in_doubt_count, bench.row().stored) == (State.IN_DOUBT, 1, record())
     assert (bench.relay.carried, offsets(progress.finished())) == ([], [0])
 
 
-async def _die(bench: Bench, dotting: bool) -> None:
+async def _die(bench: Bench, sending: bool) -> None:
     await bench.open()
     bench.relay.by_itself = False
     carrying = asyncio.ensure_future(bench.carry(record()))
     await until(lambda: bench.relay.waiting)
-    if dotting:
+    if sending:
         [(parcel, _)] = bench.relay.waiting.values()
         await bench.relay._fence([parcel])
     carrying.cancel()
@@ -315,10 +315,10 @@ async def test_a_letter_handed_back_keeps_its_offset_open_and_is_free(bench: Ben
     await post.dispatch.drain(1)
     progress = await bench.carry(record())
     assert (progress.finished(), offsets(progress.held)) == ([], [0])
-    assert (bench.state(), bench.row().generation) == (State.CLAIMED, 0)
+    assert (bench.state(), bench.row().worker_epoch) == (State.CLAIMED, 0)
     bench = bench.again(relay=FakeRelay())
     await bench.carry(record())
-    assert (bench.state(), bench.row().doubts) == (State.ACCEPTED, 0)
+    assert (bench.state(), bench.row().in_doubt_count) == (State.ACCEPTED, 0)
 
 
 @scenario
@@ -333,7 +333,7 @@ async def test_a_recalled_letter_handed_back_goes_back_to_its_row(bench: Bench) 
         bench.clock.now(),
         record(),
     )
-    assert (bench.row().answers, bench.row().tries) == (1, 1)
+    assert (bench.row().replies, bench.row().attempts) == (1, 1)
 
 
 # --- order ---
@@ -342,7 +342,7 @@ async def test_a_recalled_letter_handed_back_goes_back_to_its_row(bench: Bench) 
 class SlowTakeOver(MemoryLedger):
     """Needs a while to take a dead claim over."""
 
-    async def take_over(self, rows: Sequence[Existing], now: datetime) -> Sequence[Claimed | None]:
+    async def take_over(self, rows: Sequence[ExistingRow], now: datetime) -> Sequence[Claimed | None]:
         for _ in range(20):
             await asyncio.sleep(0)
         return await super().take_over(rows, now)
@@ -354,7 +354,7 @@ async def test_a_batch_that_is_held_up_is_not_overtaken_by_the_next(bench: Bench
     """Else two letters of one key would change places."""
     extra = record("z", 1)
     if delay == "a dead claim":
-        await _die(bench, dotting=False)
+        await _die(bench, sending=False)
         bench = bench.again()
         bench.ledger = SlowTakeOver(bench.store, WINDOW)
     elif delay == "a dead letter":

@@ -23,16 +23,16 @@ from postroom.delivery.outcome import Progress
 from postroom.delivery.post import Post
 from postroom.delivery.watermark import Watermark
 from postroom.letter.event import Record
-from postroom.ports.ledger import Existing, Ledger, State
+from postroom.ports.ledger import ExistingRow, Ledger, State
 from postroom.ports.relay import Fence, Lost, Parcel, Rate, Reply, Report, Result, Stage, Withheld
 from tests.delivery.fakes import SetClock, Shelf
-from tests.delivery.ledger_contract import Lives
 from tests.delivery.letters import HOUSE, POLICY, TAKEN, letter, record
-from tests.delivery.test_ledger_memory import MemoryLives
-from tests.delivery.test_ledger_sqlite import FileLives
+from tests.ledger.ledger_contract import Lives
+from tests.ledger.test_memory_ledger import MemoryLives
+from tests.ledger.test_sqlite import FileLives
 
 WAITING = (State.DEFERRED, State.SCHEDULED, State.IN_DOUBT)
-UNSETTLED = (State.CLAIMED, State.DOTTING)
+UNSETTLED = (State.CLAIMED, State.SENDING)
 PEOPLE = "abcdefgh"
 ANSWERS: dict[str, Result] = {
     "250": TAKEN,
@@ -206,7 +206,7 @@ class Promise(RuleBasedStateMachine):
             self.take(progress)
 
     async def recall(self) -> None:
-        recalled = await self.ledger.due(self.clock.now(), 10)
+        recalled = await self.ledger.claim_due(self.clock.now(), 10)
         async for progress in redeliver(recalled, self.post):
             self.take(progress)
 
@@ -222,7 +222,7 @@ class Promise(RuleBasedStateMachine):
         self.tasks.add(task)
         for _ in range(4):
             await asyncio.sleep(0)
-            await self.ledger.absolve([])  # returns when what waits at the ledger is done
+            await self.ledger.clear_suspects([])  # returns when what waits at the ledger is done
         for _ in range(12):
             await asyncio.sleep(0)
         for done in [task for task in self.tasks if task.done()]:
@@ -255,22 +255,22 @@ class Promise(RuleBasedStateMachine):
             copies = self.copies[f"{who}@example.net"]
             assert copies <= 1 or (await self.doubts_of(who)) >= copies - 1, f"{copies} copies for {who}"
 
-    async def row_of(self, offset: int) -> Existing | None:
+    async def row_of(self, offset: int) -> ExistingRow | None:
         """The row that a record's identity has, whatever its payload."""
         name = self.topic[offset].value
         assert name is not None
         who = next(person for person in PEOPLE if f'"{person}@'.encode() in name)
         return await self.find(who)
 
-    async def find(self, who: str) -> Existing | None:
+    async def find(self, who: str) -> ExistingRow | None:
         if not any(f'"{who}@'.encode() in (one.value or b"") for one in self.topic):
             return None
         [met] = await self.ledger.claim([letter(who)], self.clock.now())
-        return met if isinstance(met, Existing) else None
+        return met if isinstance(met, ExistingRow) else None
 
     async def doubts_of(self, who: str) -> int:
         met = await self.find(who)
-        return met.doubts if met else 0
+        return met.in_doubt_count if met else 0
 
     async def has_event(self, row: int) -> bool:
         assert isinstance(self.lives, MemoryLives)
@@ -317,7 +317,7 @@ class PromiseOnDisk(Promise):
         return FileLives(Path(self.folder.name, "ledger.sqlite"))
 
     async def has_event(self, row: int) -> bool:
-        found = self.ledger._writer.run(  # type: ignore[attr-defined]
+        found = self.ledger._commits.run(  # type: ignore[attr-defined]
             lambda c: c.exec_driver_sql("SELECT event IS NOT NULL FROM letter WHERE row = ?", (row,)).scalar()
         )
         return bool(await found)

@@ -104,7 +104,7 @@ async def test_the_sender_of_a_letter_is_its_return_path_at_every_attempt() -> N
     clerk = Clerk()
     bench = Bench(house=replace(HOUSE, returns=clerk))
     await bench.carry(record())
-    assert (bench.state(), bench.row().answers) == (State.DEFERRED, 0)
+    assert (bench.state(), bench.row().replies) == (State.DEFERRED, 0)
     clerk.ring = ReturnPathKeys(DOMAIN, [OLD.encode()])
     bench.clock.pass_(60)
     await bench.recall()

@@ -130,7 +130,7 @@ async def test_a_letter_that_cannot_be_signed_is_deferred_and_goes_when_the_key_
     locksmith = Locksmith()
     bench = Bench(house=replace(HOUSE, signer=locksmith))
     progress = await bench.carry(record())
-    assert (bench.state(), bench.row().answers) == (State.DEFERRED, 0)
+    assert (bench.state(), bench.row().replies) == (State.DEFERRED, 0)
     assert [one.offset for one in progress.finished()] == [0]
     locksmith.has_key = True
     bench.clock.pass_(60)

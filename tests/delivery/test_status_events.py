@@ -65,7 +65,7 @@ def told(bootstrap: str) -> list[tuple[dict[str, str], str, dict[str, Any]]]:
 
 
 def waiting(plant: WorkerUnderTest) -> int:
-    return int(plant.query("SELECT count(*) FROM notice")[0][0])
+    return int(plant.query("SELECT count(*) FROM notification_outbox")[0][0])
 
 
 @pytest.mark.kafka

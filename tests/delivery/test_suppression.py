@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from postroom.delivery.decide.suppression import bar, is_hard_bounce
-from postroom.ports.ledger import State
+from postroom.ports.ledger import State, Suppression, SuppressionReason
 from postroom.ports.relay import Reply, Stage
-from postroom.ports.suppression import Reason, Suppression
 from tests.delivery.bench import Bench
 from tests.delivery.fakes import PlainTemplate
 from tests.delivery.letters import HOUSE, KIND, NOON, PROFILE, record
@@ -17,7 +16,7 @@ A = "a@example.net"
 NOBODY = Reply(Stage.RCPT, 550, "5.1.1 no such user")
 
 
-def listed(reason: Reason) -> Suppression:
+def listed(reason: SuppressionReason) -> Suppression:
     return Suppression(PROFILE, A, reason, NOON)
 
 
@@ -26,12 +25,12 @@ def bench() -> Bench:
     return Bench()
 
 
-@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("reason", SuppressionReason)
 @pytest.mark.parametrize("category", ["Transactional", "Subscription"])
 def test_everything_is_stopped_but_a_transactional_letter_after_an_unsubscription(
-    reason: Reason, category: str
+    reason: SuppressionReason, category: str
 ) -> None:
-    spared = reason is Reason.UNSUBSCRIBE and category == "Transactional"
+    spared = reason is SuppressionReason.UNSUBSCRIBE and category == "Transactional"
     assert (bar({reason}, category) is None) is spared
     assert bar((), category) is None
 
@@ -57,14 +56,14 @@ def test_a_hard_bounce_is_a_word_about_the_address(reply: Reply, hard: bool) -> 
 
 @scenario
 async def test_a_letter_to_an_address_on_the_list_is_not_sent(bench: Bench) -> None:
-    bench.store.suppressions.append(listed(Reason.COMPLAINT))
+    bench.store.suppressions.append(listed(SuppressionReason.COMPLAINT))
     await bench.carry(record())
     assert (bench.state(), bench.relay.carried, bench.buried) == (State.SUPPRESSED, [], [])
 
 
 @scenario
 async def test_a_password_reset_reaches_whoever_unsubscribed_and_a_newsletter_does_not(bench: Bench) -> None:
-    bench.store.suppressions.append(listed(Reason.UNSUBSCRIBE))
+    bench.store.suppressions.append(listed(SuppressionReason.UNSUBSCRIBE))
     await bench.carry(record())
     assert bench.relay.carried == [A]
     bench.shelf.templates[KIND] = PlainTemplate(category="Subscription")
@@ -80,7 +79,7 @@ async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench:
     await bench.carry(record("next", 1, recipient="A@example.net"))
     assert bench.relay.carried == [A]
     [entry] = bench.store.suppressions
-    assert (entry.reason, entry.note) == (Reason.HARD_BOUNCE, "550 5.1.1 no such user")
+    assert (entry.reason, entry.note) == (SuppressionReason.HARD_BOUNCE, "550 5.1.1 no such user")
 
 
 @scenario

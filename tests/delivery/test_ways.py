@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from postroom.delivery.accords import UNUSED_SECONDS, Paces
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.dispatch import Dispatch
+from postroom.delivery.shared_state import UNUSED_PROBE_SECONDS, RecipientRateLimiter
 from postroom.delivery.ways import KEPT_SECONDS, LOOK_SECONDS, Outlet, Ways
 from postroom.ports.ledger import Claimed
 from postroom.ports.relay import Barrier, Lost, Parcel, Postponed, Rate, Reply, Result, Stage, Withheld
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
-from tests.delivery.memory_ledger import MemoryLedger, MemoryStore
 from tests.delivery.scenario import scenario
+from tests.ledger.memory_ledger import MemoryLedger, MemoryStore
 
 RULES = Rules(failures=3, reset_after=60.0)
 REFUSED = Lost(Stage.CONNECT, False, "connection refused")
@@ -196,7 +196,7 @@ async def test_a_worker_that_has_no_letter_any_more_lets_another_probe() -> None
     await idle.ways.look()
     assert idle.ways.own.breaker.may_probe
     busy.relay.back = TAKEN
-    for _ in range(int(UNUSED_SECONDS) + 2):
+    for _ in range(int(UNUSED_PROBE_SECONDS) + 2):
         await busy.ways.look()
         await busy.send(f"busy{world.number}")
         world.clock.pass_(1)
@@ -214,7 +214,7 @@ async def test_a_probe_under_way_keeps_the_right_however_long_it_takes() -> None
     world.clock.pass_(61)
     await one.ways.look()
     one.ways.own.breaker.begin_probe()
-    world.clock.pass_(UNUSED_SECONDS + 1)
+    world.clock.pass_(UNUSED_PROBE_SECONDS + 1)
     await two.ways.look()
     assert isinstance((await two.send("a"))[0], Postponed)
     await one.ways.look()
@@ -347,7 +347,7 @@ async def test_a_recipient_over_its_rate_waits_alone_whichever_worker_has_the_le
     one, two = await world.worker(), await world.worker()
     for worker in (one, two):
         worker.relay.back = TAKEN
-        worker.ways.paces = Paces("shop/orders", Rate(3, 60.0), worker.ledger)
+        worker.ways.paces = RecipientRateLimiter("shop/orders", Rate(3, 60.0), worker.ledger)
     assert await one.send("a", recipient="x@example.net") == [TAKEN]
     assert await one.send("b", recipient="x@example.net") == [TAKEN]
     first, second = await two.send("c", "d", recipient="X@example.net")
@@ -355,7 +355,9 @@ async def test_a_recipient_over_its_rate_waits_alone_whichever_worker_has_the_le
     assert isinstance(second, Postponed)
     assert (second.barrier, second.seconds) == (Barrier.RECIPIENT_RATE, 60.0)
     assert await two.send("e", recipient="y@example.net") == [TAKEN]
-    assert not any("example.net" in text for text in (*world.store.accords, *world.store.accords.values()))
+    assert not any(
+        "example.net" in text for text in (*world.store.shared_states, *world.store.shared_states.values())
+    )
 
 
 def test_a_look_is_well_within_a_heartbeat() -> None:

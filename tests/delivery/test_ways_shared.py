@@ -9,7 +9,6 @@ from postroom.delivery.outcome import Progress
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
 from tests.delivery.letters import PROFILE
-from tests.delivery.postgres_ledgers import execute
 from tests.delivery.scripted_relay import served
 from tests.delivery.stations import (
     Host,
@@ -23,6 +22,7 @@ from tests.delivery.stations import (
     whole,
     working,
 )
+from tests.ledger.postgres_ledgers import execute
 
 pytestmark = pytest.mark.postgres
 RULES = Rules(3, reset_after=60.0)
@@ -98,4 +98,6 @@ async def test_a_recipient_is_written_to_so_often_whichever_worker_has_the_lette
             await asyncio.gather(one.carry(4, recipient=same), two.carry(4, recipient=same), two.carry(5))
     assert [seen.recipients for seen in host.accepted].count([same]) == rate.count
     assert states(database, PROFILE) == {State.ACCEPTED: rate.count + 5, State.DEFERRED: 5}
-    assert execute(database, "SELECT count(*) FROM letter WHERE state = 'deferred' AND tries > 0") == [(0,)]
+    assert execute(database, "SELECT count(*) FROM letter WHERE state = 'deferred' AND attempts > 0") == [
+        (0,)
+    ]

@@ -11,9 +11,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from postroom.local.machine import free_port
 from tests.delivery import kubelet
-from tests.delivery.postgres_ledgers import execute
 from tests.delivery.test_program import page
 from tests.fixtures.pipeline import WorkerUnderTest
+from tests.ledger.postgres_ledgers import execute
 
 PATIENCE_SECONDS = 240.0
 """A lease has to run out at times, and the machine may be slow."""
@@ -63,10 +63,10 @@ class WorkerPod(WorkerUnderTest):
                 return []
             raise
 
-    def dotting(self) -> int:
-        """Rows in `dotting` that are this worker's."""
-        mine = f"SELECT generation FROM worker WHERE process LIKE '% {self.name}'"
-        rows = self.query(f"SELECT count(*) FROM letter WHERE state = 'dotting' AND generation IN ({mine})")
+    def sending(self) -> int:
+        """Rows in `sending` that are this worker's."""
+        mine = f"SELECT worker_epoch FROM worker WHERE process LIKE '% {self.name}'"
+        rows = self.query(f"SELECT count(*) FROM letter WHERE state = 'sending' AND worker_epoch IN ({mine})")
         return int(rows[0][0]) if rows else 0
 
     def says(self) -> dict[str, Any]:

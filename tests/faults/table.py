@@ -47,7 +47,7 @@ FAULTS = (
     Fault(
         2,
         "workers killed with `kill -9` again and again, `onInDoubt: Resend`",
-        "none lost; no more doubled than were in `dotting` at the kills, each on record",
+        "none lost; no more doubled than were in `sending` at the kills, each on record",
         (
             f"{CRASH}::test_no_letter_is_lost_when_the_worker_is_killed_at_random",
             f"{CRASH}::test_no_letter_is_lost_when_the_worker_dies_at_each_step",
@@ -58,7 +58,7 @@ FAULTS = (
     Fault(
         3,
         "the same under `onInDoubt: Park`",
-        "none doubled; no more parked than were in `dotting` at the kills",
+        "none doubled; no more parked than were in `sending` at the kills",
         (f"{CRASH}::test_under_park_no_letter_is_doubled_when_the_worker_is_killed_at_random",),
     ),
     Fault(

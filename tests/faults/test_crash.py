@@ -46,7 +46,7 @@ def finish(plant: WorkerUnderTest, count: int) -> None:
 
 
 def kill_at_random(plant: WorkerUnderTest, sink: RecordingSink, kills: int) -> tuple[int, list[int]]:
-    """Publish, kill the worker as often, let it finish: events, and the rows in `dotting` at each kill."""
+    """Publish, kill the worker as often, let it finish: events, and the rows in `sending` at each kill."""
     published = publish(plant.bootstrap, events(kills * EVENTS_A_KILL, seed=1))
     chance, killed = random.Random(3), list[int]()
     for _ in range(kills):
@@ -54,7 +54,7 @@ def kill_at_random(plant: WorkerUnderTest, sink: RecordingSink, kills: int) -> t
         await_copies(plant, sink, sink.copies.total() + chance.randrange(1, EVENTS_A_KILL), published)
         time.sleep(chance.random() * 0.02)
         plant.kill()
-        killed.append(plant.dotting())
+        killed.append(plant.sending())
     assert plant.settled() < published, "the kills came too late to find it at work"
     finish(plant, published)
     return published, killed
@@ -95,7 +95,7 @@ def test_no_letter_is_lost_when_the_worker_dies_at_each_step(
             plant.start(POSTROOM_FAILPOINT=f"{point}:{passes}")
             deaths[point] += died(plant, good)
             plant.kill()
-            killed.append(plant.dotting())
+            killed.append(plant.sending())
     finish(plant, good)
     verdict = judge(plant, failing_sink, good, killed)
     verdict.hold()

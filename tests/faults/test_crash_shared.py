@@ -73,7 +73,7 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
         await_copies(failing_sink, failing_sink.copies.total() + chance.randrange(1, EVENTS_A_KILL // 2))
         victim = pods[kill % 2]
         victim.kill()
-        killed.append(victim.dotting())
+        killed.append(victim.sending())
         if kill % 3 == 2:
             victim.name += "x"  # a pod of another name takes its place: its lease has to run out
         victim.run()
@@ -92,7 +92,7 @@ def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
     published = publish(sleeper.bootstrap, events(EVENTS, seed=23), sleeper.topic)
     await_copies(failing_sink, EVENTS // 10)
     sleeper.stand_still()
-    stopped, standing = time.monotonic(), sleeper.dotting()
+    stopped, standing = time.monotonic(), sleeper.sending()
     wait_until(lambda: other.through(published), "the other to take over all of it", PATIENCE_SECONDS)
     seconds = time.monotonic() - stopped
     leases = fault.size(1, 2)

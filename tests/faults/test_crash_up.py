@@ -34,7 +34,7 @@ def doubts(data: Path) -> int:
     (ledger,) = (data / "ledgers").glob("**/*.sqlite")
     connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=30)
     try:
-        return int(connection.execute("SELECT count(*) FROM letter WHERE doubts > 0").fetchone()[0])
+        return int(connection.execute("SELECT count(*) FROM letter WHERE in_doubt_count > 0").fetchone()[0])
     finally:
         connection.close()
 

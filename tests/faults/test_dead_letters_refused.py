@@ -12,8 +12,8 @@ from postroom.ports.ledger import DeadLetter
 from tests.delivery.bench import Bench, offsets
 from tests.delivery.letters import NOON, TOPIC
 from tests.delivery.scenario import scenario
-from tests.delivery.test_ledger_sqlite import FileLives
 from tests.faults.results import Fault
+from tests.ledger.test_sqlite import FileLives
 
 pytestmark = pytest.mark.faults
 
@@ -45,13 +45,13 @@ async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offse
     records = [Record(TOPIC, 0, number, NOON, None, b"no json") for number in range(malformed)]
     progress = await bench.carry(*records)
     assert offsets(progress.finished()) == list(range(malformed))
-    assert len(await bench.ledger.waiting(malformed + 1)) == malformed
+    assert len(await bench.ledger.pending_dead_letters(malformed + 1)) == malformed
 
     assert await publish_dead_letters(bench.ledger, brokers) == 0
     await lives.die()
 
     ledger = await lives.begin()
-    kept = len(await ledger.waiting(malformed + 1))
+    kept = len(await ledger.pending_dead_letters(malformed + 1))
     brokers.open = True
     while await publish_dead_letters(ledger, brokers):
         pass
@@ -68,6 +68,6 @@ async def test_an_offset_is_not_done_while_its_dead_letter_cannot_be_put_on_reco
     async def refuse(_: Sequence[DeadLetter]) -> None:
         raise OSError("the disk is full")
 
-    bench.ledger.bury = refuse  # type: ignore[method-assign,assignment]
+    bench.ledger.add_dead_letters = refuse  # type: ignore[method-assign,assignment]
     with pytest.raises(OSError, match="full"):
         await bench.carry(Record(TOPIC, 0, 0, NOON, None, b"no json"))

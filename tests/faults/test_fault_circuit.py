@@ -11,7 +11,6 @@ from postroom.delivery.decide.breaker import Rules
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
 from tests.delivery.letters import PROFILE
-from tests.delivery.postgres_ledgers import execute
 from tests.delivery.scripted_relay import Wait, served
 from tests.delivery.stations import (
     BATCH,
@@ -27,6 +26,7 @@ from tests.delivery.stations import (
     working,
 )
 from tests.faults.results import Fault
+from tests.ledger.postgres_ledgers import execute
 
 pytestmark = [pytest.mark.faults, pytest.mark.postgres]
 
@@ -119,7 +119,7 @@ async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_th
             await all_know(one, two)
             await wait_until(lambda: states(database, PROFILE) == {State.DEFERRED: backlog}, "all put off")
             host.dead = False
-            execute(database, "UPDATE letter SET due = 1, tries = 12 WHERE state = 'deferred'")
+            execute(database, "UPDATE letter SET due = 1, attempts = 12 WHERE state = 'deferred'")
             await wait_until(lambda: len(host.seen) == 1, "the probe")
             probing = monotonic()
             await wait_until(lambda: monotonic() > probing + 3, "three looks of both workers")

@@ -60,7 +60,7 @@ def test_a_line_that_drops_after_the_dot_is_a_doubt_that_follows_its_policy(
         setup.publish(20)
         wait_until(lambda: pod.through(20), "every letter settled", PATIENCE_SECONDS)
         assert pod.end() == 0
-    [[doubts]] = pod.query("SELECT sum(doubts) FROM letter")
+    [[doubts]] = pod.query("SELECT sum(in_doubt_count) FROM letter")
     wanted = {"captured": 20} if policy == "Resend" else {"captured": 18, "in_doubt": 2}
     assert (states(setup), doubts) == (wanted, 2)
     assert copies(relay) == (22 if policy == "Resend" else 20)
@@ -80,7 +80,7 @@ def test_a_relay_that_takes_long_to_answer_gets_one_copy(setup: FaultEnvironment
         assert not pod.through(20)
         loop.call_soon_threadsafe(answer.set)
         setup.finish()
-    [[doubts]] = pod.query("SELECT sum(doubts) FROM letter")
+    [[doubts]] = pod.query("SELECT sum(in_doubt_count) FROM letter")
     assert (states(setup), doubts, copies(relay)) == ({"captured": 20}, 0, 20)
     assert not any(one.logged(b"partitions lost") or one.logged(b"lease lost") for one in setup.pods)
     fault.record(f"an answer after {seconds} s: one copy of each of 20 letters, 0 doubts, no partition lost")
@@ -94,7 +94,7 @@ def test_a_reset_at_each_verb_costs_no_letter(setup: FaultEnvironment, fault: Fa
         setup.start(pod)
         setup.publish(40)
         setup.finish()
-    [[doubts]] = pod.query("SELECT sum(doubts) FROM letter")
+    [[doubts]] = pod.query("SELECT sum(in_doubt_count) FROM letter")
     assert states(setup) == {"captured": 40}
     assert doubts == 1
     assert copies(relay) == 41

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.adapters.smtp import RelaySettings, SmtpRelay
 from postroom.adapters.smtp.settings import Auth, AuthMethod, Credentials, Tls, TlsMode
@@ -73,7 +73,7 @@ class House:
             dispatch = Dispatch(SmtpRelay(settings), self.ledger, self.clock, room=4)
             await dispatch.open()
             post = Post(HOUSE, self.ledger, Shelf(), dispatch, self.clock)
-            recalled = () if fresh else await self.ledger.due(self.clock.now(), 10)
+            recalled = () if fresh else await self.ledger.claim_due(self.clock.now(), 10)
             async for _ in deliver(fresh, post) if fresh else redeliver(recalled, post):
                 pass
             await dispatch.drain(1.0)
@@ -81,14 +81,14 @@ class House:
 
     def letter(self, name: str) -> LetterView:
         """What is on record of a letter."""
-        with LedgerReader(self.path) as reader:
+        with FileLedgerReader(self.path) as reader:
             [found] = reader.find(name)
         return found
 
     def buried(self) -> int:
         """Dead letters so far."""
-        with LedgerReader(self.path) as reader:
-            return reader.waiting_dead_letters()
+        with FileLedgerReader(self.path) as reader:
+            return reader.pending_dead_letters()
 
 
 @pytest.fixture(scope="module")

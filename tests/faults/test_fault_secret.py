@@ -84,7 +84,7 @@ def test_a_password_that_changes_under_a_running_worker_fails_no_letter(
         assert pod.said(b"partitions assigned") == 1, "one process, one start"
         setup.finish()
     assert states(setup) == {"accepted": len(setup.produced)}
-    assert pod.query("SELECT count(*) FROM letter WHERE answers > 1 OR doubts > 0") == [(0,)]
+    assert pod.query("SELECT count(*) FROM letter WHERE replies > 1 OR in_doubt_count > 0") == [(0,)]
     arrived = Counter(seen.recipients[0] for seen in relay.accepted)
     assert arrived.total() == len(setup.produced)
     said = pod.query("SELECT count(*) FROM attempt WHERE result = 'unreachable' AND text LIKE '535%'")[0][0]

@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 
 def rows(pod: WorkerPod) -> list[tuple[Any, ...]]:
     """What the ledger says of every letter."""
-    return pod.query("SELECT event_id, state, generation, doubts, answers FROM letter ORDER BY event_id")
+    return pod.query(
+        "SELECT event_id, state, worker_epoch, in_doubt_count, replies FROM letter ORDER BY event_id"
+    )
 
 
 @pytest.mark.fault(4)
@@ -34,7 +36,7 @@ def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
         setup.publish(count)
         wait_until(lambda: len(slow.seen) >= sleeper.connections, "contents on all lines", PATIENCE_SECONDS)
         sleeper.stand_still()
-        stopped, standing, at_relay = time.monotonic(), sleeper.dotting(), len(slow.seen)
+        stopped, standing, at_relay = time.monotonic(), sleeper.sending(), len(slow.seen)
         loop.call_soon_threadsafe(answer.set)  # what is in its sockets now waits for it to go on
         wait_until(lambda: other.through(count), "the other to take over all of it", PATIENCE_SECONDS)
         seconds, before = time.monotonic() - stopped, rows(other)
@@ -49,9 +51,11 @@ def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
     verdict = setup.verdict([standing])
     verdict.hold()
     assert verdict.doubled == 0, "the other sent each once"
-    marked = other.query("SELECT count(*) FROM letter WHERE doubts > 0")[0][0]
+    marked = other.query("SELECT count(*) FROM letter WHERE in_doubt_count > 0")[0][0]
     assert at_relay <= marked <= standing
-    late = "SELECT count(*) FROM attempt a JOIN letter l ON a.row = l.row WHERE a.generation <> l.generation"
+    late = (
+        "SELECT count(*) FROM attempt a JOIN letter l ON a.row = l.row WHERE a.worker_epoch <> l.worker_epoch"
+    )
     kept = other.query(f"{late} AND a.result = 'captured'")[0][0]
     assert kept == at_relay
     fault.record(

@@ -44,7 +44,7 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt(setup: FaultEnviro
         assert pod.end() == 0
         slowest = max(slowest, time.monotonic() - begin)
         settled = pod.settled()
-        assert pod.dotting() == 0
+        assert pod.sending() == 0
         assert (
             setup.committed()
             <= settled + pod.query("SELECT count(*) FROM letter WHERE state = 'deferred'")[0][0]

@@ -19,7 +19,7 @@ class Verdict:
     unmarked: int
     """Letters that arrived twice although the ledger has no doubt on record: never allowed."""
     bound: int
-    """Rows in `dotting` over all kills: no more letters than these may arrive twice."""
+    """Rows in `sending` over all kills: no more letters than these may arrive twice."""
     kills: int
     unsent: str = ""
     """The letters that count as lost, by their state."""
@@ -49,8 +49,8 @@ class Verdict:
 
 
 def judge(plant: WorkerUnderTest, sink: RecordingSink, published: int, killed: list[int]) -> Verdict:
-    """Join the ledger with the sink; `killed` has the rows in `dotting` found after each kill."""
-    rows = plant.query("SELECT event_id, message_id, state, doubts FROM letter")
+    """Join the ledger with the sink; `killed` has the rows in `sending` found after each kill."""
+    rows = plant.query("SELECT event_id, message_id, state, in_doubt_count FROM letter")
     arrived = {f"{message_id}": sink.copies[f"{message_id}"] for _, message_id, _, _ in rows}
     parked = sum(state == "in_doubt" for _, _, state, _ in rows)
     unsent = Counter(

@@ -30,7 +30,7 @@ def carry(plant: WorkerUnderTest, sink: RecordingSink) -> None:
     wait_until(lambda: plant.through(published), "every letter settled")
     assert plant.end() == 0
     assert len(sink.copies) == published
-    doubted = {row[0] for row in plant.query("SELECT message_id FROM letter WHERE doubts > 0")}
+    doubted = {row[0] for row in plant.query("SELECT message_id FROM letter WHERE in_doubt_count > 0")}
     assert {message_id for message_id, count in sink.copies.items() if count > 1} <= doubted
 
 

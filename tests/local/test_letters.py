@@ -10,11 +10,11 @@ from postroom.local.errors import UserError
 from postroom.ports.ledger import Attempt, State
 from postroom.ports.relay import Stage
 from tests.delivery import kubelet
-from tests.delivery.ledger_contract import LATER, carry, claim
 from tests.delivery.letters import NOON, ended
-from tests.delivery.postgres_ledgers import SCHEMA, working
 from tests.delivery.scenario import scenario
 from tests.fixtures.postgres import free_port
+from tests.ledger.ledger_contract import LATER, carry, claim
+from tests.ledger.postgres_ledgers import SCHEMA, working
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 no")
 

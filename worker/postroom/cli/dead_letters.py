@@ -35,7 +35,7 @@ from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record, par
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.profile import dead_letter_topic
 from postroom.local.errors import UserError
-from postroom.ports.ledger import REPLAYS_KEPT, Letter, State
+from postroom.ports.ledger import REPLAY_RETENTION, Letter, State
 from postroom.sandbox.mta import GREETING
 
 HEADER_PREFIX = "postroom_"
@@ -226,8 +226,8 @@ def replay_blocker(one: StoredDeadLetter, now: datetime, insisted: Collection[st
     """Why a dead letter should not be replayed; empty where it may. `insisted` are codes to be overlooked."""
     if one.content_omitted or one.record.value is None:
         return "its content is on no topic any more"
-    if now - one.at > REPLAYS_KEPT:
-        return f"it is older than {REPLAYS_KEPT.days} days, for which replays are remembered"
+    if now - one.at > REPLAY_RETENTION:
+        return f"it is older than {REPLAY_RETENTION.days} days, for which replays are remembered"
     if one.code == Code.IDEMPOTENCY_MISMATCH:
         return "its id belongs to another letter; publish it under a new id"
     why = REPLAY_RISKS.get(one.code)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from postroom.adapters.ledger.upkeep import SqlUpkeep
+from postroom.adapters.ledger.administration import SqlLedgerAdministration
 from postroom.connections import KafkaConnection, Mounted, read_kafka, read_ledger
 from postroom.delivery.programs.rules import read_profile
 from postroom.letter.problems import Rejected
@@ -24,7 +24,7 @@ from postroom.local.data_folder import DataFolder, RunAddresses
 from postroom.local.errors import UserError
 from postroom.mounted import read_folder
 from postroom.ports.health import Unreachable
-from postroom.ports.upkeep import Upkeep
+from postroom.ports.ledger import LedgerAdministration
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def read_connections_secret(folder: Path) -> Mounted:
 @contextmanager
 def open_ledgers(
     data: Path, files: Sequence[Path], connections: Path | None, namespace: str
-) -> Iterator[Sequence[Upkeep]]:
+) -> Iterator[Sequence[LedgerAdministration]]:
     """Every ledger that is meant, open at once."""
     with ExitStack() as open_:
         try:
@@ -136,10 +136,10 @@ def open_ledgers(
 
 def _selected_ledgers(
     data: Path, files: Sequence[Path], connections: Path | None, namespace: str
-) -> Iterator[Upkeep]:
+) -> Iterator[LedgerAdministration]:
     if connections and not files:
         where = read_ledger(read_connections_secret(connections), namespace)
-        yield SqlUpkeep.of_server(where.url, where.schema)
+        yield SqlLedgerAdministration.open_server(where.url, where.schema)
         return
     found = list(files) or DataFolder(data).ledgers()
     if not found:
@@ -150,4 +150,4 @@ def _selected_ledgers(
     for path in found:
         if not path.exists():
             raise UserError(f"There is no ledger {path}.")
-        yield SqlUpkeep.of_file(path)
+        yield SqlLedgerAdministration.open_file(path)

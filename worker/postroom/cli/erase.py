@@ -16,7 +16,7 @@ from postroom.letter.problems import Rejected
 from postroom.letter.profile import dead_letter_topic
 from postroom.local import http_client
 from postroom.local.errors import UserError
-from postroom.ports.upkeep import Erased, Upkeep
+from postroom.ports.ledger import ErasureResult, LedgerAdministration
 
 RETRY_SECONDS = 15.0
 RETRY_DELAY_SECONDS = 0.5
@@ -26,7 +26,7 @@ RETRY_DELAY_SECONDS = 0.5
 class ErasureReport:
     """What an erasure came to."""
 
-    ledgers: Erased
+    ledgers: ErasureResult
     inbox: int | None
     """Letters in the sandbox's inbox; None where no inbox was asked."""
     topics: Sequence[str]
@@ -35,7 +35,7 @@ class ErasureReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        names = [each.name for each in fields(Erased)]
+        names = [each.name for each in fields(ErasureResult)]
         figures = {name: getattr(self.ledgers, name) for name in names}
         return {"dry_run": self.dry_run, **figures, "inbox": self.inbox, "topics": list(self.topics)}
 
@@ -54,8 +54,8 @@ class ErasureReport:
             yield "no inbox was looked into: --inbox names one"
         else:
             yield f"{_count(self.inbox, 'letter')} in the inbox {verb}"
-        if found.under_way:
-            yield f"{_count(found.under_way, 'letter')} in a worker's hand: run the command again in a moment"
+        if found.in_progress:
+            yield f"{_count(found.in_progress, 'letter')} in a worker's hand: run the command again in a moment"
         if self.topics:
             yield (
                 "Kafka removes records by retention alone; until then these topics may hold events of this "
@@ -71,13 +71,15 @@ def parse_address(text: str) -> str:
         raise UserError(f"{text} is no address: {rejected.problems[0].message}.") from None
 
 
-def erase_address(ledgers: Sequence[Upkeep], address: str, now: datetime, dry_run: bool) -> Erased:
+def erase_address(
+    ledgers: Sequence[LedgerAdministration], address: str, now: datetime, dry_run: bool
+) -> ErasureResult:
     """Erase in each ledger, again while letters are under way."""
-    end, total = time.monotonic() + RETRY_SECONDS, Erased()
+    end, total = time.monotonic() + RETRY_SECONDS, ErasureResult()
     while True:
-        found = sum((each.erase(address, now, dry_run) for each in ledgers), Erased())
-        total = replace(total, under_way=0) + found
-        if dry_run or not found.under_way or time.monotonic() > end:
+        found = sum((each.erase(address, now, dry_run) for each in ledgers), ErasureResult())
+        total = replace(total, in_progress=0) + found
+        if dry_run or not found.in_progress or time.monotonic() > end:
             return total
         time.sleep(RETRY_DELAY_SECONDS)
 

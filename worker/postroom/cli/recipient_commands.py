@@ -21,12 +21,12 @@ from postroom.cli.options import (
     print_json,
 )
 from postroom.local.errors import UserError
-from postroom.ports.suppression import Reason
+from postroom.ports.ledger import SuppressionReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from postroom.ports.upkeep import Upkeep
+    from postroom.ports.ledger import LedgerAdministration
 
 recipients = typer.Typer()
 suppressions = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -79,7 +79,7 @@ def erase(
         print_json(report.to_json())
     else:
         typer.echo("\n".join(report.lines()))
-    if gone.under_way:
+    if gone.in_progress:
         raise typer.Exit(1)
 
 
@@ -111,7 +111,7 @@ def list_(
 @suppressions.command("add")
 def add(
     address: Address,
-    reason: Annotated[Reason, Option(help="Why.")] = Reason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="Why.")] = SuppressionReason.MANUAL,
     note: Annotated[str, Option(help="What gave cause.")] = "",
     profile: Profile = "",
     ledger: Ledgers = None,
@@ -126,7 +126,7 @@ def add(
     from postroom.cli.environment import open_ledgers
     from postroom.cli.erase import parse_address
     from postroom.clock import SystemClock
-    from postroom.ports.suppression import Suppression
+    from postroom.ports.ledger import Suppression
 
     now: datetime = SystemClock().now()
     with open_ledgers(data, ledger or (), connections, namespace) as ledgers:
@@ -140,7 +140,7 @@ def add(
 @suppressions.command("remove")
 def remove(
     address: Address,
-    reason: Annotated[Reason | None, Option(help="Only for this reason.")] = None,
+    reason: Annotated[SuppressionReason | None, Option(help="Only for this reason.")] = None,
     profile: Profile = "",
     ledger: Ledgers = None,
     data: Data = DATA,
@@ -161,7 +161,9 @@ def remove(
     typer.echo(f"taken off the list of {whose}: {gone} entr{'y' if gone == 1 else 'ies'}")
 
 
-def _select_profile(ledgers: "Sequence[Upkeep]", profile: str) -> "tuple[Upkeep, str]":
+def _select_profile(
+    ledgers: "Sequence[LedgerAdministration]", profile: str
+) -> "tuple[LedgerAdministration, str]":
     """The ledger and the profile that are meant; raises Trouble where that is not clear."""
     known = {name: each for each in ledgers for name in each.profiles()}
     if profile and (profile in known or len(ledgers) == 1):

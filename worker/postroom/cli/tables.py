@@ -14,7 +14,7 @@ from rich.text import Text
 
 from postroom.cli.dead_letters import StoredDeadLetter
 from postroom.letter.address import mask_address, mask_addresses
-from postroom.ports.suppression import Suppression
+from postroom.ports.ledger import Suppression
 
 
 def dead_letter_table(found: Sequence[StoredDeadLetter], reveal: bool) -> RenderableType:

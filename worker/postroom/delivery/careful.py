@@ -75,7 +75,7 @@ class Caution:
     async def _sift_group(self, group: Sequence[Record]) -> list[tuple[Record, bool]]:
         if not await self._ready():
             return []
-        counts = await self._ledger.suspect(group)
+        counts = await self._ledger.mark_suspects(group)
         together = [
             (
                 record,
@@ -83,16 +83,16 @@ class Caution:
             )
             for record, count in zip(group, counts, strict=True)
         ]
-        await self._ledger.absolve([record for record, harmless in together if harmless])
+        await self._ledger.clear_suspects([record for record, harmless in together if harmless])
         alone = [(record, harmless or await self._try_alone(record)) for record, harmless in together]
         return [(record, harmless) for record, harmless in alone if harmless is not None]
 
     async def _try_alone(self, record: Record) -> bool | None:
         """Whether it is harmless; None when there is nothing to try it in."""
         while await self._ready():
-            harmless = await self._ledger.accuse(record) <= ATTEMPTS
+            harmless = await self._ledger.count_suspect_attempt(record) <= ATTEMPTS
             if not harmless or await self._rehearsal.survives(pack_record(record)):
-                await self._ledger.absolve([record])
+                await self._ledger.clear_suspects([record])
                 return harmless
         return None
 

@@ -14,7 +14,7 @@ from postroom.delivery.render import Verdicts
 from postroom.failpoint import reach
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Claimed, Existing, Letter, Spent
+from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed
 
 
 @dataclass(slots=True)
@@ -31,19 +31,19 @@ class Claims:
 async def claim(letters: Sequence[Letter], verdicts: Verdicts, post: Post) -> Claims:
     """Claim a batch in one commit (two, when dead claims are taken over).
 
-    A claim that died in `dotting` gets the verdict InDoubt under `onInDoubt: Park`; else it is sent again.
+    A claim that died in `sending` gets the verdict InDoubt under `onInDoubt: Park`; else it is sent again.
     """
     claims = Claims()
     if not letters:
         return claims
-    takeovers: list[Existing] = []
+    takeovers: list[ExistingRow] = []
     for answer in await post.ledger.claim(letters, post.clock.now()):
         match answer:
             case Claimed():
                 claims.claimed.append(answer)
-            case Spent():
+            case ReplayConsumed():
                 claims.known.append(answer.letter.record)
-            case Existing():
+            case ExistingRow():
                 _sort(answer, claims, takeovers)
     if takeovers:
         await _take_over(takeovers, claims, verdicts, post)
@@ -51,8 +51,8 @@ async def claim(letters: Sequence[Letter], verdicts: Verdicts, post: Post) -> Cl
     return claims
 
 
-def _sort(row: Existing, claims: Claims, takeovers: list[Existing]) -> None:
-    match meet(row.state, row.living, row.same_payload):
+def _sort(row: ExistingRow, claims: Claims, takeovers: list[ExistingRow]) -> None:
+    match meet(row.state, row.owner_alive, row.same_payload):
         case Found.SETTLED:
             claims.known.append(row.letter.record)
         case Found.HELD:
@@ -63,14 +63,14 @@ def _sort(row: Existing, claims: Claims, takeovers: list[Existing]) -> None:
             takeovers.append(row)
 
 
-async def _take_over(rows: list[Existing], claims: Claims, verdicts: Verdicts, post: Post) -> None:
+async def _take_over(rows: list[ExistingRow], claims: Claims, verdicts: Verdicts, post: Post) -> None:
     taken = await post.ledger.take_over(rows, post.clock.now())
     for row, claimed in zip(rows, taken, strict=True):
         if claimed is None:
             claims.held.append(row.letter.record)
             continue
         claims.claimed.append(claimed)
-        if claimed.found_dotting:
+        if claimed.was_sending:
             claims.taken_in_doubt += 1
             if _parks(claimed, post):
                 verdicts[claimed.letter] = InDoubt(_doubt(), counted=True)
@@ -79,7 +79,7 @@ async def _take_over(rows: list[Existing], claims: Claims, verdicts: Verdicts, p
 def _parks(claimed: Claimed, post: Post) -> bool:
     """Whether a person decides: always under Park, and after as many doubts as there may be answers."""
     policy = post.house.policy
-    return policy.on_in_doubt == "Park" or claimed.doubts >= policy.max_attempts
+    return policy.on_in_doubt == "Park" or claimed.in_doubt_count >= policy.max_attempts
 
 
 def _mismatch(letter: Letter) -> Problem:

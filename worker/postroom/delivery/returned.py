@@ -18,8 +18,8 @@ import structlog
 from postroom import smtpd
 from postroom.letter.dsn import MAX_REPORT_BYTES, ParsedReport, ReportKind, parse_report
 from postroom.letter.problems import Rejected
+from postroom.ports.bounces import BounceConfig, ReceivedReport, ReportResult, ReportStore
 from postroom.ports.health import Health, Unreachable
-from postroom.ports.returns import House, Returned, Returns, Taken
 from postroom.ports.world import Clock
 from postroom.smtpd import Incoming, Terms, Traffic
 
@@ -53,7 +53,7 @@ class Tally(Traffic):
     suppressed: Counter[str] = field(default_factory=Counter)
     """New entries of suppression lists, by reason."""
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: ReportResult) -> None:
         """What a report came to."""
         self.letters.update(state.value for state in taken.changes)
         self.suppressed.update(reason.value for reason in taken.suppressed)
@@ -62,7 +62,7 @@ class Tally(Traffic):
 class Window(Protocol):
     """Where reports are handed in."""
 
-    async def take(self, one: Returned) -> Taken:
+    async def take(self, one: ReceivedReport) -> ReportResult:
         """Returns when it is durable; raises Unreachable or Rejected where the ledger is not to be had."""
         ...
 
@@ -88,14 +88,16 @@ Addressee = Callable[[str], Place | None]
 class Intake:
     """One ledger's counter: what is handed in together is one transaction."""
 
-    def __init__(self, returns: Returns, houses: dict[str, House], clock: Clock, tally: Tally) -> None:
+    def __init__(
+        self, returns: ReportStore, houses: dict[str, BounceConfig], clock: Clock, tally: Tally
+    ) -> None:
         self.health = Health()
         self._returns, self._houses, self._clock, self._tally = returns, houses, clock, tally
-        self._waiting: asyncio.Queue[tuple[Returned, asyncio.Future[Taken]]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = asyncio.Queue()
 
-    async def take(self, one: Returned) -> Taken:
+    async def take(self, one: ReceivedReport) -> ReportResult:
         """See the protocol."""
-        answer: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[ReportResult] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((one, answer))
         return await answer
 
@@ -105,7 +107,7 @@ class Intake:
 
     async def _serve(self) -> None:
         while True:
-            handed: list[tuple[Returned, asyncio.Future[Taken]]] = []
+            handed: list[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = []
             handed.append(await self._waiting.get())
             while len(handed) < MOST_TOGETHER and not self._waiting.empty():
                 handed.append(self._waiting.get_nowait())
@@ -116,9 +118,9 @@ class Intake:
                     if not answer.done():
                         answer.set_exception(Unreachable("the ledger was closed"))
 
-    async def _commit(self, handed: Sequence[tuple[Returned, asyncio.Future[Taken]]]) -> None:
+    async def _commit(self, handed: Sequence[tuple[ReceivedReport, asyncio.Future[ReportResult]]]) -> None:
         now = self._clock.now()
-        work = asyncio.to_thread(self._returns.take, [one for one, _ in handed], self._houses, now)
+        work = asyncio.to_thread(self._returns.add, [one for one, _ in handed], self._houses, now)
         taken = await self._try(work)
         for number, (_, answer) in enumerate(handed):
             if not answer.done():  # whoever handed it in may have hung up
@@ -131,11 +133,15 @@ class Intake:
         """Apply what waited for a worker, once that worker has settled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            taken = await self._try(asyncio.to_thread(self._returns.sweep, self._houses, self._clock.now()))
+            taken = await self._try(
+                asyncio.to_thread(self._returns.apply_pending, self._houses, self._clock.now())
+            )
             for one in taken if not isinstance(taken, Exception) else ():
                 self._tally.add(one)
 
-    async def _try(self, work: Coroutine[Any, Any, Sequence[Taken]]) -> Sequence[Taken] | Exception:
+    async def _try(
+        self, work: Coroutine[Any, Any, Sequence[ReportResult]]
+    ) -> Sequence[ReportResult] | Exception:
         try:
             done = await work
         except (Unreachable, Rejected) as error:
@@ -196,8 +202,8 @@ class BounceDesk(smtpd.Desk):
 
     async def _hand_in(self, place: Place, report: ParsedReport, content: bytes) -> str:
         unread = any(said.kind is ReportKind.UNPARSED for said in report.entries)
-        one = Returned(place.tag, report.fingerprint, report.entries, content if unread else b"")
-        taken = Taken()
+        one = ReceivedReport(place.tag, report.fingerprint, report.entries, content if unread else b"")
+        taken = ReportResult()
         for window in place.windows:
             try:
                 taken = await window.take(one)
@@ -211,7 +217,7 @@ class BounceDesk(smtpd.Desk):
         self._tally.refused["not_yet"] += 1
         return f"451 4.3.0 Not taken: {reason}; try again"
 
-    def _answer(self, taken: Taken, report: ParsedReport) -> str:
+    def _answer(self, taken: ReportResult, report: ParsedReport) -> str:
         if taken.full:
             self._tally.unkept["full"] += 1
             return "552 5.2.2 That letter has all the reports that are kept"

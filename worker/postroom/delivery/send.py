@@ -48,7 +48,7 @@ def send(claimed: Sequence[Claimed], verdicts: Verdicts, post: Post) -> AsyncIte
 
 
 def _barred(one: Claimed) -> Outcome | None:
-    problem = bar(one.barred, one.letter.category) if one.barred else None
+    problem = bar(one.suppressions, one.letter.category) if one.suppressions else None
     return Suppressed(problem) if problem else None
 
 

@@ -29,9 +29,16 @@ from postroom.delivery.post import House, Post
 from postroom.delivery.send import Decided
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
-from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Settlement, State
+from postroom.ports.ledger import (
+    Attempt,
+    Claimed,
+    DeadLetter,
+    Settlement,
+    State,
+    Suppression,
+    SuppressionReason,
+)
 from postroom.ports.relay import Stage
-from postroom.ports.suppression import Reason, Suppression
 
 
 async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Progress]:
@@ -63,7 +70,7 @@ async def settle_group(decided: Decided, post: Post) -> Progress:
     settlements: list[Settlement] = []
     returned: list[Claimed] = []
     for one, outcome in decided:
-        history = History(_since(one), one.answers, one.tries, one.doubts)
+        history = History(_since(one), one.replies, one.attempts, one.in_doubt_count)
         step = follow(outcome, history, post.house.policy, now, post.clock.random())
         if isinstance(step, GiveBack) and not one.from_topic:
             step = TryAgain(now, None)  # no offset brings it back: its row must
@@ -92,7 +99,7 @@ async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:
     """Put records that never became letters of their own into the outbox."""
     now = post.clock.now()
     if malformed:
-        await post.ledger.bury([dead_letter(one.record, one.problems, now) for one in malformed])
+        await post.ledger.add_dead_letters([dead_letter(one.record, one.problems, now) for one in malformed])
     return Progress(malformed=list(malformed))
 
 
@@ -109,10 +116,10 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
         problem=problem,
         due=due,
         attempt=_attempt(outcome, state, one.via),
-        answers=one.answers + answered,
-        tries=one.tries + tried,
-        doubts=one.doubts + doubted,
-        dead_letter=dead_letter(one.letter.record, (problem,), now, one.tries + tried)
+        replies=one.replies + answered,
+        attempts=one.attempts + tried,
+        in_doubt_count=one.in_doubt_count + doubted,
+        dead_letter=dead_letter(one.letter.record, (problem,), now, one.attempts + tried)
         if buried and problem
         else None,
     )
@@ -123,7 +130,7 @@ def _entry(one: Claimed, outcome: Outcome, house: House, now: datetime) -> Suppr
     if not (house.suppresses_bounces and isinstance(outcome, Refused) and is_hard_bounce(outcome.reply)):
         return None
     said = f"{outcome.reply.code} {outcome.reply.text}"
-    return Suppression(house.profile, one.letter.identity.recipient, Reason.HARD_BOUNCE, now, said)
+    return Suppression(house.profile, one.letter.identity.recipient, SuppressionReason.HARD_BOUNCE, now, said)
 
 
 def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:

@@ -85,12 +85,12 @@ def recollect(recalled: Sequence[Recalled], post: Post) -> tuple[list[Claimed], 
                 letter,
                 row.row,
                 row.received,
-                row.answers,
-                row.tries,
-                row.doubts,
+                row.replies,
+                row.attempts,
+                row.in_doubt_count,
                 from_topic=False,
-                generation=row.generation,
-                barred=row.barred,
+                worker_epoch=row.worker_epoch,
+                suppressions=row.suppressions,
             )
         )
     return claimed, verdicts

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from postroom.delivery.accords import Agreeing, Breaker, Paces, Portion
 from postroom.delivery.decide import turn
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.decide.reply import BEFORE_THE_LETTER
+from postroom.delivery.shared_state import Agreeing, RateShare, RecipientRateLimiter, RelayCircuit
 from postroom.ports.ledger import Claimed
 from postroom.ports.relay import (
     Barrier,
@@ -57,8 +57,8 @@ class Way:
 
     def __init__(self, outlet: Outlet, ledger: Agreeing, clock: Clock, via: str) -> None:
         self.outlet, self.relay, self.via = outlet, outlet.relay, via
-        self.breaker = Breaker(outlet.profile, outlet.rules, ledger, clock)
-        self.portion = Portion(outlet.profile, outlet.rate, ledger) if outlet.rate else None
+        self.breaker = RelayCircuit(outlet.profile, outlet.rules, ledger, clock)
+        self.portion = RateShare(outlet.profile, outlet.rate, ledger) if outlet.rate else None
         self.letters = 0
         """Handed over since the start."""
 
@@ -87,7 +87,7 @@ class Ways:
     def __init__(self, own: Outlet, fallback: Outlet | None, ledger: Agreeing, clock: Clock) -> None:
         self.own = Way(own, ledger, clock, "")
         self.fallback = Way(fallback, ledger, clock, fallback.profile) if fallback else None
-        self.paces: Paces | None = None
+        self.paces: RecipientRateLimiter | None = None
         """Asked before a letter goes, where recipients have a rate."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -170,7 +170,7 @@ class Ways:
     def barrier(self) -> Postponed:
         """Why there is no room, and when to come again."""
         if self._way() is None:
-            self.own.breaker.turn_away()
+            self.own.breaker.note_waiting_letter()
             reason = f"the circuit of the relay is open: {self.own.breaker.circuit.reason}"
             return Postponed(Barrier.CIRCUIT, min(self.own.breaker.seconds_left, KEPT_SECONDS), reason)
         reason = "more letters wait than may leave within seconds"
@@ -194,7 +194,7 @@ class Ways:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pace(self, paces: Paces, batch: list[Parcel], report: Report) -> None:
+    async def _pace(self, paces: RecipientRateLimiter, batch: list[Parcel], report: Report) -> None:
         try:
             waits = await paces.admit([parcel.envelope.recipient for parcel in batch])
         except BaseException:
@@ -225,7 +225,7 @@ class Ways:
             report([(parcel, barrier) for parcel in batch])
         else:
             if way is self.fallback:
-                self.own.breaker.turn_away()
+                self.own.breaker.note_waiting_letter()
             self._hand(way, batch, report, probe=False)
 
     def _hand(self, way: Way, batch: list[Parcel], report: Report, *, probe: bool) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from confluent_kafka import KafkaException
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.clock import SystemClock
 from postroom.connections import KafkaConnection, Mounted, read_kafka
 from postroom.gateway.app import GatewayMetrics, Services, create_gateway_app
@@ -44,7 +44,7 @@ class LedgerStatusReader:
         found: list[LetterView] = []
         for path in sorted(self._folder.glob("*.sqlite")):
             try:
-                with LedgerReader(path) as ledger:
+                with FileLedgerReader(path) as ledger:
                     found += ledger.find(message_id)
             except sqlite3.Error:  # being created at this very moment
                 continue
@@ -65,7 +65,7 @@ def _letter_status(letter: LetterView) -> LetterStatus:
         received=letter.received,
         updated=letter.updated,
         due=letter.due,
-        doubts=letter.doubts,
+        doubts=letter.in_doubt_count,
         attempts=tuple(
             AttemptStatus(
                 attempt.at,

@@ -29,7 +29,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.letter.address import mask_address
 from postroom.letter.profile import dead_letter_topic
 from postroom.letter.template import EmailTemplate
@@ -129,7 +129,7 @@ def _ledger_counts(path: Path) -> tuple[dict[str, int], list[LetterView]]:
     if not path.exists():
         return {}, []
     try:
-        with LedgerReader(path) as ledger:
+        with FileLedgerReader(path) as ledger:
             return ledger.counts(), list(ledger.latest(LATEST))
     except sqlite3.Error:  # being created at this very moment; the next look sees it
         return {}, []
@@ -137,7 +137,7 @@ def _ledger_counts(path: Path) -> tuple[dict[str, int], list[LetterView]]:
 
 STATE_COLOURS = {
     "claimed": "cyan",
-    "dotting": "cyan",
+    "sending": "cyan",
     "accepted": "green",
     "delivered": "green",
     "captured": "green",
@@ -318,7 +318,7 @@ LINE_SECONDS = 5.0
 """Plain lines about letters are at least this far apart."""
 RATE_SNAPSHOTS = 6
 """Looks over which the rate is taken."""
-UNFINISHED_STATES = frozenset({"claimed", "dotting", "scheduled"})
+UNFINISHED_STATES = frozenset({"claimed", "sending", "scheduled"})
 
 
 class Notes:

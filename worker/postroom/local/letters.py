@@ -22,8 +22,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView, ReportView
-from postroom.adapters.ledger.server_reader import ServerReader
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView, ReportView, ServerLedgerReader
 from postroom.connections import Mounted, read_ledger
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
@@ -32,7 +31,7 @@ from postroom.local.display import STATE_COLOURS
 from postroom.local.errors import UserError
 from postroom.local.send import letter_reason
 from postroom.mounted import read_folder
-from postroom.ports.ledger import Unreachable
+from postroom.ports.health import Unreachable
 
 
 def find_letters(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
@@ -47,7 +46,7 @@ def find_letters(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
         if not path.exists():
             raise UserError(f"There is no ledger {path}.")
         try:
-            with LedgerReader(path) as ledger:
+            with FileLedgerReader(path) as ledger:
                 found += ledger.find(wanted)
         except sqlite3.Error as error:
             raise UserError(f"{path} cannot be read as a ledger: {error}.") from None
@@ -94,10 +93,10 @@ def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
         yield "reason", letter_reason(letter)
     if letter.reply:
         yield "reply", letter.reply
-    if letter.doubts:
+    if letter.in_doubt_count:
         yield (
             "doubts",
-            f"{letter.doubts}: so often the relay's answer stayed unknown; a copy may have arrived",
+            f"{letter.in_doubt_count}: so often the relay's answer stayed unknown; a copy may have arrived",
         )
     if letter.user_id:
         yield "user id", letter.user_id
@@ -151,7 +150,7 @@ def find_letters_on_server(wanted: str, folder: Path, namespace: str) -> list[Le
     try:
         mounted = Mounted(read_folder(folder), folder, f"the Secret mounted at {folder}")
         where = read_ledger(mounted, namespace)
-        with ServerReader(where.url, where.schema) as ledger:
+        with ServerLedgerReader(where.url, where.schema) as ledger:
             return list(ledger.find(wanted))
     except Rejected as rejected:
         raise UserError(str(rejected)) from None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from postroom.adapters.ledger.reader import LedgerReader, LetterView
+from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.local import http_client
 from postroom.local.data_folder import DataFolder
 from postroom.local.errors import UserError
@@ -69,7 +69,7 @@ def letter_reason(letter: LetterView) -> str:
 
 def _read_letter(ledger: Path, event_id: str) -> LetterView | None:
     try:
-        with LedgerReader(ledger) as reader:
+        with FileLedgerReader(ledger) as reader:
             return next(iter(reader.find(event_id, 1)), None)
     except sqlite3.Error:  # its worker is being started again at this very moment; the next look sees it
         return None
@@ -144,7 +144,7 @@ def _existing_states(folder: DataFolder, message: Mapping[str, Any]) -> dict[str
         return {}
     found = {}
     for path in folder.ledgers():
-        with contextlib.suppress(sqlite3.Error), LedgerReader(path) as ledger:
+        with contextlib.suppress(sqlite3.Error), FileLedgerReader(path) as ledger:
             for letter in ledger.find(str(wanted)):
                 same = letter.recipient.casefold() == str(message["recipient"]).casefold()
                 if letter.event_id == wanted and same:

@@ -26,7 +26,7 @@ class Fate:
     event_type: str
     state: State
     at: datetime
-    tries: int = 0
+    attempts: int = 0
     code: str = ""
     """The problem code, where there is a problem."""
     reply: str = ""
@@ -59,7 +59,7 @@ class Notice:
     """The letter's row."""
     row: int = 0
     """Its place in the outbox; 0 before it has one."""
-    tries: int = 0
+    attempts: int = 0
 
 
 Herald = Callable[[Fate], Sequence[Notice]]

@@ -100,7 +100,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The fence's answer: the parcels whose `dotting` is durable, and how long that may be relied on."""
+    """The fence's answer: the parcels whose `sending` is durable, and how long that may be relied on."""
 
     parcels: Collection[Parcel]
     until: float

@@ -15,34 +15,40 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger import server
-from postroom.adapters.ledger.commit import Mending
-from postroom.adapters.ledger.days import SharedBuckets
-from postroom.adapters.ledger.heartbeat import Heartbeat
-from postroom.adapters.ledger.holder import Holder
-from postroom.adapters.ledger.leases import Member
+from postroom.adapters.ledger import postgres_server
+from postroom.adapters.ledger.dedupe import SharedBuckets
+from postroom.adapters.ledger.group_commit import ErrorAction
+from postroom.adapters.ledger.leases import Heartbeat, LedgerMember, session_name
 from postroom.adapters.ledger.migrations import check
+from postroom.adapters.ledger.orphans import IndexedOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
-from postroom.adapters.ledger.sql import SqlLedger
-from postroom.adapters.ledger.standstill import session_name
-from postroom.adapters.ledger.strays import SoughtStrays
-from postroom.ports.ledger import Recovery
+from postroom.adapters.ledger.sql_ledger import SqlLedger
+from postroom.adapters.ledger.writer import WriterIdentity
+from postroom.ports.health import Recovery
 
 
 class PostgresLedger(SqlLedger):
     """Implements ports.ledger.Ledger; open it with `await PostgresLedger.open(url, schema, …)`."""
 
-    def __init__(self, engine: Engine, heart: Heartbeat, window: float, clean: bool) -> None:
-        generation = heart.generation
-        keys, whose = RowKeys(generation), heart.member
-        holder = Holder(generation, keys, window, SharedBuckets(), SoughtStrays(), whose.profile, whose.kin)
-        super().__init__(engine, SharedServer(engine, heart.calendar_key), holder, clean)
-        self._heart = heart
-        heart.start(self._begin_anew)
+    def __init__(self, engine: Engine, heartbeat: Heartbeat, window: float, clean: bool) -> None:
+        worker_epoch = heartbeat.worker_epoch
+        keys, whose = RowKeys(worker_epoch), heartbeat.member
+        writer = WriterIdentity(
+            worker_epoch,
+            keys,
+            window,
+            SharedBuckets(),
+            IndexedOrphans(),
+            whose.profile,
+            whose.profile_workers,
+        )
+        super().__init__(engine, PostgresDatabase(engine, heartbeat.calendar_key), writer, clean)
+        self._heartbeat = heartbeat
+        heartbeat.start(self._change_epoch)
 
     @classmethod
     async def open(
-        cls, url: str, schema: str, member: Member, window: float, now: datetime
+        cls, url: str, schema: str, member: LedgerMember, window: float, now: datetime
     ) -> "PostgresLedger":
         """Join the workers of the ledger in `schema`.
 
@@ -52,50 +58,50 @@ class PostgresLedger(SqlLedger):
         schema is not (rightly) migrated.
         """
         with ExitStack() as undo:
-            engine = server.engine(url, schema, session_name(schema, member.process))
+            engine = postgres_server.ledger_engine(url, schema, session_name(schema, member.process))
             undo.callback(engine.dispose)
-            heart = Heartbeat(engine, member, schema)
-            clean = await asyncio.to_thread(_join, engine, schema, heart, stamp(now))
+            heartbeat = Heartbeat(engine, member, schema)
+            clean = await asyncio.to_thread(_join, engine, schema, heartbeat, stamp(now))
             undo.pop_all()
-        return cls(engine, heart, window, clean)
+        return cls(engine, heartbeat, window, clean)
 
     @property
     def lease_until(self) -> float:
         """See the port."""
-        return self._heart.until
+        return self._heartbeat.lease_until
 
     def now(self, wall: datetime) -> datetime:
         """See the port."""
-        now = self._heart.now(wall)
+        now = self._heartbeat.now(wall)
         self.health.clock_ahead = (wall - now).total_seconds()
         return now
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""
-        if monotonic() < self._heart.quiet_until:
+        if monotonic() < self._heartbeat.grace_until:
             return Recovery(self._clean, 0, 0)
         return await super().recover(now, resend)
 
     async def close(self, *, in_order: bool = True) -> None:
         """See the port."""
-        await asyncio.to_thread(self._heart.stop)
+        await asyncio.to_thread(self._heartbeat.stop)
         await super().close(in_order=in_order)
 
-    def _begin_anew(self, generation: int) -> None:
+    def _change_epoch(self, worker_epoch: int) -> None:
         # one assignment: the writing thread reads it once for each piece of work
-        self._holder = replace(self._holder, generation=generation, keys=RowKeys(generation))
+        self._writer = replace(self._writer, worker_epoch=worker_epoch, row_keys=RowKeys(worker_epoch))
 
 
-def _join(engine: Engine, schema: str, heart: Heartbeat, started_at: float) -> bool:
-    with server.reaching():
+def _join(engine: Engine, schema: str, heartbeat: Heartbeat, started_at: float) -> bool:
+    with postgres_server.unreachable_errors():
         with engine.begin() as connection:
             check(connection, schema)
-        heart.see_the_day()
+        heartbeat.advance_calendar()
         with engine.begin() as connection:
-            return heart.enlist(connection, started_at)
+            return heartbeat.register(connection, started_at)
 
 
-class SharedServer:
+class PostgresDatabase:
     """What the writer has to know of PostgreSQL."""
 
     _BEGUN = text("SELECT CAST(pg_current_xact_id() AS text), pg_advisory_xact_lock_shared(:key)")
@@ -107,12 +113,12 @@ class SharedServer:
         self._engine = engine
         self._key = {"key": calendar_key}
 
-    def begun(self, connection: Connection) -> str:
+    def transaction_id(self, connection: Connection) -> str:
         """Hold the calendar's lock, in common with everybody, and learn the transaction's number."""
         number: str = connection.execute(self._BEGUN, self._key).scalar_one()
         return number
 
-    def landed(self, transaction: str) -> bool:
+    def is_committed(self, transaction: str) -> bool:
         """The server remembers what became of it; one that still commits it is waited for."""
         while (status := self._status(transaction)) == "in progress":
             sleep(0.1)
@@ -126,14 +132,14 @@ class SharedServer:
                 ).scalar_one()
                 return found
         except DBAPIError as error:
-            if server.sqlstate(error) == self.INVALID:
+            if postgres_server.sqlstate(error) == self.INVALID:
                 return None
             raise
 
-    def mending(self, error: DBAPIError) -> Mending:
+    def error_action(self, error: DBAPIError) -> ErrorAction:
         """See commit.Database; a server that is primary no more is let go of, so that the next is found."""
-        if server.sqlstate(error) in server.REFRESHED:
-            return Mending.REPETITION
-        if server.sqlstate(error) == server.READ_ONLY:
+        if postgres_server.sqlstate(error) in postgres_server.RETRYABLE_STATES:
+            return ErrorAction.RETRY
+        if postgres_server.sqlstate(error) == postgres_server.READ_ONLY_STATE:
             self._engine.dispose()
-        return Mending.TIME if server.passes(error) else Mending.NOTHING
+        return ErrorAction.WAIT if postgres_server.is_transient(error) else ErrorAction.FAIL

@@ -3,6 +3,8 @@
 Opens a file read-only; safe while a worker runs. A ledger on a server is read by `server_reader`. There is
 no index on recipient or event id on purpose (random keys would cost every letter): a search reads the table,
 about a second a million rows.
+
+Reading a ledger on PostgreSQL beside its workers; what can be asked of it is what `reader` says.
 """
 
 import sqlite3
@@ -14,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sqlalchemy import text
+
+from postroom.adapters.ledger.postgres_server import invalid_setting, ledger_engine, unreachable_errors
 from postroom.adapters.ledger.rows import moment
 
 VERSION_WITH_REPORTS = 7
@@ -60,7 +65,7 @@ class LetterView:
     event_type: str
     recipient: str
     state: str
-    doubts: int
+    in_doubt_count: int
     due: datetime | None
     code: str | None
     reason: str | None
@@ -80,7 +85,18 @@ class LetterView:
 
 
 _COLUMNS = (
-    *("row", "profile", "source", "event_id", "event_type", "recipient", "state", "doubts", "due", "code"),
+    *(
+        "row",
+        "profile",
+        "source",
+        "event_id",
+        "event_type",
+        "recipient",
+        "state",
+        "in_doubt_count",
+        "due",
+        "code",
+    ),
     *("reason", "reply", "template", "revision", "message_id", "topic", "partition", "offset", "user_id"),
     *("request_id", "received_at", "updated_at"),
 )
@@ -89,7 +105,7 @@ _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _LETTER = f"SELECT {_NAMES} FROM letter"  # noqa: S608 - constant names
 
 
-class Reader(ABC):
+class LedgerReader(ABC):
     """A read-only view of one ledger; use it as a context manager."""
 
     def __enter__(self) -> Self:
@@ -113,9 +129,9 @@ class Reader(ABC):
         found: Sequence[Any] = self._all("SELECT state, count(*) FROM letter GROUP BY state")
         return dict(found)
 
-    def waiting_dead_letters(self) -> int:
+    def pending_dead_letters(self) -> int:
         """Dead letters that the broker has not acknowledged yet."""
-        [[count]] = self._all("SELECT count(*) FROM outbox")
+        [[count]] = self._all("SELECT count(*) FROM dead_letter_outbox")
         return int(count)
 
     def latest(self, limit: int = 20) -> Sequence[LetterView]:
@@ -143,7 +159,7 @@ class Reader(ABC):
         return tuple(AttemptView(moment(at), *rest) for at, *rest in found)
 
 
-class LedgerReader(Reader):
+class FileLedgerReader(LedgerReader):
     """A ledger in a file; raises sqlite3.Error where it can't be read."""
 
     def __init__(self, path: Path) -> None:
@@ -170,3 +186,31 @@ def _letter(row: Sequence[Any]) -> LetterView:
     )
     values["due"] = None if values["due"] is None else moment(values["due"])
     return LetterView(**values)
+
+
+_SELECT_TABLE = text("SELECT to_regclass(:name)")
+
+
+class ServerLedgerReader(LedgerReader):
+    """The ledger in a schema of a server.
+
+    Raises Unreachable when the server is away, Rejected when there is no ledger in this schema.
+    """
+
+    def __init__(self, url: str, schema: str) -> None:
+        self._engine = ledger_engine(url, schema)
+        with unreachable_errors():
+            session = self._engine.connect()
+        self._session = session.execution_options(isolation_level="AUTOCOMMIT", postgresql_readonly=True)
+        if self._session.execute(_SELECT_TABLE, {"name": f"{schema}.letter"}).scalar() is None:
+            self.close()
+            raise invalid_setting("ledger-schema", f"there is no ledger in schema {schema}")
+
+    def close(self) -> None:
+        """See Reader."""
+        self._session.close()
+        self._engine.dispose()
+
+    def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
+        with unreachable_errors():
+            return self._session.exec_driver_sql(query.replace("?", "%s"), values).all()

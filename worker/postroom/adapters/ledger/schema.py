@@ -5,6 +5,8 @@ identity unique, in buckets of a day of first sight, so that inserts stay close 
 searched. Random keys over the whole table would cost many times more at a million rows.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -23,6 +25,8 @@ from sqlalchemy import (
     false,
     text,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
 
 VERSION = 7
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
@@ -30,6 +34,24 @@ VERSION = 7
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
 
 metadata = MetaData()
+
+
+class database_time(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """Seconds since 1970 by the database's clock, now and not at the transaction's begin."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_time, "postgresql")
+def _on_postgresql(_element: Any, _compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+@compiles(database_time, "sqlite")
+def _on_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
 
 letter = Table(
     "letter",
@@ -42,10 +64,10 @@ letter = Table(
     Column("event_type", String, nullable=False),
     Column("digest", LargeBinary(16), nullable=False),
     Column("state", String, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("answers", SmallInteger, nullable=False, default=0),
-    Column("tries", Integer, nullable=False, default=0),
-    Column("doubts", SmallInteger, nullable=False, default=0),
+    Column("worker_epoch", Integer, nullable=False),
+    Column("replies", SmallInteger, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("in_doubt_count", SmallInteger, nullable=False, default=0),
     Column("due", Float),
     Column("code", String),
     Column("reason", Text),
@@ -73,7 +95,7 @@ letter = Table(
     # what a dead worker had recalled: only rows that hold their event have an entry
     Index(
         "letter_stored",
-        "generation",
+        "worker_epoch",
         sqlite_where=text("event IS NOT NULL"),
         postgresql_where=text("event IS NOT NULL"),
     ),
@@ -103,7 +125,7 @@ attempt = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("row", BigInteger, nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("worker_epoch", Integer, nullable=False),
     Column("at", Float, nullable=False),
     Column("result", String, nullable=False),
     Column("stage", String),
@@ -116,8 +138,8 @@ attempt = Table(
     Index("attempt_row", "row"),
 )
 
-outbox = Table(
-    "outbox",
+dead_letter_outbox = Table(
+    "dead_letter_outbox",
     metadata,
     Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("dead_letter", String, nullable=False, unique=True),
@@ -125,27 +147,27 @@ outbox = Table(
     Column("problems", Text, nullable=False),
     Column("at", Float, nullable=False),
     # the worker that publishes it; a dead one's are taken up by the next that looks
-    Column("generation", Integer, nullable=False, server_default="0"),
+    Column("worker_epoch", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
 )
 
-notice = Table(
-    "notice",
+notification_outbox = Table(
+    "notification_outbox",
     metadata,
     Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     # a callback's name; empty for the status topic
     Column("destination", String, nullable=False),
-    Column("notice_id", String, nullable=False),
+    Column("notification_id", String, nullable=False),
     Column("key", String, nullable=False),
     Column("type", String, nullable=False),
     Column("data", Text, nullable=False),
     Column("letter", BigInteger, nullable=False),
     Column("at", Float, nullable=False),
     Column("due", Float, nullable=False),
-    Column("tries", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
     # the worker that carries it; a dead one's are taken up by the next that looks
-    Column("generation", Integer, nullable=False),
-    Index("notice_due", "destination", "due"),
+    Column("worker_epoch", Integer, nullable=False),
+    Index("notification_due", "destination", "due"),
 )
 """What others are told of letters. Empty, and never looked at, where a profile tells nobody."""
 
@@ -174,24 +196,24 @@ report = Table(
 worker = Table(
     "worker",
     metadata,
-    Column("generation", Integer, primary_key=True),
+    Column("worker_epoch", Integer, primary_key=True),
     Column("process", String, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("ended_in_order", Boolean, nullable=False, default=False),
     # in the database's own time; 0 where the worker ended or was declared dead, and then for good
     Column("lease_until", Float, nullable=False, server_default="0"),
     # whether what it left in hand has been taken up
-    Column("cleared", Boolean, nullable=False, server_default=false()),
+    Column("recovered", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 
-suspect = Table(
-    "suspect",
+poison_marks = Table(
+    "poison_mark",
     metadata,
     Column("topic", String, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
-    Column("tries", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
     PrimaryKeyConstraint("topic", "partition", "offset"),
     sqlite_with_rowid=False,
 )
@@ -218,8 +240,8 @@ suppression = Table(
     PrimaryKeyConstraint("profile", "hash", "reason"),
 )
 
-accord = Table(
-    "accord",
+shared_states = Table(
+    "shared_state",
     metadata,
     Column("subject", String, primary_key=True),
     Column("text", Text, nullable=False),

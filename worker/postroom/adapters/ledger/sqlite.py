@@ -18,14 +18,14 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from postroom.adapters.ledger import identities, leases
-from postroom.adapters.ledger.commit import Mending
-from postroom.adapters.ledger.holder import Holder
-from postroom.adapters.ledger.identities import OwnBuckets
+from postroom.adapters.ledger import dedupe, leases
+from postroom.adapters.ledger.dedupe import FileBuckets
+from postroom.adapters.ledger.group_commit import ErrorAction
+from postroom.adapters.ledger.orphans import InMemoryOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION, metadata
-from postroom.adapters.ledger.sql import SqlLedger
-from postroom.adapters.ledger.strays import RememberedStrays
+from postroom.adapters.ledger.sql_ledger import SqlLedger
+from postroom.adapters.ledger.writer import WriterIdentity
 from postroom.letter.problems import Code, Problem, Rejected
 
 CACHE_KIB = 16_384
@@ -37,21 +37,21 @@ _EXPAND = {
     # the lock says that all former workers are dead
     1: (
         "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
-        "ALTER TABLE worker ADD COLUMN cleared BOOLEAN NOT NULL DEFAULT 0",
-        "ALTER TABLE outbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
-        "CREATE INDEX letter_stored ON letter (generation) WHERE event IS NOT NULL",
+        "ALTER TABLE worker ADD COLUMN recovered BOOLEAN NOT NULL DEFAULT 0",
+        "ALTER TABLE dead_letter_outbox ADD COLUMN worker_epoch INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX letter_stored ON letter (worker_epoch) WHERE event IS NOT NULL",
     ),
     2: (),
     3: ("ALTER TABLE attempt ADD COLUMN relay VARCHAR",),
-    5: ("ALTER TABLE outbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",),
+    5: ("ALTER TABLE dead_letter_outbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",),
 }
 
 
 class SqliteLedger(SqlLedger):
     """Implements ports.ledger.Ledger; open it with `await SqliteLedger.open(path, window)`."""
 
-    def __init__(self, lock: IO[str], engine: Engine, holder: Holder, clean: bool) -> None:
-        super().__init__(engine, OneFile(), holder, clean)
+    def __init__(self, lock: IO[str], engine: Engine, writer: WriterIdentity, clean: bool) -> None:
+        super().__init__(engine, SqliteDatabase(), writer, clean)
         self._lock = lock
 
     @classmethod
@@ -68,14 +68,14 @@ class SqliteLedger(SqlLedger):
                 with engine.begin() as connection:
                     _prepare(connection, path)
                     process = f"{os.uname().nodename}:{os.getpid()}"
-                    clean, generation = leases.enlist(connection, process, stamp(now))
-                    buckets = OwnBuckets(identities.buckets(connection))
-                    in_hand = RememberedStrays(connection)
-                    holder = Holder(generation, RowKeys(generation), window, buckets, in_hand)
+                    clean, worker_epoch = leases.register(connection, process, stamp(now))
+                    buckets = FileBuckets(dedupe.all_buckets(connection))
+                    in_hand = InMemoryOrphans(connection)
+                    writer = WriterIdentity(worker_epoch, RowKeys(worker_epoch), window, buckets, in_hand)
             except DatabaseError as error:
                 raise _unusable(path, error.orig or error) from None
             undo.pop_all()
-        return cls(lock, engine, holder, clean)
+        return cls(lock, engine, writer, clean)
 
     @property
     def lease_until(self) -> float:
@@ -94,20 +94,20 @@ class SqliteLedger(SqlLedger):
             self._lock.close()
 
 
-class OneFile:
+class SqliteDatabase:
     """What the writer has to know of SQLite."""
 
-    def begun(self, connection: Connection) -> str:
+    def transaction_id(self, connection: Connection) -> str:
         """A file knows its transactions by no name."""
         return ""
 
-    def landed(self, transaction: str) -> bool:
+    def is_committed(self, transaction: str) -> bool:
         """A commit that fails has been rolled back."""
         return False
 
-    def mending(self, error: DBAPIError) -> Mending:
+    def error_action(self, error: DBAPIError) -> ErrorAction:
         """A disk may get space, a lock may go."""
-        return Mending.TIME if isinstance(error, OperationalError) else Mending.NOTHING
+        return ErrorAction.WAIT if isinstance(error, OperationalError) else ErrorAction.FAIL
 
 
 def _unusable(path: Path, error: BaseException) -> Rejected:

@@ -17,9 +17,8 @@ the relay had the letter, for nobody else knows its return path: whatever was in
 from typing import assert_never
 
 from postroom.letter.dsn import ReportEntry, ReportKind
-from postroom.ports.returns import Meaning
-from postroom.ports.state import State
-from postroom.ports.suppression import Reason
+from postroom.ports.bounces import ReportEffect
+from postroom.ports.ledger import State, SuppressionReason
 
 NO_MAILBOX = frozenset({"5.1.1", "5.1.3", "5.1.6", "5.1.10"})
 """RFC 3463 §3.2: no such mailbox, an address that is none, moved without a new address; RFC 7505: the
@@ -27,20 +26,20 @@ domain takes no mail. 5.1.2 (no such domain) is not among them: broken DNS says 
 (disabled): it may be lifted, nor any 4.y.z that a relay gave up on, nor 5.7.z, which speaks of the sender."""
 
 
-def weigh(said: ReportEntry, recipient: str, suppresses_bounces: bool) -> Meaning:
+def weigh(said: ReportEntry, recipient: str, suppresses_bounces: bool) -> ReportEffect:
     """What one statement means for the letter to `recipient`."""
     match said.kind:
         case ReportKind.FAILED:
             hard = suppresses_bounces and said.status in NO_MAILBOX and _is_about(said, recipient)
-            return Meaning(State.BOUNCED, Reason.HARD_BOUNCE if hard else None)
+            return ReportEffect(State.BOUNCED, SuppressionReason.HARD_BOUNCE if hard else None)
         case ReportKind.DELIVERED:
-            return Meaning(State.DELIVERED)
+            return ReportEffect(State.DELIVERED)
         case ReportKind.RELAYED | ReportKind.EXPANDED | ReportKind.DELAYED:
-            return Meaning(State.ACCEPTED)
+            return ReportEffect(State.ACCEPTED)
         case ReportKind.COMPLAINT:
-            return Meaning(State.ACCEPTED, Reason.COMPLAINT)
+            return ReportEffect(State.ACCEPTED, SuppressionReason.COMPLAINT)
         case ReportKind.IGNORED | ReportKind.UNPARSED:
-            return Meaning()
+            return ReportEffect()
         case _:
             assert_never(said.kind)
 

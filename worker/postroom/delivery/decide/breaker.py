@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum, StrEnum
 
 from postroom.delivery.decide.reply import BEFORE_THE_LETTER, LOGIN_WANTED
-from postroom.ports.accord import Moment
+from postroom.ports.ledger import LedgerTime
 from postroom.ports.relay import Lost, Reply, Result
 
 JITTER = 0.2
@@ -60,7 +60,7 @@ class Circuit:
     open_until: float = 0.0
     """0: closed. A moment that is over: half-open."""
     prober: int = NOBODY
-    """The generation whose letter is the probe."""
+    """The worker_epoch whose letter is the probe."""
     probe_until: float = 0.0
     reason: str = ""
     """The last failure, in the words of who met it."""
@@ -94,28 +94,28 @@ def words(results: Iterable[Result]) -> str:
     return said[:REASON_LENGTH]
 
 
-def fail(circuit: Circuit, rules: Rules, at: Moment, chance: float, reason: str) -> Circuit:
+def fail(circuit: Circuit, rules: Rules, at: LedgerTime, chance: float, reason: str) -> Circuit:
     """One more failure. What letters meet that were under way when it opened changes nothing any more."""
     if not circuit.open_until:
         counted = replace(circuit, failures=circuit.failures + 1, reason=reason)
         return _open(counted, rules, at, chance) if counted.failures >= rules.failures else counted
-    if circuit.prober == at.me:
+    if circuit.prober == at.worker_epoch:
         return _open(replace(circuit, reason=reason), rules, at, chance)
     return circuit
 
 
-def live(circuit: Circuit, at: Moment) -> Circuit:
+def live(circuit: Circuit, at: LedgerTime) -> Circuit:
     """A sign of life. An open circuit is closed by its prober alone: what others hear is older."""
-    if not circuit.open_until or circuit.prober == at.me:
+    if not circuit.open_until or circuit.prober == at.worker_epoch:
         return Circuit()
     return circuit
 
 
-def probe(circuit: Circuit, at: Moment) -> Circuit:
+def probe(circuit: Circuit, at: LedgerTime) -> Circuit:
     """Ask to be the one who probes; granted where `prober` is who asked."""
     free = circuit.prober == NOBODY or circuit.probe_until <= at.now
     if phase(circuit, at.now) is Phase.HALF_OPEN and free:
-        return replace(circuit, prober=at.me, probe_until=at.now + PROBE_SECONDS)
+        return replace(circuit, prober=at.worker_epoch, probe_until=at.now + PROBE_SECONDS)
     return circuit
 
 
@@ -126,9 +126,9 @@ def retry(circuit: Circuit, now: float) -> Circuit:
     return circuit
 
 
-def let_go(circuit: Circuit, at: Moment) -> Circuit:
+def let_go(circuit: Circuit, at: LedgerTime) -> Circuit:
     """The prober has no answer and will have none: somebody else may probe at once."""
-    return replace(circuit, prober=NOBODY, probe_until=0.0) if circuit.prober == at.me else circuit
+    return replace(circuit, prober=NOBODY, probe_until=0.0) if circuit.prober == at.worker_epoch else circuit
 
 
 def write(circuit: Circuit) -> str:
@@ -141,6 +141,6 @@ def read(text: str) -> Circuit:
     return Circuit(**json.loads(text)) if text else Circuit()
 
 
-def _open(circuit: Circuit, rules: Rules, at: Moment, chance: float) -> Circuit:
+def _open(circuit: Circuit, rules: Rules, at: LedgerTime, chance: float) -> Circuit:
     seconds = rules.reset_after * (1 + JITTER * (2 * chance - 1))
     return replace(circuit, open_until=at.now + seconds, prober=NOBODY, probe_until=0.0)

@@ -52,7 +52,7 @@ def data_of(fate: Fate) -> dict[str, Any]:
         "template": fate.template,
         "revision": fate.revision,
         "message_id": fate.message_id,
-        "attempts": fate.tries,
+        "attempts": fate.attempts,
         "next_attempt": rfc3339(fate.due) if fate.due else None,
         "problem": fate.code if fate.state not in _TELLS_OF_NO_PROBLEM else None,
         "smtp": _smtp(fate.reply),

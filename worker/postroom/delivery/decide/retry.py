@@ -67,9 +67,9 @@ class History:
 
     since: datetime
     """When it could be sent first: received, or the time it was scheduled for. Ages count from here."""
-    answers: int
-    tries: int
-    doubts: int = 0
+    replies: int
+    attempts: int
+    in_doubt_count: int = 0
     """Earlier attempts whose answer is unknown."""
 
 
@@ -78,17 +78,17 @@ def follow(outcome: Outcome, history: History, policy: Policy, now: datetime, ch
     match outcome:
         case Accepted() | Refused() | Unrenderable() | Expired() | Suppressed():
             return _finish(outcome, policy)
-        case Deferred(problem=problem, of_relay=False) if history.answers + 1 >= policy.max_attempts:
+        case Deferred(problem=problem, of_relay=False) if history.replies + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
         case Deferred(problem=problem, reply=reply):
             wait = max(
-                _delay(history.tries, policy, chance), _asked_for(reply, history.tries, policy, chance)
+                _delay(history.attempts, policy, chance), _asked_for(reply, history.attempts, policy, chance)
             )
             return _again(problem, history, policy, now + wait)
         case Unreachable(problem=problem) | Unsigned(problem=problem):
-            return _again(problem, history, policy, now + _delay(history.tries, policy, chance))
+            return _again(problem, history, policy, now + _delay(history.attempts, policy, chance))
         case InDoubt(problem=problem):
-            return _doubted(problem, history, policy, now + _delay(history.doubts, policy, chance))
+            return _doubted(problem, history, policy, now + _delay(history.in_doubt_count, policy, chance))
         case Kept(problem=problem, seconds=seconds):
             spread = timedelta(seconds=seconds + chance * KEPT_SPREAD_SECONDS)
             return _again(problem, history, policy, now + spread)
@@ -126,7 +126,7 @@ def _again(problem: Problem, history: History, policy: Policy, at: datetime) -> 
 
 def _doubted(problem: Problem, history: History, policy: Policy, at: datetime) -> Step:
     """A resend may be one more copy in the inbox: they are bounded as answers are, then a person decides."""
-    too_often = history.doubts + 1 >= policy.max_attempts
+    too_often = history.in_doubt_count + 1 >= policy.max_attempts
     too_late = at - history.since > timedelta(seconds=policy.max_age)
     if policy.on_in_doubt == "Park" or too_often or too_late:
         return Hold(problem)
@@ -160,7 +160,7 @@ def _wait_for_template(problem: Problem, history: History, policy: Policy, now: 
     age = now - history.since
     suspended = problem.code is Code.TEMPLATE_SUSPENDED
     patience = timedelta(seconds=policy.max_age)
-    if not suspended and not history.tries:
+    if not suspended and not history.attempts:
         patience = TEMPLATE_PATIENCE
     if age > patience:
         return Finish(State.RENDER_FAILED, problem, bury=True)

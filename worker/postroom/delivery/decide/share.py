@@ -8,7 +8,7 @@ that is not renewed is over, and goes to those that are left.
 import json
 from dataclasses import dataclass
 
-from postroom.ports.accord import Moment
+from postroom.ports.ledger import LedgerTime
 
 TERM_SECONDS = 10.0
 """How long a share is good for without being renewed."""
@@ -25,23 +25,23 @@ class Share:
 
 
 Shares = dict[int, Share]
-"""By generation."""
+"""By worker_epoch."""
 
 
-def divide(shares: Shares, total: int, at: Moment) -> Shares:
+def divide(shares: Shares, total: int, at: LedgerTime) -> Shares:
     """The shares after this worker has taken its own, which may be 0 for now."""
     living = {who: each for who, each in shares.items() if each.until > at.now}
-    others = sum(each.count for who, each in living.items() if who != at.me)
-    mine = min(_fair({*living, at.me}, total, at.me), max(0, total - others))
-    now = living.get(at.me)
+    others = sum(each.count for who, each in living.items() if who != at.worker_epoch)
+    mine = min(_fair({*living, at.worker_epoch}, total, at.worker_epoch), max(0, total - others))
+    now = living.get(at.worker_epoch)
     if now is not None and now.count == mine and now.until - at.now > RENEWED_SECONDS:
         return shares
-    return living | {at.me: Share(mine, at.now + TERM_SECONDS)}
+    return living | {at.worker_epoch: Share(mine, at.now + TERM_SECONDS)}
 
 
-def leave(shares: Shares, at: Moment) -> Shares:
+def leave(shares: Shares, at: LedgerTime) -> Shares:
     """The shares without this worker's."""
-    return {who: each for who, each in shares.items() if who != at.me}
+    return {who: each for who, each in shares.items() if who != at.worker_epoch}
 
 
 def write(shares: Shares) -> str:

@@ -8,14 +8,14 @@ import re
 from collections.abc import Collection
 
 from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import SuppressionReason
 from postroom.ports.relay import Reply, Stage
-from postroom.ports.suppression import Reason
 
 SAID = {
-    Reason.HARD_BOUNCE: "its mailbox does not exist (hard_bounce)",
-    Reason.COMPLAINT: "its owner complained (complaint)",
-    Reason.MANUAL: "somebody put it there (manual)",
-    Reason.UNSUBSCRIBE: "its owner unsubscribed (unsubscribe)",
+    SuppressionReason.HARD_BOUNCE: "its mailbox does not exist (hard_bounce)",
+    SuppressionReason.COMPLAINT: "its owner complained (complaint)",
+    SuppressionReason.MANUAL: "somebody put it there (manual)",
+    SuppressionReason.UNSUBSCRIBE: "its owner unsubscribed (unsubscribe)",
 }
 """In the order of what is said first."""
 
@@ -30,10 +30,10 @@ def is_hard_bounce(reply: Reply) -> bool:
     return of_the_letter and 550 <= reply.code < 560 and NO_MAILBOX.match(reply.text) is not None
 
 
-def bar(reasons: Collection[Reason], category: str) -> Problem | None:
+def bar(reasons: Collection[SuppressionReason], category: str) -> Problem | None:
     """The problem of a letter that may not be sent for one of these reasons."""
     for reason, said in SAID.items():
-        if reason in reasons and (reason is not Reason.UNSUBSCRIBE or category != "Transactional"):
+        if reason in reasons and (reason is not SuppressionReason.UNSUBSCRIBE or category != "Transactional"):
             way_out = "`postroom suppressions remove` takes it off"
             return Problem(
                 Code.SUPPRESSED, "recipient", f"the address is on the suppression list: {said}; {way_out}"

@@ -1,6 +1,6 @@
 """What a row found at claim time allows: (state, whose, payload) → Found.
 
-A claim of a dead process is taken over; one that died in `dotting` is in doubt; one in living hands
+A claim of a dead process is taken over; one that died in `sending` is in doubt; one in living hands
 holds its record's offset open until it settles.
 """
 
@@ -28,7 +28,7 @@ def meet(state: State, held_by_living: bool, same_payload: bool) -> Found:
     """Decide what the claimer may do with an existing row."""
     if not same_payload:
         return Found.MISMATCH
-    if state not in (State.CLAIMED, State.DOTTING):
+    if state not in (State.CLAIMED, State.SENDING):
         return Found.SETTLED
     if held_by_living:
         return Found.HELD

@@ -144,7 +144,7 @@ class Doorstep:
                 done.append(one)
                 continue
             age = (now - one.at).total_seconds()
-            wait = again_in(answer, one.tries, age, world.clock.random())
+            wait = again_in(answer, one.attempts, age, world.clock.random())
             if wait is None:
                 given_up.append(one)
             else:

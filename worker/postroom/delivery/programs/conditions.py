@@ -14,7 +14,7 @@ from postroom.delivery.programs.relays import Exit
 from postroom.delivery.ways import Way
 from postroom.letter.address import mask_addresses
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Health
+from postroom.ports.health import Health
 from postroom.ports.notices import Courier
 
 

@@ -50,7 +50,7 @@ class Deferred:
         """Recall a batch; True when there may be more."""
         appetite = self._post.dispatch.appetite
         room = min(BATCH, ROOM - self._in_hand, BATCH if appetite is None else appetite)
-        due = await self._post.ledger.due(self._post.clock.now(), room) if room > 0 else ()
+        due = await self._post.ledger.claim_due(self._post.clock.now(), room) if room > 0 else ()
         if not due:
             return False
         reach("recalled")

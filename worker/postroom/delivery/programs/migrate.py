@@ -17,7 +17,7 @@ from postroom.connections import LedgerConnection, Mounted, read_ledger
 from postroom.delivery.settings import MigrateSettings
 from postroom.letter.problems import Rejected
 from postroom.mounted import read_folder
-from postroom.ports.ledger import Unreachable
+from postroom.ports.health import Unreachable
 from postroom.startup import run_program
 
 RETRY_SECONDS = 2.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from postroom.adapters.ledger.returns import SqlReturns
+from postroom.adapters.ledger.reports import SqlReportStore
 from postroom.connections import Mounted, read_ledger
 from postroom.delivery.decide.bounce import weigh
 from postroom.delivery.decide.herald import herald_of
@@ -31,8 +31,8 @@ from postroom.letter.profile import SmtpProfile
 from postroom.letter.profile_format import ParsedProfile
 from postroom.letter.verp import ReturnPathKeys
 from postroom.mounted import read_folder
+from postroom.ports.bounces import BounceConfig, ReportEffect
 from postroom.ports.health import Unreachable
-from postroom.ports.returns import House, Meaning
 from postroom.ports.world import Clock
 
 log = structlog.get_logger("postroom.bounces")
@@ -45,15 +45,15 @@ def read_profiles(folder: Path) -> list[ParsedProfile]:
     return [one for one in found if one.profile.spec.bounces]
 
 
-def house_of(profile: SmtpProfile) -> House:
+def house_of(profile: SmtpProfile) -> BounceConfig:
     """How a profile's reports are taken."""
     suppresses = profile.spec.suppression.hard_bounces == "Suppress"
 
-    def judge(said: ReportEntry, recipient: str) -> Meaning:
+    def judge(said: ReportEntry, recipient: str) -> ReportEffect:
         return weigh(said, recipient, suppresses)
 
     wanted = wanted_by(profile.spec)
-    return House(judge, [herald_of(wanted)] if wanted else [])
+    return BounceConfig(judge, [herald_of(wanted)] if wanted else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Source:
     """Where a ledger is, and whose letters are in it."""
 
     name: str
-    houses: dict[str, House]
-    open: Callable[[], SqlReturns]
+    houses: dict[str, BounceConfig]
+    open: Callable[[], SqlReportStore]
     """May raise, and is asked again."""
     state: Callable[[], object]
     """What it depends on: when that changes, it is opened anew."""
@@ -103,7 +103,7 @@ class Office:
                 "the connections Secret has changed; its ledger is opened anew", ledger=self.source.name
             )
 
-    async def _open(self) -> tuple[object, SqlReturns]:
+    async def _open(self) -> tuple[object, SqlReportStore]:
         """What it depends on, and the ledger."""
         while True:
             state = await asyncio.to_thread(self.source.state)
@@ -203,7 +203,7 @@ def _sources(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Itera
         return
     houses = {name_of(one): house_of(one) for one in profiles}
     for path in sorted(settings.bounces_ledgers.glob("*.sqlite")):
-        yield Source(path.name, houses, partial(SqlReturns.of_file, path), lambda: None)
+        yield Source(path.name, houses, partial(SqlReportStore.open_file, path), lambda: None)
 
 
 def _of_secrets(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[Source]:
@@ -232,7 +232,7 @@ class _Secret:
         except OSError:
             return {}
 
-    def open(self) -> SqlReturns:
+    def open(self) -> SqlReportStore:
         """Raises Rejected or Unreachable."""
         where = read_ledger(Mounted(self.texts(), self.folder, self.name), self.namespace)
-        return SqlReturns.of_server(where.url, where.schema)
+        return SqlReportStore.open_server(where.url, where.schema)

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry
 
 from postroom.adapters.kafka import KafkaCourier, KafkaDeadLetters, Membership
-from postroom.adapters.ledger.leases import Member
+from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.sqlite import SqliteLedger
@@ -29,7 +29,8 @@ from postroom.delivery.programs.status import page_of
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import consumer_group, status_topic
 from postroom.ports.events import DeadLetters
-from postroom.ports.ledger import Ledger, Unreachable
+from postroom.ports.health import Unreachable
+from postroom.ports.ledger import Ledger
 from postroom.ports.notices import Courier, Outbox
 
 REVOKE_MARGIN_SECONDS = 15.0
@@ -155,7 +156,7 @@ class Waiting:
         url, schema = connections.ledger.url, connections.ledger.schema
         try:
             log.info("ledger", done=await asyncio.to_thread(migrate, url, schema))
-            member = Member(self._job.house.profile, self._job.settings.pod)
+            member = LedgerMember(self._job.house.profile, self._job.settings.pod)
             return await PostgresLedger.open(
                 url, schema, member, self._job.house.window, self._job.clock.now()
             )

@@ -28,13 +28,13 @@ async def run(publish: Callable[[], Awaitable[int]]) -> None:
 
 async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetters) -> int:
     """One round; returns how many dead letters the broker acknowledged."""
-    waiting = await ledger.waiting(BATCH)
+    waiting = await ledger.pending_dead_letters(BATCH)
     if not waiting:
         return 0
     acknowledged = await dead_letters.publish([one.dead_letter for one in waiting])
     reach("dead_letter_published")
     sent = [one for one, done in zip(waiting, acknowledged, strict=True) if done]
-    await ledger.published(sent)
+    await ledger.delete_dead_letters(sent)
     reach("dead_letter_cleared")
     return len(sent)
 

@@ -38,7 +38,7 @@ async def end_undecided(ledger: Ledger, clock: Clock, house: House) -> int:
     """End what has been in doubt for too long; how many letters that were."""
     now = clock.now()
     before, why = now - timedelta(seconds=house.parked_for), undecided_for(house.parked_for)
-    return await _all(lambda: ledger.retire(before, why, now))
+    return await _all(lambda: ledger.expire_in_doubt(before, why, now))
 
 
 async def forget(ledger: Ledger, clock: Clock, house: House) -> int:

@@ -9,10 +9,9 @@ from typing import Any
 import structlog
 
 from postroom.adapters.kafka import Backlog, KafkaEvents
-from postroom.adapters.ledger.clock import LedgerClock
+from postroom.adapters.ledger.sql_ledger import LedgerClock
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
-from postroom.delivery.accords import Paces
 from postroom.delivery.careful import Caution
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver
@@ -28,12 +27,14 @@ from postroom.delivery.programs.secrets import Secrets
 from postroom.delivery.programs.watch import Watch
 from postroom.delivery.receive import GAP, Carrier, Reception
 from postroom.delivery.settle import bury
+from postroom.delivery.shared_state import RecipientRateLimiter
 from postroom.delivery.ways import Ways
 from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.event import Record
 from postroom.letter.problems import Code
 from postroom.ports.events import Partition
-from postroom.ports.ledger import Ledger, Recovery, State
+from postroom.ports.health import Recovery
+from postroom.ports.ledger import Ledger, State
 
 log = structlog.get_logger("postroom.worker")
 NAMED = 5
@@ -75,7 +76,7 @@ def ways_of(job: Job, ledger: Ledger) -> Ways:
     """Where the profile's letters leave."""
     ways = Ways(job.exit.outlet, job.exit.fallback, ledger, job.clock)
     if job.exit.recipient_rate:
-        ways.paces = Paces(job.house.profile, job.exit.recipient_rate, ledger)
+        ways.paces = RecipientRateLimiter(job.house.profile, job.exit.recipient_rate, ledger)
     return ways
 
 

@@ -13,14 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from postroom.adapters.ledger.server import (
-    engine,
+from postroom.adapters.ledger.postgres_server import (
+    error_text,
+    invalid_setting,
+    is_transient,
+    ledger_engine,
     lock_key,
-    passes,
-    reaching,
-    reason,
-    setting,
     sqlstate,
+    unreachable_errors,
 )
 from postroom.letter.problems import Rejected
 
@@ -40,9 +40,9 @@ def migrate(url: str, schema: str) -> str:
     Safe to run any number of times and from many places at once: they wait for each other. All of it is
     one transaction. Raises Unreachable when the server is away, Rejected when it may not or cannot do this.
     """
-    ledger = engine(url, schema)
+    ledger = ledger_engine(url, schema)
     try:
-        with reaching(), _allowed(schema), ledger.begin() as connection:
+        with unreachable_errors(), _allowed(schema), ledger.begin() as connection:
             connection.execute(_LOCK, {"key": lock_key(schema, "migration")})
             return _migrate(connection, schema)
     finally:
@@ -53,14 +53,14 @@ def check(connection: Connection, schema: str) -> None:
     """Raise Rejected unless this release can work with the schema as it is."""
     found = revision(connection, schema)
     if found is None or found < head():
-        raise setting(
+        raise invalid_setting(
             "ledger-schema",
             f"the ledger in schema {schema} is at {found or 'no revision'}, this Postroom needs {head()}; "
             "run `postroom migrate`",
         )
     floor = connection.execute(_FLOOR).scalar_one()
     if floor > head():
-        raise setting(
+        raise invalid_setting(
             "ledger-schema",
             f"the ledger in schema {schema} is at {found} and needs a Postroom that knows {floor}; this one "
             f"knows {head()}: use the newer Postroom",
@@ -109,15 +109,15 @@ def _allowed(schema: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if passes(error):
+        if is_transient(error):
             raise
         if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-            raise _forbidden(schema, reason(error)) from None
-        raise _refused(schema, reason(error)) from None
+            raise _forbidden(schema, error_text(error)) from None
+        raise _refused(schema, error_text(error)) from None
 
 
 def _refused(schema: str, said: str) -> Rejected:
-    return setting(
+    return invalid_setting(
         "ledger-schema",
         f"the schema {schema} cannot be migrated: {said}. Nothing was changed; if it has tables of somebody "
         "else, name another schema",
@@ -125,7 +125,7 @@ def _refused(schema: str, said: str) -> Rejected:
 
 
 def _forbidden(schema: str, said: str) -> Rejected:
-    return setting(
+    return invalid_setting(
         "ledger-url",
         f"its user may not make the ledger's schema: {said}. Let an administrator run "
         f"`CREATE SCHEMA {schema} AUTHORIZATION <user>`, or `GRANT CREATE ON DATABASE <database> TO <user>`",

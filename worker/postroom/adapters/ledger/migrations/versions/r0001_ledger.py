@@ -24,10 +24,10 @@ def _letters() -> None:
         *(sa.Column(name, sa.String, nullable=False) for name in texts),
         sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("state", sa.String, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
-        sa.Column("answers", sa.SmallInteger, nullable=False),
-        sa.Column("tries", sa.Integer, nullable=False),
-        sa.Column("doubts", sa.SmallInteger, nullable=False),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
+        sa.Column("replies", sa.SmallInteger, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("in_doubt_count", sa.SmallInteger, nullable=False),
         sa.Column("due", sa.Float),
         sa.Column("code", sa.String),
         sa.Column("reason", sa.Text),
@@ -43,7 +43,9 @@ def _letters() -> None:
         sa.Column("updated_at", sa.Float, nullable=False),
     )
     op.create_index("letter_due", "letter", ["due"], postgresql_where=sa.text("due IS NOT NULL"))
-    op.create_index("letter_stored", "letter", ["generation"], postgresql_where=sa.text("event IS NOT NULL"))
+    op.create_index(
+        "letter_stored", "letter", ["worker_epoch"], postgresql_where=sa.text("event IS NOT NULL")
+    )
     op.create_index(
         "letter_position",
         "letter",
@@ -66,7 +68,7 @@ def _beside_letters() -> None:
         "attempt",
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("row", sa.BigInteger, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
         sa.Column("result", sa.String, nullable=False),
         sa.Column("stage", sa.String),
@@ -76,20 +78,20 @@ def _beside_letters() -> None:
     )
     op.create_index("attempt_row", "attempt", ["row"])
     op.create_table(
-        "outbox",
+        "dead_letter_outbox",
         sa.Column("row", sa.BigInteger, primary_key=True),
         sa.Column("dead_letter", sa.String, nullable=False, unique=True),
         sa.Column("record", sa.LargeBinary, nullable=False),
         sa.Column("problems", sa.Text, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("worker_epoch", sa.Integer, nullable=False, server_default="0"),
     )
     op.create_table(
-        "suspect",
+        "poison_mark",
         sa.Column("topic", sa.String, nullable=False),
         sa.Column("partition", sa.Integer, nullable=False),
         sa.Column("offset", sa.BigInteger, nullable=False),
-        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("topic", "partition", "offset"),
     )
 
@@ -97,12 +99,12 @@ def _beside_letters() -> None:
 def _workers() -> None:
     op.create_table(
         "worker",
-        sa.Column("generation", sa.Integer, primary_key=True),
+        sa.Column("worker_epoch", sa.Integer, primary_key=True),
         sa.Column("process", sa.String, nullable=False),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("ended_in_order", sa.Boolean, nullable=False),
         sa.Column("lease_until", sa.Float, nullable=False, server_default="0"),
-        sa.Column("cleared", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("recovered", sa.Boolean, nullable=False, server_default=sa.false()),
     )
     calendar = op.create_table(
         "calendar",

@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     """Add a table, a column and an index."""
     op.create_table(
-        "accord",
+        "shared_state",
         sa.Column("subject", sa.String, primary_key=True),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("until", sa.Float, nullable=False),

@@ -12,14 +12,17 @@ depends_on = None
 def upgrade() -> None:
     """Make their table."""
     op.create_table(
-        "notice",
+        "notification_outbox",
         sa.Column("row", sa.BigInteger, primary_key=True),
-        *(sa.Column(name, sa.String, nullable=False) for name in ("destination", "notice_id", "key", "type")),
+        *(
+            sa.Column(name, sa.String, nullable=False)
+            for name in ("destination", "notification_id", "key", "type")
+        ),
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("letter", sa.BigInteger, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
         sa.Column("due", sa.Float, nullable=False),
-        sa.Column("tries", sa.Integer, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
     )
-    op.create_index("notice_due", "notice", ["destination", "due"])
+    op.create_index("notification_due", "notification_outbox", ["destination", "due"])

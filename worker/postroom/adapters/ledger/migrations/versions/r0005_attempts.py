@@ -11,4 +11,4 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the column."""
-    op.add_column("outbox", sa.Column("attempts", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("dead_letter_outbox", sa.Column("attempts", sa.Integer, nullable=False, server_default="0"))

@@ -1,0 +1,277 @@
+"""The claim machine: workers on one ledger do anything in any order; Hypothesis looks for one that hurts.
+
+They claim, fence, send, and are answered at once, late or never; they lose their leases, die and begin again;
+letters are given back, recalled and replayed; time passes, midnight with it, and no two clocks agree. After
+each step no letter has more copies than one and the doubts on record, and one that was accepted stays so. In
+the end each letter has its end: none is lost.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from postroom.ports.ledger import FINAL_STATES, Attempt, Claimed, ExistingRow, Ledger, State
+from postroom.ports.relay import Stage
+from tests.delivery.letters import NOON, dead_letter, ended, letter
+from tests.ledger.ledger_contract import PROBLEM, carry
+
+PEOPLE = "ab"
+SKEW = timedelta(seconds=2)
+"""How far the second worker's clock is ahead: at midnight the two are on different days."""
+TO_MIDNIGHT = timedelta(hours=12) - SKEW / 2
+ROUNDS = 12
+HOWS = ("answered", "answered", "lost", "refused")
+IN_HAND = (State.CLAIMED, State.SENDING)
+
+
+class Staff(Protocol):
+    """The workers of one ledger."""
+
+    ledgers: list[Ledger]
+    remembers: bool
+    """Whether a worker that loses its lease goes on with what it has in hand; else it has died."""
+
+    async def begin(self) -> None:
+        """Open a ledger for each worker."""
+        ...
+
+    async def lose(self, place: int) -> None:
+        """A worker's lease runs out, and the others have seen it; or it dies and begins again."""
+        ...
+
+    async def wake(self, place: int) -> None:
+        """A worker renews its lease, or finds that it has lost it."""
+        ...
+
+    async def attempts(self, row: int) -> Sequence[str]:
+        """The results on record for a row."""
+        ...
+
+    async def end(self) -> None:
+        """Close what is open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A letter whose content left; whether it arrived is decided, and its worker does not know yet."""
+
+    claimed: Claimed
+    arrived: bool
+
+
+class ClaimMachine(RuleBasedStateMachine):
+    """Everything workers may do with a few letters; a subclass hires the staff."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.now = NOON
+        self.known: dict[str, int] = {}
+        """By name: the row."""
+        self.lives: list[set[int]] = [set(), set()]
+        """By worker: the generations that it claimed under."""
+        self.copies: Counter[str] = Counter()
+        self.accepted: set[str] = set()
+        self.replays = 0
+
+    def hire(self) -> Staff:
+        raise NotImplementedError
+
+    @initialize()
+    def start(self) -> None:
+        self.staff = self.hire()
+        self.runner.run(self.staff.begin())
+        self.hands: list[list[Claimed]] = [[] for _ in self.staff.ledgers]
+        self.out: list[list[Sent]] = [[] for _ in self.staff.ledgers]
+
+    # --- what may happen ---
+
+    @rule(at=st.integers(0, 1), who=st.sampled_from(PEOPLE), replay=st.sampled_from([False, False, True]))
+    def claim(self, at: int, who: str, replay: bool) -> None:
+        self.replays += replay
+        self.runner.run(self.claim_one(at, who, f"replay-{self.replays}" if replay else ""))
+
+    @rule(at=st.integers(0, 1), who=st.sampled_from(PEOPLE), arrived=st.sampled_from([True, True, False]))
+    def claim_and_fence(self, at: int, who: str, arrived: bool) -> None:
+        self.runner.run(self.claim_one(at, who))
+        self.runner.run(self.send(self.place(at), 3, arrived))
+
+    @rule(at=st.integers(0, 1), count=st.integers(1, 3), arrived=st.sampled_from([True, True, False]))
+    def fence(self, at: int, count: int, arrived: bool) -> None:
+        self.runner.run(self.send(self.place(at), count, arrived))
+
+    @precondition(lambda self: any(self.out))
+    @rule(at=st.integers(0, 1), how=st.sampled_from(HOWS))
+    def answer(self, at: int, how: str) -> None:
+        place = self.place(at)
+        if self.out[place]:
+            self.runner.run(self.settle(place, self.out[place].pop(0), how))
+
+    @rule(at=st.integers(0, 1))
+    def release(self, at: int) -> None:
+        place = self.place(at)
+        given, self.hands[place] = self.hands[place], []
+        self.runner.run(self.staff.ledgers[place].release(given))
+
+    @rule(at=st.integers(0, 1), recover=st.booleans())
+    def recall(self, at: int, recover: bool) -> None:
+        self.runner.run(self.take_due(self.place(at), recover))
+
+    @rule(at=st.integers(0, 1))
+    def lose(self, at: int) -> None:
+        place = self.place(at)
+        self.runner.run(self.staff.lose(place))
+        if not self.staff.remembers:
+            self.hands[place], self.out[place] = [], []
+
+    @rule(at=st.integers(0, 1), fences=st.booleans())
+    def lose_all_to_the_other(self, at: int, fences: bool) -> None:
+        """The records of a worker that is taken for dead come to another, as after a rebalance."""
+        self.lose(at)
+        for who in self.known:
+            self.runner.run(self.claim_one(1 - at, who))
+        if fences:
+            self.fence(1 - at, len(PEOPLE), True)
+
+    @rule(
+        at=st.integers(0, 1),
+        who=st.sampled_from(PEOPLE),
+        sent=st.booleans(),
+        other_sends=st.booleans(),
+        hows=st.tuples(st.sampled_from(HOWS), st.sampled_from(HOWS)),
+    )
+    def stand_still_over_a_letter(
+        self, at: int, who: str, sent: bool, other_sends: bool, hows: tuple[str, str]
+    ) -> None:
+        """A worker stops before or after the dot, another takes its letter, and the first goes on."""
+        self.runner.run(self.claim_one(at, who))
+        if sent:
+            self.fence(at, len(PEOPLE), True)
+        self.lose_all_to_the_other(at, other_sends)
+        self.fence(at, len(PEOPLE), True)
+        self.answer(at, hows[0])
+        self.what_was_accepted_stays_so()
+        self.answer(1 - at, hows[1])
+
+    @rule(at=st.integers(0, 1))
+    def wake(self, at: int) -> None:
+        self.runner.run(self.staff.wake(self.place(at)))
+
+    @rule(step=st.sampled_from([timedelta(minutes=1), timedelta(hours=1), TO_MIDNIGHT]))
+    def pass_time(self, step: timedelta) -> None:
+        self.now += step
+
+    # --- how it happens ---
+
+    def place(self, at: int) -> int:
+        return at % len(self.staff.ledgers)
+
+    async def claim_one(self, at: int, who: str, replay: str = "") -> None:
+        place = self.place(at)
+        ledger, now = self.staff.ledgers[place], self.now + SKEW * at
+        [met] = await ledger.claim([letter(who, replay=replay)], now)
+        if isinstance(met, ExistingRow) and met.state in IN_HAND and not self.is_mine(place, met):
+            [taken] = await ledger.take_over([met], now)
+            assert taken is None or not met.owner_alive, f"{who} was taken from a worker that lives"
+        else:
+            taken = met if isinstance(met, Claimed) else None
+        if taken is not None:
+            assert who not in self.accepted, f"{who} was accepted and is claimed again"
+            self.known[who] = taken.row
+            self.take(place, taken)
+
+    def is_mine(self, place: int, met: ExistingRow) -> bool:
+        """Whether a worker meets what it has in hand itself, which it leaves alone."""
+        return met.owner_alive and met.worker_epoch in self.lives[place]
+
+    def take(self, place: int, one: Claimed) -> None:
+        self.hands[place].append(one)
+        self.lives[place].add(one.worker_epoch)
+
+    async def send(self, place: int, count: int, arrived: bool) -> None:
+        asked, self.hands[place] = self.hands[place][:count], self.hands[place][count:]
+        for one in await self.staff.ledgers[place].fence(asked, self.now):
+            self.copies[one.letter.identity.id] += arrived
+            self.out[place].append(Sent(one, arrived))
+
+    async def settle(self, place: int, sent: Sent, how: str) -> None:
+        one = sent.claimed
+        if how == "lost":
+            doubt = Attempt("in_doubt", Stage.DOT)
+            changes: dict[str, Any] = {
+                "due": self.now,
+                "attempt": doubt,
+                "in_doubt_count": one.in_doubt_count + 1,
+            }
+            done = ended(one, State.DEFERRED, **changes)
+        elif sent.arrived:
+            done = ended(one)
+        elif how == "refused":
+            buried = dead_letter(one.letter.record, PROBLEM)
+            done = ended(one, State.FAILED, problem=PROBLEM, dead_letter=buried)
+        else:
+            done = ended(one, State.DEFERRED, due=self.now, replies=one.replies + 1)
+        await self.staff.ledgers[place].settle([done], self.now)
+
+    async def take_due(self, place: int, recover: bool) -> None:
+        ledger = self.staff.ledgers[place]
+        if recover:
+            await ledger.recover(self.now, True)
+        for one in await ledger.claim_due(self.now, 2):
+            self.take(place, carry(one, one.identity.id))
+
+    # --- what holds ---
+
+    @invariant()
+    def second_copies_are_doubts_on_record(self) -> None:
+        for who, row in self.known.items():
+            doubts = self.runner.run(self.staff.attempts(row)).count("in_doubt")
+            assert self.copies[who] <= 1 + doubts, f"{self.copies[who]} copies for {who}, {doubts} doubts"
+
+    @invariant()
+    def what_was_accepted_stays_so(self) -> None:
+        for who in self.known:
+            if self.runner.run(self.state_of(who)) is State.ACCEPTED:
+                assert self.copies[who], f"{who} got nothing"
+                self.accepted.add(who)
+            else:
+                assert who not in self.accepted
+
+    async def state_of(self, who: str) -> State:
+        [met] = await self.staff.ledgers[0].claim([letter(who)], self.now)
+        assert isinstance(met, ExistingRow), f"{who} is forgotten"
+        return met.state
+
+    def teardown(self) -> None:
+        """Let the workers go on until nothing more happens: then every letter has its end."""
+        try:
+            if hasattr(self, "staff"):
+                self.runner.run(self.finish())
+        finally:
+            if hasattr(self, "staff"):
+                self.runner.run(self.staff.end())
+            self.runner.close()
+
+    async def finish(self) -> None:
+        places = range(len(self.staff.ledgers))
+        for _ in range(ROUNDS):
+            self.now += timedelta(days=1)
+            for place in places:
+                await self.staff.wake(place)
+                await self.take_due(place, recover=True)
+                for who in self.known:
+                    if who not in self.accepted:
+                        await self.claim_one(place, who)
+                await self.send(place, len(self.hands[place]), arrived=True)
+                while self.out[place]:
+                    await self.settle(place, self.out[place].pop(), "answered")
+        for who in self.known:
+            state = await self.state_of(who)
+            assert state in FINAL_STATES, f"{who} is {state.value} for ever"

@@ -1,0 +1,156 @@
+"""What every outbox of notices keeps: the contract of ports.notices.Outbox, asked of each ledger.
+
+A subclass gives a fixture `lives`, as the contract of the ledger itself asks for it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol, cast
+
+from postroom.letter.problems import Code, Problem
+from postroom.ports.ledger import Claimed, Ledger, State
+from postroom.ports.notices import TOPIC, Fate, Notice, Outbox
+from tests.delivery.letters import NOON, dead_letter, ended, record
+from tests.delivery.scenario import scenario
+from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring, carry, claim, meet
+
+
+class Book(Ledger, Outbox, Protocol):
+    """A ledger with its outbox of notices."""
+
+
+def told(fate: Fate) -> Sequence[Notice]:
+    """Everybody is told everything: the topic, and a callback."""
+    data = f'{{"state": "{fate.state}", "code": "{fate.code}", "tries": {fate.attempts}}}'
+    name = f"{fate.identity.id}-{fate.state}"
+    return [
+        Notice(name, destination, fate.identity.id, f"letter.{fate.state}", data, fate.at, fate.row)
+        for destination in (TOPIC, "crm")
+    ]
+
+
+async def begin(lives: Lives) -> Book:
+    book = cast("Book", await lives.begin())
+    book.announce(told)
+    return book
+
+
+async def names(book: Book, destination: str = TOPIC) -> list[str]:
+    return [one.id for one in await book.pending(destination, LATER, 100)]
+
+
+class NotificationContract:
+    """The claims; pytest collects them in the subclasses."""
+
+    @scenario
+    async def test_a_settlement_is_told_to_everybody_who_asked(self, lives: Lives) -> None:
+        book = await begin(lives)
+        claimed = await bring(book, State.ACCEPTED)
+        [one] = await book.pending(TOPIC, LATER, 100)
+        assert (one.id, one.key, one.type, one.at) == ("a-accepted", "a", "letter.accepted", NOON)
+        assert (one.data, one.letter) == ('{"state": "accepted", "code": "", "tries": 1}', claimed.row)
+        assert await names(book, "crm") == ["a-accepted"]
+        assert await names(book, "nobody") == []
+
+    @scenario
+    async def test_nobody_is_told_anything_where_nobody_asked(self, lives: Lives) -> None:
+        book = cast("Book", await lives.begin())
+        await bring(book, State.FAILED)
+        assert await names(book) == []
+
+    @scenario
+    async def test_notices_come_in_the_order_in_which_things_happened(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.DEFERRED, "a")
+        await bring(book, State.ACCEPTED, "b")
+        [recalled] = await book.claim_due(LATER, 10)
+        await book.settle([ended(carry(recalled))], LATER)
+        assert await names(book) == ["a-deferred", "b-accepted", "a-accepted"]
+        assert [one.id for one in await book.pending(TOPIC, LATER, 2)] == ["a-deferred", "b-accepted"]
+
+    @scenario
+    async def test_what_arrived_is_cleared_for_its_destination_alone(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.ACCEPTED)
+        await book.delivered(await book.pending(TOPIC, LATER, 100))
+        assert (await names(book), await names(book, "crm")) == ([], ["a-accepted"])
+
+    @scenario
+    async def test_what_was_not_cleared_is_there_in_the_next_life(self, lives: Lives) -> None:
+        await bring(await begin(lives), State.ACCEPTED)
+        await lives.die()
+        assert await names(await begin(lives)) == ["a-accepted"]
+
+    @scenario
+    async def test_a_postponed_notice_comes_back_at_its_time_with_one_more_try(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.ACCEPTED)
+        [one] = await book.pending("crm", NOON, 10)
+        await book.postpone([(one, LATER)])
+        assert await book.pending("crm", LATER - timedelta(seconds=1), 10) == []
+        [again] = await book.pending("crm", LATER, 10)
+        assert (again.id, again.attempts) == (one.id, 1)
+
+    @scenario
+    async def test_notices_to_a_destination_that_is_gone_are_dropped(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.ACCEPTED)
+        assert await book.abandon([TOPIC]) == 1
+        assert (await names(book), await names(book, "crm")) == (["a-accepted"], [])
+        assert await book.abandon([]) == 1
+        assert await names(book) == []
+
+    @scenario
+    async def test_a_letter_that_goes_on_waiting_untried_is_no_news(self, lives: Lives) -> None:
+        book = await begin(lives)
+        claimed = await claim(book)
+        waits = ended(claimed, State.DEFERRED, due=LATER, problem=PROBLEM, attempt=None, attempts=0)
+        await book.settle([waits], NOON)
+        [recalled] = await book.claim_due(LATER, 10)
+        on = ended(carry(recalled), State.DEFERRED, due=LATER, problem=PROBLEM, attempt=None, attempts=0)
+        await book.settle([on], LATER)
+        assert await names(book) == ["a-deferred"]
+
+    @scenario
+    async def test_an_answer_that_came_too_late_is_no_news(self, lives: Lives) -> None:
+        book = await begin(lives)
+        claimed = await claim(book)
+        await lives.die()
+        book = await begin(lives)
+        [taken] = await book.take_over([await meet(book)], LATER)
+        assert isinstance(taken, Claimed)
+        await book.settle([ended(claimed)], LATER)
+        assert await names(book) == []
+
+    @scenario
+    async def test_a_doubt_that_a_dead_worker_left_is_told(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.DEFERRED)
+        [recalled] = await book.claim_due(LATER, 10)
+        await book.fence([carry(recalled)], LATER)
+        await lives.die()
+        book = await begin(lives)
+        await book.recover(LATER, resend=False)
+        assert await names(book) == ["a-deferred", "a-in_doubt"]
+        last = (await book.pending(TOPIC, LATER, 10))[-1]
+        assert '"code": "connection_lost_at_end_of_data"' in last.data
+
+    @scenario
+    async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:
+        book = await begin(lives)
+        await bring(book, State.IN_DOUBT)
+        assert await book.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
+        assert await names(book) == ["a-in_doubt", "a-failed"]
+        last = (await book.pending(TOPIC, LATER, 10))[-1]
+        assert '"code": "undecided"' in last.data
+
+    @scenario
+    async def test_a_letter_that_ends_with_its_refused_record_is_told(self, lives: Lives) -> None:
+        await claim(await begin(lives))
+        await lives.die()
+        book = await begin(lives)
+        await book.add_dead_letters(
+            [dead_letter(record(), Problem(Code.POISON, "value", "killed three workers"))]
+        )
+        [one] = await book.pending(TOPIC, LATER, 10)
+        assert (one.id, '"code": "poison"' in one.data) == ("a-render_failed", True)

@@ -1,0 +1,263 @@
+"""What every ledger does with what comes back: the contract of ports.returns, asked of each.
+
+A subclass gives a fixture `post`: a ledger with workers on it, and the intake by its side.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import pytest
+
+from postroom.delivery.decide.bounce import weigh
+from postroom.letter.dsn import ReportEntry, ReportKind
+from postroom.letter.verp import letter_tag
+from postroom.ports.bounces import (
+    IN_PROGRESS,
+    MAX_REPORTS_PER_LETTER,
+    PROVABLE_STATES,
+    BounceConfig,
+    ReceivedReport,
+    ReportEffect,
+    ReportResult,
+    ReportStore,
+)
+from postroom.ports.ledger import Claimed, Ledger, State, SuppressionReason
+from postroom.ports.notices import TOPIC
+from tests.delivery.letters import DAY, NOON, PROFILE, ended, letter
+from tests.delivery.scenario import scenario
+from tests.ledger.ledger_contract import LATER, Lives, bring, meet
+from tests.ledger.notification_contract import Book, told
+
+GONE = ReportEntry(ReportKind.FAILED, "5.1.1", "550 5.1.1 user unknown", "mx.example.net", ("a@example.net",))
+FULL = ReportEntry(ReportKind.FAILED, "5.2.2", "552 5.2.2 mailbox full")
+SLOW = ReportEntry(ReportKind.DELAYED, "4.4.1", "connection timed out")
+THERE = ReportEntry(ReportKind.DELIVERED, "2.0.0")
+SPAM = ReportEntry(ReportKind.COMPLAINT, text="feedback-report: abuse")
+READERS: dict[str, BounceConfig] = {
+    PROFILE: BounceConfig(lambda said, recipient: weigh(said, recipient, suppresses_bounces=True), [told])
+}
+
+
+class PostOffice(Lives, Protocol):
+    """A ledger that processes live on, and its intake."""
+
+    def intake(self) -> ReportStore:
+        """The same ledger, opened by its side."""
+        ...
+
+
+def report(said: ReportEntry, name: str = "a", fingerprint: str = "one", **event: Any) -> ReceivedReport:
+    """What came back about a letter."""
+    return ReceivedReport(letter_tag(letter(name, **event).identity), fingerprint, [said])
+
+
+def hand_in(
+    intake: ReportStore, *returned: ReceivedReport, houses: dict[str, BounceConfig] = READERS
+) -> ReportResult:
+    """The answer to the last of them."""
+    return list(intake.add(list(returned), houses, NOON))[-1]
+
+
+async def names(ledger: Ledger) -> list[str]:
+    return [one.id for one in await cast("Book", ledger).pending(TOPIC, LATER + DAY * 999, 100)]
+
+
+async def begin(post: PostOffice) -> Book:
+    book = cast("Book", await post.begin())
+    book.announce(told)
+    return book
+
+
+class ReportContract:
+    """The claims; pytest collects them in the subclasses."""
+
+    @scenario
+    async def test_a_letter_that_could_not_be_delivered_is_bounced_and_everybody_is_told(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        taken = hand_in(intake, report(GONE))
+        assert (taken.profile, taken.changes, taken.suppressed) == (
+            PROFILE,
+            (State.BOUNCED,),
+            (SuppressionReason.HARD_BOUNCE,),
+        )
+        assert (await meet(ledger)).state is State.BOUNCED
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        last = (await ledger.pending("crm", LATER + DAY * 999, 100))[-1]
+        assert (last.key, last.data) == ("a", '{"state": "bounced", "code": "bounced", "tries": 1}')
+
+    @scenario
+    async def test_the_same_report_again_does_nothing(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        hand_in(intake, report(GONE))
+        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, known=True)
+        assert hand_in(intake, report(GONE, fingerprint="two")).changes == ()
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        [again] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
+        assert isinstance(again, Claimed)
+        assert set(again.suppressions) == {SuppressionReason.HARD_BOUNCE}
+
+    @scenario
+    async def test_the_same_report_twice_at_once_is_one(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        first, second = intake.add([report(GONE), report(GONE)], READERS, NOON)
+        assert (first.changes, second.known) == ((State.BOUNCED,), True)
+
+    @pytest.mark.parametrize("proves", PROVABLE_STATES)
+    @pytest.mark.parametrize("state", [state for state in State if state not in IN_PROGRESS])
+    @scenario
+    async def test_a_report_takes_a_letter_where_the_table_says_and_nowhere_else(
+        self, post: PostOffice, state: State, proves: State
+    ) -> None:
+        ledger, intake = await post.begin(), post.intake()
+        await bring(ledger, state)
+        houses = {PROFILE: BounceConfig(lambda _said, _recipient: ReportEffect(proves))}
+        taken = hand_in(intake, report(SLOW), houses=houses)
+        moved = state in PROVABLE_STATES[proves]
+        assert taken.changes == ((proves,) if moved else ())
+        assert (await meet(ledger)).state is (proves if moved else state)
+        waits = state in (State.DEFERRED, State.SCHEDULED) and not moved
+        assert len(await ledger.claim_due(LATER, 10)) == int(waits)
+
+    @pytest.mark.parametrize("state", sorted(IN_PROGRESS))
+    @scenario
+    async def test_a_report_that_comes_before_the_relay_s_answer_waits_for_it(
+        self, post: PostOffice, state: State
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        claimed = await bring(ledger, state)
+        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, waits=True)
+        assert (await meet(ledger)).state is state
+        assert intake.apply_pending(READERS, NOON) == []
+        await ledger.fence([claimed], NOON)
+        await ledger.settle([ended(claimed)], NOON)
+        [swept] = intake.apply_pending(READERS, NOON)
+        assert (swept.changes, swept.suppressed) == ((State.BOUNCED,), (SuppressionReason.HARD_BOUNCE,))
+        assert (await meet(ledger)).state is State.BOUNCED
+        assert await names(ledger) == ["a-accepted", "a-bounced"]
+        assert intake.apply_pending(READERS, NOON) == []
+
+    @scenario
+    async def test_a_letter_whose_worker_died_is_not_sent_again_once_a_report_says_that_it_left(
+        self, post: PostOffice
+    ) -> None:
+        intake_of = post.intake
+        ledger = await begin(post)
+        await bring(ledger, State.SENDING)
+        hand_in(intake_of(), report(SLOW))
+        await post.die()
+        heir = await begin(post)
+        await heir.recover(LATER, resend=True)
+        met = await meet(heir)
+        if met.state is State.SENDING:
+            assert await heir.take_over([met], LATER) == [None]
+        assert (await meet(heir)).state is State.ACCEPTED
+        assert await names(heir) == ["a-accepted"]
+        assert await heir.claim_due(LATER, 10) == []
+
+    @scenario
+    async def test_a_recalled_letter_whose_worker_died_is_not_sent_again_either(
+        self, post: PostOffice
+    ) -> None:
+        ledger = await begin(post)
+        await bring(ledger, State.DEFERRED)
+        [recalled] = await ledger.claim_due(LATER, 10)
+        again = Claimed(letter(), recalled.row, NOON, worker_epoch=recalled.worker_epoch, from_topic=False)
+        await ledger.fence([again], LATER)
+        assert hand_in(post.intake(), report(GONE)).waits
+        await post.die()
+        heir = await begin(post)
+        await heir.recover(LATER, resend=True)
+        assert (await meet(heir)).state is State.BOUNCED
+        assert await heir.claim_due(LATER + DAY, 10) == []
+        assert (await names(heir))[-1] == "a-bounced"
+
+    @scenario
+    async def test_a_letter_that_a_living_worker_sends_is_left_to_it(self, post: PostOffice) -> None:
+        ledger = await begin(post)
+        await bring(ledger, State.SENDING)
+        hand_in(post.intake(), report(GONE))
+        met = await meet(ledger)
+        assert (met.state, met.owner_alive) == (State.SENDING, True)
+
+    @scenario
+    async def test_delivered_is_said_on_evidence_and_a_bounce_has_the_last_word(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        assert hand_in(intake, report(THERE)).changes == (State.DELIVERED,)
+        assert hand_in(intake, report(FULL, fingerprint="two")).changes == (State.BOUNCED,)
+        assert hand_in(intake, report(THERE, fingerprint="three")).changes == ()
+        assert await names(ledger) == ["a-accepted", "a-delivered", "a-bounced"]
+
+    @scenario
+    async def test_a_complaint_bars_the_address_and_leaves_the_letter_as_it_was(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        taken = hand_in(intake, report(SPAM))
+        assert (taken.changes, taken.suppressed) == ((), (SuppressionReason.COMPLAINT,))
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_what_a_sandbox_captured_bounces_for_practice_and_bars_nobody(
+        self, post: PostOffice
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.CAPTURED)
+        taken = hand_in(intake, report(GONE), report(SPAM, fingerprint="two"))
+        assert taken.suppressed == ()
+        assert (await meet(ledger)).state is State.BOUNCED
+        [other] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
+        assert isinstance(other, Claimed)
+
+    @scenario
+    async def test_a_report_about_nobody_s_letter_changes_nothing(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        other = replace(report(GONE), tag=report(GONE, "b").tag)
+        forged = replace(report(GONE), tag=report(GONE).tag[:8] + bytes(5))
+        assert [hand_in(intake, one) for one in (other, forged)] == [ReportResult(), ReportResult()]
+        assert hand_in(intake, report(GONE), houses={"shop/other": READERS[PROFILE]}) == ReportResult()
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_a_letter_keeps_so_many_reports_and_no_more(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        junk = ReportEntry(ReportKind.UNPARSED)
+        many = [
+            replace(report(junk, fingerprint=str(number)), content=b"hello")
+            for number in range(MAX_REPORTS_PER_LETTER)
+        ]
+        assert not any(taken.full or taken.known for taken in intake.add(many, READERS, NOON))
+        assert hand_in(intake, report(GONE, fingerprint="late")) == ReportResult(PROFILE, full=True)
+        assert (await meet(ledger)).state is State.ACCEPTED
+
+    @scenario
+    async def test_reports_are_forgotten_with_their_letter(self, post: PostOffice) -> None:
+        ledger, intake = await begin(post), post.intake()
+        await bring(ledger, State.ACCEPTED)
+        hand_in(intake, report(THERE))
+        far = NOON + DAY * 400
+        assert await ledger.prune(far, 10) == 1
+        assert hand_in(intake, report(THERE)) == ReportResult()
+        assert intake.apply_pending(READERS, NOON) == []
+
+    @pytest.mark.parametrize("kind", [ReportKind.IGNORED, ReportKind.UNPARSED])
+    @scenario
+    async def test_what_says_nothing_of_the_delivery_is_kept_and_changes_nothing(
+        self, post: PostOffice, kind: ReportKind
+    ) -> None:
+        ledger, intake = await begin(post), post.intake()
+        claimed = await bring(ledger, State.SENDING)
+        assert hand_in(intake, report(ReportEntry(kind))) == ReportResult(PROFILE)
+        await ledger.settle([ended(claimed)], NOON)
+        assert intake.apply_pending(READERS, NOON) == []
+        assert hand_in(intake, report(ReportEntry(kind))).known

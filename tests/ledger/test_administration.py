@@ -1,0 +1,91 @@
+"""Ledgers on SQLite and PostgreSQL keep the contract of upkeep, while a worker is on them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.postgres_server import ledger_engine
+from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION
+from postroom.letter.problems import Rejected
+from postroom.ports.ledger import LedgerAdministration, State
+from tests.delivery.letters import NOON
+from tests.delivery.scenario import scenario
+from tests.ledger.administration_contract import AdministrationContract
+from tests.ledger.ledger_contract import bring
+from tests.ledger.postgres_ledgers import SCHEMA
+from tests.ledger.test_postgres import SharedLives
+from tests.ledger.test_sqlite import FileLives
+
+
+def all_of(made: Engine) -> str:
+    """Every value of every table."""
+    with made.connect() as connection:
+        rows = [row for table in TABLES_OF_A_FILE for row in connection.execute(table.select())]
+    made.dispose()
+    return "\n".join(str(tuple(row)) for row in rows)
+
+
+@dataclass
+class FileHouse(FileLives):
+    desks: list[LedgerAdministration] = field(default_factory=list)
+
+    def upkeep(self) -> LedgerAdministration:
+        self.desks.append(SqlLedgerAdministration.open_file(self.path))
+        return self.desks[-1]
+
+    def everything(self) -> str:
+        return all_of(create_engine(f"sqlite:///{self.path}"))
+
+
+@dataclass
+class ServerHouse(SharedLives):
+    desks: list[LedgerAdministration] = field(default_factory=list)
+
+    def upkeep(self) -> LedgerAdministration:
+        self.desks.append(SqlLedgerAdministration.open_server(self.url, SCHEMA))
+        return self.desks[-1]
+
+    def everything(self) -> str:
+        return all_of(ledger_engine(self.url, SCHEMA))
+
+
+class TestUpkeepOfAFile(AdministrationContract):
+    @pytest.fixture
+    def house(self, tmp_path: Path) -> Iterator[FileHouse]:
+        house = FileHouse(tmp_path / "shop.sqlite")
+        yield house
+        for desk in house.desks:
+            desk.close()
+        house.bury()
+
+    @scenario
+    async def test_what_was_erased_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
+        ledger, desk = await house.begin(), house.upkeep()
+        await bring(ledger, State.DEFERRED)
+        desk.erase("a@example.net", NOON, dry_run=False)
+        await ledger.close()
+        assert not [path for path in house.path.parent.iterdir() if b"a@example.net" in path.read_bytes()]
+
+
+@pytest.mark.postgres
+class TestUpkeepOnAServer(AdministrationContract):
+    @pytest.fixture
+    def house(self, postgres_ledger: str) -> Iterator[ServerHouse]:
+        house = ServerHouse(postgres_ledger)
+        yield house
+        for desk in house.desks:
+            desk.close()
+        house.bury()
+
+
+def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) -> None:
+    made = create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
+    with made.begin() as connection:
+        connection.exec_driver_sql(f"PRAGMA user_version = {VERSION - 1}")
+    made.dispose()
+    with pytest.raises(Rejected, match="start its worker"):
+        SqlLedgerAdministration.open_file(tmp_path / "old.sqlite")

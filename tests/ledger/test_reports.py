@@ -1,0 +1,159 @@
+"""Ledgers in memory, on SQLite and on PostgreSQL take what comes back in the same way."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.leases import LedgerMember
+from postroom.adapters.ledger.postgres import PostgresLedger
+from postroom.adapters.ledger.reports import SqlReportStore
+from postroom.letter.dsn import ReportEntry, ReportKind
+from postroom.ports.bounces import ReportStore
+from postroom.ports.health import Unreachable
+from postroom.ports.ledger import State
+from postroom.ports.notices import TOPIC
+from tests.delivery.letters import NOON, PROFILE, WINDOW
+from tests.delivery.scenario import scenario
+from tests.ledger.ledger_contract import LATER, bring, meet
+from tests.ledger.memory_reports import MemoryReportStore
+from tests.ledger.notification_contract import told
+from tests.ledger.postgres_ledgers import SCHEMA, execute, working
+from tests.ledger.report_contract import GONE, ReportContract, hand_in, report
+from tests.ledger.test_memory_ledger import MemoryLives
+from tests.ledger.test_postgres import SharedLives
+from tests.ledger.test_sqlite import FileLives
+
+
+class MemoryPost(MemoryLives):
+    def intake(self) -> ReportStore:
+        return MemoryReportStore(self.store)
+
+
+@dataclass
+class FilePost(FileLives):
+    desks: list[ReportStore] = field(default_factory=list)
+
+    def intake(self) -> ReportStore:
+        self.desks.append(SqlReportStore.open_file(self.path))
+        return self.desks[-1]
+
+
+@dataclass
+class ServerPost(SharedLives):
+    desks: list[ReportStore] = field(default_factory=list)
+
+    def intake(self) -> ReportStore:
+        self.desks.append(SqlReportStore.open_server(self.url, SCHEMA))
+        return self.desks[-1]
+
+
+class TestReturnsInMemory(ReportContract):
+    @pytest.fixture
+    def post(self) -> MemoryPost:
+        return MemoryPost()
+
+
+class TestReturnsInAFile(ReportContract):
+    @pytest.fixture
+    def post(self, tmp_path: Path) -> Iterator[FilePost]:
+        post = FilePost(tmp_path / "shop.sqlite")
+        yield post
+        for desk in post.desks:
+            desk.close()
+        post.bury()
+
+
+@pytest.mark.postgres
+class TestReturnsOnAServer(ReportContract):
+    @pytest.fixture
+    def post(self, postgres_ledger: str) -> Iterator[ServerPost]:
+        post = ServerPost(postgres_ledger)
+        yield post
+        for desk in post.desks:
+            desk.close()
+        post.bury()
+
+
+@scenario
+async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
+    post = FilePost(tmp_path / "shop.sqlite")
+    await bring(await post.begin(), State.ACCEPTED)
+    junk = replace(report(ReportEntry(ReportKind.UNPARSED)), content=b"\x00\xff" * 50_000)
+    hand_in(post.intake(), junk)
+    [[content]] = sqlite3.connect(post.path).execute("SELECT content FROM report")
+    assert content == (b"\x00\xff" * 50_000)[:65_536]
+    post.desks[0].close()
+    await post.die()
+
+
+def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_still_known(
+    tmp_path: Path,
+) -> None:
+    erase_between_reports(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if b"<a@example.net>" in path.read_bytes()]
+
+
+@scenario
+async def erase_between_reports(folder: Path) -> None:
+    post = FilePost(folder / "shop.sqlite")
+    ledger, intake = await post.begin(), post.intake()
+    await bring(ledger, State.ACCEPTED)
+    said = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
+    hand_in(intake, report(said))
+    junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
+    hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
+    desk = SqlLedgerAdministration.open_file(post.path)
+    erased = desk.erase("a@example.net", NOON, dry_run=False)
+    assert (erased.letters, erased.reports) == (1, 2)
+    assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0
+    desk.close()
+    assert hand_in(intake, report(said)).known
+    late = [replace(report(each), fingerprint=name) for name, each in (("three", said), ("four", junk))]
+    taken = [hand_in(intake, replace(each, content=b"<a@example.net>")) for each in late]
+    assert [(each.changes, each.suppressed) for each in taken] == [((), ())] * 2
+    intake.close()
+    await post.die()
+
+
+@pytest.mark.postgres
+@scenario
+async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile(
+    postgres_ledger: str,
+) -> None:
+    async with working(postgres_ledger) as mine, working(postgres_ledger, "w", "shop/other") as others:
+        mine.announce(told)
+        await bring(mine, State.ACCEPTED)
+        desk = SqlReportStore.open_server(postgres_ledger, SCHEMA)
+        hand_in(desk, report(GONE))
+        desk.close()
+        await asyncio.to_thread(execute, postgres_ledger, "UPDATE notification_outbox SET due = 0")
+        assert await others.pending(TOPIC, LATER, 10) == []
+        assert await others.abandon([]) == 0
+        told_of = [one.id for one in await mine.pending(TOPIC, LATER, 10)]
+        assert told_of == ["a-accepted", "a-bounced"]
+
+
+@pytest.mark.postgres
+@scenario
+async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_ledger: str) -> None:
+    post = ServerPost(postgres_ledger)
+    await bring(await post.begin(), State.ACCEPTED)
+    await post.die()
+    hand_in(post.intake(), report(GONE))
+    post.desks[0].close()
+    member = LedgerMember(PROFILE, "heir")
+    heir = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
+    await asyncio.to_thread(execute, postgres_ledger, "UPDATE notification_outbox SET due = 0")
+    assert [one.id for one in await heir.pending(TOPIC, LATER, 10)] == ["a-bounced"]
+    assert (await meet(heir)).state is State.BOUNCED
+    await heir.close()
+
+
+def test_a_server_that_is_away_is_unreachable() -> None:
+    with pytest.raises(Unreachable):
+        SqlReportStore.open_server("postgresql://nobody@127.0.0.1:1/nowhere", SCHEMA)

@@ -1,0 +1,131 @@
+"""A worker that stands still in the middle of a transaction, and what the others do about it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+
+from postroom.adapters.ledger import group_commit, leases, postgres_server
+from postroom.adapters.ledger.leases import MAX_SESSION_NAME, LedgerMember, session_name
+from postroom.ports.ledger import State
+from tests.delivery.letters import PROFILE
+from tests.delivery.scenario import scenario
+from tests.fixtures.pipeline import wait_until
+from tests.ledger.ledger_contract import LATER, bring, claim, meet
+from tests.ledger.postgres_ledgers import SCHEMA, execute, run_out, working
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction of a moment ago is old enough, and a refused group is tried again soon."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.05)
+
+
+@contextmanager
+def stopped(url: str, row: int, schema: str = SCHEMA) -> Iterator[Callable[[], bool]]:
+    """Worker `a`, stopped between two statements of a pipeline with a row's lock; says if it has it yet."""
+    called = session_name(schema, LedgerMember(PROFILE, "a").process)
+    with closing(psycopg.connect(url, autocommit=True, application_name=called)) as connection:
+        connection.execute(f"SET search_path = {SCHEMA}")
+        connection.execute("SET idle_in_transaction_session_timeout = 1")  # it does not reach a pipeline
+        line, backend = connection.pgconn, connection.info.backend_pid
+        line.enter_pipeline_mode()
+        line.send_query_params(f"UPDATE letter SET attempts = attempts WHERE row = {row}".encode(), [])
+        line.flush()
+        locks = f"SELECT 1 FROM pg_locks WHERE relation = 'letter'::regclass AND pid = {backend}"
+        wait_until(lambda: bool(execute(url, locks)), "the lock")
+        yield lambda: bool(execute(url, locks))
+
+
+async def held_up(url: str) -> None:
+    """Return when somebody waits for a lock."""
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+    await asyncio.to_thread(wait_until, lambda: bool(execute(url, waits)), "somebody who waits for a lock")
+
+
+@scenario
+async def test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over(
+    postgres_ledger: str,
+) -> None:
+    async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
+        mine = await bring(one, State.SENDING)
+        one._heartbeat.stop()
+        with stopped(postgres_ledger, mine.row) as holds:
+            await run_out(postgres_ledger)
+            met = await meet(two)
+            taking = asyncio.ensure_future(two.take_over([met], LATER))
+            await held_up(postgres_ledger)
+            await asyncio.to_thread(two._heartbeat.beat)
+            [taken] = await taking
+            assert taken is not None
+            assert taken.in_doubt_count == 1
+            assert not holds()
+
+
+@scenario
+async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgres_ledger: str) -> None:
+    async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
+        mine = await claim(one)
+        await one.release([mine])
+        with stopped(postgres_ledger, mine.row):
+            taking = asyncio.ensure_future(two.take_over([await meet(two)], LATER))
+            await held_up(postgres_ledger)
+            until = two.lease_until
+            await asyncio.to_thread(two._heartbeat.beat)
+            assert two.lease_until > until
+            assert not taking.done()
+        assert (await taking)[0] is not None
+
+
+@scenario
+async def test_a_living_workers_transaction_may_take_as_long_as_it_takes(postgres_ledger: str) -> None:
+    async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
+        mine = await claim(one)
+        with stopped(postgres_ledger, mine.row) as holds:
+            await asyncio.to_thread(two._heartbeat.beat)
+            assert holds()
+
+
+@scenario
+async def test_a_session_of_another_schema_is_none_of_its_business(postgres_ledger: str) -> None:
+    async with working(postgres_ledger, "b") as two:
+        mine = await claim(two)
+        with stopped(postgres_ledger, mine.row, schema="postroom_other") as holds:
+            await asyncio.to_thread(two._heartbeat.beat)
+            assert holds()
+
+
+@scenario
+async def test_every_session_of_a_worker_bears_its_name(postgres_ledger: str) -> None:
+    async with working(postgres_ledger, "pod-7") as ledger:
+        await claim(ledger)
+        await asyncio.to_thread(ledger._heartbeat.beat)
+        ours = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE '%pod-7'"
+        named = await asyncio.to_thread(execute, postgres_ledger, ours)
+        assert named == [(session_name(SCHEMA, LedgerMember(PROFILE, "pod-7").process),)]
+
+
+def test_a_session_name_is_as_the_server_keeps_it() -> None:
+    names = {
+        session_name(schema, LedgerMember(PROFILE, worker).process)
+        for schema in ("postroom_a", "postroom_b")
+        for worker in ("worker-1", "worker-2", "wörker-" + "x" * 300)
+    }
+    assert len(names) == 6
+    assert all(len(name) <= MAX_SESSION_NAME and name.isascii() for name in names)
+
+
+def test_the_server_is_told_to_notice_a_worker_whose_machine_is_gone(postgres_ledger: str) -> None:
+    engine = postgres_server.ledger_engine(postgres_ledger, SCHEMA)
+    with engine.connect() as connection:
+        told = connection.exec_driver_sql(
+            "SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout'), "
+            "current_setting('idle_in_transaction_session_timeout')"
+        ).one()
+    engine.dispose()
+    assert tuple(told) == ("5", "10000", "15s")
