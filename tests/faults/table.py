@@ -22,7 +22,7 @@ LEDGER = "faults/test_fault_ledger.py"
 RELAY = "faults/test_fault_relay.py"
 LIFE = "cluster/test_operator_life.py"
 KILLS = "cluster/test_operator_kills.py"
-LINE = "cluster/test_operator_line.py"
+LINE = "cluster/test_operator_connection.py"
 CHILDREN = "cluster/test_operator_children.py"
 SLEEPER = "faults/test_fault_standstill.py"
 STORM = "faults/test_fault_storm.py"
@@ -31,8 +31,8 @@ FALLBACK = "faults/test_fault_fallback.py"
 REFUSED = "faults/test_dead_letters_refused.py"
 SECRET = "faults/test_fault_secret.py"
 SMTP = "delivery/test_smtp_faults.py"
-SHARED = "delivery/test_ledger_shared.py"
-STANDSTILL = "delivery/test_ledger_standstill.py"
+SHARED = "ledger/test_leases.py"
+STANDSTILL = "ledger/test_stuck_sessions.py"
 CRASH = "faults/test_crash.py"
 CRASH_SHARED = "faults/test_crash_shared.py"
 CIRCUIT = "faults/test_fault_circuit.py"
@@ -106,7 +106,7 @@ FAULTS = (
         "nothing is sent, partitions pause, the worker says so; then everything is sent once",
         (
             f"{LEDGER}::test_without_its_database_a_worker_sends_nothing_and_goes_on_when_it_is_back",
-            "delivery/test_ledger_outage.py::test_a_server_that_is_away_holds_every_call_until_it_is_back",
+            "ledger/test_outage.py::test_a_server_that_is_away_holds_every_call_until_it_is_back",
         ),
     ),
     Fault(
@@ -114,8 +114,8 @@ FAULTS = (
         "PostgreSQL dies over a COMMIT",
         "the outcome is asked for, never guessed",
         (
-            "delivery/test_ledger_outage.py::test_a_commit_whose_answer_was_lost_is_done_once",
-            "delivery/test_ledger_outage.py::test_a_takeover_whose_answer_was_lost_is_a_takeover",
+            "ledger/test_outage.py::test_a_commit_whose_answer_was_lost_is_done_once",
+            "ledger/test_outage.py::test_a_takeover_whose_answer_was_lost_is_a_takeover",
         ),
     ),
     Fault(
@@ -124,7 +124,7 @@ FAULTS = (
         "nothing is sent; a clear reason; goes on by itself",
         (
             f"{LEDGER}::test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some",
-            "delivery/test_ledger_sqlite.py::test_a_full_disk_holds_the_call_until_there_is_space",
+            "ledger/test_sqlite.py::test_a_full_disk_holds_the_call_until_there_is_space",
         ),
     ),
     Fault(

@@ -17,7 +17,8 @@ from postroom.local.session import SampleDelivery
 AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 LETTER = LetterView(
     row=1, profile="default/shop", source="kafka://postroom.default.shop", event_id="m-1",
-    event_type="user.welcomed", recipient="mira.de.smet@example.org", state="deferred", in_doubt_count=1, due=AT,
+    event_type="user.welcomed", recipient="mira.de.smet@example.org", state="deferred",
+    in_doubt_count=1, due=AT,
     code="relay_deferred", reason="the relay said not now", reply="451 4.3.0 later", template="welcome",
     revision="0123456789ab", message_id="<a@b>", topic="postroom.default.shop", partition=2, offset=7,
     user_id=None, request_id="r-9", received=AT, updated=AT,

@@ -33,7 +33,7 @@ async def test_a_letter_is_found_where_the_connections_secret_says(
             [found] = letters.find_letters_on_server(wanted, tmp_path, "shop")
             assert (found.row, found.state, found.due) == (claimed.row, "deferred", LATER)
             assert [tried.result for tried in found.attempts] == ["deferred"]
-        [again] = await ledger.due(LATER, 10)
+        [again] = await ledger.claim_due(LATER, 10)
         through = Attempt("refused", Stage.RCPT, 550, "no such user", "shop/spare")
         await ledger.settle([ended(carry(again), State.FAILED, attempt=through)], LATER)
         [found] = letters.find_letters_on_server("a", tmp_path, "shop")

@@ -55,7 +55,7 @@ class ErasureReport:
         else:
             yield f"{_count(self.inbox, 'letter')} in the inbox {verb}"
         if found.in_progress:
-            yield f"{_count(found.in_progress, 'letter')} in a worker's hand: run the command again in a moment"
+            yield f"{_count(found.in_progress, 'letter')} in progress: run the command again later"
         if self.topics:
             yield (
                 "Kafka removes records by retention alone; until then these topics may hold events of this "
