@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.connections import Mounted, default_schema, read_connections, read_kafka
+from postroom.connections import ConnectionsSecret, default_schema, read_connections, read_kafka
 from postroom.letter.problems import Code, Rejected
 from postroom.mounted import read_folder
 
@@ -19,8 +19,8 @@ SASL = {
 }
 
 
-def secret(texts: dict[str, str]) -> Mounted:
-    return Mounted(texts, FOLDER, "Secret shop/postroom-connections")
+def secret(texts: dict[str, str]) -> ConnectionsSecret:
+    return ConnectionsSecret(texts, FOLDER, "Secret shop/postroom-connections")
 
 
 def refusal(texts: dict[str, str]) -> Rejected:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
-from postroom.connections import KafkaConnection, Mounted, read_kafka
+from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka
 from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.problems import Code, Problem, Rejected
@@ -133,7 +133,7 @@ class SettingsAdapter:
         except OSError as error:
             message = f"cannot be read ({error}); let the operator's user read it"
             raise Rejected(Problem(Code.SECRET_INVALID, name, message)) from error
-        return read_kafka(Mounted(texts, folder, name))
+        return read_kafka(ConnectionsSecret(texts, folder, name))
 
 
 def _kafka_access(kafka: KafkaConnection) -> KafkaAccess:

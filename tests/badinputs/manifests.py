@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from postroom.connections import Mounted, read_connections
+from postroom.connections import ConnectionsSecret, read_connections
 from postroom.letter.manifest import Manifest, parse_object
 from postroom.letter.problems import Rejected
 from postroom.letter.validation.validate import validate_manifests
@@ -105,7 +105,7 @@ MANIFESTS = (
 def _secret(texts: dict[str, str]) -> Callable[[], Answers]:
     def ask() -> Answers:
         try:
-            read_connections(Mounted(texts, Path("/mounted"), SECRET), NAMESPACE)
+            read_connections(ConnectionsSecret(texts, Path("/mounted"), SECRET), NAMESPACE)
         except Rejected as rejected:
             return only(WORKER, *rejected.problems)
         raise AssertionError("the Secret was taken")

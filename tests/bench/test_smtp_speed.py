@@ -8,10 +8,11 @@ from statistics import median
 
 import pytest
 
-from postroom.adapters.smtp import RelaySettings, SmtpRelay
-from postroom.ports.relay import Grant, Parcel, Reply, Result
-from tests.delivery.smtp_letters import IN_CLEAR, Letter
+from postroom.adapters.smtp.pool import SmtpRelay
+from postroom.adapters.smtp.settings import RelaySettings
+from postroom.ports.relay import FenceGrant, OutboundMessage, Reply, Result
 from tests.fixtures.postfix import source_cost
+from tests.smtp.outbound_messages import IN_CLEAR, Letter
 
 LETTERS = 20_000
 CONNECTIONS = 32
@@ -32,8 +33,8 @@ async def send_all(port: int) -> float:
             self.envelope = Letter(recipient).envelope
             self.content = content
 
-    async def fence(parcels: Sequence[Parcel]) -> Grant:
-        return Grant(parcels, math.inf)
+    async def fence(parcels: Sequence[OutboundMessage]) -> FenceGrant:
+        return FenceGrant(parcels, math.inf)
 
     def feed() -> None:
         nonlocal made
@@ -41,7 +42,7 @@ async def send_all(port: int) -> float:
         relay.deliver([Ready(f"reader{made + n}@example.net") for n in range(batch)], note)
         made += batch
 
-    def note(results: Sequence[tuple[Parcel, Result]]) -> None:
+    def note(results: Sequence[tuple[OutboundMessage, Result]]) -> None:
         nonlocal decided
         decided += len(results)
         assert all(isinstance(result, Reply) and result.code == 250 for _, result in results)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from postroom.adapters.kafka.deadletters import dead_letter_headers
+from postroom.adapters.kafka.producers import dead_letter_headers
 from postroom.cli import tables
 from postroom.cli.dead_letters import (
     DeadLetterFilter,

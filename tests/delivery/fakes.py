@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from postroom.delivery.outcome import Progress
 from postroom.letter.catalog import RenderableTemplate, RenderedLetter, SenderMailbox, TemplateCatalog
 from postroom.letter.event import Event
-from postroom.ports.events import Partition, Receiver
-from postroom.ports.relay import Fence, Grant, Parcel, Rate, Report, Result, Withheld
+from postroom.ports.kafka import Partition, RecordReceiver
+from postroom.ports.relay import Fence, FenceGrant, NotSent, OutboundMessage, Rate, Report, Result
 from tests.delivery.letters import KIND, NOON, TAKEN
 
 
@@ -74,10 +74,10 @@ class FakeRelay:
         self.answers = dict(answers or {})
         """Results by recipient; a 250 for all others."""
         self.by_itself = by_itself
-        self.got: list[Parcel] = []
+        self.got: list[OutboundMessage] = []
         self.carried: list[str] = []
         """Recipients whose content left, in order."""
-        self.waiting: dict[str, tuple[Parcel, Report]] = {}
+        self.waiting: dict[str, tuple[OutboundMessage, Report]] = {}
         self.draining = False
         self.rate: Rate | None = None
         self._fence: Fence
@@ -88,7 +88,7 @@ class FakeRelay:
         return True
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         return ""
 
     def limit(self, rate: Rate | None) -> None:
@@ -97,10 +97,10 @@ class FakeRelay:
     async def open(self, fence: Fence) -> None:
         self._fence = fence
 
-    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+    def deliver(self, parcels: Iterable[OutboundMessage], report: Report) -> None:
         batch = list(parcels)
         if self.draining:
-            report([(one, Withheld(fenced=False)) for one in batch])
+            report([(one, NotSent(fenced=False)) for one in batch])
             return
         self.got += batch
         self.waiting |= {one.envelope.recipient: (one, report) for one in batch}
@@ -112,20 +112,20 @@ class FakeRelay:
     async def answer(self, *recipients: str) -> None:
         """Fence, carry and answer the letters to these recipients, in one group."""
         group = [self.waiting.pop(recipient) for recipient in recipients if recipient in self.waiting]
-        grant: Grant = await self._fence([parcel for parcel, _ in group])
+        grant: FenceGrant = await self._fence([parcel for parcel, _ in group])
         for parcel, report in group:
             report([(parcel, self._result(parcel, grant))])
 
-    def _result(self, parcel: Parcel, grant: Grant) -> Result:
-        if parcel not in grant.parcels:
-            return Withheld(fenced=True)
+    def _result(self, parcel: OutboundMessage, grant: FenceGrant) -> Result:
+        if parcel not in grant.messages:
+            return NotSent(fenced=True)
         self.carried.append(parcel.envelope.recipient)
         return self.answers.get(parcel.envelope.recipient, TAKEN)
 
     async def drain(self, grace: float) -> None:
         self.draining = True
         for parcel, report in list(self.waiting.values()):
-            report([(parcel, Withheld(fenced=False))])
+            report([(parcel, NotSent(fenced=False))])
         self.waiting.clear()
 
 
@@ -137,7 +137,7 @@ class FakeEvents:
     committed: dict[Partition, int] = field(default_factory=dict)
     connected: bool | None = True
 
-    async def start(self, receiver: Receiver) -> None:
+    async def start(self, receiver: RecordReceiver) -> None:
         raise NotImplementedError
 
     def pause(self) -> None:

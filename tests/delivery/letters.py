@@ -18,7 +18,7 @@ TOPIC = "postroom.shop.orders"
 PROFILE = "shop/orders"
 WINDOW = 192 * 3600.0
 DAY = timedelta(days=1)
-TAKEN = Reply(Stage.DOT, 250, "2.0.0 queued")
+TAKEN = Reply(Stage.END_OF_DATA, 250, "2.0.0 queued")
 POLICY = Policy(
     max_attempts=5,
     initial_delay=5,
@@ -57,7 +57,7 @@ def letter(name: str = "a", offset: int = 0, replay: str = "", **members: Any) -
 
 def ended(one: Claimed, state: State = State.ACCEPTED, **changes: Any) -> Settlement:
     """A settlement of one attempt, by default the relay's 250."""
-    attempt = Attempt(state.value, Stage.DOT, 250, "2.0.0 queued")
+    attempt = Attempt(state.value, Stage.END_OF_DATA, 250, "2.0.0 queued")
     return replace(
         Settlement(one, state, attempt=attempt, attempts=one.attempts + 1, in_doubt_count=one.in_doubt_count),
         **changes,

@@ -10,7 +10,8 @@ from typing import Any
 
 from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
-from postroom.adapters.smtp import RelaySettings, SmtpRelay
+from postroom.adapters.smtp.pool import SmtpRelay
+from postroom.adapters.smtp.settings import RelaySettings
 from postroom.clock import SystemClock
 from postroom.delivery.decide.breaker import Phase, Rules
 from postroom.delivery.dispatch import Dispatch
@@ -25,8 +26,8 @@ from tests.delivery.bench import total
 from tests.delivery.fakes import Shelf, ignore
 from tests.delivery.letters import HOUSE, WINDOW, record
 from tests.delivery.scripted_relay import ScriptedRelay
-from tests.delivery.smtp_letters import IN_CLEAR
 from tests.ledger.postgres_ledgers import SCHEMA, execute
+from tests.smtp.outbound_messages import IN_CLEAR
 
 PATIENCE_SECONDS = 90.0
 BATCH = 25

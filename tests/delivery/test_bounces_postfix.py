@@ -13,7 +13,7 @@ import pytest
 from postroom.http.endpoint import Endpoint
 from postroom.local.machine import free_port
 from postroom.ports.ledger import Claimed, State
-from postroom.smtpd import Desk, Incoming, SmtpServer, Terms, Traffic
+from postroom.smtpd import MailHandler, ReceivedMail, ServerLimits, ServerStats, SmtpServer
 from postroom.startup import listen
 from tests.delivery.letters import letter
 from tests.delivery.scenario import scenario
@@ -99,13 +99,13 @@ class Postfix:
         subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-class NoSuchMailbox(Desk):
+class NoSuchMailbox(MailHandler):
     """The mail server of a domain where nobody lives any more."""
 
     def refuse(self, address: str) -> str | None:
         return f"550 5.1.1 <{address}>: User unknown"
 
-    async def take(self, incoming: Incoming) -> str:
+    async def take(self, incoming: ReceivedMail) -> str:
         raise AssertionError(incoming)
 
 
@@ -124,7 +124,7 @@ def test_what_postfix_reports_is_a_bounce(tmp_path: Path, postfix: Postfix, way:
 
     @scenario
     async def there_and_back() -> None:
-        remote = SmtpServer(NoSuchMailbox(Terms("mx", "mx", 10**6, 10**6), Traffic()))
+        remote = SmtpServer(NoSuchMailbox(ServerLimits("mx", "mx", 10**6, 10**6), ServerStats()))
         _, port = await remote.start(listen(Endpoint("127.0.0.1", 0), "the test"))
         async with worker(site.ledger) as ledger:
             claimed = await bring(ledger, State.ACCEPTED)

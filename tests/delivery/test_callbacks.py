@@ -16,7 +16,8 @@ import trustme
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from postroom.adapters.callbacks import HttpCaller, Target, guard
+from postroom.adapters import webhooks
+from postroom.adapters.webhooks import WebhookClient, WebhookTarget
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.callbacks import FAILING_SECONDS, Doorstep, World
 from postroom.delivery.programs.conditions import Condition, callbacks_condition
@@ -93,8 +94,10 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-async def call(target: Target, notice: Notice = NOTICE, keys: tuple[bytes, ...] = (b"k" * 24,)) -> Answer:
-    caller = HttpCaller(target)
+async def call(
+    target: WebhookTarget, notice: Notice = NOTICE, keys: tuple[bytes, ...] = (b"k" * 24,)
+) -> Answer:
+    caller = WebhookClient(target)
     try:
         return await caller.call(notice, keys, NOON)
     finally:
@@ -133,12 +136,12 @@ class Desk:
     def waiting(self) -> int:
         return len(self.bench.store.notices)
 
-    def trouble(self) -> tuple[str, str] | None:
-        return self.door.trouble(self.bench.clock.now())
+    def last_error(self) -> tuple[str, str] | None:
+        return self.door.last_error(self.bench.clock.now())
 
     @property
     def condition(self) -> Condition:
-        return callbacks_condition([self.trouble()], self.door.reached)
+        return callbacks_condition([self.last_error()], self.door.reached)
 
 
 @scenario
@@ -196,13 +199,13 @@ async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
     await desk.bench.carry(record())
     assert await desk.round() == 0
     assert (receiver.got, desk.waiting, desk.bench.state()) == ([], 1, State.ACCEPTED)
-    trouble = desk.trouble()
+    trouble = desk.last_error()
     assert trouble is not None
     assert said in trouble[1]
     desk.secret(OLD)
     desk.door.look()
     assert await desk.round() == 1
-    assert desk.trouble() is None
+    assert desk.last_error() is None
 
 
 @scenario
@@ -263,7 +266,7 @@ async def test_an_address_that_is_not_allowed_is_never_connected_to(
     await desk.round()
     assert receiver.got == []
     assert desk.waiting == 1
-    trouble = desk.trouble()
+    trouble = desk.last_error()
     assert trouble is not None
     assert trouble[0] == "CallbackNotAllowed"
 
@@ -271,7 +274,7 @@ async def test_an_address_that_is_not_allowed_is_never_connected_to(
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0"])
 @scenario
 async def test_other_words_for_this_machine_are_resolved_before_they_are_judged(host: str) -> None:
-    answer = await call(Target(f"https://{host}:1/", 5, Allowlist()))
+    answer = await call(WebhookTarget(f"https://{host}:1/", 5, Allowlist()))
     assert answer.blocked or "cannot be resolved" in answer.reason
 
 
@@ -286,9 +289,9 @@ async def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
         assert host == "hooks.example.org"
         return answers.pop(0)
 
-    monkeypatch.setattr(guard, "_resolve", resolve)
+    monkeypatch.setattr(webhooks, "_resolve", resolve)
     url = receiver.url.replace("127.0.0.1", "hooks.example.org")
-    assert (await call(Target(url, 5, HERE))).status == 204
+    assert (await call(WebhookTarget(url, 5, HERE))).status == 204
     assert len(answers) == 1
     [(headers, _)] = receiver.got
     assert headers["host"].startswith("hooks.example.org:")
@@ -301,20 +304,20 @@ async def test_tls_is_verified_against_the_name_and_the_profiles_own_authority()
     pem = authority.cert_pem.bytes().decode()
     near = read_allowlist("127.0.0.0/8,::1")
     with Receiver(context=context) as receiver:
-        assert (await call(Target(receiver.url, 5, near, pem))).status == 204
-        stranger = await call(Target(receiver.url, 5, near, trustme.CA().cert_pem.bytes().decode()))
+        assert (await call(WebhookTarget(receiver.url, 5, near, pem))).status == 204
+        stranger = await call(WebhookTarget(receiver.url, 5, near, trustme.CA().cert_pem.bytes().decode()))
         assert "TLS" in stranger.reason
-        misnamed = await call(Target(receiver.url.replace("localhost", "127.0.0.1"), 5, near, pem))
+        misnamed = await call(WebhookTarget(receiver.url.replace("localhost", "127.0.0.1"), 5, near, pem))
         assert "TLS" in misnamed.reason
         assert len(receiver.got) == 1
     with pytest.raises(ValueError, match="is no certificate in PEM"):
-        HttpCaller(Target(receiver.url, 5, near, "-----BEGIN NONSENSE"))
+        WebhookClient(WebhookTarget(receiver.url, 5, near, "-----BEGIN NONSENSE"))
 
 
 @scenario
 async def test_an_answer_without_end_costs_a_few_kilobytes(receiver: Receiver) -> None:
     receiver.body = b"x" * 5_000_000
-    assert (await call(Target(receiver.url, 5, HERE))).status == 204
+    assert (await call(WebhookTarget(receiver.url, 5, HERE))).status == 204
 
 
 @scenario
@@ -332,7 +335,7 @@ async def test_a_server_that_does_not_answer_or_speaks_no_http_is_a_failure_with
     for serve, said in ((silent, "no answer within 0.2 s"), (rude, "the answer is no HTTP")):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        answer = await call(Target(f"http://127.0.0.1:{port}/", 0.2 if serve is silent else 5, HERE))
+        answer = await call(WebhookTarget(f"http://127.0.0.1:{port}/", 0.2 if serve is silent else 5, HERE))
         assert (answer.status, answer.reason) == (0, said)
         stop.set()
         server.close()
@@ -342,7 +345,7 @@ async def test_a_server_that_does_not_answer_or_speaks_no_http_is_a_failure_with
 @scenario
 async def test_nobody_there_is_a_failure_with_a_reason_that_stays_the_same(receiver: Receiver) -> None:
     receiver.__exit__()
-    answers = [await call(Target(receiver.url, 5, HERE)) for _ in range(2)]
+    answers = [await call(WebhookTarget(receiver.url, 5, HERE)) for _ in range(2)]
     assert answers[0].status == 0
     assert answers[0].reason == answers[1].reason != ""
     receiver.__enter__()
@@ -352,6 +355,6 @@ def test_the_library_follows_no_redirects_and_reads_no_proxies(monkeypatch: pyte
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     with Receiver([307], told={"location": "/elsewhere"}) as receiver:
-        answer = asyncio.run(call(Target(receiver.url, 5, HERE)))
+        answer = asyncio.run(call(WebhookTarget(receiver.url, 5, HERE)))
     assert (answer.status, len(receiver.got)) == (307, 1)
     assert httpcore.__version__

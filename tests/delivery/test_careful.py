@@ -27,7 +27,7 @@ class Stage:
 
     def __init__(self, deadly: Collection[int] = (), fatal: Collection[int] = (), slow: int = 1) -> None:
         self.deadly, self.fatal = deadly, fatal
-        self.trouble = ""
+        self.last_error = ""
         self.tried: list[int] = []
         self.closed = False
         self.slow = self.missing = slow

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from postroom.delivery.decide import breaker
 from postroom.delivery.decide.breaker import PROBE_SECONDS, Circuit, Phase, Rules, Sign, phase, sign
 from postroom.ports.ledger import LedgerTime
-from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Result, Stage, Withheld
+from postroom.ports.relay import HoldReason, Lost, NotSent, Postponed, Reply, Result, Stage
 
 RULES = Rules(failures=5, reset_after=60.0)
 
@@ -20,16 +20,16 @@ RULES = Rules(failures=5, reset_after=60.0)
         (Lost(Stage.TLS, False, "bad certificate"), Sign.FAILURE),
         (Lost(Stage.AUTH, False, "535 no"), Sign.FAILURE),
         (Lost(Stage.RCPT, False, "reset"), Sign.FAILURE),
-        (Lost(Stage.DOT, True, "reset"), Sign.FAILURE),
+        (Lost(Stage.END_OF_DATA, True, "reset"), Sign.FAILURE),
         (Reply(Stage.CONNECT, 421, "busy"), Sign.FAILURE),
         (Reply(Stage.MAIL, 421, "closing"), Sign.FAILURE),
         (Reply(Stage.MAIL, 530, "login first"), Sign.FAILURE),
         (Reply(Stage.RCPT, 450, "mailbox busy"), Sign.LIFE),
         (Reply(Stage.RCPT, 550, "unknown"), Sign.LIFE),
-        (Reply(Stage.DOT, 554, "spam"), Sign.LIFE),
-        (Reply(Stage.DOT, 250, "ok"), Sign.LIFE),
-        (Withheld(fenced=True), None),
-        (Postponed(Barrier.RATE, 1, ""), None),
+        (Reply(Stage.END_OF_DATA, 554, "spam"), Sign.LIFE),
+        (Reply(Stage.END_OF_DATA, 250, "ok"), Sign.LIFE),
+        (NotSent(fenced=True), None),
+        (Postponed(HoldReason.RATE, 1, ""), None),
     ],
 )
 def test_what_a_result_says_of_the_relay(result: Result, expected: Sign | None) -> None:

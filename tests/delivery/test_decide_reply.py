@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from postroom.delivery.decide.reply import judge
 from postroom.delivery.outcome import Accepted, Deferred, HandedBack, InDoubt, Kept, Refused, Unreachable
 from postroom.letter.problems import Code, Problem
-from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Stage, Withheld
+from postroom.ports.relay import HoldReason, Lost, NotSent, Postponed, Reply, Stage
 
-OF_THE_LETTER = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT)
+OF_THE_LETTER = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_DATA)
 BEFORE = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
 TEMPORARY = (421, 450, 451, 452, 454, 432, 499)
 PERMANENT = (500, 502, 503, 523, 550, 551, 552, 553, 554, 556, 599)
@@ -29,7 +29,7 @@ def test_a_4yz_says_not_now_at_every_stage(stage: Stage, code: int) -> None:
 OF_THE_RELAY = {(stage, 421) for stage in OF_THE_LETTER} | {
     (Stage.MAIL, 452),
     (Stage.DATA, 454),
-    (Stage.DOT, 454),
+    (Stage.END_OF_DATA, 454),
 }
 
 
@@ -72,7 +72,7 @@ def test_a_5yz_says_never_but_552_to_a_recipient_means_too_many(stage: Stage, co
 
 @pytest.mark.parametrize("code", [250, 251, 252])
 def test_only_a_2yz_to_the_dot_is_acceptance(code: int) -> None:
-    assert isinstance(judge(Reply(Stage.DOT, code, "queued")), Accepted)
+    assert isinstance(judge(Reply(Stage.END_OF_DATA, code, "queued")), Accepted)
     for stage in (Stage.MAIL, Stage.RCPT, Stage.DATA):
         assert isinstance(judge(Reply(stage, code, "odd")), Deferred)
 
@@ -96,10 +96,10 @@ def test_a_refusal_before_the_letter_is_about_the_relay_and_never_fails_a_letter
 
 @pytest.mark.parametrize("stage", Stage)
 def test_a_loss_is_doubt_only_once_the_dot_was_handed_over(stage: Stage) -> None:
-    before = judge(Lost(stage, dot_sent=False, reason="reset by peer"))
+    before = judge(Lost(stage, end_of_data_sent=False, reason="reset by peer"))
     assert isinstance(before, Unreachable)
     assert before.problem.field == f"smtp.{stage}"
-    after = judge(Lost(stage, dot_sent=True, reason="reset by peer"))
+    after = judge(Lost(stage, end_of_data_sent=True, reason="reset by peer"))
     assert isinstance(after, InDoubt)
     assert after.problem.code is Code.CONNECTION_LOST_AT_END_OF_DATA
     assert "reset by peer" in after.problem.message
@@ -107,19 +107,19 @@ def test_a_loss_is_doubt_only_once_the_dot_was_handed_over(stage: Stage) -> None
 
 @pytest.mark.parametrize("fenced", [True, False])
 def test_what_never_left_is_handed_back(fenced: bool) -> None:
-    assert judge(Withheld(fenced)) == HandedBack()
+    assert judge(NotSent(fenced)) == HandedBack()
 
 
 @pytest.mark.parametrize(
     ("barrier", "code", "field"),
     [
-        (Barrier.CIRCUIT, Code.CIRCUIT_OPEN, "spec.circuitBreaker"),
-        (Barrier.RATE, Code.RATE_LIMITED, "spec.limits.rate"),
-        (Barrier.RECIPIENT_RATE, Code.RATE_LIMITED, "spec.limits.perRecipientRate"),
+        (HoldReason.CIRCUIT, Code.CIRCUIT_OPEN, "spec.circuitBreaker"),
+        (HoldReason.RATE, Code.RATE_LIMITED, "spec.limits.rate"),
+        (HoldReason.RECIPIENT_RATE, Code.RATE_LIMITED, "spec.limits.perRecipientRate"),
     ],
 )
 def test_what_met_a_barrier_is_kept_and_the_field_behind_it_is_named(
-    barrier: Barrier, code: Code, field: str
+    barrier: HoldReason, code: Code, field: str
 ) -> None:
     assert judge(Postponed(barrier, 7.0, "wait")) == Kept(Problem(code, field, "wait"), 7.0)
 
@@ -129,5 +129,5 @@ def test_every_reply_has_a_meaning_and_no_refusal_is_taken_for_acceptance(
     stage: Stage, code: int, text: str
 ) -> None:
     outcome = judge(Reply(stage, code, text))
-    assert isinstance(outcome, Accepted) == (stage is Stage.DOT and 200 <= code < 300)
+    assert isinstance(outcome, Accepted) == (stage is Stage.END_OF_DATA and 200 <= code < 300)
     assert not isinstance(outcome, InDoubt | HandedBack)

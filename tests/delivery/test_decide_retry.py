@@ -129,11 +129,11 @@ THROTTLED = "Throttling failure: Maximum sending rate exceeded"
         (Stage.RCPT, 451, "4.7.1 try again in 5 minutes", 0, 300),
         (Stage.RCPT, 450, "4.2.0 Greylisted for 300 seconds", 0, 300),
         (Stage.RCPT, 450, "4.2.0 please retry after 2h", 0, 3600),
-        (Stage.DOT, 452, "4.3.1 wait 90 s", 0, 90),
+        (Stage.END_OF_DATA, 452, "4.3.1 wait 90 s", 0, 90),
         (Stage.RCPT, 451, GREYLISTED, 0, 60),
         (Stage.RCPT, 451, GREYLISTED, 1, 300),
         (Stage.RCPT, 451, GREYLISTED, 3, 600),  # 30 minutes are more than retry.maxDelay
-        (Stage.DOT, 454, THROTTLED, 0, 60),
+        (Stage.END_OF_DATA, 454, THROTTLED, 0, 60),
         (Stage.DATA, 454, THROTTLED, 3, 480),
         (Stage.DATA, 454, THROTTLED, 9, 600),
         (Stage.RCPT, 454, "4.3.0 later", 0, 2.5),

@@ -10,14 +10,14 @@ import pytest
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.send import Tray
 from postroom.ports.ledger import Claimed, Ledger
-from postroom.ports.relay import Parcel, Reply, Result, Stage, Withheld
+from postroom.ports.relay import NotSent, OutboundMessage, Reply, Result, Stage
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
 from tests.delivery.scenario import scenario
 from tests.ledger.memory_ledger import MemoryLedger, MemoryStore
 
 LATER = Reply(Stage.RCPT, 451, "4.7.1 greylisted")
-HANDED_BACK = Withheld(fenced=False)
+HANDED_BACK = NotSent(fenced=False)
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Bench:
         assert isinstance(claimed, Claimed)
         return claimed
 
-    def note(self, results: Sequence[tuple[Parcel, Result]]) -> None:
+    def note(self, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
         for parcel, result in results:
             name = parcel.envelope.recipient.partition("@")[0]
             assert name not in self.results, f"two results for {name}"
@@ -148,7 +148,7 @@ async def test_a_letter_that_is_over_at_the_fence_is_not_sent(bench: Bench) -> N
     dispatch.deliver([fresh, stale], bench.note)
     bench.clock.pass_(300)
     await bench.answer("a", "b")
-    assert bench.results == {"a": TAKEN, "b": Withheld(fenced=True)}
+    assert bench.results == {"a": TAKEN, "b": NotSent(fenced=True)}
     assert bench.relay.carried == ["a@example.net"]
 
 
@@ -159,7 +159,7 @@ async def test_a_letter_that_is_not_ours_any_more_is_not_sent(bench: Bench) -> N
     dispatch.deliver([ours, gone], bench.note)
     await bench.ledger.release([gone])
     await bench.answer("a", "b")
-    assert bench.results == {"a": TAKEN, "b": Withheld(fenced=True)}
+    assert bench.results == {"a": TAKEN, "b": NotSent(fenced=True)}
 
 
 @scenario

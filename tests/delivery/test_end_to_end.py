@@ -12,8 +12,8 @@ import yaml
 
 from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.adapters.ledger.sqlite import SqliteLedger
-from postroom.adapters.smtp import RelaySettings, SmtpRelay
-from postroom.adapters.smtp.settings import Backoff
+from postroom.adapters.smtp.pool import SmtpRelay
+from postroom.adapters.smtp.settings import Backoff, RelaySettings
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver, redeliver
 from postroom.delivery.post import House, Post
@@ -27,11 +27,11 @@ from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, NOON, TOPIC, WINDOW
 from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import DROP, OK, ScriptedRelay, served
-from tests.delivery.smtp_letters import IN_CLEAR
 from tests.delivery.test_signing import ONE, signing
 from tests.delivery.test_waiting import mount
 from tests.fixtures.pipeline import MANIFESTS, events
 from tests.letter.test_dkim import RSA, carried, pem, verified
+from tests.smtp.outbound_messages import IN_CLEAR
 
 COUNT = 12
 

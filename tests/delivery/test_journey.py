@@ -27,7 +27,7 @@ PARK = replace(HOUSE, policy=replace(POLICY, on_in_doubt="Park"))
 A = "a@example.net"
 LATER = Reply(Stage.RCPT, 451, "4.7.1 greylisted")
 NEVER = Reply(Stage.RCPT, 550, "5.1.1 no such user")
-DROPPED = Lost(Stage.DOT, dot_sent=True, reason="connection reset")
+DROPPED = Lost(Stage.END_OF_DATA, end_of_data_sent=True, reason="connection reset")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from postroom.delivery.post import Post
 from postroom.delivery.watermark import Watermark
 from postroom.letter.event import Record
 from postroom.ports.ledger import ExistingRow, Ledger, State
-from postroom.ports.relay import Fence, Lost, Parcel, Rate, Reply, Report, Result, Stage, Withheld
+from postroom.ports.relay import Fence, Lost, NotSent, OutboundMessage, Rate, Reply, Report, Result, Stage
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, POLICY, TAKEN, letter, record
 from tests.ledger.ledger_contract import Lives
@@ -36,10 +36,10 @@ UNSETTLED = (State.CLAIMED, State.SENDING)
 PEOPLE = "abcdefgh"
 ANSWERS: dict[str, Result] = {
     "250": TAKEN,
-    "451": Reply(Stage.DOT, 451, "later"),
-    "550": Reply(Stage.DOT, 550, "no"),
-    "dropped, arrived": Lost(Stage.DOT, True, "reset"),
-    "dropped, not arrived": Lost(Stage.DOT, True, "reset"),
+    "451": Reply(Stage.END_OF_DATA, 451, "later"),
+    "550": Reply(Stage.END_OF_DATA, 550, "no"),
+    "dropped, arrived": Lost(Stage.END_OF_DATA, True, "reset"),
+    "dropped, not arrived": Lost(Stage.END_OF_DATA, True, "reset"),
 }
 
 
@@ -48,11 +48,11 @@ class SteppedRelay:
     """Implements ports.relay.Relay one step at a time: a letter is fenced, then its content leaves."""
 
     copies: Counter[str]
-    waiting: list[tuple[Parcel, Report]] = field(default_factory=list)
-    granted: list[tuple[Parcel, Report]] = field(default_factory=list)
+    waiting: list[tuple[OutboundMessage, Report]] = field(default_factory=list)
+    granted: list[tuple[OutboundMessage, Report]] = field(default_factory=list)
     reachable: bool | None = True
     fence: Any = None
-    trouble: str = ""
+    last_error: str = ""
 
     def limit(self, rate: Rate | None) -> None:
         pass
@@ -60,16 +60,16 @@ class SteppedRelay:
     async def open(self, fence: Fence) -> None:
         self.fence = fence
 
-    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+    def deliver(self, parcels: Iterable[OutboundMessage], report: Report) -> None:
         self.waiting += [(parcel, report) for parcel in parcels]
 
     async def ask(self, place: int) -> None:
         parcel, report = self.waiting.pop(place % len(self.waiting))
         grant = await self.fence([parcel])
-        if parcel in grant.parcels:
+        if parcel in grant.messages:
             self.granted.append((parcel, report))
         else:
-            report([(parcel, Withheld(fenced=True))])
+            report([(parcel, NotSent(fenced=True))])
 
     def answer(self, place: int, how: str) -> None:
         parcel, report = self.granted.pop(place % len(self.granted))
@@ -79,7 +79,7 @@ class SteppedRelay:
     async def drain(self, grace: float) -> None:
         handed_back, self.waiting = self.waiting, []
         for parcel, report in handed_back:
-            report([(parcel, Withheld(fenced=False))])
+            report([(parcel, NotSent(fenced=False))])
 
 
 class Promise(RuleBasedStateMachine):

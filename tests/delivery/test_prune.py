@@ -15,7 +15,7 @@ from tests.delivery.letters import HOUSE, POLICY, record
 from tests.delivery.scenario import scenario
 
 PARK = replace(HOUSE, policy=replace(POLICY, on_in_doubt="Park"))
-DROPPED = Lost(Stage.DOT, dot_sent=True, reason="connection reset")
+DROPPED = Lost(Stage.END_OF_DATA, end_of_data_sent=True, reason="connection reset")
 DAY_SECONDS = 86_400.0
 
 

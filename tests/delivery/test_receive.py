@@ -10,7 +10,7 @@ from postroom.delivery import receive
 from postroom.delivery.outcome import Progress
 from postroom.delivery.receive import BATCH, ROOM, Carrier, Reception
 from postroom.letter.event import Record
-from postroom.ports.events import Partition
+from postroom.ports.kafka import Partition
 from tests.delivery.fakes import FakeEvents, ignore, until
 from tests.delivery.letters import NOON, TOPIC
 from tests.delivery.scenario import scenario

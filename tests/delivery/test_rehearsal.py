@@ -98,7 +98,7 @@ def trouble_of(module: str) -> str:
     async def ask() -> str:
         rehearsal = Rehearsal(module, [])
         assert not await rehearsal.ready()
-        return rehearsal.trouble
+        return rehearsal.last_error
 
     return asyncio.run(ask())
 
@@ -123,7 +123,7 @@ def test_a_rehearsal_starts_once_it_can(monkeypatch: pytest.MonkeyPatch) -> None
         assert not await rehearsal.ready()
         monkeypatch.setattr(rehearsal, "_command", ("sh", "-c", "printf .; exec cat"))
         assert await rehearsal.ready()
-        assert rehearsal.trouble == ""
+        assert rehearsal.last_error == ""
         await rehearsal.close()
 
     asyncio.run(ask())

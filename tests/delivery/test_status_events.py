@@ -11,8 +11,8 @@ import pytest
 import yaml
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from postroom.adapters.kafka import KafkaCourier
-from postroom.adapters.kafka import notices as module
+from postroom.adapters.kafka import producers
+from postroom.adapters.kafka.producers import KafkaStatusEventPublisher
 from postroom.connections import KafkaConnection
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.conditions import status_events_condition
@@ -126,9 +126,9 @@ def notices(*keys: str) -> list[Notice]:
     return [Notice(key, "", key, "t", "{}", NOON, 1, row) for row, key in enumerate(keys)]
 
 
-def courier(monkeypatch: pytest.MonkeyPatch, producer: ScriptedProducer) -> KafkaCourier:
-    monkeypatch.setattr(module, "Producer", lambda _: producer)
-    return KafkaCourier(KafkaConnection("nowhere:9092"), STATUS, "default/plant")
+def courier(monkeypatch: pytest.MonkeyPatch, producer: ScriptedProducer) -> KafkaStatusEventPublisher:
+    monkeypatch.setattr(producers, "Producer", lambda _: producer)
+    return KafkaStatusEventPublisher(KafkaConnection("nowhere:9092"), STATUS, "default/plant")
 
 
 def test_what_a_broker_refuses_waits_and_the_condition_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,12 +150,12 @@ def test_what_a_broker_refuses_waits_and_the_condition_says_why(monkeypatch: pyt
 def test_a_full_producer_takes_the_rest_in_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
     carried = courier(monkeypatch, ScriptedProducer((), room=2))
     assert asyncio.run(carried.publish(notices("a", "b", "c"))) == [True, True, False]
-    assert carried.trouble == ""
+    assert carried.last_error == ""
 
 
 def test_a_publisher_that_dies_before_it_clears_publishes_again_under_the_same_id() -> None:
     class Dying:
-        trouble = ""
+        last_error = ""
 
         def __init__(self) -> None:
             self.got: list[str] = []

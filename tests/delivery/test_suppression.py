@@ -39,7 +39,7 @@ def test_everything_is_stopped_but_a_transactional_letter_after_an_unsubscriptio
     ("reply", "hard"),
     [
         (NOBODY, True),
-        (Reply(Stage.DOT, 550, "5.1.1 <a@example.net> unknown"), True),
+        (Reply(Stage.END_OF_DATA, 550, "5.1.1 <a@example.net> unknown"), True),
         (Reply(Stage.RCPT, 556, "5.1.10 the domain takes no mail"), True),
         (Reply(Stage.RCPT, 550, "5.1.10"), True),
         (Reply(Stage.RCPT, 450, "4.1.1 no such user yet"), False),

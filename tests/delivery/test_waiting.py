@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from postroom.adapters.kafka.standing import Standing
+from postroom.adapters.kafka.broker_health import BrokerHealth
 from postroom.delivery.programs import migrate, secrets
 from postroom.delivery.programs.conditions import kafka_condition, reason_of
 from postroom.delivery.programs.job import announce, read_job
@@ -261,25 +261,25 @@ def test_a_migration_without_a_secret_is_for_later_and_no_failure(
     ],
 )
 def test_an_error_of_the_brokers_is_told_until_they_serve_again(code: int, reason: str) -> None:
-    standing = Standing("postroom.team-a.shop", "postroom.team-a.shop.workers")
+    standing = BrokerHealth("postroom.team-a.shop", "postroom.team-a.shop.workers")
     assert kafka_condition(standing, suspended=False).ok is None
-    standing.answered(None)
-    standing.failed(KafkaError(code))
+    standing.on_answer(None)
+    standing.on_error(KafkaError(code))
     assert (kafka_condition(standing, False).ok, kafka_condition(standing, False).reason) == (False, reason)
-    assert standing.uncertain
-    standing.served()
+    assert standing.needs_probe
+    standing.on_success()
     assert kafka_condition(standing, False).ok is True
-    assert not standing.uncertain
+    assert not standing.needs_probe
 
 
 def test_what_came_in_place_of_an_answer_is_told_in_words_that_stay() -> None:
-    standing = Standing("postroom.team-a.shop", "postroom.team-a.shop.workers")
+    standing = BrokerHealth("postroom.team-a.shop", "postroom.team-a.shop.workers")
     for broker, took in (("a", 3), ("b", 12)):
         said = f"ssl://{broker}:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
-        standing.failed(
+        standing.on_error(
             KafkaError(KafkaError._TRANSPORT, f"{said} (after {took}ms in state APIVERSION_QUERY)")
         )
-        standing.failed(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+        standing.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
         found = kafka_condition(standing, suspended=False)
         assert found.message == (
             "no broker answers: ssl://a:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
@@ -287,7 +287,7 @@ def test_what_came_in_place_of_an_answer_is_told_in_words_that_stay() -> None:
 
 
 def test_a_suspended_profile_has_nothing_to_say_of_kafka() -> None:
-    assert kafka_condition(Standing("t", "g"), suspended=True).ok is None
+    assert kafka_condition(BrokerHealth("t", "g"), suspended=True).ok is None
 
 
 def test_a_problem_code_is_the_reason_of_a_condition() -> None:

@@ -8,7 +8,17 @@ from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.shared_state import UNUSED_PROBE_SECONDS, RecipientRateLimiter
 from postroom.delivery.ways import KEPT_SECONDS, LOOK_SECONDS, Outlet, Ways
 from postroom.ports.ledger import Claimed
-from postroom.ports.relay import Barrier, Lost, Parcel, Postponed, Rate, Reply, Result, Stage, Withheld
+from postroom.ports.relay import (
+    HoldReason,
+    Lost,
+    NotSent,
+    OutboundMessage,
+    Postponed,
+    Rate,
+    Reply,
+    Result,
+    Stage,
+)
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
 from tests.delivery.scenario import scenario
@@ -24,7 +34,7 @@ class DeadRelay(FakeRelay):
 
     back: Result | None = None
 
-    def _result(self, parcel: Parcel, grant: object) -> Result:
+    def _result(self, parcel: OutboundMessage, grant: object) -> Result:
         return self.back or REFUSED
 
 
@@ -63,7 +73,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.dispatch = Dispatch(self.ways, self.ledger, self.world.clock, 64, self.ways)
 
-    def note(self, results: Sequence[tuple[Parcel, Result]]) -> None:
+    def note(self, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
         for parcel, result in results:
             assert isinstance(parcel, Claimed)
             self.results[parcel.letter.identity.id] = result
@@ -101,7 +111,7 @@ async def test_an_open_circuit_keeps_letters_back_at_once_and_other_workers_know
     assert one.ways.own.breaker.phase is Phase.OPEN
     [kept] = await one.send("a")
     assert isinstance(kept, Postponed)
-    assert (kept.barrier, kept.seconds) == (Barrier.CIRCUIT, KEPT_SECONDS)
+    assert (kept.hold_reason, kept.seconds) == (HoldReason.CIRCUIT, KEPT_SECONDS)
     assert "connection refused" in kept.reason
     await two.ways.look()
     carried = len(two.relay.got)
@@ -249,7 +259,7 @@ async def test_a_letter_that_finds_nobody_waits_for_the_fallback_and_not_for_a_r
     assert await alone.fail(1) == REFUSED
     soon = await covered.fail(1)
     assert isinstance(soon, Postponed)
-    assert (soon.barrier, soon.seconds) == (Barrier.CIRCUIT, LOOK_SECONDS)
+    assert (soon.hold_reason, soon.seconds) == (HoldReason.CIRCUIT, LOOK_SECONDS)
     covered.relay.back = Lost(Stage.DATA, False, "connection reset")
     assert await covered.send("a") == [covered.relay.back], "a letter that breaks a dialogue is not spared"
 
@@ -262,7 +272,7 @@ async def test_after_a_probe_that_was_withheld_the_next_letter_probes() -> None:
     await one.fail()
     world.clock.pass_(61)
     await one.ways.look()
-    one.relay.back = Withheld(fenced=True)
+    one.relay.back = NotSent(fenced=True)
     assert await one.send("a") == [one.relay.back]
     await one.ways.look()
     one.relay.back = TAKEN
@@ -337,7 +347,7 @@ async def test_letters_that_would_wait_for_long_wait_in_the_ledger_and_not_in_me
     results = await one.send(*names)
     assert results[:4] == [TAKEN] * 4
     late = results[4:]
-    assert all(isinstance(each, Postponed) and each.barrier is Barrier.RATE for each in late)
+    assert all(isinstance(each, Postponed) and each.hold_reason is HoldReason.RATE for each in late)
     assert one.dispatch.appetite == 10
 
 
@@ -353,7 +363,7 @@ async def test_a_recipient_over_its_rate_waits_alone_whichever_worker_has_the_le
     first, second = await two.send("c", "d", recipient="X@example.net")
     assert first == TAKEN
     assert isinstance(second, Postponed)
-    assert (second.barrier, second.seconds) == (Barrier.RECIPIENT_RATE, 60.0)
+    assert (second.hold_reason, second.seconds) == (HoldReason.RECIPIENT_RATE, 60.0)
     assert await two.send("e", recipient="y@example.net") == [TAKEN]
     assert not any(
         "example.net" in text for text in (*world.store.shared_states, *world.store.shared_states.values())

@@ -30,7 +30,7 @@ THREE = "faults/test_fault_three_brokers.py"
 FALLBACK = "faults/test_fault_fallback.py"
 REFUSED = "faults/test_dead_letters_refused.py"
 SECRET = "faults/test_fault_secret.py"
-SMTP = "delivery/test_smtp_faults.py"
+SMTP = "smtp/test_faults.py"
 SHARED = "ledger/test_leases.py"
 STANDSTILL = "ledger/test_stuck_sessions.py"
 CRASH = "faults/test_crash.py"
@@ -149,7 +149,7 @@ FAULTS = (
         "one copy, no rebalance, no takeover",
         (
             f"{RELAY}::test_a_relay_that_takes_long_to_answer_gets_one_copy",
-            "delivery/test_smtp_patience.py::test_each_answer_has_the_patience_that_rfc_5321_asks_for",
+            "smtp/test_timeouts.py::test_each_answer_has_the_patience_that_rfc_5321_asks_for",
         ),
     ),
     Fault(
@@ -212,8 +212,8 @@ FAULTS = (
         "it waits in the outbox and is tried again; none is lost",
         (
             f"{REFUSED}::test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done",
-            "delivery/test_kafka_deadletters.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_go",
-            "delivery/test_kafka.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
+            "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_go",
+            "kafka/test_consumer.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
         ),
     ),
     Fault(
@@ -279,7 +279,7 @@ FAULTS = (
         "a refused login fails no letter; the new password is used within a minute, without a restart",
         (
             f"{SECRET}::test_a_password_that_changes_under_a_running_worker_fails_no_letter",
-            "delivery/test_smtp_opening.py::test_each_connection_reads_the_credentials_anew",
+            "smtp/test_dialer.py::test_each_connection_reads_the_credentials_anew",
         ),
     ),
     Fault(

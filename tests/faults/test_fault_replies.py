@@ -13,8 +13,15 @@ import trustme
 
 from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.adapters.ledger.sqlite import SqliteLedger
-from postroom.adapters.smtp import RelaySettings, SmtpRelay
-from postroom.adapters.smtp.settings import Auth, AuthMethod, Credentials, Tls, TlsMode
+from postroom.adapters.smtp.pool import SmtpRelay
+from postroom.adapters.smtp.settings import (
+    AuthMethod,
+    AuthSettings,
+    Credentials,
+    RelaySettings,
+    TlsMode,
+    TlsSettings,
+)
 from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.journey import deliver, redeliver
 from postroom.delivery.post import Post
@@ -30,7 +37,7 @@ pytestmark = pytest.mark.faults
 CODES = (421, 450, 451, 452, 454, 550, 552, 554)
 BEFORE = ("greeting", "EHLO", "STARTTLS", "AUTH")
 OF_THE_LETTER = ("MAIL", "RCPT", "DATA", "DOT")
-LOGIN = Auth(AuthMethod.PLAIN, lambda: Credentials("alice", "open sesame"))
+LOGIN = AuthSettings(AuthMethod.PLAIN, lambda: Credentials("alice", "open sesame"))
 
 
 class Rule(Enum):
@@ -60,7 +67,7 @@ class House:
 
     ledger: SqliteLedger
     server: ssl.SSLContext
-    tls: Tls
+    tls: TlsSettings
     path: Path
     clock: SetClock = field(default_factory=SetClock)
     copies: Counter[str] = field(default_factory=Counter)
@@ -92,12 +99,12 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Tls]:
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, TlsSettings]:
     authority, file = trustme.CA(), tmp_path_factory.mktemp("authority") / "ca.pem"
     authority.cert_pem.write_to_path(file)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(server)
-    return server, Tls(TlsMode.REQUIRED, ca_file=file)
+    return server, TlsSettings(TlsMode.REQUIRED, ca_file=file)
 
 
 async def refuse(house: House, code: int, stage: str, number: int) -> Rule:
@@ -131,7 +138,7 @@ async def refuse(house: House, code: int, stage: str, number: int) -> Rule:
 @pytest.mark.parametrize("stage", [*BEFORE, *OF_THE_LETTER])
 @pytest.mark.fault(16)
 def test_each_reply_at_each_stage_does_what_the_rules_say(
-    stage: str, tmp_path: Path, contexts: tuple[ssl.SSLContext, Tls], fault: Fault
+    stage: str, tmp_path: Path, contexts: tuple[ssl.SSLContext, TlsSettings], fault: Fault
 ) -> None:
     came: dict[int, Rule] = {}
 

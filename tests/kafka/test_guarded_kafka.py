@@ -14,15 +14,18 @@ from typing import NamedTuple
 
 import pytest
 
-from postroom.adapters.kafka import Backlog, KafkaDeadLetters, KafkaEvents, Membership
-from postroom.connections import KafkaConnection, Mounted, read_kafka
+from postroom.adapters.kafka.consumer import KafkaConsumer
+from postroom.adapters.kafka.lag import BacklogMonitor
+from postroom.adapters.kafka.producers import KafkaDeadLetterPublisher
+from postroom.adapters.kafka.settings import GroupMembership
+from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka
 from postroom.delivery.programs.conditions import kafka_condition
 from postroom.gateway.publisher import KafkaPublisher
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
 from postroom.local.broker import TopicSpec, create_topics
 from postroom.mounted import read_folder
-from postroom.ports.events import Partition
+from postroom.ports.kafka import Partition
 from tests.delivery.letters import NOON, dead_letter
 from tests.fixtures.kraft_guarded import PASSWORD, GuardedKafka
 
@@ -69,12 +72,12 @@ def connection(folder: Path, node: GuardedKafka, entrance: Entrance) -> KafkaCon
     """As a worker gets it: keys are files of a folder."""
     for key, text in (node.secret(entrance.protocol) | dict(entrance.changes)).items():
         (folder / key).write_text(text)
-    return read_kafka(Mounted(read_folder(folder), folder, "Secret shop/postroom-connections"))
+    return read_kafka(ConnectionsSecret(read_folder(folder), folder, "Secret shop/postroom-connections"))
 
 
 @asynccontextmanager
-async def listening(kafka: KafkaConnection, topic: str) -> AsyncIterator[tuple[KafkaEvents, Ear]]:
-    ear, events = Ear(), KafkaEvents(kafka, topic, Membership(f"{topic}.workers", None))
+async def listening(kafka: KafkaConnection, topic: str) -> AsyncIterator[tuple[KafkaConsumer, Ear]]:
+    ear, events = Ear(), KafkaConsumer(kafka, topic, GroupMembership(f"{topic}.workers", None))
     await events.start(ear)
     try:
         yield events, ear
@@ -107,7 +110,7 @@ def read_first(kafka: KafkaConnection, topic: str) -> bytes | None:
 
 def waiting(kafka: KafkaConnection, topic: str) -> int | None:
     """What the workers of a suspended profile say, once they can."""
-    backlog = Backlog(kafka, topic, f"{topic}.workers")
+    backlog = BacklogMonitor(kafka, topic, f"{topic}.workers")
 
     async def scenario() -> None:
         watching = asyncio.create_task(backlog.watch())
@@ -123,9 +126,9 @@ def refusal(kafka: KafkaConnection, topic: str) -> str:
 
     async def scenario() -> str:
         async with listening(kafka, topic) as (events, ear):
-            await until(lambda: kafka_condition(events.standing, suspended=False).ok is False)
+            await until(lambda: kafka_condition(events.broker_health, suspended=False).ok is False)
             assert not ear.values
-            found = kafka_condition(events.standing, suspended=False)
+            found = kafka_condition(events.broker_health, suspended=False)
             return f"{found.reason}: {found.message}"
 
     return asyncio.run(scenario())
@@ -151,7 +154,7 @@ def test_whoever_shows_what_is_asked_for_writes_and_reads(
     bad = dead_letter(
         Record(topic, 0, 1, NOON, None, b"bad"), Problem(Code.FIELD_MISSING, "to", "is required")
     )
-    assert list(asyncio.run(KafkaDeadLetters(kafka).publish([bad]))) == [True]
+    assert list(asyncio.run(KafkaDeadLetterPublisher(kafka).publish([bad]))) == [True]
     assert read_first(kafka, f"{topic}.dlq") == b"bad"
 
 

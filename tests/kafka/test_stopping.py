@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from postroom.adapters.kafka.settings import Membership, consumer_settings
+from postroom.adapters.kafka.settings import GroupMembership, consumer_settings
 from postroom.connections import KafkaConnection
 from postroom.local.broker import LocalBroker
-from tests.delivery.test_kafka import Reader, committed, make, publish, reading, until
 from tests.fixtures import pipeline
 from tests.fixtures.kraft import ApacheKafka
 from tests.fixtures.pipeline import WorkerUnderTest, wait_until
 from tests.fixtures.recording_sink import RecordingSink
+from tests.kafka.test_consumer import Reader, committed, make, publish, reading, until
 
 pytestmark = pytest.mark.kafka
 
 SOON = 3.0
-SESSION_SECONDS = consumer_settings(KafkaConnection("x"), Membership("g", None))["session.timeout.ms"] / 1000
+SESSION_SECONDS = (
+    consumer_settings(KafkaConnection("x"), GroupMembership("g", None))["session.timeout.ms"] / 1000
+)
 
 
 async def stopped_in(reader: Reader) -> float:

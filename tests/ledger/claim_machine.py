@@ -204,7 +204,7 @@ class ClaimMachine(RuleBasedStateMachine):
     async def settle(self, place: int, sent: Sent, how: str) -> None:
         one = sent.claimed
         if how == "lost":
-            doubt = Attempt("in_doubt", Stage.DOT)
+            doubt = Attempt("in_doubt", Stage.END_OF_DATA)
             changes: dict[str, Any] = {
                 "due": self.now,
                 "attempt": doubt,

@@ -345,6 +345,6 @@ async def test_whose_relay_an_attempt_went_through_is_on_record(path: Path) -> N
         for name, relay in (("own", ""), ("other", "shop/spare")):
             [claimed] = await ledger.claim([letter(name)], NOON)
             assert isinstance(claimed, Claimed)
-            attempt = Attempt("accepted", Stage.DOT, 250, "ok", relay)
+            attempt = Attempt("accepted", Stage.END_OF_DATA, 250, "ok", relay)
             await ledger.settle([ended(claimed, attempt=attempt)], NOON)
     assert execute(path, "SELECT relay FROM attempt ORDER BY id") == [(None,), ("shop/spare",)]

@@ -15,7 +15,7 @@ from postroom.sandbox.mime import StoredLetter
 from postroom.sandbox.mta import MailServer
 from postroom.sandbox.search import LetterFilter
 from postroom.sandbox.store import LetterStore
-from postroom.smtpd import Dialogue
+from postroom.smtpd import SmtpSession
 from tests.sandbox.sample_letters import letter, raw
 
 Mail = tuple[Endpoint, MailServer]
@@ -188,8 +188,8 @@ def test_a_declared_size_over_the_limit_is_refused_and_the_session_goes_on(talk:
 def test_a_letter_over_the_limit_is_refused_and_the_session_goes_on(
     talk: SmtpClient, mail: Mail, store: LetterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = mail[1].desk
-    monkeypatch.setattr(desk, "terms", replace(desk.terms, most_bytes=300_000, kept_bytes=300_000))
+    desk = mail[1].handler
+    monkeypatch.setattr(desk, "limits", replace(desk.limits, most_bytes=300_000, kept_bytes=300_000))
     talk.say(ENVELOPE + (b"x" * 900 + b"\r\n") * 500 + b".\r\n" + ENVELOPE + b"\r\nHello\r\n.\r\n")
     assert talk.codes(8) == [250, 250, 354, 552, 250, 250, 354, 250]
     assert store.counts().letters == 1
@@ -282,8 +282,8 @@ def read_path(store: LetterStore, loop) -> Callable[[str], object]:  # type: ign
         import asyncio
 
         desk = mta.CaptureHandler(store, lambda _: None, mta.CaptureStats())
-        dialogue = Dialogue(desk, asyncio.get_running_loop())
-        quick, slow = dialogue._getaddr(argument), super(Dialogue, dialogue)._getaddr(argument)
+        dialogue = SmtpSession(desk, asyncio.get_running_loop())
+        quick, slow = dialogue._getaddr(argument), super(SmtpSession, dialogue)._getaddr(argument)
         assert (quick[0], (quick[1] or "").split()) == (slow[0], (slow[1] or "").split())
         return quick
 

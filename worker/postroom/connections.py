@@ -72,7 +72,7 @@ class KafkaConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerConnection:
+class LedgerAddress:
     """The PostgreSQL database of the ledger, and the schema in it."""
 
     url: str = field(repr=False)
@@ -84,11 +84,11 @@ class Connections:
     """All that a worker connects to, but for its relay."""
 
     kafka: KafkaConnection
-    ledger: LedgerConnection
+    ledger: LedgerAddress
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class ConnectionsSecret:
     """A Secret as it is mounted: its texts by key, where its files are, and what to call it in a message."""
 
     texts: Mapping[str, str] = field(repr=False)
@@ -105,25 +105,25 @@ class Mounted:
         return self.folder / key if self.text(key) else None
 
 
-def read_connections(mounted: Mounted, namespace: str) -> Connections:
+def read_connections(mounted: ConnectionsSecret, namespace: str) -> Connections:
     """Everything of a worker's Secret; raises Rejected with all that is wrong in it."""
-    _demand(mounted, SERVERS, LEDGER_URL)
+    _require_keys(mounted, SERVERS, LEDGER_URL)
     if problems := [*_kafka_problems(mounted), *_ledger_problems(mounted)]:
         raise Rejected(*problems)
     return Connections(_kafka(mounted), _ledger(mounted, namespace))
 
 
-def read_kafka(mounted: Mounted) -> KafkaConnection:
+def read_kafka(mounted: ConnectionsSecret) -> KafkaConnection:
     """Kafka's half alone; raises Rejected."""
-    _demand(mounted, SERVERS)
+    _require_keys(mounted, SERVERS)
     if problems := [*_kafka_problems(mounted)]:
         raise Rejected(*problems)
     return _kafka(mounted)
 
 
-def read_ledger(mounted: Mounted, namespace: str) -> LedgerConnection:
+def read_ledger(mounted: ConnectionsSecret, namespace: str) -> LedgerAddress:
     """The ledger's half alone; raises Rejected."""
-    _demand(mounted, LEDGER_URL)
+    _require_keys(mounted, LEDGER_URL)
     if problems := [*_ledger_problems(mounted)]:
         raise Rejected(*problems)
     return _ledger(mounted, namespace)
@@ -138,13 +138,13 @@ def default_schema(namespace: str) -> str:
     return f"{name[: LONGEST - len(digest) - 1]}_{digest}"
 
 
-def _demand(mounted: Mounted, *keys: str) -> None:
+def _require_keys(mounted: ConnectionsSecret, *keys: str) -> None:
     if not any(map(mounted.text, mounted.texts)):
         said = f"is not there, or is empty. Create it with the keys {', '.join(keys)}"
         raise Rejected(Problem(Code.SECRET_MISSING, mounted.secret, said))
 
 
-def _kafka(mounted: Mounted) -> KafkaConnection:
+def _kafka(mounted: ConnectionsSecret) -> KafkaConnection:
     protocol = mounted.text(PROTOCOL) or "PLAINTEXT"
     return KafkaConnection(
         bootstrap_servers=",".join(_servers(mounted)),
@@ -158,11 +158,11 @@ def _kafka(mounted: Mounted) -> KafkaConnection:
     )
 
 
-def _servers(mounted: Mounted) -> list[str]:
+def _servers(mounted: ConnectionsSecret) -> list[str]:
     return [server.strip() for server in mounted.text(SERVERS).split(",") if server.strip()]
 
 
-def _kafka_problems(mounted: Mounted) -> Iterator[Problem]:
+def _kafka_problems(mounted: ConnectionsSecret) -> Iterator[Problem]:
     servers, protocol = _servers(mounted), mounted.text(PROTOCOL) or "PLAINTEXT"
     if not servers:
         yield _missing(mounted, SERVERS, "Write the brokers there, as host:port,host:port")
@@ -177,7 +177,7 @@ def _kafka_problems(mounted: Mounted) -> Iterator[Problem]:
     yield from _tls_problems(mounted, protocol)
 
 
-def _sasl_problems(mounted: Mounted, protocol: str) -> Iterator[Problem]:
+def _sasl_problems(mounted: ConnectionsSecret, protocol: str) -> Iterator[Problem]:
     keys = (MECHANISM, USERNAME, PASSWORD)
     if not protocol.startswith("SASL_"):
         yield from _unused(mounted, keys, f"is of no use with {PROTOCOL} {protocol}", "SASL_SSL")
@@ -190,7 +190,7 @@ def _sasl_problems(mounted: Mounted, protocol: str) -> Iterator[Problem]:
         yield _invalid(mounted, MECHANISM, f"is none of {', '.join(MECHANISMS)}. Write one of them")
 
 
-def _tls_problems(mounted: Mounted, protocol: str) -> Iterator[Problem]:
+def _tls_problems(mounted: ConnectionsSecret, protocol: str) -> Iterator[Problem]:
     if not protocol.endswith("SSL"):
         said = f"is of no use with {PROTOCOL} {protocol}, which is not encrypted"
         yield from _unused(mounted, (CA, CERTIFICATE, KEY), said, "SSL or SASL_SSL")
@@ -203,32 +203,32 @@ def _tls_problems(mounted: Mounted, protocol: str) -> Iterator[Problem]:
             yield _invalid(mounted, key, "is not PEM: it does not begin with -----BEGIN. Write it as PEM")
 
 
-def _unused(mounted: Mounted, keys: tuple[str, ...], said: str, protocols: str) -> Iterator[Problem]:
+def _unused(
+    mounted: ConnectionsSecret, keys: tuple[str, ...], said: str, protocols: str
+) -> Iterator[Problem]:
     """Refused rather than ignored: whoever wrote them believes that the connection is a guarded one."""
     for key in keys:
         if mounted.text(key):
             yield _invalid(mounted, key, f"{said}. Remove it, or set {PROTOCOL} to {protocols}")
 
 
-def _ledger(mounted: Mounted, namespace: str) -> LedgerConnection:
-    return LedgerConnection(
-        mounted.text(LEDGER_URL), mounted.text(LEDGER_SCHEMA) or default_schema(namespace)
-    )
+def _ledger(mounted: ConnectionsSecret, namespace: str) -> LedgerAddress:
+    return LedgerAddress(mounted.text(LEDGER_URL), mounted.text(LEDGER_SCHEMA) or default_schema(namespace))
 
 
-def _ledger_problems(mounted: Mounted) -> Iterator[Problem]:
+def _ledger_problems(mounted: ConnectionsSecret) -> Iterator[Problem]:
     url, schema = mounted.text(LEDGER_URL), mounted.text(LEDGER_SCHEMA)
     form = "postgresql://user:password@host:5432/database"
     if not url:
         yield _missing(mounted, LEDGER_URL, f"Write the ledger's database there, as {form}")
-    elif fault := _fault(url):
+    elif fault := _url_error(url):
         yield _invalid(mounted, LEDGER_URL, f"{fault}. Write {form}")
     if schema and not SCHEMA.fullmatch(schema):
         rule = "at most 63 lower-case letters, digits and _, not beginning with a digit"
         yield _invalid(mounted, LEDGER_SCHEMA, f"is not a schema's name: {rule}. Write another")
 
 
-def _fault(url: str) -> str:
+def _url_error(url: str) -> str:
     """What is wrong with a ledger's URL, without showing it: it holds a password."""
     try:
         parts: SplitResult = urlsplit(url)
@@ -244,9 +244,9 @@ def _fault(url: str) -> str:
     return ""
 
 
-def _missing(mounted: Mounted, key: str, way_out: str) -> Problem:
+def _missing(mounted: ConnectionsSecret, key: str, way_out: str) -> Problem:
     return Problem(Code.SECRET_KEY_MISSING, key, f"is not in {mounted.secret}. {way_out}")
 
 
-def _invalid(mounted: Mounted, key: str, said: str) -> Problem:
+def _invalid(mounted: ConnectionsSecret, key: str, said: str) -> Problem:
     return Problem(Code.SECRET_INVALID, key, f"of {mounted.secret}: {said}")

@@ -31,7 +31,7 @@ _PLAIN_PATH = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ServerLimits:
     """What a desk takes, and how it introduces itself."""
 
     name: str
@@ -47,7 +47,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class ReceivedMail:
     """A message that came, without the dots that the transport had added."""
 
     mail_from: str
@@ -59,7 +59,7 @@ class Incoming:
 
 
 @dataclass(slots=True)
-class Traffic:
+class ServerStats:
     """What the sessions came to since the start; metrics read it."""
 
     sessions: int = 0
@@ -67,26 +67,26 @@ class Traffic:
     """By why: too_large, line_too_long, busy, fault, and what the desk adds."""
 
 
-class Desk(ABC):
+class MailHandler(ABC):
     """What all sessions share. `idle` is set while no sender waits for the answer to its dot."""
 
-    def __init__(self, terms: Terms, traffic: Traffic) -> None:
-        self.terms, self.traffic = terms, traffic
+    def __init__(self, terms: ServerLimits, traffic: ServerStats) -> None:
+        self.limits, self.stats = terms, traffic
         self.hostname = socket.gethostname() or terms.name
-        self.sessions: set[Dialogue] = set()
+        self.sessions: set[SmtpSession] = set()
         self.idle = asyncio.Event()
         self.idle.set()
         self._unanswered = 0
 
     @abstractmethod
-    async def take(self, incoming: Incoming) -> str:
+    async def take(self, incoming: ReceivedMail) -> str:
         """Store what came; the answer to its dot."""
 
     def refuse(self, address: str) -> str | None:
         """Why this recipient is none of ours: the answer to RCPT; None where it is."""
         return None
 
-    async def answer(self, incoming: Incoming) -> str:
+    async def answer(self, incoming: ReceivedMail) -> str:
         """Store it, and count those that wait for it."""
         self._unanswered += 1
         self.idle.clear()
@@ -113,34 +113,34 @@ class Desk(ABC):
             return "501 5.1.3 A recipient is needed, not an empty path"
         if (refusal := self.refuse(address)) is not None:
             return refusal
-        if len(envelope.rcpt_tos) >= self.terms.recipients:
-            return f"452 4.5.3 At most {self.terms.recipients} recipients a letter"
+        if len(envelope.rcpt_tos) >= self.limits.recipients:
+            return f"452 4.5.3 At most {self.limits.recipients} recipients a letter"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
 
     async def handle_exception(self, _error: Exception) -> str:
         """A fault of ours: the sender keeps its letter, and is told nothing of the fault's text."""
-        self.traffic.refused["fault"] += 1
-        return f"451 4.3.0 The {self.terms.name} could not do that; try again"
+        self.stats.refused["fault"] += 1
+        return f"451 4.3.0 The {self.limits.name} could not do that; try again"
 
 
-class Dialogue(SMTP):
+class SmtpSession(SMTP):
     """One SMTP session. Content is read in blocks, since a call a line would be most of a letter's cost."""
 
     line_length_limit = _STREAM_LIMIT
 
-    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, desk: MailHandler, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             desk,
-            data_size_limit=desk.terms.most_bytes,
+            data_size_limit=desk.limits.most_bytes,
             enable_SMTPUTF8=True,
             hostname=desk.hostname,
-            ident=desk.terms.greeting,
+            ident=desk.limits.greeting,
             timeout=_IDLE_SECONDS,
             loop=loop,
         )
-        self.desk = desk
+        self.handler = desk
         self._replies = bytearray()
         # The library shares this table between all sessions and grows it at each EHLO.
         self.command_size_limits = collections.defaultdict(lambda: self.command_size_limit)
@@ -164,18 +164,18 @@ class Dialogue(SMTP):
     def end(self) -> None:
         """Say goodbye and close."""
         if self.transport is not None and not self.transport.is_closing():
-            self._replies += f"421 4.3.2 The {self.desk.terms.name} is closing\r\n".encode()
+            self._replies += f"421 4.3.2 The {self.handler.limits.name} is closing\r\n".encode()
             self.flush()
             self.transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, and be known to the server until the connection ends."""
         super().connection_made(transport)
-        self.desk.sessions.add(self)
+        self.handler.sessions.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session."""
-        self.desk.sessions.discard(self)
+        self.handler.sessions.discard(self)
         super().connection_lost(error)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
@@ -200,8 +200,8 @@ class Dialogue(SMTP):
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         content = await self._read_content()
         if content is None:
-            self.desk.traffic.refused["too_large"] += 1
-            answer = f"552 5.3.4 Letter is larger than {self.desk.terms.most_bytes} bytes"
+            self.handler.stats.refused["too_large"] += 1
+            answer = f"552 5.3.4 Letter is larger than {self.handler.limits.most_bytes} bytes"
         else:
             answer = await self._answer_to(content, self.envelope)
         self.envelope = self._create_envelope()
@@ -212,7 +212,7 @@ class Dialogue(SMTP):
 
         From CRLF to CRLF; None: there was more than a message may have.
         """
-        reader, terms = self._reader, self.desk.terms
+        reader, terms = self._reader, self.handler.limits
         # The line end of DATA itself counts as the one before the dot (RFC 5321 §4.1.1.4).
         data, head, gone = bytearray(_END[:2]), b"", 0
         while not data.endswith(_END):
@@ -235,21 +235,21 @@ class Dialogue(SMTP):
 
     async def _answer_to(self, content: bytes, transaction: Transaction) -> str:
         lines_are_short = max(map(len, content.split(b"\r\n"))) <= MAX_LINE - 2
-        if not (lines_are_short or self.desk.terms.long_lines):
-            self.desk.traffic.refused["line_too_long"] += 1
+        if not (lines_are_short or self.handler.limits.long_lines):
+            self.handler.stats.refused["line_too_long"] += 1
             return "500 5.6.0 Line too long (RFC 5321 section 4.5.3.1.6)"
         peer = self.session.peer if self.session else None
-        incoming = Incoming(
+        incoming = ReceivedMail(
             mail_from="" if transaction.mail_from == "<>" else str(transaction.mail_from),
             recipients=tuple(transaction.rcpt_tos),
             peer=str(peer[0]) if isinstance(peer, tuple) else "",
             # a dot is doubled at the start of a line only, and a line starts after CRLF only (§4.5.2)
             content=content.replace(b"\r\n.", b"\r\n")[2:],
         )
-        return await self.desk.answer(incoming)
+        return await self.handler.answer(incoming)
 
 
-class Busy(asyncio.Protocol):
+class OverloadProtocol(asyncio.Protocol):
     """One session too many: it is asked to come again."""
 
     def __init__(self, name: str) -> None:
@@ -264,8 +264,8 @@ class Busy(asyncio.Protocol):
 class SmtpServer:
     """The listening socket and its sessions, on the running loop."""
 
-    def __init__(self, desk: Desk, dialogue: type[Dialogue] = Dialogue) -> None:
-        self.desk = desk
+    def __init__(self, desk: MailHandler, dialogue: type[SmtpSession] = SmtpSession) -> None:
+        self.handler = desk
         self._dialogue = dialogue
         self._server: asyncio.Server | None = None
 
@@ -283,18 +283,18 @@ class SmtpServer:
         self._server.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await self.desk.idle.wait()
-        for session in list(self.desk.sessions):
+                await self.handler.idle.wait()
+        for session in list(self.handler.sessions):
             session.end()
         self._server = None
 
     def count_sessions(self) -> int:
         """How many connections are open."""
-        return len(self.desk.sessions)
+        return len(self.handler.sessions)
 
     def _open(self) -> asyncio.BaseProtocol:
-        self.desk.traffic.sessions += 1
-        if len(self.desk.sessions) >= self.desk.terms.sessions:
-            self.desk.traffic.refused["busy"] += 1
-            return Busy(self.desk.terms.name)
-        return self._dialogue(self.desk, asyncio.get_running_loop())
+        self.handler.stats.sessions += 1
+        if len(self.handler.sessions) >= self.handler.limits.sessions:
+            self.handler.stats.refused["busy"] += 1
+            return OverloadProtocol(self.handler.limits.name)
+        return self._dialogue(self.handler, asyncio.get_running_loop())

@@ -21,7 +21,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from postroom.connections import Connections, Mounted, read_connections
+from postroom.connections import Connections, ConnectionsSecret, read_connections
 from postroom.letter.problems import Rejected
 from postroom.mounted import read_folder
 
@@ -125,7 +125,7 @@ def connect() -> Connections:
             f"in the release's namespace, {NAMESPACE}: add that one, or do without the test (tests.enabled)."
         )
     try:
-        mounted = Mounted(read_folder(CONNECTIONS), CONNECTIONS, f"Secret {NAMESPACE}/{SECRET}")
+        mounted = ConnectionsSecret(read_folder(CONNECTIONS), CONNECTIONS, f"Secret {NAMESPACE}/{SECRET}")
         return read_connections(mounted, NAMESPACE)
     except Rejected as rejected:
         problems = "\n".join(map(str, rejected.problems))

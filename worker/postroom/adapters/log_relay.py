@@ -8,16 +8,16 @@ from collections.abc import Iterable
 
 import structlog
 
-from postroom.adapters.smtp.counters import Counters
-from postroom.adapters.smtp.fencing import Fencing, Verdict
-from postroom.adapters.smtp.reports import Reports
-from postroom.adapters.smtp.ticket import Ticket
+from postroom.adapters.smtp.counters import RelayCounters
+from postroom.adapters.smtp.fence import FenceBatcher, FenceVerdict
+from postroom.adapters.smtp.pool import ResultDispatcher
+from postroom.adapters.smtp.transaction import QueuedMessage
 from postroom.letter.address import mask_address
-from postroom.ports.relay import Fence, Parcel, Rate, Reply, Report, Stage, Withheld
+from postroom.ports.relay import Fence, NotSent, OutboundMessage, Rate, Reply, Report, Stage
 
 log = structlog.get_logger(__name__)
 
-LOGGED = Reply(Stage.DOT, 250, "logged, not sent")
+LOGGED = Reply(Stage.END_OF_DATA, 250, "logged, not sent")
 SHOWN = 20
 """Addresses that a log line names; the rest is a number."""
 
@@ -26,22 +26,22 @@ class LogRelay:
     """Implements `ports.relay.Relay` without a relay."""
 
     def __init__(self) -> None:
-        self.counters = Counters()
+        self.counters = RelayCounters()
         self._draining = True
 
     async def open(self, fence: Fence) -> None:
         """Start, or start again after `drain`."""
-        self._reports = Reports(self.counters)
-        self._fencing = Fencing(fence, self._fenced, self.counters)
+        self._reports = ResultDispatcher(self.counters)
+        self._fencing = FenceBatcher(fence, self._fenced, self.counters)
         self._draining = False
 
-    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+    def deliver(self, messages: Iterable[OutboundMessage], report: Report) -> None:
         """Have parcels fenced, then logged. After `drain` they are handed back before this returns."""
         if self._draining:
-            report([(parcel, Withheld(fenced=False)) for parcel in parcels])
+            report([(message, NotSent(fenced=False)) for message in messages])
             return
-        for parcel in parcels:
-            self._fencing.ask(Ticket(parcel, report))
+        for message in messages:
+            self._fencing.ask(QueuedMessage(message, report))
 
     async def drain(self, grace: float) -> None:
         """Hand back what the fence was not asked for yet, wait for its running answer."""
@@ -50,15 +50,15 @@ class LogRelay:
         self._draining = True
         handed_back = self._fencing.recall()
         await self._fencing.finish(grace)
-        for ticket in [*handed_back, *self._fencing.abandon()]:
-            self._reports.tell(ticket, Withheld(fenced=False))
+        for queued in [*handed_back, *self._fencing.abandon()]:
+            self._reports.add(queued, NotSent(fenced=False))
         self._reports.flush()
 
     def limit(self, rate: Rate | None) -> None:
         """A log is as fast as it goes: nobody is written to."""
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """A log has none."""
         return ""
 
@@ -67,12 +67,12 @@ class LogRelay:
         """There is none to be reached."""
         return None
 
-    def _fenced(self, verdicts: list[Verdict]) -> None:
+    def _fenced(self, verdicts: list[FenceVerdict]) -> None:
         logged = []
-        for ticket, withheld in verdicts:
-            self._reports.tell(ticket, withheld or LOGGED)
+        for queued, withheld in verdicts:
+            self._reports.add(queued, withheld or LOGGED)
             if withheld is None:
-                logged.append(ticket.parcel.envelope.recipient)
+                logged.append(queued.message.envelope.recipient)
         if logged:
             shown = [mask_address(recipient) for recipient in logged[:SHOWN]]
             log.info("letters logged, not sent", letters=len(logged), recipients=shown)

@@ -26,7 +26,7 @@ class Rehearsal:
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._command = (sys.executable, "-m", module, *arguments)
         self._process: asyncio.subprocess.Process | None = None
-        self.trouble = ""
+        self.last_error = ""
 
     async def ready(self) -> bool:
         """See the port."""
@@ -34,11 +34,11 @@ class Rehearsal:
             return True
         await self.close()
         trouble = await self._start()
-        if trouble and not self.trouble:
+        if trouble and not self.last_error:
             log.error("no record can be tried; those that may have ended the worker wait", reason=trouble)
-        elif self.trouble and not trouble:
+        elif self.last_error and not trouble:
             log.warning("records can be tried again")
-        self.trouble = trouble
+        self.last_error = trouble
         return not trouble
 
     async def survives(self, payload: bytes) -> bool:

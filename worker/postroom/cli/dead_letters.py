@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from postroom.adapters.kafka.republishing import republish
-from postroom.adapters.kafka.rereading import Reader, Unreadable
+from postroom.adapters.kafka.producers import republish
+from postroom.adapters.kafka.topic_reader import TopicReader, TopicUnreadable
 from postroom.adapters.templates import FolderTemplates
 from postroom.cli.environment import Environment, ProfileBundle
 from postroom.delivery.programs.rules import house_of
@@ -192,21 +192,21 @@ class ReplayResult:
 def find_dead_letters(place: Environment, choice: DeadLetterFilter) -> list[StoredDeadLetter]:
     """The chosen dead letters of all topics, oldest first; raises Trouble."""
     try:
-        with Reader(place.kafka) as reader:
+        with TopicReader(place.kafka) as reader:
             found = [
                 one for topic in place.topics for one in _read_topic(reader, topic) if choice.matches(one)
             ]
-    except Unreadable as reason:
+    except TopicUnreadable as reason:
         raise UserError(f"The dead letters cannot be read: {reason}.") from None
     return sorted(found, key=lambda one: one.at)
 
 
-def _read_topic(reader: Reader, topic: str) -> Iterator[StoredDeadLetter]:
+def _read_topic(reader: TopicReader, topic: str) -> Iterator[StoredDeadLetter]:
     for one in parse_dead_letters(reader.records(dead_letter_topic(topic)), topic):
         yield _with_content(reader, one) if one.content_omitted else one
 
 
-def _with_content(reader: Reader, one: StoredDeadLetter) -> StoredDeadLetter:
+def _with_content(reader: TopicReader, one: StoredDeadLetter) -> StoredDeadLetter:
     """With its content from its own topic, where that still has it."""
     was = reader.record(one.record.topic, one.record.partition, one.record.offset)
     return (

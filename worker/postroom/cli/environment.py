@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from postroom.adapters.ledger.administration import SqlLedgerAdministration
-from postroom.connections import KafkaConnection, Mounted, read_kafka, read_ledger
+from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka, read_ledger
 from postroom.delivery.programs.rules import read_profile
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
@@ -107,10 +107,10 @@ class Environment:
         return found
 
 
-def read_connections_secret(folder: Path) -> Mounted:
+def read_connections_secret(folder: Path) -> ConnectionsSecret:
     """A folder with the connections Secret; raises Trouble."""
     try:
-        return Mounted(read_folder(folder), folder, f"the Secret mounted at {folder}")
+        return ConnectionsSecret(read_folder(folder), folder, f"the Secret mounted at {folder}")
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error}.") from None
     except Rejected as rejected:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from postroom.delivery.outcome import Malformed
 from postroom.letter.event import Record, pack_record
 from postroom.letter.problems import Code, Problem
-from postroom.ports.events import Partition
+from postroom.ports.kafka import Partition
 from postroom.ports.ledger import Ledger
 from postroom.ports.rehearsal import Rehearsal
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from postroom.delivery.lanes import Lanes, Waiting, split
 from postroom.failpoint import reach
 from postroom.ports.ledger import Claimed, Ledger
-from postroom.ports.relay import Grant, Parcel, Postponed, Relay, Report, Result, Withheld
+from postroom.ports.relay import FenceGrant, NotSent, OutboundMessage, Postponed, Relay, Report, Result
 from postroom.ports.world import Clock
 
 
@@ -27,7 +27,7 @@ class Gate(Protocol):
         """How many to recall of those that wait in the ledger; what was recalled always has room."""
         ...
 
-    def barrier(self) -> Postponed:
+    def hold_reason(self) -> Postponed:
         """What those hear for whom there is no room."""
         ...
 
@@ -71,7 +71,7 @@ class Dispatch:
         for one, _ in out:
             self._next_of_lane(one)
         for one, report in gone + out:
-            report([(one, Withheld(fenced=False))])
+            report([(one, NotSent(fenced=False))])
         self._feed()
 
     async def drain(self, grace: float) -> None:
@@ -90,7 +90,7 @@ class Dispatch:
         new = [one for one in claimed if one.from_topic]
         if room is None or len(new) <= room:
             return claimed
-        barrier = self._gate.barrier()
+        barrier = self._gate.hold_reason()
         report([(one, barrier) for one in new[room:]])
         return [one for one in claimed if not one.from_topic] + new[:room]
 
@@ -107,7 +107,7 @@ class Dispatch:
             self._relay.deliver(batch, partial(self._arrived, report))
         self._feeding = False
 
-    def _arrived(self, report: Report, results: Sequence[tuple[Parcel, Result]]) -> None:
+    def _arrived(self, report: Report, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
         self._handed -= len(results)
         for parcel, _ in results:
             self._next_of_lane(cast("Claimed", parcel))
@@ -119,7 +119,7 @@ class Dispatch:
         if following is not None:
             self._ready.append(following)
 
-    async def _fence(self, parcels: Sequence[Parcel]) -> Grant:
+    async def _fence(self, parcels: Sequence[OutboundMessage]) -> FenceGrant:
         """The last look before content leaves: still worth sending, still ours, and durably so."""
         now = self._clock.now()
         claimed = cast("Sequence[Claimed]", parcels)
@@ -127,4 +127,4 @@ class Dispatch:
         until = self._ledger.lease_until
         granted = await self._ledger.fence(fresh, now) if fresh else ()
         reach("fenced")
-        return Grant(frozenset(granted), until)
+        return FenceGrant(frozenset(granted), until)

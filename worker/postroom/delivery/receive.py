@@ -15,7 +15,7 @@ from postroom.delivery.outcome import Progress
 from postroom.delivery.watermark import Watermark
 from postroom.failpoint import reach
 from postroom.letter.event import Record
-from postroom.ports.events import Events, Partition
+from postroom.ports.kafka import EventConsumer, Partition
 
 BATCH = 250
 """Records carried together; more saves little and makes the first wait longer."""
@@ -53,7 +53,7 @@ class Carrier:
 class Reception:
     """Implements ports.events.Receiver; lives on the event loop."""
 
-    def __init__(self, events: Events, carrier: Carrier) -> None:
+    def __init__(self, events: EventConsumer, carrier: Carrier) -> None:
         self._events = events
         self._carrier = carrier
         self._marks: dict[Partition, Watermark] = {}

@@ -21,13 +21,13 @@ from postroom.letter.problems import Rejected
 from postroom.ports.bounces import BounceConfig, ReceivedReport, ReportResult, ReportStore
 from postroom.ports.health import Health, Unreachable
 from postroom.ports.world import Clock
-from postroom.smtpd import Incoming, Terms, Traffic
+from postroom.smtpd import ReceivedMail, ServerLimits, ServerStats
 
 MOST_BYTES = 50 * 1024 * 1024
 """A report may return the whole letter; what is read of it is at its beginning."""
 MOST_TOGETHER = 100
 SWEEP_SECONDS = 1.0
-TERMS = Terms(
+TERMS = ServerLimits(
     "bounce intake",
     "Postroom: reports about letters, and nothing else",
     MOST_BYTES,
@@ -41,7 +41,7 @@ log = structlog.get_logger("postroom.bounces")
 
 
 @dataclass(slots=True)
-class Tally(Traffic):
+class Tally(ServerStats):
     """What came back since the start; the metrics read it."""
 
     reports: Counter[str] = field(default_factory=Counter)
@@ -158,7 +158,7 @@ class Intake:
         return done
 
 
-class BounceDesk(smtpd.Desk):
+class BounceDesk(smtpd.MailHandler):
     """What all sessions share: whose return paths are honoured, and the figures."""
 
     def __init__(self, addressee: Addressee, tally: Tally) -> None:
@@ -177,7 +177,7 @@ class BounceDesk(smtpd.Desk):
             return "550 5.1.1 No return path of ours"
         return None
 
-    async def take(self, incoming: Incoming) -> str:
+    async def take(self, incoming: ReceivedMail) -> str:
         """Read it, hand it in, and answer when it is kept."""
         report = await asyncio.to_thread(parse_report, incoming.content)
         with contextlib.suppress(NotYet):
@@ -233,7 +233,7 @@ class BounceDesk(smtpd.Desk):
         return "250 2.0.0 Taken"
 
 
-class BounceDialogue(smtpd.Dialogue):
+class BounceDialogue(smtpd.SmtpSession):
     """A session in either language."""
 
     async def smtp_LHLO(self, hostname: str) -> None:  # noqa: N802 - the name is aiosmtpd's

@@ -11,7 +11,7 @@ from postroom.delivery.post import Post
 from postroom.delivery.render import Verdicts, expired
 from postroom.failpoint import reach
 from postroom.ports.ledger import Claimed
-from postroom.ports.relay import Parcel, Result, Withheld
+from postroom.ports.relay import NotSent, OutboundMessage, Result
 from postroom.ports.world import Clock
 
 Decided = list[tuple[Claimed, Outcome]]
@@ -24,7 +24,7 @@ class Tray:
         self._results: list[tuple[Claimed, Result]] = []
         self._filled = asyncio.Event()
 
-    def put(self, results: Sequence[tuple[Parcel, Result]]) -> None:
+    def put(self, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
         """Lay results down; the relay's Report."""
         self._results.extend(cast("Sequence[tuple[Claimed, Result]]", results))
         self._filled.set()
@@ -64,7 +64,7 @@ async def _outcomes(decided: Decided, tray: Tray, open_: int, clock: Clock) -> A
 
 def _judge(one: Claimed, result: Result, clock: Clock) -> Outcome:
     # the fence lets an expired letter pass as little as one that is somebody else's
-    fenced = isinstance(result, Withheld) and result.fenced
+    fenced = isinstance(result, NotSent) and result.fenced
     if fenced and one.letter.expires is not None and one.letter.expires <= clock.now():
         return Expired(expired(one.letter))
     return judge(result)

@@ -158,7 +158,7 @@ def _attempt(outcome: Outcome, state: State, relay: str) -> Attempt | None:
         case Unreachable(lost=lost):
             return Attempt("unreachable", lost.stage, 0, lost.reason, relay)
         case InDoubt(problem=problem):
-            return Attempt("in_doubt", Stage.DOT, 0, problem.message, relay)
+            return Attempt("in_doubt", Stage.END_OF_DATA, 0, problem.message, relay)
         case _:
             return None
 

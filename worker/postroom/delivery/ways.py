@@ -20,17 +20,17 @@ from postroom.delivery.decide.reply import BEFORE_THE_LETTER
 from postroom.delivery.shared_state import Agreeing, RateShare, RecipientRateLimiter, RelayCircuit
 from postroom.ports.ledger import Claimed
 from postroom.ports.relay import (
-    Barrier,
     Fence,
+    HoldReason,
     Lost,
-    Parcel,
+    NotSent,
+    OutboundMessage,
     Postponed,
     Rate,
     Relay,
     Reply,
     Report,
     Result,
-    Withheld,
 )
 from postroom.ports.world import Clock
 
@@ -99,9 +99,9 @@ class Ways:
         return self.own.relay.reachable
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why not."""
-        return self.own.relay.trouble
+        return self.own.relay.last_error
 
     @property
     def _all(self) -> list[Way]:
@@ -167,14 +167,14 @@ class Ways:
             return 1
         return self.room(waiting, recalled=True)
 
-    def barrier(self) -> Postponed:
+    def hold_reason(self) -> Postponed:
         """Why there is no room, and when to come again."""
         if self._way() is None:
             self.own.breaker.note_waiting_letter()
             reason = f"the circuit of the relay is open: {self.own.breaker.circuit.reason}"
-            return Postponed(Barrier.CIRCUIT, min(self.own.breaker.seconds_left, KEPT_SECONDS), reason)
+            return Postponed(HoldReason.CIRCUIT, min(self.own.breaker.seconds_left, KEPT_SECONDS), reason)
         reason = "more letters wait than may leave within seconds"
-        return Postponed(Barrier.RATE, turn.AGAIN_SECONDS, reason)
+        return Postponed(HoldReason.RATE, turn.AGAIN_SECONDS, reason)
 
     def _way(self) -> Way | None:
         """The way for letters that are no probe."""
@@ -184,7 +184,7 @@ class Ways:
 
     # --- how they go -----------------------------------------------------------------------------
 
-    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+    def deliver(self, parcels: Iterable[OutboundMessage], report: Report) -> None:
         """See the port."""
         batch = list(parcels)
         if self.paces is None:
@@ -194,15 +194,15 @@ class Ways:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pace(self, paces: RecipientRateLimiter, batch: list[Parcel], report: Report) -> None:
+    async def _pace(self, paces: RecipientRateLimiter, batch: list[OutboundMessage], report: Report) -> None:
         try:
             waits = await paces.admit([parcel.envelope.recipient for parcel in batch])
         except BaseException:
-            report([(parcel, Withheld(fenced=False)) for parcel in batch])
+            report([(parcel, NotSent(fenced=False)) for parcel in batch])
             raise
         reason = "the recipient had as many letters of late as its rate allows"
-        late: list[tuple[Parcel, Result]] = [
-            (parcel, Postponed(Barrier.RECIPIENT_RATE, wait, reason))
+        late: list[tuple[OutboundMessage, Result]] = [
+            (parcel, Postponed(HoldReason.RECIPIENT_RATE, wait, reason))
             for parcel, wait in zip(batch, waits, strict=True)
             if wait
         ]
@@ -210,7 +210,7 @@ class Ways:
             report(late)
         self._send([parcel for parcel, wait in zip(batch, waits, strict=True) if not wait], report)
 
-    def _send(self, batch: list[Parcel], report: Report) -> None:
+    def _send(self, batch: list[OutboundMessage], report: Report) -> None:
         if not batch:
             return
         if not self.own.open and self.own.breaker.may_probe:
@@ -221,14 +221,14 @@ class Ways:
         if not batch:
             return
         if way is None:
-            barrier = self.barrier()
+            barrier = self.hold_reason()
             report([(parcel, barrier) for parcel in batch])
         else:
             if way is self.fallback:
                 self.own.breaker.note_waiting_letter()
             self._hand(way, batch, report, probe=False)
 
-    def _hand(self, way: Way, batch: list[Parcel], report: Report, *, probe: bool) -> None:
+    def _hand(self, way: Way, batch: list[OutboundMessage], report: Report, *, probe: bool) -> None:
         way.letters += len(batch)
         if way.via:
             for parcel in batch:
@@ -236,7 +236,7 @@ class Ways:
         way.relay.deliver(batch, partial(self._arrived, way, report, probe))
 
     def _arrived(
-        self, way: Way, report: Report, probe: bool, results: Sequence[tuple[Parcel, Result]]
+        self, way: Way, report: Report, probe: bool, results: Sequence[tuple[OutboundMessage, Result]]
     ) -> None:
         breaker = way.breaker
         if probe or breaker.circuit.failures or any(not _plain(result) for _, result in results):
@@ -253,7 +253,7 @@ def _soon(result: Result) -> Result:
         reason = (
             f"the relay was not reached ({result.reason}); the fallback takes over when its circuit opens"
         )
-        return Postponed(Barrier.CIRCUIT, LOOK_SECONDS, reason)
+        return Postponed(HoldReason.CIRCUIT, LOOK_SECONDS, reason)
     return result
 
 

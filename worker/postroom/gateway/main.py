@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 
 from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.clock import SystemClock
-from postroom.connections import KafkaConnection, Mounted, read_kafka
+from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka
 from postroom.gateway.app import GatewayMetrics, Services, create_gateway_app
 from postroom.gateway.host import HostGuard
 from postroom.gateway.intake import MessageIntake, new_message_id
@@ -112,7 +112,7 @@ def open_publisher(settings: GatewaySettings) -> KafkaPublisher:
     kafka, source = KafkaConnection(settings.bootstrap_servers or ""), "POSTROOM_BOOTSTRAP_SERVERS"
     if settings.connections is not None:
         source = f"the Secret mounted at {settings.connections}"
-        kafka = read_kafka(Mounted(read_folder(settings.connections), settings.connections, source))
+        kafka = read_kafka(ConnectionsSecret(read_folder(settings.connections), settings.connections, source))
     try:
         return KafkaPublisher(kafka, settings.gateway_ack_seconds)
     except KafkaException as failure:

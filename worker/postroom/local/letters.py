@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.adapters.ledger.reader import FileLedgerReader, LetterView, ReportView, ServerLedgerReader
-from postroom.connections import Mounted, read_ledger
+from postroom.connections import ConnectionsSecret, read_ledger
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, dead_letter_topic, topic_of
 from postroom.local.data_folder import DataFolder
@@ -148,7 +148,7 @@ def _time(moment: datetime) -> str:
 def find_letters_on_server(wanted: str, folder: Path, namespace: str) -> list[LetterView]:
     """The letters that fit, oldest first; raises Trouble."""
     try:
-        mounted = Mounted(read_folder(folder), folder, f"the Secret mounted at {folder}")
+        mounted = ConnectionsSecret(read_folder(folder), folder, f"the Secret mounted at {folder}")
         where = read_ledger(mounted, namespace)
         with ServerLedgerReader(where.url, where.schema) as ledger:
             return list(ledger.find(wanted))

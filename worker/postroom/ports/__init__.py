@@ -3,35 +3,3 @@
 A port speaks the domain and reports facts; it never decides. Adapters implement these, wiring chooses
 them, and everything else knows only these pages.
 """
-
-from postroom.ports.relay import (
-    Envelope,
-    Fence,
-    Grant,
-    Lost,
-    Parcel,
-    Postponed,
-    Rate,
-    Relay,
-    Reply,
-    Report,
-    Result,
-    Stage,
-    Withheld,
-)
-
-__all__ = [
-    "Envelope",
-    "Fence",
-    "Grant",
-    "Lost",
-    "Parcel",
-    "Postponed",
-    "Rate",
-    "Relay",
-    "Reply",
-    "Report",
-    "Result",
-    "Stage",
-    "Withheld",
-]

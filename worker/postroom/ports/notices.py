@@ -97,6 +97,6 @@ class Courier(Protocol):
         ...
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why the last one did not get through; empty when it did, None before the first."""
         ...

@@ -6,7 +6,7 @@ from typing import Protocol
 class Rehearsal(Protocol):
     """Renders a record in a process of its own."""
 
-    trouble: str
+    last_error: str
     """Why no process starts; empty while one does."""
 
     async def ready(self) -> bool:

@@ -20,7 +20,7 @@ class Stage(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    DOT = "dot"
+    END_OF_DATA = "end_of_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Envelope:
     smtputf8: bool = False
 
 
-class Parcel(Protocol):
+class OutboundMessage(Protocol):
     """What a relay carries. Compared by identity; the relay adds nothing to it."""
 
     @property
@@ -58,19 +58,19 @@ class Lost:
     """The dialogue ended without an answer. `dot_sent`: the last byte of CRLF.CRLF went to the socket."""
 
     stage: Stage
-    dot_sent: bool
+    end_of_data_sent: bool
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class NotSent:
     """The parcel never left: the fence refused it, or the relay was draining."""
 
     fenced: bool
     """True: the fence refused it, somebody else owns the letter now. False: handed back on drain."""
 
 
-class Barrier(StrEnum):
+class HoldReason(StrEnum):
     """Why a parcel was not handed to the relay."""
 
     CIRCUIT = "circuit"
@@ -82,12 +82,12 @@ class Barrier(StrEnum):
 class Postponed:
     """The parcel was not handed over, and nothing is known against it: it may come again in `seconds`."""
 
-    barrier: Barrier
+    hold_reason: HoldReason
     seconds: float
     reason: str
 
 
-Result = Reply | Lost | Withheld | Postponed
+Result = Reply | Lost | NotSent | Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +99,16 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class FenceGrant:
     """The fence's answer: the parcels whose `sending` is durable, and how long that may be relied on."""
 
-    parcels: Collection[Parcel]
+    messages: Collection[OutboundMessage]
     until: float
     """Monotonic seconds; content must not leave after it. `math.inf` where a lock replaces the lease."""
 
 
-Fence = Callable[[Sequence[Parcel]], Awaitable[Grant]]
-Report = Callable[[Sequence[tuple[Parcel, Result]]], None]
+Fence = Callable[[Sequence[OutboundMessage]], Awaitable[FenceGrant]]
+Report = Callable[[Sequence[tuple[OutboundMessage, Result]]], None]
 
 
 class Relay(Protocol):
@@ -118,7 +118,7 @@ class Relay(Protocol):
         """Start; `fence` is asked, in groups, for every parcel before its content leaves."""
         ...
 
-    def deliver(self, parcels: Iterable[Parcel], report: Report) -> None:
+    def deliver(self, messages: Iterable[OutboundMessage], report: Report) -> None:
         """Queue parcels, first come first served; `report` gets each one's Result, in groups."""
         ...
 
@@ -131,7 +131,7 @@ class Relay(Protocol):
         ...
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why the last attempt to reach the relay failed; empty when it did not."""
         ...
 

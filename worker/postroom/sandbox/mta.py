@@ -14,7 +14,7 @@ from postroom import smtpd
 from postroom.http.endpoint import Endpoint
 from postroom.sandbox.mime import SmtpEnvelope, StoredLetter
 from postroom.sandbox.store import LetterStore
-from postroom.smtpd import Incoming, SmtpServer, Terms, Traffic
+from postroom.smtpd import ReceivedMail, ServerLimits, ServerStats, SmtpServer
 
 MAX_LETTER_BYTES = 25 * 1024 * 1024
 GREETING = "Postroom sandbox: letters stay here"
@@ -23,21 +23,21 @@ OnCaptured = Callable[[StoredLetter], None]
 
 
 @dataclass(slots=True)
-class CaptureStats(Traffic):
+class CaptureStats(ServerStats):
     """What the server has done since it started; the metrics read it."""
 
     captured: int = 0
     captured_bytes: int = 0
 
 
-class CaptureHandler(smtpd.Desk):
+class CaptureHandler(smtpd.MailHandler):
     """The store, the figures, and who is told of an arrival."""
 
     def __init__(self, store: LetterStore, on_captured: OnCaptured, stats: CaptureStats) -> None:
-        super().__init__(Terms("sandbox", GREETING, MAX_LETTER_BYTES, MAX_LETTER_BYTES), stats)
+        super().__init__(ServerLimits("sandbox", GREETING, MAX_LETTER_BYTES, MAX_LETTER_BYTES), stats)
         self._store, self._on_captured, self._stats = store, on_captured, stats
 
-    async def take(self, incoming: Incoming) -> str:
+    async def take(self, incoming: ReceivedMail) -> str:
         """Store a letter; the answer to its dot."""
         envelope = SmtpEnvelope(incoming.mail_from, incoming.recipients, incoming.peer)
         try:

@@ -11,15 +11,15 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from postroom.adapters.kafka.flushing import beside
-from postroom.adapters.kafka.settings import Membership, consumer_settings
+from postroom.adapters.kafka.producers import run_in_thread
+from postroom.adapters.kafka.settings import GroupMembership, consumer_settings
 from postroom.connections import KafkaConnection
 
 ANSWER_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 
 
-class Lag:
+class ConsumerLag:
     """A member's."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Lag:
         self._begins: dict[int, int] = {}
         """Offsets, by partition, of those that have given nothing since they were assigned."""
 
-    def moved(self, member: bool) -> None:
+    def on_assignment_changed(self, member: bool) -> None:
         """Something else is assigned; `member`: and the group has said what."""
         self._member, self._begins = member, {}
 
@@ -39,7 +39,7 @@ class Lag:
             found = self._count(consumer, assigned, fresh) if self._member else None
         self.records = found
 
-    def unknown(self) -> None:
+    def mark_unknown(self) -> None:
         """Nobody can tell."""
         self.records = None
 
@@ -54,18 +54,18 @@ class Lag:
         return total
 
 
-class Backlog:
+class BacklogMonitor:
     """A suspended profile's, of all its partitions."""
 
     def __init__(self, kafka: KafkaConnection, topic: str, group: str) -> None:
-        settings = consumer_settings(kafka, Membership(group, None))
+        settings = consumer_settings(kafka, GroupMembership(group, None))
         self._settings = settings | {"allow.auto.create.topics": False}
         self._topic = topic
         self.records: int | None = None
 
     async def watch(self) -> None:
         """Look every few seconds until cancelled."""
-        await beside(self._watch)
+        await run_in_thread(self._watch)
 
     def _watch(self, called_off: threading.Event) -> None:
         consumer = Consumer(self._settings)

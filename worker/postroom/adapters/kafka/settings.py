@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from postroom.connections import KafkaConnection
-from postroom.ports.events import PUBLISH_PATIENCE_SECONDS
+from postroom.ports.kafka import PUBLISH_TIMEOUT_SECONDS
 
 POLL_INTERVAL_MS = 300_000
 """The library's own default; raised for a worker that is more patient."""
 
-QUIET = {
+LOG_SETTINGS = {
     # what matters comes through error_cb; the library's own lines would repeat it ten times a second
     "log_level": 2,
     "enable.metrics.push": False,
@@ -18,7 +18,7 @@ QUIET = {
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class GroupMembership:
     """Who this consumer is in its group."""
 
     group: str
@@ -29,7 +29,7 @@ class Membership:
     """Seconds to wait for the letters of a revoked partition; longer than the program's grace for them."""
 
 
-def consumer_settings(kafka: KafkaConnection, member: Membership) -> dict[str, Any]:
+def consumer_settings(kafka: KafkaConnection, member: GroupMembership) -> dict[str, Any]:
     """The consumer's: offsets by hand, cooperative rebalances, a prefetch that fits a small pod."""
     return {
         **kafka.client_settings(),
@@ -53,7 +53,7 @@ def consumer_settings(kafka: KafkaConnection, member: Membership) -> dict[str, A
         # an unknown topic is looked for again soon: it may be created after the worker
         "topic.metadata.refresh.interval.ms": 5_000,
         "allow.auto.create.topics": kafka.creates_topics,
-        **QUIET,
+        **LOG_SETTINGS,
     }
 
 
@@ -65,6 +65,6 @@ def producer_settings(kafka: KafkaConnection) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "linger.ms": 5,
-        "message.timeout.ms": int(PUBLISH_PATIENCE_SECONDS * 1000),
-        **QUIET,
+        "message.timeout.ms": int(PUBLISH_TIMEOUT_SECONDS * 1000),
+        **LOG_SETTINGS,
     }

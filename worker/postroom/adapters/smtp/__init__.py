@@ -3,8 +3,3 @@
 Read `dialogue` first: it holds one connection's transactions without the connection, and the one place
 where content leaves. `pool` is what the wiring builds: `SmtpRelay(RelaySettings(...))`.
 """
-
-from postroom.adapters.smtp.pool import SmtpRelay
-from postroom.adapters.smtp.settings import RelaySettings
-
-__all__ = ["RelaySettings", "SmtpRelay"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Cause(StrEnum):
+class CloseCause(StrEnum):
     """Why a connection ended."""
 
     QUIT = "quit"
@@ -15,19 +15,19 @@ class Cause(StrEnum):
     CLOSED = "closed"
     """The relay, or the network, ended it without a word."""
     DEADLINE = "deadline"
-    UNASKED = "unasked"
+    UNSOLICITED = "unsolicited"
     """A reply that answers nothing."""
-    CONFUSED = "confused"
+    PROTOCOL_ERROR = "protocol_error"
     """A reply that cannot follow what was said, or no reply at all."""
-    WITHHELD = "withheld"
+    NOT_SENT = "not_sent"
     """354 was read for a letter that must not be sent."""
-    OVERTAKEN = "overtaken"
+    RESEQUENCED = "resequenced"
     """The answer to the dot took long; the letter whose envelope had travelled with it went another way."""
     DRAINED = "drained"
 
 
 @dataclass(slots=True)
-class Counters:
+class RelayCounters:
     """Only ever grows. Read it at any time; nothing is reset."""
 
     connects: int = 0
@@ -38,7 +38,7 @@ class Counters:
     pipelined: int = 0
     """Those of them with which the next letter's envelope travelled."""
     fence_calls: int = 0
-    drops: Counter[Cause] = field(default_factory=Counter)
+    drops: Counter[CloseCause] = field(default_factory=Counter)
     """Connections ended, by cause."""
     accepted: int = 0
     deferred: int = 0
@@ -47,4 +47,4 @@ class Counters:
     """Answers of 5yz, and objections that spared the relay the question."""
     lost: int = 0
     in_doubt: int = 0
-    withheld: int = 0
+    not_sent: int = 0

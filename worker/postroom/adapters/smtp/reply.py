@@ -17,17 +17,17 @@ _CONTINUED = {b"%d-" % code: code for code in range(200, 600)}
 class ReplyReader:
     """Collects replies; keeps half a reply until the rest comes."""
 
-    __slots__ = ("_earlier", "_rest", "fault")
+    __slots__ = ("_earlier", "_rest", "error")
 
     def __init__(self) -> None:
         self._rest = b""
         self._earlier: list[tuple[int, bytes]] = []
-        self.fault: str | None = None
+        self.error: str | None = None
 
     @property
     def pending(self) -> bool:
         """Whether bytes beyond the last complete reply were read."""
-        return bool(self._rest or self._earlier or self.fault)
+        return bool(self._rest or self._earlier or self.error)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Take bytes, give the replies that are complete now."""
@@ -41,7 +41,7 @@ class ReplyReader:
             elif not self._join(code, line, replies):
                 return replies
         if len(self._rest) > MAX_LINE:
-            self._garbled(self._rest)
+            self._reject(self._rest)
         return replies
 
     def _join(self, code: int | None, line: bytes, replies: list[tuple[int, bytes]]) -> bool:
@@ -49,7 +49,7 @@ class ReplyReader:
         number = _CONTINUED.get(line[:4]) if code is None else code
         earlier = self._earlier
         if number is None or (earlier and earlier[0][0] != number) or len(earlier) >= MAX_LINES:
-            self._garbled(line)
+            self._reject(line)
             return False
         earlier.append((number, line[4:].rstrip(b"\r")))
         if code is not None:
@@ -57,8 +57,8 @@ class ReplyReader:
             self._earlier = []
         return True
 
-    def _garbled(self, line: bytes) -> None:
-        self.fault = f"the relay sent what is no SMTP reply: {printable(line[:60])!r}"
+    def _reject(self, line: bytes) -> None:
+        self.error = f"the relay sent what is no SMTP reply: {printable(line[:60])!r}"
         self._rest = b""
         self._earlier = []
 

@@ -25,7 +25,7 @@ class TlsMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsSettings:
     """TLS towards the relay. Files are read again when they change, so that a rotated Secret is used."""
 
     mode: TlsMode = TlsMode.REQUIRED
@@ -54,7 +54,7 @@ class AuthMethod(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Auth:
+class AuthSettings:
     """SMTP AUTH (RFC 4954). `credentials` is called for each new connection; OSError means not readable."""
 
     method: AuthMethod
@@ -62,7 +62,7 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds to wait for each answer before the connection is given up (RFC 5321 §4.5.3.2)."""
 
     connect: float = 30.0
@@ -94,13 +94,13 @@ class RelaySettings:
 
     host: str
     port: int = 587
-    tls: Tls = Tls()
-    auth: Auth | None = None
+    tls: TlsSettings = TlsSettings()
+    auth: AuthSettings | None = None
     connections: int = 16
     messages_per_connection: int = 1000
     hello: str | None = None
     """The name given in EHLO; the address literal of the connection when absent (RFC 5321 §4.1.4)."""
-    patience: Patience = Patience()
+    patience: Timeouts = Timeouts()
     backoff: Backoff = Backoff()
 
     def __post_init__(self) -> None:

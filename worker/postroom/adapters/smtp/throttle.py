@@ -11,7 +11,7 @@ from collections import deque
 
 from postroom.ports.relay import Rate
 
-ONE = 1.0 - 1e-9
+ONE_LETTER = 1.0 - 1e-9
 """A letter's worth: pieces of time don't add up exactly."""
 STEP_SECONDS = 0.02
 """The pool wakes up this often at most: at a higher rate it lets a few letters through each time."""
@@ -22,8 +22,8 @@ class Throttle:
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._at = now
-        self._under_way = 0
-        self._answered: deque[float] = deque()
+        self._in_flight = 0
+        self._released: deque[float] = deque()
         """When letters were answered that count still, oldest first."""
         self._set(rate)
         self._tokens = min(1.0, self._capacity)
@@ -34,35 +34,35 @@ class Throttle:
         self._set(rate)
         self._tokens = min(self._tokens, self._capacity)
 
-    def pass_one(self, now: float) -> bool:
+    def try_acquire(self, now: float) -> bool:
         """Whether one more letter may go now; True counts it."""
         self._fill(now)
-        if self._tokens < ONE or self._under_way + len(self._answered) >= self._rate.count:
+        if self._tokens < ONE_LETTER or self._in_flight + len(self._released) >= self._rate.count:
             return False
         self._tokens -= 1.0
-        self._under_way += 1
+        self._in_flight += 1
         return True
 
-    def answered(self, now: float) -> None:
+    def release(self, now: float) -> None:
         """A letter that was counted has its answer."""
-        self._under_way = max(0, self._under_way - 1)
-        self._answered.append(now)
+        self._in_flight = max(0, self._in_flight - 1)
+        self._released.append(now)
 
-    def wait(self) -> float:
+    def delay(self) -> float:
         """Seconds from the last question until the next letter may go; endless where none may."""
         if not self._rate.count:
             return math.inf
         spread = max(0.0, (1.0 - self._tokens) / self._per_second)
-        if self._under_way + len(self._answered) < self._rate.count:
+        if self._in_flight + len(self._released) < self._rate.count:
             return spread
-        oldest = self._answered[0] + self._rate.seconds - self._at if self._answered else STEP_SECONDS
+        oldest = self._released[0] + self._rate.seconds - self._at if self._released else STEP_SECONDS
         return max(spread, oldest)
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._per_second)
         self._at = now
-        while self._answered and self._answered[0] + self._rate.seconds <= now:
-            self._answered.popleft()
+        while self._released and self._released[0] + self._rate.seconds <= now:
+            self._released.popleft()
 
     def _set(self, rate: Rate) -> None:
         self._rate = rate

@@ -33,6 +33,6 @@ def usual_wait(reply: Reply, tries: int) -> float:
     """What this kind of reply takes to pass, in seconds; 0 where nothing is known of it."""
     if _GREY.search(reply.text):
         return GREYLISTED[min(tries, len(GREYLISTED) - 1)]
-    if reply.code == 454 and reply.stage in (Stage.DATA, Stage.DOT):
+    if reply.code == 454 and reply.stage in (Stage.DATA, Stage.END_OF_DATA):
         return min(THROTTLED_LONGEST, THROTTLED * 2.0 ** min(tries, 8))
     return 0.0

@@ -22,15 +22,15 @@ from postroom.delivery.outcome import (
     Unreachable,
 )
 from postroom.letter.problems import Code, Problem
-from postroom.ports.relay import Barrier, Lost, Postponed, Reply, Result, Stage, Withheld
+from postroom.ports.relay import HoldReason, Lost, NotSent, Postponed, Reply, Result, Stage
 
 BEFORE_THE_LETTER = frozenset({Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH})
 """Stages whose refusal speaks about the profile or the relay, not about one letter."""
 
 _FIELDS = {
-    Barrier.CIRCUIT: "spec.circuitBreaker",
-    Barrier.RATE: "spec.limits.rate",
-    Barrier.RECIPIENT_RATE: "spec.limits.perRecipientRate",
+    HoldReason.CIRCUIT: "spec.circuitBreaker",
+    HoldReason.RATE: "spec.limits.rate",
+    HoldReason.RECIPIENT_RATE: "spec.limits.perRecipientRate",
 }
 
 LOGIN_WANTED = frozenset({530, 534, 535, 538})
@@ -47,7 +47,7 @@ def judge(result: Result) -> Outcome:
     match result:
         case Reply():
             return _answer(result)
-        case Lost(dot_sent=True):
+        case Lost(end_of_data_sent=True):
             return InDoubt(
                 Problem(
                     Code.CONNECTION_LOST_AT_END_OF_DATA,
@@ -59,7 +59,7 @@ def judge(result: Result) -> Outcome:
         case Lost():
             problem = Problem(Code.RELAY_UNREACHABLE, f"smtp.{result.stage}", result.reason)
             return Unreachable(problem, result)
-        case Withheld():
+        case NotSent():
             return HandedBack()
         case Postponed():
             return _kept(result)
@@ -68,17 +68,17 @@ def judge(result: Result) -> Outcome:
 
 
 def _kept(result: Postponed) -> Kept:
-    code = Code.CIRCUIT_OPEN if result.barrier is Barrier.CIRCUIT else Code.RATE_LIMITED
-    return Kept(Problem(code, _FIELDS[result.barrier], result.reason), result.seconds)
+    code = Code.CIRCUIT_OPEN if result.hold_reason is HoldReason.CIRCUIT else Code.RATE_LIMITED
+    return Kept(Problem(code, _FIELDS[result.hold_reason], result.reason), result.seconds)
 
 
 def _answer(reply: Reply) -> Outcome:
     place = f"smtp.{reply.stage}"
-    if reply.stage is Stage.DOT and 200 <= reply.code < 300:
+    if reply.stage is Stage.END_OF_DATA and 200 <= reply.code < 300:
         return Accepted(reply)
     said = f"the relay answered {reply.code} {reply.text}".rstrip()
     if reply.stage in BEFORE_THE_LETTER or reply.code in LOGIN_WANTED:
-        lost = Lost(reply.stage, dot_sent=False, reason=said)
+        lost = Lost(reply.stage, end_of_data_sent=False, reason=said)
         return Unreachable(Problem(Code.RELAY_UNREACHABLE, place, said), lost)
     if is_temporary(reply):
         return Deferred(Problem(Code.RELAY_DEFERRED, place, said), reply, is_of_relay(reply))
@@ -97,7 +97,7 @@ def is_of_relay(reply: Reply) -> bool:
     match reply:
         case Reply(code=code) if code == CLOSING:
             return True
-        case Reply(code=code, stage=Stage.DATA | Stage.DOT) if code == THROTTLED:
+        case Reply(code=code, stage=Stage.DATA | Stage.END_OF_DATA) if code == THROTTLED:
             return True
         case Reply(code=code, stage=Stage.MAIL) if code == FULL:
             return True

@@ -26,7 +26,7 @@ NO_MAILBOX = re.compile(r"5\.1\.(1|6|10)\b")
 
 def is_hard_bounce(reply: Reply) -> bool:
     """Whether the answer says that the address itself is no good, now and later."""
-    of_the_letter = reply.stage in (Stage.RCPT, Stage.DATA, Stage.DOT)
+    of_the_letter = reply.stage in (Stage.RCPT, Stage.DATA, Stage.END_OF_DATA)
     return of_the_letter and 550 <= reply.code < 560 and NO_MAILBOX.match(reply.text) is not None
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from postroom.adapters.callbacks import HttpCaller, Target
+from postroom.adapters.webhooks import WebhookClient, WebhookTarget
 from postroom.delivery.decide.callback import GONE, again_in, arrived, rest
 from postroom.delivery.programs.webhooksecrets import Secret, read_secret
 from postroom.letter.allowlist import Allowlist
@@ -69,7 +69,7 @@ class Doorstep:
             self._keys, self._authority = found
             self.problem = None
 
-    def trouble(self, now: datetime) -> tuple[str, str] | None:
+    def last_error(self, now: datetime) -> tuple[str, str] | None:
         """Reason and message of what a person should see to; None while there is nothing."""
         name = self.callback.name
         if self.problem:
@@ -129,8 +129,8 @@ class Doorstep:
         if self._caller is None or self._caller[0] != self._authority:
             await self.close()
             timeout = duration_seconds(self.callback.timeout)
-            target = Target(self.callback.url, timeout, self._allowed, self._authority)
-            self._caller = self._authority, HttpCaller(target)
+            target = WebhookTarget(self.callback.url, timeout, self._allowed, self._authority)
+            self._caller = self._authority, WebhookClient(target)
         return self._caller[1]
 
     async def _settle(self, answered: Sequence[tuple[Notice, Answer]], world: World) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from postroom.adapters.kafka.standing import Standing
+from postroom.adapters.kafka.broker_health import BrokerHealth
 from postroom.delivery.decide.breaker import Phase
 from postroom.delivery.programs.relays import Exit
 from postroom.delivery.ways import Way
@@ -67,19 +67,19 @@ def ledger_condition(health: Health) -> Condition:
     return Condition(False, "LedgerUnreachable", health.reason)
 
 
-def kafka_condition(standing: Standing, suspended: bool) -> Condition:
+def kafka_condition(standing: BrokerHealth, suspended: bool) -> Condition:
     """The brokers and the topic."""
     if suspended:
         return Condition(None, "Suspended", "a suspended profile reads no events")
-    if standing.no_entry:
-        said = f"no broker lets us in: {standing.no_entry}. Mend the connections Secret"
+    if standing.auth_error:
+        said = f"no broker lets us in: {standing.auth_error}. Mend the connections Secret"
         return Condition(False, "AuthenticationFailed", said)
     if standing.connected is False:
-        why = f": {standing.no_line}" if standing.no_line else ""
+        why = f": {standing.transport_error}" if standing.transport_error else ""
         return Condition(False, "BrokerUnreachable", f"no broker answers{why}")
-    if standing.no_right:
+    if standing.acl_error:
         needs = f"Read on topic {standing.topic} and on group {standing.group}"
-        return Condition(False, "NotAuthorized", f"{standing.no_right}. The Kafka user needs {needs}")
+        return Condition(False, "NotAuthorized", f"{standing.acl_error}. The Kafka user needs {needs}")
     if standing.topic_missing:
         said = f"topic {standing.topic} does not exist yet; it is waited for"
         return Condition(False, "TopicMissing", said)
@@ -97,7 +97,7 @@ def relay_condition(exit_: Exit) -> Condition:
         return Condition(None, "NotAttempted", f"no letter has gone to {exit_.where} yet")
     if reachable:
         return Condition(True, "Reachable")
-    said = f"{exit_.where} could not be used when it was last tried: {exit_.relay.trouble}"
+    said = f"{exit_.where} could not be used when it was last tried: {exit_.relay.last_error}"
     return Condition(False, "RelayUnreachable", said)
 
 
@@ -121,10 +121,10 @@ def fallback_condition(exit_: Exit, missing: Sequence[Problem]) -> Condition:
 
 def status_events_condition(courier: Courier) -> Condition:
     """The producer of status events."""
-    if courier.trouble is None:
+    if courier.last_error is None:
         return Condition(None, "NotAttempted", "there was no status event to publish yet")
-    if courier.trouble:
-        return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.trouble}")
+    if courier.last_error:
+        return Condition(False, "NotPublished", f"status events wait in the ledger: {courier.last_error}")
     return Condition(True, "Published")
 
 

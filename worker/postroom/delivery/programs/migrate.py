@@ -13,7 +13,7 @@ import sys
 import structlog
 
 from postroom.adapters.ledger.migrations import migrate
-from postroom.connections import LedgerConnection, Mounted, read_ledger
+from postroom.connections import ConnectionsSecret, LedgerAddress, read_ledger
 from postroom.delivery.settings import MigrateSettings
 from postroom.letter.problems import Rejected
 from postroom.mounted import read_folder
@@ -34,7 +34,9 @@ async def run(settings: MigrateSettings) -> None:
     """Migrate, or say why that is for later; ends the process with 1 when it failed."""
     try:
         found = read_folder(settings.connections)
-        mounted = Mounted(found, settings.connections, f"the Secret mounted at {settings.connections}")
+        mounted = ConnectionsSecret(
+            found, settings.connections, f"the Secret mounted at {settings.connections}"
+        )
         ledger = read_ledger(mounted, settings.namespace)
     except (Rejected, OSError) as error:
         log.warning("not migrated yet: the worker waits for its Secret and migrates then", reason=str(error))
@@ -47,7 +49,7 @@ async def run(settings: MigrateSettings) -> None:
         _fail(str(rejected))
 
 
-async def _reach(ledger: LedgerConnection, seconds: float) -> str:
+async def _reach(ledger: LedgerAddress, seconds: float) -> str:
     """Migrate; raises what PostgreSQL said last once the seconds are over."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from postroom.adapters.ledger.reports import SqlReportStore
-from postroom.connections import Mounted, read_ledger
+from postroom.connections import ConnectionsSecret, read_ledger
 from postroom.delivery.decide.bounce import weigh
 from postroom.delivery.decide.herald import herald_of
 from postroom.delivery.programs.notify import wanted_by
@@ -77,7 +77,7 @@ class Office:
         self._waits = f"{source.name}: not opened yet"
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why no report can be taken; empty while they can."""
         if self.intake and not self.intake.health.ok:
             return f"{self.source.name}: {self.intake.health.reason}"
@@ -143,7 +143,7 @@ class Offices:
     @property
     def problems(self) -> list[str]:
         """Why not every report can be taken."""
-        found = [office.trouble for office in self.offices if office.trouble]
+        found = [office.last_error for office in self.offices if office.last_error]
         broken = [one for one in self._rings.values() if isinstance(one, Problem)]
         return found + [f"{one.field}: {one.message}" for one in broken]
 
@@ -234,5 +234,5 @@ class _Secret:
 
     def open(self) -> SqlReportStore:
         """Raises Rejected or Unreachable."""
-        where = read_ledger(Mounted(self.texts(), self.folder, self.name), self.namespace)
+        where = read_ledger(ConnectionsSecret(self.texts(), self.folder, self.name), self.namespace)
         return SqlReportStore.open_server(where.url, where.schema)

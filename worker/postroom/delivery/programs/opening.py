@@ -16,7 +16,8 @@ import structlog
 from confluent_kafka import KafkaException
 from prometheus_client import CollectorRegistry
 
-from postroom.adapters.kafka import KafkaCourier, KafkaDeadLetters, Membership
+from postroom.adapters.kafka.producers import KafkaDeadLetterPublisher, KafkaStatusEventPublisher
+from postroom.adapters.kafka.settings import GroupMembership
 from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.migrations import migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
@@ -28,8 +29,8 @@ from postroom.delivery.programs.secrets import LOOK_SECONDS, Secrets
 from postroom.delivery.programs.status import page_of
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import consumer_group, status_topic
-from postroom.ports.events import DeadLetters
 from postroom.ports.health import Unreachable
+from postroom.ports.kafka import DeadLetterPublisher
 from postroom.ports.ledger import Ledger
 from postroom.ports.notices import Courier, Outbox
 
@@ -43,7 +44,7 @@ log = structlog.get_logger("postroom.worker")
 class Producers:
     """What publishes to the profile's other topics."""
 
-    dead_letters: DeadLetters
+    dead_letters: DeadLetterPublisher
     courier: Courier | None
 
 
@@ -51,8 +52,8 @@ def producers(job: Job, kafka: KafkaConnection) -> Producers:
     """Raises KafkaException for a connection that the client refuses at once."""
     courier = None
     if job.profile.spec.kafka.status_events:
-        courier = KafkaCourier(kafka, status_topic(job.topic), job.house.profile)
-    return Producers(KafkaDeadLetters(kafka), courier)
+        courier = KafkaStatusEventPublisher(kafka, status_topic(job.topic), job.house.profile)
+    return Producers(KafkaDeadLetterPublisher(kafka), courier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ class Means:
     outbox: Outbox
     """The ledger's own, for what others are told."""
     producers: Producers
-    member: Membership
+    member: GroupMembership
     shared: bool
     """Whether other workers write to the same ledger."""
 
     @property
-    def dead_letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetterPublisher:
         """The producer of dead letters."""
         return self.producers.dead_letters
 
@@ -86,7 +87,7 @@ async def open_local(job: Job, bootstrap_servers: str, path: Path) -> Means:
     return Means(kafka, ledger, ledger, producers(job, kafka), membership(job, path), shared=False)
 
 
-def membership(job: Job, ledger: Path | None) -> Membership:
+def membership(job: Job, ledger: Path | None) -> GroupMembership:
     """The worker's place in the group.
 
     Whoever has a file for a ledger is alone with it, by the file's lock, and so with the place named after
@@ -96,7 +97,7 @@ def membership(job: Job, ledger: Path | None) -> Membership:
     if ledger is not None:
         home = f"{platform.node()}:{ledger.resolve()}"
         place = f"worker-{blake2b(home.encode(), digest_size=8).hexdigest()}"
-    return Membership(consumer_group(job.topic), place, job.settings.grace + REVOKE_MARGIN_SECONDS)
+    return GroupMembership(consumer_group(job.topic), place, job.settings.grace + REVOKE_MARGIN_SECONDS)
 
 
 class Waiting:

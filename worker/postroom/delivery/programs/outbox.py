@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from postroom.failpoint import reach
-from postroom.ports.events import DeadLetters
+from postroom.ports.kafka import DeadLetterPublisher
 from postroom.ports.ledger import Ledger
 from postroom.ports.notices import TOPIC, Courier, Outbox
 from postroom.ports.world import Clock
@@ -26,7 +26,7 @@ async def run(publish: Callable[[], Awaitable[int]]) -> None:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetters) -> int:
+async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetterPublisher) -> int:
     """One round; returns how many dead letters the broker acknowledged."""
     waiting = await ledger.pending_dead_letters(BATCH)
     if not waiting:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from postroom.adapters.log_relay import LogRelay
-from postroom.adapters.smtp import SmtpRelay
-from postroom.adapters.smtp.counters import Counters
+from postroom.adapters.smtp.counters import RelayCounters
+from postroom.adapters.smtp.pool import SmtpRelay
 from postroom.adapters.smtp.settings import (
-    Auth,
     AuthMethod,
+    AuthSettings,
     Credentials,
     RelaySettings,
-    Tls,
     TlsMode,
+    TlsSettings,
 )
 from postroom.delivery.decide.breaker import Rules
 from postroom.delivery.programs.rules import read_handed
@@ -44,7 +44,7 @@ class Exit:
     relay: Relay
     accepted_as: State
     room: int
-    counters: Counters | None
+    counters: RelayCounters | None
     where: str
     """The relay's host and port, for messages."""
     guarded: bool
@@ -129,7 +129,7 @@ def _sandbox_settings(spec: profile.SmtpProfileSpec, settings: WorkerSettings) -
     return RelaySettings(
         host=settings.sandbox.host,
         port=settings.sandbox.port,
-        tls=Tls(TlsMode.NONE),
+        tls=TlsSettings(TlsMode.NONE),
         connections=spec.limits.connections,
         messages_per_connection=spec.limits.messages_per_connection,
     )
@@ -149,9 +149,9 @@ def smtp_settings(spec: profile.SmtpProfileSpec, secrets: Path) -> RelaySettings
     )
 
 
-def _tls(tls: profile.TlsSpec, secrets: Path) -> Tls:
+def _tls(tls: profile.TlsSpec, secrets: Path) -> TlsSettings:
     client = secrets / tls.client_cert_secret_ref.name if tls.client_cert_secret_ref else None
-    return Tls(
+    return TlsSettings(
         mode=TlsMode(tls.mode),
         server_name=tls.server_name,
         ca_file=secrets / tls.ca_ref.name / "ca.crt" if tls.ca_ref else None,
@@ -160,7 +160,7 @@ def _tls(tls: profile.TlsSpec, secrets: Path) -> Tls:
     )
 
 
-def _auth(auth: profile.AuthSpec, secrets: Path) -> Auth:
+def _auth(auth: profile.AuthSpec, secrets: Path) -> AuthSettings:
     folder = secrets / auth.secret_ref.name
 
     def read() -> Credentials:
@@ -169,4 +169,4 @@ def _auth(auth: profile.AuthSpec, secrets: Path) -> Auth:
             (folder / auth.secret_ref.password_key).read_text("utf-8").rstrip("\r\n"),
         )
 
-    return Auth(AuthMethod(auth.method), read)
+    return AuthSettings(AuthMethod(auth.method), read)

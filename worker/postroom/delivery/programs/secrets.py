@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from postroom.connections import KEYS, Connections, Mounted, read_connections
+from postroom.connections import KEYS, Connections, ConnectionsSecret, read_connections
 from postroom.delivery.programs.job import Job
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfileSpec
@@ -61,7 +61,7 @@ class Secrets:
         folder = self._job.settings.connections
         if folder is None:
             return
-        mounted = Mounted(_texts(folder), folder, f"Secret {self._namespace}/{self._secret()}")
+        mounted = ConnectionsSecret(_texts(folder), folder, f"Secret {self._namespace}/{self._secret()}")
         self.connections, self.connection_problems = None, ()
         try:
             self.connections = read_connections(mounted, self._job.settings.namespace or self._namespace)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from postroom.adapters.kafka import Backlog, KafkaEvents
+from postroom.adapters.kafka.consumer import KafkaConsumer
+from postroom.adapters.kafka.lag import BacklogMonitor
 from postroom.adapters.metrics import Facts, Metrics
 from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.decide.breaker import Phase
@@ -55,7 +56,7 @@ class Watch:
     """Implements status.Shown for a worker at work."""
 
     def __init__(
-        self, parts: Inspected, events: KafkaEvents, reception: Reception, backlog: Backlog | None
+        self, parts: Inspected, events: KafkaConsumer, reception: Reception, backlog: BacklogMonitor | None
     ) -> None:
         """`backlog`: what is looked at while the profile is suspended, and nothing is received."""
         self._job, self._secrets = parts.job, parts.secrets
@@ -87,7 +88,7 @@ class Watch:
         return {
             "secrets": secrets_condition(self._secrets.problems, self._secrets.later_problems),
             "ledger": ledger_condition(self._ledger.health),
-            "kafka": kafka_condition(self._events.standing, self._job.profile.spec.suspend),
+            "kafka": kafka_condition(self._events.broker_health, self._job.profile.spec.suspend),
             "relay": relay_condition(self._job.exit),
             "circuit": circuit_condition(self._ways.own, self._ways.fallback),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
@@ -95,8 +96,8 @@ class Watch:
 
     def _of_some(self) -> Iterator[tuple[str, Condition]]:
         """What not every profile has, or not at all times."""
-        if self._rehearsal.trouble:
-            yield "rehearsal", rehearsal_condition(self._rehearsal.trouble)
+        if self._rehearsal.last_error:
+            yield "rehearsal", rehearsal_condition(self._rehearsal.last_error)
         if self._job.signing:
             yield "signing", self._job.signing.condition
         if self._job.returns:
@@ -107,7 +108,7 @@ class Watch:
             yield "fallback", fallback_condition(self._job.exit, self._secrets.fallback_problems)
         if callbacks := self._job.callbacks:
             now = self._job.clock.now()
-            troubles = [one.trouble(now) for one in callbacks]
+            troubles = [one.last_error(now) for one in callbacks]
             yield "callbacks", callbacks_condition(troubles, any(one.reached for one in callbacks))
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 
-from postroom.adapters.kafka import Backlog, KafkaEvents
+from postroom.adapters.kafka.consumer import KafkaConsumer
+from postroom.adapters.kafka.lag import BacklogMonitor
 from postroom.adapters.ledger.sql_ledger import LedgerClock
 from postroom.adapters.rehearsal import Rehearsal
 from postroom.adapters.templates import FolderTemplates
@@ -32,8 +33,8 @@ from postroom.delivery.ways import Ways
 from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.event import Record
 from postroom.letter.problems import Code
-from postroom.ports.events import Partition
 from postroom.ports.health import Recovery
+from postroom.ports.kafka import Partition
 from postroom.ports.ledger import Ledger, State
 
 log = structlog.get_logger("postroom.worker")
@@ -91,11 +92,11 @@ class Worker:
         dispatch = Dispatch(parts.ways, means.ledger, job.clock, job.exit.room, parts.ways)
         self._post = Post(job.house, means.ledger, parts.templates, dispatch, job.clock)
         self._caution = Caution(means.ledger, parts.rehearsal, 0 if parts.recovery.clean else GAP)
-        self._events = KafkaEvents(means.kafka, job.topic, means.member)
+        self._events = KafkaConsumer(means.kafka, job.topic, means.member)
         carrier = Carrier(self._carry, self._report, self._withdraw, job.settings.grace)
         self._reception = Reception(self._events, carrier)
         suspended = job.profile.spec.suspend
-        self._backlog = Backlog(means.kafka, job.topic, means.member.group) if suspended else None
+        self._backlog = BacklogMonitor(means.kafka, job.topic, means.member.group) if suspended else None
         self.watch = Watch(parts, self._events, self._reception, self._backlog)
         self._count_doubts(parts.recovery.in_doubt)
         self._deferred = Deferred(self._post, self._report)
