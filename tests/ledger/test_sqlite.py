@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from postroom.adapters.ledger import group_commit
+from postroom.adapters.ledger import database_writer
 from postroom.adapters.ledger.reader import FileLedgerReader
 from postroom.adapters.ledger.rows import RowKeys
 from postroom.adapters.ledger.schema import VERSION
@@ -54,8 +54,7 @@ class FileLives:
     def bury(self) -> None:
         """Stop what a test left running; its event loop has ended by now."""
         for ledger in self.living:
-            ledger._commits._jobs.put(None)
-            ledger._commits._thread.join()
+            ledger._commits.stop()
             ledger._engine.dispose()
             ledger._lock.close()
 
@@ -207,7 +206,7 @@ async def test_only_a_row_that_waits_keeps_its_event(path: Path) -> None:
 async def test_a_full_disk_holds_the_call_until_there_is_space(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))
@@ -223,7 +222,7 @@ async def test_a_full_disk_holds_the_call_until_there_is_space(
 @scenario
 async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else SIGTERM would wait for an administrator. What was not written comes from the topic again."""
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))

@@ -19,8 +19,8 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from postroom.adapters.ledger import dedupe, leases
+from postroom.adapters.ledger.database_writer import ErrorAction
 from postroom.adapters.ledger.dedupe import FileBuckets
-from postroom.adapters.ledger.group_commit import ErrorAction
 from postroom.adapters.ledger.orphans import InMemoryOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION, metadata
