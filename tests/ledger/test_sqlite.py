@@ -103,46 +103,6 @@ async def test_a_ledger_of_a_newer_schema_is_refused_and_left_alone(path: Path) 
 
 
 @scenario
-async def test_a_ledger_of_the_first_schema_is_expanded_and_keeps_its_letters(path: Path) -> None:
-    async with opened(path) as ledger:
-        [claimed] = await ledger.claim([letter()], NOON)
-        assert isinstance(claimed, Claimed)
-        await ledger.settle([ended(claimed, State.DEFERRED, due=NOON)], NOON)
-        await ledger.claim_due(NOON, 10)
-        await ledger.add_dead_letters([dead_letter(record("b", 1), Problem(Code.FIELD_INVALID, "x", "y"))])
-    fresh = shape(path)
-    for statement in (
-        "ALTER TABLE attempt DROP COLUMN relay",
-        "DROP TABLE shared_state",
-        "DROP TABLE notification_outbox",
-        "DROP TABLE replay",
-        "DROP TABLE suppression",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN attempts",
-        "DROP INDEX letter_stored",
-        "ALTER TABLE worker DROP COLUMN lease_until",
-        "ALTER TABLE worker DROP COLUMN recovered",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN worker_epoch",
-        "PRAGMA user_version = 1",
-    ):
-        execute(path, statement)
-    async with opened(path) as ledger:
-        assert (await ledger.recover(NOON, resend=True)).recalled == 1
-        assert [one.identity.id for one in await ledger.claim_due(NOON, 10)] == ["a"]
-        assert len(await ledger.pending_dead_letters(10)) == 1
-    assert shape(path) == fresh
-    assert execute(path, "PRAGMA user_version") == [(VERSION,)]
-
-
-def shape(path: Path) -> set[tuple[object, ...]]:
-    """Every column and index of a file."""
-    tables = [str(name) for (name,) in execute(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = {
-        (table, *column[1:4]) for table in tables for column in execute(path, f"PRAGMA table_info({table})")
-    }
-    return columns | set(execute(path, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"))
-
-
-@scenario
 async def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "diary"
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
