@@ -18,7 +18,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.reports import SqlReportStore
@@ -235,7 +235,7 @@ async def test_what_no_program_can_read_is_kept_as_it_is(site: Site, name: str) 
         assert await door.send(sample(name)) == 250
         assert door.tally.reports == {"unparsed": 1}
         assert (await meet(ledger)).state is State.ACCEPTED
-    upkeep = SqlLedgerAdministration.open_file(site.ledger)
+    upkeep = LedgerAdministration.open_file(site.ledger)
     [content] = upkeep.transaction(lambda c: c.exec_driver_sql("SELECT content FROM report").scalars().all())
     upkeep.close()
     assert content == sample(name)
@@ -330,7 +330,7 @@ async def test_a_letter_of_a_replaced_key_is_known_as_long_as_the_key_is_there(s
 @scenario
 async def test_a_ledger_that_takes_nothing_makes_the_sender_keep_its_report(site: Site) -> None:
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
-        upkeep = SqlLedgerAdministration.open_file(site.ledger)
+        upkeep = LedgerAdministration.open_file(site.ledger)
         upkeep.transaction(lambda c: c.exec_driver_sql("ALTER TABLE report RENAME TO gone"))
         assert await door.send(sample("postfix")) == 451
         upkeep.transaction(lambda c: c.exec_driver_sql("ALTER TABLE gone RENAME TO report"))
@@ -494,7 +494,7 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     said = program.log.read_text()
     assert "Traceback" not in said
     assert "@" not in said.replace("postroom@", "")
-    upkeep = SqlLedgerAdministration.open_server(postgres_ledger, SCHEMA)
+    upkeep = LedgerAdministration.open_server(postgres_ledger, SCHEMA)
     assert upkeep.transaction(lambda c: c.exec_driver_sql("SELECT state FROM letter").scalars().all()) == [
         "bounced"
     ]

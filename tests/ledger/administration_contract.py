@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import (
     KEEPS_EVENT_STATES,
@@ -14,7 +15,6 @@ from postroom.ports.ledger import (
     ErasureResult,
     ExistingRow,
     Ledger,
-    LedgerAdministration,
     State,
     Suppression,
     SuppressionReason,

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from postroom.adapters.ledger import group_commit
+from postroom.adapters.ledger import database_writer
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Claimed, ExistingRow, State
 from tests.delivery.fakes import until
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.reports import SqlReportStore
@@ -107,7 +107,7 @@ async def erase_between_reports(folder: Path) -> None:
     hand_in(intake, report(said))
     junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
     hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
-    desk = SqlLedgerAdministration.open_file(post.path)
+    desk = LedgerAdministration.open_file(post.path)
     erased = desk.erase("a@example.net", NOON, dry_run=False)
     assert (erased.letters, erased.reports) == (1, 2)
     assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from postroom.adapters.ledger import group_commit
+from postroom.adapters.ledger import database_writer
 from postroom.adapters.ledger.reader import FileLedgerReader
 from postroom.adapters.ledger.rows import RowKeys
 from postroom.adapters.ledger.schema import VERSION
@@ -54,8 +54,7 @@ class FileLives:
     def bury(self) -> None:
         """Stop what a test left running; its event loop has ended by now."""
         for ledger in self.living:
-            ledger._commits._jobs.put(None)
-            ledger._commits._thread.join()
+            ledger._commits.stop()
             ledger._engine.dispose()
             ledger._lock.close()
 
@@ -101,46 +100,6 @@ async def test_a_ledger_of_a_newer_schema_is_refused_and_left_alone(path: Path) 
         with pytest.raises(Rejected, match="use the newer Postroom") as refused:
             await SqliteLedger.open(path, WINDOW, NOON)
         assert refused.value.code is Code.SETTING_INVALID
-
-
-@scenario
-async def test_a_ledger_of_the_first_schema_is_expanded_and_keeps_its_letters(path: Path) -> None:
-    async with opened(path) as ledger:
-        [claimed] = await ledger.claim([letter()], NOON)
-        assert isinstance(claimed, Claimed)
-        await ledger.settle([ended(claimed, State.DEFERRED, due=NOON)], NOON)
-        await ledger.claim_due(NOON, 10)
-        await ledger.add_dead_letters([dead_letter(record("b", 1), Problem(Code.FIELD_INVALID, "x", "y"))])
-    fresh = shape(path)
-    for statement in (
-        "ALTER TABLE attempt DROP COLUMN relay",
-        "DROP TABLE shared_state",
-        "DROP TABLE notification_outbox",
-        "DROP TABLE replay",
-        "DROP TABLE suppression",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN attempts",
-        "DROP INDEX letter_stored",
-        "ALTER TABLE worker DROP COLUMN lease_until",
-        "ALTER TABLE worker DROP COLUMN recovered",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN worker_epoch",
-        "PRAGMA user_version = 1",
-    ):
-        execute(path, statement)
-    async with opened(path) as ledger:
-        assert (await ledger.recover(NOON, resend=True)).recalled == 1
-        assert [one.identity.id for one in await ledger.claim_due(NOON, 10)] == ["a"]
-        assert len(await ledger.pending_dead_letters(10)) == 1
-    assert shape(path) == fresh
-    assert execute(path, "PRAGMA user_version") == [(VERSION,)]
-
-
-def shape(path: Path) -> set[tuple[object, ...]]:
-    """Every column and index of a file."""
-    tables = [str(name) for (name,) in execute(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = {
-        (table, *column[1:4]) for table in tables for column in execute(path, f"PRAGMA table_info({table})")
-    }
-    return columns | set(execute(path, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"))
 
 
 @scenario
@@ -207,7 +166,7 @@ async def test_only_a_row_that_waits_keeps_its_event(path: Path) -> None:
 async def test_a_full_disk_holds_the_call_until_there_is_space(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))
@@ -223,7 +182,7 @@ async def test_a_full_disk_holds_the_call_until_there_is_space(
 @scenario
 async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else SIGTERM would wait for an administrator. What was not written comes from the topic again."""
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from postroom.adapters.ledger import group_commit, leases, postgres_server
+from postroom.adapters.ledger import database_writer, leases, postgres_server
 from postroom.adapters.ledger.leases import MAX_SESSION_NAME, LedgerMember, session_name
 from postroom.ports.ledger import State
 from tests.delivery.letters import PROFILE
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.postgres
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction of a moment ago is old enough, and a refused group is tried again soon."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @contextmanager

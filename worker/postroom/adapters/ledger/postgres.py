@@ -16,8 +16,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import postgres_server
+from postroom.adapters.ledger.database_writer import ErrorAction
 from postroom.adapters.ledger.dedupe import SharedBuckets
-from postroom.adapters.ledger.group_commit import ErrorAction
 from postroom.adapters.ledger.leases import Heartbeat, LedgerMember, session_name
 from postroom.adapters.ledger.migrations import check
 from postroom.adapters.ledger.orphans import IndexedOrphans

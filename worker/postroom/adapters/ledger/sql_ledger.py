@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import deliveries, leases, maintenance, outbox, shared_state
-from postroom.adapters.ledger.group_commit import CommitDatabase, GroupCommit
+from postroom.adapters.ledger.database_writer import CommitDatabase, DatabaseWriter
 from postroom.adapters.ledger.writer import WriterIdentity
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
@@ -64,7 +64,7 @@ class SqlLedger:
         self._engine = engine
         self._writer = writer
         self._clean = clean
-        self._commits = GroupCommit(engine, database, self.health)
+        self._commits = DatabaseWriter(engine, database, self.health)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""
