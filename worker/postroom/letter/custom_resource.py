@@ -1,9 +1,8 @@
-"""What a custom resource definition says beyond types and bounds, declared next to the pydantic models.
+"""Keywords of custom resource definitions beyond types and bounds, declared next to the pydantic models.
 
 Metadata for `Annotated` field types (`FieldRule`, `CelRules`, `ListMap`, `ListSet`) puts Kubernetes' own
 keywords into the JSON schema of a model: `x-kubernetes-validations`, `x-kubernetes-list-type`.
-`CustomResource` holds what stands beside the schema: names and printer columns. The operator's generator
-makes the CRDs of the two.
+`CustomResource` holds names and printer columns. The operator's generator makes the CRDs of both.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +22,7 @@ class CelRule:
     rule: str
     message: str
     field_path: str = ""
-    """The field that the error is reported at, relative to where the rule stands: `.smtp`."""
+    """The field that the error is reported at, relative to the object of the rule: `.smtp`."""
     reason: str = ""
     """The machine-readable reason, such as FieldValueRequired. Empty: FieldValueInvalid."""
 
@@ -39,7 +38,7 @@ class CelRule:
 
 
 class CelRules:
-    """Metadata of an `Annotated` type: CEL rules of a field whose Python rule stands elsewhere."""
+    """Metadata of an `Annotated` type: CEL rules of a field whose Python rule is elsewhere."""
 
     def __init__(self, *rules: CelRule) -> None:
         self._rules = rules
@@ -76,7 +75,7 @@ class SchemaKeywords:
 
 
 def ListMap(*keys: str) -> SchemaKeywords:  # noqa: N802  used like a type in annotations
-    """A list whose elements are told apart by these fields, so that server-side apply merges them."""
+    """A list whose elements are identified by these fields, so that server-side apply merges them."""
     return SchemaKeywords((("x-kubernetes-list-type", "map"), ("x-kubernetes-list-map-keys", list(keys))))
 
 
@@ -104,7 +103,7 @@ class PrinterColumn:
 
 @dataclass(frozen=True, slots=True)
 class CustomResource:
-    """What the definition of a custom resource says beside its schema."""
+    """The parts of a custom resource definition beside its schema."""
 
     plural: str
     singular: str

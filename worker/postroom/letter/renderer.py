@@ -63,10 +63,10 @@ class VariantRenderer:
             compile_source(TEXT, variant.preheader, "spec.preheader") if variant.preheader else None
         )
         page = variant.html
-        self._html = like.page_like(page) if like else compile_source(HTML, page, "spec.html")
+        self._html = like.compile_page_like(page) if like else compile_source(HTML, page, "spec.html")
         self._text = compile_source(TEXT, variant.text, "spec.text") if variant.text is not None else None
 
-    def page_like(self, html: str) -> Script:
+    def compile_page_like(self, html: str) -> Script:
         """Compile a page; one with the same constructs as this variant's reuses its compiled code."""
         return self._html.with_text_of(html)
 

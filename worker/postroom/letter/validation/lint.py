@@ -246,7 +246,7 @@ def language_missing(authored: AuthoredPage) -> Iterator[Problem]:
     if page is None:
         return  # a page without <html> has no position for the finding
     if not (page.attr("lang") or "").strip():
-        yield _at(Code.LANGUAGE_MISSING, authored, page, "`<html>` does not say the letter's language")
+        yield _at(Code.LANGUAGE_MISSING, authored, page, "`<html>` does not declare the letter's language")
 
 
 def link_leads_nowhere(authored: AuthoredPage) -> Iterator[Problem]:
@@ -289,7 +289,7 @@ def _nested_in_sheet(field: str, css: str) -> Iterator[Problem]:
         yield Problem(code, field, message, line, column, len(within.group(1)), RULES[code].severity)
 
 
-NESTED_MESSAGE = "`{}` stands within another rule"
+NESTED_MESSAGE = "`{}` is nested in another rule"
 
 
 def _nested(css: str) -> re.Match[str] | None:
@@ -319,9 +319,7 @@ def styles_too_large(authored: AuthoredPage, letter: DeliveredLetter) -> Iterato
     """More CSS in `<style>` elements than Gmail reads."""
     size = sum(map(len, letter.styles))
     if size > GMAIL_STYLES:
-        message = (
-            f"the letter's `<style>` elements come to {size // KILOBYTE} KB; Gmail reads the first 16 KB"
-        )
+        message = f"the letter's `<style>` elements hold {size // KILOBYTE} KB; Gmail reads the first 16 KB"
         yield _of_field(Code.STYLES_TOO_LARGE, authored.draft.html.field, message)
 
 
@@ -329,7 +327,7 @@ def style_in_body(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[P
     """CSS that could not be inlined in the body, where Gmail and Outlook do not read it."""
     for element in letter.document.select("body style"):
         if element.text.strip():
-            message = "Gmail and Outlook for Windows ignore a `<style>` that stands in the body"
+            message = "Gmail and Outlook for Windows ignore a `<style>` in the body"
             yield _near(Code.STYLE_IN_BODY, authored, element, message)
 
 

@@ -272,7 +272,7 @@ def _unused(spec: EmailTemplateSpec, calls: list[MessageCall]) -> Iterator[Probl
     for place, texts in catalogues.items():
         for key in texts:
             if key not in called and plural_base(key) not in called:
-                message = f"nothing asks for the message `{key}`{did_you_mean(key, called)}"
+                message = f"no call uses the message `{key}`{did_you_mean(key, called)}"
                 yield Problem(Code.MESSAGE_UNUSED, f"{place}.{key}", message, severity=Severity.INFO)
 
 

@@ -247,7 +247,7 @@ LINT = (
         Severity.WARNING,
         "The page holds an `<svg>` drawing.",
         "Use an image file (PNG), or put the drawing into a comment that only one client reads.",
-        "Nothing stands where the drawing was: the element is removed with its content.",
+        "The element is removed with its content, so that nothing is shown.",
         '<svg width="24" height="24"><path d="M0 0h24v24z"/></svg>',
         '<img src="https://shop.example/icon@2x.png" alt="" width="24" height="24">',
         (f"{CANIEMAIL}html-svg/",),
@@ -305,7 +305,7 @@ LINT = (
     Rule(
         Code.LANGUAGE_MISSING,
         Severity.WARNING,
-        "The page does not say its language.",
+        "The page does not declare its language.",
         'Write `<html lang="{{ letter.locale }}">`, or the language itself: `<html lang="en">`.',
         "A screen reader reads the letter with the voice of the reader's own language, and clients offer to "
         "translate it.",
@@ -329,7 +329,7 @@ LINT = (
         Severity.INFO,
         "A link or an image uses `http://`.",
         "Write `https://`, if the site has it.",
-        "Anyone who can read the traffic sees which page the reader opens, and webmail pages show no images "
+        "An observer of the traffic sees which page the reader opens, and webmail pages show no images "
         "over `http://`.",
         '<a href="http://shop.example/">Shop</a>',
         '<a href="https://shop.example/">Shop</a>',
@@ -339,7 +339,7 @@ LINT = (
         Severity.WARNING,
         "A letter of category `Subscription` has no link to unsubscribe.",
         'Add `<a href="{{ letter.unsubscribe_url }}">Unsubscribe</a>`, in the template or in its layout.',
-        "The law asks for it in most countries, and Gmail and Yahoo ask bulk senders for it; the "
+        "The law requires it in most countries, and Gmail and Yahoo require it of bulk senders; the "
         "header alone is "
         "not seen by every reader.",
         "<p>Our news of March</p>",
@@ -383,7 +383,7 @@ LINT = (
     Rule(
         Code.STYLE_IN_BODY,
         Severity.INFO,
-        "A `<style>` element stands in the body of the letter.",
+        "A `<style>` element is in the body of the letter.",
         "Move it into `<head>`, or into `spec.css`.",
         "Gmail and Outlook for Windows read `<style>` elements only in the head. Rules that are "
         "inlined are not "
@@ -417,7 +417,7 @@ LINT = (
         Severity.INFO,
         "An element is placed with `position: absolute`, `fixed` or `sticky`.",
         "Place it with a table, `padding` or `margin`; what lies over a picture belongs into the picture.",
-        "Gmail and Outlook ignore `position`: the element stands in the normal flow.",
+        "Gmail and Outlook ignore `position`: the element is in the normal flow.",
         '<span style="position:absolute; top:8px; right:8px">New</span>',
         '<td align="right" style="padding:8px">New</td>',
         (f"{CANIEMAIL}css-position/",),
@@ -427,7 +427,7 @@ LINT = (
         Severity.INFO,
         "An element has a background image and nothing for clients that do not show it.",
         "Add a `background-color` (or `bgcolor`) that its text can be read on, or VML for Outlook.",
-        "Outlook for Windows shows no CSS background images: light words stand on white.",
+        "Outlook for Windows shows no CSS background images: light text is on white.",
         '<td style="background-image:url(https://shop.example/night.jpg); color:#fff">Good night</td>',
         '<td bgcolor="#111122" style="background-image:url(https://shop.example/night.jpg); color:#fff">'
         "Good night</td>",
@@ -519,7 +519,7 @@ LINT = (
     Rule(
         Code.IMAGE_IS_DATA,
         Severity.WARNING,
-        "An image stands in a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
+        "An image has a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
         "Attach the image with a `contentId` and write `cid:`, or link to it with https.",
     ),
     Rule(

@@ -54,7 +54,7 @@ def sample_event(sample: SampleSpec, event_type: str, locale: str | None) -> Eve
     """The event that a sample represents."""
     return Event(
         id=f"sample-{sample.name}",
-        source="proof",
+        source="sample",
         type=event_type,
         recipient=sample.recipient or SAMPLE_RECIPIENT,
         time=SAMPLE_TIME,
@@ -92,7 +92,7 @@ def precompute(variant: LocaleVariant) -> PrecomputedVariant:
     """Inline the CSS in the source of a variant if that gives the same letter for every event."""
     if variant.messages and can_yield_markup(HTML.parse(variant.html)):
         return PrecomputedVariant(
-            variant, "a message whose key ends in `_html`, or is made of data, may bring elements"
+            variant, "a message whose key ends in `_html`, or is made of data, may add elements"
         )
     try:
         source = inlined(variant.html, variant.css, inline_options(variant))
@@ -116,7 +116,7 @@ class SampleRunResult:
     """The samples' letters as they are sent; empty if one of them was rejected."""
     beaten_hooks: tuple[str, ...] = ()
     """Selectors of client hooks that inline declarations override."""
-    refused: tuple[tuple[SampleRun, str, Rejected], ...] = ()
+    rejected_runs: tuple[tuple[SampleRun, str, Rejected], ...] = ()
     """Letters that could not be rendered: run, language, and the problems with lines of the assembled source.
     """
 
@@ -136,13 +136,13 @@ def run_samples(
     rendered = [_render(fast_renderer, run) for run in runs]
     if any(isinstance(letter, Rejected) for letter in rendered):
         expected = [_render(reference_renderer, run) for run in runs]
-        refused = tuple(
+        rejected_runs = tuple(
             (run, reference_renderer.variant(run.event.locale).tag, letter)
             for run, letter in zip(runs, expected, strict=True)
             if isinstance(letter, Rejected)
         )
-        if refused:
-            return SampleRunResult(reference, (), (), refused=refused)
+        if rejected_runs:
+            return SampleRunResult(reference, (), (), rejected_runs=rejected_runs)
     precomputed = {attempt.variant.tag for attempt in attempts if not attempt.reason}
     differing = _differences(
         _without_text(reference, clocks), list(zip(runs, rendered, strict=True)), precomputed

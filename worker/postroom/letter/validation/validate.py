@@ -3,11 +3,11 @@
 `validate_template` takes a template and its layout, compiles them, checks every variable against the schema
 and renders every sample with the code that workers send with. The result is a `TemplateValidation`: the
 compiled template, or the problems that prevent it, each with field and line; warnings; and the letters of the
-samples. A faulty manifest is a result and never an exception.
+samples. An invalid manifest is a result and never an exception.
 
 `validate_manifests` takes a whole set of objects, oldest first (the first template with an event type keeps
 it), and gives a `ManifestValidation`: one result for each template and layout, and the compiled templates of
-each profile. A faulty manifest does not affect the others, except those that refer to it.
+each profile. An invalid manifest does not affect the others, except those that refer to it.
 """
 
 import re
@@ -293,7 +293,7 @@ def _validate_samples(
 
 ITEM_INDEX = re.compile(r"\.(\d+)(?=\.|$)")
 """An index in the path of a problem: `data.items.0.name` is `data.items[0].name` in a manifest."""
-UNQUOTED = " (YAML reads NO, no, yes and on as booleans unless they stand in quotes)"
+UNQUOTED = " (YAML reads NO, no, yes and on as booleans unless they are quoted)"
 BOOLEAN_WORDS = {True: "yes, on, y and true", False: "NO, no, off, n and false"}
 
 
@@ -313,7 +313,7 @@ def yaml_hint(data: Mapping[str, Any], problem: Problem) -> str:
             read = "YAML reads an empty value, ~ and null as null"
         case _:
             return ""
-    return f"; {read} unless it stands in quotes"
+    return f"; {read} unless it is quoted"
 
 
 def _compiled(template: EmailTemplate, languages: list[LocaleDraft]) -> CompiledTemplate:
@@ -349,7 +349,7 @@ def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
 
 def _rejections(result: SampleRunResult, pages: Mapping[str, Source]) -> Iterator[Problem]:
     """The problems of samples that cannot be rendered, each at its place in the manifest."""
-    for letter, tag, rejected in result.refused:
+    for letter, tag, rejected in result.rejected_runs:
         for problem in rejected.problems:
             placed = locate_problem(problem, pages[tag]) if problem.field == "spec.html" else problem
             hint = UNQUOTED if "is a boolean" in placed.message else ""
@@ -406,8 +406,8 @@ class _KnownObjects:
     """The targets of references: the valid objects, and the keys of those that exist but are invalid."""
 
     objects: Mapping[ObjectKey, CheckedObject]
-    faulty: frozenset[ObjectKey]
-    elsewhere: bool
+    invalid: frozenset[ObjectKey]
+    incomplete: bool
     """Whether missing objects may exist outside the set."""
 
 
@@ -466,16 +466,16 @@ def object_key(item: CheckedObject) -> ObjectKey:
 def validate_manifests(
     objects: Iterable[CheckedObject],
     clocks: Clocks | None = None,
-    faulty: Iterable[ObjectKey] = (),
+    invalid: Iterable[ObjectKey] = (),
     *,
-    elsewhere: bool = False,
+    incomplete: bool = False,
     validate_each: ValidateEach | None = None,
 ) -> ManifestValidation:
     """Validate every template and layout of a set.
 
-    `faulty` names objects of the set that could not be parsed. A template that refers to one is not used; the
-    problem is reported only where it was made. With `elsewhere` the set is incomplete: a missing profile or
-    layout is a warning. Without its layout a template never passes.
+    `invalid` names objects of the set that could not be parsed. A template that refers to one is not used;
+    the problem is reported only where it was made. With `incomplete`, objects may exist outside the set: a
+    missing profile or layout is a warning. Without its layout a template never passes.
     """
     known, results = _first_of_each(objects)
     claims: dict[tuple[str, str, str], str] = {}
@@ -484,7 +484,7 @@ def validate_manifests(
     }
     results |= conflicting
     known = {key: item for key, item in known.items() if key not in conflicting}
-    targets = _KnownObjects(known, frozenset((*faulty, *conflicting)), elsewhere)
+    targets = _KnownObjects(known, frozenset((*invalid, *conflicting)), incomplete)
     templates = {key: item for key, item in known.items() if isinstance(item, EmailTemplate)}
     pairs = {key: (item, _layout_of(item, targets)) for key, item in templates.items()}
     complete = {key: pair for key, pair in pairs.items() if pair[1] or not pair[0].spec.layout_ref}
@@ -540,11 +540,11 @@ def _validate_one(
     result = rendered or TemplateValidation(
         template.metadata.name, problems=problems_without_layout(template)
     )
-    if known.elsewhere:
-        elsewhere = (replace(problem, severity=Severity.WARNING) for problem in missing)
-        result = replace(result, warnings=(*elsewhere, *result.warnings))
-    problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]
-    if not problems and (profile in known.objects or profile not in known.faulty):
+    if known.incomplete:
+        missing_warnings = (replace(problem, severity=Severity.WARNING) for problem in missing)
+        result = replace(result, warnings=(*missing_warnings, *result.warnings))
+    problems = [*([] if known.incomplete else missing), *_check_sender(template, profile, known)]
+    if not problems and (profile in known.objects or profile not in known.invalid):
         return result
     return replace(result, compiled=None, problems=(*problems, *result.problems))
 
@@ -567,8 +567,8 @@ def _check_sender(template: EmailTemplate, profile: ObjectKey, known: _KnownObje
 
 def _missing_reference(code: Code, wanted: ObjectKey, place: str, known: _KnownObjects) -> Iterator[Problem]:
     """The problem of a reference to a missing object; none if that object exists and is invalid."""
-    if wanted not in known.faulty:
-        yield not_found_problem(code, wanted, place, (*known.objects, *known.faulty))
+    if wanted not in known.invalid:
+        yield not_found_problem(code, wanted, place, (*known.objects, *known.invalid))
 
 
 def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
