@@ -286,7 +286,7 @@ def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edi
 def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told_once(folder: Path) -> None:
     whole = json.loads(bundle("order", "welcome"))
     for each in whole["templates"]:
-        each["later"], each["editions"][0]["amp"] = True, "<html>"
+        each["later"], each["variants"][0]["amp"] = True, "<html>"
     newer = json.dumps(whole)
     (folder / "0.json").write_text(newer)
     opened = FolderTemplates(folder)
@@ -295,7 +295,7 @@ def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told
         (folder / "1.json").write_text(bundle("other"))
         assert opened.refresh()
     assert names(opened) == {"order", "welcome", "other"}
-    assert opened.left_out == ["bundle: editions.amp", "bundle: later"]
+    assert opened.left_out == ["bundle: later", "bundle: variants.amp"]
     assert [line["fields"] for line in lines] == [opened.left_out]
     (folder / "0.json").write_text(bundle("order", "welcome"))
     assert opened.refresh()

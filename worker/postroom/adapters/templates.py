@@ -43,7 +43,7 @@ class FolderTemplates:
 
     @property
     def left_out(self) -> list[str]:
-        """The fields of the bundles that this release does not know, as `bundle: editions.amp`."""
+        """The fields of the bundles that this release does not know, as `bundle: variants.amp`."""
         return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
 
     def current(self) -> TemplateCatalog:
