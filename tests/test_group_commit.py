@@ -8,7 +8,7 @@ import pytest
 
 from postroom import group_commit
 from postroom.group_commit import GroupCommit, Job
-from tests.delivery.scenario import scenario
+from tests.delivery.async_test import async_test
 
 
 def look_up_missing(_: int) -> str:
@@ -63,7 +63,7 @@ def test_a_job_that_fails_alone_leaves_the_others_their_results() -> None:
     writer.close()
 
 
-@scenario
+@async_test
 async def test_an_error_of_the_transaction_reaches_every_caller_and_the_thread_goes_on() -> None:
     writer = GroupCommit(Recorder().commit, name="test", max_group=8)
     with pytest.raises(ZeroDivisionError):
@@ -72,7 +72,7 @@ async def test_an_error_of_the_transaction_reaches_every_caller_and_the_thread_g
     await asyncio.to_thread(writer.close)
 
 
-@scenario
+@async_test
 async def test_a_caller_that_was_cancelled_does_not_stop_the_others() -> None:
     database = Recorder()
     database.may_commit.clear()

@@ -12,8 +12,8 @@ from postroom.adapters.ledger.postgres_server import ledger_engine
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON
-from tests.delivery.scenario import scenario
 from tests.ledger.administration_contract import AdministrationContract
 from tests.ledger.ledger_contract import bring
 from tests.ledger.postgres_ledgers import SCHEMA
@@ -60,9 +60,9 @@ class TestUpkeepOfAFile(AdministrationContract):
         yield house
         for desk in house.desks:
             desk.close()
-        house.bury()
+        house.dead_letter()
 
-    @scenario
+    @async_test
     async def test_what_was_erased_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         await bring(ledger, State.DEFERRED)
@@ -79,7 +79,7 @@ class TestUpkeepOnAServer(AdministrationContract):
         yield house
         for desk in house.desks:
             desk.close()
-        house.bury()
+        house.dead_letter()
 
 
 def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka, read_ledger
-from postroom.delivery.programs.rules import read_profile
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.local.data_folder import DataFolder, RunAddresses
 from postroom.local.errors import UserError
-from postroom.mounted import read_folder
-from postroom.ports.health import Unreachable
+from postroom.ports.world import LedgerUnavailable
+from postroom.secret_files import read_folder
+from postroom.worker.profile_config import read_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def open_ledgers(
             ]
         except Rejected as rejected:
             raise UserError(str(rejected)) from None
-        except Unreachable as unreachable:
+        except LedgerUnavailable as unreachable:
             raise UserError(f"The ledger's server does not answer: {unreachable}.") from None
 
 

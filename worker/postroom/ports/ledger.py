@@ -23,8 +23,8 @@ from typing import Protocol
 from postroom.letter.event import Event, Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
-from postroom.ports.health import Health, Recovery
 from postroom.ports.relay import Envelope, Stage
+from postroom.ports.world import LedgerHealth, Recovery
 
 # --- the states of a letter ------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Recalled:
 class Ledger(Protocol):
     """The delivery ledger of one profile. The effect of a call is durable when it returns."""
 
-    health: Health
+    health: LedgerHealth
 
     @property
     def lease_until(self) -> float:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from postroom.group_commit import GroupCommit, Job
-from postroom.ports.health import Health
+from postroom.ports.world import LedgerHealth
 
 RETRY_SECONDS = 1.0
 MAX_GROUP = 64
@@ -62,7 +62,7 @@ class CommitDatabase(Protocol):
 class DatabaseWriter:
     """Runs work in groups, each group in one transaction."""
 
-    def __init__(self, engine: Engine, database: CommitDatabase, health: Health) -> None:
+    def __init__(self, engine: Engine, database: CommitDatabase, health: LedgerHealth) -> None:
         self._engine = engine
         self._database = database
         self._health = health

@@ -24,7 +24,7 @@ from postroom.adapters.ledger.orphans import IndexedOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.sql_ledger import SqlLedger
 from postroom.adapters.ledger.writer import WriterIdentity
-from postroom.ports.health import Recovery
+from postroom.ports.world import Recovery
 
 
 class PostgresLedger(SqlLedger):
