@@ -22,7 +22,7 @@ STRICT = "letter/test_strict_json.py"
 RULES = "letter/test_event_problems.py"
 RENDER = "letter/test_renderer.py"
 JOURNEY = "delivery/test_journey.py"
-UNREAD = f"{RULES}::test_what_cannot_be_read_has_its_code"
+UNREAD = f"{RULES}::test_an_unreadable_value_has_its_code"
 ONE = f"{RULES}::test_a_recipient_is_exactly_one_valid_address"
 FILES = f"{RULES}::test_an_attachment_is_a_bare_name_a_type_and_base64"
 DEAD = f"{JOURNEY}::test_bad_records_become_dead_letters_and_their_neighbours_pass"
@@ -111,7 +111,7 @@ RECORDS = (
         (f"{JOURNEY}::test_another_letter_under_a_known_id_is_a_dead_letter",)),
     Row("forged-namespace", "Record", "a `namespace` in the event: ignored, the topic decides",
         lambda: only(TAKEN, "the same event" if plain(**NAMESPACED) == plain() else "another event"),
-        (f"{RULES}::test_a_namespace_in_the_event_chooses_nothing",)),
+        (f"{RULES}::test_a_namespace_in_the_event_is_ignored",)),
 )  # fmt: skip
 
 EVENTS = (
@@ -129,14 +129,14 @@ EVENTS = (
             recipient="ada@pаypal.com"),
     _rendered("subject-line-feed", "a line feed in a variable of the subject",
               {"name": "a\nBcc: evil@x.org"}, _subject,
-              f"{RENDER}::test_a_line_end_in_a_subject_is_refused"),
+              f"{RENDER}::test_a_line_end_in_a_subject_is_rejected"),
     Row("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse_event(record(NUL))),
-        (f"{STRICT}::test_a_nul_character_is_refused_with_its_path",)),
+        (f"{STRICT}::test_a_nul_character_is_rejected_with_its_path",)),
     _rendered("subject-encoded", f"`{ENCODED}` in the subject: shown, not decoded",
               {"name": ENCODED}, _subject,
-              "letter/test_compose.py::test_what_looks_encoded_is_shown_and_not_decoded"),
+              "letter/test_compose.py::test_text_that_looks_encoded_is_encoded_again"),
     _rendered("variable-missing", "a variable is missing", {}, _subject,
-              f"{RENDER}::test_data_that_breaks_the_schema_is_refused_by_name"),
+              f"{RENDER}::test_data_that_breaks_the_schema_is_rejected_by_name"),
     _rendered("script-in-a-name", "`<script>` in a name: escaped in HTML, as it is in the text",
               {"name": "<script>"}, _parts,
               f"{RENDER}::test_a_script_in_a_name_is_escaped_in_html_and_raw_in_text"),

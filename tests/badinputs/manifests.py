@@ -89,7 +89,7 @@ MANIFESTS = (
     _profile(
         "topic-pattern",
         "`kafka.topic: .*`",
-        "letter/test_profile.py::test_a_topic_of_another_namespace_or_a_pattern_is_refused",
+        "letter/test_profile.py::test_a_topic_of_another_namespace_or_a_pattern_is_rejected",
         kafka={"topic": ".*"},
     ),
     _template(

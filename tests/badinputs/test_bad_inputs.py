@@ -18,7 +18,7 @@ def test_a_bad_input_is_answered_as_the_reference_says(row: Row, rewrite: bool) 
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_is_answered_and_its_proofs_are_there_or_it_says_why_not(row: Row) -> None:
+def test_a_row_has_an_answer_and_existing_tests_or_a_reason(row: Row) -> None:
     assert any(kept()[row.name].values()) != bool(row.note)
     for proof in row.proofs:
         assert is_there(proof), proof

@@ -18,5 +18,5 @@ def told(case: Case) -> list[str]:
 
 
 @pytest.mark.parametrize("case", [case.placed("tenant") for case in cases()], ids=str)
-def test_the_models_judge_the_corpus_as_it_says(case: Case) -> None:
+def test_the_models_agree_with_the_corpus(case: Case) -> None:
     assert told(case) == ([] if case.verdict == "accepted" else [case.field])

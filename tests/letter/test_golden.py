@@ -95,7 +95,7 @@ def test_the_letter_is_the_golden_one(case: Path, examples: ManifestValidation, 
     assert found == kept, "`make golden` writes the golden letters anew; read the diff before you commit it"
 
 
-def test_the_shipped_examples_are_proved_without_a_word(examples: ManifestValidation) -> None:
+def test_the_shipped_examples_are_valid_without_warnings(examples: ManifestValidation) -> None:
     said = [
         f"{key.name}: {problem}"
         for key, proof in examples.results.items()

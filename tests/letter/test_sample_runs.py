@@ -38,7 +38,7 @@ def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("wrong_for_three")
 @pytest.mark.parametrize("counts", [(3,), (1, 3), (3, 1)])
-def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) -> None:
+def test_the_largest_letter_is_compared_with_the_reference_form(counts: tuple[int, ...]) -> None:
     proof = counted(*counts)
     assert proof.compiled is not None
     assert proof.compiled.variants[0].inline == "render"
@@ -48,14 +48,16 @@ def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) ->
     assert "sample `of-3` renders differently (html)" in found[0]
 
 
-def test_what_only_the_sure_way_can_make_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_letter_that_the_precomputed_form_rejects_uses_the_reference_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(INLINED, lambda *args: InlinedSource(inlined(*args).text + "{{ 1 // (2 - count) }}"))
     proof = counted(2, 3)
     assert [len(result.rendered.html) > 0 for result in proof.samples] == [True, True]
     assert proof.compiled.variants[0].inline == "render"
 
 
-def test_a_letter_that_cannot_be_made_has_the_line_of_the_manifest() -> None:
+def test_a_letter_that_cannot_be_rendered_has_the_line_of_the_manifest() -> None:
     html = "<style>\nb { color: red }\n</style>\n<b>{{ 1 // count }}</b>"
     proof = counted(0, 1, html=html)
     assert [(each.field, each.line) for each in proof.problems] == [("spec.html", 4)]
