@@ -1,4 +1,4 @@
-"""Bad records and bad events: what the worker says, which the gateway says already to a request."""
+"""Bad records and bad events: the answers of the worker; the gateway gives the same to a request."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from postroom.delivery.programs.report import Reporter
 from postroom.letter.catalog import RenderedLetter
 from postroom.letter.event import Event, Record, parse_event
 from postroom.letter.problems import Rejected
-from tests.badinputs.row import Answers, Row, only
+from tests.badinputs.row import Answers, BadInput, only
 from tests.delivery import letters
 from tests.delivery.bench import Bench
 from tests.letter.events import ENVELOPE, FILE, plain, record
@@ -37,34 +37,36 @@ def _told(read: Callable[[], object]) -> Answers:
     return only(TAKEN, found)
 
 
-def _value(name: str, given: str, value: bytes, *proofs: str) -> Row:
-    return Row(name, "Record", given, lambda: _told(lambda: parse_event(record(value))), proofs)
+def _value(name: str, given: str, value: bytes, *proofs: str) -> BadInput:
+    return BadInput(name, "Record", given, lambda: _told(lambda: parse_event(record(value))), proofs)
 
 
-def _member(name: str, given: str, *proofs: str, **changes: Any) -> Row:
-    return Row(
+def _member(name: str, given: str, *proofs: str, **changes: Any) -> BadInput:
+    return BadInput(
         name, "Event", given, lambda: _told(lambda: parse_event(record({**ENVELOPE, **changes}))), proofs
     )
 
 
-def _stored(name: str, given: str, said: Callable[[Event], object], *proofs: str, **changes: Any) -> Row:
-    """An event that is taken, and as what."""
-    return Row(name, "Event", given, lambda: _told(lambda: said(plain(**changes))), proofs)
+def _stored(name: str, given: str, said: Callable[[Event], object], *proofs: str, **changes: Any) -> BadInput:
+    """An event that is accepted, with the value that counts."""
+    return BadInput(name, "Event", given, lambda: _told(lambda: said(plain(**changes))), proofs)
 
 
 def _rendered(
     name: str, given: str, data: dict[str, str], said: Callable[[RenderedLetter], object], proof: str
-) -> Row:
+) -> BadInput:
     """An event whose letter is rendered, by a template about `name`."""
-    return Row(name, "Event", given, lambda: _told(lambda: said(live().render(plain(data=data)))), (proof,))
+    return BadInput(
+        name, "Event", given, lambda: _told(lambda: said(live().render(plain(data=data)))), (proof,)
+    )
 
 
-def _file(name: str, given: str, **changes: Any) -> Row:
+def _file(name: str, given: str, **changes: Any) -> BadInput:
     return _member(name, given, FILES, attachments=[{**FILE, **changes}])
 
 
 def _subject(letter: RenderedLetter) -> str:
-    """The subject as it stands in the finished letter."""
+    """The subject in the composed letter."""
     head = finish(letter).decode().partition("\r\n\r\n")[0]
     return next(line for line in head.split("\r\n") if line.startswith("Subject:"))
 
@@ -75,7 +77,7 @@ def _parts(letter: RenderedLetter) -> str:
 
 
 def _journey(*records: Record) -> Answers:
-    """What a worker says of a batch: its dead letters, or what it counted."""
+    """The result of a batch: its dead letters, or the counted outcomes."""
     bench = Bench()
     progress = asyncio.run(bench.carry(*records))
     if progress.malformed:
@@ -94,7 +96,7 @@ SECOND = letters.record("a", 1, data={"name": "Mallory"})
 NAMESPACED = {"namespace": "payments"}
 
 RECORDS = (
-    Row("tombstone", "Record", "a null value (tombstone): passed over", lambda: _journey(TOMBSTONE), (DEAD,)),
+    BadInput("tombstone", "Record", "a null value (tombstone): skipped", lambda: _journey(TOMBSTONE), (DEAD,)),
     _value("empty", "an empty value", b"", UNREAD, DEAD),
     _value("no-utf-8", "`\\xff\\xfe`", b"\xff\xfe", UNREAD, DEAD),
     _value("byte-order-mark", "a byte order mark, then JSON", b"\xef\xbb\xbf{}", UNREAD),
@@ -106,10 +108,10 @@ RECORDS = (
     _value("lone-surrogate", "`\\ud800` in a name", b'{"data": {"name": "\\ud800"}}', UNREAD),
     _value("thirty-megabytes", "a value of 30 MB", b'"' + b"a" * 30_000_000 + b'"', UNREAD,
            "faults/test_fault_brokers.py::test_an_event_of_30_mb_is_a_dead_letter_and_no_flood"),
-    Row("other-payload", "Record", "the same id, another payload",
+    BadInput("other-payload", "Record", "the same id, another payload",
         lambda: _journey(letters.record("a"), SECOND),
         (f"{JOURNEY}::test_another_letter_under_a_known_id_is_a_dead_letter",)),
-    Row("forged-namespace", "Record", "a `namespace` in the event: ignored, the topic decides",
+    BadInput("forged-namespace", "Record", "a `namespace` in the event: ignored, the topic decides",
         lambda: only(TAKEN, "the same event" if plain(**NAMESPACED) == plain() else "another event"),
         (f"{RULES}::test_a_namespace_in_the_event_is_ignored",)),
 )  # fmt: skip
@@ -130,7 +132,7 @@ EVENTS = (
     _rendered("subject-line-feed", "a line feed in a variable of the subject",
               {"name": "a\nBcc: evil@x.org"}, _subject,
               f"{RENDER}::test_a_line_end_in_a_subject_is_rejected"),
-    Row("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse_event(record(NUL))),
+    BadInput("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse_event(record(NUL))),
         (f"{STRICT}::test_a_nul_character_is_rejected_with_its_path",)),
     _rendered("subject-encoded", f"`{ENCODED}` in the subject: shown, not decoded",
               {"name": ENCODED}, _subject,

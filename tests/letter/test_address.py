@@ -1,4 +1,4 @@
-"""Addresses: one text is one address, normalized; everything else is refused by rule."""
+"""Addresses: one text is one address, normalized; every other text is rejected with its rule."""
 
 import string
 from email.headerregistry import HeaderRegistry

@@ -1,4 +1,4 @@
-"""Which addresses a callback may reach."""
+"""The addresses that callbacks may connect to."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Bundles: what is packed is what is loaded, and nothing else is."""
+"""Bundles: a packed template is loaded unchanged; other texts are rejected."""
 
 import json
 from dataclasses import replace
@@ -149,7 +149,7 @@ def test_a_text_that_is_not_a_bundle_is_rejected(text: str) -> None:
     [("name", ["a"]), ("namespace", 5), ("revision", {}), ("event_types", [{}]), ("name", "half a \ud800")],
 )
 def test_names_that_are_not_text_are_rejected(field: str, value: Any) -> None:
-    """Whoever may edit a ConfigMap may write them, and everybody looks templates up by them."""
+    """A person may edit the ConfigMap, and templates are looked up by these fields."""
     written = json.loads(pack_bundle([compiled()]))
     written["templates"][0][field] = value
     with pytest.raises(Rejected, match="not a bundle"):

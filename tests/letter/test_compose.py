@@ -1,4 +1,4 @@
-"""Finished letters: every header means what it says, every byte is fit for SMTP."""
+"""Composed letters: headers survive encoding, and every byte is valid in SMTP."""
 
 import email
 import email.policy

@@ -1,4 +1,4 @@
-"""Images in place, files beside the letter, invitations that can be answered: what a mail client finds."""
+"""Inline images, files and invitations, as a mail client finds them."""
 
 import base64
 from dataclasses import replace
@@ -32,7 +32,7 @@ def finish(letter: RenderedLetter) -> bytes:
 
 
 def outline(part: EmailMessage) -> Any:
-    """The types of a letter's parts: a list for a multipart, its own type first."""
+    """The content types of a letter's parts: a list for a multipart, with its own type first."""
     if not part.is_multipart():
         return part.get_content_type()
     return [part.get_content_subtype(), *(outline(each) for each in part.iter_parts())]  # type: ignore[arg-type]

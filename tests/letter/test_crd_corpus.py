@@ -1,4 +1,4 @@
-"""What the models say of the corpus; tests/cluster/test_parity.py asks a real API server the same."""
+"""The verdicts of the models on the corpus; tests/cluster/test_parity.py compares a real API server."""
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +8,7 @@ from tests.cluster.corpus import Case, cases
 
 
 def told(case: Case) -> list[str]:
-    """The fields that the model complains of."""
+    """The fields for which the model reports problems."""
     model = KINDS[case.kind]
     try:
         model.model_validate(case.manifest, strict=True, by_alias=True, by_name=False)

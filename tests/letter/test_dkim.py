@@ -1,4 +1,4 @@
-"""DKIM signatures, held against another implementation (dkimpy, with PyNaCl) and OpenSSL's command line."""
+"""DKIM signatures, compared with another implementation (dkimpy with PyNaCl) and OpenSSL's command line."""
 
 import base64
 import re
@@ -58,7 +58,7 @@ ZONE = {
 
 
 def verified(letter: bytes, index: int = 0) -> bool:
-    """What a receiver says of the signature with this number."""
+    """The verdict of a receiver on the signature with this number."""
 
     def answer(name: bytes, timeout: int = 5) -> bytes:
         return ZONE[name]
@@ -71,7 +71,7 @@ def verified(letter: bytes, index: int = 0) -> bool:
 
 
 def carried(content: bytes) -> bytes:
-    """What a receiver has: the letter without the transport's dots."""
+    """The letter as a receiver has it, without dot-stuffing."""
     return content.replace(b"\r\n..", b"\r\n.")
 
 
@@ -191,7 +191,7 @@ def test_an_invalid_key_is_rejected_with_the_way_out(text: bytes, said: str) -> 
 
 
 def of_known_primes(p: int, q: int) -> rsa.RSAPrivateKey:
-    """Seconds of looking for primes are not spent."""
+    """Generating a large key would take seconds."""
     public, d = rsa.RSAPublicNumbers(65537, p * q), pow(65537, -1, (p - 1) * (q - 1))
     parts = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
     return rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key(unsafe_skip_rsa_key_validation=True)

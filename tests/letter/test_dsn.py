@@ -1,5 +1,4 @@
-"""Reports as mail systems write them, read into facts; and whatever else strangers send, read into
-something."""
+"""Reports of real mail systems are parsed into facts; other messages never raise an exception."""
 
 import time
 from pathlib import Path
@@ -69,7 +68,7 @@ SAMPLES = {
 
 
 def sample(name: str) -> bytes:
-    """As it comes over SMTP."""
+    """The sample as it arrives over SMTP."""
     return (FOLDER / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
 
 

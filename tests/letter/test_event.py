@@ -1,4 +1,4 @@
-"""Events: three envelopes, one `Event`; and a record that is stored and comes back."""
+"""Events: three envelopes give one `Event`; a stored record is read back unchanged."""
 
 import base64
 import json

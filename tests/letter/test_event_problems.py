@@ -1,4 +1,4 @@
-"""Bad events: every mistake is refused under its code and named as the publisher wrote it."""
+"""Invalid events: every problem has its code and the field as the publisher wrote it."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""Golden letters: an event goes in, these bytes come out.
+"""Golden letters: the exact bytes of the letter of each event.
 
 A case is a folder of tests/golden/letters:
 
@@ -46,7 +46,7 @@ def examples() -> ManifestValidation:
 
 
 def catalog_of(verdict: ManifestValidation) -> tuple[TemplateCatalog, SenderMailbox]:
-    """What the worker of profile `shop` would have."""
+    """The catalog of the worker of profile `shop`."""
     [profile] = [each for key, each in verdict.profiles.items() if key.name == "shop"]
     mailbox = profile.spec.sender
     templates = verdict.compiled(profile.metadata.namespace, "shop")
@@ -59,7 +59,7 @@ def read_event(case: Path) -> Event:
 
 
 def make(event: Event, catalog: TemplateCatalog, sender: SenderMailbox) -> bytes:
-    """The whole way of a letter, as a file that mail programs open."""
+    """Parse, render and compose a letter, as a file that mail programs open."""
     template = catalog.find(event.type)
     assert template is not None, f"no template has {event.type}"
     rendered = template.render(event)

@@ -1,4 +1,4 @@
-"""Identities: hashes that are stored for ever and never confuse two letters."""
+"""Identities: stored hashes never change and never confuse two letters."""
 
 import json
 from dataclasses import replace

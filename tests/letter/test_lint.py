@@ -1,4 +1,4 @@
-"""Lint: what could come out better is found at its place, and sound letters get no finding."""
+"""Lint: findings have their position in the source, and correct letters get none."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reply-To lists: read as they were meant, quoted as they are due, and never two headers."""
+"""Reply-To lists: parsed leniently, quoted where needed, and never two headers."""
 
 import email
 import email.policy

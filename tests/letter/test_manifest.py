@@ -1,4 +1,4 @@
-"""Manifests: read as kubectl reads them, with the line of everything that is wrong."""
+"""Manifests: read as kubectl reads them, with the line of each problem."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Findings on what a letter refers to: given where a reader gets less, at its place, and nowhere else."""
+"""Findings about images, addresses and entities in a letter, at their positions in the source."""
 
 import base64
 from typing import Any

@@ -24,7 +24,7 @@ def profile(spec: dict[str, Any], **metadata: str) -> SmtpProfile:
 
 
 def broken(spec: dict[str, Any], **metadata: str) -> dict[str, str]:
-    """The fields that are refused, with the rule."""
+    """The rejected fields with their rules."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 — pydantic's ValidationError is one
         profile(spec, **metadata)
     return {problem.field: problem.message for problem in explain_validation_error(SmtpProfile, caught.value)}  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""A profile from a later release: what it has beyond this one is left out and named, and nothing else is.
+"""Profiles from a later release: unknown fields are ignored and named; everything else is validated strictly.
 
-`tests/golden/formats` holds the fields of each format. A field that comes to them is a decision: see there.
+`tests/golden/formats` holds the fields of each format. Adding a field to one is a decision: see ADVICE.
 """
 
 import json
@@ -59,7 +59,7 @@ FULL: dict[str, Any] = {
 
 
 def parts(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where the object has mappings, but for its metadata, of which anything may be left out."""
+    """The paths of the object's mappings, except in metadata, where unknown fields are allowed."""
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if isinstance(value, dict) and path[:1] != ("metadata",):
         yield path
@@ -164,8 +164,8 @@ def test_a_problem_beside_a_later_field_has_its_line() -> None:
     assert refused.value.problems[0].field == f"profile.yaml:{line}"
 
 
-ADVICE = """The fields of {format} have changed. A worker of the release before leaves out a new one: may it?
-Where it may, add the field to {file}; where it must not, write the next format: docs/decisions/0032."""
+ADVICE = """The fields of {format} have changed. A worker of an earlier release ignores a new field. If it may,
+add the field to {file}; if it must not, write the next format: docs/decisions/0032."""
 
 
 def test_the_fields_of_the_profile_format_are_recorded() -> None:
@@ -190,7 +190,7 @@ def same_as_kept(form: str, found: list[str]) -> None:
 
 
 def _parts_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, bool]]:
-    """Every field of a model, and whether it holds mappings."""
+    """Every field of a model, and whether its value is a mapping."""
     for name, info in model.model_fields.items():
         place = f"{path}{info.alias or name}"
         inner = _models_in(info.annotation)

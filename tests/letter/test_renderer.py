@@ -1,4 +1,4 @@
-"""From an event to the parts of its letter."""
+"""Rendering: an event gives the parts of a letter."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""Which revision serves: the newest that passed, else the last good one, and of an event type only one."""
+"""The revision of each template: the newest valid one, else the last valid one; one template for an event
+type.
+"""
 
 from postroom.letter.bundle import RevisionChoice
 from tests.letter.factories import compiled

@@ -1,4 +1,6 @@
-"""Samples made in advance and the sure way: which are compared, and what comes of a difference."""
+"""Sample runs: which precomputed letters are compared with the reference form, and the effect of a
+difference.
+"""
 
 from typing import Any
 
@@ -27,7 +29,7 @@ def counted(*counts: int, html: str = PAGE) -> Any:
 
 @pytest.fixture
 def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inlining ahead damages letters with three elements or more."""
+    """Precomputing damages letters with three elements or more."""
 
     def damage(*args: Any) -> InlinedSource:
         damaged = inlined(*args).text.replace("{% for", "{% if count > 2 %}@@{% endif %}{% for")

@@ -1,4 +1,4 @@
-"""Strict JSON: what the json module lets through is refused, and nothing else is."""
+"""Strict JSON: invalid JSON that the json module accepts is rejected, and nothing else."""
 
 import json
 import math

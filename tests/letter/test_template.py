@@ -1,4 +1,4 @@
-"""EmailTemplates and EmailLayouts: what can be told from the manifest alone."""
+"""EmailTemplates and EmailLayouts: the rules that need only the manifest."""
 
 import base64
 from typing import Any

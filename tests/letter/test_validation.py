@@ -1,4 +1,4 @@
-"""Proofs: what is wrong with a template, said with its place; and what is right with it, kept."""
+"""Validation: the problems of templates with their positions, and the results of sets of manifests."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a template reads against what its schema declares: what may be missing, null, or has no text."""
+"""The variables of a template compared with its schema: undeclared, missing, null or not printable."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def reading(source: str, schema: dict[str, Any] = SCHEMA) -> VariableUse:
 
 
 def advised(source: str, schema: dict[str, Any] = SCHEMA) -> list[str]:
-    """The names that advice is about."""
+    """The names in the warnings."""
     found = reading(source, schema)
     assert found.problems == []
     assert {problem.severity for problem in found.lint_warnings} <= {Severity.WARNING}
@@ -309,7 +309,7 @@ PRINTS = st.sampled_from(["nick", "title", "order.note", "gift.text", "gift.item
 
 
 def guarded(path: str, asking: str, wrapped: str, other: str) -> str:
-    """A variable that is printed where something has been asked of it."""
+    """A variable that is printed after a test of it."""
     test = wrapped.format(asking.format(path))
     return f"{{% if {test} %}}{{{{ {path} }}}}{{% elif {other} %}}{{{{ {other} }}}}{{% endif %}}"
 

@@ -1,4 +1,4 @@
-"""Return paths: short, the same for ever, nobody else's to make, and one letter's alone."""
+"""Return paths: short, stable, signed, and unique to a letter."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ identities = st.builds(Identity, st.text(), st.text(), st.text(), st.text())
 
 
 def test_a_return_path_never_changes() -> None:
-    """Reports come days later: what is written here was sent."""
+    """Reports come days later, so the form of a sent return path must never change."""
     assert RING.return_path(ONE) == "b+gorvejn36lwdl2gpehgb4.nhsykdf24ok3s5og@bounces.larkfield.example"
 
 

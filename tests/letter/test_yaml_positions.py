@@ -1,4 +1,4 @@
-"""The line and column of a problem are those of its words in the file, however the text is written there."""
+"""The line and columns of a problem are those of its text in the file, in each form of YAML scalar."""
 
 import pytest
 from hypothesis import given
