@@ -29,7 +29,7 @@ DEAD = f"{JOURNEY}::test_bad_records_become_dead_letters_and_their_neighbours_pa
 ENCODED = "=?utf-8?q?a=0ABcc:_evil@x.org?="
 
 
-def _told(read: Callable[[], object]) -> Answers:
+def _answers(read: Callable[[], object]) -> Answers:
     try:
         found = read()
     except Rejected as rejected:
@@ -37,27 +37,27 @@ def _told(read: Callable[[], object]) -> Answers:
     return only(TAKEN, found)
 
 
-def _value(name: str, given: str, value: bytes, *proofs: str) -> BadInput:
-    return BadInput(name, "Record", given, lambda: _told(lambda: parse_event(record(value))), proofs)
+def _value(name: str, given: str, value: bytes, *tests: str) -> BadInput:
+    return BadInput(name, "Record", given, lambda: _answers(lambda: parse_event(record(value))), tests)
 
 
-def _member(name: str, given: str, *proofs: str, **changes: Any) -> BadInput:
+def _member(name: str, given: str, *tests: str, **changes: Any) -> BadInput:
     return BadInput(
-        name, "Event", given, lambda: _told(lambda: parse_event(record({**ENVELOPE, **changes}))), proofs
+        name, "Event", given, lambda: _answers(lambda: parse_event(record({**ENVELOPE, **changes}))), tests
     )
 
 
-def _stored(name: str, given: str, said: Callable[[Event], object], *proofs: str, **changes: Any) -> BadInput:
+def _stored(name: str, given: str, value: Callable[[Event], object], *tests: str, **changes: Any) -> BadInput:
     """An event that is accepted, with the value that counts."""
-    return BadInput(name, "Event", given, lambda: _told(lambda: said(plain(**changes))), proofs)
+    return BadInput(name, "Event", given, lambda: _answers(lambda: value(plain(**changes))), tests)
 
 
 def _rendered(
-    name: str, given: str, data: dict[str, str], said: Callable[[RenderedLetter], object], proof: str
+    name: str, given: str, data: dict[str, str], value: Callable[[RenderedLetter], object], test: str
 ) -> BadInput:
     """An event whose letter is rendered, by a template about `name`."""
     return BadInput(
-        name, "Event", given, lambda: _told(lambda: said(live().render(plain(data=data)))), (proof,)
+        name, "Event", given, lambda: _answers(lambda: value(live().render(plain(data=data)))), (test,)
     )
 
 
@@ -76,7 +76,7 @@ def _parts(letter: RenderedLetter) -> str:
     return f"html: {html}; text: {letter.text.strip()}"
 
 
-def _journey(*records: Record) -> Answers:
+def _batch(*records: Record) -> Answers:
     """The result of a batch: its dead letters, or the counted outcomes."""
     bench = Bench()
     progress = asyncio.run(bench.carry(*records))
@@ -86,8 +86,8 @@ def _journey(*records: Record) -> Answers:
     Reporter(metrics, bench.clock).take(progress)
     samples = [sample for family in metrics.registry.collect() for sample in family.samples]
     counted = [one for one in samples if one.name == "postroom_records_total" and one.value]
-    told = (f'{one.name}{{kind="{one.labels["kind"]}"}} {one.value:.0f}' for one in counted)
-    return only("worker, metric", *told)
+    lines = (f'{one.name}{{kind="{one.labels["kind"]}"}} {one.value:.0f}' for one in counted)
+    return only("worker, metric", *lines)
 
 
 NUL = b'{"data": {"name": "a\\u0000b"}}'
@@ -96,7 +96,7 @@ SECOND = letters.record("a", 1, data={"name": "Mallory"})
 NAMESPACED = {"namespace": "payments"}
 
 RECORDS = (
-    BadInput("tombstone", "Record", "a null value (tombstone): skipped", lambda: _journey(TOMBSTONE), (DEAD,)),
+    BadInput("tombstone", "Record", "a tombstone (null value): skipped", lambda: _batch(TOMBSTONE), (DEAD,)),
     _value("empty", "an empty value", b"", UNREAD, DEAD),
     _value("no-utf-8", "`\\xff\\xfe`", b"\xff\xfe", UNREAD, DEAD),
     _value("byte-order-mark", "a byte order mark, then JSON", b"\xef\xbb\xbf{}", UNREAD),
@@ -109,7 +109,7 @@ RECORDS = (
     _value("thirty-megabytes", "a value of 30 MB", b'"' + b"a" * 30_000_000 + b'"', UNREAD,
            "faults/test_fault_brokers.py::test_an_event_of_30_mb_is_a_dead_letter_and_no_flood"),
     BadInput("other-payload", "Record", "the same id, another payload",
-        lambda: _journey(letters.record("a"), SECOND),
+        lambda: _batch(letters.record("a"), SECOND),
         (f"{JOURNEY}::test_another_letter_under_a_known_id_is_a_dead_letter",)),
     BadInput("forged-namespace", "Record", "a `namespace` in the event: ignored, the topic decides",
         lambda: only(TAKEN, "the same event" if plain(**NAMESPACED) == plain() else "another event"),
@@ -132,7 +132,7 @@ EVENTS = (
     _rendered("subject-line-feed", "a line feed in a variable of the subject",
               {"name": "a\nBcc: evil@x.org"}, _subject,
               f"{RENDER}::test_a_line_end_in_a_subject_is_rejected"),
-    BadInput("nul", "Event", "NUL in a variable", lambda: _told(lambda: parse_event(record(NUL))),
+    BadInput("nul", "Event", "NUL in a variable", lambda: _answers(lambda: parse_event(record(NUL))),
         (f"{STRICT}::test_a_nul_character_is_rejected_with_its_path",)),
     _rendered("subject-encoded", f"`{ENCODED}` in the subject: shown, not decoded",
               {"name": ENCODED}, _subject,

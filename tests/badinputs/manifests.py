@@ -38,7 +38,7 @@ class Manifested:
     tests: tuple[str, ...] = ()
 
     def row(self) -> BadInput:
-        """The row in which the models and the proof answer."""
+        """The row with the answers of models and validation."""
         return BadInput(self.name, "Manifest", self.given, self._check, self.tests)
 
     def _check(self) -> Answers:
@@ -49,17 +49,17 @@ class Manifested:
             model, broken, _ = parse_object(placed, each["kind"])
             problems += broken
             found += [model] if model else []
-        for proof in validate_manifests(found).results.values():
-            problems += proof.problems
+        for result in validate_manifests(found).results.values():
+            problems += result.problems
         return only(CHECK, *problems)
 
 
-def _template(name: str, given: str, *proofs: str, **changes: Any) -> Manifested:
-    return Manifested(name, given, (profile(), template(**changes)), proofs)
+def _template(name: str, given: str, *tests: str, **changes: Any) -> Manifested:
+    return Manifested(name, given, (profile(), template(**changes)), tests)
 
 
-def _profile(name: str, given: str, *proofs: str, **changes: Any) -> Manifested:
-    return Manifested(name, given, (profile(**changes),), proofs)
+def _profile(name: str, given: str, *tests: str, **changes: Any) -> Manifested:
+    return Manifested(name, given, (profile(**changes),), tests)
 
 
 MANIFESTS = (

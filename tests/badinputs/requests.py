@@ -26,7 +26,7 @@ SHORT_SECONDS = 0.2
 NO_LOGIN = "the gateway has no login yet: it listens on the loopback address unless told otherwise"
 
 
-def told(answer: httpx.Response) -> Answers:
+def problem_answer(answer: httpx.Response) -> Answers:
     """A problem document as a line."""
     problem = answer.json()
     codes = "".join(f" ({each['code']} at {each['pointer']})" for each in problem.get("errors", ()))
@@ -35,7 +35,7 @@ def told(answer: httpx.Response) -> Answers:
 
 
 def _media() -> Answers:
-    return told(
+    return problem_answer(
         GatewayClient()("POST", "/v1/messages", content=b"{}", headers={"content-type": "text/plain"})
     )
 
@@ -43,7 +43,7 @@ def _media() -> Answers:
 def _other_body() -> Answers:
     call = GatewayClient()
     assert call.post(headers=ID).status_code == 202
-    return told(call.post({**GOOD, "data": {"name": "Mallory"}}, headers=ID))
+    return problem_answer(call.post({**GOOD, "data": {"name": "Mallory"}}, headers=ID))
 
 
 def _under_way() -> Answers:
@@ -51,13 +51,13 @@ def _under_way() -> Answers:
     request = httpx.Request("POST", "http://127.0.0.1", json=GOOD)
     prepared = call.services.intake.prepare(intake.MessageRequest(request.content, "order-7"))
     with call.services.idempotency.reserve(prepared.identity, prepared.content):
-        return told(call.post(headers=ID))
+        return problem_answer(call.post(headers=ID))
 
 
 def _broker_down() -> Answers:
     call = GatewayClient()
     call.publisher.failure = PublishFailed("the broker did not acknowledge in time")
-    return told(call.post(headers=ID))
+    return problem_answer(call.post(headers=ID))
 
 
 def _huge() -> Answers:
@@ -110,7 +110,7 @@ def _over_a_socket(
     if not body:
         return only(GATEWAY, status)
     body = body.replace(f"{body_seconds:g} s".encode(), f"{BODY_TIMEOUT_SECONDS:g} s".encode())
-    return told(httpx.Response(int(status.split()[0]), content=body))
+    return problem_answer(httpx.Response(int(status.split()[0]), content=body))
 
 
 class Impatient(HeadTimeoutProtocol):

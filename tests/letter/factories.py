@@ -67,17 +67,17 @@ def one_sample(**data: Any) -> list[dict[str, Any]]:
     return [{"name": "only", "data": data}]
 
 
-def proved(
+def validated(
     html: str = "<p>Hello {{ name }}</p>", *, page: EmailLayout | None = None, **spec: Any
 ) -> TemplateValidation:
     """The validation of a template that must pass."""
-    proof = validate_template(template(html, **spec), page)
-    assert proof.passed, proof.problems
-    return proof
+    validation = validate_template(template(html, **spec), page)
+    assert validation.passed, validation.problems
+    return validation
 
 
 def compiled(html: str = "<p>Hello {{ name }}</p>", **spec: Any) -> CompiledTemplate:
-    found = proved(html, **spec).compiled
+    found = validated(html, **spec).compiled
     assert found is not None
     return found
 
@@ -95,9 +95,9 @@ def event(**data: Any) -> Event:
 
 def problems_of(html: str, *, page: EmailLayout | None = None, **spec: Any) -> tuple[Problem, ...]:
     """The problems of a template."""
-    proof = validate_template(template(html, **spec), page)
-    assert not proof.passed
-    return proof.problems
+    validation = validate_template(template(html, **spec), page)
+    assert not validation.passed
+    return validation.problems
 
 
 def problem_of(html: str, *, page: EmailLayout | None = None, **spec: Any) -> Problem:

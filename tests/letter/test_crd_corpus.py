@@ -7,7 +7,7 @@ from postroom.letter.manifest import KINDS, explain_validation_error
 from tests.cluster.corpus import Case, cases
 
 
-def told(case: Case) -> list[str]:
+def problem_fields(case: Case) -> list[str]:
     """The fields for which the model reports problems."""
     model = KINDS[case.kind]
     try:
@@ -19,4 +19,4 @@ def told(case: Case) -> list[str]:
 
 @pytest.mark.parametrize("case", [case.placed("tenant") for case in cases()], ids=str)
 def test_the_models_agree_with_the_corpus(case: Case) -> None:
-    assert told(case) == ([] if case.verdict == "accepted" else [case.field])
+    assert problem_fields(case) == ([] if case.verdict == "accepted" else [case.field])

@@ -175,7 +175,7 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "rule"),
     [
         (b"", "is no private key in PEM"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is no private key in PEM"),
@@ -184,8 +184,8 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
     ],
     ids=["empty", "broken", "encrypted", "elliptic"],
 )
-def test_an_invalid_key_is_rejected_with_the_way_out(text: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as refused:
+def test_an_invalid_key_is_rejected_with_the_way_out(text: bytes, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule) as refused:
         read_private_key(text)
     assert "AAAA" not in str(refused.value)
 

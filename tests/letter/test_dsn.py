@@ -82,8 +82,8 @@ def test_a_report_has_the_facts_that_its_mail_system_wrote(name: str) -> None:
 
 
 def test_a_report_of_an_international_address_is_read() -> None:
-    [said] = parse_report(sample("international")).entries
-    assert (said.kind, said.status, said.text) == (ReportKind.FAILED, "5.1.1", "550 5.1.1 unknown")
+    [entry] = parse_report(sample("international")).entries
+    assert (entry.kind, entry.status, entry.text) == (ReportKind.FAILED, "5.1.1", "550 5.1.1 unknown")
 
 
 @pytest.mark.parametrize("name", ["postfix", "exim", "qmail", "complaint"])
@@ -129,12 +129,12 @@ def test_no_damage_to_a_report_raises_an_exception(name: str, at: int, length: i
 
 @given(st.text(), st.text())
 def test_only_an_enhanced_status_code_is_found_as_status(status: str, diagnostic: str) -> None:
-    told = most_specific_status(status, diagnostic)
-    assert told == enhanced_status_in(told)
+    expected = most_specific_status(status, diagnostic)
+    assert expected == enhanced_status_in(expected)
 
 
 @pytest.mark.parametrize(
-    ("status", "diagnostic", "told"),
+    ("status", "diagnostic", "expected"),
     [
         ("5.1.1", "smtp; 550 5.7.1 no", "5.1.1"),
         ("5.0.0", "smtp; 550 5.1.1 unknown", "5.1.1"),
@@ -146,8 +146,8 @@ def test_only_an_enhanced_status_code_is_found_as_status(status: str, diagnostic
         ("permanent", "", ""),
     ],
 )
-def test_the_more_specific_status_counts(status: str, diagnostic: str, told: str) -> None:
-    assert most_specific_status(status, diagnostic) == told
+def test_the_more_specific_status_counts(status: str, diagnostic: str, expected: str) -> None:
+    assert most_specific_status(status, diagnostic) == expected
 
 
 def test_a_status_replaces_a_missing_action() -> None:
@@ -161,8 +161,8 @@ def test_a_status_replaces_a_missing_action() -> None:
 
 
 def test_an_unknown_action_gives_no_entry() -> None:
-    [said] = parse_report(sample("postfix").replace(b"Action: failed", b"Action: pondered")).entries
-    assert said.kind is ReportKind.UNPARSED
+    [entry] = parse_report(sample("postfix").replace(b"Action: failed", b"Action: pondered")).entries
+    assert entry.kind is ReportKind.UNPARSED
 
 
 HOSTILE = {

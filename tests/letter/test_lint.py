@@ -11,13 +11,13 @@ from postroom.letter.validation.drafts import locale_drafts
 from postroom.letter.validation.lint import AuthoredPage, DeliveredLetter, blank, style_in_body
 from postroom.letter.validation.rules import LINT, RULES, Rule
 from postroom.letter.validation.validate import validate_template
-from tests.letter.factories import layout, one_sample, proved, template, variables
+from tests.letter.factories import layout, one_sample, template, validated, variables
 
 NAME = "<p>{{ name }}</p>"
 
 
 def found(html: str, **spec: Any) -> list[Problem]:
-    return list(proved(html, **spec).warnings)
+    return list(validated(html, **spec).warnings)
 
 
 def codes(html: str, **spec: Any) -> set[Code]:
@@ -178,7 +178,7 @@ def test_a_style_in_the_body_is_found_at_its_position() -> None:
     style = "<style>@media (max-width: 600px) { .a { color: #111111 } }</style>"
     html = f"<html><body>\n {style}{NAME}</body></html>"
     (draft,) = locale_drafts(template(html).spec, None)
-    sent = proved(html).samples[0].rendered
+    sent = validated(html).samples[0].rendered
     (problem,) = style_in_body(AuthoredPage(draft), DeliveredLetter("a", replace(sent, html=html)))
     assert (problem.line, underlined(problem, html)) == (2, "<style>")
     assert list(

@@ -7,7 +7,7 @@ import pytest
 
 from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.validation.page_references import addresses
-from tests.letter.factories import layout, proved, variables
+from tests.letter.factories import layout, validated, variables
 
 PNG = base64.b64encode(b"\x89PNG").decode()
 CODES = frozenset(
@@ -23,8 +23,8 @@ CODES = frozenset(
 
 
 def findings(html: str, **more: Any) -> list[Problem]:
-    proof = proved(f"<p>{{{{ name }}}}</p>\n{html}", **more)
-    return [each for each in proof.warnings if each.code in CODES]
+    validation = validated(f"<p>{{{{ name }}}}</p>\n{html}", **more)
+    return [each for each in validation.warnings if each.code in CODES]
 
 
 def places(found: list[Problem]) -> list[tuple[Code, str, int | None, int | None, int | None]]:

@@ -129,7 +129,7 @@ def test_read_manifests_rejects_unknown_fields_despite_the_annotation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ({"mode": "Pigeon"}, "must be one of 'Sandbox', 'SMTP', 'Log'"),
         ({"onInDoubt": "Ask"}, "must be one of 'Resend', 'Park'"),
@@ -139,11 +139,11 @@ def test_read_manifests_rejects_unknown_fields_despite_the_annotation() -> None:
         ({"dedupe": {"window": "1h", "later": 1}}, "1h is less than kafka.retention + retry.maxAge"),
     ],
 )
-def test_other_rules_stay_strict_beside_a_later_field(spec: dict[str, Any], said: str) -> None:
+def test_other_rules_stay_strict_beside_a_later_field(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(Rejected) as refused:
         parse_profiles(changed(**spec), "profile.yaml")
     [problem] = refused.value.problems
-    assert problem.message.startswith(said)
+    assert problem.message.startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_a_problem_beside_a_later_field_has_its_line() -> None:
     assert refused.value.problems[0].field == f"profile.yaml:{line}"
 
 
-ADVICE = """The fields of {format} have changed. A worker of an earlier release ignores a new field. If it may,
-add the field to {file}; if it must not, write the next format: docs/decisions/0032."""
+ADVICE = """The fields of {format} have changed. A worker of an earlier release ignores a new field.
+If it may, add the field to {file}; if it must not, write the next format: docs/decisions/0032."""
 
 
 def test_the_fields_of_the_profile_format_are_recorded() -> None:

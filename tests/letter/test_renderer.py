@@ -12,7 +12,7 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.origin import origins
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.renderer import LINE_BREAKING_CHARACTERS
-from tests.letter.factories import NOON, attachment, event, layout, live, proved, variables
+from tests.letter.factories import NOON, attachment, event, layout, live, validated, variables
 
 
 def test_a_letter_has_subject_html_and_text() -> None:
@@ -181,8 +181,8 @@ def test_the_preview_line_is_shown_first_and_only_in_html() -> None:
 
 def test_a_layout_may_place_the_preview_line_itself() -> None:
     page = layout("<html><body><i>{{ letter.preheader }}</i>{% block content %}{% endblock %}</body></html>")
-    proof = proved(page=page, preheader="Peek")
-    assert proof.samples[0].rendered.html.count("Peek") == 1
+    validation = validated(page=page, preheader="Peek")
+    assert validation.samples[0].rendered.html.count("Peek") == 1
 
 
 ACCOUNTS: dict[str, Any] = {"from": {"name": "Accounts", "address": "accounts@larkfield.example"}}
@@ -267,9 +267,9 @@ TEXTS = [
 
 @pytest.mark.parametrize(("html", "text"), TEXTS)
 def test_the_text_is_derived_from_the_html(html: str, text: str) -> None:
-    proof = proved(html)
-    assert proof.compiled is not None
-    assert proof.compiled.variants[0].text_origin == "render"
+    validation = validated(html)
+    assert validation.compiled is not None
+    assert validation.compiled.variants[0].text_origin == "render"
     assert live(html).render(event(name="x")).text == text
 
 

@@ -11,7 +11,7 @@ from postroom.letter.profile import SmtpProfile
 from postroom.letter.references import ObjectKey
 from postroom.letter.template import EmailTemplate
 from postroom.letter.validation.validate import validate_manifests, validate_template
-from tests.letter.factories import layout, one_sample, problem_of, problems_of, proved, template, variables
+from tests.letter.factories import layout, one_sample, problem_of, problems_of, template, validated, variables
 
 PAGE = layout(
     "<html><body>\n{% block content %}{% endblock %}\n{% block foot %}the foot{% endblock %}\n</body></html>",
@@ -133,7 +133,7 @@ def test_properties_that_the_schema_leaves_open_are_not_checked() -> None:
         "{{ order.items|length }}{{ 1 if order.open.anything is defined }}"
     )
     data = {"id": "1", "items": [{"title": "a"}], "open": {"a": 1}}
-    assert proved(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
+    assert validated(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
 
 
 def test_a_sample_that_breaks_the_schema_is_named() -> None:
@@ -166,17 +166,17 @@ def test_an_invalid_schema_is_rejected(schema: dict[str, Any]) -> None:
 
 
 def test_every_language_is_rendered_with_every_sample() -> None:
-    proof = proved(
+    validation = validated(
         locales=[{"tag": "de", "html": "<p>Hallo {{ name }}</p>"}],
         samples=[{"name": "a", "data": {"name": "A"}}, {"name": "b", "locale": "de", "data": {"name": "B"}}],
     )
-    assert [(sample.name, sample.locale) for sample in proof.samples] == [
+    assert [(sample.name, sample.locale) for sample in validation.samples] == [
         ("a", "en"),
         ("a", "de"),
         ("b", "de"),
         ("b", "en"),
     ]
-    assert all(sample.html_bytes > 10 < sample.text_bytes + 10 for sample in proof.samples)
+    assert all(sample.html_bytes > 10 < sample.text_bytes + 10 for sample in validation.samples)
 
 
 def test_a_problem_in_only_one_language_is_found() -> None:
@@ -185,7 +185,7 @@ def test_a_problem_in_only_one_language_is_found() -> None:
 
 
 def test_a_clean_template_gets_no_warning() -> None:
-    assert proved().warnings == ()
+    assert validated().warnings == ()
 
 
 PIECES = """<p> </p> <div class="a"> </div> <table> <tr> <td> </table> <style> </style> p{color:red} @media
@@ -199,10 +199,10 @@ MONSTERS = ["<!--" * 15_000, "<style>" * 8_000, "<div>" * 5_000, " " * 60_000, "
 @given(st.lists(FRAGMENTS, min_size=1, max_size=20), st.lists(FRAGMENTS, max_size=5))
 @settings(max_examples=40, deadline=None)
 def test_validation_reports_problems_and_never_raises(html: list[str], css: list[str]) -> None:
-    proof = validate_template(
+    validation = validate_template(
         template("".join(html).replace("(", " ").replace(")", " "), css="".join(css) or None), None
     )
-    assert proof.passed != bool(proof.problems)
+    assert validation.passed != bool(validation.problems)
 
 
 @pytest.mark.parametrize("html", MONSTERS)
@@ -214,7 +214,7 @@ def test_a_huge_page_is_parsed_in_linear_time(html: str) -> None:
 
 
 def test_a_template_without_blocks_fills_content() -> None:
-    html = proved(page=PAGE).samples[0].rendered.html
+    html = validated(page=PAGE).samples[0].rendered.html
     assert "<p>Hello Zoë</p>" in html
     assert "the foot" in html
 
@@ -222,7 +222,7 @@ def test_a_template_without_blocks_fills_content() -> None:
 def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> None:
     foot = "{% block foot %}{{ super() }}, {% include 'address' %}{% endblock %}"
     html = "{% block content %}{{ name }}{% endblock %}\n" + foot
-    text = proved(html, page=PAGE).samples[0].rendered.text
+    text = validated(html, page=PAGE).samples[0].rendered.text
     assert text == "Zoë the foot, 1 Quay Street\n"
 
 
@@ -346,9 +346,9 @@ def test_a_reference_to_a_missing_object_is_reported(spec: dict[str, Any], code:
     verdict = validate_manifests(
         [profile(allowedFromDomains=["larkfield.example"]), PAGE, named("a", **spec)]
     )
-    proof = verdict.results[key("a")]
-    assert [(problem.code, problem.field) for problem in proof.problems] == [(code, field)]
-    assert proof.compiled is None
+    validation = verdict.results[key("a")]
+    assert [(problem.code, problem.field) for problem in validation.problems] == [(code, field)]
+    assert validation.compiled is None
 
 
 FOR_A_LAYOUT = {"layoutRef": {"name": "away"}}
@@ -389,8 +389,8 @@ HOLES = [
 @settings(max_examples=40, deadline=None)
 def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str]) -> None:
     found = named("a", html="".join(html).replace("(", " ").replace(")", " "), **FOR_A_LAYOUT)
-    proof = validate_manifests([profile(), found], incomplete=True).results[key("a")]
-    assert not any("EmailLayout/" in problem.field for problem in proof.problems)
+    validation = validate_manifests([profile(), found], incomplete=True).results[key("a")]
+    assert not any("EmailLayout/" in problem.field for problem in validation.problems)
 
 
 @pytest.mark.parametrize(
@@ -402,15 +402,17 @@ def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str])
     ],
 )
 def test_a_layout_outside_the_set_is_not_guessed(html: str) -> None:
-    proof = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], incomplete=True).results[key("a")]
-    assert [each.code for each in proof.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
-    assert (proof.problems, proof.passed, proof.samples) == ((), False, ())
+    validation = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], incomplete=True).results[
+        key("a")
+    ]
+    assert [each.code for each in validation.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
+    assert (validation.problems, validation.passed, validation.samples) == ((), False, ())
 
 
 def test_a_template_is_validated_fully_if_its_profile_is_outside_the_set() -> None:
-    proof = validate_manifests([named("a")], incomplete=True).results[key("a")]
-    assert [each.code for each in proof.warnings] == [Code.PROFILE_NOT_FOUND]
-    assert (proof.passed, len(proof.samples)) == (True, 1)
+    validation = validate_manifests([named("a")], incomplete=True).results[key("a")]
+    assert [each.code for each in validation.warnings] == [Code.PROFILE_NOT_FOUND]
+    assert (validation.passed, len(validation.samples)) == (True, 1)
 
 
 def test_a_sender_that_the_profile_does_not_allow_is_a_problem_in_an_incomplete_set() -> None:
@@ -423,10 +425,10 @@ def test_a_sender_that_the_profile_does_not_allow_is_a_problem_in_an_incomplete_
 def test_an_invalid_object_is_not_reported_as_missing() -> None:
     broken = [key("shop", "SmtpProfile"), key("page", "EmailLayout")]
     for spec in ({}, {"layoutRef": {"name": "page"}}):
-        proof = validate_manifests([named("a", **spec)], invalid=broken).results[key("a")]
-        assert (proof.problems, proof.passed) == ((), False)
-    proof = validate_manifests([named("a", subject="{{ nmae }}")], invalid=broken).results[key("a")]
-    assert [problem.code for problem in proof.problems] == [Code.VARIABLE_UNDECLARED]
+        validation = validate_manifests([named("a", **spec)], invalid=broken).results[key("a")]
+        assert (validation.problems, validation.passed) == ((), False)
+    validation = validate_manifests([named("a", subject="{{ nmae }}")], invalid=broken).results[key("a")]
+    assert [problem.code for problem in validation.problems] == [Code.VARIABLE_UNDECLARED]
 
 
 def test_a_profile_of_another_namespace_is_named() -> None:
@@ -444,7 +446,7 @@ def test_a_repeated_object_is_reported_and_the_first_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         ("<b>{% block content %}{% endblok %}</b>", "{% block content %} has no endblock"),
         ("<b>{% block content %}{% endblock %}{% endblok %}</b>", "Encountered unknown tag 'endblok'"),
@@ -463,11 +465,11 @@ def test_a_repeated_object_is_reported_and_the_first_counts() -> None:
     ],
 )
 def test_an_unreadable_layout_is_reported_for_every_template_without_consequences(
-    html: str, broken: str, told: str
+    html: str, broken: str, message: str
 ) -> None:
     [problem] = problems_of(html, page=layout(broken))
     assert (problem.field, problem.line) == ("EmailLayout/page.spec.html", 1)
-    assert problem.message.startswith(told)
+    assert problem.message.startswith(message)
 
 
 def test_a_block_that_a_readable_layout_lacks_is_the_templates_problem() -> None:

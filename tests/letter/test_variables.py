@@ -10,7 +10,7 @@ from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.validation.variables import VariableCollector, VariableUse
-from tests.letter.factories import one_sample, problem_of, problems_of, proved
+from tests.letter.factories import one_sample, problem_of, problems_of, validated
 
 NULLABLE = {"type": ["string", "null"]}
 TEXT = {"type": "string"}
@@ -219,7 +219,7 @@ def test_a_boolean_may_be_tested_joined_and_assigned() -> None:
 
 
 def findings(severity: Severity, html: str, **spec: Any) -> list[Problem]:
-    return [each for each in proved(html, **spec).warnings if each.severity is severity]
+    return [each for each in validated(html, **spec).warnings if each.severity is severity]
 
 
 NICK = {"type": "object", "required": ["name"], "properties": {"name": TEXT, "nick": TEXT}}
@@ -242,12 +242,12 @@ def test_a_sample_without_an_optional_variable_is_requested() -> None:
         ("spec.samples", "no sample leaves out `nick`, which `v")
     ]
     without = [*with_it, {"name": "b", "data": {"name": "B"}}]
-    assert proved(html, variables=NICK, samples=without).warnings == ()
+    assert validated(html, variables=NICK, samples=without).warnings == ()
 
 
 def test_a_schema_without_required_is_reported_once() -> None:
     schema = {"type": "object", "properties": {"name": TEXT, "nick": TEXT}}
-    found = proved(
+    found = validated(
         "<p>{{ name }} {{ nick }}</p>", variables=schema, samples=one_sample(name="A", nick="B")
     ).warnings
     assert [(each.field, each.severity) for each in found] == [("spec.variables", Severity.INFO)]

@@ -10,7 +10,7 @@ from postroom.letter.manifest import read_manifests
 from postroom.letter.problems import Code, Position, Problem, Rejected, advance_position
 from postroom.letter.validation.validate import validate_manifests
 from postroom.letter.yaml_positions import yaml_documents
-from tests.letter.factories import layout, problem_of, proved
+from tests.letter.factories import layout, problem_of, validated
 
 WORDS = [
     "a: |\n  w1 w2\n\n    w3\n  w4\n",
@@ -79,7 +79,7 @@ def test_a_problem_of_a_template_has_line_and_columns(html: str, words: str) -> 
 
 
 def test_a_problem_in_css_has_its_column() -> None:
-    (problem,) = proved("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }").warnings
+    (problem,) = validated("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }").warnings
     assert (problem.line, problem.column) == (2, 3)
 
 
