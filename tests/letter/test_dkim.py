@@ -177,8 +177,8 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        (b"", "is no private key in PEM"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is no private key in PEM"),
+        (b"", "is not a private key in PEM"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is not a private key in PEM"),
         (pem(RSA, b"secret"), "is encrypted with a passphrase"),
         (pem(ec.generate_private_key(ec.SECP256R1())), "is neither an RSA nor an Ed25519 key"),
     ],

@@ -303,7 +303,7 @@ class _ValueBuilder:
             name = _key(key)
             if name in found:
                 raise InvalidYaml(
-                    key.first, f"the key {name[:80]!r} is there twice in one mapping", key.column
+                    key.first, f"the key {name[:80]!r} occurs twice in one mapping", key.column
                 )
             found[name] = self._member(child, f"{path}.{name}" if path else name, key)
         for child in merged:
