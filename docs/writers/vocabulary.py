@@ -49,8 +49,10 @@ def states(words: Words) -> str:
     rows = [(f"`{state.value}`", words.of("states", state.value)) for state in State]
     return (
         "# Ledger states\n\n"
-        "The ledger holds one row a letter. `postroom letter` shows it, with every attempt.\n\n"
-        + table(("State", "What it says"), rows)
-        + "\n`accepted` is what a relay said, not what a mailbox did: `delivered` is not a state, because "
-        "nothing that Postroom reads today is evidence of it.\n"
+        "The ledger holds one row per letter. `postroom letter` shows the row and every attempt.\n\n"
+        "![The states of a letter](../diagrams/states.svg)\n\n"
+        + table(("State", "Meaning"), rows)
+        + "\n`accepted` is the relay's word, not evidence of delivery. `delivered` and `bounced` require a "
+        "report; the [bounce intake](../how-to/take-bounces.md) reads them. A letter without a report stays "
+        "`accepted`.\n"
     )

@@ -1,4 +1,4 @@
-"""The page of what is told of letters: the events that there are, their members, and one of each form."""
+"""The page of status events: the events, their members, and an example on Kafka."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ FATE = Fate(
 REPORT = {"kind": "failed", "status": "5.1.1"}
 
 
-def telling(words: Words) -> str:
+def status_events(words: Words) -> str:
     """Every event, every member, and the headers on Kafka."""
     data = data_of(FATE)
     every = data | {"report": data_of(replace(FATE, report=REPORT))["report"]}
@@ -63,16 +63,16 @@ def telling(words: Words) -> str:
         [
             "# Status events\n",
             INTRODUCTION,
-            "## What there is to tell\n",
-            table(("In the profile", "Type", "What it says"), events),
+            "## Events\n",
+            table(("Name in the profile", "Type", "Meaning"), events),
             DEFERRED,
             "## On the status topic\n",
             TOPIC,
             f"```text\n{written}\n\n{json.dumps(data, indent=2)}\n```\n",
             "## Members\n",
-            table(("Member", "What it says"), members(every, words)),
-            "A member that is not known is not there; more may be added. " + LEFT_OUT,
-            "## What is promised\n",
+            table(("Member", "Meaning"), members(every, words)),
+            "A member without a value is absent. Later versions may add members. " + LEFT_OUT,
+            "## Guarantees\n",
             PROMISE,
         ]
     )
@@ -82,36 +82,36 @@ def members(data: Mapping[str, Any], words: Words, path: str = "") -> list[tuple
     """Every member of the data, those of objects with their path."""
     found: list[tuple[str, str]] = []
     for name, value in data.items():
-        found.append((f"`{path}{name}`", words.of("told", f"{path}{name}")))
+        found.append((f"`{path}{name}`", words.of("status_event", f"{path}{name}")))
         if isinstance(value, dict) and name != "metadata":
             found += members(value, words, f"{path}{name}.")
     return found
 
 
 INTRODUCTION = """\
-What became of a letter is told to whoever asks for it: on a Kafka topic beside the profile's own, with
-`spec.kafka.statusEvents` of the [SmtpProfile](smtp-profile.md). Nobody is told anything by default: each
-event is a row in the ledger, a message and a disk's work more for every letter, and most topics of the kind
-are read by nobody.
+Postroom publishes the state changes of letters on a Kafka topic beside the profile's own, when
+`spec.kafka.statusEvents` of the [SmtpProfile](smtp-profile.md) lists them. By default the list is empty,
+because each event costs a ledger row and a Kafka message.
 """
 DEFERRED = """\
-Events are about changes. Each attempt that ends in a deferral is one; a letter that goes on waiting for its
-template, its key or its time is told of once.
+An event marks a change of state. Each attempt that ends in a deferral is an event. A letter that only
+waits (for its template, its signing key or its scheduled time) produces one event.
 """
 TOPIC = """\
-`<topic>.status`, CloudEvents 1.0 in binary mode. The key is the id of the event that the letter came from.
-Another application's consumer reads it like any topic; the operator makes it with the partitions and the
-retention of the profile's own, `postroom up` too.
+The topic is `<topic>.status`; the records are CloudEvents 1.0 in binary mode. The record key is the id of
+the event that the letter came from. The operator and `postroom up` create the topic with the partitions
+and the retention of the profile's own topic. Any Kafka consumer can read it.
 """
 LEFT_OUT = """\
-Left out on purpose: the recipient, the event's `data`, and the words of the relay, which quote addresses.
-`metadata`, `user_id` and `request_id` are the publisher's own, as it wrote them; write nothing personal
-there, or read the topic as you read the letters. `postroom letter ID` has the rest.
+Status events never contain the recipient, the event's `data`, or the text of the relay's reply, which
+quotes addresses. `metadata`, `user_id` and `request_id` are copied as the publisher wrote them: write no
+personal data into them, or restrict access to the topic. `postroom letter ID` shows the rest.
 """
 PROMISE = """\
-An event is written down in the same commit as what it tells, and cleared once Kafka has acknowledged it: at
-least once, with the same `ce_id` each time. The events of one letter are published in the order in which
-they happened, as long as one worker has it; where a retry moved to another worker, `ce_time` says what came
-last. `Accepted` means that the relay is responsible now. `Delivered` and `Bounced` are said where a report
-[came back](../how-to/take-bounces.md); without one, whether a mailbox took the letter is not known.
+The ledger stores an event in the same commit as the state change and removes it after Kafka has
+acknowledged it. Delivery is therefore at least once, with the same `ce_id` each time. The events of one
+letter are published in order while one worker handles the letter. If a retry moves to another worker,
+order by `ce_time`. `Accepted` means that the relay has taken responsibility. `Delivered` and `Bounced`
+require a report that [came back](../how-to/take-bounces.md); without a report, Postroom cannot say
+whether the letter reached the mailbox.
 """
