@@ -6,7 +6,7 @@ import pytest
 
 from postroom.connections import ConnectionsSecret, default_schema, read_connections, read_kafka
 from postroom.letter.problems import Code, Rejected
-from postroom.mounted import read_folder
+from postroom.secret_files import read_folder
 
 FOLDER = Path("/var/run/postroom/connections")
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

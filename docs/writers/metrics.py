@@ -6,11 +6,11 @@ from unittest.mock import MagicMock
 
 from prometheus_client import generate_latest
 
-from postroom.adapters.return_metrics import ReturnFigures
-from postroom.delivery.programs.watch import Watch
-from postroom.delivery.returned import Tally
+from postroom.adapters.metrics import BounceMetrics
+from postroom.bounces.server import BounceStats
 from postroom.gateway.app import GatewayMetrics
 from postroom.sandbox import app
+from postroom.worker.status import WorkerStatus
 from postroom_operator.metrics import OperatorMetrics
 from writers.tables import Words, table
 
@@ -26,7 +26,9 @@ FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
 def metrics(_: Words) -> str:
     """Every metric of worker, gateway, sandbox and operator."""
-    worker = generate_latest(Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics.registry)
+    worker = generate_latest(
+        WorkerStatus(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics.registry
+    )
     counted = OperatorMetrics()
     counted.register_gauges(float, float, float)
     counted.record_resync(0)
@@ -36,7 +38,7 @@ def metrics(_: Words) -> str:
     lines = ["# Metrics\n", INTRODUCTION]
     served = {
         "Worker": worker.decode(),
-        "Bounce intake": generate_latest(ReturnFigures(Tally(), int, bool).registry).decode(),
+        "Bounce intake": generate_latest(BounceMetrics(BounceStats(), int, bool).registry).decode(),
         "Gateway": GatewayMetrics().exposition().decode(),
         "Sandbox": sandbox.decode(),
         "Operator": operator,

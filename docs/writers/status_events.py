@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from postroom.delivery.decide.herald import data_of, notice_id
 from postroom.letter.identity import Identity
 from postroom.letter.status_events import (
     ALL_STATUSES,
@@ -15,12 +14,13 @@ from postroom.letter.status_events import (
     status_event_source,
     status_event_type,
 )
+from postroom.policy.notifications import build_payload, notification_id
 from postroom.ports.ledger import State
-from postroom.ports.notices import Fate
+from postroom.ports.notifications import LetterTransition
 from writers.tables import Words, table
 
 AT = datetime(2026, 11, 23, 9, 30, 1, 250_000, UTC)
-FATE = Fate(
+FATE = LetterTransition(
     row=0x19ABF2C4D5E0001,
     identity=Identity("shop/orders", "/shop/checkout", "order-4711", "ada@example.org"),
     event_type="shop.order.placed",
@@ -42,8 +42,8 @@ REPORT = {"kind": "failed", "status": "5.1.1"}
 
 def status_events(words: Words) -> str:
     """Every event, every member, and the headers on Kafka."""
-    data = data_of(FATE)
-    every = data | {"report": data_of(replace(FATE, report=REPORT))["report"]}
+    data = build_payload(FATE)
+    every = data | {"report": build_payload(replace(FATE, report=REPORT))["report"]}
     states = {what: ledger_state(what) for what in ALL_STATUSES}
     events = [
         (f"`{what}`", f"`{status_event_type(state)}`", words.of("states", state))
@@ -51,7 +51,7 @@ def status_events(words: Words) -> str:
     ]
     headers = {
         "ce_specversion": "1.0",
-        "ce_id": notice_id(FATE),
+        "ce_id": notification_id(FATE),
         "ce_source": status_event_source(FATE.identity.profile),
         "ce_type": status_event_type(FATE.state.value),
         "ce_subject": FATE.identity.id,

@@ -21,7 +21,7 @@ from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka
 from postroom.http.endpoint import Endpoint, EndpointSetting
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.mounted import read_folder
+from postroom.secret_files import read_folder
 from postroom.startup import ProgramSettings
 from postroom_operator.desired.inputs import KafkaAccess, OperatorDefaults
 

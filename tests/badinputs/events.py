@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from postroom.adapters.metrics import Metrics
-from postroom.delivery.programs.report import Reporter
+from postroom.adapters.metrics import WorkerMetrics
 from postroom.letter.catalog import RenderedLetter
 from postroom.letter.event import Event, Record, parse_event
 from postroom.letter.problems import Rejected
+from postroom.worker.telemetry import Reporter
 from tests.badinputs.row import Answers, Row, only
 from tests.delivery import letters
-from tests.delivery.bench import Bench
+from tests.delivery.pipeline_harness import Bench
 from tests.letter.events import ENVELOPE, FILE, plain, record
 from tests.letter.factories import live
 from tests.letter.test_compose import finish
@@ -21,11 +21,11 @@ TAKEN = "worker, letter"
 STRICT = "letter/test_strict_json.py"
 RULES = "letter/test_event_problems.py"
 RENDER = "letter/test_renderer.py"
-JOURNEY = "delivery/test_journey.py"
+PIPELINE = "delivery/test_pipeline.py"
 UNREAD = f"{RULES}::test_what_cannot_be_read_has_its_code"
 ONE = f"{RULES}::test_a_recipient_is_exactly_one_valid_address"
 FILES = f"{RULES}::test_an_attachment_is_a_bare_name_a_type_and_base64"
-DEAD = f"{JOURNEY}::test_bad_records_become_dead_letters_and_their_neighbours_pass"
+DEAD = f"{PIPELINE}::test_bad_records_become_dead_letters_and_their_neighbours_pass"
 ENCODED = "=?utf-8?q?a=0ABcc:_evil@x.org?="
 
 
@@ -80,7 +80,7 @@ def _journey(*records: Record) -> Answers:
     progress = asyncio.run(bench.carry(*records))
     if progress.malformed:
         return only(WORKER, *(problem for one in progress.malformed for problem in one.problems))
-    metrics = Metrics(dict, dict)
+    metrics = WorkerMetrics(dict, dict)
     Reporter(metrics, bench.clock).take(progress)
     samples = [sample for family in metrics.registry.collect() for sample in family.samples]
     counted = [one for one in samples if one.name == "postroom_records_total" and one.value]
@@ -108,7 +108,7 @@ RECORDS = (
            "faults/test_fault_brokers.py::test_an_event_of_30_mb_is_a_dead_letter_and_no_flood"),
     Row("other-payload", "Record", "the same id, another payload",
         lambda: _journey(letters.record("a"), SECOND),
-        (f"{JOURNEY}::test_another_letter_under_a_known_id_is_a_dead_letter",)),
+        (f"{PIPELINE}::test_another_letter_under_a_known_id_is_a_dead_letter",)),
     Row("forged-namespace", "Record", "a `namespace` in the event: ignored, the topic decides",
         lambda: only(TAKEN, "the same event" if plain(**NAMESPACED) == plain() else "another event"),
         (f"{RULES}::test_a_namespace_in_the_event_chooses_nothing",)),

@@ -10,10 +10,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from postroom.adapters.return_metrics import ReturnFigures
-from postroom.delivery.programs.watch import Watch
-from postroom.delivery.returned import Tally
+from postroom.adapters.metrics import BounceMetrics
+from postroom.bounces.server import BounceStats
 from postroom.ports.ledger import State
+from postroom.worker.status import WorkerStatus
 from postroom_operator.metrics import OperatorMetrics
 from postroom_operator.models import ObjectReadiness
 from tests.fixtures.helm import CHART, Helm
@@ -37,16 +37,16 @@ def labels_of(collector: Collector) -> dict[str, set[str]]:
 
 def known() -> dict[str, set[str]]:
     """Every series of worker, bounce intake and operator, once each has counted something."""
-    worker = Watch(MagicMock(), MagicMock(), MagicMock(), None).metrics
-    suspended = Watch(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics
+    worker = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), None).metrics
+    suspended = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics
     worker.letters(State.ACCEPTED, "", 1)
     worker.records("malformed", "too_large", 1)
-    worker.doubts("worker_died", 1)
+    worker.in_doubt("worker_died", 1)
     worker.callbacks("shop", "delivered", 1)
     operator = OperatorMetrics(CollectorRegistry())
     operator.register_gauges(float, float, float)
     operator.register_objects(lambda: [ObjectReadiness("EmailTemplate", "shop", "welcome", "Ready", True)])
-    returned = ReturnFigures(Tally(), int, bool).registry
+    returned = BounceMetrics(BounceStats(), int, bool).registry
     registries = (suspended.registry, worker.registry, operator.registry, returned)
     return {name: labels for each in registries for name, labels in labels_of(each).items()}
 

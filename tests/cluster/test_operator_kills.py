@@ -41,7 +41,7 @@ def whole(world: OperatedNamespace, edit: int, mode: str) -> bool:
     return (
         all(live)
         and sorted(served) == names
-        and all(f", {edit}" in str(each.editions) for each in served.values())
+        and all(f", {edit}" in str(each.variants) for each in served.values())
         and world.get("SmtpProfile", "shop").get("status", {}).get("mode") == mode
         and made(world) - BUNDLES == wanted
     )

@@ -48,7 +48,7 @@ def test_namespaces_of_any_age_are_looked_after_each_by_itself(
         world.apply(profile(), layout(), page, template(word))
     for world, word in ((wide_world, "one"), (elsewhere, "two")):
         world.until(lambda world=world, word=word: live(world, "same", word))  # type: ignore[misc]
-        assert f"{word} " in str(world.served()["same"].editions)
+        assert f"{word} " in str(world.served()["same"].variants)
         assert owned(world)
         assert world.get("Service", "postroom-sandbox")
         assert world.get("NetworkPolicy", "postroom-shop")

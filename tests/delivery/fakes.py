@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from postroom.delivery.outcome import Progress
 from postroom.letter.catalog import RenderableTemplate, RenderedLetter, SenderMailbox, TemplateCatalog
 from postroom.letter.event import Event
+from postroom.policy.outcomes import Progress
 from postroom.ports.kafka import Partition, RecordReceiver
 from postroom.ports.relay import Fence, FenceGrant, NotSent, OutboundMessage, Rate, Report, Result
 from tests.delivery.letters import KIND, NOON, TAKEN

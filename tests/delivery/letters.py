@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from postroom.delivery.decide.retry import Policy
-from postroom.delivery.post import House
-from postroom.delivery.validate import read
+from postroom.delivery.context import DeliveryPolicy
+from postroom.delivery.parse import parse_record
 from postroom.letter.catalog import SenderMailbox
 from postroom.letter.event import REPLAY_HEADER, Record
+from postroom.policy.retry import RetryPolicy
 from postroom.ports.ledger import Attempt, Claimed, DeadLetter, Letter, Settlement, State
 from postroom.ports.relay import Envelope, Reply, Stage
 
@@ -19,7 +19,7 @@ PROFILE = "shop/orders"
 WINDOW = 192 * 3600.0
 DAY = timedelta(days=1)
 TAKEN = Reply(Stage.END_OF_DATA, 250, "2.0.0 queued")
-POLICY = Policy(
+POLICY = RetryPolicy(
     max_attempts=5,
     initial_delay=5,
     max_delay=600,
@@ -27,7 +27,7 @@ POLICY = Policy(
     on_in_doubt="Resend",
     accepted_as=State.ACCEPTED,
 )
-HOUSE = House(PROFILE, SenderMailbox("post@example.com", "Shop"), POLICY, WINDOW)
+HOUSE = DeliveryPolicy(PROFILE, SenderMailbox("post@example.com", "Shop"), POLICY, WINDOW)
 KIND = "shop.order.placed"
 
 
@@ -48,7 +48,7 @@ def record(
 def letter(name: str = "a", offset: int = 0, replay: str = "", **members: Any) -> Letter:
     """A letter as it is claimed: read, its envelope and content made."""
     headers = ((REPLAY_HEADER, replay.encode()),) if replay else ()
-    made = read(replace(record(name, offset, **members), headers=headers), PROFILE)
+    made = parse_record(replace(record(name, offset, **members), headers=headers), PROFILE)
     made.envelope = Envelope("post@example.com", made.event.recipient)
     made.content = f"To: {made.event.recipient}\r\n\r\n{name}\r\n".encode()
     made.template, made.revision, made.message_id = "order", "0123456789ab", f"<{name}@example.com>"

@@ -13,10 +13,10 @@ from sqlalchemy import create_engine, text
 from postroom.local.broker import LocalBroker, TopicSpec, create_topics
 from postroom.local.machine import free_port
 from tests.delivery import kubelet
-from tests.delivery.test_program import page
 from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.postgres import Server
 from tests.fixtures.recording_sink import RecordingSink
+from tests.worker.test_worker_process import page
 
 START_SECONDS = 120.0
 """Four interpreters on a busy machine take their time."""

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.send import Tray
+from postroom.delivery.send import ResultBuffer
 from postroom.ports.ledger import Claimed, Ledger
 from postroom.ports.relay import NotSent, OutboundMessage, Reply, Result, Stage
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import FakeRelay, SetClock, until
 from tests.delivery.letters import NOON, TAKEN, WINDOW, letter
-from tests.delivery.scenario import scenario
 from tests.ledger.memory_ledger import MemoryLedger, MemoryStore
 
 LATER = Reply(Stage.RCPT, 451, "4.7.1 greylisted")
@@ -65,7 +65,7 @@ def bench() -> Bench:
     return Bench()
 
 
-@scenario
+@async_test
 async def test_letters_of_one_key_go_one_after_the_other_and_other_keys_beside_them(bench: Bench) -> None:
     dispatch = await bench.open()
     keyed = [
@@ -81,14 +81,14 @@ async def test_letters_of_one_key_go_one_after_the_other_and_other_keys_beside_t
     assert set(bench.results.values()) == {TAKEN}
 
 
-@scenario
+@async_test
 async def test_letters_without_a_key_are_in_no_order(bench: Bench) -> None:
     dispatch = await bench.open()
     dispatch.deliver([await bench.claim(name) for name in "abc"], bench.note)
     assert bench.offered == "abc"
 
 
-@scenario
+@async_test
 async def test_a_deferred_letter_does_not_hold_back_the_next_of_its_key(bench: Bench) -> None:
     bench.relay.answers["a@example.net"] = LATER
     dispatch = await bench.open()
@@ -98,11 +98,11 @@ async def test_a_deferred_letter_does_not_hold_back_the_next_of_its_key(bench: B
     assert bench.offered == "b"
 
 
-@scenario
+@async_test
 async def test_order_holds_over_several_deliveries_and_senders(bench: Bench) -> None:
     dispatch = await bench.open()
     dispatch.deliver([await bench.claim("a", b"k")], bench.note)
-    tray = Tray()
+    tray = ResultBuffer()
     dispatch.deliver([await bench.claim("b", b"k")], tray.put)
     await bench.answer("a")
     await bench.answer("b")
@@ -110,7 +110,7 @@ async def test_order_holds_over_several_deliveries_and_senders(bench: Bench) -> 
     assert [result for _, result in await tray.take()] == [TAKEN]
 
 
-@scenario
+@async_test
 async def test_the_relay_gets_no_more_than_it_has_room_for(bench: Bench) -> None:
     dispatch = await bench.open(room=2)
     dispatch.deliver([await bench.claim(name) for name in "abcd"], bench.note)
@@ -119,7 +119,7 @@ async def test_the_relay_gets_no_more_than_it_has_room_for(bench: Bench) -> None
     assert bench.offered == "bc"
 
 
-@scenario
+@async_test
 async def test_withdrawn_letters_come_back_at_once_and_the_relay_keeps_its_own(bench: Bench) -> None:
     dispatch = await bench.open(room=2)
     dispatch.deliver([await bench.claim(name, b"k" if name in "ad" else None) for name in "abcd"], bench.note)
@@ -131,7 +131,7 @@ async def test_withdrawn_letters_come_back_at_once_and_the_relay_keeps_its_own(b
     assert bench.results == {"a": TAKEN, "b": TAKEN, "c": HANDED_BACK, "d": HANDED_BACK}
 
 
-@scenario
+@async_test
 async def test_a_lane_goes_on_after_its_head_was_withdrawn(bench: Bench) -> None:
     dispatch = await bench.open(room=1)
     dispatch.deliver([await bench.claim(name, b"k" if name in "bc" else None) for name in "abc"], bench.note)
@@ -140,7 +140,7 @@ async def test_a_lane_goes_on_after_its_head_was_withdrawn(bench: Bench) -> None
     assert bench.offered == "c"
 
 
-@scenario
+@async_test
 async def test_a_letter_that_is_over_at_the_fence_is_not_sent(bench: Bench) -> None:
     dispatch = await bench.open()
     fresh = await bench.claim("a", expires=NOON + timedelta(minutes=10))
@@ -152,7 +152,7 @@ async def test_a_letter_that_is_over_at_the_fence_is_not_sent(bench: Bench) -> N
     assert bench.relay.carried == ["a@example.net"]
 
 
-@scenario
+@async_test
 async def test_a_letter_that_is_not_ours_any_more_is_not_sent(bench: Bench) -> None:
     dispatch = await bench.open()
     ours, gone = await bench.claim("a"), await bench.claim("b")
@@ -162,7 +162,7 @@ async def test_a_letter_that_is_not_ours_any_more_is_not_sent(bench: Bench) -> N
     assert bench.results == {"a": TAKEN, "b": NotSent(fenced=True)}
 
 
-@scenario
+@async_test
 async def test_a_drain_hands_everything_back_that_has_not_left(bench: Bench) -> None:
     dispatch = await bench.open(room=1)
     dispatch.deliver([await bench.claim(name) for name in "abc"], bench.note)
@@ -170,7 +170,7 @@ async def test_a_drain_hands_everything_back_that_has_not_left(bench: Bench) -> 
     assert bench.results == dict.fromkeys("abc", HANDED_BACK)
 
 
-@scenario
+@async_test
 async def test_letters_that_come_after_the_drain_are_handed_back_however_many_share_a_key(
     bench: Bench,
 ) -> None:
@@ -183,9 +183,9 @@ async def test_letters_that_come_after_the_drain_are_handed_back_however_many_sh
     assert set(bench.results.values()) == {HANDED_BACK}
 
 
-@scenario
+@async_test
 async def test_a_tray_waits_for_the_first_result_and_gives_all_that_are_there(bench: Bench) -> None:
-    tray = Tray()
+    tray = ResultBuffer()
     one, two, three = [await bench.claim(name) for name in "abc"]
     tray.put([(one, TAKEN)])
     tray.put([(two, LATER)])
@@ -195,10 +195,10 @@ async def test_a_tray_waits_for_the_first_result_and_gives_all_that_are_there(be
     assert not tray._filled.is_set()
 
 
-@scenario
+@async_test
 async def test_results_reach_their_tray_while_others_are_still_out(bench: Bench) -> None:
     dispatch = await bench.open()
-    first, second = Tray(), Tray()
+    first, second = ResultBuffer(), ResultBuffer()
     dispatch.deliver([await bench.claim("a")], first.put)
     dispatch.deliver([await bench.claim("b")], second.put)
     await bench.answer("b")

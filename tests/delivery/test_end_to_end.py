@@ -14,24 +14,24 @@ from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
 from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.adapters.smtp.pool import SmtpRelay
 from postroom.adapters.smtp.settings import Backoff, RelaySettings
+from postroom.delivery.context import DeliveryContext, DeliveryPolicy
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.journey import deliver, redeliver
-from postroom.delivery.post import House, Post
+from postroom.delivery.pipeline import deliver, retry_due
 from postroom.letter.bundle import pack_bundle
 from postroom.letter.catalog import SenderMailbox
 from postroom.letter.event import Record
 from postroom.letter.renderer import load_catalog
 from postroom.letter.template import EmailTemplate
 from postroom.letter.validation.validate import validate_template
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, NOON, TOPIC, WINDOW
-from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import DROP, OK, ScriptedRelay, served
-from tests.delivery.test_signing import ONE, signing
-from tests.delivery.test_waiting import mount
 from tests.fixtures.pipeline import MANIFESTS, events
 from tests.letter.test_dkim import RSA, carried, pem, verified
 from tests.smtp.outbound_messages import IN_CLEAR
+from tests.worker.test_dkim_signer import ONE, signing
+from tests.worker.test_pending_resources import mount
 
 COUNT = 12
 
@@ -47,7 +47,7 @@ def shelf() -> Shelf:
 class Office:
     """One worker without its topic."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: DeliveryContext) -> None:
         self.post = post
 
     async def carry(self) -> None:
@@ -58,20 +58,20 @@ class Office:
 
     async def recall(self) -> None:
         recalled = await self.post.ledger.claim_due(self.post.clock.now(), 100)
-        async for _ in redeliver(recalled, self.post):
+        async for _ in retry_due(recalled, self.post):
             pass
 
 
 @asynccontextmanager
 async def office(
-    path: Path, relay: ScriptedRelay, shelf: Shelf, clock: SetClock, house: House = HOUSE
+    path: Path, relay: ScriptedRelay, shelf: Shelf, clock: SetClock, house: DeliveryPolicy = HOUSE
 ) -> AsyncIterator[Office]:
     ledger = await SqliteLedger.open(path, WINDOW, NOON)
     quick = Backoff(0.01, 0.01)
     settings = RelaySettings("127.0.0.1", relay.port, tls=IN_CLEAR, connections=2, backoff=quick)
     dispatch = Dispatch(SmtpRelay(settings), ledger, clock, room=COUNT)
     await dispatch.open()
-    yield Office(Post(house, ledger, shelf, dispatch, clock))
+    yield Office(DeliveryContext(house, ledger, shelf, dispatch, clock))
     await dispatch.drain(1)
     await ledger.close()
 
@@ -81,7 +81,7 @@ def letters(path: Path) -> list[LetterView]:
         return [reader.find(one.event_id)[0] for one in reader.latest(100)]
 
 
-@scenario
+@async_test
 async def test_letters_arrive_whole_and_are_on_record(tmp_path: Path, shelf: Shelf) -> None:
     path, relay = tmp_path / "ledger.sqlite", ScriptedRelay()
     async with served(relay), office(path, relay, shelf, SetClock()) as worker:
@@ -99,7 +99,7 @@ async def test_letters_arrive_whole_and_are_on_record(tmp_path: Path, shelf: She
         assert "is confirmed" in letter["Subject"]
 
 
-@scenario
+@async_test
 async def test_a_signed_letter_verifies_as_the_relay_got_it(tmp_path: Path, shelf: Shelf) -> None:
     """From the template over the dialogue with its dots to the receiver: dkimpy has the last word."""
     mount(tmp_path, "dkim", {"dkim.key": pem(RSA).decode()})
@@ -112,7 +112,7 @@ async def test_a_signed_letter_verifies_as_the_relay_got_it(tmp_path: Path, shel
     assert all(verified(carried(seen.content)) for seen in relay.accepted)
 
 
-@scenario
+@async_test
 async def test_each_fault_of_the_relay_gets_what_the_rules_say(tmp_path: Path, shelf: Shelf) -> None:
     path, clock = tmp_path / "ledger.sqlite", SetClock()
     relay = ScriptedRelay(
@@ -142,7 +142,7 @@ async def test_each_fault_of_the_relay_gets_what_the_rules_say(tmp_path: Path, s
     assert taken == sorted(view.recipient for view in last if view.state == "accepted")
 
 
-@scenario
+@async_test
 async def test_a_relay_that_is_away_costs_no_letter_an_attempt(tmp_path: Path, shelf: Shelf) -> None:
     path, relay, clock = tmp_path / "ledger.sqlite", ScriptedRelay(), SetClock()
     async with served(relay):

@@ -17,12 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from postroom.delivery.consumer import Watermark
+from postroom.delivery.context import DeliveryContext
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.journey import deliver, redeliver
-from postroom.delivery.outcome import Progress
-from postroom.delivery.post import Post
-from postroom.delivery.watermark import Watermark
+from postroom.delivery.pipeline import deliver, retry_due
 from postroom.letter.event import Record
+from postroom.policy.outcomes import Progress
 from postroom.ports.ledger import ExistingRow, Ledger, State
 from postroom.ports.relay import Fence, Lost, NotSent, OutboundMessage, Rate, Reply, Report, Result, Stage
 from tests.delivery.fakes import SetClock, Shelf
@@ -95,7 +95,7 @@ class Promise(RuleBasedStateMachine):
         self.committed = 0
         self.copies: Counter[str] = Counter()
         self.clock = SetClock()
-        self.house = HOUSE
+        self.policy = HOUSE
         self.tasks: set[asyncio.Task[None]] = set()
 
     def make_lives(self) -> Lives:
@@ -103,17 +103,17 @@ class Promise(RuleBasedStateMachine):
 
     @initialize(park=st.booleans())
     def start(self, park: bool) -> None:
-        self.house = replace(HOUSE, policy=replace(POLICY, on_in_doubt="Park" if park else "Resend"))
+        self.policy = replace(HOUSE, retry=replace(POLICY, on_in_doubt="Park" if park else "Resend"))
         self.lives = self.make_lives()
         self.runner.run(self.begin())
 
     async def begin(self) -> None:
         self.ledger = await self.lives.begin()
-        await self.ledger.recover(self.clock.now(), self.house.policy.on_in_doubt == "Resend")
+        await self.ledger.recover(self.clock.now(), self.policy.retry.on_in_doubt == "Resend")
         self.relay = SteppedRelay(self.copies)
         dispatch = Dispatch(self.relay, self.ledger, self.clock, room=8)
         await dispatch.open()
-        self.post = Post(self.house, self.ledger, Shelf(), dispatch, self.clock)
+        self.post = DeliveryContext(self.policy, self.ledger, Shelf(), dispatch, self.clock)
         self.mark, self.position, self.held = Watermark(), self.committed, list[Record]()
         self.tasks = set()
 
@@ -207,7 +207,7 @@ class Promise(RuleBasedStateMachine):
 
     async def recall(self) -> None:
         recalled = await self.ledger.claim_due(self.clock.now(), 10)
-        async for progress in redeliver(recalled, self.post):
+        async for progress in retry_due(recalled, self.post):
             self.take(progress)
 
     def take(self, progress: Progress) -> None:

@@ -14,18 +14,18 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from postroom.adapters.kafka import producers
 from postroom.adapters.kafka.producers import KafkaStatusEventPublisher
 from postroom.connections import KafkaConnection
-from postroom.delivery.decide.herald import herald_of
-from postroom.delivery.programs.conditions import status_events_condition
-from postroom.delivery.programs.outbox import publish_notices
 from postroom.local.broker import LocalBroker, TopicSpec, create_topics
-from postroom.ports.notices import TOPIC as STATUS_TOPIC
-from postroom.ports.notices import Notice
+from postroom.policy.notifications import notification_rule
+from postroom.ports.notifications import TOPIC as STATUS_TOPIC
+from postroom.ports.notifications import Notification
+from postroom.worker.conditions import status_events_condition
+from postroom.worker.maintenance import publish_notifications
 from tests.bench.test_worker_speed import run
-from tests.delivery.bench import Bench
 from tests.delivery.letters import NOON, record
-from tests.delivery.test_callbacks import OLD, Receiver
+from tests.delivery.pipeline_harness import Bench
 from tests.fixtures.pipeline import TOPIC, WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
+from tests.worker.test_callbacks import OLD, Receiver
 
 STATUS = f"{TOPIC}.status"
 DAY = 86_400_000
@@ -122,8 +122,8 @@ class ScriptedProducer:
         return 0
 
 
-def notices(*keys: str) -> list[Notice]:
-    return [Notice(key, "", key, "t", "{}", NOON, 1, row) for row, key in enumerate(keys)]
+def notices(*keys: str) -> list[Notification]:
+    return [Notification(key, "", key, "t", "{}", NOON, 1, row) for row, key in enumerate(keys)]
 
 
 def courier(monkeypatch: pytest.MonkeyPatch, producer: ScriptedProducer) -> KafkaStatusEventPublisher:
@@ -160,7 +160,7 @@ def test_a_publisher_that_dies_before_it_clears_publishes_again_under_the_same_i
         def __init__(self) -> None:
             self.got: list[str] = []
 
-        async def publish(self, batch: Sequence[Notice]) -> Sequence[bool]:
+        async def publish(self, batch: Sequence[Notification]) -> Sequence[bool]:
             self.got += [one.id for one in batch]
             return [len(self.got) > 1] * len(batch)
 
@@ -168,10 +168,10 @@ def test_a_publisher_that_dies_before_it_clears_publishes_again_under_the_same_i
 
     async def twice() -> None:
         bench = Bench()
-        bench.ledger.announce(herald_of({STATUS_TOPIC: ["accepted"]}))
+        bench.ledger.announce(notification_rule({STATUS_TOPIC: ["accepted"]}))
         await bench.carry(record())
         for sent in (0, 1, 0):
-            assert await publish_notices(bench.ledger, dying, bench.clock) == sent
+            assert await publish_notifications(bench.ledger, dying, bench.clock) == sent
 
     asyncio.run(twice())
     assert len(dying.got) == 2

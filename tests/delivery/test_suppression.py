@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.delivery.decide.suppression import bar, is_hard_bounce
+from postroom.policy.suppression import is_hard_bounce, suppression_problem
 from postroom.ports.ledger import State, Suppression, SuppressionReason
 from postroom.ports.relay import Reply, Stage
-from tests.delivery.bench import Bench
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import PlainTemplate
 from tests.delivery.letters import HOUSE, KIND, NOON, PROFILE, record
-from tests.delivery.scenario import scenario
+from tests.delivery.pipeline_harness import Bench
 
 A = "a@example.net"
 NOBODY = Reply(Stage.RCPT, 550, "5.1.1 no such user")
@@ -31,8 +31,8 @@ def test_everything_is_stopped_but_a_transactional_letter_after_an_unsubscriptio
     reason: SuppressionReason, category: str
 ) -> None:
     spared = reason is SuppressionReason.UNSUBSCRIBE and category == "Transactional"
-    assert (bar({reason}, category) is None) is spared
-    assert bar((), category) is None
+    assert (suppression_problem({reason}, category) is None) is spared
+    assert suppression_problem((), category) is None
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_a_hard_bounce_is_a_word_about_the_address(reply: Reply, hard: bool) -> 
     assert is_hard_bounce(reply) is hard
 
 
-@scenario
+@async_test
 async def test_a_letter_to_an_address_on_the_list_is_not_sent(bench: Bench) -> None:
     bench.store.suppressions.append(listed(SuppressionReason.COMPLAINT))
     await bench.carry(record())
     assert (bench.state(), bench.relay.carried, bench.buried) == (State.SUPPRESSED, [], [])
 
 
-@scenario
+@async_test
 async def test_a_password_reset_reaches_whoever_unsubscribed_and_a_newsletter_does_not(bench: Bench) -> None:
     bench.store.suppressions.append(listed(SuppressionReason.UNSUBSCRIBE))
     await bench.carry(record())
@@ -71,9 +71,9 @@ async def test_a_password_reset_reaches_whoever_unsubscribed_and_a_newsletter_do
     assert bench.relay.carried == [A]
 
 
-@scenario
+@async_test
 async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench: Bench) -> None:
-    bench.house = replace(HOUSE, suppresses_bounces=True)
+    bench.policy = replace(HOUSE, suppresses_bounces=True)
     bench.relay.answers[A] = NOBODY
     await bench.carry(record())
     await bench.carry(record("next", 1, recipient="A@example.net"))
@@ -82,7 +82,7 @@ async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench:
     assert (entry.reason, entry.note) == (SuppressionReason.HARD_BOUNCE, "550 5.1.1 no such user")
 
 
-@scenario
+@async_test
 async def test_a_profile_may_keep_bounces_off_its_list(bench: Bench) -> None:
     bench.relay.answers[A] = NOBODY
     await bench.carry(record())

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from postroom import mounted
+from postroom import secret_files
 from postroom.adapters import templates as adapter
 from postroom.adapters.templates import FolderTemplates
-from postroom.delivery.programs.worker import news
 from postroom.letter.bundle import CompiledTemplate, LocaleVariant, WeightedSubject, pack_bundle
 from postroom.letter.catalog import RenderableTemplate, TemplateCatalog
+from postroom.worker.main import template_changes
 from tests.delivery import kubelet
 from tests.delivery.fakes import until
 from tests.delivery.letters import letter
@@ -171,7 +171,7 @@ def test_a_volume_that_is_switched_is_the_old_one_or_the_new_one_at_every_step(
 def test_a_volume_that_is_switched_while_it_is_read_is_read_anew(
     volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    templates, real = FolderTemplates(volume), mounted.generation
+    templates, real = FolderTemplates(volume), secret_files.generation
 
     def too_early(folder: Path) -> Path | None:
         found = real(folder)
@@ -182,7 +182,7 @@ def test_a_volume_that_is_switched_while_it_is_read_is_read_anew(
     def find_shard(found: Path | None) -> bool:
         return found is not None and (found / "shard-00.json").read_text() == FEW["shard-00.json"]
 
-    monkeypatch.setattr(mounted, "generation", too_early)
+    monkeypatch.setattr(secret_files, "generation", too_early)
     assert templates.refresh()
     assert names(templates) == {"order", "welcome", "code", "goodbye"}
     assert not templates.problem
@@ -203,7 +203,7 @@ def test_a_volume_that_was_not_switched_is_not_read_again(
 ) -> None:
     templates = FolderTemplates(volume)
     assert templates.refresh()
-    monkeypatch.setattr(mounted, "_read", None)
+    monkeypatch.setattr(secret_files, "_read", None)
     assert not templates.refresh()
 
 
@@ -251,11 +251,11 @@ def test_a_template_is_held_back_and_let_go_by_its_bundle(volume: Path) -> None:
 def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there_are() -> None:
     live = {f"letter-{number:04}": "a1" for number in range(2000)}
     first = [f"letter-{number:04}@a1" for number in range(5)]
-    assert news({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "among_them": first}
+    assert template_changes({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "among_them": first}
     edited = {**live, "letter-0007": "b2"}
     del edited["letter-0001"]
     told = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
-    assert news(live, edited) == told
+    assert template_changes(live, edited) == told
 
 
 def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edited(
@@ -278,15 +278,15 @@ def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edi
 
     asyncio.run(scenario())
     first, second = told
-    assert news({}, first)["among_them"] == [f"order@{first['order']}"]
+    assert template_changes({}, first)["among_them"] == [f"order@{first['order']}"]
     changes = {"templates": 2, "changed": 1, "gone": 0, "among_them": [f"welcome@{second['welcome']}"]}
-    assert news(first, second) == changes
+    assert template_changes(first, second) == changes
 
 
 def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told_once(folder: Path) -> None:
     whole = json.loads(bundle("order", "welcome"))
     for each in whole["templates"]:
-        each["later"], each["editions"][0]["amp"] = True, "<html>"
+        each["later"], each["variants"][0]["amp"] = True, "<html>"
     newer = json.dumps(whole)
     (folder / "0.json").write_text(newer)
     opened = FolderTemplates(folder)
@@ -295,7 +295,7 @@ def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told
         (folder / "1.json").write_text(bundle("other"))
         assert opened.refresh()
     assert names(opened) == {"order", "welcome", "other"}
-    assert opened.left_out == ["bundle: editions.amp", "bundle: later"]
+    assert opened.left_out == ["bundle: later", "bundle: variants.amp"]
     assert [line["fields"] for line in lines] == [opened.left_out]
     (folder / "0.json").write_text(bundle("order", "welcome"))
     assert opened.refresh()

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from postroom.delivery.watermark import Watermark
+from postroom.delivery.consumer import Watermark
 
 
 class Model(RuleBasedStateMachine):

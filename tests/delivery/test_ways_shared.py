@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from postroom.delivery.decide.breaker import Phase, Rules
-from postroom.delivery.outcome import Progress
+from postroom.policy.circuit_breaker import CircuitRules, Phase
+from postroom.policy.outcomes import Progress
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
 from tests.delivery.letters import PROFILE
 from tests.delivery.scripted_relay import served
-from tests.delivery.stations import (
+from tests.delivery.worker_harness import (
     Host,
     Line,
     arrivals,
@@ -25,7 +25,7 @@ from tests.delivery.stations import (
 from tests.ledger.postgres_ledgers import execute
 
 pytestmark = pytest.mark.postgres
-RULES = Rules(3, reset_after=60.0)
+RULES = CircuitRules(3, reset_after=60.0)
 OVERTAKEN_SECONDS = 5.0
 """Twice what it is by design, for a machine that others use as well."""
 

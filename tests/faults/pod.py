@@ -11,9 +11,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from postroom.local.machine import free_port
 from tests.delivery import kubelet
-from tests.delivery.test_program import page
 from tests.fixtures.pipeline import WorkerUnderTest
 from tests.ledger.postgres_ledgers import execute
+from tests.worker.test_worker_process import page
 
 PATIENCE_SECONDS = 240.0
 """A lease has to run out at times, and the machine may be slow."""

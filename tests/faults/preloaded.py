@@ -2,7 +2,7 @@
 
 import sys
 
-import postroom.delivery.programs.consume  # noqa: F401 - it brings the libraries
+import postroom.worker.main  # noqa: F401 - it brings the libraries
 
 for name in [name for name in sys.modules if name.partition(".")[0] == "postroom"]:
     del sys.modules[name]

@@ -139,8 +139,8 @@ FAULTS = (
         "in doubt, on record; `onInDoubt` is obeyed",
         (
             f"{RELAY}::test_a_line_that_drops_after_the_dot_is_a_doubt_that_follows_its_policy",
-            "delivery/test_journey.py::test_a_letter_dropped_after_the_dot_is_in_doubt_and_sent_again",
-            "delivery/test_journey.py::test_under_park_a_letter_dropped_after_the_dot_is_held_not_resent",
+            "delivery/test_pipeline.py::test_a_letter_dropped_after_the_dot_is_in_doubt_and_sent_again",
+            "delivery/test_pipeline.py::test_under_park_a_letter_dropped_after_the_dot_is_held_not_resent",
         ),
     ),
     Fault(
@@ -169,8 +169,8 @@ FAULTS = (
             "faults/test_fault_replies.py::test_each_reply_at_each_stage_does_what_the_rules_say",
             f"{SMTP}::test_a_refusal_is_reported_with_its_stage_and_spares_the_neighbours",
             f"{SMTP}::test_421_answers_the_current_letter_and_ends_the_connection",
-            "delivery/test_decide_reply.py::test_a_4yz_says_not_now_at_every_stage",
-            "delivery/test_decide_reply.py::test_a_5yz_says_never_but_552_to_a_recipient_means_too_many",
+            "policy/test_replies.py::test_a_4yz_says_not_now_at_every_stage",
+            "policy/test_replies.py::test_a_5yz_says_never_but_552_to_a_recipient_means_too_many",
         ),
     ),
     Fault(
@@ -201,9 +201,9 @@ FAULTS = (
         "a dead letter with its reason; its neighbours are at most a second late",
         (
             f"{BROKERS}::test_a_record_that_cannot_be_read_holds_nobody_up",
-            "delivery/test_careful.py::test_a_record_that_kills_three_times_is_poison_and_its_neighbours_pass",
-            "delivery/test_rehearsal.py::test_a_record_that_ends_the_process_is_told_and_the_next_has_a_new_one",
-            "delivery/test_careful.py::test_a_record_that_takes_the_worker_with_it_is_found_over_several_lives",
+            "delivery/test_poison.py::test_a_record_that_kills_three_times_is_poison_and_its_neighbours_pass",
+            "delivery/test_isolated_render.py::test_a_record_that_ends_the_process_is_told_and_the_next_has_a_new_one",
+            "delivery/test_poison.py::test_a_record_that_takes_the_worker_with_it_is_found_over_several_lives",
         ),
     ),
     Fault(

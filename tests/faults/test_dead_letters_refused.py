@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from postroom.delivery.programs.outbox import publish_dead_letters
 from postroom.letter.event import Record
 from postroom.ports.ledger import DeadLetter
-from tests.delivery.bench import Bench, offsets
+from postroom.worker.maintenance import publish_dead_letters
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, TOPIC
-from tests.delivery.scenario import scenario
+from tests.delivery.pipeline_harness import Bench, offsets
 from tests.faults.results import Fault
 from tests.ledger.test_sqlite import FileLives
 
@@ -34,7 +34,7 @@ class Brokers:
 
 
 @pytest.mark.fault(21)
-@scenario
+@async_test
 async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done(
     tmp_path: Path, fault: Fault
 ) -> None:
@@ -60,7 +60,7 @@ async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offse
     fault.record(f"{malformed} dead letters refused, {kept} kept over a kill, {len(brokers.taken)} published")
 
 
-@scenario
+@async_test
 async def test_an_offset_is_not_done_while_its_dead_letter_cannot_be_put_on_record() -> None:
     bench = Bench()
     await bench.open()

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from postroom.delivery.decide.breaker import Rules
+from postroom.policy.circuit_breaker import CircuitRules
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
 from tests.delivery.letters import PROFILE
 from tests.delivery.scripted_relay import Wait, served
-from tests.delivery.stations import (
+from tests.delivery.worker_harness import (
     BATCH,
     Host,
     Line,
@@ -54,7 +54,7 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
 ) -> None:
     """The healthy relay takes its time for each letter: what is measured is who waits for whom."""
     dead, well = Host(dead=True), Host(delay=0.1)
-    rules = Rules(FAILURES, reset_after=60.0)
+    rules = CircuitRules(FAILURES, reset_after=60.0)
     async with served(dead), served(well):
         line, other = Line(PROFILE, dead, rules), Line(WELL, well, rules)
         async with working(database, "well", other) as healthy:
@@ -65,7 +65,7 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
                     *(pour(each, 8 * BATCH) for each in (healthy, one, two))
                 )
                 await all_know(one, two)
-                circuit, knocks = one.ways.own.breaker.circuit, dead.knocks
+                circuit, knocks = one.router.own.breaker.circuit, dead.knocks
                 done, seconds = await pour(one, 8 * BATCH)
                 assert (done, dead.knocks) == (8 * BATCH, knocks), "an open circuit is not knocked at"
             _, after = await pour(healthy, 8 * BATCH)
@@ -87,7 +87,7 @@ async def test_while_a_relay_is_dead_letters_leave_through_the_fallback_and_the_
     database: str, fault: Fault
 ) -> None:
     dead, spare = Host(dead=True), Host()
-    rules, begun = Rules(FAILURES, reset_after=60.0), monotonic()
+    rules, begun = CircuitRules(FAILURES, reset_after=60.0), monotonic()
     async with served(dead), served(spare):
         own, other = Line(PROFILE, dead, rules), Line(SPARE, spare, rules)
         async with working(database, "a", own, other) as one, working(database, "b", own, other) as two:
@@ -113,7 +113,7 @@ async def test_a_relay_that_comes_back_gets_one_letter_first_and_then_no_more_th
     rate, backlog, answered = Rate(50, 1.0), fault.size(400, 2000), asyncio.Event()
     host = Host({"DOT": [Wait(answered)]}, dead=True)
     async with served(host):
-        line = Line(PROFILE, host, Rules(3, reset_after=2.0), rate)
+        line = Line(PROFILE, host, CircuitRules(3, reset_after=2.0), rate)
         async with working(database, "a", line) as one, working(database, "b", line) as two:
             await asyncio.gather(pour(one, backlog // 2), pour(two, backlog // 2))
             await all_know(one, two)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from postroom.local.machine import free_port
-from tests.delivery.test_program import page
 from tests.faults.fault_environment import FaultEnvironment
 from tests.faults.pod import PATIENCE_SECONDS, WorkerPod
 from tests.faults.results import Fault
@@ -20,6 +19,7 @@ from tests.fixtures.kraft import ApacheKafka
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.postgres import Server
 from tests.fixtures.recording_sink import RecordingSink
+from tests.worker.test_worker_process import page
 
 pytestmark = [pytest.mark.faults, pytest.mark.kafka, pytest.mark.postgres]
 

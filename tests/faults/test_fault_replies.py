@@ -22,13 +22,13 @@ from postroom.adapters.smtp.settings import (
     TlsMode,
     TlsSettings,
 )
+from postroom.delivery.context import DeliveryContext
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.journey import deliver, redeliver
-from postroom.delivery.post import Post
+from postroom.delivery.pipeline import deliver, retry_due
 from postroom.letter.event import Record
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import SetClock, Shelf
 from tests.delivery.letters import HOUSE, POLICY, WINDOW, record
-from tests.delivery.scenario import scenario
 from tests.delivery.scripted_relay import FULL, ScriptedRelay, served
 from tests.faults.results import Fault
 
@@ -79,9 +79,9 @@ class House:
             settings = RelaySettings("127.0.0.1", relay.port, self.tls, LOGIN, connections=1)
             dispatch = Dispatch(SmtpRelay(settings), self.ledger, self.clock, room=4)
             await dispatch.open()
-            post = Post(HOUSE, self.ledger, Shelf(), dispatch, self.clock)
+            post = DeliveryContext(HOUSE, self.ledger, Shelf(), dispatch, self.clock)
             recalled = () if fresh else await self.ledger.claim_due(self.clock.now(), 10)
-            async for _ in deliver(fresh, post) if fresh else redeliver(recalled, post):
+            async for _ in deliver(fresh, post) if fresh else retry_due(recalled, post):
                 pass
             await dispatch.drain(1.0)
         self.copies.update(seen.recipients[0] for seen in relay.accepted)
@@ -142,7 +142,7 @@ def test_each_reply_at_each_stage_does_what_the_rules_say(
 ) -> None:
     came: dict[int, Rule] = {}
 
-    @scenario
+    @async_test
     async def run() -> None:
         clock = SetClock()
         path = tmp_path / "ledger.sqlite"

@@ -14,11 +14,11 @@ from postroom.adapters.kafka.consumer import KafkaConsumer
 from postroom.adapters.kafka.producers import KafkaDeadLetterPublisher
 from postroom.adapters.kafka.settings import GroupMembership
 from postroom.connections import KafkaConnection
-from postroom.delivery.outcome import Progress
-from postroom.delivery.receive import Carrier, Reception
+from postroom.delivery.consumer import BatchConsumer, BatchHandler
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
 from postroom.local.broker import LocalBroker, TopicSpec, create_topics
+from postroom.policy.outcomes import Progress
 from postroom.ports.kafka import Partition
 from postroom.ports.ledger import DeadLetter
 from tests.delivery.fakes import ignore
@@ -45,14 +45,14 @@ class Reader:
         self.events = KafkaConsumer(
             KafkaConnection(self.broker.bootstrap, creates_topics=True), self.topic, member
         )
-        self.reception = Reception(self.events, Carrier(self.carry, ignore, lambda _: None, 5))
+        self.reception = BatchConsumer(self.events, BatchHandler(self.carry, ignore, lambda _: None, 5))
 
     async def carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
         for one in records:
             if self.slow:
                 await asyncio.sleep(0.001)
             self.seen.append((one.partition, one.offset))
-            yield Progress(known=[one])
+            yield Progress(duplicates=[one])
 
     async def stop(self) -> Mapping[Partition, int]:
         offsets = await self.reception.drain()

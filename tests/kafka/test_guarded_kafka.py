@@ -19,13 +19,13 @@ from postroom.adapters.kafka.lag import BacklogMonitor
 from postroom.adapters.kafka.producers import KafkaDeadLetterPublisher
 from postroom.adapters.kafka.settings import GroupMembership
 from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka
-from postroom.delivery.programs.conditions import kafka_condition
 from postroom.gateway.publisher import KafkaPublisher
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
 from postroom.local.broker import TopicSpec, create_topics
-from postroom.mounted import read_folder
 from postroom.ports.kafka import Partition
+from postroom.secret_files import read_folder
+from postroom.worker.conditions import kafka_condition
 from tests.delivery.letters import NOON, dead_letter
 from tests.fixtures.kraft_guarded import PASSWORD, GuardedKafka
 

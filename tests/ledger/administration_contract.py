@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import (
     KEEPS_EVENT_STATES,
@@ -14,13 +15,12 @@ from postroom.ports.ledger import (
     ErasureResult,
     ExistingRow,
     Ledger,
-    LedgerAdministration,
     State,
     Suppression,
     SuppressionReason,
 )
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, PROFILE, dead_letter, ended, letter, record
-from tests.delivery.scenario import scenario
 from tests.ledger.ledger_contract import LATER, LIVING_STATES, SETTLED_STATES, bring
 
 PERSON, OTHER = "a@example.net", "b@example.net"
@@ -45,7 +45,7 @@ class AdministrationContract:
     """The claims; pytest collects them in the subclasses."""
 
     @pytest.mark.parametrize("state", SETTLED_STATES)
-    @scenario
+    @async_test
     async def test_a_person_who_was_erased_is_nowhere_and_their_letter_stays_known(
         self, house: AdministeredLedger, state: State
     ) -> None:
@@ -72,7 +72,7 @@ class AdministrationContract:
         assert desk.erase(PERSON, NOON, dry_run=False) == ErasureResult()
 
     @pytest.mark.parametrize("state", LIVING_STATES)
-    @scenario
+    @async_test
     async def test_a_letter_in_a_worker_s_hand_is_left_to_it(
         self, house: AdministeredLedger, state: State
     ) -> None:
@@ -83,14 +83,14 @@ class AdministrationContract:
         await ledger.settle([ended(claimed)], NOON)
         assert desk.erase(PERSON, NOON, dry_run=False).letters == 1
 
-    @scenario
+    @async_test
     async def test_neighbours_are_left_alone(self, house: AdministeredLedger) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         await bring(ledger, State.DEFERRED, "b")
         assert desk.erase(PERSON, NOON, dry_run=False) == ErasureResult()
         assert [one.identity.recipient for one in await ledger.claim_due(LATER, 10)] == [OTHER]
 
-    @scenario
+    @async_test
     async def test_a_letter_that_was_erased_is_opened_by_no_replay_and_forgotten_in_time(
         self, house: AdministeredLedger
     ) -> None:
@@ -104,7 +104,7 @@ class AdministrationContract:
         [fresh] = await ledger.claim([letter("a", 10)], LATER)
         assert isinstance(fresh, Claimed)
 
-    @scenario
+    @async_test
     async def test_dead_letters_of_the_person_leave_the_outbox_and_others_stay(
         self, house: AdministeredLedger
     ) -> None:
@@ -117,7 +117,7 @@ class AdministrationContract:
 
     # --- the suppression list ---
 
-    @scenario
+    @async_test
     async def test_an_address_is_on_the_list_once_for_each_reason(self, house: AdministeredLedger) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         entries = [Suppression(PROFILE, PERSON, reason, NOON, "why") for reason in SuppressionReason]
@@ -129,7 +129,7 @@ class AdministrationContract:
         assert isinstance(claimed, Claimed)
         assert set(claimed.suppressions) == set(SuppressionReason)
 
-    @scenario
+    @async_test
     async def test_an_address_is_taken_off_for_one_reason_or_all(self, house: AdministeredLedger) -> None:
         await house.begin()
         desk = house.upkeep()
@@ -139,7 +139,7 @@ class AdministrationContract:
         assert desk.lift(PROFILE, PERSON, None) == len(SuppressionReason) - 1
         assert desk.suppressions() == []
 
-    @scenario
+    @async_test
     async def test_an_entry_outlives_the_erasure_of_its_address(self, house: AdministeredLedger) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         desk.suppress(

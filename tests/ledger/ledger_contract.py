@@ -28,8 +28,8 @@ from postroom.ports.ledger import (
     Suppression,
     SuppressionReason,
 )
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, PROFILE, dead_letter, ended, letter, record
-from tests.delivery.scenario import scenario
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
 LATER = NOON + DAY / 24
@@ -98,7 +98,7 @@ def keep(subject: str, text: str, at: LedgerTime) -> SharedState:
 class LedgerContract:
     """The claims; pytest collects them in the subclasses."""
 
-    @scenario
+    @async_test
     async def test_a_new_letter_is_claimed(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one = letter()
@@ -114,7 +114,7 @@ class LedgerContract:
         assert claimed.from_topic
         assert not claimed.was_sending
 
-    @scenario
+    @async_test
     async def test_the_same_identity_twice_in_a_batch_is_claimed_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first, second, other = letter("a", 0), letter("a", 1), letter("b", 2)
@@ -125,7 +125,7 @@ class LedgerContract:
         assert (met.letter, met.row, met.state, met.owner_alive) == (second, claimed.row, State.CLAIMED, True)
         assert met.same_payload
 
-    @scenario
+    @async_test
     async def test_a_known_letter_is_met_in_the_state_it_is_in(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
@@ -134,7 +134,7 @@ class LedgerContract:
             assert (met.row, met.state, met.owner_alive, met.received) == (claimed.row, state, True, NOON)
             assert met.attempts == (state not in LIVING_STATES)
 
-    @scenario
+    @async_test
     async def test_another_payload_under_the_same_identity_shows(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await claim(ledger)
@@ -143,7 +143,7 @@ class LedgerContract:
         assert isinstance(second, ExistingRow)
         assert (first.same_payload, second.same_payload) == (True, False)
 
-    @scenario
+    @async_test
     async def test_equal_hashes_of_two_identities_are_two_letters(self, lives: Lives) -> None:
         ledger = await lives.begin()
         with patch.object(Identity, "hash64", lambda _: 7):
@@ -156,7 +156,7 @@ class LedgerContract:
         met = [each for each in answers if isinstance(each, ExistingRow)]
         assert [each.row for each in met] == [one.row for one in fresh if isinstance(one, Claimed)]
 
-    @scenario
+    @async_test
     async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first = await bring(ledger, State.ACCEPTED)
@@ -169,7 +169,7 @@ class LedgerContract:
         assert isinstance(beyond, Claimed)
         assert beyond.row != first.row
 
-    @scenario
+    @async_test
     async def test_a_letter_forgotten_within_its_day_is_new_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.ACCEPTED)
@@ -179,7 +179,7 @@ class LedgerContract:
         assert isinstance(neighbour, Claimed)
         assert (await meet(ledger)).row == again.row
 
-    @scenario
+    @async_test
     async def test_a_letter_that_waits_longer_than_the_window_stays_known(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
@@ -191,7 +191,7 @@ class LedgerContract:
             assert isinstance(met, ExistingRow)
             assert (met.row, met.state) == (claimed.row, State.SCHEDULED)
 
-    @scenario
+    @async_test
     async def test_a_letter_stays_known_for_the_window_after_its_end(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
@@ -208,7 +208,7 @@ class LedgerContract:
         assert isinstance((await ledger.claim([letter("a", 10)], sent + 9 * DAY))[0], Claimed)
 
     @pytest.mark.parametrize("days", [1, 3, 400])
-    @scenario
+    @async_test
     async def test_a_clock_that_was_set_back_still_finds_todays_letters(
         self, lives: Lives, days: int
     ) -> None:
@@ -221,7 +221,7 @@ class LedgerContract:
 
     # --- take over ---
 
-    @scenario
+    @async_test
     async def test_a_dead_process_s_claim_is_taken_over_by_one(self, lives: Lives) -> None:
         first = await claim(await lives.begin())
         await lives.die()
@@ -233,7 +233,7 @@ class LedgerContract:
         assert (taken.row, taken.in_doubt_count, taken.was_sending) == (first.row, 0, False)
         assert again is None
 
-    @scenario
+    @async_test
     async def test_a_row_that_changed_since_is_not_taken_over(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
@@ -242,7 +242,7 @@ class LedgerContract:
         assert list(await ledger.take_over([met], LATER)) == [None]
         assert (await meet(ledger)).state is State.ACCEPTED
 
-    @scenario
+    @async_test
     async def test_a_death_in_sending_is_a_doubt_on_record(self, lives: Lives) -> None:
         first = await bring(await lives.begin(), State.SENDING)
         await lives.die()
@@ -255,7 +255,7 @@ class LedgerContract:
 
     # --- fence ---
 
-    @scenario
+    @async_test
     async def test_the_fence_lets_through_what_is_ours(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, two = await claim(ledger, "a"), await claim(ledger, "b")
@@ -263,7 +263,7 @@ class LedgerContract:
         assert set(await ledger.fence([one], NOON)) == {one}
         assert (await meet(ledger, "a")).state is State.SENDING
 
-    @scenario
+    @async_test
     async def test_the_fence_holds_back_what_is_not_ours(self, lives: Lives) -> None:
         ledger = await lives.begin()
         mine, done, released = [await claim(ledger, name) for name in "abc"]
@@ -273,7 +273,7 @@ class LedgerContract:
         assert (await meet(ledger, "b")).state is State.ACCEPTED
         assert (await meet(ledger, "c")).state is State.CLAIMED
 
-    @scenario
+    @async_test
     async def test_the_fence_holds_back_what_an_earlier_life_claimed(self, lives: Lives) -> None:
         old = await claim(await lives.begin())
         await lives.die()
@@ -282,7 +282,7 @@ class LedgerContract:
 
     # --- settle, release ---
 
-    @scenario
+    @async_test
     async def test_an_attempt_is_settled_with_its_history(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claims = [(state, await claim(ledger, f"letter{n}")) for n, state in enumerate(SETTLED_STATES)]
@@ -294,7 +294,7 @@ class LedgerContract:
             assert (met.state, met.replies, met.attempts, met.in_doubt_count) == (state, 1, 2, 3)
             assert list(await lives.attempts(one.row)) == [state.value]
 
-    @scenario
+    @async_test
     async def test_a_late_settlement_leaves_the_row_and_keeps_the_reply(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.SENDING)
         await lives.die()
@@ -310,7 +310,7 @@ class LedgerContract:
         assert newest.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
 
-    @scenario
+    @async_test
     async def test_a_late_answer_resolves_a_doubt_that_nobody_acted_on(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.SENDING)
         await lives.die()
@@ -326,7 +326,7 @@ class LedgerContract:
         assert ledger.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "unreachable", "accepted"]
 
-    @scenario
+    @async_test
     async def test_a_letter_that_somebody_else_has_by_now_makes_no_dead_letter(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.SENDING)
         await lives.die()
@@ -336,14 +336,14 @@ class LedgerContract:
         await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=buried)], LATER)
         assert list(await ledger.pending_dead_letters(10)) == []
 
-    @scenario
+    @async_test
     async def test_a_settlement_without_an_attempt_leaves_none(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
         await ledger.settle([ended(claimed, State.EXPIRED, attempt=None)], NOON)
         assert list(await lives.attempts(claimed.row)) == []
 
-    @scenario
+    @async_test
     async def test_a_reason_that_is_not_unicode_fails_nobody(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, neighbour = await claim(ledger, "a"), await claim(ledger, "b")
@@ -358,7 +358,7 @@ class LedgerContract:
         assert waiting.dead_letter.problems[0].code is Code.VARIABLE_MISSING
 
     @pytest.mark.parametrize("state", LIVING_STATES)
-    @scenario
+    @async_test
     async def test_a_letter_given_back_is_taken_by_the_next_claim(self, lives: Lives, state: State) -> None:
         ledger = await lives.begin()
         claimed = await bring(ledger, state)
@@ -369,7 +369,7 @@ class LedgerContract:
         assert taken is not None
         assert not taken.was_sending
 
-    @scenario
+    @async_test
     async def test_what_another_took_over_cannot_be_given_back_by_who_had_it(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.CLAIMED)
         await lives.die()
@@ -381,7 +381,7 @@ class LedgerContract:
 
     # --- due, recover ---
 
-    @scenario
+    @async_test
     async def test_due_letters_come_back_longest_due_first_and_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for name, hours in (("late", 3), ("soon", 1), ("next", 2), ("never", 9)):
@@ -397,14 +397,14 @@ class LedgerContract:
         assert (first[0].replies, first[0].attempts, first[0].received) == (1, 1, NOON)
         assert (await meet(ledger, "soon")).state is State.CLAIMED
 
-    @scenario
+    @async_test
     async def test_a_scheduled_letter_comes_back_too_and_a_parked_one_does_not(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.SCHEDULED, "scheduled")
         await bring(ledger, State.IN_DOUBT, "parked")
         assert [one.identity.id for one in await ledger.claim_due(LATER, 10)] == ["scheduled"]
 
-    @scenario
+    @async_test
     async def test_a_letter_deferred_again_comes_back_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.DEFERRED)
@@ -417,7 +417,7 @@ class LedgerContract:
         assert (again.row, again.attempts) == (recalled.row, 2)
 
     @pytest.mark.parametrize("resend", [True, False])
-    @scenario
+    @async_test
     async def test_recovery_takes_up_what_a_dead_process_had_recalled(
         self, lives: Lives, resend: bool
     ) -> None:
@@ -437,7 +437,7 @@ class LedgerContract:
         due = sorted(again.row for again in await ledger.claim_due(LATER, 10))
         assert due == ([one.row, two.row] if resend else [one.row])
 
-    @scenario
+    @async_test
     async def test_recovery_leaves_to_the_topic_what_will_come_from_it_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
@@ -449,7 +449,7 @@ class LedgerContract:
         for number, state in enumerate(State):
             assert (await meet(ledger, f"letter{number}")).state is state
 
-    @scenario
+    @async_test
     async def test_an_orderly_end_is_known_at_the_next_start(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert (await ledger.recover(NOON, resend=True)).clean
@@ -458,7 +458,7 @@ class LedgerContract:
         await lives.die()
         assert not (await (await lives.begin()).recover(NOON, resend=True)).clean
 
-    @scenario
+    @async_test
     async def test_an_end_that_leaves_something_untried_is_known_too(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await ledger.close(in_order=False)
@@ -466,7 +466,7 @@ class LedgerContract:
 
     # --- outbox, suspects ---
 
-    @scenario
+    @async_test
     async def test_the_outbox_holds_a_dead_letter_once_and_in_order(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first, second = (dead_letter(record(str(n), n), PROBLEM) for n in range(2))
@@ -485,7 +485,7 @@ class LedgerContract:
             (Code.FIELD_INVALID, State.SENDING, State.IN_DOUBT),
         ],
     )
-    @scenario
+    @async_test
     async def test_what_a_dead_process_had_in_hand_ends_with_its_record(
         self, lives: Lives, code: Code, had: State, ends: State
     ) -> None:
@@ -502,7 +502,7 @@ class LedgerContract:
         assert list(await lives.attempts(first.row)) == ["in_doubt"] * met.in_doubt_count
         assert (await meet(ledger, "b")).state is State.CLAIMED  # it is this process's own
 
-    @scenario
+    @async_test
     async def test_a_failed_letter_and_its_dead_letter_are_one(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
@@ -513,7 +513,7 @@ class LedgerContract:
         assert [one.dead_letter for one in await ledger.pending_dead_letters(10)] == [buried]
         assert (await meet(ledger)).state is State.FAILED
 
-    @scenario
+    @async_test
     async def test_a_published_dead_letter_leaves_the_outbox(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await ledger.add_dead_letters([dead_letter(record(str(n), n), PROBLEM) for n in range(3)])
@@ -522,7 +522,7 @@ class LedgerContract:
         await ledger.delete_dead_letters([])
         assert list(await ledger.pending_dead_letters(10)) == [second]
 
-    @scenario
+    @async_test
     async def test_marks_and_tries_are_kept_across_deaths_until_absolved(self, lives: Lives) -> None:
         one, two = record("a", 1), record("b", 2)
         ledger = await lives.begin()
@@ -536,7 +536,7 @@ class LedgerContract:
         await ledger.clear_suspects([])
         assert list(await ledger.mark_suspects([one, two])) == [0, 1]
 
-    @scenario
+    @async_test
     async def test_only_final_letters_of_long_ago_are_forgotten(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
@@ -548,7 +548,7 @@ class LedgerContract:
         for state in (State.CLAIMED, State.SENDING, *KEEPS_EVENT_STATES):
             assert (await meet(ledger, state.value)).state is state
 
-    @scenario
+    @async_test
     async def test_a_letter_that_nobody_decided_about_ends_as_a_dead_letter(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
@@ -566,7 +566,7 @@ class LedgerContract:
                 assert (await meet(ledger, state.value)).state is state
         assert await ledger.expire_in_doubt(LATER + DAY, UNDECIDED, LATER + DAY) == 0
 
-    @scenario
+    @async_test
     async def test_a_letter_that_nobody_decided_about_is_sent_by_its_replay_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.IN_DOUBT)
@@ -577,7 +577,7 @@ class LedgerContract:
         assert isinstance(first, Claimed)
         assert isinstance(second, ExistingRow)
 
-    @scenario
+    @async_test
     async def test_many_that_nobody_decided_about_end_bit_by_bit(self, lives: Lives) -> None:
         ledger = await lives.begin()
         names = [f"n{number}" for number in range(450)]
@@ -591,7 +591,7 @@ class LedgerContract:
             *range(450)
         }
 
-    @scenario
+    @async_test
     async def test_nothing_to_do_is_done(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.claim([], NOON)) == []
@@ -603,7 +603,7 @@ class LedgerContract:
     # --- replays ---
 
     @pytest.mark.parametrize("state", State)
-    @scenario
+    @async_test
     async def test_a_replay_opens_again_what_reached_nobody_and_nothing_else(
         self, lives: Lives, state: State
     ) -> None:
@@ -622,7 +622,7 @@ class LedgerContract:
         await ledger.settle([ended(answer)], LATER)
         assert (await meet(ledger)).state is State.ACCEPTED
 
-    @scenario
+    @async_test
     async def test_a_replay_counts_once_however_it_ends(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.FAILED)
@@ -636,7 +636,7 @@ class LedgerContract:
         [fourth] = await ledger.claim([letter("a", 10, replay="another")], LATER)
         assert isinstance(fourth, Claimed)
 
-    @scenario
+    @async_test
     async def test_a_replay_that_died_with_its_worker_is_taken_over_from_its_record(
         self, lives: Lives
     ) -> None:
@@ -653,7 +653,7 @@ class LedgerContract:
         assert taken is not None
         assert taken.row == claimed.row
 
-    @scenario
+    @async_test
     async def test_a_replay_of_a_forgotten_letter_makes_one_letter_and_no_second(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [first] = await ledger.claim([letter("a", 7, replay="one")], NOON)
@@ -663,7 +663,7 @@ class LedgerContract:
         [second] = await ledger.claim([letter("a", 8, replay="one")], NOON + 10 * DAY)
         assert isinstance(second, ReplayConsumed)
 
-    @scenario
+    @async_test
     async def test_a_replay_with_another_payload_opens_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.FAILED)
@@ -673,7 +673,7 @@ class LedgerContract:
 
     # --- suppressions ---
 
-    @scenario
+    @async_test
     async def test_an_address_that_bounced_is_known_to_every_later_attempt(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [waits] = await ledger.claim([letter("waits", recipient="gone@example.net")], NOON)
@@ -693,7 +693,7 @@ class LedgerContract:
         recalled = {one.identity.id: set(one.suppressions) for one in await ledger.claim_due(LATER, 10)}
         assert recalled == {"waits": {SuppressionReason.HARD_BOUNCE}, "other": set()}
 
-    @scenario
+    @async_test
     async def test_another_profile_s_list_is_none_of_ours(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one = await claim(ledger)
@@ -705,7 +705,7 @@ class LedgerContract:
 
     # --- accords ---
 
-    @scenario
+    @async_test
     async def test_what_was_agreed_is_known_to_the_next_life(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.update_shared(["circuit a"], keep)) == [""]
@@ -714,7 +714,7 @@ class LedgerContract:
         ledger = await lives.begin()
         assert list(await ledger.update_shared(["circuit a", "circuit b"], keep)) == ["1", ""]
 
-    @scenario
+    @async_test
     async def test_changes_of_several_subjects_come_back_in_order_and_each_counts_once(
         self, lives: Lives
     ) -> None:
@@ -724,7 +724,7 @@ class LedgerContract:
         await asyncio.gather(*(ledger.update_shared(["a"], add_one) for _ in range(9)))
         assert list(await ledger.update_shared(["a", "b"], keep)) == ["10", "2"]
 
-    @scenario
+    @async_test
     async def test_a_change_is_told_the_ledgers_own_time_and_who_asks(self, lives: Lives) -> None:
         ledger = await lives.begin()
         moments: list[LedgerTime] = []

@@ -13,7 +13,6 @@ from postroom.adapters.ledger.rows import is_notifiable, transition_of_settlemen
 from postroom.letter.event import Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Code, Problem
-from postroom.ports.health import Health, Recovery
 from postroom.ports.ledger import (
     FINAL_STATES,
     REOPENABLE,
@@ -33,7 +32,8 @@ from postroom.ports.ledger import (
     Update,
     address_hash,
 )
-from postroom.ports.notices import Fate, Herald, Notice
+from postroom.ports.notifications import LetterTransition, Notification, NotificationRule
+from postroom.ports.world import LedgerHealth, Recovery
 from tests.ledger.memory_reports import MemoryReport, MemoryReportStore
 
 DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
@@ -65,7 +65,7 @@ class MemoryStore:
     outbox: list[PendingDeadLetter] = field(default_factory=list)
     replays: set[str] = field(default_factory=set)
     suppressions: list[Suppression] = field(default_factory=list)
-    notices: list[tuple[datetime, Notice]] = field(default_factory=list)
+    notices: list[tuple[datetime, Notification]] = field(default_factory=list)
     reports: list[MemoryReport] = field(default_factory=list)
     suspects: dict[tuple[str, int, int], int] = field(default_factory=dict)
     worker_epoch: int = 0
@@ -80,9 +80,9 @@ class MemoryStore:
         return self.numbers
 
 
-def _fate(row: MemoryRow, now: datetime) -> Fate:
+def _fate(row: MemoryRow, now: datetime) -> LetterTransition:
     code = Code.CONNECTION_LOST_AT_END_OF_DATA.value
-    return Fate(
+    return LetterTransition(
         row.row, row.letter.identity, row.letter.event.type, row.state, now, attempts=row.attempts, code=code
     )
 
@@ -91,8 +91,8 @@ class MemoryLedger:
     """Implements ports.ledger.Ledger and ports.notices.Outbox: one life of a worker on a store."""
 
     def __init__(self, store: MemoryStore, window: float) -> None:
-        self.health = Health()
-        self._notification_rules: list[Herald] = []
+        self.health = LedgerHealth()
+        self._notification_rules: list[NotificationRule] = []
         self.store = store
         self._was_clean, store.clean = store.clean, False
         store.worker_epoch += 1
@@ -286,24 +286,24 @@ class MemoryLedger:
         gone = {one.row for one in waiting}
         self.store.outbox = [one for one in self.store.outbox if one.row not in gone]
 
-    def announce(self, herald: Herald) -> None:
+    def announce(self, herald: NotificationRule) -> None:
         self._notification_rules.append(herald)
 
-    def _tell(self, fate: Fate) -> None:
+    def _tell(self, fate: LetterTransition) -> None:
         for herald in self._notification_rules:
             for one in herald(fate):
                 self.store.notices.append((one.at, replace(one, row=self.store.number())))
 
-    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notice]:
+    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
         ready = [(due, one) for due, one in self.store.notices if due <= now]
         ready = [(due, one) for due, one in ready if one.destination == destination]
         return [one for _, one in sorted(ready, key=lambda each: (each[0], each[1].row))][:limit]
 
-    async def delivered(self, notices: Sequence[Notice]) -> None:
+    async def delivered(self, notices: Sequence[Notification]) -> None:
         gone = {one.row for one in notices}
         self.store.notices = [each for each in self.store.notices if each[1].row not in gone]
 
-    async def postpone(self, until: Sequence[tuple[Notice, datetime]]) -> None:
+    async def postpone(self, until: Sequence[tuple[Notification, datetime]]) -> None:
         await self.delivered([one for one, _ in until])
         self.store.notices += [(due, replace(one, attempts=one.attempts + 1)) for one, due in until]
 

@@ -18,7 +18,7 @@ from postroom.ports.bounces import (
     ReportResult,
 )
 from postroom.ports.ledger import State, Suppression, address_hash
-from postroom.ports.notices import Fate, Herald
+from postroom.ports.notifications import LetterTransition, NotificationRule
 
 if TYPE_CHECKING:
     from tests.ledger.memory_ledger import MemoryRow, MemoryStore
@@ -33,7 +33,7 @@ class MemoryReport:
     pending: bool
 
 
-Heralds = Callable[[str], Sequence[Herald]]
+Heralds = Callable[[str], Sequence[NotificationRule]]
 
 
 @dataclass
@@ -121,7 +121,7 @@ class MemoryReportStore:
     def _tell(self, row: "MemoryRow", one: MemoryReport, heralds: Heralds, now: datetime) -> None:
         code = Code.BOUNCED.value if row.state is State.BOUNCED else ""
         report = {"kind": one.said.kind.value, "status": one.said.status}
-        fate = Fate(
+        fate = LetterTransition(
             row.row, row.letter.identity, row.letter.event.type, row.state, now, attempts=row.attempts
         )
         fate = replace(fate, code=code, report={name: each for name, each in report.items() if each})

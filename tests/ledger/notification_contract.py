@@ -9,22 +9,22 @@ from typing import Protocol, cast
 
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, Ledger, State
-from postroom.ports.notices import TOPIC, Fate, Notice, Outbox
+from postroom.ports.notifications import TOPIC, LetterTransition, Notification, NotificationOutbox
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, dead_letter, ended, record
-from tests.delivery.scenario import scenario
 from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring, carry, claim, meet
 
 
-class Book(Ledger, Outbox, Protocol):
+class Book(Ledger, NotificationOutbox, Protocol):
     """A ledger with its outbox of notices."""
 
 
-def told(fate: Fate) -> Sequence[Notice]:
+def told(fate: LetterTransition) -> Sequence[Notification]:
     """Everybody is told everything: the topic, and a callback."""
     data = f'{{"state": "{fate.state}", "code": "{fate.code}", "tries": {fate.attempts}}}'
     name = f"{fate.identity.id}-{fate.state}"
     return [
-        Notice(name, destination, fate.identity.id, f"letter.{fate.state}", data, fate.at, fate.row)
+        Notification(name, destination, fate.identity.id, f"letter.{fate.state}", data, fate.at, fate.row)
         for destination in (TOPIC, "crm")
     ]
 
@@ -42,7 +42,7 @@ async def names(book: Book, destination: str = TOPIC) -> list[str]:
 class NotificationContract:
     """The claims; pytest collects them in the subclasses."""
 
-    @scenario
+    @async_test
     async def test_a_settlement_is_told_to_everybody_who_asked(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await bring(book, State.ACCEPTED)
@@ -52,13 +52,13 @@ class NotificationContract:
         assert await names(book, "crm") == ["a-accepted"]
         assert await names(book, "nobody") == []
 
-    @scenario
+    @async_test
     async def test_nobody_is_told_anything_where_nobody_asked(self, lives: Lives) -> None:
         book = cast("Book", await lives.begin())
         await bring(book, State.FAILED)
         assert await names(book) == []
 
-    @scenario
+    @async_test
     async def test_notices_come_in_the_order_in_which_things_happened(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.DEFERRED, "a")
@@ -68,20 +68,20 @@ class NotificationContract:
         assert await names(book) == ["a-deferred", "b-accepted", "a-accepted"]
         assert [one.id for one in await book.pending(TOPIC, LATER, 2)] == ["a-deferred", "b-accepted"]
 
-    @scenario
+    @async_test
     async def test_what_arrived_is_cleared_for_its_destination_alone(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
         await book.delivered(await book.pending(TOPIC, LATER, 100))
         assert (await names(book), await names(book, "crm")) == ([], ["a-accepted"])
 
-    @scenario
+    @async_test
     async def test_what_was_not_cleared_is_there_in_the_next_life(self, lives: Lives) -> None:
         await bring(await begin(lives), State.ACCEPTED)
         await lives.die()
         assert await names(await begin(lives)) == ["a-accepted"]
 
-    @scenario
+    @async_test
     async def test_a_postponed_notice_comes_back_at_its_time_with_one_more_try(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
@@ -91,7 +91,7 @@ class NotificationContract:
         [again] = await book.pending("crm", LATER, 10)
         assert (again.id, again.attempts) == (one.id, 1)
 
-    @scenario
+    @async_test
     async def test_notices_to_a_destination_that_is_gone_are_dropped(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
@@ -100,7 +100,7 @@ class NotificationContract:
         assert await book.abandon([]) == 1
         assert await names(book) == []
 
-    @scenario
+    @async_test
     async def test_a_letter_that_goes_on_waiting_untried_is_no_news(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
@@ -111,7 +111,7 @@ class NotificationContract:
         await book.settle([on], LATER)
         assert await names(book) == ["a-deferred"]
 
-    @scenario
+    @async_test
     async def test_an_answer_that_came_too_late_is_no_news(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
@@ -122,7 +122,7 @@ class NotificationContract:
         await book.settle([ended(claimed)], LATER)
         assert await names(book) == []
 
-    @scenario
+    @async_test
     async def test_a_doubt_that_a_dead_worker_left_is_told(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.DEFERRED)
@@ -135,7 +135,7 @@ class NotificationContract:
         last = (await book.pending(TOPIC, LATER, 10))[-1]
         assert '"code": "connection_lost_at_end_of_data"' in last.data
 
-    @scenario
+    @async_test
     async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.IN_DOUBT)
@@ -144,7 +144,7 @@ class NotificationContract:
         last = (await book.pending(TOPIC, LATER, 10))[-1]
         assert '"code": "undecided"' in last.data
 
-    @scenario
+    @async_test
     async def test_a_letter_that_ends_with_its_refused_record_is_told(self, lives: Lives) -> None:
         await claim(await begin(lives))
         await lives.die()

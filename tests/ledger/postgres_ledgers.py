@@ -33,8 +33,7 @@ async def run_out(url: str) -> None:
 def stop(ledger: PostgresLedger) -> None:
     """End a ledger's threads as the end of its process would: nothing is signed off."""
     ledger._heartbeat.stop()
-    ledger._commits._jobs.put(None)
-    ledger._commits._thread.join()
+    ledger._commits.stop()
     ledger._engine.dispose()
 
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol, cast
 
 import pytest
 
-from postroom.delivery.decide.bounce import weigh
 from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.letter.verp import letter_tag
+from postroom.policy.bounces import interpret_report
 from postroom.ports.bounces import (
     IN_PROGRESS,
     MAX_REPORTS_PER_LETTER,
@@ -22,9 +22,9 @@ from postroom.ports.bounces import (
     ReportStore,
 )
 from postroom.ports.ledger import Claimed, Ledger, State, SuppressionReason
-from postroom.ports.notices import TOPIC
+from postroom.ports.notifications import TOPIC
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, PROFILE, ended, letter
-from tests.delivery.scenario import scenario
 from tests.ledger.ledger_contract import LATER, Lives, bring, meet
 from tests.ledger.notification_contract import Book, told
 
@@ -34,7 +34,9 @@ SLOW = ReportEntry(ReportKind.DELAYED, "4.4.1", "connection timed out")
 THERE = ReportEntry(ReportKind.DELIVERED, "2.0.0")
 SPAM = ReportEntry(ReportKind.COMPLAINT, text="feedback-report: abuse")
 READERS: dict[str, BounceConfig] = {
-    PROFILE: BounceConfig(lambda said, recipient: weigh(said, recipient, suppresses_bounces=True), [told])
+    PROFILE: BounceConfig(
+        lambda said, recipient: interpret_report(said, recipient, suppresses_bounces=True), [told]
+    )
 }
 
 
@@ -71,7 +73,7 @@ async def begin(post: PostOffice) -> Book:
 class ReportContract:
     """The claims; pytest collects them in the subclasses."""
 
-    @scenario
+    @async_test
     async def test_a_letter_that_could_not_be_delivered_is_bounced_and_everybody_is_told(
         self, post: PostOffice
     ) -> None:
@@ -88,7 +90,7 @@ class ReportContract:
         last = (await ledger.pending("crm", LATER + DAY * 999, 100))[-1]
         assert (last.key, last.data) == ("a", '{"state": "bounced", "code": "bounced", "tries": 1}')
 
-    @scenario
+    @async_test
     async def test_the_same_report_again_does_nothing(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
@@ -100,7 +102,7 @@ class ReportContract:
         assert isinstance(again, Claimed)
         assert set(again.suppressions) == {SuppressionReason.HARD_BOUNCE}
 
-    @scenario
+    @async_test
     async def test_the_same_report_twice_at_once_is_one(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
@@ -109,7 +111,7 @@ class ReportContract:
 
     @pytest.mark.parametrize("proves", PROVABLE_STATES)
     @pytest.mark.parametrize("state", [state for state in State if state not in IN_PROGRESS])
-    @scenario
+    @async_test
     async def test_a_report_takes_a_letter_where_the_table_says_and_nowhere_else(
         self, post: PostOffice, state: State, proves: State
     ) -> None:
@@ -124,7 +126,7 @@ class ReportContract:
         assert len(await ledger.claim_due(LATER, 10)) == int(waits)
 
     @pytest.mark.parametrize("state", sorted(IN_PROGRESS))
-    @scenario
+    @async_test
     async def test_a_report_that_comes_before_the_relay_s_answer_waits_for_it(
         self, post: PostOffice, state: State
     ) -> None:
@@ -141,7 +143,7 @@ class ReportContract:
         assert await names(ledger) == ["a-accepted", "a-bounced"]
         assert intake.apply_pending(READERS, NOON) == []
 
-    @scenario
+    @async_test
     async def test_a_letter_whose_worker_died_is_not_sent_again_once_a_report_says_that_it_left(
         self, post: PostOffice
     ) -> None:
@@ -159,7 +161,7 @@ class ReportContract:
         assert await names(heir) == ["a-accepted"]
         assert await heir.claim_due(LATER, 10) == []
 
-    @scenario
+    @async_test
     async def test_a_recalled_letter_whose_worker_died_is_not_sent_again_either(
         self, post: PostOffice
     ) -> None:
@@ -176,7 +178,7 @@ class ReportContract:
         assert await heir.claim_due(LATER + DAY, 10) == []
         assert (await names(heir))[-1] == "a-bounced"
 
-    @scenario
+    @async_test
     async def test_a_letter_that_a_living_worker_sends_is_left_to_it(self, post: PostOffice) -> None:
         ledger = await begin(post)
         await bring(ledger, State.SENDING)
@@ -184,7 +186,7 @@ class ReportContract:
         met = await meet(ledger)
         assert (met.state, met.owner_alive) == (State.SENDING, True)
 
-    @scenario
+    @async_test
     async def test_delivered_is_said_on_evidence_and_a_bounce_has_the_last_word(
         self, post: PostOffice
     ) -> None:
@@ -195,7 +197,7 @@ class ReportContract:
         assert hand_in(intake, report(THERE, fingerprint="three")).changes == ()
         assert await names(ledger) == ["a-accepted", "a-delivered", "a-bounced"]
 
-    @scenario
+    @async_test
     async def test_a_complaint_bars_the_address_and_leaves_the_letter_as_it_was(
         self, post: PostOffice
     ) -> None:
@@ -205,7 +207,7 @@ class ReportContract:
         assert (taken.changes, taken.suppressed) == ((), (SuppressionReason.COMPLAINT,))
         assert (await meet(ledger)).state is State.ACCEPTED
 
-    @scenario
+    @async_test
     async def test_what_a_sandbox_captured_bounces_for_practice_and_bars_nobody(
         self, post: PostOffice
     ) -> None:
@@ -217,7 +219,7 @@ class ReportContract:
         [other] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
         assert isinstance(other, Claimed)
 
-    @scenario
+    @async_test
     async def test_a_report_about_nobody_s_letter_changes_nothing(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
@@ -227,7 +229,7 @@ class ReportContract:
         assert hand_in(intake, report(GONE), houses={"shop/other": READERS[PROFILE]}) == ReportResult()
         assert (await meet(ledger)).state is State.ACCEPTED
 
-    @scenario
+    @async_test
     async def test_a_letter_keeps_so_many_reports_and_no_more(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
@@ -240,7 +242,7 @@ class ReportContract:
         assert hand_in(intake, report(GONE, fingerprint="late")) == ReportResult(PROFILE, full=True)
         assert (await meet(ledger)).state is State.ACCEPTED
 
-    @scenario
+    @async_test
     async def test_reports_are_forgotten_with_their_letter(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
@@ -251,7 +253,7 @@ class ReportContract:
         assert intake.apply_pending(READERS, NOON) == []
 
     @pytest.mark.parametrize("kind", [ReportKind.IGNORED, ReportKind.UNPARSED])
-    @scenario
+    @async_test
     async def test_what_says_nothing_of_the_delivery_is_kept_and_changes_nothing(
         self, post: PostOffice, kind: ReportKind
     ) -> None:

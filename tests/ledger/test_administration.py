@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine
 
-from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.adapters.ledger.postgres_server import ledger_engine
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION
 from postroom.letter.problems import Rejected
-from postroom.ports.ledger import LedgerAdministration, State
+from postroom.ports.ledger import State
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON
-from tests.delivery.scenario import scenario
 from tests.ledger.administration_contract import AdministrationContract
 from tests.ledger.ledger_contract import bring
 from tests.ledger.postgres_ledgers import SCHEMA
@@ -34,7 +34,7 @@ class FileHouse(FileLives):
     desks: list[LedgerAdministration] = field(default_factory=list)
 
     def upkeep(self) -> LedgerAdministration:
-        self.desks.append(SqlLedgerAdministration.open_file(self.path))
+        self.desks.append(LedgerAdministration.open_file(self.path))
         return self.desks[-1]
 
     def everything(self) -> str:
@@ -46,7 +46,7 @@ class ServerHouse(SharedLives):
     desks: list[LedgerAdministration] = field(default_factory=list)
 
     def upkeep(self) -> LedgerAdministration:
-        self.desks.append(SqlLedgerAdministration.open_server(self.url, SCHEMA))
+        self.desks.append(LedgerAdministration.open_server(self.url, SCHEMA))
         return self.desks[-1]
 
     def everything(self) -> str:
@@ -60,9 +60,9 @@ class TestUpkeepOfAFile(AdministrationContract):
         yield house
         for desk in house.desks:
             desk.close()
-        house.bury()
+        house.dead_letter()
 
-    @scenario
+    @async_test
     async def test_what_was_erased_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         await bring(ledger, State.DEFERRED)
@@ -79,7 +79,7 @@ class TestUpkeepOnAServer(AdministrationContract):
         yield house
         for desk in house.desks:
             desk.close()
-        house.bury()
+        house.dead_letter()
 
 
 def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) -> None:
@@ -88,4 +88,4 @@ def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) 
         connection.exec_driver_sql(f"PRAGMA user_version = {VERSION - 1}")
     made.dispose()
     with pytest.raises(Rejected, match="start its worker"):
-        SqlLedgerAdministration.open_file(tmp_path / "old.sqlite")
+        LedgerAdministration.open_file(tmp_path / "old.sqlite")

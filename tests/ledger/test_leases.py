@@ -15,8 +15,8 @@ from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import calendar
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed, SharedState, State
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
-from tests.delivery.scenario import scenario
 from tests.ledger.ledger_contract import LATER, PROBLEM, add_one, bring, carry, claim, keep, meet
 from tests.ledger.postgres_ledgers import execute, run_out, stop, working
 
@@ -34,7 +34,7 @@ async def beat(ledger: PostgresLedger) -> None:
 # --- leases ---
 
 
-@scenario
+@async_test
 async def test_what_a_living_worker_has_is_held(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for state in (State.CLAIMED, State.SENDING):
@@ -44,7 +44,7 @@ async def test_what_a_living_worker_has_is_held(postgres_ledger: str) -> None:
             assert list(await two.take_over([met], LATER)) == [None]
 
 
-@scenario
+@async_test
 async def test_what_was_let_go_of_or_signed_off_is_free_at_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         await one.release([await claim(one, "released")])
@@ -56,7 +56,7 @@ async def test_what_was_let_go_of_or_signed_off_is_free_at_once(postgres_ledger:
             assert (await two.take_over([met], LATER))[0] is not None
 
 
-@scenario
+@async_test
 async def test_a_lease_that_ran_out_ends_only_when_somebody_takes_from_it(postgres_ledger: str) -> None:
     """After an outage of the server every lease has run out, and nobody is dead."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
@@ -69,7 +69,7 @@ async def test_a_lease_that_ran_out_ends_only_when_somebody_takes_from_it(postgr
         assert list(await one.fence([mine], LATER)) == [mine]
 
 
-@scenario
+@async_test
 async def test_a_worker_that_was_declared_dead_goes_on_as_a_new_one(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         taken, kept = await claim(one, "taken"), await claim(one, "kept")
@@ -90,7 +90,7 @@ async def test_a_worker_that_was_declared_dead_goes_on_as_a_new_one(postgres_led
         assert list(await one.fence([mine], LATER)) == [mine]
 
 
-@scenario
+@async_test
 async def test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         taken, kept = [await bring(one, State.SENDING, name) for name in ("taken", "kept")]
@@ -108,7 +108,7 @@ async def test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that(
         assert sorted(attempts) == [("accepted",), ("in_doubt",)]
 
 
-@scenario
+@async_test
 async def test_a_lease_is_held_for_less_time_here_than_in_the_database(postgres_ledger: str) -> None:
     asked = monotonic()
     async with working(postgres_ledger) as ledger:
@@ -124,7 +124,7 @@ async def test_a_lease_is_held_for_less_time_here_than_in_the_database(postgres_
         assert ledger.lease_until > until
 
 
-@scenario
+@async_test
 async def test_a_worker_that_cannot_renew_knows_when_its_lease_is_over(
     postgres_ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +133,7 @@ async def test_a_worker_that_cannot_renew_knows_when_its_lease_is_over(
         assert ledger.lease_until <= monotonic()
 
 
-@scenario
+@async_test
 async def test_a_worker_that_starts_again_in_its_place_need_not_wait_for_its_former_lease(
     postgres_ledger: str,
 ) -> None:
@@ -152,7 +152,7 @@ async def test_a_worker_that_starts_again_in_its_place_need_not_wait_for_its_for
 # --- what the dead leave ---
 
 
-@scenario
+@async_test
 async def test_recovery_touches_nothing_of_the_living_and_all_of_the_dead_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for name in ("x", "y"):
@@ -169,7 +169,7 @@ async def test_recovery_touches_nothing_of_the_living_and_all_of_the_dead_once(p
         assert [each.row for each in await two.claim_due(LATER, 10)] == [first.row]
 
 
-@scenario
+@async_test
 async def test_after_an_outage_nobody_is_taken_for_dead_before_he_could_come_back(
     postgres_ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +184,7 @@ async def test_after_an_outage_nobody_is_taken_for_dead_before_he_could_come_bac
         assert (await two.recover(LATER, resend=True)).recalled == 1
 
 
-@scenario
+@async_test
 async def test_a_worker_whose_lease_was_lost_recalls_nothing_under_it(postgres_ledger: str) -> None:
     """It would be nobody's: the dead are cleared once."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
@@ -196,7 +196,7 @@ async def test_a_worker_whose_lease_was_lost_recalls_nothing_under_it(postgres_l
         assert len(await two.claim_due(LATER, 10)) == 1
 
 
-@scenario
+@async_test
 async def test_dead_letters_are_published_by_one_worker_and_outlive_it(postgres_ledger: str) -> None:
     problem = Problem(Code.FIELD_INVALID, "x", "y")
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
@@ -212,7 +212,7 @@ async def test_dead_letters_are_published_by_one_worker_and_outlive_it(postgres_
         assert list(await one.pending_dead_letters(10)) == []
 
 
-@scenario
+@async_test
 async def test_a_refused_record_ends_no_letter_of_a_living_worker(postgres_ledger: str) -> None:
     problem = Problem(Code.FIELD_INVALID, "x", "y")
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
@@ -228,7 +228,7 @@ async def test_a_refused_record_ends_no_letter_of_a_living_worker(postgres_ledge
 # --- one queue ---
 
 
-@scenario
+@async_test
 async def test_workers_share_the_retry_queue_and_no_letter_twice(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         claims = await one.claim([letter(f"letter{n}", n) for n in range(60)], NOON)
@@ -242,7 +242,7 @@ async def test_workers_share_the_retry_queue_and_no_letter_twice(postgres_ledger
 # --- one claim an identity ---
 
 
-@scenario
+@async_test
 async def test_of_two_claims_at_once_one_is_first(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for turn in range(20):
@@ -251,7 +251,7 @@ async def test_of_two_claims_at_once_one_is_first(postgres_ledger: str) -> None:
     assert await look(postgres_ledger, "SELECT count(*) FROM letter") == [(600,)]
 
 
-@scenario
+@async_test
 async def test_of_two_claims_at_midnight_one_is_first(postgres_ledger: str) -> None:
     """The workers' clocks are days apart, and the ledger's day turns all the time."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
@@ -308,7 +308,7 @@ async def race(
     assert set(winners.values()) == {1}
 
 
-@scenario
+@async_test
 async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_ledger: str) -> None:
     """Another profile has another relay: a letter of a sandbox must not leave through a real one."""
     async with (
@@ -336,7 +336,7 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
         assert await heir.prune(NOON + 9 * DAY, 10) == 1
 
 
-@scenario
+@async_test
 async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_workers(
     postgres_ledger: str,
 ) -> None:
@@ -356,7 +356,7 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
 # --- accords ---
 
 
-@scenario
+@async_test
 async def test_workers_that_change_an_accord_at_once_lose_no_change(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         subjects = ["x", "y"]
@@ -370,7 +370,7 @@ async def test_workers_that_change_an_accord_at_once_lose_no_change(postgres_led
         assert list(await one.update_shared(subjects, keep)) == ["40", "40"]
 
 
-@scenario
+@async_test
 async def test_an_accord_that_need_not_be_kept_is_forgotten(postgres_ledger: str) -> None:
     async with working(postgres_ledger) as ledger:
         await ledger.update_shared(["old"], lambda *_: SharedState("1", keep_seconds=-1))
@@ -379,7 +379,7 @@ async def test_an_accord_that_need_not_be_kept_is_forgotten(postgres_ledger: str
         assert list(await ledger.update_shared(["old", "new"], keep)) == ["", "1"]
 
 
-@scenario
+@async_test
 async def test_due_letters_are_found_by_an_index_of_their_profile(postgres_ledger: str) -> None:
     """The backlog of another profile in the same database is passed over, not read."""
     async with working(postgres_ledger) as ledger:
@@ -402,7 +402,7 @@ def _plan_of_due(connection: Connection) -> str:
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-@scenario
+@async_test
 async def test_the_time_is_the_databases_however_wrong_this_machines_clock_is(
     postgres_ledger: str, hours: int
 ) -> None:

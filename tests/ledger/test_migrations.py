@@ -14,9 +14,9 @@ from postroom.adapters.ledger.migrations import VERSION_TABLE, head, migrate
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.schema import metadata
 from postroom.letter.problems import Rejected
-from postroom.ports.health import Unreachable
+from postroom.ports.world import LedgerUnavailable
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, PROFILE, WINDOW
-from tests.delivery.scenario import scenario
 from tests.fixtures.postgres import free_port
 from tests.ledger.postgres_ledgers import SCHEMA, execute, working
 
@@ -76,13 +76,13 @@ def test_a_user_who_may_not_make_the_schema_is_told_what_an_administrator_does(p
         execute(postgres, "DROP OWNED BY clerk CASCADE; DROP ROLE clerk", "public")
 
 
-@scenario
+@async_test
 async def test_a_ledger_that_was_not_migrated_is_refused_with_the_way_out(postgres: str) -> None:
     with pytest.raises(Rejected, match="postroom migrate"):
         await PostgresLedger.open(postgres, SCHEMA, LedgerMember(PROFILE, "worker-1"), WINDOW, NOON)
 
 
-@scenario
+@async_test
 async def test_a_ledger_that_a_newer_release_expanded_is_used_as_it_is(postgres_ledger: str) -> None:
     execute(postgres_ledger, f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
     execute(postgres_ledger, "ALTER TABLE letter ADD COLUMN colour text")
@@ -91,7 +91,7 @@ async def test_a_ledger_that_a_newer_release_expanded_is_used_as_it_is(postgres_
         pass
 
 
-@scenario
+@async_test
 async def test_a_ledger_that_needs_a_newer_release_is_refused(postgres_ledger: str) -> None:
     execute(postgres_ledger, f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
     execute(postgres_ledger, "UPDATE calendar SET floor = '0998'")
@@ -115,13 +115,13 @@ def test_a_schema_with_signs_is_refused() -> None:
         migrate("postgresql://host/base", 'shop"; DROP TABLE letter')
 
 
-@scenario
+@async_test
 async def test_a_server_that_is_away_is_unreachable_and_no_fault_of_a_setting() -> None:
     url = f"postgresql://me:secret@127.0.0.1:{free_port()}/base"
-    with pytest.raises(Unreachable, match="refused") as away:
+    with pytest.raises(LedgerUnavailable, match="refused") as away:
         await PostgresLedger.open(url, SCHEMA, LedgerMember(PROFILE, "worker-1"), WINDOW, NOON)
     assert "secret" not in str(away.value)
-    with pytest.raises(Unreachable):
+    with pytest.raises(LedgerUnavailable):
         migrate(url, SCHEMA)
 
 

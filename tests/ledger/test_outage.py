@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from postroom.adapters.ledger import group_commit
+from postroom.adapters.ledger import database_writer
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Claimed, ExistingRow, State
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import until
 from tests.delivery.letters import NOON, ended, letter
-from tests.delivery.scenario import scenario
 from tests.fixtures.postgres import Server
 from tests.ledger.ledger_contract import LATER, bring, claim, meet
 from tests.ledger.postgres_ledgers import execute, working
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def moody(postgres_server: Server) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
-@scenario
+@async_test
 async def test_a_server_that_is_away_holds_every_call_until_it_is_back(
     postgres_ledger: str, moody: Server, how: str
 ) -> None:
@@ -54,7 +54,7 @@ async def test_a_server_that_is_away_holds_every_call_until_it_is_back(
         assert (ledger.health.ok, ledger.health.reason) == (True, "")
 
 
-@scenario
+@async_test
 async def test_a_ledger_whose_server_is_away_can_be_closed(postgres_ledger: str, moody: Server) -> None:
     """Else SIGTERM would wait for an administrator."""
     async with working(postgres_ledger) as ledger:
@@ -66,7 +66,7 @@ async def test_a_ledger_whose_server_is_away_can_be_closed(postgres_ledger: str,
             await calling
 
 
-@scenario
+@async_test
 async def test_a_session_that_was_ended_is_replaced(postgres_ledger: str) -> None:
     async with working(postgres_ledger) as ledger:
         await claim(ledger)
@@ -79,7 +79,7 @@ async def test_a_session_that_was_ended_is_replaced(postgres_ledger: str) -> Non
 
 
 @pytest.mark.parametrize("landed", [True, False])
-@scenario
+@async_test
 async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str, landed: bool) -> None:
     async with working(postgres_ledger) as ledger:
         with losing_the_answer(ledger, landed):
@@ -99,7 +99,7 @@ async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str,
         assert ledger.health.ok
 
 
-@scenario
+@async_test
 async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as former:
         await bring(former, State.SENDING)
@@ -114,7 +114,7 @@ async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: s
         ]
 
 
-@scenario
+@async_test
 async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine, yours = await claim(one, "mine"), await claim(two, "yours")

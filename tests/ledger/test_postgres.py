@@ -43,7 +43,7 @@ class SharedLives:
         )
         return [str(result) for (result,) in found]
 
-    def bury(self) -> None:
+    def dead_letter(self) -> None:
         """Stop what a test left running; its event loop has ended by now."""
         for ledger in self.living:
             stop(ledger)
@@ -54,4 +54,4 @@ class TestPostgresLedger(LedgerContract, NotificationContract):
     def lives(self, postgres_ledger: str) -> Iterator[SharedLives]:
         lives = SharedLives(postgres_ledger)
         yield lives
-        lives.bury()
+        lives.dead_letter()

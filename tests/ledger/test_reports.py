@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.adapters.ledger.leases import LedgerMember
 from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.adapters.ledger.reports import SqlReportStore
 from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.ports.bounces import ReportStore
-from postroom.ports.health import Unreachable
 from postroom.ports.ledger import State
-from postroom.ports.notices import TOPIC
+from postroom.ports.notifications import TOPIC
+from postroom.ports.world import LedgerUnavailable
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, PROFILE, WINDOW
-from tests.delivery.scenario import scenario
 from tests.ledger.ledger_contract import LATER, bring, meet
 from tests.ledger.memory_reports import MemoryReportStore
 from tests.ledger.notification_contract import told
@@ -65,7 +65,7 @@ class TestReturnsInAFile(ReportContract):
         yield post
         for desk in post.desks:
             desk.close()
-        post.bury()
+        post.dead_letter()
 
 
 @pytest.mark.postgres
@@ -76,10 +76,10 @@ class TestReturnsOnAServer(ReportContract):
         yield post
         for desk in post.desks:
             desk.close()
-        post.bury()
+        post.dead_letter()
 
 
-@scenario
+@async_test
 async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
     post = FilePost(tmp_path / "shop.sqlite")
     await bring(await post.begin(), State.ACCEPTED)
@@ -98,7 +98,7 @@ def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_s
     assert not [path for path in tmp_path.iterdir() if b"<a@example.net>" in path.read_bytes()]
 
 
-@scenario
+@async_test
 async def erase_between_reports(folder: Path) -> None:
     post = FilePost(folder / "shop.sqlite")
     ledger, intake = await post.begin(), post.intake()
@@ -107,7 +107,7 @@ async def erase_between_reports(folder: Path) -> None:
     hand_in(intake, report(said))
     junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
     hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
-    desk = SqlLedgerAdministration.open_file(post.path)
+    desk = LedgerAdministration.open_file(post.path)
     erased = desk.erase("a@example.net", NOON, dry_run=False)
     assert (erased.letters, erased.reports) == (1, 2)
     assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0
@@ -121,7 +121,7 @@ async def erase_between_reports(folder: Path) -> None:
 
 
 @pytest.mark.postgres
-@scenario
+@async_test
 async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile(
     postgres_ledger: str,
 ) -> None:
@@ -139,7 +139,7 @@ async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile
 
 
 @pytest.mark.postgres
-@scenario
+@async_test
 async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_ledger: str) -> None:
     post = ServerPost(postgres_ledger)
     await bring(await post.begin(), State.ACCEPTED)
@@ -155,5 +155,5 @@ async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_l
 
 
 def test_a_server_that_is_away_is_unreachable() -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(LedgerUnavailable):
         SqlReportStore.open_server("postgresql://nobody@127.0.0.1:1/nowhere", SCHEMA)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from postroom.adapters.ledger import group_commit
+from postroom.adapters.ledger import database_writer
 from postroom.adapters.ledger.reader import FileLedgerReader
 from postroom.adapters.ledger.rows import RowKeys
 from postroom.adapters.ledger.schema import VERSION
@@ -18,9 +18,9 @@ from postroom.adapters.ledger.sqlite import SqliteLedger
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.ports.ledger import Attempt, Claimed, ExistingRow, Ledger, State
 from postroom.ports.relay import Stage
+from tests.delivery.async_test import async_test
 from tests.delivery.fakes import until
 from tests.delivery.letters import DAY, NOON, WINDOW, dead_letter, ended, letter, record
-from tests.delivery.scenario import scenario
 from tests.ledger.file_ledgers import prepared
 from tests.ledger.ledger_contract import LedgerContract
 from tests.ledger.notification_contract import NotificationContract
@@ -51,11 +51,10 @@ class FileLives:
         with FileLedgerReader(self.path) as reader:
             return [one.result for one in reader._attempts(row)]
 
-    def bury(self) -> None:
+    def dead_letter(self) -> None:
         """Stop what a test left running; its event loop has ended by now."""
         for ledger in self.living:
-            ledger._commits._jobs.put(None)
-            ledger._commits._thread.join()
+            ledger._commits.stop()
             ledger._engine.dispose()
             ledger._lock.close()
 
@@ -65,7 +64,7 @@ class TestSqliteLedger(LedgerContract, NotificationContract):
     def lives(self, tmp_path: Path) -> Iterator[FileLives]:
         lives = FileLives(tmp_path / "ledger.sqlite")
         yield lives
-        lives.bury()
+        lives.dead_letter()
 
 
 @asynccontextmanager
@@ -82,7 +81,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledgers" / "shop.sqlite"
 
 
-@scenario
+@async_test
 async def test_a_second_process_on_the_file_is_refused_with_the_way_out(path: Path) -> None:
     async with opened(path):
         with pytest.raises(Rejected, match="a SQLite ledger takes one worker") as refused:
@@ -92,7 +91,7 @@ async def test_a_second_process_on_the_file_is_refused_with_the_way_out(path: Pa
         pass  # the lock ends with its holder
 
 
-@scenario
+@async_test
 async def test_a_ledger_of_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     async with opened(path):
         pass
@@ -103,47 +102,7 @@ async def test_a_ledger_of_a_newer_schema_is_refused_and_left_alone(path: Path) 
         assert refused.value.code is Code.SETTING_INVALID
 
 
-@scenario
-async def test_a_ledger_of_the_first_schema_is_expanded_and_keeps_its_letters(path: Path) -> None:
-    async with opened(path) as ledger:
-        [claimed] = await ledger.claim([letter()], NOON)
-        assert isinstance(claimed, Claimed)
-        await ledger.settle([ended(claimed, State.DEFERRED, due=NOON)], NOON)
-        await ledger.claim_due(NOON, 10)
-        await ledger.add_dead_letters([dead_letter(record("b", 1), Problem(Code.FIELD_INVALID, "x", "y"))])
-    fresh = shape(path)
-    for statement in (
-        "ALTER TABLE attempt DROP COLUMN relay",
-        "DROP TABLE shared_state",
-        "DROP TABLE notification_outbox",
-        "DROP TABLE replay",
-        "DROP TABLE suppression",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN attempts",
-        "DROP INDEX letter_stored",
-        "ALTER TABLE worker DROP COLUMN lease_until",
-        "ALTER TABLE worker DROP COLUMN recovered",
-        "ALTER TABLE dead_letter_outbox DROP COLUMN worker_epoch",
-        "PRAGMA user_version = 1",
-    ):
-        execute(path, statement)
-    async with opened(path) as ledger:
-        assert (await ledger.recover(NOON, resend=True)).recalled == 1
-        assert [one.identity.id for one in await ledger.claim_due(NOON, 10)] == ["a"]
-        assert len(await ledger.pending_dead_letters(10)) == 1
-    assert shape(path) == fresh
-    assert execute(path, "PRAGMA user_version") == [(VERSION,)]
-
-
-def shape(path: Path) -> set[tuple[object, ...]]:
-    """Every column and index of a file."""
-    tables = [str(name) for (name,) in execute(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = {
-        (table, *column[1:4]) for table in tables for column in execute(path, f"PRAGMA table_info({table})")
-    }
-    return columns | set(execute(path, "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index'"))
-
-
-@scenario
+@async_test
 async def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "diary"
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
@@ -152,7 +111,7 @@ async def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> 
     assert refused.value.problems[0].field == "POSTROOM_LEDGER"
 
 
-@scenario
+@async_test
 async def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Rejected, match="POSTROOM_LEDGER") as refused:
@@ -160,7 +119,7 @@ async def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path
     assert refused.value.code is Code.SETTING_INVALID
 
 
-@scenario
+@async_test
 async def test_a_name_with_signs_of_a_url_is_a_name(tmp_path: Path) -> None:
     path = tmp_path / "a?b#c%20d.sqlite"
     async with opened(path) as ledger:
@@ -171,7 +130,7 @@ async def test_a_name_with_signs_of_a_url_is_a_name(tmp_path: Path) -> None:
     assert made == {path.name, f"{path.name}.lock"}
 
 
-@scenario
+@async_test
 async def test_calls_that_wait_together_are_committed_together(path: Path) -> None:
     async with opened(path) as ledger:
         await asyncio.gather(*(ledger.claim([letter(f"letter{n}", n)], NOON) for n in range(200)))
@@ -179,7 +138,7 @@ async def test_calls_that_wait_together_are_committed_together(path: Path) -> No
         assert ledger.health.rows == 200
 
 
-@scenario
+@async_test
 async def test_what_a_call_did_is_on_the_disk_when_it_returns(path: Path) -> None:
     async with opened(path) as ledger:
         [claimed] = await ledger.claim([letter()], NOON)
@@ -192,7 +151,7 @@ async def test_what_a_call_did_is_on_the_disk_when_it_returns(path: Path) -> Non
         assert ledger._engine.raw_connection().execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-@scenario
+@async_test
 async def test_only_a_row_that_waits_keeps_its_event(path: Path) -> None:
     async with opened(path) as ledger:
         for state in State:
@@ -203,11 +162,11 @@ async def test_only_a_row_that_waits_keeps_its_event(path: Path) -> None:
     assert kept == {"deferred", "scheduled", "in_doubt"}
 
 
-@scenario
+@async_test
 async def test_a_full_disk_holds_the_call_until_there_is_space(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))
@@ -220,10 +179,10 @@ async def test_a_full_disk_holds_the_call_until_there_is_space(
     assert execute(path, "SELECT count(*) FROM letter") == [(500,)]
 
 
-@scenario
+@async_test
 async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else SIGTERM would wait for an administrator. What was not written comes from the topic again."""
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
         calling = asyncio.ensure_future(ledger.claim([letter(f"letter{n}", n) for n in range(500)], NOON))
@@ -234,7 +193,7 @@ async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: py
         assert isinstance((await ledger.claim([letter("letter1", 1)], NOON))[0], Claimed)
 
 
-@scenario
+@async_test
 async def test_an_error_that_no_wait_mends_reaches_the_caller(path: Path) -> None:
     async with opened(path) as ledger:
         with pytest.raises(ZeroDivisionError):
@@ -242,7 +201,7 @@ async def test_an_error_that_no_wait_mends_reaches_the_caller(path: Path) -> Non
         assert len(await ledger.claim([letter()], NOON)) == 1
 
 
-@scenario
+@async_test
 async def test_an_error_of_the_database_names_no_address(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.claim([letter("ada")], NOON)
@@ -260,7 +219,7 @@ def test_row_keys_are_in_the_order_of_arrival_however_many_come_in_a_moment() ->
     assert max(made) < 1 << 63
 
 
-@scenario
+@async_test
 async def test_a_reader_beside_the_writer_finds_a_letter_by_what_people_know_of_it(path: Path) -> None:
     async with opened(path) as ledger:
         one = letter("a", user_id="user-7", request_id="request-9", recipient="Ann@example.net")
@@ -284,7 +243,7 @@ async def test_a_reader_beside_the_writer_finds_a_letter_by_what_people_know_of_
                 assert view.attempts[0].at == view.updated == NOON
 
 
-@scenario
+@async_test
 async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> None:
     async with opened(path) as ledger:
         [first] = await ledger.claim([letter("a")], NOON)
@@ -296,7 +255,7 @@ async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> No
     assert known.row == first.row
 
 
-@scenario
+@async_test
 async def test_an_identity_goes_with_its_letter_and_one_that_waits_moves_on(path: Path) -> None:
     async with opened(path) as ledger:
         sent, waits = await ledger.claim([letter("a"), letter("b")], NOON)
@@ -309,7 +268,7 @@ async def test_an_identity_goes_with_its_letter_and_one_that_waits_moves_on(path
         assert execute(path, "SELECT bucket, row FROM identity") == [(day + 10, waits.row)]
 
 
-@scenario
+@async_test
 async def test_an_identity_whose_letter_is_gone_gives_its_place_away(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.claim([letter("a")], NOON)
@@ -339,7 +298,7 @@ async def fill(ledger: SqliteLedger) -> None:
     await limit(ledger, 1)  # SQLite takes the present size for the least
 
 
-@scenario
+@async_test
 async def test_whose_relay_an_attempt_went_through_is_on_record(path: Path) -> None:
     async with opened(path) as ledger:
         for name, relay in (("own", ""), ("other", "shop/spare")):

@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from postroom.adapters.ledger import group_commit, leases, postgres_server
+from postroom.adapters.ledger import database_writer, leases, postgres_server
 from postroom.adapters.ledger.leases import MAX_SESSION_NAME, LedgerMember, session_name
 from postroom.ports.ledger import State
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import PROFILE
-from tests.delivery.scenario import scenario
 from tests.fixtures.pipeline import wait_until
 from tests.ledger.ledger_contract import LATER, bring, claim, meet
 from tests.ledger.postgres_ledgers import SCHEMA, execute, run_out, working
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.postgres
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction of a moment ago is old enough, and a refused group is tried again soon."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
-    monkeypatch.setattr(group_commit, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ async def held_up(url: str) -> None:
     await asyncio.to_thread(wait_until, lambda: bool(execute(url, waits)), "somebody who waits for a lock")
 
 
-@scenario
+@async_test
 async def test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over(
     postgres_ledger: str,
 ) -> None:
@@ -67,7 +67,7 @@ async def test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease
             assert not holds()
 
 
-@scenario
+@async_test
 async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one)
@@ -82,7 +82,7 @@ async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgre
         assert (await taking)[0] is not None
 
 
-@scenario
+@async_test
 async def test_a_living_workers_transaction_may_take_as_long_as_it_takes(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one)
@@ -91,7 +91,7 @@ async def test_a_living_workers_transaction_may_take_as_long_as_it_takes(postgre
             assert holds()
 
 
-@scenario
+@async_test
 async def test_a_session_of_another_schema_is_none_of_its_business(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "b") as two:
         mine = await claim(two)
@@ -100,7 +100,7 @@ async def test_a_session_of_another_schema_is_none_of_its_business(postgres_ledg
             assert holds()
 
 
-@scenario
+@async_test
 async def test_every_session_of_a_worker_bears_its_name(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "pod-7") as ledger:
         await claim(ledger)

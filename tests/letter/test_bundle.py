@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from time import perf_counter
 from typing import Any
 
 import pytest
 
+from postroom.letter import bundle
 from postroom.letter.bundle import has_unknown_format, pack_bundle, unknown_bundle_fields, unpack_bundle
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.renderer import load_catalog
@@ -68,8 +70,8 @@ def test_shards_are_read_together_and_the_first_claim_counts() -> None:
     ("path", "named"),
     [
         ([], "later"),
-        (["editions", 1], "editions.later"),
-        (["editions", 0, "subjects", 1], "editions.subjects.later"),
+        (["variants", 1], "variants.later"),
+        (["variants", 0, "subjects", 1], "variants.subjects.later"),
         (["attachments", 0], "attachments.later"),
     ],
 )
@@ -98,26 +100,30 @@ def test_another_format_is_refused_by_its_name() -> None:
 MESSAGES: dict[str, Any] = {"messages": {"hi": "Hello {name}"}, "subject": '{{ t("hi", name=name) }}'}
 
 
-def test_a_bundle_with_messages_is_of_the_second_format_and_comes_back() -> None:
-    plain, with_messages = compiled(), compiled(**MESSAGES)
-    assert json.loads(pack_bundle([plain]))["format"] == "postroom.bundle/1"
-    text = pack_bundle([plain, with_messages])
-    assert json.loads(text)["format"] == "postroom.bundle/2"
-    assert unpack_bundle(text) == [plain, with_messages]
+def test_a_bundle_with_messages_is_read_unchanged() -> None:
+    templates = [compiled(), compiled(**MESSAGES)]
+    text = pack_bundle(templates)
+    assert unpack_bundle(text) == templates
     assert not has_unknown_format(text)
-    assert has_unknown_format(text.replace("bundle/2", "bundle/9"))
+    assert has_unknown_format(text.replace("bundle/1", "bundle/9"))
 
 
-def test_fields_that_came_later_change_no_revision_while_they_are_not_set() -> None:
-    whole = compiled().to_json()
-    written = json.dumps({name: whole[name] for name in whole if name not in ("revision", "suspend")})
-    assert "messages" in written
-    template = compiled(variables={"type": "object", "properties": {"name": {"messages": {}}}})
-    assert template.revision != compiled().revision
-    assert (
-        compiled(**MESSAGES).revision
-        != compiled(subject='{{ t("hi", name=name) }}', messages={"hi": "x {name}"}).revision
-    )
+def test_messages_count_for_the_revision() -> None:
+    other = compiled(subject='{{ t("hi", name=name) }}', messages={"hi": "x {name}"})
+    assert compiled(**MESSAGES).revision != other.revision
+
+
+def test_an_unset_later_field_does_not_change_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "LATER_FIELDS", ("messages",))
+    template = compiled()
+    assert template.revision != compiled(**MESSAGES).revision
+    whole = {name: value for name, value in template.to_json().items() if name not in ("revision", "suspend")}
+    for variant in whole["variants"]:
+        del variant["messages"]
+    canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert template.revision == sha256(canonical.encode()).hexdigest()[:12]
+    declared = compiled(variables={"type": "object", "properties": {"name": {"messages": {}}}})
+    assert declared.revision != template.revision, "a variable of that name counts"
 
 
 NO_BUNDLES = [
@@ -152,8 +158,8 @@ def test_names_that_are_no_text_are_refused(field: str, value: Any) -> None:
 
 def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
     template = compiled()
-    evil = replace(template.editions[0], html="{{ ''.__class__ }}")
-    found = load_catalog([pack_bundle([replace(template, editions=(evil,))])]).find("shop.test")
+    evil = replace(template.variants[0], html="{{ ''.__class__ }}")
+    found = load_catalog([pack_bundle([replace(template, variants=(evil,))])]).find("shop.test")
     assert found is not None
     with pytest.raises(Rejected) as caught:
         found.render(event(name="x"))

@@ -118,10 +118,10 @@ def test_every_shipped_example_has_a_golden_letter() -> None:
 
 
 def test_every_example_letter_costs_no_inlining_at_send_time(examples: ManifestValidation) -> None:
-    editions = [
+    variants = [
         edition
         for proof in examples.results.values()
         if proof.compiled
-        for edition in proof.compiled.editions
+        for edition in proof.compiled.variants
     ]
-    assert {edition.inline for edition in editions} == {"source"}
+    assert {edition.inline for edition in variants} == {"source"}

@@ -536,7 +536,7 @@ def test_a_template_that_is_inlined_at_each_letter_says_why_and_is_right() -> No
     }
     proof = proved(html, **spec)
     assert proof.compiled is not None
-    assert proof.compiled.editions[0].inline == "render"
+    assert proof.compiled.variants[0].inline == "render"
     assert any("`class` depends on the event" in warning.message for warning in proof.warnings)
     hot, cold = (sample.rendered.html for sample in proof.samples)
     assert 'style="color:#ff0000"' in hot
@@ -546,8 +546,8 @@ def test_a_template_that_is_inlined_at_each_letter_says_why_and_is_right() -> No
 def test_a_template_is_inlined_once_where_that_is_sure() -> None:
     compiled = proved("<style>p { color: #ff0000 }</style><p>{{ name }}</p>").compiled
     assert compiled is not None
-    assert compiled.editions[0].inline == "source"
-    assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.editions[0].html
+    assert compiled.variants[0].inline == "source"
+    assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.variants[0].html
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,9 @@ def test_the_events_reply_address_comes_first() -> None:
     assert answered.reply_to == "me@x.org"
 
 
-def test_an_earlier_worker_reads_the_first_known_address() -> None:
-    compiled = live(replyTo="{{ name }} <{{ name }}@x.org>, Help <help@x.org>").compiled
-    assert compiled.reply_to == "help@x.org"
-    assert compiled.reply_to_list == (("{{ name }}", "{{ name }}@x.org"), ("Help", "help@x.org"))
-    assert live(replyTo="help@x.org").compiled.reply_to_list == ()
+def test_one_bare_address_is_kept_as_it_is_and_a_list_as_template_sources() -> None:
+    single = live(replyTo="help@x.org").compiled
+    assert (single.reply_to, single.reply_to_list) == ("help@x.org", ())
+    listed = live(replyTo="{{ name }} <{{ name }}@x.org>, Help <help@x.org>").compiled
+    assert listed.reply_to is None
+    assert listed.reply_to_list == (("{{ name }}", "{{ name }}@x.org"), ("Help", "help@x.org"))

@@ -198,7 +198,7 @@ def test_styles_reach_the_elements_of_a_message_ahead() -> None:
         '<html lang="en"><body>\n<p>{{ t("x_html", name=name) }}</p>\n{{ name }}</body></html>', **spec
     )
     assert proof.compiled is not None
-    (edition,) = proof.compiled.editions
+    (edition,) = proof.compiled.variants
     assert edition.inline == "source"
     assert "color:#123456" in proof.samples[0].rendered.html.replace(" ", "")
     assert proof.samples[0].rendered.text == "Now, Zoë\n\nZoë\n"
@@ -210,7 +210,7 @@ def test_elements_that_are_not_known_ahead_are_styled_in_each_letter() -> None:
         '<p>{{ t("n_html", count=n) }}</p>', messages=messages, css="b { color: #123456 }", **COUNT
     )
     assert proof.compiled is not None
-    assert proof.compiled.editions[0].inline == "render"
+    assert proof.compiled.variants[0].inline == "render"
     assert "color:#123456" in proof.samples[0].rendered.html.replace(" ", "")
 
 
@@ -233,10 +233,10 @@ def test_only_the_texts_that_are_used_travel_to_workers() -> None:
     )
     proof = proved('<p>{{ t("a") }}{{ t("c", count=3) }}{{ name }}</p>', page=page)
     assert proof.compiled is not None
-    assert dict(proof.compiled.editions[0].messages) == {"a": "A", "c_one": "1", "c_other": "n"}
+    assert dict(proof.compiled.variants[0].messages) == {"a": "A", "c_one": "1", "c_other": "n"}
     proof = proved("<p>{{ t(name, default=name) }}</p>", page=page)
     assert proof.compiled is not None
-    assert len(proof.compiled.editions[0].messages) == 4
+    assert len(proof.compiled.variants[0].messages) == 4
 
 
 # --- at run time -------------------------------------------------------------------------------------------

@@ -359,7 +359,7 @@ def test_a_template_in_mjml_is_proved_and_its_letter_is_html() -> None:
     assert html.count("mj-column-per-100 mj-outlook") + html.count("mj-outlook-group-fix mj-column") >= 2
     assert html.count("Thanks") == 1
     assert html.index("<body") < html.index("Thanks") < html.index("Tea")
-    assert "mj-text" not in proof.compiled.editions[0].html
+    assert "mj-text" not in proof.compiled.variants[0].html
     assert "Tea & Co" in proof.samples[0].rendered.text
 
 

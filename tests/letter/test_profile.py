@@ -144,7 +144,7 @@ def test_a_field_over_its_bounds_is_refused_by_its_path(spec: dict[str, Any], fi
 
 def test_autoscaling_to_zero_is_refused_with_its_reason() -> None:
     message = broken({"workers": {"autoscaling": {"minReplicas": 0}}})["spec.workers.autoscaling.minReplicas"]
-    assert "nobody to send the letters that come due" in message
+    assert "no worker to send the letters that come due" in message
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from postroom.letter import bundle
-from postroom.letter.bundle import CompiledTemplate, LocaleVariant, TemplateFile, WeightedSubject
+from postroom.letter.bundle import (
+    BUNDLE_FORMAT,
+    CompiledTemplate,
+    LocaleVariant,
+    TemplateFile,
+    WeightedSubject,
+)
 from postroom.letter.manifest import dotted_path, read_manifests
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.profile import SmtpProfile
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT, parse_profiles
 
-OF_THE_SECOND_FORMAT = ("editions.foreign_messages", "editions.messages")
-"""A letter cannot be rendered without its messages: a bundle that has some is of the second format."""
 FORMATS = Path(__file__).parents[1] / "golden" / "formats"
 FULL: dict[str, Any] = {
     "apiVersion": "postroom.dev/v1alpha1",
@@ -172,13 +175,13 @@ def test_a_field_that_comes_to_the_profile_is_one_that_an_earlier_worker_may_lea
 def test_a_field_that_comes_to_the_bundle_is_one_that_an_earlier_worker_may_leave_out() -> None:
     of = {
         "": CompiledTemplate,
-        "editions.": LocaleVariant,
-        "editions.subjects.": WeightedSubject,
+        "variants.": LocaleVariant,
+        "variants.subjects.": WeightedSubject,
         "attachments.": TemplateFile,
     }
-    found = sorted(path + each.name for path, part in of.items() for each in fields(part))
-    same_as_kept(bundle.BUNDLE_FORMAT, [each for each in found if each not in OF_THE_SECOND_FORMAT])
-    same_as_kept(bundle.BUNDLE_FORMAT_WITH_MESSAGES, found)
+    same_as_kept(
+        BUNDLE_FORMAT, sorted(path + each.name for path, part in of.items() for each in fields(part))
+    )
 
 
 def same_as_kept(form: str, found: list[str]) -> None:

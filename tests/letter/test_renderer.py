@@ -11,7 +11,7 @@ import pytest
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.origin import origins
 from postroom.letter.problems import Code, Rejected
-from postroom.letter.renderer import LINE_BREAKING_CHARACTERS, TemplateRenderer
+from postroom.letter.renderer import LINE_BREAKING_CHARACTERS
 from tests.letter.factories import NOON, attachment, event, layout, live, proved, variables
 
 
@@ -269,16 +269,10 @@ TEXTS = [
 def test_the_text_says_what_the_html_shows(html: str, text: str) -> None:
     proof = proved(html)
     assert proof.compiled is not None
-    assert proof.compiled.editions[0].text_way == "render"
+    assert proof.compiled.variants[0].text_origin == "render"
     assert live(html).render(event(name="x")).text == text
 
 
 def test_loops_are_charged_once_for_html_and_derived_text() -> None:
     found = live("{% for a in range(1000) %}{% for b in range(9) %}x{% endfor %}{% endfor %}{{ name }}")
     assert found.render(event(name="y")).text == "x" * 9000 + "y\n"
-
-
-def test_a_text_of_an_older_bundle_is_derived_anew() -> None:
-    found = live("<ol><li>{{ name }}</ol>").compiled
-    older = replace(found.editions[0], text="\x01- {{ name }}\x01", text_way="source")
-    assert TemplateRenderer(replace(found, editions=(older,))).render(event(name="x")).text == "1. x\n"

@@ -41,18 +41,18 @@ def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) -> None:
     proof = counted(*counts)
     assert proof.compiled is not None
-    assert proof.compiled.editions[0].inline == "render"
+    assert proof.compiled.variants[0].inline == "render"
     assert all("@@" not in result.rendered.html for result in proof.samples)
     found = [each.message for each in proof.warnings if each.code is Code.CSS_INLINED_PER_LETTER]
     assert len(found) == 1
-    assert "sample `of-3` comes out otherwise (html)" in found[0]
+    assert "sample `of-3` renders differently (html)" in found[0]
 
 
 def test_what_only_the_sure_way_can_make_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(INLINED, lambda *args: InlinedSource(inlined(*args).text + "{{ 1 // (2 - count) }}"))
     proof = counted(2, 3)
     assert [len(result.rendered.html) > 0 for result in proof.samples] == [True, True]
-    assert proof.compiled.editions[0].inline == "render"
+    assert proof.compiled.variants[0].inline == "render"
 
 
 def test_a_letter_that_cannot_be_made_has_the_line_of_the_manifest() -> None:

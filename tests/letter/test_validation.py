@@ -391,7 +391,7 @@ HOLES = [
 @settings(max_examples=40, deadline=None)
 def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str]) -> None:
     found = named("a", html="".join(html).replace("(", " ").replace(")", " "), **FOR_A_LAYOUT)
-    proof = validate_manifests([profile(), found], elsewhere=True).results[key("a")]
+    proof = validate_manifests([profile(), found], incomplete=True).results[key("a")]
     assert not any("EmailLayout/" in problem.field for problem in proof.problems)
 
 
@@ -404,13 +404,13 @@ def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str])
     ],
 )
 def test_of_a_layout_that_is_elsewhere_nothing_is_supposed(html: str) -> None:
-    proof = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], elsewhere=True).results[key("a")]
+    proof = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], incomplete=True).results[key("a")]
     assert [each.code for each in proof.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
     assert (proof.problems, proof.passed, proof.samples) == ((), False, ())
 
 
 def test_without_its_profile_a_template_is_proved_whole_where_that_is_elsewhere() -> None:
-    proof = validate_manifests([named("a")], elsewhere=True).results[key("a")]
+    proof = validate_manifests([named("a")], incomplete=True).results[key("a")]
     assert [each.code for each in proof.warnings] == [Code.PROFILE_NOT_FOUND]
     assert (proof.passed, len(proof.samples)) == (True, 1)
 
@@ -418,16 +418,16 @@ def test_without_its_profile_a_template_is_proved_whole_where_that_is_elsewhere(
 def test_a_sender_that_the_profile_does_not_allow_is_a_problem_wherever_the_rest_is() -> None:
     known = [profile(allowedFromDomains=["larkfield.example"])]
     found = named("a", **{"from": {"address": "x@evil.example"}})
-    [problem] = validate_manifests([*known, found], elsewhere=True).results[key("a")].problems
+    [problem] = validate_manifests([*known, found], incomplete=True).results[key("a")].problems
     assert problem.code is Code.SENDER_NOT_ALLOWED
 
 
 def test_what_is_there_but_faulty_is_not_said_to_be_missing() -> None:
     broken = [key("shop", "SmtpProfile"), key("page", "EmailLayout")]
     for spec in ({}, {"layoutRef": {"name": "page"}}):
-        proof = validate_manifests([named("a", **spec)], faulty=broken).results[key("a")]
+        proof = validate_manifests([named("a", **spec)], invalid=broken).results[key("a")]
         assert (proof.problems, proof.passed) == ((), False)
-    proof = validate_manifests([named("a", subject="{{ nmae }}")], faulty=broken).results[key("a")]
+    proof = validate_manifests([named("a", subject="{{ nmae }}")], invalid=broken).results[key("a")]
     assert [problem.code for problem in proof.problems] == [Code.VARIABLE_UNDECLARED]
 
 

@@ -260,7 +260,7 @@ def test_a_schema_that_requires_nothing_is_told_of_once() -> None:
         (
             {"type": "string"},
             False,
-            "YAML reads NO, no, off, n and false as false unless it stands in quotes",
+            "YAML reads NO, no, off, n and false as false unless it is quoted",
         ),
         ({"type": "string"}, True, "YAML reads yes, on, y and true as true"),
         ({"type": "string"}, 1.1, "YAML reads it as the number 1.1"),

@@ -81,7 +81,7 @@ def judge_case(case: CorpusCase, browser: BrowserCheck) -> tuple[CorpusResult, l
         0 if spoken else differing,
         tuple(false_alarms(case, proof.warnings)),
         browser.compare_pictures(pairs[0]),
-        ahead=all(edition.inline == "source" for edition in proof.compiled.editions),
+        ahead=all(edition.inline == "source" for edition in proof.compiled.variants),
     ), found
 
 

@@ -163,13 +163,13 @@ def deviation(document: Document, data: list[dict[str, Any]], tally: Tally | Non
     if proof.compiled is None:
         tally.refused += 1
         return None
-    if proof.compiled.editions[0].inline != "source":
+    if proof.compiled.variants[0].inline != "source":
         return None
     tally.ahead += 1
     quick = TemplateRenderer(proof.compiled)
     slow = TemplateRenderer(
         replace(
-            proof.compiled, editions=tuple(draft.variant() for draft in locale_drafts(template.spec, None))
+            proof.compiled, variants=tuple(draft.variant() for draft in locale_drafts(template.spec, None))
         )
     )
     for each in data:
@@ -196,7 +196,7 @@ def letters_of(document: Document, data: list[dict[str, Any]]) -> Iterator[PageP
     sources = [draft.variant() for draft in locale_drafts(template.spec, None)]
     plain = (replace(edition, css="", inline="source") for edition in sources)
     source, delivered = (
-        TemplateRenderer(replace(proof.compiled, editions=tuple(plain))),
+        TemplateRenderer(replace(proof.compiled, variants=tuple(plain))),
         TemplateRenderer(proof.compiled),
     )
     for each in data:

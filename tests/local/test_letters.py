@@ -10,8 +10,8 @@ from postroom.local.errors import UserError
 from postroom.ports.ledger import Attempt, State
 from postroom.ports.relay import Stage
 from tests.delivery import kubelet
+from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, ended
-from tests.delivery.scenario import scenario
 from tests.fixtures.postgres import free_port
 from tests.ledger.ledger_contract import LATER, carry, claim
 from tests.ledger.postgres_ledgers import SCHEMA, working
@@ -20,7 +20,7 @@ PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 no")
 
 
 @pytest.mark.postgres
-@scenario
+@async_test
 async def test_a_letter_is_found_where_the_connections_secret_says(
     postgres_ledger: str, tmp_path: Path
 ) -> None:

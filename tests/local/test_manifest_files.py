@@ -70,9 +70,9 @@ def test_text_css_locales_layouts_and_partials_have_files_too(folder: Path) -> N
     proofs = {key.kind: proof for key, proof in manifest_set.validation.results.items()}
     compiled = proofs["EmailTemplate"].compiled
     assert compiled is not None
-    assert [edition.text for edition in compiled.editions] == ["Hello {{ name }}", "Hallo {{ name }}"]
-    assert "Shop" in compiled.editions[0].html
-    assert "#111" in compiled.editions[0].html
+    assert [edition.text for edition in compiled.variants] == ["Hello {{ name }}", "Hallo {{ name }}"]
+    assert "Shop" in compiled.variants[0].html
+    assert "#111" in compiled.variants[0].html
 
 
 def test_a_problem_is_at_the_files_own_line(folder: Path) -> None:

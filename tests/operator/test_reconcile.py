@@ -97,7 +97,7 @@ def test_an_edit_writes_one_shard_and_one_status() -> None:
             ("apply", "ConfigMap", "postroom-orders-bundle-00"),
             ("status", "EmailTemplate", "paid"),
         ]
-        assert "Hello again" in world.served()["paid"].editions[0].html
+        assert "Hello again" in world.served()["paid"].variants[0].html
 
     run(test)
 
@@ -286,7 +286,7 @@ def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() 
         world.apply(template("paid", "<p>Slow</p>"), template("sent", "<p>Quick</p>"))
         await world.settle()
         assert world.served()["paid"] == before
-        assert "Quick" in world.served()["sent"].editions[0].html
+        assert "Quick" in world.served()["sent"].variants[0].html
         assert world.condition("EmailTemplate", "paid", "Compiled")[:2] == ("Unknown", "Validating")
 
     run(test)

@@ -128,7 +128,7 @@ def test_a_relay_that_does_not_answer_is_left_when_patience_ends(verb: str, stag
             lost, other = await register.of(2)
         assert isinstance(lost, Lost)
         assert (lost.stage, lost.end_of_data_sent) == (stage, stage is Stage.END_OF_DATA)
-        assert lost.reason == f"no answer to {stage.upper()} within 0.03 s"
+        assert lost.reason == f"no answer to {stage.replace('_', ' ').upper()} within 0.03 s"
         assert other == ACCEPTED
 
     asyncio.run(run())

@@ -100,7 +100,11 @@ def test_each_answer_has_the_patience_that_rfc_5321_asks_for(
         assert post.causes == [CloseCause.DEADLINE]
 
     assert play(scene).results == [
-        Lost(stage, stage is Stage.END_OF_DATA, f"no answer to {stage.upper()} within {seconds} s")
+        Lost(
+            stage,
+            stage is Stage.END_OF_DATA,
+            f"no answer to {stage.replace('_', ' ').upper()} within {seconds} s",
+        )
     ]
 
 

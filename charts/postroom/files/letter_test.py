@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from postroom.connections import Connections, ConnectionsSecret, read_connections
 from postroom.letter.problems import Rejected
-from postroom.mounted import read_folder
+from postroom.secret_files import read_folder
 
 NAMESPACE = os.environ["TEST_NAMESPACE"]
 SECRET = os.environ["TEST_SECRET"]

@@ -1,22 +1,27 @@
-"""The worker's figures for Prometheus. Counted a batch at a time, never a letter at a time."""
+"""The worker's figures for Prometheus. Counted a batch at a time, never a letter at a time.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+The figures of the bounce intake for Prometheus, read from its tally when somebody asks.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bucket bounds for the way from event to outcome: from a quick relay to a long retry."""
 
-Facts = Mapping[str, tuple[float | None, str]]
+GaugeValues = Mapping[str, tuple[float | None, str]]
 """Name → value and help, for gauges and counters that somebody else keeps. None: nobody knows it."""
 
 
-class Metrics:
+class WorkerMetrics:
     """Counters of what became of letters, and facts read at scrape time."""
 
-    def __init__(self, gauges: Callable[[], Facts], counters: Callable[[], Facts]) -> None:
+    def __init__(self, gauges: Callable[[], GaugeValues], counters: Callable[[], GaugeValues]) -> None:
         self.registry = CollectorRegistry()
         self._letters = Counter(
             "postroom_letters",
@@ -30,7 +35,7 @@ class Metrics:
             ("kind", "code"),
             registry=self.registry,
         )
-        self._doubts = Counter(
+        self._in_doubt = Counter(
             "postroom_in_doubt",
             "Letters whose relay's answer is unknown, by how that came about.",
             ("cause",),
@@ -45,10 +50,10 @@ class Metrics:
         self._seconds = Histogram(
             "postroom_delivery_duration_seconds",
             "Seconds from the event's record to the relay's acceptance.",
-            buckets=SECONDS,
+            buckets=DURATION_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(_Facts(gauges, counters))
+        self.registry.register(_GaugeCollector(gauges, counters))
 
     def letters(self, state: str, code: str, count: int) -> None:
         """`count` attempts led to `state`."""
@@ -58,9 +63,9 @@ class Metrics:
         """`count` records were malformed, known or tombstones."""
         self._records.labels(kind, code).inc(count)
 
-    def doubts(self, cause: str, count: int) -> None:
+    def in_doubt(self, cause: str, count: int) -> None:
         """`count` letters fell into doubt."""
-        self._doubts.labels(cause).inc(count)
+        self._in_doubt.labels(cause).inc(count)
 
     def callbacks(self, name: str, result: str, count: int) -> None:
         """`count` notices to a callback came to this."""
@@ -73,10 +78,10 @@ class Metrics:
             self._seconds.observe(value)
 
 
-class _Facts(Collector):
+class _GaugeCollector(Collector):
     """Facts that are read when somebody asks."""
 
-    def __init__(self, gauges: Callable[[], Facts], counters: Callable[[], Facts]) -> None:
+    def __init__(self, gauges: Callable[[], GaugeValues], counters: Callable[[], GaugeValues]) -> None:
         self._gauges = gauges
         self._counters = counters
 
@@ -86,3 +91,55 @@ class _Facts(Collector):
             yield GaugeMetricFamily(f"postroom_{name}", meaning, value)
         for name, (value, meaning) in self._counters().items():
             yield CounterMetricFamily(f"postroom_{name}", meaning, value)
+
+
+REFUSALS = ("recipient", "not_yet", "too_large", "busy", "fault")
+NOT_STORED = ("known", "unknown_letter", "full", "untied")
+NAME = "postroom_bounces"
+
+
+class BounceCounts(Protocol):
+    """What is counted."""
+
+    sessions: int
+    refused: collections.Counter[str]
+    reports: collections.Counter[str]
+    unkept: collections.Counter[str]
+    letters: collections.Counter[str]
+    suppressed: collections.Counter[str]
+
+
+class BounceMetrics(Collector):
+    """A registry with these figures alone."""
+
+    def __init__(
+        self, tally: BounceCounts, open_sessions: Callable[[], int], ready: Callable[[], bool]
+    ) -> None:
+        self._tally, self._open, self._ready = tally, open_sessions, ready
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Every figure."""
+        tally = self._tally
+        yield CounterMetricFamily(f"{NAME}_smtp_sessions", "SMTP sessions since the start.", tally.sessions)
+        yield GaugeMetricFamily(f"{NAME}_smtp_sessions_open", "SMTP sessions now.", self._open())
+        ready = "Whether every ledger and key is there, and the ledgers take reports."
+        yield GaugeMetricFamily(f"{NAME}_ready", ready, float(self._ready()))
+        told = "Messages that were not taken, by why: no return path of ours, a key or ledger away, size."
+        yield _by(f"{NAME}_refused", told, "reason", tally.refused, REFUSALS)
+        yield _by(f"{NAME}_reports", "Reports that were kept, by kind.", "kind", tally.reports)
+        told = "Reports that were taken and not kept: known, letter forgotten, too many, of no letter."
+        yield _by(f"{NAME}_reports_unkept", told, "reason", tally.unkept, NOT_STORED)
+        yield _by(f"{NAME}_letters", "Letters that a report brought to a state.", "state", tally.letters)
+        told = "Addresses that a report put on a suppression list."
+        yield _by(f"{NAME}_suppressions", told, "reason", tally.suppressed)
+
+
+def _by(
+    name: str, told: str, label: str, counts: collections.Counter[str], zero: Sequence[str] = ()
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, told, labels=[label])
+    for each in sorted({*zero, *counts}):
+        family.add_metric([each], counts[each])
+    return family

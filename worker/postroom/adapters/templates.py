@@ -17,7 +17,7 @@ from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.problems import Rejected
 from postroom.letter.renderer import LoadedBundles
-from postroom.mounted import generation, read_files
+from postroom.secret_files import generation, read_files
 
 LOOK_SECONDS = 1.0
 """A projected volume changes by switching a symbolic link, which file watchers miss: so it is read."""
@@ -43,7 +43,7 @@ class FolderTemplates:
 
     @property
     def left_out(self) -> list[str]:
-        """The fields of the bundles that this release does not know, as `bundle: editions.amp`."""
+        """The fields of the bundles that this release does not know, as `bundle: variants.amp`."""
         return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
 
     def current(self) -> TemplateCatalog:
@@ -93,10 +93,10 @@ class FolderTemplates:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog
         self.problem, self._read = "", True
-        self._tell_left_out(texts)
+        self._log_unknown_fields(texts)
         return True
 
-    def _tell_left_out(self, texts: list[str]) -> None:
+    def _log_unknown_fields(self, texts: list[str]) -> None:
         told = self.left_out
         known = self._left_out
         self._left_out = {

@@ -26,8 +26,7 @@ import httpcore
 
 from postroom.letter.allowlist import Allowlist, parse_ip_address
 from postroom.letter.status_events import rfc3339
-from postroom.ports.callbacks import Answer
-from postroom.ports.notices import Notice
+from postroom.ports.notifications import CallbackResponse, Notification
 
 
 class AddressBlocked(Exception):
@@ -114,24 +113,24 @@ class WebhookClient:
             network_backend=GuardedNetworkBackend(target.allowed, target.plain),
         )
 
-    async def call(self, notice: Notice, keys: Sequence[bytes], now: datetime) -> Answer:
+    async def call(self, notice: Notification, keys: Sequence[bytes], now: datetime) -> CallbackResponse:
         """See the port."""
         body = webhook_payload(notice)
         try:
             async with asyncio.timeout(self._target.timeout):
                 return await self._post(webhook_headers(notice.id, body, keys, int(now.timestamp())), body)
         except TimeoutError:
-            return Answer(reason=f"no answer within {self._target.timeout:g} s")
+            return CallbackResponse(reason=f"no answer within {self._target.timeout:g} s")
         except AddressBlocked as blocked:
-            return Answer(reason=str(blocked), blocked=True)
+            return CallbackResponse(reason=str(blocked), blocked=True)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-            return Answer(reason=_error_text(error))
+            return CallbackResponse(reason=_error_text(error))
 
     async def close(self) -> None:
         """See the port."""
         await self._pool.aclose()
 
-    async def _post(self, told: list[tuple[str, str]], body: bytes) -> Answer:
+    async def _post(self, told: list[tuple[str, str]], body: bytes) -> CallbackResponse:
         wait = {"connect": self._target.timeout, "pool": self._target.timeout}
         async with self._pool.stream(
             "POST", self._target.url, headers=told, content=body, extensions={"timeout": wait}
@@ -141,10 +140,10 @@ class WebhookClient:
                 read += len(piece)
                 if read > MAX_BODY_BYTES:
                     break
-            return Answer(response.status, retry_after=_retry_after(response.headers))
+            return CallbackResponse(response.status, retry_after=_retry_after(response.headers))
 
 
-def webhook_payload(notice: Notice) -> bytes:
+def webhook_payload(notice: Notification) -> bytes:
     """The body: type, timestamp, data."""
     return f'{{"type":"{notice.type}","timestamp":"{rfc3339(notice.at)}","data":{notice.data}}}'.encode()
 

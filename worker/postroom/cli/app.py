@@ -330,7 +330,7 @@ def letter(
 @app.command()
 def worker() -> None:
     """Run one profile's worker; configured by POSTROOM_PROFILE, POSTROOM_BUNDLES and others."""
-    importlib.import_module("postroom.delivery.programs.consume").main()
+    importlib.import_module("postroom.worker.main").main()
 
 
 @app.command()
@@ -341,7 +341,7 @@ def migrate() -> None:
     PostgreSQL was not reached in time or refuses, or the ledger needs a newer Postroom; 2 when a setting is
     missing or wrong. One line says which. Nothing is changed unless all of it is.
     """
-    importlib.import_module("postroom.delivery.programs.migrate").main()
+    importlib.import_module("postroom.worker.migrate").main()
 
 
 @app.command()
@@ -353,7 +353,7 @@ def sandbox() -> None:
 @app.command()
 def bounces() -> None:
     """Take reports about letters in over SMTP or LMTP; configured by POSTROOM_BOUNCES_… and others."""
-    importlib.import_module("postroom.delivery.programs.bounces").main()
+    importlib.import_module("postroom.bounces.main").main()
 
 
 @app.command()

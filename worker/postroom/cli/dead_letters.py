@@ -27,9 +27,8 @@ from postroom.adapters.kafka.producers import republish
 from postroom.adapters.kafka.topic_reader import TopicReader, TopicUnreadable
 from postroom.adapters.templates import FolderTemplates
 from postroom.cli.environment import Environment, ProfileBundle
-from postroom.delivery.programs.rules import house_of
+from postroom.delivery.parse import parse_record
 from postroom.delivery.render import render_one
-from postroom.delivery.validate import read
 from postroom.http.endpoint import Endpoint, read_endpoint
 from postroom.letter.event import LATE_REPLAY_HEADER, REPLAY_HEADER, Record, parse_event
 from postroom.letter.problems import Code, Rejected
@@ -37,6 +36,7 @@ from postroom.letter.profile import dead_letter_topic
 from postroom.local.errors import UserError
 from postroom.ports.ledger import REPLAY_RETENTION, Letter, State
 from postroom.sandbox.mta import GREETING
+from postroom.worker.profile_config import delivery_policy
 
 HEADER_PREFIX = "postroom_"
 """What the names of Postroom's own headers begin with; no event's."""
@@ -248,7 +248,7 @@ class _SandboxProfile:
 
     def __init__(self, served: ProfileBundle) -> None:
         self.topic = served.topic
-        self.house = house_of(served.profile, State.CAPTURED)
+        self.house = delivery_policy(served.profile, State.CAPTURED)
         templates = FolderTemplates(served.bundles)
         templates.refresh()
         self.catalog = templates.current()
@@ -276,7 +276,7 @@ def _render_and_send(
     if one.content_omitted:
         return "its content is on no topic any more"
     try:
-        letter = read(one.as_replay(), room.house.profile)
+        letter = parse_record(one.as_replay(), room.house.profile)
     except Rejected as rejected:
         return str(rejected.problems[0])
     outcome = render_one(letter, room.catalog, room.house, now)

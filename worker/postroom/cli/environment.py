@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from postroom.adapters.ledger.administration import SqlLedgerAdministration
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.connections import ConnectionsSecret, KafkaConnection, read_kafka, read_ledger
-from postroom.delivery.programs.rules import read_profile
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.local.data_folder import DataFolder, RunAddresses
 from postroom.local.errors import UserError
-from postroom.mounted import read_folder
-from postroom.ports.health import Unreachable
-from postroom.ports.ledger import LedgerAdministration
+from postroom.ports.world import LedgerUnavailable
+from postroom.secret_files import read_folder
+from postroom.worker.profile_config import read_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def open_ledgers(
             ]
         except Rejected as rejected:
             raise UserError(str(rejected)) from None
-        except Unreachable as unreachable:
+        except LedgerUnavailable as unreachable:
             raise UserError(f"The ledger's server does not answer: {unreachable}.") from None
 
 
@@ -139,7 +138,7 @@ def _selected_ledgers(
 ) -> Iterator[LedgerAdministration]:
     if connections and not files:
         where = read_ledger(read_connections_secret(connections), namespace)
-        yield SqlLedgerAdministration.open_server(where.url, where.schema)
+        yield LedgerAdministration.open_server(where.url, where.schema)
         return
     found = list(files) or DataFolder(data).ledgers()
     if not found:
@@ -150,4 +149,4 @@ def _selected_ledgers(
     for path in found:
         if not path.exists():
             raise UserError(f"There is no ledger {path}.")
-        yield SqlLedgerAdministration.open_file(path)
+        yield LedgerAdministration.open_file(path)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
+from postroom.adapters.ledger.administration import LedgerAdministration
 from postroom.cli.environment import Environment
 from postroom.letter.address import normalize_address
 from postroom.letter.problems import Rejected
 from postroom.letter.profile import dead_letter_topic
 from postroom.local import http_client
 from postroom.local.errors import UserError
-from postroom.ports.ledger import ErasureResult, LedgerAdministration
+from postroom.ports.ledger import ErasureResult
 
 RETRY_SECONDS = 15.0
 RETRY_DELAY_SECONDS = 0.5
@@ -45,8 +46,11 @@ class ErasureReport:
         letters, answers = _count(found.letters, "letter"), _count(found.attempts, "answer")
         yield f"{letters} in the ledger {verb}; {found.withdrawn} of them waited to be sent"
         yield f"{answers} of relays and {_count(found.reports, 'report')} that came back {verb}"
-        dead_letters, notices = _count(found.dead_letters, "dead letter"), _count(found.notices, "notice")
-        yield f"{dead_letters} and {notices} in the outbox {verb}"
+        dead_letters, notifications = (
+            _count(found.dead_letters, "dead letter"),
+            _count(found.notifications, "notification"),
+        )
+        yield f"{dead_letters} and {notifications} in the outbox {verb}"
         if found.suppressions:
             kept = "they stay in force without the address"
             yield f"{_count(found.suppressions, 'entry', 'entries')} of the suppression list {verb}: {kept}"

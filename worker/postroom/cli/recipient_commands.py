@@ -26,7 +26,7 @@ from postroom.ports.ledger import SuppressionReason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from postroom.ports.ledger import LedgerAdministration
+    from postroom.adapters.ledger.administration import LedgerAdministration
 
 recipients = typer.Typer()
 suppressions = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")

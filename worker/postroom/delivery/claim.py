@@ -1,4 +1,9 @@
-"""Letters → claims: who may send, who is on it already, and what was there before.
+"""What a row found at claim time allows: (state, whose, payload) → Found.
+
+A claim of a dead process is taken over; one that died in `sending` is in doubt; one in living hands
+holds its record's offset open until it settles.
+
+Letters → claims: who may send, who is on it already, and what was there before.
 
 Fresh letters are claimed outright. A row that was there is decided on by the table in `decide.takeover`,
 and taken over only on condition that nobody changed it in between.
@@ -6,15 +11,41 @@ and taken over only on condition that nobody changed it in between.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
-from postroom.delivery.decide.takeover import Found, meet
-from postroom.delivery.outcome import InDoubt, Malformed
-from postroom.delivery.post import Post
+from postroom.delivery.context import DeliveryContext
 from postroom.delivery.render import Verdicts
 from postroom.failpoint import reach
 from postroom.letter.event import Record
 from postroom.letter.problems import Code, Problem
-from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed
+from postroom.policy.outcomes import InDoubt, Malformed
+from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed, State
+
+
+class ClaimResolution(Enum):
+    """What the claimer of an identity meets."""
+
+    SETTLED = "settled"
+    """The event is safe in a final or waiting row: nothing to do."""
+    HELD = "held"
+    """Somebody alive is on it."""
+    TAKE = "take"
+    """A dead or released claim whose content never left."""
+    DOUBT = "doubt"
+    """A dead claim whose dot may have left."""
+    MISMATCH = "mismatch"
+    """The identity is known with another payload."""
+
+
+def resolve_claim(state: State, held_by_living: bool, same_payload: bool) -> ClaimResolution:
+    """Decide what the claimer may do with an existing row."""
+    if not same_payload:
+        return ClaimResolution.MISMATCH
+    if state not in (State.CLAIMED, State.SENDING):
+        return ClaimResolution.SETTLED
+    if held_by_living:
+        return ClaimResolution.HELD
+    return ClaimResolution.TAKE if state is State.CLAIMED else ClaimResolution.DOUBT
 
 
 @dataclass(slots=True)
@@ -22,13 +53,13 @@ class Claims:
     """What came of claiming a batch."""
 
     claimed: list[Claimed] = field(default_factory=list)
-    known: list[Record] = field(default_factory=list)
+    duplicates: list[Record] = field(default_factory=list)
     held: list[Record] = field(default_factory=list)
     mismatched: list[Malformed] = field(default_factory=list)
     taken_in_doubt: int = 0
 
 
-async def claim(letters: Sequence[Letter], verdicts: Verdicts, post: Post) -> Claims:
+async def claim(letters: Sequence[Letter], verdicts: Verdicts, context: DeliveryContext) -> Claims:
     """Claim a batch in one commit (two, when dead claims are taken over).
 
     A claim that died in `sending` gets the verdict InDoubt under `onInDoubt: Park`; else it is sent again.
@@ -37,34 +68,36 @@ async def claim(letters: Sequence[Letter], verdicts: Verdicts, post: Post) -> Cl
     if not letters:
         return claims
     takeovers: list[ExistingRow] = []
-    for answer in await post.ledger.claim(letters, post.clock.now()):
+    for answer in await context.ledger.claim(letters, context.clock.now()):
         match answer:
             case Claimed():
                 claims.claimed.append(answer)
             case ReplayConsumed():
-                claims.known.append(answer.letter.record)
+                claims.duplicates.append(answer.letter.record)
             case ExistingRow():
                 _sort(answer, claims, takeovers)
     if takeovers:
-        await _take_over(takeovers, claims, verdicts, post)
+        await _take_over(takeovers, claims, verdicts, context)
     reach("claimed")
     return claims
 
 
 def _sort(row: ExistingRow, claims: Claims, takeovers: list[ExistingRow]) -> None:
-    match meet(row.state, row.owner_alive, row.same_payload):
-        case Found.SETTLED:
-            claims.known.append(row.letter.record)
-        case Found.HELD:
+    match resolve_claim(row.state, row.owner_alive, row.same_payload):
+        case ClaimResolution.SETTLED:
+            claims.duplicates.append(row.letter.record)
+        case ClaimResolution.HELD:
             claims.held.append(row.letter.record)
-        case Found.MISMATCH:
-            claims.mismatched.append(Malformed(row.letter.record, (_mismatch(row.letter),)))
-        case Found.TAKE | Found.DOUBT:
+        case ClaimResolution.MISMATCH:
+            claims.mismatched.append(Malformed(row.letter.record, (_mismatch_problem(row.letter),)))
+        case ClaimResolution.TAKE | ClaimResolution.DOUBT:
             takeovers.append(row)
 
 
-async def _take_over(rows: list[ExistingRow], claims: Claims, verdicts: Verdicts, post: Post) -> None:
-    taken = await post.ledger.take_over(rows, post.clock.now())
+async def _take_over(
+    rows: list[ExistingRow], claims: Claims, verdicts: Verdicts, context: DeliveryContext
+) -> None:
+    taken = await context.ledger.take_over(rows, context.clock.now())
     for row, claimed in zip(rows, taken, strict=True):
         if claimed is None:
             claims.held.append(row.letter.record)
@@ -72,17 +105,17 @@ async def _take_over(rows: list[ExistingRow], claims: Claims, verdicts: Verdicts
         claims.claimed.append(claimed)
         if claimed.was_sending:
             claims.taken_in_doubt += 1
-            if _parks(claimed, post):
-                verdicts[claimed.letter] = InDoubt(_doubt(), counted=True)
+            if _parks(claimed, context):
+                verdicts[claimed.letter] = InDoubt(_in_doubt_problem(), counted=True)
 
 
-def _parks(claimed: Claimed, post: Post) -> bool:
+def _parks(claimed: Claimed, context: DeliveryContext) -> bool:
     """Whether a person decides: always under Park, and after as many doubts as there may be answers."""
-    policy = post.house.policy
+    policy = context.policy.retry
     return policy.on_in_doubt == "Park" or claimed.in_doubt_count >= policy.max_attempts
 
 
-def _mismatch(letter: Letter) -> Problem:
+def _mismatch_problem(letter: Letter) -> Problem:
     return Problem(
         Code.IDEMPOTENCY_MISMATCH,
         "message_id",
@@ -91,7 +124,7 @@ def _mismatch(letter: Letter) -> Problem:
     )
 
 
-def _doubt() -> Problem:
+def _in_doubt_problem() -> Problem:
     return Problem(
         Code.CONNECTION_LOST_AT_END_OF_DATA,
         "smtp.dot",

@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from postroom.delivery.outcome import Expired, NoTemplate, Outcome, TooEarly, Unrenderable, Unsigned
-from postroom.delivery.post import House, Post
+from postroom.delivery.context import DeliveryContext, DeliveryPolicy
 from postroom.letter.address import normalize_address
 from postroom.letter.catalog import RenderableTemplate, RenderedLetter, SenderMailbox, TemplateCatalog
 from postroom.letter.event import is_late_replay
 from postroom.letter.identity import message_id
 from postroom.letter.mime.compose import compose_letter
 from postroom.letter.problems import Code, Problem, Rejected, did_you_mean
+from postroom.policy.outcomes import Expired, KeyUnavailable, NoTemplate, Outcome, Scheduled, Unrenderable
 from postroom.ports.ledger import Letter
 from postroom.ports.relay import Envelope
 
@@ -26,64 +26,70 @@ Verdicts = dict[Letter, Outcome]
 """Letters whose outcome is clear before anything is sent."""
 
 
-async def render(letters: Sequence[Letter], post: Post) -> Verdicts:
+async def render(letters: Sequence[Letter], context: DeliveryContext) -> Verdicts:
     """Fill in each letter's content, or say why there is none; sockets get their turn in between."""
-    catalog, now = post.templates.current(), post.clock.now()
+    catalog, now = context.templates.current(), context.clock.now()
     verdicts: Verdicts = {}
-    begun = post.clock.monotonic()
+    begun = context.clock.monotonic()
     for letter in letters:
-        verdict = render_one(letter, catalog, post.house, now)
+        verdict = render_one(letter, catalog, context.policy, now)
         if verdict is not None:
             verdicts[letter] = verdict
-        if post.clock.monotonic() - begun > TURN_SECONDS:
+        if context.clock.monotonic() - begun > TURN_SECONDS:
             await asyncio.sleep(0)
-            begun = post.clock.monotonic()
+            begun = context.clock.monotonic()
     return verdicts
 
 
-def render_one(letter: Letter, catalog: TemplateCatalog, house: House, now: datetime) -> Outcome | None:
+def render_one(
+    letter: Letter, catalog: TemplateCatalog, policy: DeliveryPolicy, now: datetime
+) -> Outcome | None:
     """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
     event = letter.event
     letter.expires = _unless_late(letter, event.expires)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
     if event.not_before is not None and event.not_before > now:
-        return TooEarly(event.not_before)
+        return Scheduled(event.not_before)
     template = catalog.find(event.type)
     if template is None or template.suspended:
         return NoTemplate(_no_template(letter, template, catalog))
     if event.revision is not None and event.revision != template.revision:
         return NoTemplate(_not_this_revision(letter, template))
     try:
-        return _render_with(template, letter, house, now)
+        return _render_with(template, letter, policy, now)
     except Rejected as rejected:
         return Unrenderable(rejected.problems[0])
     except Exception as error:  # noqa: BLE001 - one letter's trouble must not become the worker's
         return Unrenderable(_broke(template, error))
 
 
-def _render_with(template: RenderableTemplate, letter: Letter, house: House, now: datetime) -> Outcome | None:
+def _render_with(
+    template: RenderableTemplate, letter: Letter, policy: DeliveryPolicy, now: datetime
+) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
     letter.category = template.category
     letter.expires = _unless_late(letter, template.expires(letter.event))
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
-    path = house.returns.return_path(letter.identity) if house.returns else None
+    path = policy.returns.return_path(letter.identity) if policy.returns else None
     if isinstance(path, Problem):
-        return Unsigned(path)
-    sender = _fill(letter, template.render(letter.event), house, path)
-    if house.signer is None:
+        return KeyUnavailable(path)
+    sender = _fill(letter, template.render(letter.event), policy, path)
+    if policy.signer is None:
         return None
-    signed = house.signer.sign(letter.content, sender.address, now)
+    signed = policy.signer.sign(letter.content, sender.address, now)
     if isinstance(signed, Problem):
-        return Unsigned(signed)
+        return KeyUnavailable(signed)
     letter.content = signed
     return None
 
 
-def _fill(letter: Letter, rendered: RenderedLetter, house: House, path: str | None) -> SenderMailbox:
+def _fill(
+    letter: Letter, rendered: RenderedLetter, policy: DeliveryPolicy, path: str | None
+) -> SenderMailbox:
     """Compose the letter; `path` is its envelope sender where that is not its From address."""
-    sender = _sender(rendered, house)
+    sender = _sender(rendered, policy)
     recipient = normalize_address(letter.event.recipient)
     letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
     letter.envelope = Envelope(path or sender.address, letter.event.recipient, recipient.smtputf8)
@@ -97,18 +103,18 @@ def _fill(letter: Letter, rendered: RenderedLetter, house: House, path: str | No
     return sender
 
 
-def _sender(rendered: RenderedLetter, house: House) -> SenderMailbox:
+def _sender(rendered: RenderedLetter, policy: DeliveryPolicy) -> SenderMailbox:
     if rendered.sender is None:
-        return house.sender
+        return policy.sender
     domain = rendered.sender.address.rpartition("@")[2].lower()
-    allowed = house.from_domains or {house.sender.address.rpartition("@")[2].lower()}
+    allowed = policy.from_domains or {policy.sender.address.rpartition("@")[2].lower()}
     if domain in allowed:
         return rendered.sender
     raise Rejected(
         Problem(
             Code.SENDER_NOT_ALLOWED,
             "spec.from",
-            f"{domain} is not a domain that profile {house.profile} sends from; add it to "
+            f"{domain} is not a domain that profile {policy.profile} sends from; add it to "
             "spec.allowedFromDomains of the SmtpProfile or take the profile's own sender",
         )
     )

@@ -6,29 +6,29 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from postroom.delivery.decide.retry import History, follow
-from postroom.delivery.decide.suppression import is_hard_bounce
-from postroom.delivery.outcome import (
-    Accepted,
-    Deferred,
-    Finish,
-    GiveBack,
-    Hold,
-    InDoubt,
-    Malformed,
-    Outcome,
-    Progress,
-    Refused,
-    Settled,
-    Step,
-    TryAgain,
-    Unreachable,
-    Unsigned,
-)
-from postroom.delivery.post import House, Post
+from postroom.delivery.context import DeliveryContext, DeliveryPolicy
 from postroom.delivery.send import Decided
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
+from postroom.policy.outcomes import (
+    Accepted,
+    Deferred,
+    Finish,
+    InDoubt,
+    KeyUnavailable,
+    Malformed,
+    Outcome,
+    Park,
+    Progress,
+    Refused,
+    RelayUnreachable,
+    Release,
+    Settled,
+    Step,
+    TryAgain,
+)
+from postroom.policy.retry import AttemptHistory, next_step
+from postroom.policy.suppression import is_hard_bounce
 from postroom.ports.ledger import (
     Attempt,
     Claimed,
@@ -41,7 +41,7 @@ from postroom.ports.ledger import (
 from postroom.ports.relay import Stage
 
 
-async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Progress]:
+async def settle(groups: AsyncIterator[Decided], context: DeliveryContext) -> AsyncIterator[Progress]:
     """Settle every group as soon as it is there.
 
     None waits for the commit of the one before: a letter's settlement goes into the very next commit after
@@ -53,7 +53,7 @@ async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Pr
     async def begin_each() -> None:
         try:
             async for decided in groups:
-                settling.put_nowait(asyncio.create_task(settle_group(decided, post)))
+                settling.put_nowait(asyncio.create_task(settle_group(decided, context)))
         finally:
             settling.put_nowait(None)
 
@@ -63,30 +63,30 @@ async def settle(groups: AsyncIterator[Decided], post: Post) -> AsyncIterator[Pr
     await beginning
 
 
-async def settle_group(decided: Decided, post: Post) -> Progress:
+async def settle_group(decided: Decided, context: DeliveryContext) -> Progress:
     """Put a group's outcomes on record and say what follows for each."""
-    now = post.clock.now()
+    now = context.clock.now()
     progress = Progress()
     settlements: list[Settlement] = []
     returned: list[Claimed] = []
     for one, outcome in decided:
-        history = History(_since(one), one.replies, one.attempts, one.in_doubt_count)
-        step = follow(outcome, history, post.house.policy, now, post.clock.random())
-        if isinstance(step, GiveBack) and not one.from_topic:
+        history = AttemptHistory(_since(one), one.replies, one.attempts, one.in_doubt_count)
+        step = next_step(outcome, history, context.policy.retry, now, context.clock.random())
+        if isinstance(step, Release) and not one.from_topic:
             step = TryAgain(now, None)  # no offset brings it back: its row must
-        if isinstance(step, GiveBack):
+        if isinstance(step, Release):
             returned.append(one)
             progress.held.append(one.letter.record)
         else:
             ending = settlement(one, outcome, step, now)
-            settlements.append(replace(ending, suppress=_entry(one, outcome, post.house, now)))
+            settlements.append(replace(ending, suppress=_entry(one, outcome, context.policy, now)))
         progress.settled.append(Settled(one, outcome, step))
     if settlements:
-        await post.ledger.settle(settlements, now)
+        await context.ledger.settle(settlements, now)
     for ended in settlements:
         ended.claimed.letter.content = b""  # a slow neighbour may keep the batch alive for minutes
     if returned:
-        await post.ledger.release(returned)
+        await context.ledger.release(returned)
     return progress
 
 
@@ -95,11 +95,13 @@ def _since(one: Claimed) -> datetime:
     return max(one.received, scheduled) if scheduled else one.received
 
 
-async def bury(malformed: Sequence[Malformed], post: Post) -> Progress:
+async def record_dead_letters(malformed: Sequence[Malformed], context: DeliveryContext) -> Progress:
     """Put records that never became letters of their own into the outbox."""
-    now = post.clock.now()
+    now = context.clock.now()
     if malformed:
-        await post.ledger.add_dead_letters([dead_letter(one.record, one.problems, now) for one in malformed])
+        await context.ledger.add_dead_letters(
+            [dead_letter(one.record, one.problems, now) for one in malformed]
+        )
     return Progress(malformed=list(malformed))
 
 
@@ -107,7 +109,7 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
     """The row's next state, its history and its dead letter, if there is one."""
     heard = isinstance(outcome, Accepted | Deferred | Refused)
     answered = heard and not (isinstance(outcome, Deferred) and outcome.of_relay)
-    tried = heard or isinstance(outcome, Unreachable | InDoubt | Unsigned)
+    tried = heard or isinstance(outcome, RelayUnreachable | InDoubt | KeyUnavailable)
     doubted = isinstance(outcome, InDoubt) and not outcome.counted
     state, problem, due, buried = _ending(step)
     return Settlement(
@@ -125,23 +127,25 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
     )
 
 
-def _entry(one: Claimed, outcome: Outcome, house: House, now: datetime) -> Suppression | None:
+def _entry(one: Claimed, outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> Suppression | None:
     """What the answer puts on the suppression list."""
-    if not (house.suppresses_bounces and isinstance(outcome, Refused) and is_hard_bounce(outcome.reply)):
+    if not (policy.suppresses_bounces and isinstance(outcome, Refused) and is_hard_bounce(outcome.reply)):
         return None
     said = f"{outcome.reply.code} {outcome.reply.text}"
-    return Suppression(house.profile, one.letter.identity.recipient, SuppressionReason.HARD_BOUNCE, now, said)
+    return Suppression(
+        policy.profile, one.letter.identity.recipient, SuppressionReason.HARD_BOUNCE, now, said
+    )
 
 
 def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:
     match step:
         case Finish():
-            return step.state, step.problem, None, step.bury
+            return step.state, step.problem, None, step.dead_letter
         case TryAgain():
             return step.state, step.problem, step.at, False
-        case Hold():
+        case Park():
             return State.IN_DOUBT, step.problem, None, False
-        case GiveBack():
+        case Release():
             raise ValueError("a letter that is given back has no settlement")
         case _:
             assert_never(step)
@@ -155,7 +159,7 @@ def _attempt(outcome: Outcome, state: State, relay: str) -> Attempt | None:
             return Attempt("deferred", reply.stage, reply.code, reply.text, relay)
         case Refused(reply=reply):
             return Attempt("refused", reply.stage, reply.code, reply.text, relay)
-        case Unreachable(lost=lost):
+        case RelayUnreachable(lost=lost):
             return Attempt("unreachable", lost.stage, 0, lost.reason, relay)
         case InDoubt(problem=problem):
             return Attempt("in_doubt", Stage.END_OF_DATA, 0, problem.message, relay)

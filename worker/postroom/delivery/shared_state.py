@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from postroom.delivery.decide import breaker, pace, share
-from postroom.delivery.decide.breaker import Circuit, Phase, Rules, Sign
+from postroom.policy import circuit_breaker, rates
+from postroom.policy.circuit_breaker import Circuit, CircuitRules, HealthSignal, Phase
 from postroom.ports.ledger import DAY_SECONDS, LedgerTime, SharedState, Update
 from postroom.ports.relay import Rate, Result
 from postroom.ports.world import Clock
@@ -30,7 +30,7 @@ class Agreeing(Protocol):
 class RelayCircuit:
     """One relay's circuit as this worker knows it."""
 
-    def __init__(self, relay: str, rules: Rules, ledger: Agreeing, clock: Clock) -> None:
+    def __init__(self, relay: str, rules: CircuitRules, ledger: Agreeing, clock: Clock) -> None:
         """`relay`: whose it is, `namespace/profile`."""
         self._subject = f"circuit {relay}"
         self._rules, self._ledger, self._clock = rules, ledger, clock
@@ -52,7 +52,7 @@ class RelayCircuit:
         """How the circuit is now, as far as this worker knows."""
         if not self.circuit.open_until:
             return Phase.CLOSED
-        return breaker.phase(self.circuit, self._clock.monotonic() + self._ahead)
+        return circuit_breaker.phase(self.circuit, self._clock.monotonic() + self._ahead)
 
     @property
     def may_probe(self) -> bool:
@@ -85,12 +85,12 @@ class RelayCircuit:
         """Take in what came back from the relay; `probe`: the letter that decides is among them."""
         self._probed = self._probed or probe
         for result in results:
-            match breaker.sign(result):
-                case Sign.LIFE:
+            match circuit_breaker.health_signal(result):
+                case HealthSignal.LIFE:
                     self._failures.clear()
                     self._lives = self._lives or probe or self.circuit.failures > 0
-                case Sign.FAILURE:
-                    self._note_failure(breaker.words([result]), probe)
+                case HealthSignal.FAILURE:
+                    self._note_failure(circuit_breaker.failure_reason([result]), probe)
                 case None:
                     self._gives_up = self._gives_up or probe
 
@@ -101,24 +101,26 @@ class RelayCircuit:
         gives_up, self._gives_up = self._hand_back_unused() or self._gives_up, False
         retries, self._retries = self._retries, False
         over, self._probed = self._probed, False
-        under_way = self.circuit.prober != breaker.NOBODY
+        under_way = self.circuit.prober != circuit_breaker.NO_PROBER
         chance, wanted, seen = self._clock.random(), self._wanted, LedgerTime(0.0, 0)
 
         def change(_subject: str, text: str, at: LedgerTime) -> SharedState:
             nonlocal seen
-            seen, circuit = at, breaker.read(text)
+            seen, circuit = at, circuit_breaker.read_circuit(text)
             if lives:
-                circuit = breaker.live(circuit, at)
+                circuit = circuit_breaker.record_success(circuit, at)
             for reason in failures:  # all of them later than the sign of life
-                circuit = breaker.fail(circuit, self._rules, at, chance, reason)
+                circuit = circuit_breaker.record_failure(circuit, self._rules, at, chance, reason)
             if gives_up:
-                circuit = breaker.let_go(circuit, at)
+                circuit = circuit_breaker.release_probe(circuit, at)
             if retries:
-                circuit = breaker.retry(circuit, at.now)
-            return SharedState(breaker.write(breaker.probe(circuit, at) if wanted else circuit))
+                circuit = circuit_breaker.retry_now(circuit, at.now)
+            return SharedState(
+                circuit_breaker.write_circuit(circuit_breaker.start_probe(circuit, at) if wanted else circuit)
+            )
 
         [text] = await self._ledger.update_shared([self._subject], change)
-        self.circuit = breaker.read(text)
+        self.circuit = circuit_breaker.read_circuit(text)
         self._ahead = seen.now - self._clock.monotonic()
         if over or not self._granted:
             self._granted_at = self._clock.monotonic()
@@ -160,11 +162,11 @@ class RateShare:
 
     async def look(self) -> None:
         """Take or renew the share."""
-        await self._agree(lambda shares, at: share.divide(shares, self._rate.count, at))
+        await self._agree(lambda shares, at: rates.divide_rate(shares, self._rate.count, at))
 
     async def leave(self) -> None:
         """Give it up."""
-        await self._agree(share.leave)
+        await self._agree(rates.leave_shares)
 
     async def _agree(self, decide: "Division") -> None:
         me = 0
@@ -172,17 +174,17 @@ class RateShare:
         def change(_subject: str, text: str, at: LedgerTime) -> SharedState:
             nonlocal me
             me = at.worker_epoch
-            return SharedState(share.write(decide(share.read(text), at)))
+            return SharedState(rates.write_shares(decide(rates.read_shares(text), at)))
 
         [text] = await self._ledger.update_shared([self._subject], change)
-        mine = share.read(text).get(me)
+        mine = rates.read_shares(text).get(me)
         self.count = mine.count if mine else 0
 
 
 class Division(Protocol):
     """A table of decide.share."""
 
-    def __call__(self, shares: share.Shares, at: LedgerTime) -> share.Shares: ...
+    def __call__(self, shares: rates.Shares, at: LedgerTime) -> rates.Shares: ...
 
 
 class RecipientRateLimiter:
@@ -198,9 +200,13 @@ class RecipientRateLimiter:
         answers: dict[str, tuple[int, float]] = {}
 
         def change(subject: str, text: str, at: LedgerTime) -> SharedState:
-            marks, going, wait = pace.admit(pace.read(text), wanted[subject], self._rate, at.now)
+            marks, going, wait = rates.admit_recipients(
+                rates.read_marks(text), wanted[subject], self._rate, at.now
+            )
             answers[subject] = going, wait
-            return SharedState(pace.write(marks), keep_seconds=min(self._rate.seconds, 366 * DAY_SECONDS))
+            return SharedState(
+                rates.write_marks(marks), keep_seconds=min(self._rate.seconds, 366 * DAY_SECONDS)
+            )
 
         await self._ledger.update_shared(sorted(wanted), change)
         waits = []

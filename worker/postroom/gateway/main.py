@@ -29,7 +29,7 @@ from postroom.gateway.status import AttemptStatus, LetterStatus
 from postroom.http.endpoint import Endpoint
 from postroom.http.server import web_server
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.mounted import read_folder
+from postroom.secret_files import read_folder
 from postroom.startup import listen, run_program, stop_signal
 
 

@@ -1,1 +1,1 @@
-"""What a letter is: events, templates, profiles, from data to MIME. Pure; shared by both halves."""
+"""What a letter is: events, templates, profiles, rendering, MIME. Pure, and shared with the operator."""

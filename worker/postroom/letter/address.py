@@ -1,22 +1,21 @@
-"""E-mail addresses: one text in, one normalized address out, or Rejected with the rule and the way out.
+"""E-mail addresses: normalize one address, and mask addresses for logs.
 
-The domain becomes its IDNA A-label in lower case; the local part stays as it was written (only its
-owner may interpret it, RFC 5321 §2.4). Refused are lists, display names, comments, quoted local
-parts, address literals, control characters and anything over the limits of RFC 5321 §4.5.3.1.
-No DNS is asked. Test domains (`example.test`, `localhost`) are fine: sandboxes use them.
+Input: a text. Output: an `EmailAddress`, or Rejected with the rule and the way out. The domain becomes its
+IDNA A-label in lower case; the local part stays as it was written (only its domain may interpret it, RFC 5321
+§2.4). Lists, display names, comments, quoted local parts, address literals, control characters and everything
+over the limits of RFC 5321 §4.5.3.1 are rejected. No DNS query is made. Test domains (`example.test`,
+`localhost`) are accepted: sandboxes use them.
 
-Nearly every address is plain ASCII, and one regular expression settles it; everything else takes
-the slow path through email-validator. Both give the same answer.
+Nearly every address is plain ASCII, and one regular expression accepts it. Every other text goes through
+email-validator. Both paths give the same result.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Annotated
 
 import email_validator
 import idna
-from pydantic import AfterValidator, Field
 
 from postroom.letter.problems import Code, Problem, Rejected
 
@@ -28,7 +27,7 @@ ADDRESS_OCTETS = 254
 """A path is at most 256 octets with its angle brackets (RFC 5321 §4.5.3.1.3)."""
 
 MIXED_SCRIPT_DOMAIN = "mixed_script_domain"
-"""Flag: one label of the domain mixes scripts that no language mixes, as forged names do."""
+"""Flag: a label of the domain mixes scripts that no language mixes, as forged names do."""
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -40,8 +39,8 @@ _COMPATIBLE_SCRIPTS = (
 )
 
 
-# The library refuses special-use domains (`test`, `localhost`, `local`, …) unless told so here, as its manual
-# says to do: this process sends to in-cluster relays and sandboxes, whose domains they are.
+# email-validator rejects special-use domains (`test`, `localhost`, …) by default; its manual documents
+# this switch. In-cluster relays and sandboxes use such domains.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
@@ -68,13 +67,13 @@ class EmailAddress:
 
 
 _IN_TEXT = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
-"""What looks like an address in running text."""
+"""An address in running text, by its looks."""
 
 
 def normalize_address(
     text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID
 ) -> EmailAddress:
-    """The one address that `text` is; raises Rejected(code), or `one_address_per_item` for a list."""
+    """Normalize one address; raises Rejected(code), or Rejected(`one_address_per_item`) for a list."""
     plain = _PLAIN.fullmatch(text) if len(text) <= ADDRESS_OCTETS else None
     if plain:
         local, domain = plain.groups()
@@ -86,7 +85,7 @@ def normalize_address(
 def normalize_address_fully(
     text: str, field: str = "recipient", code: Code = Code.RECIPIENT_INVALID
 ) -> EmailAddress:
-    """What `normalize` does, without the short cut for plain ASCII addresses."""
+    """Normalize one address without the fast path for plain ASCII addresses."""
     _reject_non_address(text, field, code)
     _check_octets(text, field, code)
     try:
@@ -101,15 +100,15 @@ def normalize_address_fully(
             strict=True,
         )
     except (email_validator.EmailNotValidError, idna.IDNAError, UnicodeError) as error:
-        said = str(error).rstrip(".")
-        raise _refused(field, code, f"is not a valid address, local@domain: {said}") from None
+        reason = str(error).rstrip(".")
+        raise _refused(field, code, f"is not a valid address, local@domain: {reason}") from None
     local = text.rpartition("@")[0] if found.local_part.isascii() else found.local_part
     flags = (MIXED_SCRIPT_DOMAIN,) if _mixes_scripts(found.domain) else ()
     return EmailAddress(local, found.ascii_domain.lower(), not local.isascii(), flags)
 
 
 def _reject_non_address(text: str, field: str, code: Code) -> None:
-    """Name the mistakes that people make, before the grammar would speak of characters."""
+    """Reject frequent mistakes by name; the grammar alone would report a wrong character."""
     if not text:
         raise _refused(field, code, "is empty; give one address like ada@example.org")
     if len(text) > 4 * ADDRESS_OCTETS:
@@ -143,7 +142,7 @@ def _check_octets(text: str, field: str, code: Code) -> None:
 
 
 def _mixes_scripts(domain: str) -> bool:
-    """Whether a label mixes scripts beyond what UTS 39 calls highly restrictive."""
+    """Whether a label mixes scripts beyond the level that UTS 39 calls highly restrictive."""
     for label in domain.split("."):
         scripts = {re.split(r"[ -]", unicodedata.name(char, "?"))[0] for char in label if char.isalpha()}
         if len(scripts) > 1 and not any(scripts <= together for together in _COMPATIBLE_SCRIPTS):
@@ -155,34 +154,12 @@ def _refused(field: str, code: Code, message: str) -> Rejected:
     return Rejected(Problem(code, field, message))
 
 
-def _normalized(text: str) -> str:
-    try:
-        return str(normalize_address(text, "address", Code.FIELD_INVALID))
-    except Rejected as rejected:
-        raise ValueError(rejected.problems[0].message) from None
-
-
-AddressText = Annotated[str, Field(min_length=3, max_length=320), AfterValidator(_normalized)]
-"""A field of a manifest: one address; the model holds it normalized."""
-
-
-def _normalized_domain(text: str) -> str:
-    try:
-        return normalize_address(f"a@{text}", "domain", Code.FIELD_INVALID).domain
-    except Rejected:
-        raise ValueError("is not a domain name; write it like example.org, without @ and wildcard") from None
-
-
-DomainText = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_normalized_domain)]
-"""A field of a manifest: one domain; the model holds it as a lower-case A-label."""
-
-
 def mask_addresses(text: str) -> str:
-    """A text in which every address is masked: relays quote recipients in their answers."""
+    """Mask every address in a text: relays quote recipients in their replies."""
     return _IN_TEXT.sub(lambda found: mask_address(found.group()), text)
 
 
 def mask_address(address: str) -> str:
-    """An address as logs may show it: `m…@example.com`."""
+    """An address in the form that logs may hold: `m…@example.com`."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}…@{domain}"

@@ -1,9 +1,10 @@
-"""Which addresses a callback may reach: those of the Internet, and what an administrator allows beyond.
+"""The IP addresses that callbacks may connect to: public ones, and those that an administrator allows.
 
-An entry of the list is a host (`hooks.shop.svc.cluster.local`), all hosts below one (`*.svc.cluster.local`),
-an address or a range (`10.96.0.0/12`). `http://` before it allows plain HTTP to it as well; without,
-callbacks are HTTPS. A host that is listed may have private addresses, never those of the machine itself or of
-the link, where clouds answer with credentials: these need a range.
+Input: the administrator's list as text, a host and its addresses. Output: permission, or the reason against
+it. An entry of the list is a host (`hooks.shop.svc.cluster.local`), all hosts below a domain
+(`*.svc.cluster.local`), an address or a range (`10.96.0.0/12`). The prefix `http://` also allows HTTP without
+TLS. A listed host may have private addresses, but not loopback or link-local ones, where cloud metadata
+services return credentials: those need a range.
 """
 
 import re
@@ -33,21 +34,22 @@ NEVER_PUBLIC = tuple(
         ),
     )
 )
-"""What is private, local or of no host, whatever this Python's own tables say (IANA's special registries)."""
+"""Private, local and reserved networks of IANA's special-purpose registries; Python's own tables lack some.
+"""
 NAT64 = ip_network("64:ff9b::/96")
 SIX_TO_FOUR = ip_network("2002::/16")
 
 
 @dataclass(frozen=True, slots=True)
 class Allowlist:
-    """What an administrator allows beyond HTTPS to the Internet."""
+    """The hosts and networks that an administrator allows in addition to HTTPS to public addresses."""
 
     hosts: tuple[tuple[bool, str], ...] = ()
-    """Whether in plain as well, and the host; one that begins with a dot is all below it."""
+    """Whether HTTP without TLS is allowed, and the host; a leading dot stands for all hosts below."""
     networks: tuple[tuple[bool, IPNetwork], ...] = ()
 
     def lists_host(self, host: str, *, plain: bool) -> bool:
-        """Whether the host is listed; `plain`: for HTTP without TLS."""
+        """Whether the host is listed; with `plain`, listed for HTTP without TLS."""
         host = host.lower().rstrip(".")
         return any(
             (in_plain or not plain) and (host.endswith(entry) if entry.startswith(".") else host == entry)
@@ -59,7 +61,7 @@ class Allowlist:
         return any((in_plain or not plain) and address in network for in_plain, network in self.networks)
 
     def refusal(self, host: str, addresses: Iterable[IPAddress], *, plain: bool) -> str:
-        """Why this host may not be called, empty when it may: each of its addresses has to be allowed."""
+        """Why this host may not be called; empty when it may. Every address of it must be allowed."""
         found = [embedded_ipv4(each) for each in addresses]
         if not found:
             return f"{host} has no address"
@@ -76,7 +78,7 @@ class Allowlist:
 
 
 def read_allowlist(text: str) -> Allowlist:
-    """Entries between commas; raises ValueError that names the one that is none."""
+    """Parse entries separated by commas; raises ValueError that names the first invalid entry."""
     hosts: list[tuple[bool, str]] = []
     networks: list[tuple[bool, IPNetwork]] = []
     for word in filter(None, (word.strip().lower() for word in text.split(","))):
@@ -93,7 +95,7 @@ def read_allowlist(text: str) -> Allowlist:
 
 
 def embedded_ipv4(address: IPAddress) -> IPAddress:
-    """The IPv4 address that is meant by an IPv6 one: mapped, through NAT64, or 6to4."""
+    """The IPv4 address that an IPv6 address embeds (mapped, NAT64 or 6to4), else the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped:
@@ -106,16 +108,16 @@ def embedded_ipv4(address: IPAddress) -> IPAddress:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether it is an address of the Internet."""
+    """Whether the address is public on the Internet."""
     return address.is_global and not any(address in each for each in NEVER_PUBLIC)
 
 
 def is_local(address: IPAddress) -> bool:
-    """Whether it is this machine, this link, or no single host."""
+    """Whether the address is of this machine, of this link, or of no single host."""
     odd = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     return odd or address.is_reserved
 
 
 def parse_ip_address(text: str) -> IPAddress:
-    """An address as the resolver writes it."""
+    """Parse an address as the resolver writes it, with or without a zone."""
     return ip_address(text.partition("%")[0])

@@ -1,18 +1,16 @@
-"""A template as workers get it: flat source with CSS inlined, schema, headers. JSON in, JSON out.
+"""Compiled templates, the bundle that carries them to workers, and the choice of the revision in it.
 
-Nothing of it is code: a worker compiles the source in the same sandbox as the proof did. `revision` is a
-hash of all the rest, so that the same manifest gives the same revision on every machine.
+A `CompiledTemplate` is one validated template: flat source with CSS inlined, schema, headers. It holds no
+code: a worker compiles the source in the same sandbox as the validation did. Its `revision` is a hash of its
+content, so that the same manifest gives the same revision on every machine.
 
-The bundle: a profile's compiled templates as JSON text, written by the control plane, read by workers.
+A bundle is the JSON text of a profile's compiled templates, never pickle. The operator or `postroom up`
+writes it, workers read it; it may be spread over several shards. A text that is not a bundle, or is of an
+unknown format, raises Rejected. Fields that this release does not know are ignored and can be listed
+(docs/decisions/0032).
 
-Never pickle, never generated code. One bundle may be spread over several shards. A text that is not
-a bundle is refused whole. `loaded` makes live templates of it.
-
-Which revision of each template serves: the newest that passed, else the last good one.
-
-One rule for both halves: the operator asks it about the templates of a cluster, `postroom up` about those of
-a folder. A bad edit never takes down what was good; but of two templates with one event type only one can
-serve it, and the first that asked has it.
+`RevisionChoice` decides which revision of each template is in the bundle. The operator applies it to the
+templates of a namespace, `postroom up` to those of a folder.
 """
 
 import json
@@ -28,16 +26,13 @@ from postroom.letter.problems import Code, Problem, Rejected
 REVISION_LENGTH = 12
 
 PartOrigin = Literal["given", "source", "render"]
-"""How a part comes about: written by hand, derived once from source, or derived after each rendering.
-
-Bundles of older releases say `reduced` of a text that is the html's source, reduced to what the text part is
-read from; and `source` of one in another form, which is no longer read.
+"""The origin of a part: given by the author, derived once from the source, or derived after each rendering.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedSubject:
-    """One subject and its share of the recipients."""
+    """One subject and its weight among the subject variants."""
 
     source: str
     weight: int = 1
@@ -45,7 +40,7 @@ class WeightedSubject:
 
 @dataclass(frozen=True, slots=True)
 class LocaleVariant:
-    """The template in one language, complete."""
+    """The complete template in one language."""
 
     tag: str
     subjects: tuple[WeightedSubject, ...]
@@ -53,17 +48,17 @@ class LocaleVariant:
     html: str
     text: str | None
     inline: PartOrigin
-    """`source`: the CSS is in `html` already. `render`: `css` is inlined after rendering."""
-    text_way: PartOrigin
+    """`source`: the CSS is inlined in `html`. `render`: `css` is inlined after each rendering."""
+    text_origin: PartOrigin
     css: str = ""
     attributes: tuple[str, ...] = ()
-    """HTML attributes to be written from CSS where it is inlined after rendering."""
+    """HTML attributes that are written from CSS when it is inlined after rendering."""
     keep_styles: bool = False
     """Whether `<style>` elements keep the rules that are inlined after rendering."""
     messages: Mapping[str, str] = field(default_factory=dict)
-    """The texts that `t(…)` gives, by key."""
+    """The message texts for `t(…)` by key."""
     foreign_messages: Mapping[str, str] = field(default_factory=dict)
-    """The language of each text that another language lends."""
+    """The language of each message text that comes from another language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +73,21 @@ class TemplateFile:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class CompiledTemplate:
-    """One template that passed its proof. The first edition is the default one."""
+    """One template that passed validation. The first variant is the default one."""
 
     name: str
     namespace: str
     profile: str
     event_types: tuple[str, ...]
     category: str
-    editions: tuple[LocaleVariant, ...]
+    variants: tuple[LocaleVariant, ...]
     variables: Mapping[str, Any]
     sender: tuple[str, str] | None = None
     """Name and address."""
     reply_to: str | None = None
-    """The first address of the template's Reply-To when it is known; all that an earlier release reads."""
+    """The Reply-To when it is one bare address without an expression."""
     reply_to_list: tuple[tuple[str, str], ...] = ()
-    """All mailboxes of the Reply-To, name and address, each a template source; empty: `reply_to` alone."""
+    """The mailboxes of every other Reply-To: name and address, each a template source."""
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[TemplateFile, ...] = ()
     expires_after: float | None = None
@@ -106,19 +101,21 @@ class CompiledTemplate:
         return asdict(self)
 
     def with_revision(self) -> "CompiledTemplate":
-        """The same with its revision: the first 12 hex digits of the content's SHA-256."""
+        """The same template with its revision: the first 12 hex digits of the content's SHA-256."""
         content = _without_unset_later_fields(self.to_json())
         del content["revision"], content["suspend"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return replace(self, revision=sha256(canonical.encode()).hexdigest()[:REVISION_LENGTH])
 
 
-LATER_FIELDS = ("attributes", "content_id", "foreign_messages", "keep_styles", "messages", "reply_to_list")
-"""Fields that came later. Unset they are no part of a revision, so that a release changes none by itself."""
+LATER_FIELDS: tuple[str, ...] = ()
+"""Fields that were added after the first release. When unset they do not count for the revision, so that a
+new release alone changes no revision.
+"""
 
 
 def _without_unset_later_fields(value: Any) -> Any:
-    """JSON values without the fields of ADDED that are not set."""
+    """JSON values without the unset fields of LATER_FIELDS."""
     if isinstance(value, dict):
         return {
             name: value[name] if name == "variables" else _without_unset_later_fields(value[name])
@@ -129,16 +126,16 @@ def _without_unset_later_fields(value: Any) -> Any:
 
 
 def compiled_from_json(value: Mapping[str, Any]) -> CompiledTemplate:
-    """Read what `to_json` wrote, of this release or a later one; raises KeyError or TypeError otherwise."""
+    """Read what `to_json` of this or a later release wrote. Raises KeyError or TypeError for other values."""
     sender = value["sender"]
     for each in (value["name"], value["namespace"], value["revision"], *value["event_types"]):
-        if not isinstance(each, str):  # what templates are found by, whoever edited the text
-            raise TypeError(f"a name is no text: {each!r}")
+        if not isinstance(each, str):  # templates are looked up by these; the text may have been edited
+            raise TypeError(f"a name is not a text: {each!r}")
     return CompiledTemplate(
         **{
             **_known_fields(CompiledTemplate, value),
             "event_types": tuple(value["event_types"]),
-            "editions": tuple(_variant(edition) for edition in value["editions"]),
+            "variants": tuple(_variant(variant) for variant in value["variants"]),
             "sender": (sender[0], sender[1]) if sender else None,
             "reply_to_list": tuple((name, source) for name, source in value.get("reply_to_list", ())),
             "headers": tuple((name, source) for name, source in value["headers"]),
@@ -164,11 +161,11 @@ def _known_fields(part: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_template_fields(value: Mapping[str, Any]) -> Iterator[str]:
-    """What `from_json` leaves out, as `editions.amp`: fields of a later release."""
+    """Fields of a later release that `compiled_from_json` ignores, such as `variants.amp`."""
     yield from _unknown_fields("", CompiledTemplate, [value])
-    yield from _unknown_fields("editions.", LocaleVariant, value["editions"])
-    for edition in value["editions"]:
-        yield from _unknown_fields("editions.subjects.", WeightedSubject, edition["subjects"])
+    yield from _unknown_fields("variants.", LocaleVariant, value["variants"])
+    for variant in value["variants"]:
+        yield from _unknown_fields("variants.subjects.", WeightedSubject, variant["subjects"])
     yield from _unknown_fields("attachments.", TemplateFile, value["attachments"])
 
 
@@ -178,52 +175,47 @@ def _unknown_fields(path: str, part: type[Any], values: Iterable[Mapping[str, An
 
 
 BUNDLE_FORMAT = "postroom.bundle/1"
-BUNDLE_FORMAT_WITH_MESSAGES = "postroom.bundle/2"
-"""The format of a bundle with messages: a worker without them could render none of its letters (0032)."""
-BUNDLE_FORMATS = (BUNDLE_FORMAT, BUNDLE_FORMAT_WITH_MESSAGES)
-_SEPARATOR, _TAIL = ",\n", "]}\n"
-_HAS_MESSAGES = '"messages": {"'
-"""In no text of a template's, where JSON puts a backslash before the quotes."""
+BUNDLE_FORMATS = (BUNDLE_FORMAT,)
+"""The formats that this release reads. A field that older workers must not ignore needs a new format (0032).
+"""
+_HEAD = f'{{"format": "{BUNDLE_FORMAT}", "templates": ['
+_SEPARATOR = ",\n"
+_TAIL = "]}\n"
 
 
 def pack_bundle(compiled: Iterable[CompiledTemplate]) -> str:
-    """The templates as one JSON text, in order of their names."""
+    """Write templates as one JSON text, in order of their names."""
     return join_bundle(bundle_line(template) for template in sorted(compiled, key=lambda each: each.name))
 
 
 def bundle_line(template: CompiledTemplate) -> str:
-    """One template as it stands in a bundle, on a line of its own."""
+    """Write one template as a line of a bundle."""
     return json.dumps(template, ensure_ascii=False, default=_part_fields)
 
 
 def _part_fields(part: Any) -> dict[str, Any]:
-    """As `asdict`, without its deep copies, which would cost more than all the rest of packing."""
+    """Like `asdict`, but without deep copies, which would cost more than the rest of packing."""
     return {each.name: getattr(part, each.name) for each in fields(part)}
 
 
 def join_bundle(lines: Iterable[str]) -> str:
-    """A bundle of what `line` wrote."""
-    body = _SEPARATOR.join(lines)
-    return _head(BUNDLE_FORMAT_WITH_MESSAGES if _HAS_MESSAGES in body else BUNDLE_FORMAT) + body + _TAIL
-
-
-def _head(form: str) -> str:
-    return f'{{"format": "{form}", "templates": ['
+    """Write a bundle of lines that `bundle_line` wrote."""
+    return _HEAD + _SEPARATOR.join(lines) + _TAIL
 
 
 def line_bytes(text: str) -> int:
-    """The bytes that a line takes in a bundle, with what parts it from its neighbours."""
+    """The bytes of a line in a bundle, with its separator."""
     return len(text.encode()) + len(_SEPARATOR)
 
 
-FRAME_BYTES = len(_head(BUNDLE_FORMAT)) + len(_TAIL)
-"""The bytes of a bundle without its lines."""
+FRAME_BYTES = len(_HEAD) + len(_TAIL)
+"""The bytes of a bundle without lines."""
 
 
 def unpack_bundle(text: str) -> list[CompiledTemplate]:
-    """Read what `pack` wrote, of this release or a later one. Raises Rejected (manifest_invalid)."""
+    """Read what `pack_bundle` of this or a later release wrote. Raises Rejected (manifest_invalid)."""
     try:
-        # refuses half a surrogate pair as well: nobody could write what was read with one in it
+        # this parser also rejects half a surrogate pair, which could not be encoded again
         value: Any = from_json(text)
         if value["format"] not in BUNDLE_FORMATS:
             known = " and ".join(map(repr, BUNDLE_FORMATS))
@@ -236,7 +228,7 @@ def unpack_bundle(text: str) -> list[CompiledTemplate]:
 
 
 def has_unknown_format(text: str) -> bool:
-    """Whether it is a bundle, and `unpack` refuses it for its format: another release wrote it."""
+    """Whether the text is a bundle in an unknown format, which another release wrote."""
     try:
         written: Any = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -245,14 +237,18 @@ def has_unknown_format(text: str) -> bool:
 
 
 def unknown_bundle_fields(text: str) -> frozenset[str]:
-    """What `unpack` leaves out of a bundle that it reads, as `editions.amp`: fields of a later release."""
+    """Fields of a later release that `unpack_bundle` ignores, such as `variants.amp`."""
     return frozenset(
         name for template in json.loads(text)["templates"] for name in unknown_template_fields(template)
     )
 
 
 class RevisionChoice:
-    """The templates of one profile, asked about one after the other."""
+    """Chooses the revision of each template of one profile: the newest valid one, else the last valid one.
+
+    An invalid edit never replaces a valid revision. Of two templates with the same event type only the first
+    may use it, in the order of the calls.
+    """
 
     def __init__(self) -> None:
         self._owners: dict[str, str] = {}
@@ -260,8 +256,9 @@ class RevisionChoice:
     def choose(
         self, name: str, fresh: CompiledTemplate | None, before: CompiledTemplate | None
     ) -> CompiledTemplate | None:
-        """What serves of this template: `fresh` where there is one, else `before`; None where another has one
-        of its event types.
+        """The revision to use: `fresh` if it is given, else `before`.
+
+        None if there is neither, or if another template has one of its event types.
         """
         chosen = fresh or before
         if chosen is None or any(True for _ in self.conflicts(name, chosen)):
@@ -270,7 +267,7 @@ class RevisionChoice:
         return chosen
 
     def conflicts(self, name: str, compiled: CompiledTemplate) -> Iterator[tuple[int, str, str]]:
-        """The event types that another template has: place in the list, name, and who has it."""
+        """The event types that another template has: index in the list, event type, name of that template."""
         for index, event_type in enumerate(compiled.event_types):
             owner = self._owners.get(event_type, name)
             if owner != name:

@@ -1,6 +1,7 @@
-"""The parts of a letter, and what a template that is ready to render can be asked.
+"""Rendered letters, and the catalog of templates that a worker looks up by event type.
 
-These are the types that the programs know; `loaded.load` makes the templates, `live` does the work.
+These are the types that `delivery` and `ports` know. `renderer` implements `RenderableTemplate` and loads
+catalogs.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ class SenderMailbox:
 
 @dataclass(frozen=True, slots=True)
 class RenderedLetter:
-    """The parts of one letter, as text; nothing of it is encoded for the wire yet."""
+    """The parts of one letter as text, before MIME encoding."""
 
     template: str
     revision: str
@@ -29,19 +30,19 @@ class RenderedLetter:
     html: str
     text: str
     sender: SenderMailbox | None
-    """None: the profile's."""
+    """None: the profile's sender."""
     reply_to: str | None
-    """A list of mailboxes as `mailboxes.write_mailboxes` writes it: Unicode, not yet encoded."""
+    """A list of mailboxes as `mailboxes.write_mailboxes` writes it: Unicode, without MIME encoding."""
     headers: tuple[tuple[str, str], ...]
     attachments: tuple[Attachment, ...]
     language: str
-    """The BCP 47 tag of the edition that was rendered."""
+    """The BCP 47 tag of the variant that was rendered."""
     unsubscribe: str | None = None
     """The one-click URL (RFC 8058) of a subscription."""
 
 
 class RenderableTemplate(Protocol):
-    """A compiled template, ready to render; the same in worker and proof."""
+    """A compiled template that can render letters."""
 
     @property
     def name(self) -> str: ...
@@ -55,7 +56,7 @@ class RenderableTemplate(Protocol):
         ...
 
     def expires(self, event: Event) -> datetime | None:
-        """When the letter is no longer worth sending: the event's own time, else its time + expiresAfter."""
+        """The time after which the letter is not sent: the event's own, else its time + expiresAfter."""
         ...
 
     def render(self, event: Event) -> RenderedLetter:
@@ -65,10 +66,10 @@ class RenderableTemplate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TemplateCatalog:
-    """The live templates of one profile, by event type."""
+    """The templates of one profile by event type."""
 
     templates: Mapping[str, RenderableTemplate]
 
     def find(self, event_type: str) -> RenderableTemplate | None:
-        """The template for an event type, or None (a deferral, `template_missing`)."""
+        """The template for an event type, or None (the letter is deferred as `template_missing`)."""
         return self.templates.get(event_type)

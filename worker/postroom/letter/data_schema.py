@@ -1,9 +1,9 @@
-"""A template's `variables`: the JSON Schema that an event's data must meet before it is rendered.
+"""A template's `variables`: the JSON Schema against which an event's data is validated before rendering.
 
-Validation is compiled (jsonschema-rs) with a regex engine that takes linear time; nothing is fetched, so
-that a `$ref` may point only into the schema itself. Variables that the schema does not name are errors
-unless it says `additionalProperties` on purpose. Defaults are filled in. Messages name the variable
-and the rule, never the value.
+`DataSchema` compiles a schema (jsonschema-rs) and validates data: data in, the same with defaults filled in
+out, or Rejected with every broken rule. The regex engine takes linear time. Nothing is fetched: a `$ref` may
+point only into the schema itself. A variable that the schema does not name is an error unless the schema has
+`additionalProperties`. Messages name the variable and the rule, never the value.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,12 @@ DefaultFiller = Callable[[Any], Any]
 
 
 class DataSchema:
-    """A compiled schema: `admit` lets data in, with its defaults, or raises Rejected."""
+    """A compiled schema."""
 
     __slots__ = ("_fill", "_validator", "schema")
 
     def __init__(self, variables: JsonSchema) -> None:
-        """Compile. Raises Rejected (schema_invalid) with the place inside `spec.variables`."""
+        """Compile a schema. Raises Rejected (schema_invalid) with the place in `spec.variables`."""
         self.schema: JsonSchema = {"additionalProperties": False, **variables}
         reject_remote_refs(variables)
         try:
@@ -43,7 +43,7 @@ class DataSchema:
         self._fill = default_filler(self.schema, self.schema)
 
     def validate(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The data with defaults filled in. Raises Rejected with every broken rule."""
+        """Validate data and return it with defaults filled in. Raises Rejected with every broken rule."""
         filled = dict(data) if self._fill is None else self._fill(dict(data))
         if not self._validator.is_valid(filled):
             raise Rejected(*self._problems(filled))
@@ -78,7 +78,7 @@ def _likely_name(name: str, data: Any, path: list[str | int]) -> str:
 
 
 def reject_remote_refs(schema: Any, path: str = "spec.variables", depth: int = 0) -> None:
-    """Refuse references that leave the schema, and schemas nested without end."""
+    """Reject references that point out of the schema, and schemas that are nested too deeply."""
     if depth > MAX_SCHEMA_DEPTH * 4:
         raise Rejected(Problem(Code.SCHEMA_INVALID, path, "the schema is nested too deeply"))
     if isinstance(schema, Mapping):
@@ -102,7 +102,7 @@ def _explain_schema(error: Exception) -> Problem:
 
 
 def resolve_ref(schema: Any, root: JsonSchema, depth: int = 0) -> JsonSchema | None:
-    """The schema behind local references; None where there is none or it turns in a circle."""
+    """Follow local references to a schema; None if there is none or the references form a cycle."""
     while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str):
         if depth > MAX_SCHEMA_DEPTH:
             return None
@@ -116,7 +116,7 @@ def resolve_ref(schema: Any, root: JsonSchema, depth: int = 0) -> JsonSchema | N
 
 
 def properties_at(schema: JsonSchema, path: list[str | int]) -> Mapping[str, Any]:
-    """The properties that are declared at a place in the data."""
+    """The properties that the schema declares at a path in the data."""
     here: JsonSchema | None = resolve_ref(schema, schema)
     for step in path:
         if here is None:
@@ -128,7 +128,7 @@ def properties_at(schema: JsonSchema, path: list[str | int]) -> Mapping[str, Any
 
 
 def default_filler(schema: JsonSchema, root: JsonSchema, depth: int = 0) -> DefaultFiller | None:
-    """A function that fills defaults into a value, or None where there are none to fill."""
+    """A function that fills defaults into a value, or None if the schema has no defaults."""
     here = resolve_ref(schema, root)
     if here is None or depth > MAX_SCHEMA_DEPTH:
         return None

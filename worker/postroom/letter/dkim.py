@@ -1,16 +1,15 @@
-"""Keys that letters are signed with: PEM in, something that signs out.
+"""DKIM signatures (RFC 6376): private keys, and the DKIM-Signature fields of a letter.
 
-RSA (RFC 6376 §3.3.1) and Ed25519 (RFC 8463). Failure: ValueError with the rule and the way out; it never
-shows anything of the key.
+`read_private_key`: PEM in, a key out; RSA (RFC 6376 §3.3.1) or Ed25519 (RFC 8463). An unusable key raises
+ValueError with the rule and the way out; the message shows nothing of the key.
 
-DKIM signatures (RFC 6376): the bytes of a letter → its DKIM-Signature fields.
+`sign_letter`: the letter's bytes in, the signed bytes out. Header and body are canonicalized as `relaxed`.
+The signed fields are those that a reader sees and that programs act on, as RFC 6376 §5.4.1 recommends. Fields
+that a forger would add a second time are named one time more than they occur (§8.15), so that adding one
+breaks the signature.
 
-Header and body are canonicalized as `relaxed`. Signed is what a reader sees and what programs act on, as RFC
-6376 §5.4.1 recommends; fields that a forger would add a second time are named once more than they are there
-(§8.15), so that adding one breaks the signature. Keys are those of `postroom.letter.dkim`.
-
-A library (dkimpy) would do all of this, at forty times the cost with RSA: it computes in Python what OpenSSL
-computes here. The tests hold each signature against it.
+The library dkimpy would do all of this at forty times the cost with RSA: it computes in Python what OpenSSL
+computes here. The tests verify each signature with it.
 """
 
 import re
@@ -26,8 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-MIN_RSA_BITS, MAX_RSA_BITS = 1024, 4096
-"""What every verifier has to take (RFC 8301 §3.2)."""
+MIN_RSA_BITS = 1024
+MAX_RSA_BITS = 4096
+"""Every verifier must accept keys within these bounds (RFC 8301 §3.2)."""
 RECOMMENDED_RSA_BITS = 2048
 KEY_COMMANDS = "openssl genrsa 2048, or openssl genpkey -algorithm ed25519"
 
@@ -37,15 +37,15 @@ class PrivateKey:
     """A private key that signs."""
 
     algorithm: str
-    """`rsa-sha256` or `ed25519-sha256`, as the tag `a=` has it."""
+    """`rsa-sha256` or `ed25519-sha256`, the value of the tag `a=`."""
     sign: Callable[[bytes], bytes] = field(repr=False)
     weakness: str = ""
-    """Why it should be replaced, though it works."""
+    """Why the key should be replaced although it works; empty for a strong key."""
 
 
 def read_private_key(pem: bytes) -> PrivateKey:
-    """The key in a PEM text; raises ValueError."""
-    key = _load(pem, sure=False)
+    """Parse a private key in PEM. Raises ValueError with the rule and the way out."""
+    key = _load(pem, check=False)
     if isinstance(key, Ed25519PrivateKey):
         return PrivateKey("ed25519-sha256", lambda data: key.sign(sha256(data).digest()))
     if isinstance(key, RSAPrivateKey):
@@ -53,10 +53,10 @@ def read_private_key(pem: bytes) -> PrivateKey:
     raise ValueError(f"is neither an RSA nor an Ed25519 key; make one with {KEY_COMMANDS}")
 
 
-def _load(pem: bytes, *, sure: bool) -> object:
-    """The key; `sure`: with its numbers checked, which takes seconds where they are long."""
+def _load(pem: bytes, *, check: bool) -> object:
+    """Load a key. `check` validates its numbers, which takes seconds for a long key."""
     try:
-        return load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=not sure)
+        return load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=not check)
     except TypeError:
         raise ValueError("is encrypted with a passphrase; write it without one") from None
     except (ValueError, UnsupportedAlgorithm):
@@ -67,7 +67,7 @@ def _rsa(pem: bytes, bits: int) -> PrivateKey:
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         rule = f"of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, and is one of {bits}"
         raise ValueError(f"has to be an RSA key {rule}; make one with openssl genrsa {RECOMMENDED_RSA_BITS}")
-    key = _load(pem, sure=True)
+    key = _load(pem, check=True)
     assert isinstance(key, RSAPrivateKey)
     weak = (
         f"has {bits} bits; {RECOMMENDED_RSA_BITS} are the recommended minimum"
@@ -83,23 +83,23 @@ SIGNED_FIELDS = (
     *("mime-version", "content-type", "content-transfer-encoding", "auto-submitted"),
     *("list-id", "list-help", "list-unsubscribe", "list-unsubscribe-post", "list-subscribe", "list-post"),
 )
-"""Fields that are signed where they are there; List-Unsubscribe has to be (RFC 8058 §4)."""
+"""Fields that are signed where they occur; List-Unsubscribe must be signed (RFC 8058 §4)."""
 OVERSIGNED_FIELDS = (
     *("from", "sender", "reply-to", "to", "cc", "subject", "date", "message-id"),
     *("mime-version", "content-type", "content-transfer-encoding"),
 )
-"""Fields of which a second one would change what a reader sees, or how the letter is taken apart."""
+"""Fields of which a second one would change what a reader sees or how the letter is parsed."""
 MAX_DKIM_LINE = 76
 
 _SPACE = re.compile(rb"[ \t]{2,}|\t")
-"""White space that is not one space already; matching that too would take most of the time."""
+"""White space other than a single space. Matching single spaces too would take most of the time."""
 _TRAILING = re.compile(rb"[ \t]+(?=\r\n)")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One signature that letters get: `selector._domainkey.domain` has the public half of the key."""
+    """A key with its domain and selector; the public key is published at `selector._domainkey.domain`."""
 
     domain: str
     selector: str
@@ -107,22 +107,22 @@ class SigningKey:
 
 
 def sign_letter(content: bytes, signing_keys: Sequence[SigningKey], at: int) -> bytes:
-    """The letter with a signature for each seal before it; `at` is in seconds since 1970.
+    """Put one signature for each key before the letter; `at` is in seconds since 1970.
 
-    `content` is dot-stuffed, as `compose` makes it; signed is the letter without, for stuffing is the
-    transport's (RFC 5321 §4.5.2).
+    `content` is dot-stuffed, as `compose_letter` makes it. The signature covers the letter without stuffing,
+    because stuffing belongs to the transport (RFC 5321 §4.5.2).
     """
     plain = content.replace(b"\r\n..", b"\r\n.")
     head, _, body = plain.partition(b"\r\n\r\n")
     body_hash = _base64(sha256(relaxed_body(body)).digest())
-    names, fields = _chosen(head)
+    names, fields = _select_fields(head)
     signatures = [_signature(signing_key, names, fields, body_hash, at) for signing_key in signing_keys]
     return b"".join([*signatures, content])
 
 
 def relaxed_body(body: bytes) -> bytes:
-    """RFC 6376 §3.4.4: runs of white space become one space, none at the end of a line or of the body."""
-    # looking first costs a tenth of looking for what is not there by regular expression
+    """Canonicalize a body (RFC 6376 §3.4.4): one space for white space, none at the end of lines and body."""
+    # most bodies need no change, and this test costs a tenth of the regular expressions
     if b" \r\n" in body or b"\t\r\n" in body:
         body = _TRAILING.sub(b"", body)
     if b"  " in body or b"\t" in body:
@@ -132,20 +132,20 @@ def relaxed_body(body: bytes) -> bytes:
 
 
 def relaxed_field(name: bytes, value: bytes) -> bytes:
-    """RFC 6376 §3.4.2, with its line end."""
+    """Canonicalize a header field (RFC 6376 §3.4.2), with its line end."""
     unfolded = _SPACE.sub(b" ", value.replace(b"\r\n", b"")).strip(b" ")
     return name.lower().rstrip(b" \t") + b":" + unfolded + b"\r\n"
 
 
-def _chosen(head: bytes) -> tuple[str, bytes]:
-    """The list for `h=`, and the fields as they are hashed: of several with one name the last comes first."""
+def _select_fields(head: bytes) -> tuple[str, bytes]:
+    """The list for `h=`, and the fields to hash; of fields with the same name the last comes first."""
     found: dict[str, list[bytes]] = {}
     for line in _FOLD.sub(b"", head).split(b"\r\n"):
         name, _, value = line.partition(b":")
         found.setdefault(name.decode("latin-1").lower(), []).append(relaxed_field(name, value))
     names = [name for name in SIGNED_FIELDS for _ in found.get(name, ())]
-    chosen = b"".join(field for name in SIGNED_FIELDS for field in reversed(found.get(name, ())))
-    return ":".join([*names, *OVERSIGNED_FIELDS]), chosen
+    selected = b"".join(field for name in SIGNED_FIELDS for field in reversed(found.get(name, ())))
+    return ":".join([*names, *OVERSIGNED_FIELDS]), selected
 
 
 def _signature(signing_key: SigningKey, names: str, fields: bytes, body_hash: str, at: int) -> bytes:
@@ -158,12 +158,12 @@ def _signature(signing_key: SigningKey, names: str, fields: bytes, body_hash: st
     )
     unsigned = "\r\n ".join(tags)
     hashed = fields + relaxed_field(b"dkim-signature", unsigned.encode())[:-2]
-    made = "\r\n ".join(_pieces(_base64(signing_key.key.sign(hashed))))
-    return f"DKIM-Signature: {unsigned}{made}\r\n".encode()
+    signature = "\r\n ".join(_pieces(_base64(signing_key.key.sign(hashed))))
+    return f"DKIM-Signature: {unsigned}{signature}\r\n".encode()
 
 
 def _folded(opening: str, words: Iterable[str], between: str, closing: str) -> Iterator[str]:
-    """Words in lines of at most LINE characters; each line but the last ends with what is between."""
+    """Join words with `between` into lines of at most MAX_DKIM_LINE characters."""
     line = opening
     for word in words:
         if len(line) + len(word) + 1 > MAX_DKIM_LINE:

@@ -1,14 +1,9 @@
-"""A report about a letter, as facts: what kind it is and what it says, and nothing of what follows
-from it.
+"""Reports about letters: delivery status notifications (RFC 3464, RFC 6533), complaints, automatic replies.
 
-Delivery status notifications (RFC 3464, RFC 6533): the parts of a message in, what each recipient's
-group says out.
-
-A message that came to a return path → Report: delivery status, complaint, somebody's program, or unread.
-
-In: bytes from a stranger, the whole message or the beginning of it. Out: a Report, always: what cannot be
-read is of kind UNPARSED, and no input makes this raise. What is attached (the letter that came back, above
-all) is never looked into for reports: it is for the search of return paths alone.
+Input: the bytes of a message that came to a return path, whole or truncated, from an untrusted sender.
+Output: always a `ParsedReport`; no input raises an exception, and an unreadable message gives an entry of
+kind UNPARSED. Attached messages, such as the returned letter, are not searched for reports but only for
+return paths. What follows from a report is decided in `policy.bounces`.
 """
 
 import re
@@ -26,19 +21,25 @@ from postroom.letter.verp import find_return_paths
 
 
 class ReportKind(StrEnum):
-    """What a message to a return path is. The first five are the actions of RFC 3464 §2.3.3."""
+    """The kind of a report. The first five are the actions of RFC 3464 §2.3.3."""
 
     FAILED = "failed"
+    """The letter could not be delivered."""
     DELAYED = "delayed"
+    """The letter is not delivered yet; the mail system is still trying."""
     DELIVERED = "delivered"
+    """The letter was delivered to the mailbox."""
     RELAYED = "relayed"
+    """The letter was passed to a system that sends no reports."""
     EXPANDED = "expanded"
+    """The letter was delivered to a list or an alias and sent on to its members."""
     COMPLAINT = "complaint"
-    """An abuse report (RFC 5965)."""
+    """An abuse report of the recipient's provider (RFC 5965)."""
     IGNORED = "ignored"
-    """A program's answer that says nothing of the delivery: a vacation notice, a read receipt."""
+    """An automatic reply without information about the delivery, such as a vacation notice or a read receipt.
+    """
     UNPARSED = "unparsed"
-    """None that a program can read: kept for a person."""
+    """A message without a report that can be parsed; it is kept for a person."""
 
 
 DSN_ACTIONS = (
@@ -52,63 +53,67 @@ DSN_ACTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ReportEntry:
-    """What a report says of one recipient."""
+    """The part of a report that is about one recipient."""
 
     kind: ReportKind
     status: str = ""
-    """RFC 3463, `5.1.1`; the most telling that the report has."""
+    """The most specific enhanced status code of the report (RFC 3463), such as `5.1.1`."""
     text: str = ""
-    """The words of the mail system that spoke; may name people."""
+    """The diagnostic text of the reporting mail system; may hold personal data."""
     mta: str = ""
-    """Who reports it."""
+    """The reporting mail system."""
     recipients: tuple[str, ...] = ()
-    """The addresses that it is about, in lower case: the final one, and the one that was written to."""
+    """The final and the original recipient, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedReport:
-    """One message that came back."""
+    """The report in one message."""
 
     fingerprint: str
-    """The same when the same message comes again."""
+    """Equal when the same message arrives again."""
     entries: tuple[ReportEntry, ...]
     """At least one."""
     paths: tuple[str, ...] = ()
-    """What it quotes that may be a return path, for a report that came to another address."""
+    """Texts in the message in the form of a return path, for a report that came to another address."""
 
 
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)", re.ASCII)
 
 
 def enhanced_status_in(text: str) -> str:
-    """The first enhanced status code in a text; empty where there is none."""
+    """The first enhanced status code in a text; empty if there is none."""
     found = _STATUS.search(text)
     return found[1] if found else ""
 
 
 def most_specific_status(status: str, diagnostic: str) -> str:
-    """The status of a report. Some systems write 5.0.0 and leave the rest to what the other side had said."""
-    said = enhanced_status_in(status)
-    if said and not said.endswith(".0.0"):
-        return said
+    """The more specific of the status field and the status that the diagnostic text quotes.
+
+    Some systems write `5.0.0` as the status and quote the reply of the remote system in the diagnostic text.
+    """
+    own = enhanced_status_in(status)
+    if own and not own.endswith(".0.0"):
+        return own
     quoted = enhanced_status_in(diagnostic)
-    return quoted if quoted and quoted[0] == (said or quoted)[0] else said
+    return quoted if quoted and quoted[0] == (own or quoted)[0] else own
 
 
 DELIVERY_STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
 MAX_GROUPS = 16
-"""A letter has one recipient; a list that it went to may have had more."""
+"""A letter has one recipient, but a list that it was sent to may have more."""
 MAX_TEXT_CHARACTERS = 500
 
 _ACTIONS = {kind.value: kind for kind in DSN_ACTIONS}
 _KIND_OF_STATUS_CLASS = {"5": ReportKind.FAILED, "4": ReportKind.DELAYED}
-"""Where an action is missing, which it must not be."""
+"""The kind where the Action field is missing, although RFC 3464 requires it."""
 _BLANK_LINES = re.compile(r"\n[ \t]*\n")
 
 
 def report_entries(part: Message) -> Iterator[ReportEntry]:
-    """What a part of one of TYPES says: its first group is of the whole message, each other of a
-    recipient.
+    """The entries of a part of one of DELIVERY_STATUS_TYPES.
+
+    The first group of fields is about the whole message, each further group about one recipient.
     """
     groups = [group for group in _groups(part) if group.keys()]
     mta = _value(groups[0], "Reporting-MTA") if groups else ""
@@ -135,11 +140,13 @@ def _recipient_entry(group: Message, mta: str) -> ReportEntry | None:
 
 
 def _groups(part: Message) -> Sequence[Message]:
-    """The groups of fields, however the parser has left them."""
+    """The groups of fields, whichever structure the parser made of them."""
     payload = part.get_payload()
     blocks = payload if isinstance(payload, list) else []
     found = [each for each in blocks if isinstance(each, Message)]
-    if part.get_content_type() == "message/global-delivery-status":  # taken for a letter: groups in its body
+    if (
+        part.get_content_type() == "message/global-delivery-status"
+    ):  # parsed as a message: groups are in its body
         return [*found, *(group for each in found for group in _parse_groups(str(each.get_payload())))]
     if any(name in each for each in found for name in ("Action", "Status")):
         return found
@@ -147,7 +154,7 @@ def _groups(part: Message) -> Sequence[Message]:
 
 
 def _decoded(part: Message, text: str) -> str:
-    """The text of a part that was encoded, which the standard forbids and some do."""
+    """Decode the text of a part; the standard forbids a transfer encoding here, but some systems use one."""
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
     raw = text.encode("ascii", "replace")
     if encoding == "base64":
@@ -161,12 +168,12 @@ def _parse_groups(text: str) -> list[Message]:
 
 
 def _field(group: Message, name: str) -> str:
-    """A field's value on one line; the first where it is repeated."""
+    """The value of a field on one line; of a repeated field the first."""
     return " ".join(str(group.get(name, "")).split())
 
 
 def _value(group: Message, name: str) -> str:
-    """What is behind the type of a typed field: `dns; mx.example.org`."""
+    """The value after the type in a typed field such as `dns; mx.example.org`."""
     field = _field(group, name)
     _, semicolon, value = field.partition(";")
     return (value if semicolon else field).strip()[:255]
@@ -177,18 +184,18 @@ def _address(group: Message, which: str) -> str:
 
 
 MAX_REPORT_BYTES = 256 * 1024
-"""So much of a message is read: reports come before what they return."""
+"""Only this beginning of a message is parsed: a report stands before the message that it returns."""
 MAX_BOUNDARIES = 24
-"""Boundaries that a message may declare: the parser's cost grows with their depth."""
+"""The most boundaries that a message may declare: the cost of parsing grows with their depth."""
 MAX_RETURN_PATHS = 8
 COMPLAINT_TYPES = frozenset({"abuse", "fraud", "opt-out", "opt-out-list"})
-"""RFC 5965 §3.1 and its registry: what a person said, unlike virus, auth-failure and not-spam."""
+"""Feedback types that a person caused (RFC 5965 §3.1), unlike virus, auth-failure and not-spam."""
 
 _IGNORED_REPORT_TYPES = frozenset({"multipart/report; disposition-notification"})
 
 
 def parse_report(content: bytes) -> ParsedReport:
-    """What a message says; never raises."""
+    """Parse the report in a message; never raises."""
     content = content[:MAX_REPORT_BYTES]
     if content.lower().count(b"boundary") > MAX_BOUNDARIES:
         return ParsedReport(
@@ -196,13 +203,14 @@ def parse_report(content: bytes) -> ParsedReport:
         )
     try:
         message = message_from_bytes(content)
-        said, name = tuple(_entries(message)), str(message.get("Message-ID", "")).strip()
-    except Exception:  # noqa: BLE001 - a stranger's bytes; the library raises what it likes
+        entries = tuple(_entries(message))
+        name = str(message.get("Message-ID", "")).strip()
+    except Exception:  # noqa: BLE001 - untrusted bytes; the parser raises many types
         return ParsedReport(
-            _fingerprint(None, content), (ReportEntry(ReportKind.UNPARSED, text="not legible"),)
+            _fingerprint(None, content), (ReportEntry(ReportKind.UNPARSED, text="cannot be parsed"),)
         )
     paths = tuple(dict.fromkeys(find_return_paths(content.decode("ascii", "replace"))))[:MAX_RETURN_PATHS]
-    return ParsedReport(_fingerprint(name, content), said or (_unparsed(message),), paths)
+    return ParsedReport(_fingerprint(name, content), entries or (_unparsed(message),), paths)
 
 
 def _entries(message: Message) -> Iterator[ReportEntry]:
@@ -215,36 +223,36 @@ def _entries(message: Message) -> Iterator[ReportEntry]:
         if part.get_content_type() == "message/feedback-report":
             yield _complaint(part)
             return
-    if (why := _is_automatic(message)) is not None:
-        yield ReportEntry(ReportKind.IGNORED, text=why)
+    if (reason := _automatic_reason(message)) is not None:
+        yield ReportEntry(ReportKind.IGNORED, text=reason)
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    """The message and its parts, not what is inside an attached message."""
-    waiting = [message]
-    while waiting:
-        part = waiting.pop(0)
+    """The message and its parts, without the parts of attached messages."""
+    queue = [message]
+    while queue:
+        part = queue.pop(0)
         yield part
         payload = part.get_payload()
         if part.get_content_maintype() == "multipart" and isinstance(payload, list):
-            waiting += [each for each in payload if isinstance(each, Message)]
+            queue += [each for each in payload if isinstance(each, Message)]
 
 
 def _complaint(part: Message) -> ReportEntry:
-    """RFC 5965 §3: the fields are the attached message's headers, as the parser sees it."""
+    """The entry of a feedback report (RFC 5965 §3); the parser takes its fields for an attached message."""
     payload = part.get_payload()
     fields = payload[0] if isinstance(payload, list) and payload else part
     assert isinstance(fields, Message)
     kind = " ".join(str(fields.get("Feedback-Type", "")).split()).lower()
-    told = f"feedback-report: {kind or 'of no type'}"
+    text = f"feedback-report: {kind or 'without a type'}"
     if kind not in COMPLAINT_TYPES:
-        return ReportEntry(ReportKind.IGNORED, text=told[:80])
+        return ReportEntry(ReportKind.IGNORED, text=text[:80])
     agent = " ".join(str(fields.get("User-Agent", "")).split())
-    return ReportEntry(ReportKind.COMPLAINT, text=told, mta=agent[:255])
+    return ReportEntry(ReportKind.COMPLAINT, text=text, mta=agent[:255])
 
 
-def _is_automatic(message: Message) -> str | None:
-    """Why a message is a program's answer: RFC 3834 §5, what came before it, RFC 8098."""
+def _automatic_reason(message: Message) -> str | None:
+    """The field that marks a message as an automatic reply (RFC 3834 §5, its predecessors, RFC 8098)."""
     submitted = str(message.get("Auto-Submitted", "no")).partition(";")[0].strip().lower()
     if submitted not in ("no", ""):
         return f"Auto-Submitted: {submitted[:40]}"
@@ -264,9 +272,7 @@ def _unparsed(message: Message) -> ReportEntry:
 
 
 def _fingerprint(name: str | None, content: bytes) -> str:
-    """By the Message-ID; by the content without its header where there is none, for a trace grows on the
-    way.
-    """
+    """A digest of the Message-ID; without one, of the body, because trace headers differ between copies."""
     head, _, body = content.replace(b"\r\n", b"\n").partition(b"\n\n")
     what = name.encode("utf-8", "replace") if name else body or head
     return blake2b(what, digest_size=16, person=b"report").hexdigest()

@@ -1,8 +1,8 @@
-"""What an application says: one event, one letter to one recipient.
+"""Events: what an application publishes. One event becomes one letter to one recipient.
 
-A Kafka record in, a validated `Event` out, or Rejected with every problem found: each names the
-field as the publisher wrote it, the rule and the way out. `pack` and `unpack` keep a record as it
-came, for the ledger: a deferred letter must outlive its topic.
+`parse_event`: a Kafka record in, a validated `Event` out, or Rejected with every problem found; each names
+the field as the publisher wrote it, the rule and the way out. `pack_record` and `unpack_record` store a
+record unchanged in the ledger, because a deferred letter must outlive its topic's retention.
 """
 
 import binascii
@@ -27,11 +27,11 @@ MAX_EVENT_ATTACHMENTS = 10
 MAX_EVENT_ATTACHMENTS_BYTES = 5 * 1024 * 1024
 """All files of an event together, decoded."""
 REPLAY_HEADER = "postroom_replay_id"
-"""The header of a record that was published again; a letter that had failed is tried anew by it, once."""
+"""The header of a replayed record. Each value lets a failed letter be attempted once more."""
 LATE_REPLAY_HEADER = "postroom_replay_late"
-"""The header of a replay that is to be sent although the letter's time has passed."""
+"""The header of a replay that is sent although the letter has expired."""
 MAX_SCHEDULE_AHEAD = timedelta(days=366)
-"""How far not_before may be from the event's time."""
+"""How far after the event's time not_before may be."""
 PACK_VERSION = 1
 
 _ATTACHMENT_MEMBERS = ("filename", "content_type", "content", "content_id")
@@ -41,7 +41,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as it was read; `timestamp` is the broker's or producer's, aware UTC."""
+    """One Kafka record as it was received; `timestamp` is the broker's or the producer's, aware UTC."""
 
     topic: str
     partition: int
@@ -51,18 +51,19 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     unreadable: str = ""
-    """Why the headers could not be read, and are missing; such a record is never an event."""
+    """Why the headers could not be decoded and are missing. Such a record is rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that travels with the letter; `filename` is a bare name, never a path."""
+    """A file that is sent with the letter; `filename` is a bare name, never a path."""
 
     filename: str
     content_type: str
     content: bytes
     content_id: str | None = None
-    """What the HTML refers to it by, as `cid:logo`; None: a file, or an image named by its file name."""
+    """The ID in the HTML's `cid:` references. None: a file, or an image that is referred to by its file name.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +91,24 @@ class Event:
     request_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
-    """Facts worth showing to a person, e.g. `mixed_script_domain`."""
+    """Notable facts for a person, such as `mixed_script_domain`."""
 
 
 def replay_id(record: Record) -> str:
-    """The id of the replay that this record is; empty for a record that is none."""
-    return next(
-        ((said or b"").decode(errors="replace") for name, said in record.headers if name == REPLAY_HEADER), ""
-    )
+    """The replay ID of a replayed record; empty for every other record."""
+    values = (value or b"" for name, value in record.headers if name == REPLAY_HEADER)
+    return next(values, b"").decode(errors="replace")
 
 
 def is_late_replay(record: Record) -> bool:
-    """Whether this is a replay that somebody wants sent although the letter's time has passed."""
-    return {REPLAY_HEADER, LATE_REPLAY_HEADER} <= {name for name, said in record.headers if said}
+    """Whether this is a replay that is sent although the letter has expired."""
+    return {REPLAY_HEADER, LATE_REPLAY_HEADER} <= {name for name, value in record.headers if value}
 
 
 def parse_event(record: Record) -> Event:
-    """Read an event in CloudEvents binary or structured mode, or in the plain envelope.
+    """Parse an event in CloudEvents binary or structured mode, or in the plain envelope.
 
-    Raises Rejected with every problem found. A tombstone (`value is None`) is the caller's to skip.
+    Raises Rejected with every problem found. The caller skips tombstones (`value is None`).
     """
     if record.unreadable:
         rule = f"cannot be read: {record.unreadable}; write the names of headers in UTF-8"
@@ -185,7 +185,7 @@ def _attachments(fields: EventFields) -> tuple[Attachment, ...]:
 
 
 def _attachment(item: Any) -> Attachment | tuple[str, str]:
-    """The file, or the member that is wrong and the rule it breaks."""
+    """The file, or the wrong member and the rule that it breaks."""
     if not isinstance(item, dict):
         return "", "must be an object with filename, content_type and content"
     for name in item.keys() - set(_ATTACHMENT_MEMBERS):
@@ -216,7 +216,7 @@ def _content_id_rule(content_id: Any) -> str | None:
 
 
 def pack_record(record: Record) -> bytes:
-    """A record as one JSON object, to be stored and read again by any later version; loses nothing."""
+    """Write a record as one JSON object, without loss, for this and any later version."""
     return _encode(
         {
             "v": PACK_VERSION,
@@ -233,7 +233,7 @@ def pack_record(record: Record) -> bytes:
 
 
 def unpack_record(data: bytes) -> Record:
-    """The record that `pack` was given; raises ValueError when it is none or of a later version."""
+    """Read what `pack_record` wrote. Raises ValueError for other data, and for data of a later version."""
     packed = json.loads(data)
     if not isinstance(packed, dict) or packed.get("v") != PACK_VERSION:
         raise ValueError(f"not a packed record of version {PACK_VERSION}")
@@ -250,7 +250,7 @@ def unpack_record(data: bytes) -> Record:
 
 
 def _pack_bytes(content: bytes | None) -> str | dict[str, str] | None:
-    """Text as it is, for people who look into a ledger; other bytes as base64."""
+    """UTF-8 as text, which is legible in the ledger; other bytes as base64."""
     if content is None:
         return None
     try:

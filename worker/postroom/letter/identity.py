@@ -1,9 +1,8 @@
-"""Which letter is this, and is it the same letter? Hashes that hold for ever.
+"""The identity of a letter, and the hashes that are derived from it.
 
-The identity of a letter is (profile, source, id, recipient). From it follow a key for the ledger's
-index and the Message-ID, the same on every attempt; from an event's content follows a digest that
-tells a repeated event from another one under the same id. All of them are stored, so none of the
-encodings below may change.
+The identity is (profile, source, id, recipient). The ledger's index key, the Message-ID and the pseudonym of
+an erased recipient are functions of it, equal on every attempt. `payload_digest` tells a repeated event from
+another event with the same id. All results are stored, so the encodings below must never change.
 """
 
 import json
@@ -27,26 +26,26 @@ class Identity:
     recipient: str
 
     def encode(self) -> bytes:
-        """The four parts, each behind its length, so that no two identities share an encoding."""
+        """The four parts, each preceded by its length, so that no two identities share an encoding."""
         p, s, i, r = self.profile, self.source, self.id, self.recipient
         return f"{len(p)}:{p}{len(s)}:{s}{len(i)}:{i}{len(r)}:{r}".encode()
 
     def hash64(self) -> int:
-        """A key that fits a signed 64-bit column: 0 ≤ key < 2⁶³. A match is a hint, never a proof."""
+        """A key for a signed 64-bit column: 0 ≤ key < 2⁶³. Two identities may share a key."""
         return int.from_bytes(blake2b(self.encode(), digest_size=8).digest()) >> 1
 
 
 PSEUDONYM_PREFIX = "erased:"
-"""What begins the recipient of a letter whose person was erased; no address begins like it and has no @."""
+"""The prefix of a pseudonym. An address has an @, a pseudonym has none."""
 
 
 def pseudonym(identity: Identity) -> str:
-    """What stands for the recipient once the person is erased: the whole identity's digest."""
+    """The text that replaces the recipient of a letter after erasure: a digest of the whole identity."""
     return PSEUDONYM_PREFIX + blake2b(identity.encode(), digest_size=16, person=b"erased").hexdigest()
 
 
 def is_pseudonym(recipient: str) -> bool:
-    """Whether this stands for a person who was erased."""
+    """Whether `recipient` is a pseudonym, so that the person was erased."""
     return recipient.startswith(PSEUDONYM_PREFIX) and "@" not in recipient
 
 
@@ -57,10 +56,10 @@ def message_id(identity: Identity, domain: str) -> str:
 
 
 def payload_digest(event: Event) -> bytes:
-    """16 bytes over what the recipient would read: type, data, language, reply address, files, revision.
+    """A digest of 16 bytes of what decides the letter: type, data, language, reply address, files, revision.
 
-    The order of keys does not matter, nor does where and when the event was published. Times are left
-    out too: a publisher that tries again writes `now` again.
+    The order of keys does not count, nor do the event's topic, partition, offset and times: a publisher that
+    retries writes the current time again.
     """
     files = [
         (file.filename, file.content_type, blake2b(file.content, digest_size=16).hexdigest())

@@ -1,14 +1,15 @@
-"""Lists of mailboxes (RFC 5322 §3.4): the text of a Reply-To in, names and addresses out.
+"""Lists of mailboxes (RFC 5322 §3.4): parse and write the value of a Reply-To.
 
-`Support, Larkfield <help@larkfield.example>, orders@larkfield.example` gives two mailboxes. What people
-write and the grammar does not allow is read as it was meant: a comma, a parenthesis or another special
-character in a name without quotes belongs to the name. A list that cannot be read raises Rejected, which
-names the part that is wrong and the way out: a manifest's part by its text, an event's by its number, since
-that is data. `write_mailboxes` gives the text back with quotes where they are due; it is still Unicode,
-`wire.encodedword` encodes it. Groups (`Team: a@x.org, b@x.org;`) and comments are refused.
+Input: a text. Output: pairs of name and address, or Rejected with the wrong part and the way out. `Support,
+Larkfield <help@larkfield.example>, orders@larkfield.example` gives two mailboxes. The parser accepts more
+than the grammar: a comma, a parenthesis or another special character in a name without quotes belongs to the
+name. Groups (`Team: a@x.org, b@x.org;`) and comments are rejected. A problem shows the wrong part of a
+manifest by its text, but of an event by its number, since event data must not appear in messages.
+`write_mailboxes` writes the list with quotes where they are needed, in Unicode; `mime.headers` encodes it.
 
-A template's `replyTo` may hold `{{ … }}` in names and addresses. The list is then read from the source
-(`split_mailboxes`), so that a value can never add a mailbox: it fills its place in one name or one address.
+A template's `replyTo` may hold `{{ … }}` in names and addresses. `split_mailboxes` then parses the source of
+the list, before values are filled in: a value becomes part of one name or address and can never add a
+mailbox.
 """
 
 import re
@@ -19,7 +20,7 @@ from postroom.letter.manifest_fields import control_character
 from postroom.letter.problems import Code, Problem, Rejected
 
 NamedAddress = tuple[str, str]
-"""A display name, empty when there is none, and a bare address."""
+"""A display name, which may be empty, and a bare address."""
 
 MAX_MAILBOXES = 10
 MAX_LIST_CHARACTERS = 2048
@@ -27,7 +28,7 @@ MAX_NAME_CHARACTERS = 200
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _PLACEHOLDER = "\ue000"
-"""A private-use character that stands for one `{{ … }}` while the list is read."""
+"""A private-use character that replaces each `{{ … }}` while the list is parsed."""
 _QUOTED_OR_ANGLE = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ENTRY = re.compile(r'((?:[^"<>]|"(?:[^"\\]|\\.)*")*)<([^<>]*)>', re.DOTALL)
@@ -38,25 +39,27 @@ _FORM = "write Name <name@example.org>, with commas between mailboxes"
 
 
 class _InvalidEntry(Exception):
-    """An entry that cannot be read: its text, the rule that it breaks, and the rule without its text."""
+    """An entry that cannot be parsed: its text, the broken rule, and the rule without the text."""
 
     def __init__(self, entry: str, rule: str, bare_rule: str | None = None) -> None:
         super().__init__(rule)
-        self.entry, self.rule, self.bare_rule = entry, rule, bare_rule or rule
+        self.entry = entry
+        self.rule = rule
+        self.bare_rule = bare_rule or rule
 
 
 def read_mailboxes(
     text: str, field: str, code: Code = Code.FIELD_INVALID, *, quote: bool = True
 ) -> tuple[NamedAddress, ...]:
-    """The mailboxes of a list, addresses normalized. Raises Rejected(code).
+    """Parse a list and normalize its addresses. Raises Rejected(code).
 
-    With `quote` the message holds the part that is wrong; without, it names the part by its number.
+    With `quote` the message holds the wrong part; without, it names the part by its number.
     """
     return _read(text, field, code, quote=quote)
 
 
 def split_mailboxes(source: str, field: str, code: Code = Code.FIELD_INVALID) -> tuple[NamedAddress, ...]:
-    """The mailboxes of a list in which `{{ … }}` may stand: template sources of names and addresses.
+    """Parse a list that may hold `{{ … }}`: the results are template sources of names and addresses.
 
     An address without an expression is normalized. Raises Rejected(code).
     """
@@ -64,19 +67,19 @@ def split_mailboxes(source: str, field: str, code: Code = Code.FIELD_INVALID) ->
         raise _refused(field, code, "holds the private-use character U+E000; remove it")
     if "{%" in source or "{#" in source:
         raise _refused(field, code, "takes {{ variable }} alone; choose between values in the event's data")
-    waiting = iter(_EXPRESSION.findall(source))
+    expressions = iter(_EXPRESSION.findall(source))
     found = _read(_EXPRESSION.sub(_PLACEHOLDER, source), field, code, quote=True)
 
     def restored(part: str) -> str:
-        return re.sub(_PLACEHOLDER, lambda _: next(waiting), part)
+        return re.sub(_PLACEHOLDER, lambda _: next(expressions), part)
 
     return tuple((restored(name), restored(address)) for name, address in found)
 
 
 def filled_mailboxes(rendered: Iterable[NamedAddress], field: str) -> tuple[NamedAddress, ...]:
-    """The mailboxes of a template's list with their values filled in; those without an address are left out.
+    """Check the rendered mailboxes of a template's list; mailboxes with an empty address are omitted.
 
-    Raises Rejected (render_failed) unless each is one name and one bare address; no message holds a value.
+    Raises Rejected (render_failed) unless each is one name and one bare address. No message holds a value.
     """
     found = []
     for number, (name, address) in enumerate(rendered, 1):
@@ -93,7 +96,7 @@ def filled_mailboxes(rendered: Iterable[NamedAddress], field: str) -> tuple[Name
 
 
 def write_mailboxes(mailboxes: Iterable[NamedAddress]) -> str:
-    """The list as text, which `read_mailboxes` reads back; a single bare address stays as it is."""
+    """Write the list as a text that `read_mailboxes` parses; a bare address is written without brackets."""
     return ", ".join(f"{_quoted(name)} <{address}>" if name else address for name, address in mailboxes)
 
 
@@ -124,23 +127,23 @@ def _read(text: str, field: str, code: Code, *, quote: bool) -> tuple[NamedAddre
 
 
 def _entries(text: str) -> Iterator[str]:
-    """Each mailbox; a part without an @ and without brackets is the beginning of the next one's name."""
-    begun = ""
+    """Split a list into entries; a part without @ and brackets is the beginning of the next entry's name."""
+    pending = ""
     for part in _parts(text):
-        entry = f"{begun},{part}" if begun else part
+        entry = f"{pending},{part}" if pending else part
         if not entry.strip():
             continue
-        if any(sign in entry for sign in ("<", "@", _PLACEHOLDER)):
+        if any(character in entry for character in ("<", "@", _PLACEHOLDER)):
             yield entry.strip()
-            begun = ""
+            pending = ""
         else:
-            begun = entry
-    if begun:
-        raise _InvalidEntry(begun.strip(), f"has no address; {_FORM}")
+            pending = entry
+    if pending:
+        raise _InvalidEntry(pending.strip(), f"has no address; {_FORM}")
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The text between commas that are neither in quotes nor in angle brackets."""
+    """Split at commas that are neither in quotes nor in angle brackets."""
     start = position = 0
     while position < len(text):
         if text[position] in '"<' and (skipped := _QUOTED_OR_ANGLE.match(text, position)):
@@ -174,7 +177,7 @@ def _mailbox(entry: str) -> NamedAddress:
 
 
 def _reject_non_address(entry: str) -> None:
-    """Name the mistakes that people make in an entry without angle brackets."""
+    """Reject frequent mistakes in an entry without angle brackets by name."""
     if found := _COMMENT.fullmatch(entry):
         address, name = found.group(1).strip(), found.group(2).strip()
         raise _InvalidEntry(entry, f"has a comment; write {name} <{address}>", f"has a comment; {_FORM}")
@@ -200,7 +203,7 @@ def _address(text: str) -> str:
 
 
 def _rule_of(rejected: Rejected, text: str) -> str:
-    """The rule that an address breaks, with the way out for a list instead of that for a recipient."""
+    """The broken rule of an address; the way out is that of a list and not that of a recipient."""
     if rejected.code is Code.ONE_ADDRESS_PER_ITEM or re.search(r"@[^@]*\s[^@]*@", text):
         return "holds several addresses; write commas between them"
     return rejected.problems[0].message

@@ -1,16 +1,13 @@
-"""What pydantic says of an object, as problems in the words of the people who write manifests.
+"""Manifests: YAML text in, one `LocatedObject` for each object out, with the lines of its problems.
 
-A model and its ValidationError in; problems out, each with the dotted path of the field (`spec.smtp.port`,
-`spec.samples[0].name`), a sentence and, for a name that is not there, the nearest one that is.
+A text may hold several documents, or a `List`, as for kubectl. Each object becomes its model, or the problems
+that prevent it; objects of other API groups are skipped with a reason. Nothing raises: a text that is not
+YAML is one `LocatedObject` with that problem. A caller that reads from a folder passes `resolve`, which
+replaces `htmlFile` and similar fields by the text of the file beside the manifest; the models know only whole
+manifests.
 
-Manifests: YAML text in, one `Located` for each object out, with the lines that its problems are on.
-
-A text may hold several documents, or a `List`, as for kubectl. Each object becomes its model, or the
-problems that keep it from becoming one; objects of other API groups are skipped and say so. Nothing
-raises: a text that is no YAML is one `Located` with that problem.
-
-A caller that reads from a folder passes `resolve`, which replaces `htmlFile` and the like by the text of the
-file beside the manifest. The models know whole manifests only.
+`explain_validation_error` turns pydantic's errors into problems: each has the dotted path of the field
+(`spec.smtp.port`, `spec.samples[0].name`), a sentence and, for an unknown name, the nearest known one.
 """
 
 import json
@@ -30,9 +27,9 @@ from postroom.letter.yaml_positions import InvalidYaml, YamlDocument, yaml_docum
 Location = tuple[int | str, ...]
 
 FILE_FIELDS = {"htmlFile": "html", "textFile": "text", "cssFile": "css"}
-"""Fields that name a file beside the manifest, and the field that the file's text becomes.
+"""Fields that name a file beside the manifest, and the field that holds the file's text.
 
-They are resolved before validation where a manifest is read from a folder; no model has them.
+They are replaced before validation when a manifest is read from a folder; no model has them.
 """
 _IN_FOLDERS_ONLY = (
     "names a file, which only `postroom check DIR` and `postroom up DIR` read, from the manifest's folder; "
@@ -67,22 +64,23 @@ _PATTERNS = {
 
 
 def explain_validation_error(model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
-    """One problem for each broken rule; of a required field that is there misspelt, only that it is."""
-    found = error.errors(include_url=False)
-    meant = {_intended_location(model, one["loc"]) for one in found if one["type"] == "extra_forbidden"}
-    for one in found:
-        if one["type"] == "missing" and one["loc"] in meant:
+    """One problem for each broken rule; a misspelt required field is reported only as misspelt."""
+    errors = error.errors(include_url=False)
+    unknown = (each["loc"] for each in errors if each["type"] == "extra_forbidden")
+    misspelt = {_intended_location(model, location) for location in unknown}
+    for each in errors:
+        if each["type"] == "missing" and each["loc"] in misspelt:
             continue
-        location, context = one["loc"], one.get("ctx", {})
+        location, context = each["loc"], each.get("ctx", {})
         if "broken_rules" in context:
             for field, rule in context["broken_rules"]:
-                yield Problem(Code(one["type"]), _join(dotted_path(location), field), rule)
+                yield Problem(Code(each["type"]), _join(dotted_path(location), field), rule)
         else:
-            yield _problem(model, location, one["type"], context, one["msg"])
+            yield _problem(model, location, each["type"], context, each["msg"])
 
 
 def _intended_location(model: type[BaseModel], location: Location) -> Location:
-    """Where an unknown field would stand if it were spelt as the nearest known one."""
+    """The location of the known field whose name is nearest to that of an unknown one."""
     name = nearest_name(str(location[-1]), _known_fields(model, location))
     return (*location[:-1], name) if name else location
 
@@ -137,7 +135,7 @@ def _rule(location: Location, kind: str, context: dict[str, Any], pydantic_messa
 
 
 def _known_fields(model: type[BaseModel], location: Location) -> list[str]:
-    """The fields of the part of the model that `location` points into."""
+    """The names of the fields of the model that `location` points into."""
     part: type[BaseModel] | None = model
     for step in location[:-1]:
         if isinstance(step, str) and part:
@@ -166,11 +164,11 @@ KINDS: dict[str, type[Manifest]] = {
 
 @dataclass(frozen=True, slots=True)
 class ResolvedObject:
-    """An object with the texts of the files that it names, and what is wrong with those names."""
+    """An object with the texts of the files that it names, and the problems of those names."""
 
     value: dict[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
-    """The file that each field's text stands in: `spec.html` → `letters/order.html`."""
+    """The file of each field whose text was read from one: `spec.html` → `letters/order.html`."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -179,23 +177,25 @@ FileResolver = Callable[[dict[str, Any]], ResolvedObject]
 
 @dataclass(frozen=True, slots=True)
 class SourceRange:
-    """A part of one line of a file: 1-based; `end` is the column after the last character."""
+    """A part of one line of a file. Line and columns are 1-based; `end` is the column after the last
+    character.
+    """
 
     file: str
     line: int
     column: int
     end: int
     source: str = ""
-    """The line itself."""
+    """The text of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedObject:
-    """One object of a file: the model, or problems, or why it was skipped; and where its fields stand."""
+    """One object of a file: the model, or problems, or the reason why it was skipped; and its positions."""
 
     file: str
     first: int
-    """The line of the file that the object, or the unreadable text, begins on."""
+    """The first line of the object, or of the text that is not YAML."""
     kind: str = ""
     name: str = ""
     object: Manifest | None = None
@@ -203,24 +203,23 @@ class LocatedObject:
     skipped: str | None = None
     document: YamlDocument | None = None
     root: str = ""
-    """The object's path in its document, when it is an item of a List."""
+    """The object's path in its document when it is an item of a List, else empty."""
     namespace: str = "default"
     files: Mapping[str, str] = field(default_factory=dict)
-    """The fields whose text stands in a file of its own, and that file."""
+    """The fields whose text is in a separate file, and that file."""
     value: Mapping[str, Any] | None = None
-    """The object as it was written, files included; None for what is no object."""
-
+    """The object as it was written, with the texts of files; None when it is not an object."""
     lines: Sequence[str] = ()
-    """The file's lines, where there is no document."""
+    """The lines of the file, when there is no document."""
 
     def at(self, field: str = "", within: int | None = None) -> tuple[str, int]:
-        """The file and the line of a field, or of line `within` of that field's text."""
+        """The file and the line of a field, or of line `within` of the field's text."""
         if field in self.files:
             return self.files[field], within or 1
         return self.file, self.line(field, within)
 
     def line(self, field: str = "", within: int | None = None) -> int:
-        """The file's line of a field such as `spec.html`, or of line `within` of that field's text."""
+        """The line of a field such as `spec.html`, or of line `within` of the field's text."""
         if self.document is None:
             return self.first
         return self.document.line(self._path(field), within)
@@ -229,10 +228,10 @@ class LocatedObject:
         return f"{self.root}.{field}" if self.root and field else self.root or field
 
     def source_range(self, problem: Problem) -> SourceRange:
-        """The file, line and columns that a problem of this object is about.
+        """The file, line and columns of a problem of this object.
 
-        The words that are underlined are, in this order: what the problem's column and length say; the first
-        name in backquotes of its message that stands on its line; the field's value or key.
+        The columns are, in this order: those of the problem itself; those of the first name in backquotes in
+        its message that occurs on its line; those of the field's value or key.
         """
         if self.document is None:
             column = problem.column or 1
@@ -263,7 +262,7 @@ class LocatedObject:
         )
 
     def _range_in_own_file(self, problem: Problem) -> SourceRange:
-        """The place of a problem in a text that stands in a file of its own."""
+        """The position of a problem in a text from a separate file."""
         line = problem.line or 1
         lines = yaml_lines(_text_at(self.value or {}, problem.field))
         written = lines[line - 1] if line <= len(lines) else ""
@@ -282,13 +281,13 @@ class LocatedObject:
         return lines[line - 1] if 0 < line <= len(lines) else ""
 
     def location(self, problem: Problem) -> str:
-        """`welcome.yaml:61`, the line that a problem of this object is on."""
+        """The file and line of a problem of this object, such as `welcome.yaml:61`."""
         file, line = self.at(problem.field, problem.line)
         return f"{file}:{line}"
 
 
 def read_manifests(text: str, name: str, resolve: FileResolver | None = None) -> Iterator[LocatedObject]:
-    """Every object of a manifest's text; `name` is the file's, for the places of problems."""
+    """Read every object of a manifest's text; `name` is the file's name for the positions of problems."""
     try:
         for document in yaml_documents(text):
             yield from _read_objects(document, document.value, name, resolve)
@@ -301,7 +300,7 @@ _QUOTED = re.compile(r"`([^`\n]+)`")
 
 
 def _find_quoted_name(line: str, message: str, column: int = 1) -> tuple[int, int] | None:
-    """The columns of the first name in backquotes of a message that stands on a line, from `column` on."""
+    """The columns of the first name in backquotes in a message that occurs on a line from `column` on."""
     for name in _QUOTED.findall(message):
         whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
         found = whole.search(line, column - 1)
@@ -352,7 +351,7 @@ def _read_objects(
         return
     kind, name = _text(value.get("kind")), _text(_member(value, "metadata", "name"))
     namespace = _text(_member(value, "metadata", "namespace")) or "default"
-    whole = resolve(value) if resolve and _is_ours(value) else ResolvedObject(value)
+    whole = resolve(value) if resolve and _is_own(value) else ResolvedObject(value)
     found, problems, skipped = parse_object(whole.value, kind)
     if whole.problems:
         found, problems = None, (*whole.problems, *problems)
@@ -372,15 +371,15 @@ def _read_objects(
     yield replace(located, problems=tuple(sorted(problems, key=lambda each: located.line(each.field))))
 
 
-def _is_ours(value: dict[str, Any]) -> bool:
+def _is_own(value: dict[str, Any]) -> bool:
     return _text(value.get("apiVersion")).partition("/")[0] == GROUP
 
 
 def parse_object(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Problem, ...], str | None]:
-    """An object as the API server gives it: its model, or its problems, or why it is none of ours."""
+    """Parse an object as the API server gives it: its model, or its problems, or why it is skipped."""
     version = _text(value.get("apiVersion"))
-    ours = version.partition("/")[0] == GROUP
-    if not ours and kind not in KINDS:
+    is_own = version.partition("/")[0] == GROUP
+    if not is_own and kind not in KINDS:
         if not version or not kind:
             return (
                 None,
@@ -411,7 +410,7 @@ def parse_object(value: dict[str, Any], kind: str) -> tuple[Manifest | None, tup
 
 
 def validate_object(model: type[Manifest], value: dict[str, Any]) -> Manifest:
-    """The object's model, read strictly; raises ValidationError."""
+    """Validate an object strictly. Raises pydantic's ValidationError."""
     return model.model_validate(value, strict=True, by_alias=True, by_name=False)
 
 

@@ -1,9 +1,8 @@
 """The stable problem codes: one vocabulary for the ledger, the metric labels, the conditions and the docs.
 
-A problem names the field, the rule that was broken and the way out. `Rejected` carries one or more
-of them and is the only exception that the domain raises on purpose.
-
-Did you mean …? The closing words of an error about a name that nobody knows.
+A `Problem` names the field, the broken rule and the way out. `Rejected` carries one or more problems and is
+the only exception that the domain raises on purpose. `did_you_mean` adds the nearest known name to an error
+about an unknown one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import Self
 
 
 class Code(StrEnum):
-    """Why a letter, an event or a manifest was refused. The value is the contract; never rename one."""
+    """Why a letter, an event or a manifest was rejected. Values are published: never rename one."""
 
     # an event that cannot be read
     NOT_UTF8_JSON = "not_utf8_json"
@@ -130,7 +129,7 @@ class Code(StrEnum):
     SETTING_INVALID = "setting_invalid"
     LEDGER_IN_USE = "ledger_in_use"
 
-    # a Secret that a program waits for
+    # a Secret that a program needs
     SECRET_MISSING = "secret_missing"
     SECRET_KEY_MISSING = "secret_key_missing"
     SECRET_INVALID = "secret_invalid"
@@ -141,24 +140,25 @@ class Code(StrEnum):
 
 
 class Position(int):
-    """A line number, 1-based, that also holds the column and the length of the token that stands there.
+    """A line number, 1-based, with the column and the length of the token at that place.
 
-    Jinja keeps one number for a token and a node, the line. This class carries the column through its parser
-    and compiler: `node.lineno` and `error.lineno` are Positions, and a `Problem` takes them apart.
+    Jinja keeps only the line of a token and a node. This class carries the column through its parser
+    and compiler: `node.lineno` and `error.lineno` are Positions, and `Problem` splits them.
     """
 
     column: int
     length: int
 
     def __new__(cls, line: int, column: int, length: int = 1) -> Self:
-        """The position of a token; column and length in Python characters."""
-        made = super().__new__(cls, line)
-        made.column, made.length = column, length
-        return made
+        """The position of a token; column and length count Python characters."""
+        position = super().__new__(cls, line)
+        position.column = column
+        position.length = length
+        return position
 
 
 def advance_position(line: int, text: str) -> int:
-    """The position of what follows `text`, which begins at `line`."""
+    """The position after `text`, which begins at `line`."""
     breaks = text.count("\n")
     if breaks:
         return Position(line + breaks, len(text) - text.rfind("\n"))
@@ -166,22 +166,22 @@ def advance_position(line: int, text: str) -> int:
 
 
 class Severity(StrEnum):
-    """How much a problem weighs."""
+    """What a problem means for the object that has it."""
 
     ERROR = "error"
-    """The object is not taken: a template keeps its last good revision."""
+    """The object is rejected: a template keeps its last valid revision."""
     WARNING = "warning"
-    """The object is taken, and a reader may see something wrong; `--strict` refuses it."""
+    """The object is accepted, and a reader may see something wrong; `--strict` rejects it."""
     INFO = "info"
-    """The object is taken, and nothing needs to be done; `--strict` accepts it."""
+    """The object is accepted, and nothing needs to be done; `--strict` accepts it too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One broken rule: where it was broken, which rule, and what to do about it.
+    """One broken rule: the place, the rule, and the way out.
 
-    `field` is a dotted path as the writer knows it (`data.first_name`, `spec.smtp.port`); `line` is
-    1-based in that field's own text, or None where lines have no meaning. `column` is 1-based in that line
+    `field` is a dotted path as the author wrote it (`data.first_name`, `spec.smtp.port`); `line` is
+    1-based in that field's own text, or None for a field without lines. `column` is 1-based in that line
     and `length` the number of characters to underline, both counted in Python characters.
     """
 
@@ -194,7 +194,7 @@ class Problem:
     severity: Severity = Severity.ERROR
 
     def __post_init__(self) -> None:
-        """Take a Position apart."""
+        """Split a Position into line, column and length."""
         if isinstance(self.line, Position):
             if self.column is None:
                 object.__setattr__(self, "column", self.line.column)
@@ -222,17 +222,17 @@ class Rejected(Exception):
 
 
 _MAX_NAME_CHARACTERS = 64
-"""Longer names are no misspelling of ours, and comparing them takes long."""
+"""Longer names are not compared: the comparison is slow, and no known name is that long."""
 
 
 def did_you_mean(word: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
-    """`; did you mean NAME?` for the nearest known name, or nothing. Case and separators don't count."""
+    """`; did you mean NAME?` for the nearest known name, or an empty text. Ignores case and separators."""
     found = nearest_name(word, known, synonyms)
     return f"; did you mean {found}?" if found else ""
 
 
 def nearest_name(word: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str | None:
-    """The known name that is nearest, when one is near."""
+    """The most similar known name, or None when no name is similar enough."""
     if len(word) > _MAX_NAME_CHARACTERS:
         return None
     folded = {_fold(name): name for name in known}

@@ -1,10 +1,11 @@
-"""A profile as one program hands it to others, which may be of an earlier release: its mark, and its reading.
+"""Profiles in the form that the operator writes for workers, which may be of an earlier release.
 
-In: a manifest's text. Out: its profiles, each with the fields that were left out because this release does
-not know them. Only a text that carries the mark is read so: whoever wrote it had read it strictly, so that
-no field in it is a slip of the pen. What a person writes has no mark, and an unknown field is an error there.
-All else is as strict as ever; another format than ours is refused, for that is how a later release says that
-something in it must not be left out (docs/decisions/0032).
+Input: the text of a manifest. Output: its profiles, each with the names of the fields that this release does
+not know and ignores. Unknown fields are ignored only in a text with the annotation `postroom.dev/format`: a
+program has read its fields strictly before it wrote them, so an unknown field is not a misspelling. A
+manifest that a person writes has no such annotation, and unknown fields in it are errors. Everything else is
+validated strictly. A text in another format is rejected: a later release changes the format when a field must
+not be ignored (docs/decisions/0032).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,48 +27,57 @@ from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import SmtpProfile
 
 FORMAT_ANNOTATION = "postroom.dev/format"
-"""The annotation that says which format a program wrote a manifest in."""
+"""The annotation with the format in which a program wrote the manifest."""
 PROFILE_FORMAT = "postroom.profile/1"
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedProfile:
-    """A profile, and the fields of its text that this release does not know."""
+    """A profile, and the fields of its text that this release does not know and ignored."""
 
     profile: SmtpProfile
     unknown_fields: tuple[str, ...] = ()
-    """As `shop/orders: spec.retry.budget`."""
+    """Each as `shop/orders: spec.retry.budget`."""
 
 
 def parse_profiles(text: str, name: str) -> list[ParsedProfile]:
-    """The profiles of a manifest's text; raises Rejected with places such as `profile.yaml:12` for fields."""
-    found = [_parse_leniently(one) for one in read_manifests(text, name)]
-    broken = [replace(problem, field=one.location(problem)) for one, _ in found for problem in one.problems]
-    if broken:
-        raise Rejected(*broken)
+    """Parse the profiles in a manifest's text. Raises Rejected; fields are positions such as
+    `profile.yaml:12`.
+    """
+    parsed = [_parse_leniently(located) for located in read_manifests(text, name)]
+    problems = [
+        replace(problem, field=located.location(problem))
+        for located, _ in parsed
+        for problem in located.problems
+    ]
+    if problems:
+        raise Rejected(*problems)
     return [
-        _parsed_profile(one.object, unknown) for one, unknown in found if isinstance(one.object, SmtpProfile)
+        _parsed_profile(located.object, unknown)
+        for located, unknown in parsed
+        if isinstance(located.object, SmtpProfile)
     ]
 
 
 def _parsed_profile(profile: SmtpProfile, unknown: Iterable[Location]) -> ParsedProfile:
-    whose = f"{profile.metadata.namespace}/{profile.metadata.name}"
-    return ParsedProfile(profile, tuple(sorted(f"{whose}: {dotted_path(each)}" for each in unknown)))
+    name = f"{profile.metadata.namespace}/{profile.metadata.name}"
+    return ParsedProfile(profile, tuple(sorted(f"{name}: {dotted_path(each)}" for each in unknown)))
 
 
-def _parse_leniently(one: LocatedObject) -> tuple[LocatedObject, tuple[Location, ...]]:
-    """What a manifest says to this release, and the fields that were left out for that."""
-    value = one.document.value if one.document and one.kind == "SmtpProfile" and not one.root else {}
+def _parse_leniently(located: LocatedObject) -> tuple[LocatedObject, tuple[Location, ...]]:
+    """Parse an object without the fields that this release does not know; return their locations."""
+    is_profile = located.document and located.kind == "SmtpProfile" and not located.root
+    value = located.document.value if located.document and is_profile else {}
     written = _written_format(value)
     if written is None:
-        return one, ()
+        return located, ()
     if written != PROFILE_FORMAT:
-        return replace(one, object=None, problems=(_format_problem(written),)), ()
-    if one.object is not None:
-        return one, ()
+        return replace(located, object=None, problems=(_format_problem(written),)), ()
+    if located.object is not None:
+        return located, ()
     unknown = tuple(_unknown_locations(value))
-    profile, problems, _ = parse_object(_without(unknown, value), one.kind)
-    return replace(one, object=profile, problems=problems), unknown
+    profile, problems, _ = parse_object(_without(unknown, value), located.kind)
+    return replace(located, object=profile, problems=problems), unknown
 
 
 def _written_format(value: Any) -> Any:
@@ -78,27 +88,25 @@ def _written_format(value: Any) -> Any:
 
 def _format_problem(written: Any) -> Problem:
     rule = f"is {str(written)[:80]!r}, and this release reads {PROFILE_FORMAT!r}"
-    message = (
-        f"{rule}. A later one wrote this, with something in it that must not be left out: run that release"
-    )
+    message = f"{rule}. A later release wrote it with fields that must not be ignored: run that release"
     return Problem(Code.MANIFEST_INVALID, f"metadata.annotations.{FORMAT_ANNOTATION}", message)
 
 
 def _unknown_locations(value: dict[str, Any]) -> Iterator[Location]:
-    """Where the object has fields, at any depth, that the model does not know."""
+    """The locations of fields at any depth that the model does not know."""
     try:
         validate_object(SmtpProfile, value)
     except ValidationError as error:
-        for one in error.errors(include_url=False):
-            if one["type"] == "extra_forbidden":
-                yield one["loc"]
+        for each in error.errors(include_url=False):
+            if each["type"] == "extra_forbidden":
+                yield each["loc"]
 
 
 def _without(fields: Iterable[Location], value: dict[str, Any]) -> dict[str, Any]:
-    left = deepcopy(value)
+    copy = deepcopy(value)
     for *steps, name in fields:
-        holder: Any = left
+        holder: Any = copy
         for step in steps:
             holder = holder[step]
         del holder[name]
-    return left
+    return copy

@@ -1,11 +1,10 @@
-"""A compiled template at work: event in, the parts of one letter out.
+"""Render letters from compiled templates: an event in, the parts of one letter out.
 
-Sources are compiled at their first letter, so that loading a hundred templates costs little. Rendering
-is pure: the same event and template give the same letter. A clock may be handed in to bound its time.
-
-Bundles at work: the texts of a profile's shards in, its live templates by event type out.
-
-A text that is not a bundle is refused whole; the reader keeps what it had.
+`TemplateRenderer` renders one template, `LoadedBundles` makes renderers of the texts of a profile's shards.
+Rendering is pure: the same event and template give the same letter. `Clocks` bound its time. Data that breaks
+the template's schema, or a template that fails on it, raises Rejected. Sources are compiled at their first
+letter, so that loading a hundred templates costs little. A text that is not a bundle raises Rejected, and the
+caller keeps what it had.
 """
 
 import re
@@ -33,48 +32,46 @@ from postroom.letter.problems import Code, Problem, Rejected
 
 LINE_BREAKING_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 HTTPS_URL = re.compile(r"https://[!-;=?-~]+")
-"""Printable ASCII but for the brackets that end a List-Unsubscribe URI (RFC 2369 §2)."""
+"""Printable ASCII without the brackets that end a List-Unsubscribe URI (RFC 2369 §2)."""
 
 
 class VariantRenderer:
-    """One language of a template, compiled."""
+    """One locale variant of a template, compiled."""
 
     __slots__ = (
-        "_edition",
         "_html",
         "_preheader",
         "_shares",
         "_subjects",
         "_text",
+        "_variant",
         "catalogue",
         "language",
         "tag",
     )
 
-    def __init__(self, edition: LocaleVariant, like: "VariantRenderer | None" = None) -> None:
-        self._edition = edition
-        self.tag = edition.tag
-        self.language = language_of(edition.tag)
-        self.catalogue = Catalogue(edition.messages, edition.foreign_messages)
+    def __init__(self, variant: LocaleVariant, like: "VariantRenderer | None" = None) -> None:
+        self._variant = variant
+        self.tag = variant.tag
+        self.language = language_of(variant.tag)
+        self.catalogue = Catalogue(variant.messages, variant.foreign_messages)
         self._subjects = [
-            compile_source(TEXT, subject.source, "spec.subject") for subject in edition.subjects
+            compile_source(TEXT, subject.source, "spec.subject") for subject in variant.subjects
         ]
-        self._shares = [subject.weight for subject in edition.subjects]
+        self._shares = [subject.weight for subject in variant.subjects]
         self._preheader = (
-            compile_source(TEXT, edition.preheader, "spec.preheader") if edition.preheader else None
+            compile_source(TEXT, variant.preheader, "spec.preheader") if variant.preheader else None
         )
-        page = edition.html
-        self._html = like.page_like(page) if like else compile_source(HTML, page, "spec.html")
-        # `source` is how bundles of older releases call a text of another form: it is read from each page
-        own = edition.text if edition.text_way != "source" else None
-        self._text = compile_source(TEXT, own, "spec.text") if own is not None else None
+        page = variant.html
+        self._html = like.compile_page_like(page) if like else compile_source(HTML, page, "spec.html")
+        self._text = compile_source(TEXT, variant.text, "spec.text") if variant.text is not None else None
 
-    def page_like(self, html: str) -> Script:
-        """The script of a page that has the same constructs as this one's; any other does, too."""
+    def compile_page_like(self, html: str) -> Script:
+        """Compile a page; one with the same constructs as this variant's reuses its compiled code."""
         return self._html.with_text_of(html)
 
     def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
-        """Subject and preview line."""
+        """Render subject and preheader. Raises Rejected for an empty subject."""
         subject = render_line(self._subject(recipient), variables, meter, "subject")
         if not subject:
             raise Rejected(Problem(Code.RENDER_FAILED, "spec.subject", "the subject comes out empty"))
@@ -82,10 +79,10 @@ class VariantRenderer:
         return subject, preheader
 
     def body(self, variables: Mapping[str, Any], meter: Meter) -> tuple[str, str]:
-        """HTML and text."""
+        """Render HTML and text."""
         html = self._html.render(variables, meter)
-        if self._edition.inline == "render":
-            html = inline_page(html, self._edition.css, inline_options(self._edition))
+        if self._variant.inline == "render":
+            html = inline_page(html, self._variant.css, inline_options(self._variant))
         if self._text is not None:
             return html, self._text.render(variables, meter)
         return html, text_of_page(html)
@@ -99,16 +96,16 @@ class VariantRenderer:
             place -= share
             if place < 0:
                 return script
-        raise AssertionError("the shares cover every place")
+        raise AssertionError("the weights cover every place")
 
 
-def inline_options(edition: LocaleVariant) -> InlineOptions:
-    """What the template asks of the inliner."""
-    return InlineOptions(frozenset(edition.attributes), edition.keep_styles)
+def inline_options(variant: LocaleVariant) -> InlineOptions:
+    """The options of the inliner that a variant selects."""
+    return InlineOptions(frozenset(variant.attributes), variant.keep_styles)
 
 
 def render_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:
-    """Rendered, without spaces around it. Raises Rejected (control_character) for line ends and the like."""
+    """Render a text on one line, without outer spaces. Raises Rejected (control_character) for line ends."""
     text = script.render(variables, meter).strip(" ")
     found = LINE_BREAKING_CHARACTERS.search(text)
     if found:
@@ -120,41 +117,41 @@ def render_line(script: Script, variables: Mapping[str, Any], meter: Meter, fiel
 
 
 class TemplateRenderer:
-    """The LiveTemplate that bundles give."""
+    """Renders the letters of one compiled template."""
 
     def __init__(
         self, compiled: CompiledTemplate, clocks: Clocks | None = None, like: "TemplateRenderer | None" = None
     ) -> None:
-        """`like` has the same languages with the same constructs in their pages, and lends its code."""
+        """`like` has variants with the same constructs in their pages; its compiled code is reused."""
         self.compiled = compiled
         self._clocks = clocks
         self._like = like
-        self._editions: dict[str, VariantRenderer] = {}
-        self._sources = {edition.tag.lower(): edition for edition in compiled.editions}
+        self._variants: dict[str, VariantRenderer] = {}
+        self._sources = {variant.tag.lower(): variant for variant in compiled.variants}
 
     @property
     def name(self) -> str:
-        """The object's name."""
+        """The name of the EmailTemplate."""
         return self.compiled.name
 
     @property
     def revision(self) -> str:
-        """The content hash."""
+        """The revision: a hash of the compiled content."""
         return self.compiled.revision
 
     @property
     def suspended(self) -> bool:
-        """Whether letters of this template are held."""
+        """Whether `spec.suspend` is set, so that letters are deferred."""
         return self.compiled.suspend
 
     @property
     def category(self) -> str:
-        """What kind of letter it is to whoever gets it."""
+        """`Transactional` or `Subscription`."""
         return self.compiled.category
 
     @cached_property
     def data_schema(self) -> DataSchema:
-        """The schema, compiled."""
+        """The compiled schema of the event's data."""
         return DataSchema(self.compiled.variables)
 
     @cached_property
@@ -182,38 +179,38 @@ class TemplateRenderer:
         return SenderMailbox(address=mailbox[1], name=mailbox[0]) if mailbox else None
 
     def expires(self, event: Event) -> datetime | None:
-        """The event's own time, else its time plus expiresAfter."""
+        """The time after which the letter is not sent: the event's own, else its time plus expiresAfter."""
         if event.expires is not None or self.compiled.expires_after is None:
             return event.expires
         try:
             return event.time + timedelta(seconds=self.compiled.expires_after)
-        except OverflowError:  # an event of the year 9999 outlives every calendar
+        except OverflowError:  # the sum is after the year 9999
             return None
 
     def variant(self, locale: str | None) -> VariantRenderer:
-        """The nearest language: `de-AT`, else `de`, else the template's own."""
+        """The variant for a locale: of `de-AT`, else of `de`, else the template's default."""
         tag = (locale or "").lower()
         while tag and tag not in self._sources:
             tag = tag.rpartition("-")[0]
-        source = self._sources[tag] if tag else self.compiled.editions[0]
-        if source.tag not in self._editions:
+        source = self._sources[tag] if tag else self.compiled.variants[0]
+        if source.tag not in self._variants:
             like = self._like.variant(source.tag) if self._like else None
-            self._editions[source.tag] = VariantRenderer(source, like)
-        return self._editions[source.tag]
+            self._variants[source.tag] = VariantRenderer(source, like)
+        return self._variants[source.tag]
 
     def render(self, event: Event) -> RenderedLetter:
         """Validate `event.data` and render. Raises Rejected (variable_…, render_failed, render_limit)."""
         return self.render_validated(event, self.data_schema.validate(event.data))
 
     def render_validated(self, event: Event, data: Mapping[str, Any]) -> RenderedLetter:
-        """Render data that has been admitted."""
+        """Render data that was validated before."""
         meter = Meter(self._clocks)
-        edition = self.variant(event.locale)
-        letter = letter_facts(event, edition)
-        variables = {**data, "letter": letter, "_messages": edition.catalogue}
+        variant = self.variant(event.locale)
+        letter = letter_facts(event, variant)
+        variables = {**data, "letter": letter, "_messages": variant.catalogue}
         unsubscribe = letter["unsubscribe_url"] = self._unsubscribe_link(variables, meter)
-        letter["subject"], letter["preheader"] = edition.head(variables, event.recipient, meter)
-        html, text = edition.body(variables, meter)
+        letter["subject"], letter["preheader"] = variant.head(variables, event.recipient, meter)
+        html, text = variant.body(variables, meter)
         return RenderedLetter(
             template=self.compiled.name,
             revision=self.compiled.revision,
@@ -224,12 +221,12 @@ class TemplateRenderer:
             reply_to=event.reply_to or self._reply_to(variables, meter),
             headers=tuple((name, render_line(s, variables, meter, name)) for name, s in self._headers),
             attachments=self._attachments(event),
-            language=edition.tag,
+            language=variant.tag,
             unsubscribe=unsubscribe,
         )
 
     def _attachments(self, event: Event) -> tuple[Attachment, ...]:
-        """The template's files and the event's, which take the place of those with their content ID."""
+        """The template's files and the event's; an event's file replaces the one with its content ID."""
         replaced = {file.content_id for file in event.attachments if file.content_id}
         return tuple(file for file in self._files if file.content_id not in replaced) + event.attachments
 
@@ -241,7 +238,7 @@ class TemplateRenderer:
         )
 
     def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
-        """The template's list; an address that comes out empty is left out. Raises Rejected."""
+        """Render the template's Reply-To; mailboxes with an empty address are omitted. Raises Rejected."""
         if not self._mailboxes:
             return self.compiled.reply_to
         rendered = [
@@ -274,18 +271,18 @@ LETTER_FACTS = (
     "time",
     "unsubscribe_url",
 )
-"""What templates may ask of `letter`."""
+"""The attributes of the variable `letter`."""
 
 
-def letter_facts(event: Event, edition: VariantRenderer) -> dict[str, Any]:
-    """The variable `letter`: what Postroom knows beside the event's data."""
-    asked = event.locale or ""
-    spoken = asked if language_of(asked) == edition.language else edition.tag
+def letter_facts(event: Event, variant: VariantRenderer) -> dict[str, Any]:
+    """The variable `letter` of templates: the attributes of a letter beside the event's data."""
+    requested = event.locale or ""
+    locale = requested if language_of(requested) == variant.language else variant.tag
     return {
-        "direction": direction_of(spoken),
+        "direction": direction_of(locale),
         "event_type": event.type,
-        "language": language_of(spoken),
-        "locale": spoken,
+        "language": language_of(locale),
+        "locale": locale,
         "preheader": "",
         "recipient": event.recipient,
         "subject": "",
@@ -296,30 +293,29 @@ def letter_facts(event: Event, edition: VariantRenderer) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBundles:
-    """The live templates of one profile, by the text of the shard that they came in."""
+    """The renderers of one profile's templates, by the text of their shard."""
 
     shards: Mapping[str, tuple[TemplateRenderer, ...]] = field(default_factory=dict)
 
     @property
     def catalog(self) -> TemplateCatalog:
-        """By event type; the first to claim one has it."""
-        renderer: dict[str, TemplateRenderer] = {}
+        """The renderers by event type; the first template with an event type gets it."""
+        by_event_type: dict[str, TemplateRenderer] = {}
         for templates in self.shards.values():
             for template in templates:
                 for event_type in template.compiled.event_types:
-                    renderer.setdefault(event_type, template)
-        return TemplateCatalog(renderer)
+                    by_event_type.setdefault(event_type, template)
+        return TemplateCatalog(by_event_type)
 
     def reload(self, texts: Iterable[str], clocks: Clocks | None = None) -> "LoadedBundles":
-        """These shards, with the templates that are in them as before kept, and so kept compiled.
-
-        Raises Rejected.
+        """Load these shards. Renderers of unchanged templates are kept with their compiled code. Raises
+        Rejected.
         """
         known = {template.name: template for shard in self.shards.values() for template in shard}
 
         def renderer(compiled: CompiledTemplate) -> TemplateRenderer:
             before = known.get(compiled.name)
-            # a revision says nothing of `suspend`
+            # `suspend` is not part of the revision
             return before if before and before.compiled == compiled else TemplateRenderer(compiled, clocks)
 
         shards: dict[str, tuple[TemplateRenderer, ...]] = {}
@@ -329,5 +325,5 @@ class LoadedBundles:
 
 
 def load_catalog(texts: Iterable[str], clocks: Clocks | None = None) -> TemplateCatalog:
-    """The live templates of one profile. Raises Rejected; the first to claim an event type has it."""
+    """Load a profile's templates; the first template with an event type gets it. Raises Rejected."""
     return LoadedBundles().reload(texts, clocks).catalog

@@ -1,9 +1,9 @@
-"""YAML with its places: documents as JSON values, and on which line and column of the file each field stands.
+"""YAML with positions: documents as JSON values, with the line and the columns of each field in the file.
 
-Text in, `Document` values out; text that cannot be read raises `Unreadable` with line, column and rule. It is
-read as kubectl reads it (YAML 1.1 words such as `yes`, merge keys, anchors), but what kubectl takes
-silently and people regret is refused: a key there twice, `01234` turning into an octal number.
-Aliases cannot grow a document beyond NODES, nor nesting beyond DEPTH.
+Input: a text. Output: `YamlDocument` values; a text that cannot be read raises `InvalidYaml` with line,
+column and rule. The text is read as kubectl reads it (YAML 1.1 words such as `yes`, merge keys, anchors).
+What kubectl accepts silently to its users' harm is an error: a key twice in a mapping, `01234` as an octal
+number. Aliases cannot expand a document beyond MAX_YAML_NODES, nor nesting beyond MAX_YAML_DEPTH.
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_YAML_CHARACTERS = 4 * 1024 * 1024
 MAX_YAML_DEPTH = 64
 MAX_YAML_NODES = 20_000
 MAX_OPEN_BRACKETS = 2000
-"""The parser's work grows with the square of the brackets that are open at once."""
+"""The parser's work grows with the square of the number of open brackets."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
@@ -38,18 +38,21 @@ _NOT_A_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)")
 
 
 class InvalidYaml(ValueError):
-    """The text is no YAML that a manifest may be; `line` and `column` are 1-based in the file."""
+    """The text is not YAML, or not a manifest's YAML; `line` and `column` are 1-based in the file."""
 
     def __init__(self, line: int, rule: str, column: int | None = None) -> None:
         super().__init__(rule)
-        self.line, self.rule, self.column = line, rule, column
+        self.line = line
+        self.rule = rule
+        self.column = column
 
 
 @dataclass(slots=True)
 class YamlNode:
-    """A scalar (text), a list (children) or a mapping (keys and children in turn) and its lines, 1-based.
+    """A scalar (text), a list (children) or a mapping (keys and values alternate in children), and its lines.
 
-    `column` is where it begins on its first line, `end` where it ends on its last, both 1-based.
+    `column` is its first column on its first line, `end` the column after it on its last line. Lines and
+    columns are 1-based.
     """
 
     kind: str
@@ -65,7 +68,7 @@ class YamlNode:
 
 @dataclass(frozen=True, slots=True)
 class FieldPosition:
-    """Where a field stands: its key (of an item of a list, the item itself), and how its text is written."""
+    """The position of a field: its key (for an item of a list, the item itself), and its value's node."""
 
     line: int
     node: YamlNode
@@ -75,7 +78,9 @@ class FieldPosition:
 
 @dataclass(frozen=True, slots=True)
 class LineRange:
-    """A part of one line of the file, 1-based; `end` is the column after its last character."""
+    """A part of one line of the file. Line and columns are 1-based; `end` is the column after the last
+    character.
+    """
 
     line: int
     column: int
@@ -84,7 +89,7 @@ class LineRange:
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """One document: its value, its first line, and the place of each path such as `spec.samples[0].name`."""
+    """One document: its value, its first line, and the positions of paths such as `spec.samples[0].name`."""
 
     value: Any
     first: int
@@ -92,7 +97,7 @@ class YamlDocument:
     lines: list[str]
 
     def line(self, path: str, within: int | None = None) -> int:
-        """The line a path is on, or of line `within` of its text; what is absent is where its parent is."""
+        """The line of a path, or of line `within` of its text. An absent path has its parent's line."""
         while path not in self.places:
             if not path:
                 return self.first
@@ -103,21 +108,21 @@ class YamlDocument:
         return _line_within(place.node, within, self.lines)
 
     def key_range(self, path: str) -> LineRange:
-        """Where the key of a path stands; of what is absent, its parent's."""
+        """The position of the key of a path; for an absent path, of its parent's key."""
         while path and path not in self.places:
             path = _parent(path)
         place = self.places[path]
         return LineRange(place.line, place.column, max(place.end, place.column + 1))
 
     def value_range(self, path: str) -> LineRange:
-        """Where the text of a path stands, if it stands on one line; else its key."""
+        """The position of the text of a path if it is on one line, else of its key."""
         node = self.places[path].node if path in self.places else None
         if node is None or node.kind != "scalar" or node.first != node.last or node.style in ("|", ">"):
             return self.key_range(path)
         return LineRange(node.first, node.column, max(node.end, node.column + 1))
 
     def text_range(self, path: str, line: int, column: int, length: int = 1) -> LineRange:
-        """Where a part of a path's text stands: `line` and `column` are 1-based in the text itself."""
+        """The position of a part of a path's text; `line` and `column` are 1-based in the text itself."""
         node = self.places[path].node if path in self.places else None
         if node is None or node.kind != "scalar":
             return self.key_range(path)
@@ -137,7 +142,7 @@ def _parent(path: str) -> str:
 
 
 def yaml_documents(text: str) -> Iterator[YamlDocument]:
-    """The documents of a text, empty ones left out."""
+    """Parse the documents of a text, without empty ones. Raises InvalidYaml."""
     if len(text) > MAX_YAML_CHARACTERS:
         raise InvalidYaml(
             1, f"the file has {len(text)} characters; at most {MAX_YAML_CHARACTERS} are allowed"
@@ -182,7 +187,7 @@ def _roots(text: str) -> Iterator[YamlNode]:
 
 
 def _bare_brace(text: str, error: yaml.MarkedYAMLError) -> str:
-    """The hint for `subject: {{ name }}, hello`, which YAML takes for a mapping within a mapping."""
+    """The hint for `subject: {{ name }}, hello`, which YAML reads as a mapping in a mapping."""
     lines = text.splitlines()
     marks = (error.problem_mark, error.context_mark)
     near = (lines[mark.line] for mark in marks if mark and mark.line < len(lines))
@@ -191,7 +196,7 @@ def _bare_brace(text: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def _tree(events: Iterable[yaml.Event]) -> Iterator[YamlNode]:
-    """Build each document without recursion; an alias becomes the very node it names."""
+    """Build each document without recursion; an alias becomes the node that it refers to."""
     builder = _TreeBuilder()
     for event in events:
         match event:
@@ -210,7 +215,7 @@ def _tree(events: Iterable[yaml.Event]) -> Iterator[YamlNode]:
 
 
 class _TreeBuilder:
-    """A document while its events come in: the collections that are open, and the finished anchors."""
+    """Builds a document from parser events: the open collections, and the finished anchors."""
 
     def __init__(self) -> None:
         self.top = YamlNode("document", 1, 1)
@@ -263,7 +268,7 @@ def _refuse_tag(event: Any, kind: str) -> None:
 
 
 class _ValueBuilder:
-    """Turn one document's nodes into values, noting each path's place."""
+    """Converts the nodes of one document to values and records the position of each path."""
 
     def __init__(self) -> None:
         self.places: dict[str, FieldPosition] = {}
@@ -330,7 +335,7 @@ def _key(node: YamlNode) -> str:
 
 
 def _resolve(node: YamlNode) -> Any:
-    """A plain scalar's value, by the rules of YAML 1.1 as Kubernetes' tools apply them."""
+    """The value of a plain scalar, by the rules of YAML 1.1 as kubectl applies them."""
     text = node.text
     if text in _NULLS:
         return None
@@ -351,7 +356,7 @@ _PLAIN = re.compile(r"[A-Za-z_/][\w./@+-]*(?: [\w./@+(]+)*", re.ASCII)
 
 
 def reads_as_text(text: str) -> bool:
-    """Whether a plain scalar of these characters is surely this text, in a key or a value."""
+    """Whether a plain scalar with these characters is read as this text, in a key or a value."""
     if not _PLAIN.fullmatch(text):
         return False
     try:
@@ -361,7 +366,10 @@ def reads_as_text(text: str) -> bool:
 
 
 def _line_within(node: YamlNode, within: int, lines: list[str]) -> int:
-    """A literal block keeps its lines; of a folded or quoted text each written line is looked up in turn."""
+    """The file's line of line `within` of a scalar.
+
+    A literal block keeps its lines. In a folded or quoted text each written line is searched in turn.
+    """
     if node.style == "|":
         return min(node.first + within, node.last)
     if within <= 1 and node.style != ">":
@@ -378,7 +386,7 @@ def _line_within(node: YamlNode, within: int, lines: list[str]) -> int:
 
 
 def _written_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]:
-    """The line and column of the file where a character of a scalar's text is written, both 1-based."""
+    """The line and column in the file of a character of a scalar's text, both 1-based."""
     if node.style == "|":
         return _literal_at(node, offset, lines)
     if node.style == ">":
@@ -387,7 +395,7 @@ def _written_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int
 
 
 def _literal_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]:
-    """Line by line the same text, behind an indentation that the line itself shows."""
+    """In a literal block: each line of the text after the indentation of its line in the file."""
     within = node.text.count("\n", 0, offset)
     start = node.text.rfind("\n", 0, offset) + 1
     written = node.text[start:].partition("\n")[0]
@@ -396,7 +404,7 @@ def _literal_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int
 
 
 def _folded_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]:
-    """Each written line stands in the text as it is; only the breaks between them are folded."""
+    """In a folded block: lines are unchanged in the text, only the breaks between them are folded."""
     block = range(node.first, min(node.last, len(lines)))
     indent = next((len(lines[row]) - len(lines[row].lstrip()) for row in block if lines[row].strip()), 0)
     position, found = 0, (node.first, node.column)
@@ -413,11 +421,11 @@ def _folded_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]
 
 
 _ESCAPES = {"x": 4, "u": 6, "U": 10}
-"""The lengths of escapes in double quotes; all others have two characters."""
+"""The lengths of escapes in double quotes; every other escape has two characters."""
 
 
 def _flow_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]:
-    """A plain or quoted text, read as YAML reads it: escapes undone, breaks folded."""
+    """In a plain or quoted text: characters count as YAML reads them, with escapes and folded breaks."""
     row, column, read = node.first - 1, node.column - 1, 0
     if node.style:
         column = max(lines[row].find(node.style, column), column) + 1
@@ -445,7 +453,7 @@ def _flow_at(node: YamlNode, offset: int, lines: list[str]) -> tuple[int, int]:
 
 
 def _fold(lines: list[str], row: int) -> int:
-    """The number of line breaks between a line and the next one that holds something."""
+    """The number of line breaks between a line and the next line that is not empty."""
     breaks = 1
     while row + breaks < len(lines) and not lines[row + breaks].strip():
         breaks += 1

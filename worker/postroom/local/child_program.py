@@ -13,7 +13,7 @@ import threading
 import time
 
 PROGRAMS = {
-    "worker": "postroom.delivery.programs.consume",
+    "worker": "postroom.worker.main",
     "sandbox": "postroom.sandbox.main",
     "gateway": "postroom.gateway.main",
 }

@@ -30,8 +30,8 @@ from postroom.local.data_folder import DataFolder
 from postroom.local.display import STATE_COLOURS
 from postroom.local.errors import UserError
 from postroom.local.send import letter_reason
-from postroom.mounted import read_folder
-from postroom.ports.health import Unreachable
+from postroom.ports.world import LedgerUnavailable
+from postroom.secret_files import read_folder
 
 
 def find_letters(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
@@ -156,5 +156,5 @@ def find_letters_on_server(wanted: str, folder: Path, namespace: str) -> list[Le
         raise UserError(str(rejected)) from None
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error}.") from None
-    except Unreachable as unreachable:
+    except LedgerUnavailable as unreachable:
         raise UserError(f"The ledger's server does not answer: {unreachable}.") from None

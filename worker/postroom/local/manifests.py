@@ -416,7 +416,7 @@ def _validate(
     clocks = Clocks(time.monotonic, time.thread_time)
     together = (*before, *objects)
     validation = validate_manifests(
-        together, clocks, faulty, elsewhere=elsewhere, validate_each=validate_each
+        together, clocks, faulty, incomplete=elsewhere, validate_each=validate_each
     )
     validation = _only(own, validation)
     if inspection is not None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from postroom.letter.dsn import ReportEntry, ReportKind
 from postroom.ports.ledger import State, SuppressionReason
-from postroom.ports.notices import Herald
+from postroom.ports.notifications import NotificationRule
 
 PROVABLE_STATES: dict[State, frozenset[State]] = {
     State.BOUNCED: frozenset(
@@ -47,7 +47,7 @@ class BounceConfig:
     """How a profile has its reports taken."""
 
     policy: ReportPolicy
-    notification_rules: Sequence[Herald] = ()
+    notification_rules: Sequence[NotificationRule] = ()
 
 
 @dataclass(frozen=True, slots=True)

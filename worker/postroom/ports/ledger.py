@@ -1,25 +1,16 @@
-"""What a ledger row says of its letter, and which states mean what to whom.
+"""The delivery ledger: one durable row for each letter, and which worker may send it.
 
-Dead letters: records that go to the dead-letter topic with what was wrong, from the ledger's outbox.
+A claim inserts a row or returns the existing one. The fence moves claimed rows to `sending`, durably, before
+the last byte of their content may leave. A settlement ends an attempt and moves the row to its next state.
+Every call takes a batch, and an adapter commits the calls that are queued together: there is never one fsync
+for each letter. A call returns only when its effect is durable.
 
-The suppression list: addresses that a profile does not write to, and why.
+This module also holds what is kept beside the letters: dead letters (the outbox), the suppression list, the
+state that all workers of a ledger share, and the result of an erasure. `LedgerAdministration` and the reports
+about letters (`ports.bounces`) open the same database from other processes.
 
-An entry is known by the digest of its address, so that erasing a person leaves the entry in force.
-
-What the workers of a ledger agree on: small texts under a name, changed by pure functions.
-
-A circuit that is open for all of them, each one's share of a rate. The ledger keeps the texts and gives its
-own time, so that no worker's clock matters; what a text means and how it changes is decided elsewhere.
-
-The ledger: one durable row a letter, and who may send it.
-
-A claim makes the row or meets an existing one; the fence turns a claim into `sending` before the final
-dot may leave; a settlement ends an attempt. Every call takes a batch, and an adapter commits whatever is
-waiting together: never one fsync a letter. A call returns only when what it did is durable.
-
-What a person does to a ledger beside its workers: erase somebody, keep the suppression list.
-
-Short transactions, each durable when the call returns; the workers go on meanwhile.
+While the database refuses writes, calls wait; `health` holds the reason. While a server is away, opening a
+ledger raises `ports.health.Unreachable`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -32,117 +23,200 @@ from typing import Protocol
 from postroom.letter.event import Event, Record
 from postroom.letter.identity import Identity
 from postroom.letter.problems import Problem
-from postroom.ports.health import Health, Recovery
 from postroom.ports.relay import Envelope, Stage
+from postroom.ports.world import LedgerHealth, Recovery
+
+# --- the states of a letter ------------------------------------------------------------------------
 
 
 class State(StrEnum):
-    """What a ledger row says of its letter."""
+    """The state of a letter's row.
+
+    A worker owns a row in `claimed` and `sending`. `deferred`, `scheduled` and `in_doubt` wait and hold the
+    event in the row. The other states are final: the row stays until the dedupe window has passed, so that a
+    second event with the same identity is recognized.
+    """
 
     CLAIMED = "claimed"
+    """A worker owns the letter, and its content has not left.
+
+    The pipeline moves it on: the fence to SENDING, a settlement to any state that needs no sending. A claim
+    that was released keeps this state without an owner. When its worker dies, the record comes again from the
+    topic and the claim is taken over (`take_over`); a letter that was recalled from the ledger becomes
+    DEFERRED again (`recover`); a claim whose record is refused when it comes again ends as FAILED or
+    RENDER_FAILED (`add_dead_letters`).
+    """
+
     SENDING = "sending"
+    """The end of the data may have been sent, and the relay's reply is not on record yet.
+
+    The settlement of the attempt moves it on. When its worker dies, the outcome is unknown: `take_over`
+    claims it again with one more doubt, `recover` makes it DEFERRED or IN_DOUBT by the profile's `onInDoubt`,
+    and a report that arrived meanwhile moves it to the state that the report proves.
+    """
+
     ACCEPTED = "accepted"
+    """The relay replied 250 to the end of the data and is responsible for the letter (RFC 5321 §6.1).
+
+    Final for the worker. The bounce intake moves it to DELIVERED or BOUNCED when a report proves that.
+    """
+
     DEFERRED = "deferred"
+    """The letter waits for its next attempt, at `due`.
+
+    The retry queue claims it again (`claim_due`). A report moves it to ACCEPTED, DELIVERED or BOUNCED, since
+    the relay had it; an erasure moves it to SUPPRESSED.
+    """
+
     FAILED = "failed"
+    """The letter was given up: refused for good, or tried as often or as long as the profile allows.
+
+    Final; a dead letter holds the reason. A replay claims it again.
+    """
+
     IN_DOUBT = "in_doubt"
+    """The end of the data may have been sent, no reply came, and the letter is not sent again by itself.
+
+    The reply of the attempt moves it on if it still arrives (`settle`); so does a report. Without either,
+    maintenance ends it as FAILED after the profile's `parkedFor` (`expire_in_doubt`), with a dead letter
+    that a person can replay.
+    """
+
     SCHEDULED = "scheduled"
+    """The event asks not to be sent before `due`. The retry queue claims it then (`claim_due`)."""
+
     SUPPRESSED = "suppressed"
+    """The letter was not sent: its recipient is on the suppression list, or was erased. Final."""
+
     EXPIRED = "expired"
+    """The letter was not sent: the event's time had passed. Final; a replay claims it again."""
+
     CAPTURED = "captured"
+    """The sandbox took the letter, and no recipient got it.
+
+    Final for the worker. The bounce intake moves it to BOUNCED when a report says so.
+    """
+
     RENDER_FAILED = "render_failed"
+    """The event and its template make no letter. Final; a replay claims it again."""
+
     DELIVERED = "delivered"
+    """A report proves that the letter reached its mailbox.
+
+    Final for the worker. The bounce intake moves it to BOUNCED when a later report proves that.
+    """
+
     BOUNCED = "bounced"
+    """A report proves that the relay could not deliver the letter that it had accepted. Final."""
 
 
 KEEPS_EVENT_STATES = frozenset({State.DEFERRED, State.SCHEDULED, State.IN_DOUBT})
+"""States in which the row holds the event, because no Kafka offset would bring it back."""
 REOPENABLE = frozenset({State.FAILED, State.RENDER_FAILED, State.EXPIRED})
-"""States in which a letter surely never reached anybody: what a replay may open again."""
-REPLAY_RETENTION = timedelta(days=366)
-"""How long the id of a replay is remembered; a dead letter that is older is not replayed."""
+"""States in which a letter certainly reached no mailbox: only these can be claimed again by a replay."""
 FINAL_STATES = frozenset(State) - KEEPS_EVENT_STATES - {State.CLAIMED, State.SENDING}
-"""States that nothing is waiting to happen in; only such letters are ever forgotten."""
+"""States without a pending step; only letters in these states are ever pruned."""
+REPLAY_RETENTION = timedelta(days=366)
+"""How long the id of a replay is remembered; an older dead letter is not replayed."""
+
+# --- dead letters ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record for the dead-letter topic; `id` is stable, so a second publication is recognizable."""
+    """A record for the dead-letter topic with its problems; the stable `id` makes a second copy known."""
 
     id: str
     record: Record
     problems: tuple[Problem, ...]
     at: datetime
     attempts: int = 0
-    """How often it was tried to send it."""
+    """How many attempts to send the letter were made."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingDeadLetter:
-    """A dead letter in the outbox, not yet acknowledged by the broker."""
+    """A dead letter in the outbox that the broker has not acknowledged."""
 
     row: int
     dead_letter: DeadLetter
 
 
+# --- the suppression list --------------------------------------------------------------------------
+
+
 class SuppressionReason(StrEnum):
-    """Why an address is on the list."""
+    """Why an address is on the suppression list."""
 
     HARD_BOUNCE = "hard_bounce"
+    """A relay or a report said that the address does not exist. The worker or the bounce intake adds it."""
     COMPLAINT = "complaint"
+    """The recipient reported a letter as spam. The bounce intake adds it."""
     UNSUBSCRIBE = "unsubscribe"
+    """The recipient unsubscribed; holds back letters of the category Subscription."""
     MANUAL = "manual"
+    """An operator added the address on the command line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """One entry; an address may have one for each reason."""
+    """One entry of a profile's suppression list; an address has one entry for each reason.
+
+    An entry is found by the digest of its address, so that it stays in force after the person was erased.
+    """
 
     profile: str
     address: str | None
-    """None: the person was erased, the digest is left."""
+    """None: the person was erased, only the digest is left."""
     reason: SuppressionReason
     at: datetime
     note: str = ""
-    """What gave cause: a relay's words, a person's. May hold the address."""
+    """The reply, report or remark that caused the entry. It may contain the address."""
 
 
 def address_hash(address: str) -> str:
-    """The digest that an address is known by, however its letters are written."""
+    """The digest of an address, independent of upper and lower case."""
     return blake2b(address.lower().encode(), digest_size=16, person=b"suppression").hexdigest()
 
+
+# --- the state that workers share ------------------------------------------------------------------
 
 DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerTime:
-    """When an accord is looked at, and by whom."""
+    """When a shared state is read, and by which worker."""
 
     now: float
     """Seconds since 1970 by the ledger's clock, the same for all workers."""
     worker_epoch: int
-    """The worker_epoch of the worker that asks."""
+    """The epoch of the worker that reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedState:
-    """A text, and for how many seconds after this change it must be kept."""
+    """A short text that all workers of a ledger share under a subject: a circuit, shares of a rate."""
 
     text: str
     keep_seconds: float = DAY_SECONDS
+    """How long the text must be kept after this change."""
 
 
 Update = Callable[[str, str, LedgerTime], SharedState]
-"""Subject, the text as it is (empty where there is none), the moment → what it is from now on.
+"""Subject, the current text (empty where there is none) and the time → the new state.
 
-Pure: it may be asked more than once, and only the last answer counts.
+Pure: the ledger may call it more than once, and only the last result counts.
 """
+
+# --- letters, claims and settlements ---------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
 class Letter:
-    """One event on its way: who it is, where it came from, and (once rendered) what travels.
+    """One event on its way: its identity, its record and, once rendered, its content.
 
-    Compared by identity of the object: two records of one event are two Letters and one row.
+    Compared by object identity: two records of one event are two Letters and one row.
     """
 
     identity: Identity
@@ -155,57 +229,58 @@ class Letter:
     revision: str = ""
     message_id: str = ""
     category: str = "Transactional"
-    """The template's category, once rendered: what a suppression holds back depends on it."""
+    """The template's category, once rendered; it decides which suppression reasons hold the letter back."""
     expires: datetime | None = None
     replay: str = ""
-    """The id of the replay that the record is; empty for all that are none."""
+    """The id of the replay that this record is; empty for every other record."""
 
 
 @dataclass(slots=True, eq=False)
 class Claimed:
-    """A letter that this process may send: the only thing `send` takes. It is a relay's Parcel."""
+    """A letter that this process may send; `delivery.send` takes nothing else. A relay sends it as it is."""
 
     letter: Letter
     row: int
     received: datetime
     replies: int = 0
-    """Attempts that the relay answered with a word about the letter; they count towards retry.maxAttempts."""
+    """Attempts that ended with a reply about this letter; they count towards retry.maxAttempts."""
     attempts: int = 0
-    """All attempts, answered or not; they set the backoff."""
+    """All attempts, with or without a reply; they set the backoff."""
     in_doubt_count: int = 0
+    """Attempts whose outcome is unknown: a copy may have arrived."""
     was_sending: bool = False
-    """Taken over from a process that died between the dot and its settlement."""
+    """The claim was taken over from a worker that died in `sending`."""
     from_topic: bool = True
-    """False: recalled from the ledger, so no offset waits for it."""
+    """False: recalled from the ledger, so that no offset waits for it."""
     worker_epoch: int = 0
-    """Whose claim it is: the worker that made it, in the life it had then. 0 is nobody's."""
+    """The epoch of the worker that made the claim; 0: no owner."""
     via: str = ""
-    """The profile whose relay it was handed to; empty: its own. Set where it is handed over."""
+    """The profile whose relay the letter was given to; empty: its own. Set when it is given to the relay."""
     suppressions: Collection[SuppressionReason] = ()
-    """Why its recipient was on the suppression list when it was claimed."""
+    """Why the recipient was on the suppression list when the letter was claimed."""
 
     @property
     def envelope(self) -> Envelope:
-        """The SMTP envelope; only a rendered letter is handed to a relay."""
+        """The SMTP envelope; only a rendered letter is given to a relay."""
         assert self.letter.envelope is not None
         return self.letter.envelope
 
     @property
     def content(self) -> bytes:
-        """The message as the relay port wants it."""
+        """The message as the relay sends it."""
         return self.letter.content
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingRow:
-    """The row that a claim met: the identity is known already. Facts for the claimer to decide on."""
+    """The row of a letter whose identity is known already; the caller decides what follows."""
 
     letter: Letter
     row: int
     state: State
     worker_epoch: int
     owner_alive: bool
-    """Whether its holder is alive: this process, or another whose lease runs."""
+    """Whether the owner is this process, or another worker with a live lease."""
     same_payload: bool
     received: datetime
     replies: int
@@ -215,26 +290,26 @@ class ExistingRow:
 
 @dataclass(frozen=True, slots=True)
 class ReplayConsumed:
-    """A replay whose id was used before, and whose letter is forgotten by now: nothing is to be done."""
+    """A replay whose id was used before and whose letter has been pruned: nothing is left to do."""
 
     letter: Letter
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a letter, for its history; `code` is the SMTP code, 0 where no reply came."""
+    """One attempt to send a letter, for its history; `code` is the SMTP code, 0 where no reply came."""
 
     result: str
     stage: Stage | None = None
     code: int = 0
     text: str = ""
     relay: str = ""
-    """The profile whose relay it went through; empty: its own."""
+    """The profile whose relay was used; empty: its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an attempt ended: the row's next state, and what goes to the outbox in the same commit."""
+    """The end of an attempt: the row's next state, and what goes to the outbox in the same commit."""
 
     claimed: Claimed
     state: State
@@ -246,17 +321,17 @@ class Settlement:
     in_doubt_count: int = 0
     dead_letter: DeadLetter | None = None
     suppress: Suppression | None = None
-    """An entry for the suppression list that the answer gives cause for."""
+    """An entry for the suppression list that follows from the relay's reply."""
 
     @property
     def keeps_event(self) -> bool:
-        """Whether the row must carry the event, since no offset will bring it back."""
+        """Whether the row must hold the event, because no offset will bring it back."""
         return self.state in KEEPS_EVENT_STATES
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """A row whose time has come, claimed again: its stored record and its history so far."""
+    """A waiting letter whose time has come, claimed again: its stored record and its history."""
 
     row: int
     identity: Identity
@@ -271,71 +346,71 @@ class Recalled:
 
 
 class Ledger(Protocol):
-    """The delivery ledger of one profile. Durable when a call returns."""
+    """The delivery ledger of one profile. The effect of a call is durable when it returns."""
 
-    health: Health
+    health: LedgerHealth
 
     @property
     def lease_until(self) -> float:
-        """Monotonic seconds until which this worker's claims are surely its own, whatever happens.
+        """Monotonic seconds until which this worker certainly owns its claims.
 
-        `math.inf` where a lock replaces the lease. Read it before the fence is asked: a lease that was lost
-        in between must not lend its time to letters of the life before.
+        `math.inf` where a file lock replaces the lease. Read it before the fence is called: a lease that was
+        lost and taken again in between must not extend to letters of the earlier epoch.
         """
         ...
 
     def now(self, wall: datetime) -> datetime:
-        """The time that all workers of this ledger go by; `wall` is what this machine's clock says.
+        """The time by which all workers of this ledger count; `wall` is the clock of this machine.
 
-        Retries, expiry and the dedupe window are counted in it, so that no worker's clock matters.
+        Retries, expiry and the dedupe window use it, so that a wrong clock of one machine has no effect.
         """
         ...
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
-        """Take up what dead workers left: retries in hand become due, `sending` becomes doubt.
+        """Release the recalled letters of dead workers: `claimed` becomes due, `sending` is in doubt.
 
-        At the start, and again from time to time: workers that share a ledger die at any moment.
+        Called at the start and every few seconds: workers that share a ledger may die at any moment.
         """
         ...
 
     async def claim(
         self, letters: Sequence[Letter], now: datetime
     ) -> Sequence[Claimed | ExistingRow | ReplayConsumed]:
-        """One answer for each letter, in order: a fresh claim, or the row that was there before.
+        """One result for each letter, in order: a new claim, or the row that exists already.
 
-        A replay opens a letter again that ended without reaching anybody, as a claim with no attempts behind
-        it, if its id was never used before; one whose id was used meets what is there, and makes nothing.
+        A replay whose id was never used claims a letter again that is in one of REOPENABLE, with no attempts
+        counted. A replay whose id was used returns the existing row and changes nothing.
         """
         ...
 
     async def take_over(self, rows: Sequence[ExistingRow], now: datetime) -> Sequence[Claimed | None]:
-        """Claim existing rows, each on condition that its holder is dead and nobody changed it since.
+        """Claim existing rows whose owner is dead and that did not change since they were read.
 
-        None where that is not so (any more).
-
-        A row in `sending` comes back with one more doubt, and the doubt is on record as an attempt.
+        None for every other row. A row in `sending` is claimed with one more doubt, and the doubt is
+        recorded as an attempt.
         """
         ...
 
     async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
-        """Mark as `sending` those that are still this process's; returns them.
+        """Move to `sending` those that this process still owns, and return them.
 
-        A claim of an earlier life of this process is none of its own any more.
+        A claim of an earlier epoch of this process is not owned any more.
         """
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
-        """End attempts. A row that somebody else owns by now keeps its state; the attempt is kept."""
+        """End attempts. A row that another worker owns by now keeps its state; the attempt is recorded."""
         ...
 
     async def release(self, claimed: Sequence[Claimed]) -> None:
-        """Give back letters whose content never left: the next claim takes them."""
+        """Give up claims of letters whose content never left; the next claim takes them."""
         ...
 
     async def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Put records that become no letters into the outbox.
 
-        What a dead process had in hand of such a record ends with it: a claim fails, `sending` is in doubt.
+        A row that a dead worker had made of such a record ends with it: `claimed` fails, `sending` is in
+        doubt.
         """
         ...
 
@@ -347,94 +422,68 @@ class Ledger(Protocol):
         """The oldest dead letters of the outbox."""
         ...
 
-    async def delete_dead_letters(self, waiting: Sequence[PendingDeadLetter]) -> None:
-        """Clear dead letters that the broker acknowledged."""
+    async def delete_dead_letters(self, pending: Sequence[PendingDeadLetter]) -> None:
+        """Delete dead letters that the broker acknowledged."""
         ...
 
     async def mark_suspects(self, records: Sequence[Record]) -> Sequence[int]:
-        """Mark records before they are tried carefully; returns the counts found (0: not marked before)."""
+        """Mark records before they are rendered in isolation; returns the counts found (0: no mark)."""
         ...
 
     async def count_suspect_attempt(self, record: Record) -> int:
-        """Count a try at one marked record on its own, before it is made; returns how many these are."""
+        """Count an attempt at one marked record alone, before it is made; returns the attempts so far."""
         ...
 
     async def clear_suspects(self, records: Sequence[Record]) -> None:
-        """Forget the careful attempts at records that proved harmless."""
+        """Delete the marks of records that proved harmless."""
         ...
 
     async def update_shared(self, subjects: Sequence[str], change: Update) -> Sequence[str]:
-        """Change what the workers of this ledger agree on; returns the texts as they are then, in order."""
+        """Change the shared states of these subjects; returns the new texts, in order."""
         ...
 
     async def prune(self, before: datetime, limit: int) -> int:
-        """Forget up to `limit` letters that ended before then; how many went.
+        """Delete up to `limit` letters that ended before then; returns how many.
 
-        Letters that wait or are in doubt stay, however old. A letter is known until it is forgotten.
+        Letters that wait or are in doubt stay, however old they are.
         """
         ...
 
     async def expire_in_doubt(self, before: datetime, why: Problem, at: datetime) -> int:
-        """End some of the letters that are in doubt since before then, since nobody decided; how many.
+        """Fail some of the letters that are in doubt since before then; returns how many, 0: none is left.
 
-        Each fails for this reason, and its event leaves the row as a dead letter, in the same commit.
-        0: none is left.
+        Each fails with this problem, and its event becomes a dead letter in the same commit.
         """
         ...
 
     async def close(self, *, in_order: bool = True) -> None:
-        """Finish what waits, mark the process as ended in order or not, let go of the lock."""
+        """Finish the queued calls, record whether the process ended in order, and give up the lock."""
         ...
+
+
+# --- administration --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureResult:
-    """What an erasure removed from one ledger, or would remove."""
+    """What the erasure of a person removed from one ledger, or would remove."""
 
     letters: int = 0
-    """Rows that have no address, no names and no texts any more."""
+    """Rows that hold no address, no names and no texts any more."""
     withdrawn: int = 0
-    """Of these, letters that waited to be sent, and will not be."""
+    """Of these, letters that waited to be sent and will not be sent."""
     attempts: int = 0
-    """Relays' answers that were removed."""
+    """Attempts whose reply text was removed."""
     reports: int = 0
-    """Reports about letters whose words were removed."""
+    """Reports whose text was removed."""
     dead_letters: int = 0
-    """Taken out of the outbox, before they were published."""
-    notices: int = 0
-    """Messages to others that were not delivered yet."""
+    """Dead letters that were deleted from the outbox before they were published."""
+    notifications: int = 0
+    """Notifications that were deleted before they were delivered."""
     suppressions: int = 0
-    """Entries of the suppression list: in force by their digest, without the address."""
+    """Entries of the suppression list that keep only the digest; they stay in force."""
     in_progress: int = field(default=0)
-    """Letters in a worker's hand, left as they are: ask again in a moment."""
+    """Letters that a worker owns; they are unchanged, so the erasure must be repeated."""
 
     def __add__(self, other: "ErasureResult") -> "ErasureResult":
-        return ErasureResult(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
-
-
-class LedgerAdministration(Protocol):
-    """One ledger, opened by the side of its workers."""
-
-    def erase(self, address: str, now: datetime, dry_run: bool) -> ErasureResult:
-        """Remove a person's data; the letters stay known by the digests of their identities."""
-        ...
-
-    def suppressions(self, profile: str = "", address: str = "") -> Sequence[Suppression]:
-        """The list, oldest first; of one profile or one address where they are given."""
-        ...
-
-    def suppress(self, entries: Sequence[Suppression]) -> int:
-        """Put entries on the list; how many are new."""
-        ...
-
-    def lift(self, profile: str, address: str, reason: SuppressionReason | None) -> int:
-        """Take an address off a profile's list, for one reason or all; how many entries went."""
-        ...
-
-    def profiles(self) -> Sequence[str]:
-        """The profiles whose letters or lists are in this ledger."""
-        ...
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...
+        return ErasureResult(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

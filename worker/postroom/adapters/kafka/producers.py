@@ -28,7 +28,7 @@ from postroom.letter.profile import dead_letter_topic
 from postroom.letter.status_events import rfc3339, status_event_source
 from postroom.ports.kafka import PUBLISH_TIMEOUT_SECONDS
 from postroom.ports.ledger import DeadLetter
-from postroom.ports.notices import Notice
+from postroom.ports.notifications import Notification
 
 FLUSH_INTERVAL_SECONDS = 0.2
 
@@ -138,7 +138,7 @@ def dead_letter_headers(one: DeadLetter) -> DeadLetterHeaders:
     ]
 
 
-DeliveryCallback = Callable[[Notice, KafkaError | None], None]
+DeliveryCallback = Callable[[Notification, KafkaError | None], None]
 
 
 class KafkaStatusEventPublisher:
@@ -156,15 +156,15 @@ class KafkaStatusEventPublisher:
         """See the port."""
         return self._trouble
 
-    async def publish(self, notices: Sequence[Notice]) -> Sequence[bool]:
+    async def publish(self, notices: Sequence[Notification]) -> Sequence[bool]:
         """See the port."""
         return await run_in_thread(partial(self._publish, notices))
 
-    def _publish(self, notices: Sequence[Notice], called_off: threading.Event) -> list[bool]:
+    def _publish(self, notices: Sequence[Notification], called_off: threading.Event) -> list[bool]:
         acknowledged: set[int] = set()
         trouble = ""
 
-        def tell(one: Notice, error: KafkaError | None) -> None:
+        def tell(one: Notification, error: KafkaError | None) -> None:
             nonlocal trouble
             if error is None:
                 acknowledged.add(one.row)
@@ -186,7 +186,7 @@ class KafkaStatusEventPublisher:
         self._trouble = trouble
         return [one.row in acknowledged for one in notices]
 
-    def _produce(self, one: Notice, tell: DeliveryCallback) -> None:
+    def _produce(self, one: Notification, tell: DeliveryCallback) -> None:
         try:
             self._producer.produce(
                 self._topic,
@@ -200,7 +200,7 @@ class KafkaStatusEventPublisher:
                 raise
             tell(one, failure.args[0])
 
-    def _headers(self, one: Notice) -> list[tuple[str, str | bytes | None]]:
+    def _headers(self, one: Notification) -> list[tuple[str, str | bytes | None]]:
         """The attributes; `ce_subject` is the id of the event that the letter came from."""
         return [
             ("ce_specversion", b"1.0"),

@@ -78,7 +78,7 @@ def erase(connection: Connection, address: str, now: datetime, dry_run: bool) ->
         attempts=_erase_attempts(connection, numbers, dry_run),
         reports=_erase_reports(connection, numbers, dry_run),
         dead_letters=_erase_dead_letters(connection, wanted, dry_run),
-        notices=_erase_notifications(connection, numbers, wanted, dry_run),
+        notifications=_erase_notifications(connection, numbers, wanted, dry_run),
         suppressions=_erase_suppressions(connection, wanted, dry_run),
         in_progress=len(found) - len(gone),
     )
@@ -168,7 +168,7 @@ def _chunks(rows: Sequence[int], size: int = 500) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-class SqlLedgerAdministration(LedgerConnection):
+class LedgerAdministration(LedgerConnection):
     """Implements ports.upkeep.Upkeep."""
 
     def erase(self, address: str, now: datetime, dry_run: bool) -> ErasureResult:

@@ -16,7 +16,7 @@ from postroom.adapters.ledger.schema import attempt, letter
 from postroom.letter.event import pack_record
 from postroom.letter.problems import Code
 from postroom.ports.ledger import DeadLetter, State
-from postroom.ports.notices import Fate
+from postroom.ports.notifications import LetterTransition
 
 RecordPosition = tuple[str, int, int]
 """Where a record stands: topic, partition, offset."""
@@ -46,7 +46,7 @@ _ADD_ATTEMPT = insert(attempt)
 class Orphans(Protocol):
     """How the letters of a dead worker are found by the position of their record."""
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
         """End what dead workers had made of these records; `mine` is the worker_epoch that asks.
 
         Returns what became of each letter.
@@ -66,7 +66,7 @@ class InMemoryOrphans:
         for row in connection.execute(_IN_PROGRESS):
             self._rows.setdefault((row.topic, row.partition, row.offset), []).append(row.row)
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
         """See the protocol."""
         left = [
             (row, one)
@@ -81,7 +81,7 @@ class InMemoryOrphans:
 class IndexedOrphans:
     """The strays of a shared ledger, where workers die at any time: an index on offsets finds them."""
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
         """See the protocol."""
         by_place = {_position(one): one for one in buried}
         offsets = [offset for _, _, offset in by_place]
@@ -97,7 +97,7 @@ def _position(one: DeadLetter) -> RecordPosition:
     return one.record.topic, one.record.partition, one.record.offset
 
 
-def _end_orphan(connection: Connection, row: Any, buried: DeadLetter) -> Fate:
+def _end_orphan(connection: Connection, row: Any, buried: DeadLetter) -> LetterTransition:
     problem, at = buried.problems[0], stamp(buried.at)
     doubt = row.state == State.SENDING.value
     if doubt:

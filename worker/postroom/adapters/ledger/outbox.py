@@ -28,7 +28,7 @@ from postroom.adapters.ledger.writer import WriterIdentity
 from postroom.letter.event import Record, pack_record, unpack_record
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import DeadLetter, PendingDeadLetter
-from postroom.ports.notices import Fate, Herald, Notice
+from postroom.ports.notifications import LetterTransition, Notification, NotificationRule
 
 _SELECT_DEAD_LETTERS = (
     select(dead_letter_outbox)
@@ -185,13 +185,18 @@ _DROP_NOTIFICATIONS = delete(notification_outbox).where(
 _ADD_NOTIFICATION = insert(notification_outbox)
 
 
-def add_notifications(connection: Connection, writer: WriterIdentity, fates: Sequence[Fate]) -> None:
+def add_notifications(
+    connection: Connection, writer: WriterIdentity, fates: Sequence[LetterTransition]
+) -> None:
     """Put down what others are to be told of these."""
     add_notifications_for(connection, writer.notification_rules, writer.worker_epoch, fates)
 
 
 def add_notifications_for(
-    connection: Connection, heralds: Sequence[Herald], worker_epoch: int, fates: Sequence[Fate]
+    connection: Connection,
+    heralds: Sequence[NotificationRule],
+    worker_epoch: int,
+    fates: Sequence[LetterTransition],
 ) -> None:
     """The same for another worker's letters: the worker with this epoch carries it."""
     for herald in heralds:
@@ -202,7 +207,7 @@ def add_notifications_for(
 
 def pending_notifications(
     connection: Connection, writer: WriterIdentity, destination: str, now: datetime, limit: int
-) -> list[Notice]:
+) -> list[Notification]:
     """See the port."""
     mine = writer.worker_epoch
     asked = {"mine": mine, "profile_workers": writer.profile_workers, "limit": limit}
@@ -214,13 +219,13 @@ def pending_notifications(
     return [_notification(row) for row in rows]
 
 
-def delete_notifications(connection: Connection, notices: Sequence[Notice]) -> None:
+def delete_notifications(connection: Connection, notices: Sequence[Notification]) -> None:
     """See the port."""
     if notices:
         connection.execute(_DELETE_NOTIFICATION, [{"r": one.row} for one in notices])
 
 
-def postpone_notifications(connection: Connection, until: Sequence[tuple[Notice, datetime]]) -> None:
+def postpone_notifications(connection: Connection, until: Sequence[tuple[Notification, datetime]]) -> None:
     """See the port."""
     if until:
         connection.execute(_POSTPONE_NOTIFICATION, [{"r": one.row, "until": stamp(at)} for one, at in until])
@@ -236,7 +241,7 @@ def drop_notifications(connection: Connection, writer: WriterIdentity, destinati
     return connection.execute(_DROP_NOTIFICATIONS, asked).rowcount
 
 
-def _notification_row(one: Notice, worker_epoch: int) -> dict[str, Any]:
+def _notification_row(one: Notification, worker_epoch: int) -> dict[str, Any]:
     at = stamp(one.at)
     return {
         "destination": one.destination,
@@ -252,8 +257,8 @@ def _notification_row(one: Notice, worker_epoch: int) -> dict[str, Any]:
     }
 
 
-def _notification(row: Any) -> Notice:
-    return Notice(
+def _notification(row: Any) -> Notification:
+    return Notification(
         id=row.notification_id,
         destination=row.destination,
         key=row.key,

@@ -16,15 +16,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import postgres_server
+from postroom.adapters.ledger.database_writer import ErrorAction
 from postroom.adapters.ledger.dedupe import SharedBuckets
-from postroom.adapters.ledger.group_commit import ErrorAction
 from postroom.adapters.ledger.leases import Heartbeat, LedgerMember, session_name
 from postroom.adapters.ledger.migrations import check
 from postroom.adapters.ledger.orphans import IndexedOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.sql_ledger import SqlLedger
 from postroom.adapters.ledger.writer import WriterIdentity
-from postroom.ports.health import Recovery
+from postroom.ports.world import Recovery
 
 
 class PostgresLedger(SqlLedger):

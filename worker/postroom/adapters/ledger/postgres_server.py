@@ -15,7 +15,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.ports.health import Unreachable
+from postroom.ports.world import LedgerUnavailable
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -124,7 +124,7 @@ def unreachable_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if is_transient(error):
-            raise Unreachable(error_text(error)) from None
+            raise LedgerUnavailable(error_text(error)) from None
         raise
 
 

@@ -21,9 +21,6 @@ from sqlalchemy import text
 from postroom.adapters.ledger.postgres_server import invalid_setting, ledger_engine, unreachable_errors
 from postroom.adapters.ledger.rows import moment
 
-VERSION_WITH_REPORTS = 7
-"""Of a file's schema."""
-
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
@@ -171,11 +168,6 @@ class FileLedgerReader(LedgerReader):
 
     def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
         return self._db.execute(query, values).fetchall()
-
-    def _reports(self, row: int) -> tuple[ReportView, ...]:
-        """None in a file that no worker of this release has opened yet."""
-        [[version]] = self._all("PRAGMA user_version")
-        return super()._reports(row) if version >= VERSION_WITH_REPORTS else ()
 
 
 def _letter(row: Sequence[Any]) -> LetterView:

@@ -33,7 +33,7 @@ from postroom.ports.bounces import (
     ReportResult,
 )
 from postroom.ports.ledger import State, Suppression, SuppressionReason
-from postroom.ports.notices import Herald
+from postroom.ports.notifications import NotificationRule
 
 MAX_CONTENT_BYTES = 65_536
 APPLY_BATCH = 250
@@ -100,7 +100,7 @@ class ReportContext:
     """What the statements of one transaction share."""
 
     connection: Connection
-    notification_rules: Callable[[str], Sequence[Herald]]
+    notification_rules: Callable[[str], Sequence[NotificationRule]]
     """By profile."""
     at: float
     profile_workers: str | None = None
@@ -306,7 +306,7 @@ class SqlReportStore(LedgerConnection):
     def _in_context(
         self, houses: Mapping[str, BounceConfig], now: datetime, work: Callable[[ReportContext], T]
     ) -> T:
-        def heralds(profile: str) -> Sequence[Herald]:
+        def heralds(profile: str) -> Sequence[NotificationRule]:
             return houses[profile].notification_rules
 
         def play(connection: Connection) -> T:

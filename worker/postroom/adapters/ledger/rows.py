@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, literal, true
 from postroom.adapters.ledger.schema import letter
 from postroom.letter.identity import Identity
 from postroom.ports.ledger import Settlement, State
-from postroom.ports.notices import Fate
+from postroom.ports.notifications import LetterTransition
 
 EPOCH_BITS = 10
 SEQUENCE_BITS = 12
@@ -70,11 +70,11 @@ def is_notifiable(one: Settlement) -> bool:
     return one.state is not State.DEFERRED or one.attempt is not None or one.claimed.from_topic
 
 
-def transition_of_settlement(one: Settlement, now: datetime) -> Fate:
+def transition_of_settlement(one: Settlement, now: datetime) -> LetterTransition:
     """What a settlement made of its letter."""
     carried = one.claimed.letter
     event = carried.event
-    return Fate(
+    return LetterTransition(
         row=one.claimed.row,
         identity=carried.identity,
         event_type=event.type,
@@ -93,9 +93,9 @@ def transition_of_settlement(one: Settlement, now: datetime) -> Fate:
     )
 
 
-def transition_of_row(row: Any, state: State, code: str, at: float) -> Fate:
+def transition_of_row(row: Any, state: State, code: str, at: float) -> LetterTransition:
     """What became of a letter whose worker died; `row` is all of it, as it was."""
-    return Fate(
+    return LetterTransition(
         row=row.row,
         identity=Identity(row.profile, row.source, row.event_id, row.recipient),
         event_type=row.event_type,

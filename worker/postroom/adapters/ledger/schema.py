@@ -22,13 +22,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-VERSION = 7
+VERSION = 1
 """Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
 
 # PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
@@ -147,8 +146,8 @@ dead_letter_outbox = Table(
     Column("problems", Text, nullable=False),
     Column("at", Float, nullable=False),
     # the worker that publishes it; a dead one's are taken up by the next that looks
-    Column("worker_epoch", Integer, nullable=False, server_default="0"),
-    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("worker_epoch", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
 )
 
 notification_outbox = Table(
@@ -201,9 +200,9 @@ worker = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_in_order", Boolean, nullable=False, default=False),
     # in the database's own time; 0 where the worker ended or was declared dead, and then for good
-    Column("lease_until", Float, nullable=False, server_default="0"),
+    Column("lease_until", Float, nullable=False),
     # whether what it left in hand has been taken up
-    Column("recovered", Boolean, nullable=False, server_default=false()),
+    Column("recovered", Boolean, nullable=False, default=False),
     sqlite_autoincrement=True,
 )
 

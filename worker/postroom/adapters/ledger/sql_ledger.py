@@ -13,11 +13,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from postroom.adapters.ledger import deliveries, leases, maintenance, outbox, shared_state
-from postroom.adapters.ledger.group_commit import CommitDatabase, GroupCommit
+from postroom.adapters.ledger.database_writer import CommitDatabase, DatabaseWriter
 from postroom.adapters.ledger.writer import WriterIdentity
 from postroom.letter.event import Record
 from postroom.letter.problems import Problem
-from postroom.ports.health import Health, Recovery
 from postroom.ports.ledger import (
     Claimed,
     DeadLetter,
@@ -29,8 +28,8 @@ from postroom.ports.ledger import (
     Settlement,
     Update,
 )
-from postroom.ports.notices import Herald, Notice
-from postroom.ports.world import Clock
+from postroom.ports.notifications import Notification, NotificationRule
+from postroom.ports.world import Clock, LedgerHealth, Recovery
 
 
 class LedgerClock:
@@ -60,11 +59,11 @@ class SqlLedger:
     """All of ports.ledger.Ledger but `lease_until`, `now`; its outbox of notices is ports.notices.Outbox."""
 
     def __init__(self, engine: Engine, database: CommitDatabase, writer: WriterIdentity, clean: bool) -> None:
-        self.health = Health()
+        self.health = LedgerHealth()
         self._engine = engine
         self._writer = writer
         self._clean = clean
-        self._commits = GroupCommit(engine, database, self.health)
+        self._commits = DatabaseWriter(engine, database, self.health)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
         """See the port."""
@@ -113,21 +112,21 @@ class SqlLedger:
         """See the port."""
         await self._commits.run(lambda c: outbox.delete_dead_letters(c, [one.row for one in batch]))
 
-    def announce(self, herald: Herald) -> None:
+    def announce(self, herald: NotificationRule) -> None:
         """See the port."""
         self._writer.notification_rules.append(herald)
 
-    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notice]:
+    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
         """See the port."""
         return await self._commits.run(
             lambda c: outbox.pending_notifications(c, self._writer, destination, now, limit)
         )
 
-    async def delivered(self, batch: Sequence[Notice]) -> None:
+    async def delivered(self, batch: Sequence[Notification]) -> None:
         """See the port."""
         await self._commits.run(lambda c: outbox.delete_notifications(c, batch))
 
-    async def postpone(self, until: Sequence[tuple[Notice, datetime]]) -> None:
+    async def postpone(self, until: Sequence[tuple[Notification, datetime]]) -> None:
         """See the port."""
         await self._commits.run(lambda c: outbox.postpone_notifications(c, until))
 

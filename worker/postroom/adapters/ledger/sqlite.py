@@ -19,8 +19,8 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from postroom.adapters.ledger import dedupe, leases
+from postroom.adapters.ledger.database_writer import ErrorAction
 from postroom.adapters.ledger.dedupe import FileBuckets
-from postroom.adapters.ledger.group_commit import ErrorAction
 from postroom.adapters.ledger.orphans import InMemoryOrphans
 from postroom.adapters.ledger.rows import RowKeys, stamp
 from postroom.adapters.ledger.schema import TABLES_OF_A_FILE, VERSION, metadata
@@ -31,20 +31,6 @@ from postroom.letter.problems import Code, Problem, Rejected
 CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000
 """16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
-
-# what each version lacks that the next one has, besides whole tables
-_EXPAND = {
-    # the lock says that all former workers are dead
-    1: (
-        "ALTER TABLE worker ADD COLUMN lease_until FLOAT NOT NULL DEFAULT 0",
-        "ALTER TABLE worker ADD COLUMN recovered BOOLEAN NOT NULL DEFAULT 0",
-        "ALTER TABLE dead_letter_outbox ADD COLUMN worker_epoch INTEGER NOT NULL DEFAULT 0",
-        "CREATE INDEX letter_stored ON letter (worker_epoch) WHERE event IS NOT NULL",
-    ),
-    2: (),
-    3: ("ALTER TABLE attempt ADD COLUMN relay VARCHAR",),
-    5: ("ALTER TABLE dead_letter_outbox ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",),
-}
 
 
 class SqliteLedger(SqlLedger):
@@ -185,8 +171,5 @@ def _prepare(connection: Connection, path: Path) -> None:
         )
     if found == VERSION:
         return
-    for version in range(found or VERSION, VERSION):
-        for statement in _EXPAND.get(version, ()):  # new tables come below
-            connection.exec_driver_sql(statement)
     metadata.create_all(connection, tables=TABLES_OF_A_FILE)
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")

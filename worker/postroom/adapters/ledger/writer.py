@@ -6,7 +6,7 @@ from postroom.adapters.ledger.dedupe import DedupeBuckets
 from postroom.adapters.ledger.leases import ALL_WORKERS
 from postroom.adapters.ledger.orphans import Orphans
 from postroom.adapters.ledger.rows import RowKeys
-from postroom.ports.notices import Herald
+from postroom.ports.notifications import NotificationRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +23,5 @@ class WriterIdentity:
     """Whose letters are this process's, where a database holds those of several profiles."""
     profile_workers: str = ALL_WORKERS
     """The processes of the same letters, as leases know them."""
-    notification_rules: list[Herald] = field(default_factory=list)
+    notification_rules: list[NotificationRule] = field(default_factory=list)
     """Who says what others are told; nobody where nobody is told anything."""

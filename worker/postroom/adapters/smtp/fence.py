@@ -1,7 +1,7 @@
 """Asks the fence in groups: one call for all letters that came up since the last one began.
 
 Tickets in → a verdict for each: granted (`ticket.granted_until` says how long), or `NotSent`. A letter's
-result is never reported while a call that names it is running: the ledger hears of the letter's `sending` first.
+result is reported only after the call that names it has returned: the ledger records `sending` first.
 
 Failure: a fence that raises has answered nothing; its letters are handed back as not fenced, and the
 exception goes to the loop's handler.

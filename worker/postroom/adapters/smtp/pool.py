@@ -283,7 +283,8 @@ class RelayConnection:
         return patience.data if dialogue.stage is Stage.DATA else patience.command
 
     def _awaited_command(self) -> str:
-        return "QUIT" if self.transactions.current is None else self.transactions.stage.replace("_", " ").upper()
+        transactions = self.transactions
+        return "QUIT" if transactions.current is None else transactions.stage.replace("_", " ").upper()
 
 
 log = structlog.get_logger(__name__)

@@ -1,1 +1,1 @@
-"""From a record's bytes to the fields of an event: strict JSON, the envelopes, each field's form."""
+"""Events: from the bytes of a Kafka record to checked fields."""

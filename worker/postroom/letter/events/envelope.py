@@ -1,9 +1,9 @@
-"""How an event is wrapped: CloudEvents in binary or structured mode, or the plain envelope.
+"""Unwrap events: CloudEvents in binary or structured mode, or the plain envelope.
 
-A Kafka record's value and headers in; the event's members out, under the names of `Event`, not yet
-checked one by one, with the names that the writer knows them by. Sources: CloudEvents 1.0.2 and its
-Kafka protocol binding. Unknown extensions of a CloudEvent are ignored, as the specification
-demands; unknown members of the plain envelope are mistakes.
+Input: the value and the headers of a Kafka record. Output: the event's members under the names of `Event`,
+not yet checked, with the names that the publisher used for them; or Rejected when the record cannot be read
+at all. Sources: CloudEvents 1.0.2 and its Kafka protocol binding. Unknown extensions of a CloudEvent are
+ignored, as the specification requires. Unknown members of the plain envelope are errors.
 """
 
 import binascii
@@ -54,13 +54,13 @@ CLOUD_EVENT_MEMBERS = {
 """Attributes and extensions of a CloudEvent and their names in `Event`."""
 
 DATA_MEMBERS = {"$attachments": "attachments", "$metadata": "metadata"}
-"""Members of a CloudEvent's data that are not for the template: an attribute cannot hold an object."""
+"""Members of a CloudEvent's data that are not template data; an attribute cannot hold an object."""
 
 MAX_PROBLEMS = 20
-"""As many as a person reads; an event may hold thousands."""
+"""The most problems that are reported; an event may have thousands."""
 
 IGNORED_MEMBERS = frozenset({"namespace"})
-"""What nobody may choose: an event belongs to the profile of the topic it came on."""
+"""Members that are ignored: an event belongs to the profile of the topic that it came on."""
 
 _SYNONYMS = {
     "id": "message_id",
@@ -78,7 +78,7 @@ _SYNONYMS = {
 
 
 def _names(members: Mapping[str, str], prefix: str = "") -> dict[str, str]:
-    return {ours: prefix + theirs for theirs, ours in members.items()}
+    return {event_field: prefix + name for name, event_field in members.items()}
 
 
 _HEADER_NAMES = (CLOUD_EVENT_MEMBERS.keys() - {"data"}) | {"specversion"}
@@ -89,17 +89,17 @@ _BINARY_NAMES = _names(CLOUD_EVENT_MEMBERS, "ce_") | _names(DATA_MEMBERS, "data.
 
 @dataclass(frozen=True, slots=True)
 class OpenedEnvelope:
-    """An event's members by the names of `Event`, and what the writer calls them (for problems)."""
+    """An event's members by the names of `Event`, and the names that the publisher used (for problems)."""
 
     members: dict[str, Any]
     names: Mapping[str, str]
     cloud: bool
-    """A CloudEvent, whose time is optional."""
+    """Whether it is a CloudEvent, whose time is optional."""
     problems: list[Problem] = field(default_factory=list)
 
 
 def open_envelope(value: bytes, headers: Headers, topic: str) -> OpenedEnvelope:
-    """Unwrap a record; raises Rejected when it cannot be read at all."""
+    """Unwrap a record. Raises Rejected when it cannot be read at all."""
     content_type, binary = "", False
     for name, content in headers:
         lower = name.lower()
@@ -126,8 +126,8 @@ def _plain(envelope: Any, topic: str) -> OpenedEnvelope:
         raise _not_an_object(envelope)
     opened = OpenedEnvelope({"source": f"kafka://{topic}"}, _PLAIN_NAMES, cloud=False)
     for name, content in envelope.items():
-        if ours := PLAIN_MEMBERS.get(name):
-            opened.members[ours] = content
+        if event_field := PLAIN_MEMBERS.get(name):
+            opened.members[event_field] = content
         elif name not in IGNORED_MEMBERS and len(opened.problems) < MAX_PROBLEMS:
             hint = did_you_mean(name, PLAIN_MEMBERS, _SYNONYMS)
             rule = f"is not a member of the envelope{hint or '; values of the letter go into data'}"
@@ -211,9 +211,9 @@ def _decode_data(envelope: dict[str, Any], opened: OpenedEnvelope) -> None:
 def _extract_data_members(opened: OpenedEnvelope) -> None:
     data = opened.members.get("data")
     if isinstance(data, dict):
-        for name, ours in DATA_MEMBERS.items():
+        for name, event_field in DATA_MEMBERS.items():
             if name in data:
-                opened.members[ours] = data.pop(name)
+                opened.members[event_field] = data.pop(name)
 
 
 def _check_version(version: Any, name: str, opened: OpenedEnvelope) -> None:
@@ -221,7 +221,7 @@ def _check_version(version: Any, name: str, opened: OpenedEnvelope) -> None:
         opened.problems.append(Problem(Code.FIELD_MISSING, name, "is required in a CloudEvent; send 1.0"))
     elif version != "1.0":
         opened.problems.append(
-            Problem(Code.FIELD_INVALID, name, "is not 1.0, the one CloudEvents version read here")
+            Problem(Code.FIELD_INVALID, name, "is not 1.0, the supported version of CloudEvents")
         )
 
 

@@ -1,7 +1,8 @@
-"""The fields of an event, checked one by one: unchecked members in, values out, problems collected.
+"""Check the fields of an event, each by its own rule.
 
-A `Form` is filled in for each event. A field that breaks a rule leaves a problem behind and gives a
-harmless value, so that one reading finds every mistake in an event.
+Input: the unchecked members of an event. Output: values; broken rules are collected in
+`EventFields.problems`. A field that breaks a rule gives a harmless value, so that one pass finds every
+mistake in an event.
 """
 
 import re
@@ -28,7 +29,7 @@ _TRACEPARENT = re.compile(
 
 
 class EventFields:
-    """One event's members (null counts as absent), the writer's names for them, and what is wrong."""
+    """The members of one event (null counts as absent), the publisher's names for them, and the problems."""
 
     __slots__ = ("_members", "_names", "problems")
 
@@ -38,7 +39,7 @@ class EventFields:
         self.problems = problems
 
     def refuse(self, name: str, rule: str, code: Code = Code.FIELD_INVALID, below: str = "") -> None:
-        """Note a broken rule of the field that `Event` calls `name`, or of a part `below` it."""
+        """Add the problem of a field of `Event`, or of a part `below` it."""
         self.problems.append(Problem(code, self._names.get(name, name) + below, rule))
 
     def text(self, name: str, longest: int) -> str:
@@ -50,7 +51,7 @@ class EventFields:
         return text
 
     def optional_text(self, name: str, longest: int) -> str | None:
-        """The same, when it is there."""
+        """The same for an optional text; None if it is absent."""
         value = self._members.get(name)
         if value is None:
             return None
@@ -63,14 +64,14 @@ class EventFields:
         return value if isinstance(value, str) else ""
 
     def time(self, name: str, default: datetime | None) -> datetime:
-        """A time (RFC 3339, with its offset) in UTC; None as default: it is required."""
+        """A time (RFC 3339, with its offset) in UTC. It is required when `default` is None."""
         time = self.optional_time(name) or default
         if time is None:
             self.refuse(name, "is required", Code.FIELD_MISSING)
         return time or _PLACEHOLDER_TIME
 
     def optional_time(self, name: str) -> datetime | None:
-        """A time in UTC, when it is there."""
+        """A time in UTC; None if it is absent."""
         value = self._members.get(name)
         if value is None:
             return None
@@ -83,7 +84,7 @@ class EventFields:
         return _PLACEHOLDER_TIME
 
     def recipient(self) -> EmailAddress | None:
-        """The one recipient; None after a problem."""
+        """The recipient; None after a problem."""
         value = self._members.get("recipient")
         if value is None or value == []:
             self.refuse("recipient", "no recipient; give one address", Code.RECIPIENT_MISSING)
@@ -97,7 +98,7 @@ class EventFields:
         return None
 
     def reply_to(self) -> str | None:
-        """The mailboxes that answers go to, addresses normalized, as one text, when they are there."""
+        """The mailboxes for replies as one text, addresses normalized; None if they are absent."""
         value = self._members.get("reply_to")
         if value is None:
             return None
@@ -119,21 +120,21 @@ class EventFields:
             return None
 
     def locale(self) -> str | None:
-        """A BCP 47 language tag, when it is there."""
+        """A BCP 47 language tag; None if it is absent."""
         text = self.optional_text("locale", LOCALE_CHARACTERS)
         if text and not _LANGUAGE.fullmatch(text):
             self.refuse("locale", "is not a BCP 47 language tag; write en or pt-BR, with a hyphen")
         return text
 
     def traceparent(self) -> str | None:
-        """A W3C trace context; a malformed one counts as absent, as its specification demands."""
+        """A W3C trace context; a malformed value counts as absent, as the specification requires."""
         value = self._members.get("traceparent")
         return (
             value if isinstance(value, str) and len(value) < 256 and _TRACEPARENT.fullmatch(value) else None
         )
 
     def data(self) -> dict[str, Any]:
-        """What the template sees: an object."""
+        """The data for the template: an object."""
         value = self._members.get("data")
         if value is None:
             rule = "is required: an object with the letter's values, {} when there are none"
@@ -143,7 +144,7 @@ class EventFields:
         return value if isinstance(value, dict) else {}
 
     def metadata(self) -> dict[str, str]:
-        """Texts that are kept with the letter."""
+        """Texts that are stored with the letter."""
         value = self._members.get("metadata")
         if value is None:
             return {}
@@ -159,7 +160,7 @@ class EventFields:
         return value
 
     def items(self, name: str) -> list[Any]:
-        """A list, when it is there."""
+        """A list; empty if it is absent."""
         value = self._members.get(name)
         if value is None:
             return []

@@ -1,9 +1,9 @@
 """Strict JSON: bytes in, a value out, or Rejected with the rule and the place.
 
-The json module takes what RFC 8259 forbids or leaves to chance: NaN, 1e999, the last of two equal
-keys, half a surrogate pair, and nesting until the interpreter gives up. An event is read once a
-letter, so the work stays with the module's C scanner; each check of ours has a cheap test that
-says whether it is needed at all.
+The json module accepts what RFC 8259 forbids or leaves undefined: NaN, 1e999, the last of two equal keys,
+half a surrogate pair, and nesting up to the interpreter's recursion limit. Each letter's event is parsed
+once, so the work stays with the module's C scanner: every additional check has a cheap test that tells
+whether it is needed.
 """
 
 import json
@@ -16,9 +16,9 @@ from postroom.letter.problems import Code, Problem, Rejected
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_COLLECTIONS = 50_000
-"""Lists and objects; `[]` is two bytes on the wire and sixty in memory."""
+"""The most lists and objects; `[]` is two bytes in JSON and sixty in memory."""
 MAX_DIGITS = 64
-"""Of a whole number. Nothing a letter says needs more, and converting long ones takes quadratic time."""
+"""The most digits of a whole number: converting a long one takes quadratic time."""
 
 _NO_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^\[\]{}"]++', re.DOTALL)
 _SUSPICIOUS_ESCAPE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
@@ -26,10 +26,10 @@ _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def load_json(data: bytes, field: str = "", limit: int = MAX_BYTES) -> Any:
-    """The JSON value in `data`; raises Rejected, with `field` (else `value`) or a path below it."""
+    """Parse JSON. Raises Rejected with `field` (else `value`) or a path below it."""
     if len(data) > limit:
-        said = f"is {len(data)} bytes; at most {limit} are allowed, link to large files"
-        raise _rejected(Code.TOO_LARGE, field, said)
+        rule = f"is {len(data)} bytes; at most {limit} are allowed, link to large files"
+        raise _rejected(Code.TOO_LARGE, field, rule)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -68,9 +68,10 @@ def _not_json(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _refuse_deep_nesting(text: str, field: str) -> None:
-    """Each round removes the innermost pairs, at the speed of `str.replace`; what is left was too deep.
+    """Reject nesting deeper than MAX_DEPTH before the parser recurses.
 
-    Where brackets don't match the parser will complain; all that counts here is that it cannot recurse far.
+    Each round removes the innermost pairs with `str.replace`; the rest after MAX_DEPTH rounds is too deep.
+    Brackets that do not match are left to the parser.
     """
     brackets = _NO_BRACKETS.sub("", text).replace("{", "[").replace("}", "]")
     collections = brackets.count("[")
@@ -90,12 +91,12 @@ def _refuse_unusable_text(value: Any, field: str) -> None:
         if found and found[0] == "\x00":
             raise _rejected(Code.CONTROL_CHARACTER, place, "holds the character U+0000; remove it")
         if found:
-            said = f"holds half a surrogate pair (U+{ord(found[0]):04X}); cut the text between characters"
-            raise _rejected(Code.LONE_SURROGATE, place, said)
+            rule = f"holds half a surrogate pair (U+{ord(found[0]):04X}); cut the text between characters"
+            raise _rejected(Code.LONE_SURROGATE, place, rule)
 
 
 def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
-    """Every text in a value, keys included, with its path."""
+    """Every text in a value, including keys, with its path."""
     if isinstance(value, str):
         yield field, value
     elif isinstance(value, list):
@@ -109,7 +110,8 @@ def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
 
 class _JsonRuleError(Exception):
     def __init__(self, code: Code, rule: str) -> None:
-        self.code, self.rule = code, rule
+        self.code = code
+        self.rule = rule
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,8 +120,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                said = f"has the key {ascii(key)[:80]} twice in one object; remove one"
-                raise _JsonRuleError(Code.DUPLICATE_KEY, said)
+                rule = f"has the key {ascii(key)[:80]} twice in one object; remove one"
+                raise _JsonRuleError(Code.DUPLICATE_KEY, rule)
             seen.add(key)
     return members
 
@@ -137,8 +139,8 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     number = float(text)
     if number - number != 0:
-        said = f"has the number {text[:40]}, which is too large; send it as a text"
-        raise _JsonRuleError(Code.NUMBER_OUT_OF_RANGE, said)
+        rule = f"has the number {text[:40]}, which is too large; send it as a text"
+        raise _JsonRuleError(Code.NUMBER_OUT_OF_RANGE, rule)
     return number
 
 

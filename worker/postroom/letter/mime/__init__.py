@@ -1,1 +1,1 @@
-"""TODO say what is in worker/postroom/letter/mime."""
+"""MIME: the rules of attachments and headers, and the bytes of a letter."""

@@ -1,7 +1,7 @@
-"""What may travel with a letter as a file: the rules of names, content types, content IDs and base64.
+"""The rules of attachments: file names, content types, content IDs and base64.
 
-Each rule is a function from the text to the sentence that says what is wrong, or None; events and
-manifests put their own field in front of it.
+Events and manifests share them. Each rule is a function that takes a text and returns the broken rule as a
+sentence, or None. The caller adds the field.
 """
 
 import binascii
@@ -13,21 +13,20 @@ from postroom.letter.manifest_fields import control_character
 from postroom.letter.problems import Code, Problem, Rejected
 
 FILENAME_OCTETS = 255
-
 CONTENT_ID_CHARACTERS = 128
 
 _TYPE = r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(rf"({_TYPE})/{_TYPE}(?=;|\Z)", re.IGNORECASE)
 _TOKEN = r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf"""; *({_TOKEN})=({_TOKEN}|"(?:[ !#-\[\]-~]|\\[ -~])*")(?=;|\Z)""")
-"""RFC 2045 §5.1, with spaces after the semicolon alone."""
+"""RFC 2045 §5.1; spaces are allowed only after the semicolon."""
 _CONTENT_ID = re.compile(rf"[A-Za-z0-9._+=@~-]{{1,{CONTENT_ID_CHARACTERS}}}")
-"""What needs no escape in a `cid:` URL (RFC 2392) and no quotes in a Content-ID."""
+"""Characters that need no escape in a `cid:` URL (RFC 2392) and no quotes in a Content-ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """A content type taken apart; `media_type` in lower case, parameters as they were written."""
+    """A parsed content type; `media_type` in lower case, parameters as they were written."""
 
     media_type: str
     parameters: tuple[tuple[str, str], ...] = ()
@@ -78,7 +77,7 @@ def content_type_rule(text: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def read_content_type(text: str) -> ContentType:
-    """A content type that breaks no rule, taken apart; raises Rejected for another one."""
+    """Parse a content type. Raises Rejected when it breaks a rule."""
     if rule := content_type_rule(text):
         raise Rejected(Problem(Code.ATTACHMENT_INVALID, "content type", rule))
     media_type, _, rest = text.partition(";")
@@ -87,7 +86,7 @@ def read_content_type(text: str) -> ContentType:
 
 
 def content_id_rule(text: str) -> str | None:
-    """The rule that a content ID breaks, or None: it is what stands behind `cid:` in the html."""
+    """The rule that a content ID breaks, or None: it is the text after `cid:` in the html."""
     if _CONTENT_ID.fullmatch(text):
         return None
     hint = "; leave cid: and the angle brackets out" if text[:1] == "<" or text[:4].lower() == "cid:" else ""
@@ -98,7 +97,7 @@ def content_id_rule(text: str) -> str | None:
 
 
 def decode_base64(text: str) -> bytes:
-    """Standard base64 (RFC 4648 §4), padded, without line ends; raises ValueError."""
+    """Decode standard base64 (RFC 4648 §4), padded, without line ends. Raises ValueError."""
     try:
         return binascii.a2b_base64(text, strict_mode=True) if text else b""
     except ValueError:

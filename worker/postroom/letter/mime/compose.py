@@ -1,24 +1,18 @@
-"""Bodies on the wire: the lightest transfer encoding that every relay carries (RFC 2045 §6).
+"""Compose a letter: its rendered parts in, the bytes that an SMTP client sends after DATA out.
 
-Text in → (encoding, bytes in CRLF lines). ASCII in short lines goes as it is; HTML says its other letters
-as character references, which readers see no different; text with some of them goes quoted-printable,
-and what is mostly of them, base64. Lines are at most 998 octets (RFC 5322 §2.1.1), 76 when encoded.
+`compose_letter` is deterministic: boundaries are derived from the Message-ID, and the date is an argument.
+The bytes are in CRLF lines of at most 998 octets (RFC 5322 §2.1.1), dot-stuffed (RFC 5321 §4.5.2), end in
+CRLF and lack only the final dot. A value that could begin another header raises Rejected. Header and body are
+written without a message tree, which costs a twentieth of `email.message`.
 
-Which attachments a letter shows in place: what `cid:` in its HTML refers to (RFC 2392).
+Structure (docs/decisions/0040): text and HTML are alternatives; images that the HTML refers to by `cid:` (RFC
+2392) stand beside it in multipart/related; files stand around both in multipart/mixed. A part with a content
+ID is always inline. An image without one is inline when the page refers to it by its file name,
+`cid:logo.png`. All other attachments are files.
 
-A rendered page and the letter's attachments in; out, the parts that travel beside the HTML with a Content-ID,
-the files, and the references that lead nowhere. A part with a content ID of its own is always shown in place.
-An image without one is, when the page names it by its file name: `cid:logo.png`. Everything else is a
-file. Docs: docs/decisions/0040.
-
-The parts of a letter → the bytes that an SMTP client sends after DATA.
-
-`compose` is deterministic: boundaries come from the Message-ID, the date is an argument. The bytes are in
-CRLF lines of at most 998 octets, dot-stuffed (RFC 5321 §4.5.2), end in CRLF and lack only the final lone
-dot. Images that the HTML refers to travel beside it in multipart/related, files around both in
-multipart/mixed (docs/decisions/0040). No message tree is built: header and body are written straight away,
-which costs a twentieth of what `email.message` takes. Whatever could begin a header of its own is refused
-(`Rejected`).
+Bodies get the simplest transfer encoding that every relay accepts (RFC 2045 §6): ASCII in short lines is
+7bit. HTML writes other characters as character references. Text with a few other characters is
+quoted-printable, with many it is base64.
 """
 
 import re
@@ -46,19 +40,28 @@ from postroom.letter.problems import Code, Problem, Rejected
 
 CONTROL_OCTETS = bytes(octet for octet in (*range(32), 127) if octet not in (9, 10))
 RAW_ELEMENTS = (b"style", b"script", b"xmp")
-"""Elements in which HTML reads no character references."""
+"""Elements in which HTML has no character references."""
 MAX_LINE_OCTETS = 990
-"""Under 998, with room for a stuffed dot and the line end."""
+"""Below 998, with room for a stuffed dot and the line end."""
 BASE64_LINE = 76
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+FIXED_HEADERS = "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: OOF, AutoReply\r\n"
+"""RFC 3834 §5, and its equivalent for Exchange: no automatic replies."""
+CONTENT_TYPE_LINE = 62
+"""The longest content type that fits on one line of 78 characters with the field's name."""
+
+
+# --- bodies -------------------------------------------------------------------------------------------------
 
 
 def normalize_line_ends(text: str) -> str:
-    """The text with LF line ends."""
+    """Replace CRLF and CR by LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def encode_html(html: str) -> tuple[str, bytes]:
-    """Encode an HTML body."""
+    """Encode an HTML body: its transfer encoding, and bytes in CRLF lines."""
     html = normalize_line_ends(html)
     if html.isascii() or not _references_suffice(html):
         return encode_text(html)
@@ -67,7 +70,7 @@ def encode_html(html: str) -> tuple[str, bytes]:
 
 
 def _references_suffice(html: str) -> bool:
-    """Whether character references say it without bloating the letter, and are read where they stand."""
+    """Whether character references can replace all non-ASCII characters at little cost in size."""
     octets = html.encode().lower()
     if (len(octets) - len(html)) * 16 > len(html):
         return False
@@ -85,7 +88,7 @@ def _is_ascii_within(page: bytes, name: bytes) -> bool:
 
 
 def encode_text(text: str) -> tuple[str, bytes]:
-    """Encode a text body."""
+    """Encode a text body: its transfer encoding, and bytes in CRLF lines."""
     text = normalize_line_ends(text)
     octets = text.encode()
     plain = _plain(octets) if len(octets) == len(text) else None
@@ -97,14 +100,14 @@ def encode_text(text: str) -> tuple[str, bytes]:
 
 
 def _plain(octets: bytes) -> tuple[str, bytes] | None:
-    """ASCII as it is, when its lines are short and hold no control characters."""
+    """ASCII unchanged, if its lines are short and without control characters; else None."""
     if _has_long_line(octets) or len(octets.translate(None, CONTROL_OCTETS)) < len(octets):
         return None
     return "7bit", octets.replace(b"\n", b"\r\n")
 
 
 def _has_long_line(octets: bytes) -> bool:
-    """Hop from line end to line end, as far as one may."""
+    """Whether a line exceeds MAX_LINE_OCTETS; looks for the last line end within each such stretch."""
     start = 0
     while len(octets) - start > MAX_LINE_OCTETS:
         start = octets.rfind(b"\n", start, start + MAX_LINE_OCTETS + 1) + 1
@@ -114,27 +117,29 @@ def _has_long_line(octets: bytes) -> bool:
 
 
 def encode_file(content: bytes) -> bytes:
-    """Base64 in lines of 76."""
+    """Encode bytes as base64 in CRLF lines of 76 characters."""
     encoded = b2a_base64(content, newline=False)
     step = BASE64_LINE
     return b"".join(encoded[i : i + step] + b"\r\n" for i in range(0, len(encoded), step))
 
 
+# --- inline parts -------------------------------------------------------------------------------------------
+
 _REFERENCE = re.compile(r"""(?i)["'=(,]\s*cid:([^\s"'<>()\\,;]{1,300})""")
-"""In an attribute, quoted or not, in `url(…)`, and behind the comma of a srcset."""
+"""A reference in an attribute, quoted or not, in `url(…)`, or after the comma of a srcset."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttachmentPlacement:
-    """A letter's attachments by where they travel."""
+    """The attachments of a letter: inline parts and files."""
 
     inline: tuple[tuple[str, Attachment], ...]
-    """Content ID and part."""
+    """Pairs of content ID and part."""
     files: tuple[Attachment, ...]
 
 
 def cid_references(html: str) -> tuple[str, ...]:
-    """The content IDs that a page refers to, each once, in order, as Content-ID would spell them."""
+    """The content IDs that a page refers to, each once, in order, without escapes."""
     if "cid:" not in html.lower():
         return ()
     found = _REFERENCE.findall(unescape(html))
@@ -142,42 +147,36 @@ def cid_references(html: str) -> tuple[str, ...]:
 
 
 def place_attachments(html: str, attachments: Iterable[Attachment]) -> AttachmentPlacement:
-    """Where each attachment of a letter travels."""
+    """Divide the attachments of a letter into inline parts and files."""
     files = tuple(attachments)
-    wanted = frozenset(cid_references(html)) if files else frozenset[str]()
-    named = {id(file): name for file in files if (name := placed_content_id(file, wanted))}
+    referenced = frozenset(cid_references(html)) if files else frozenset[str]()
+    named = {id(file): name for file in files if (name := placed_content_id(file, referenced))}
     return AttachmentPlacement(
         tuple((named[id(file)], file) for file in files if id(file) in named),
         tuple(file for file in files if id(file) not in named),
     )
 
 
-def placed_content_id(file: Attachment, wanted: frozenset[str]) -> str | None:
-    """The Content-ID that an attachment travels under when the page refers to `wanted`; None: as a file."""
+def placed_content_id(file: Attachment, referenced: frozenset[str]) -> str | None:
+    """The Content-ID of an attachment if it is inline, given the page's references; None for a file."""
     if file.content_id:
         return file.content_id
-    return file.filename if file.filename in wanted and can_be_named_by_file(file) else None
+    return file.filename if file.filename in referenced and can_be_named_by_file(file) else None
 
 
 def can_be_named_by_file(file: Attachment) -> bool:
-    """Whether `cid:` may name it by its file name: it is an image, and the name needs no escape."""
+    """Whether `cid:` may refer to it by its file name: it is an image, and the name needs no escape."""
     is_image = read_content_type(file.content_type).media_type.startswith("image/")
     return is_image and content_id_rule(file.filename) is None
 
 
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-FIXED_HEADERS = "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: OOF, AutoReply\r\n"
-"""RFC 3834 §5, and the same for Exchange: no holiday notices, please."""
-
-CONTENT_TYPE_LINE = 62
-"""Characters of a content type that stand on one line of 78 with the field's name."""
+# --- the message --------------------------------------------------------------------------------------------
 
 
 def compose_letter(
     rendered: RenderedLetter, *, to: str, sender: SenderMailbox, message_id: str, date: datetime
 ) -> bytes:
-    """The letter's bytes. `sender` is the profile's, for templates without a `from`. Raises Rejected.
+    """Compose the letter's bytes. `sender` is the profile's, for templates without a `from`. Raises Rejected.
 
     `to` is one bare address; `message_id` is `local@domain`, with or without its angle brackets; `date`
     is aware.
@@ -188,8 +187,8 @@ def compose_letter(
     text_encoding, text = encode_text(rendered.text)
     html_encoding, html = encode_html(rendered.html)
     inner, outer, related = boundaries(identity, (text, html))
-    arranged = place_attachments(rendered.html, rendered.attachments)
-    invitation = next(filter(_is_invitation, arranged.files), None)
+    placement = place_attachments(rendered.html, rendered.attachments)
+    invitation = next(filter(_is_invitation, placement.files), None)
     head = "".join(
         (
             _from(rendered.sender or sender),
@@ -198,24 +197,26 @@ def compose_letter(
             f"\r\nDate: {format_date(date)}\r\nMessage-ID: <{identity}>\r\nMIME-Version: 1.0\r\n",
             _template_headers(rendered.template, rendered.revision, rendered.language),
             _optional_headers(rendered),
-            _multipart_opening(inner, outer if arranged.files else None),
+            _multipart_opening(inner, outer if placement.files else None),
             f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {text_encoding}\r\n\r\n",
         )
     ).encode()
     middle = (
-        f"\r\n--{inner}\r\n{_related_opening(related) if arranged.inline else ''}"
+        f"\r\n--{inner}\r\n{_related_opening(related) if placement.inline else ''}"
         "Content-Type: text/html; charset=utf-8\r\n"
         f"Content-Transfer-Encoding: {html_encoding}\r\n\r\n"
     ).encode()
     parts = [head, text, middle, html]
-    if arranged.inline:
-        parts += [_inline_part(content_id, attachment, related) for content_id, attachment in arranged.inline]
+    if placement.inline:
+        parts += [
+            _inline_part(content_id, attachment, related) for content_id, attachment in placement.inline
+        ]
         parts.append(f"--{related}--\r\n".encode())
     if invitation:
         parts.append(_invitation(invitation, inner))
     parts.append(f"\r\n--{inner}--\r\n".encode())
-    if arranged.files:
-        parts += [_file(attachment, outer) for attachment in arranged.files]
+    if placement.files:
+        parts += [_file(attachment, outer) for attachment in placement.files]
         parts.append(f"--{outer}--\r\n".encode())
     return b"".join(parts).replace(b"\r\n.", b"\r\n..")
 
@@ -227,7 +228,7 @@ def _from(sender: SenderMailbox) -> str:
 
 @lru_cache(maxsize=1024)
 def _template_headers(template: str, revision: str, language: str) -> str:
-    """What is the same in every letter of a template."""
+    """The headers that all letters of a template revision in one language share."""
     lines = (
         header_field("X-Postroom-Template", f"{template}@{revision}"),
         header_field("Content-Language", language),
@@ -241,7 +242,7 @@ def _optional_headers(rendered: RenderedLetter) -> str:
         lines.append(_reply_to(rendered.reply_to))
     if rendered.unsubscribe:
         reject_control_characters("List-Unsubscribe", rendered.unsubscribe)
-        if any(sign in rendered.unsubscribe for sign in "<> ") or len(rendered.unsubscribe) > 900:
+        if any(character in rendered.unsubscribe for character in "<> ") or len(rendered.unsubscribe) > 900:
             raise Rejected(Problem(Code.FIELD_INVALID, "List-Unsubscribe", "not a URL that fits a header"))
         lines.append(f"List-Unsubscribe: <{rendered.unsubscribe}>")
         lines.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
@@ -250,7 +251,7 @@ def _optional_headers(rendered: RenderedLetter) -> str:
 
 @lru_cache(maxsize=256)
 def _reply_to(text: str) -> str:
-    """The mailboxes, each on a line of its own."""
+    """The Reply-To field, each mailbox on its own line."""
     mailboxes = read_mailboxes(text, "Reply-To", quote=False)
     return "Reply-To: " + ",\r\n ".join(
         mailbox_field("Reply-To", name, address) for name, address in mailboxes
@@ -265,13 +266,13 @@ def _multipart_opening(inner: str, outer: str | None) -> str:
 
 
 def _related_opening(boundary: str) -> str:
-    """The head of the part that holds the HTML, which is its root (RFC 2387 §3.2), and its images."""
+    """The head of the multipart/related part; its root is the HTML (RFC 2387 §3.2)."""
     field_body = f'multipart/related; boundary="{boundary}";\r\n type="text/html"'
     return f"Content-Type: {field_body}\r\n\r\n--{boundary}\r\n"
 
 
 def boundaries(identity: str, bodies: tuple[bytes, ...]) -> tuple[str, str, str]:
-    """Three boundaries that no body contains, the same at every attempt."""
+    """Three boundaries that occur in no body and are equal on every attempt."""
     salt = 0
     while True:
         stem = "=_" + blake2b(f"{salt}{identity}".encode(), digest_size=12).hexdigest()
@@ -281,7 +282,7 @@ def boundaries(identity: str, bodies: tuple[bytes, ...]) -> tuple[str, str, str]
 
 
 def format_date(date: datetime) -> str:
-    """RFC 5322 §3.3, in UTC and in English whatever the locale."""
+    """A date in the format of RFC 5322 §3.3, in UTC and in English, independent of the process's locale."""
     d = date if date.tzinfo is UTC else date.astimezone(UTC)
     return (
         f"{DAYS[d.weekday()]}, {d.day:02d} {MONTHS[d.month - 1]} {d.year:04d}"
@@ -303,13 +304,13 @@ def _inline_part(content_id: str, attachment: Attachment, boundary: str) -> byte
 
 
 def _is_invitation(attachment: Attachment) -> bool:
-    """Whether it is a calendar object with a method (RFC 6047 §2.4), which a client offers to answer."""
+    """Whether it is a calendar object with a method (RFC 6047 §2.4), for which clients offer a reply."""
     kind = read_content_type(attachment.content_type)
     return kind.media_type == "text/calendar" and bool(kind.parameter("method"))
 
 
 def _invitation(attachment: Attachment, boundary: str) -> bytes:
-    """The calendar object once more as an alternative to text and HTML: Outlook looks for it nowhere else."""
+    """The calendar object a second time, as an alternative to text and HTML: Outlook reads it only there."""
     kind = read_content_type(attachment.content_type)
     # a name would make clients show this copy as a second file
     unnamed = [f"{name}={value}" for name, value in kind.parameters if name != "name"]
@@ -328,7 +329,7 @@ def _part(attachment: Attachment, boundary: str, lines: str) -> bytes:
 
 
 def _content_type(text: str) -> str:
-    """The value as it was written; a long one with each parameter on a line of its own."""
+    """The value as it was written; a long value has each parameter on its own line."""
     if len(text) <= CONTENT_TYPE_LINE:
         return text
     kind = read_content_type(text)
@@ -336,7 +337,7 @@ def _content_type(text: str) -> str:
 
 
 def _filename(name: str) -> str:
-    """The parameter, in RFC 2231 form when it is not plain (§4), in one line."""
+    """The filename parameter on one line; in the form of RFC 2231 §4 when the name is not plain ASCII."""
     if name.isascii() and '"' not in name and "\\" not in name and "=?" not in name:
         return f'filename="{name}"'
     return f"filename*=utf-8''{quote(name, safe='')}"

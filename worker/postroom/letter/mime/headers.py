@@ -1,15 +1,14 @@
-"""Which headers a template may add to its letters.
+"""Header fields: which ones a template may add, and how fields are folded and encoded.
 
-An allow-list: everything that addresses, routes, signs or describes the letter belongs to Postroom
-or the relay, and a header nobody knew of at the time of writing is not let through by accident.
+`header_rule` is an allow-list. Headers that address, route, sign or describe the letter belong to Postroom or
+the relay, and an unknown header is rejected.
 
-Header fields on the wire: RFC 5322 folding and RFC 2047 encoded words, written so that nothing slips in.
-
-The standard library's own writer turns the subject `=?utf-8?q?a=0ABcc:_evil@x.org?=` into a `Bcc` line,
-because it decodes what it was given and writes the outcome. Here a value is opaque: it is refused when it
-holds a control character, and encoded when it is not plain ASCII or when it looks encoded already.
-Every function gives text without a line end of its own, in lines of at most 78 characters where that is
-possible and 998 always.
+The other functions write fields with RFC 5322 folding and RFC 2047 encoded words, and prevent header
+injection. The standard library's writer turns the subject `=?utf-8?q?a=0ABcc:_evil@x.org?=` into a `Bcc`
+line, because it decodes its input and writes the result. Here a value is opaque: it is rejected when it holds
+a control character, and encoded when it is not plain ASCII or looks encoded already. Every function returns
+text without a final line end, in lines of at most 78 characters where that is possible and of at most 998
+always.
 """
 
 import re
@@ -32,16 +31,16 @@ ALLOWED_HEADERS = frozenset(
         "sensitivity",
     }
 )
-"""In lower case; `X-…` names are allowed as well, but for RESERVED."""
+"""In lower case. `X-…` names are allowed as well, except for RESERVED_PREFIXES."""
 
 RESERVED_PREFIXES = ("x-auto-response-suppress", "x-envelope-", "x-forwarded-", "x-original-", "x-postroom-")
-"""Beginnings of X- names that Postroom writes itself or that relays act upon."""
+"""Prefixes of X- names that Postroom writes itself or that relays act upon."""
 
 _NAME = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 
 
 def header_rule(name: str) -> str | None:
-    """The rule that an additional header's name breaks, or None when it is allowed."""
+    """The rule that the name of an additional header breaks, or None when it is allowed."""
     if not _NAME.fullmatch(name):
         return "is not a header name; letters, digits and single hyphens only"
     lower = name.lower()
@@ -55,17 +54,17 @@ def header_rule(name: str) -> str | None:
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 FOLDABLE_TEXT = re.compile(r"[!-~]+(?: [!-~]+)*")
-"""Printable ASCII words with single spaces: what can be folded at any space and comes back the same."""
+"""Printable ASCII words with single spaces: such text can be folded at any space and unfolds unchanged."""
 ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 """A display name that needs no quotes (RFC 5322 §3.2.3)."""
 MAX_LINE = 76
 MAX_WORD = 900
 WORD_BYTES = 45
-"""Bytes of text in one encoded word: 60 characters of base64, 72 with what is around them (limit 75)."""
+"""Bytes of text in one encoded word: 60 characters of base64, 72 with its delimiters (the limit is 75)."""
 
 
 def reject_control_characters(name: str, value: str) -> None:
-    """Raise Rejected (control_character) when the value could end its line."""
+    """Raise Rejected (control_character) when the value holds a character that could end its line."""
     found = CONTROL_CHARACTERS.search(value)
     if found:
         message = f"control character U+{ord(found.group()):04X}, which could begin another header"
@@ -73,7 +72,7 @@ def reject_control_characters(name: str, value: str) -> None:
 
 
 def header_field(name: str, value: str) -> str:
-    """An unstructured field, `Name: value`, folded and encoded as needed."""
+    """Write an unstructured field, `Name: value`, folded and encoded as needed."""
     reject_control_characters(name, value)
     start = len(name) + 2
     if "=?" in value or not FOLDABLE_TEXT.fullmatch(value):
@@ -84,7 +83,7 @@ def header_field(name: str, value: str) -> str:
 
 
 def template_header(name: str, value: str) -> str:
-    """A field that a template adds; its name is on the allow-list. Raises Rejected."""
+    """Write a field that a template adds. Raises Rejected when its name is not on the allow-list."""
     rule = header_rule(name)
     if rule:
         raise Rejected(Problem(Code.HEADER_NOT_ALLOWED, name, rule))
@@ -92,7 +91,7 @@ def template_header(name: str, value: str) -> str:
 
 
 def fold_text(value: str, start: int) -> str:
-    """Break plain text at its spaces."""
+    """Fold plain text at its spaces; `start` is the column of its first character."""
     words = value.split(" ")
     if max(map(len, words)) > MAX_WORD:
         return encode_words(value, start)
@@ -109,7 +108,7 @@ def fold_text(value: str, start: int) -> str:
 
 
 def encode_words(value: str, start: int) -> str:
-    """Encoded words in UTF-8 and base64, never broken inside a character (RFC 2047 §5)."""
+    """Write encoded words in UTF-8 and base64, never split inside a character (RFC 2047 §5)."""
     octets = value.encode()
     words = []
     position = 0
@@ -124,7 +123,7 @@ def encode_words(value: str, start: int) -> str:
 
 
 def mailbox_field(header: str, name: str, address: str) -> str:
-    """`Name <address>`; the address is checked again, since a bracket in it would make two."""
+    """Write `Name <address>`; the address is checked again: a bracket in it would make two."""
     reject_invalid_address(header, address)
     reject_control_characters(header, name)
     if not name:
@@ -146,6 +145,6 @@ BARE_ADDRESS = re.compile(
 
 
 def reject_invalid_address(header: str, address: str) -> None:
-    """Raise Rejected (recipient_invalid) for what is not exactly one bare address."""
+    """Raise Rejected (recipient_invalid) unless the text is exactly one bare address."""
     if not BARE_ADDRESS.fullmatch(address) or CONTROL_CHARACTERS.search(address):
         raise Rejected(Problem(Code.RECIPIENT_INVALID, header, "not one bare address like name@example.org"))

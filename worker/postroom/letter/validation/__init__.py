@@ -1,1 +1,1 @@
-"""TODO say what is in worker/postroom/letter/validation."""
+"""Validation of templates: may a template be used, and what do its letters look like? Begin in `validate`."""

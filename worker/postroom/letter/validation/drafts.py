@@ -1,8 +1,9 @@
-"""A template in one language, put together from the manifest and not yet proved.
+"""Locale drafts: a template in one language, assembled from the manifest and not yet compiled.
 
-An `EmailTemplate` gives one draft for its default locale and one for each entry of `locales`; what an
-entry leaves out comes from the next one of the chain (`de-AT`, `de`, the template). Each part keeps the
-field that it was written in, for messages.
+Input: a template and its layout. Output: one `LocaleDraft` for the default locale and one for each entry of
+`locales`, or Rejected (layouts, blocks, partials, MJML). What an entry leaves out comes from the next one of
+the chain (`de-AT`, `de`, the template). Each part keeps the field that it was written in, for the positions
+of problems. `check_draft` finds the problems that need no data.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from postroom.letter.validation.variables import VariableCollector, VariableUse
 
 @dataclass(frozen=True, slots=True)
 class SourcePart:
-    """A piece of template source and the field it stands in."""
+    """A piece of template source and its field."""
 
     field: str
     source: str
@@ -35,7 +36,7 @@ class SourcePart:
 
 @dataclass(frozen=True, slots=True)
 class LocaleDraft:
-    """One language: all its parts, html flattened with the layout."""
+    """The template in one language: all its parts, with html and layout assembled in `page`."""
 
     tag: str
     subjects: tuple[tuple[SourcePart, int], ...]
@@ -46,17 +47,17 @@ class LocaleDraft:
     css: str
     inlining: InliningSpec
     catalogue: Catalogue = field(default_factory=Catalogue)
-    """What `t(…)` gives in this language."""
+    """The message texts for `t(…)` in this language."""
     message_places: Mapping[str, str] = field(default_factory=dict)
-    """The field of each of its texts."""
+    """The field of each message text."""
 
     def parts(self) -> Iterator[SourcePart]:
-        """The parts that are text."""
+        """The parts that are text and not HTML."""
         yield from (part for part, _ in self.subjects)
         yield from (part for part in (self.preheader, self.text) if part)
 
     def variant(self) -> LocaleVariant:
-        """The slow and sure form: everything that can be is done after rendering."""
+        """The variant in which nothing is precomputed: CSS is inlined after each rendering."""
         return LocaleVariant(
             tag=self.tag,
             subjects=tuple(WeightedSubject(part.source, weight) for part, weight in self.subjects),
@@ -64,7 +65,7 @@ class LocaleDraft:
             html=self.page.text,
             text=self.text.source if self.text else None,
             inline="render",
-            text_way="given" if self.text else "render",
+            text_origin="given" if self.text else "render",
             css=self.css,
             attributes=tuple(self.inlining.add_attributes),
             keep_styles=self.inlining.style_elements == "Keep",
@@ -74,9 +75,10 @@ class LocaleDraft:
 
 
 def locale_drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[LocaleDraft]:
-    """The template's languages, the default one first. Raises Rejected (layouts, blocks, partials, MJML).
+    """The drafts of a template, the default language first. Raises Rejected (layouts, blocks, partials,
+    MJML).
 
-    Where the layout cannot be read by itself, its own problems are told, and not what follows from them.
+    If the layout itself cannot be read, only its own problems are reported.
     """
     try:
         return _locale_drafts(spec, layout)
@@ -87,10 +89,10 @@ def locale_drafts(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[L
 
 
 def layout_problems(layout: EmailLayout) -> tuple[Problem, ...]:
-    """Why a layout cannot be read by itself; the fields are as `layout_field` names them."""
+    """Why a layout cannot be read by itself; fields have the prefix of `layout_field`."""
     try:
         page = layout_alone(layout)
-        if layout.spec.format == "MJML" and "<mjml" in page.text:  # else the whole page is in the templates
+        if layout.spec.format == "MJML" and "<mjml" in page.text:  # else the templates hold the whole page
             page = compile_mjml(page)
     except Rejected as rejected:
         return rejected.problems
@@ -112,13 +114,11 @@ ChainLink = tuple[str, str, LocaleSpec | None]
 
 
 def _chain(tag: str, locales: dict[str, tuple[int, LocaleSpec]]) -> Iterator[ChainLink]:
-    """The tag, and each place where its parts may be found, nearest first; None is the template."""
-    rest = tag.lower()
-    while rest:
-        if rest in locales:
-            index, locale = locales[rest]
+    """The tag, with each object that its parts may come from, nearest first; None is the template."""
+    for shortened in _shortened(tag):
+        if shortened in locales:
+            index, locale = locales[shortened]
             yield tag, f"spec.locales[{index}]", locale
-        rest = rest.rpartition("-")[0]
     yield tag, "spec", None
 
 
@@ -161,7 +161,7 @@ def _draft(
 def _page(
     spec: EmailTemplateSpec, html: SourcePart, layout: EmailLayout | None, *, preheader: bool
 ) -> Source:
-    """The whole page in HTML. The layout has the page's format; a template in HTML may fill one in MJML."""
+    """The whole page in HTML. The layout decides the format; a template in HTML may fill a layout in MJML."""
     page_format = layout.spec.format if layout else spec.format
     if page_format == "HTML" and spec.format == "MJML":
         message = "is MJML and its layout is HTML; give the layout format: MJML, or leave layoutRef out"
@@ -179,7 +179,7 @@ def _catalogues(
 ) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """The message catalogues for a language with their fields, nearest first.
 
-    Of one language the template's come before the layout's; a nearer language comes before both.
+    In one language the template's catalogue precedes the layout's. A nearer language precedes both.
     """
     template = {
         each.tag.lower(): (f"spec.locales[{n}].messages", each.messages)
@@ -188,14 +188,14 @@ def _catalogues(
     page = layout.spec if layout else None
     own = f"{layout_field(layout.metadata.name)}." if layout else ""
     shared = enumerate(page.locales) if page else ()
-    theirs = {each.tag.lower(): (f"{own}locales[{n}].messages", each.messages) for n, each in shared}
+    layout_locales = {each.tag.lower(): (f"{own}locales[{n}].messages", each.messages) for n, each in shared}
     for each in dict.fromkeys((*_shortened(tag), *_shortened(spec.default_locale))):
         if each in template:
             yield each, *template[each]
         if each == spec.default_locale.lower():
             yield each, "spec.messages", spec.messages
-        if each in theirs:
-            yield each, *theirs[each]
+        if each in layout_locales:
+            yield each, *layout_locales[each]
         if page and each == page.default_locale.lower():
             yield each, f"{own}messages", page.messages
     if page:
@@ -203,7 +203,7 @@ def _catalogues(
 
 
 def _shortened(tag: str) -> Iterator[str]:
-    """`de-at`, `de`."""
+    """The prefixes of a tag, longest first: `de-at`, `de`."""
     rest = tag.lower()
     while rest:
         yield rest
@@ -211,17 +211,21 @@ def _shortened(tag: str) -> Iterator[str]:
 
 
 def _text(text: SourcePart | None, html: SourcePart) -> SourcePart | None:
-    """The text part, unless it belongs to a more general language than the html: then it is derived."""
+    """The text part. If it is from a more general language than the html, it is derived from the html
+    instead.
+    """
     if text and text.field.rpartition(".")[0] != html.field.rpartition(".")[0]:
         return None
     return text
 
 
-def check_part(environment: LetterEnvironment, part: SourcePart, reader: VariableCollector) -> list[Problem]:
-    """Compile a part and look its variables up; what was found wrong."""
-    # A part that may not be compiled can often be read all the same; so all its mistakes show at once.
+def check_part(
+    environment: LetterEnvironment, part: SourcePart, collector: VariableCollector
+) -> list[Problem]:
+    """Compile a part, collect its variables, and return its problems."""
+    # A part that cannot be compiled can often be parsed; then all its problems are reported at once.
     with suppress(TemplateSyntaxError, RecursionError, ValueError):
-        reader.read(environment.read(part.source))
+        collector.read(environment.read(part.source))
     try:
         compile_source(environment, part.source, part.field)
     except Rejected as rejected:
@@ -232,31 +236,33 @@ def check_part(environment: LetterEnvironment, part: SourcePart, reader: Variabl
 def check_draft(
     draft: LocaleDraft, variables: dict[str, object], layout: EmailLayout | None, *, whole: bool = True
 ) -> tuple[list[Problem], VariableUse]:
-    """Everything that can be told of a draft without data; of its page as HTML only if that is `whole`."""
+    """Find the problems of a draft that need no data; the page is parsed as HTML only if it is `whole`."""
     problems: list[Problem] = []
-    reading = VariableUse()
+    use = VariableUse()
     for part in draft.parts():
-        reader = VariableCollector(variables, part.field)
-        problems += check_part(TEXT, part, reader)
-        reader.use.lint_warnings += foreign_placeholders(part.source, part.field, variables)
-        problems += reader.use.problems
-        reading.add(reader.use)
-    reader = VariableCollector(variables, draft.html.field)
-    found = check_part(HTML, SourcePart("spec.html", draft.page.text), reader)  # as letters compile it
-    own = layout_problems(layout) if found and layout else ()
-    problems += own or [locate_problem(problem, draft.page) for problem in found]
-    reader.use.lint_warnings += foreign_placeholders(draft.page.text, draft.html.field, variables)
-    reader.use.problems = [locate_problem(problem, draft.page) for problem in reader.use.problems]
-    reader.use.lint_warnings = [locate_problem(problem, draft.page) for problem in reader.use.lint_warnings]
-    problems += reader.use.problems
-    reading.add(reader.use)
-    if whole and not found:
+        collector = VariableCollector(variables, part.field)
+        problems += check_part(TEXT, part, collector)
+        collector.use.lint_warnings += foreign_placeholders(part.source, part.field, variables)
+        problems += collector.use.problems
+        use.add(collector.use)
+    collector = VariableCollector(variables, draft.html.field)
+    # letters compile the page under this field
+    page_problems = check_part(HTML, SourcePart("spec.html", draft.page.text), collector)
+    own = layout_problems(layout) if page_problems and layout else ()
+    problems += own or [locate_problem(problem, draft.page) for problem in page_problems]
+    page_use = collector.use
+    page_use.lint_warnings += foreign_placeholders(draft.page.text, draft.html.field, variables)
+    page_use.problems = [locate_problem(problem, draft.page) for problem in page_use.problems]
+    page_use.lint_warnings = [locate_problem(problem, draft.page) for problem in page_use.lint_warnings]
+    problems += page_use.problems
+    use.add(page_use)
+    if whole and not page_problems:
         problems += check_markup(draft.page)
-    return problems, reading
+    return problems, use
 
 
 def foreign_placeholders(source: str, field: str, variables: dict[str, object]) -> list[Problem]:
-    """Placeholders of other systems in the text of a part, which would be sent as they are."""
+    """Placeholders of other template languages in the text of a part, which would be sent unchanged."""
     declared = variables.get("properties", {})
     try:
         texts = [(piece.text, field, piece.line) for piece in split(source, field) if piece.kind == "data"]
@@ -266,7 +272,7 @@ def foreign_placeholders(source: str, field: str, variables: dict[str, object]) 
 
 
 def check_markup(page: Source) -> list[Problem]:
-    """HTML that a parser would drop, and values in a tag without quotes, which escaping cannot make safe."""
+    """HTML that a parser would drop, and unquoted values in a tag, which escaping cannot make safe."""
     try:
         source = template_source(page.text)
     except Rejected as rejected:
@@ -279,7 +285,7 @@ def check_markup(page: Source) -> list[Problem]:
 
 
 def locate_problem(problem: Problem, page: Source) -> Problem:
-    """The problem of an assembled page, said of the field and line where it was written."""
+    """A problem of an assembled page, moved to the field and line where the source was written."""
     if problem.line is None or problem.column is None or problem.line > len(page.origin):
         field, line = page.place(problem.line)
         return replace(problem, field=field, line=line, column=None)

@@ -1,13 +1,13 @@
-"""The lint of a template: what is accepted and could come out better, with the place in the author's source.
+"""Lint a template: warnings about valid templates, with the position in the author's source.
 
-Input: the languages of a template as they are written (`Authored`) and the letters of its samples as they are
-delivered (`Delivered`). Output: problems of severity warning or info, one function for each rule; what each
-means is in `postroom.letter.validation.rules`. It never raises.
+Input: the languages of a template as they were written (`AuthoredPage`) and the letters of its samples as
+they are delivered (`DeliveredLetter`). Output: problems of severity warning or info; each rule is one
+function, and `rules` describes it. It never raises.
 
-Most rules read the author's source, with its Jinja constructs blanked out in place, so that offsets agree:
-they see every branch, also one that no sample takes. An attribute's value that comes from data is not judged
-there. What only data and inlined CSS decide (sizes, addresses from data, computed widths) is read from the
-delivered letters, and its place is looked for in the source by the element's own attributes.
+Most rules read the author's source in which Jinja constructs are blanked out in place, so that offsets stay
+equal. They see every branch, also one that no sample takes, but not values that come from data. What only
+data and inlined CSS decide (sizes, addresses from data, computed widths) is read from the delivered letters;
+its position is searched in the source by the attributes of the element.
 """
 
 import re
@@ -25,9 +25,9 @@ from postroom.letter.validation.drafts import LocaleDraft
 from postroom.letter.validation.rules import RULES
 
 GMAIL_CLIP: Final = 102 * 1024
-"""Octets of a letter's HTML that Gmail shows."""
+"""The bytes of a letter's HTML that Gmail shows."""
 GMAIL_STYLES: Final = 16 * 1024
-"""Characters of all `<style>` elements that Gmail reads."""
+"""The characters of all `<style>` elements that Gmail reads."""
 SUBJECT_SHOWN: Final = 78
 KILOBYTE: Final = 1024
 REMOVED: Final = ("script", "iframe", "object", "embed")
@@ -41,25 +41,26 @@ FONT_HOSTS: Final = (
     "api.fontshare.com",
     "rsms.me",
 )
-"""Services whose style sheets hold fonts and nothing else; beside these, hosts named `fonts.…` and addresses
-with the parameter `family`, as their copies on own hosts have them."""
+"""Services whose style sheets hold only fonts. Hosts named `fonts.…` and addresses with the parameter
+`family` count as such services too.
+"""
 
 DATA = "\ue000"
-"""Stands for each character of `{{ … }}` in blanked source: a value that an event decides."""
-PICTURE_OF_ONE_PIXEL = re.compile(r"[01](?:px)?\Z")
+"""Replaces each character of `{{ … }}` in blanked source: a value that comes from the event."""
+ONE_PIXEL = re.compile(r"[01](?:px)?\Z")
 HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 WIDTH = re.compile(r"(?:^|;)\s*(?:max-)?width\s*:\s*(?!auto|none|initial|inherit)([^;]+)", re.IGNORECASE)
 FULL_WIDTH = re.compile(r"100%|auto", re.IGNORECASE)
 VARIABLE = re.compile(r"(?:^|;)\s*([a-z-]+)\s*:([^;]*var\(\s*--[^;]*)", re.IGNORECASE)
-PLACED = re.compile(r"(?:^|;)\s*position\s*:\s*(absolute|fixed|sticky)", re.IGNORECASE)
-PICTURE_BEHIND = re.compile(r"(?:^|;)\s*background(?:-image)?\s*:[^;]*url\(", re.IGNORECASE)
-COLOUR_BEHIND = re.compile(
+POSITIONED = re.compile(r"(?:^|;)\s*position\s*:\s*(absolute|fixed|sticky)", re.IGNORECASE)
+BACKGROUND_IMAGE = re.compile(r"(?:^|;)\s*background(?:-image)?\s*:[^;]*url\(", re.IGNORECASE)
+BACKGROUND_COLOR = re.compile(
     r"(?:^|;)\s*background-color\s*:|(?:^|;)\s*background\s*:[^;]*(?:#[0-9a-f]{3}|rgba?\(|hsla?\()"
     r"|(?:^|;)\s*background\s*:\s*[a-z]+\s*(?:url|;|$)",
     re.IGNORECASE,
 )
 VML = re.compile(r"<v:(?:fill|image|background|rect)", re.IGNORECASE)
-AT_RULE_WITHIN = re.compile(r"@[\w-]+[^{};]*\{(?:[^{}@]*\{[^{}]*\})*[^{}@]*(@[\w-]+)")
+NESTED_AT_RULE = re.compile(r"@[\w-]+[^{};]*\{(?:[^{}@]*\{[^{}]*\})*[^{}@]*(@[\w-]+)")
 CSS_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 IGNORE = re.compile(r"\{#-?\s*postroom\s*:\s*ignore\s+([^#]*?)\s*-?#\}")
 IGNORE_ANNOTATION = "postroom.dev/ignore"
@@ -67,11 +68,11 @@ IGNORE_ANNOTATION = "postroom.dev/ignore"
 
 @dataclass(frozen=True)
 class AuthoredPage:
-    """One language of a template as it is written: the flattened page, and where each part of it stands."""
+    """One language of a template as it was written: the assembled page with the positions of its parts."""
 
     draft: LocaleDraft
     sheets: tuple[tuple[str, str], ...] = ()
-    """The style sheets beside the page: field and CSS."""
+    """The style sheets beside the page: pairs of field and CSS."""
 
     @property
     def page(self) -> Source:
@@ -90,7 +91,7 @@ class AuthoredPage:
 
     @cached_property
     def elements(self) -> dict[str, list[turbohtml.Element]]:
-        """The elements that are written in the source, by their names."""
+        """The elements that occur in the source, by name."""
         found: dict[str, list[turbohtml.Element]] = {}
         for element in self.document.iter_elements():
             if element.source_location is not None:
@@ -98,14 +99,15 @@ class AuthoredPage:
         return found
 
     def of(self, *tags: str) -> Iterator[turbohtml.Element]:
-        """The elements of these names."""
+        """The elements with these names."""
         for tag in tags:
             yield from self.elements.get(tag, ())
 
     def counterpart(self, element: turbohtml.Element, before: int = -1) -> turbohtml.Element | None:
-        """The element of the source that an element of a letter came from, as its attributes tell.
+        """The element of the source from which an element of a letter was rendered, found by its attributes.
 
-        Of several the one whose attributes leave least to data, then the first behind the offset `before`.
+        Of several candidates the one with the fewest attributes from data, then the first after offset
+        `before`.
         """
         alike = [each for each in self.of(element.tag.lower()) if _matches(each, element)]
         return min(alike, key=lambda each: (_openness(each), _start(each) <= before), default=None)
@@ -113,24 +115,24 @@ class AuthoredPage:
 
 @dataclass(frozen=True)
 class DeliveredLetter:
-    """A sample's letter as it is sent."""
+    """The letter of a sample as it is sent."""
 
     sample: str
     rendered: RenderedLetter
 
     @cached_property
     def document(self) -> turbohtml.Document:
-        """Its page, parsed."""
+        """The parsed page."""
         return turbohtml.parse(self.rendered.html)
 
     @cached_property
     def styles(self) -> list[str]:
-        """The text of its `<style>` elements."""
+        """The texts of the `<style>` elements."""
         return [element.text for element in self.document.iter_elements("style")]
 
 
 def blank(source: str) -> str:
-    """Template source with each Jinja construct replaced by as many characters that are no HTML."""
+    """Replace each Jinja construct of a source by the same number of characters that are not HTML."""
     starts = [0, *(found.end() for found in re.finditer("\n", source))]
     written: list[str] = []
     end = 0
@@ -139,7 +141,7 @@ def blank(source: str) -> str:
             continue
         start = starts[piece.line - 1] + piece.line.column - 1
         if piece.kind == "data" and not source.startswith(piece.text, start):
-            continue  # the line breaks of a comment
+            continue  # line breaks of a comment
         written += [_blank_piece("comment", source[end:start]), _blank_piece(piece.kind, piece.text)]
         end = start + len(piece.text)
     return "".join([*written, _blank_piece("comment", source[end:])])
@@ -160,13 +162,13 @@ def lint_template(
     letters: Iterable[DeliveredLetter],
     category: str,
 ) -> Iterator[Problem]:
-    """What each language's source, and each sample's letter, could do better; `sheets` are (field, CSS)."""
-    beside = tuple(sheets)
-    authored = {draft.tag: AuthoredPage(draft, beside) for draft in drafts}
+    """Apply all rules to each language's source and each sample's letter; `sheets` are (field, CSS)."""
+    page_sheets = tuple(sheets)
+    authored = {draft.tag: AuthoredPage(draft, page_sheets) for draft in drafts}
     for each in authored.values():
         for rule in SOURCE_RULES:
             yield from rule(each)
-    for field, css in beside:
+    for field, css in page_sheets:
         yield from _nested_in_sheet(field, css)
     for letter in letters:
         written = authored[letter.rendered.language]
@@ -180,7 +182,7 @@ def lint_template(
 
 
 def image_without_alt(authored: AuthoredPage) -> Iterator[Problem]:
-    """An `<img>` without `alt`; not the picture of one pixel that counts openings, nor a hidden one."""
+    """An `<img>` without `alt`, except hidden images and tracking pixels."""
     for image in authored.of("img"):
         if image.attr("alt") is None and not _is_decoration(image):
             yield _at(Code.IMAGE_WITHOUT_ALT, authored, image, "this image has no alt text")
@@ -196,7 +198,7 @@ def image_is_svg(authored: AuthoredPage) -> Iterator[Problem]:
 
 
 def svg_not_shown(authored: AuthoredPage) -> Iterator[Problem]:
-    """An `<svg>` drawing in the page; not one within another, which is one finding."""
+    """An `<svg>` drawing in the page; nested drawings are one finding."""
     for drawing in authored.of("svg"):
         if drawing.closest("svg svg") is None and not _is_hidden(drawing):
             message = "Gmail, Outlook and Yahoo remove `<svg>` drawings"
@@ -219,7 +221,7 @@ def form_unreliable(authored: AuthoredPage) -> Iterator[Problem]:
 
 
 def video_without_fallback(authored: AuthoredPage) -> Iterator[Problem]:
-    """A `<video>` or `<audio>` with nothing to show where it cannot be played."""
+    """A `<video>` or `<audio>` without content for clients that cannot play it."""
     for element in authored.of("video", "audio"):
         inside = [each for each in element.iter_elements() if each.tag.lower() not in ("source", "track")]
         if not inside and not element.text.strip():
@@ -229,7 +231,7 @@ def video_without_fallback(authored: AuthoredPage) -> Iterator[Problem]:
 
 
 def stylesheet_not_loaded(authored: AuthoredPage) -> Iterator[Problem]:
-    """A linked style sheet that is not a font service's."""
+    """A linked style sheet, except those of font services."""
     for link in authored.of("link"):
         address = link.attr("href") or ""
         relations = (link.attr("rel") or "").lower().split()
@@ -242,9 +244,9 @@ def language_missing(authored: AuthoredPage) -> Iterator[Problem]:
     """A page whose `<html>` has no `lang`."""
     page = next(authored.of("html"), None)
     if page is None:
-        return  # a doctype without <html>: nothing of the author's to underline, and rare
+        return  # a page without <html> has no position for the finding
     if not (page.attr("lang") or "").strip():
-        yield _at(Code.LANGUAGE_MISSING, authored, page, "`<html>` does not say the letter's language")
+        yield _at(Code.LANGUAGE_MISSING, authored, page, "`<html>` does not declare the letter's language")
 
 
 def link_leads_nowhere(authored: AuthoredPage) -> Iterator[Problem]:
@@ -275,31 +277,31 @@ def style_nested_at_rule(authored: AuthoredPage) -> Iterator[Problem]:
             if within is None:
                 continue
             start = location.start_tag.end_offset + within.start(1)
-            message = f"Gmail ignores this whole `<style>`: {WITHIN.format(within.group(1))}"
+            message = f"Gmail ignores this whole `<style>`: {NESTED_MESSAGE.format(within.group(1))}"
             yield _place(Code.STYLE_NESTED_AT_RULE, authored, start, len(within.group(1)), message)
 
 
 def _nested_in_sheet(field: str, css: str) -> Iterator[Problem]:
     if within := _nested(css):
         line, column = _line_and_column(css, within.start(1))
-        message = f"Gmail ignores the whole style sheet: {WITHIN.format(within.group(1))}"
+        message = f"Gmail ignores the whole style sheet: {NESTED_MESSAGE.format(within.group(1))}"
         code = Code.STYLE_NESTED_AT_RULE
         yield Problem(code, field, message, line, column, len(within.group(1)), RULES[code].severity)
 
 
-WITHIN = "`{}` stands within another rule"
+NESTED_MESSAGE = "`{}` is nested in another rule"
 
 
 def _nested(css: str) -> re.Match[str] | None:
     """The first at-rule within an at-rule."""
-    return AT_RULE_WITHIN.search(CSS_COMMENT.sub(lambda comment: " " * len(comment.group()), css))
+    return NESTED_AT_RULE.search(CSS_COMMENT.sub(lambda comment: " " * len(comment.group()), css))
 
 
 # --- rules on the delivered letter ----------------------------------------------------------------
 
 
 def letter_clipped(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
-    """HTML that Gmail cuts off, with what it is made of."""
+    """HTML that Gmail clips, with the share of style attributes."""
     size = len(letter.rendered.html.encode())
     if size <= GMAIL_CLIP:
         return
@@ -317,22 +319,20 @@ def styles_too_large(authored: AuthoredPage, letter: DeliveredLetter) -> Iterato
     """More CSS in `<style>` elements than Gmail reads."""
     size = sum(map(len, letter.styles))
     if size > GMAIL_STYLES:
-        message = (
-            f"the letter's `<style>` elements come to {size // KILOBYTE} KB; Gmail reads the first 16 KB"
-        )
+        message = f"the letter's `<style>` elements hold {size // KILOBYTE} KB; Gmail reads the first 16 KB"
         yield _of_field(Code.STYLES_TOO_LARGE, authored.draft.html.field, message)
 
 
 def style_in_body(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
-    """CSS that could not be inlined, and stands where Gmail and Outlook do not read it."""
+    """CSS that could not be inlined in the body, where Gmail and Outlook do not read it."""
     for element in letter.document.select("body style"):
         if element.text.strip():
-            message = "Gmail and Outlook for Windows ignore a `<style>` that stands in the body"
+            message = "Gmail and Outlook for Windows ignore a `<style>` in the body"
             yield _near(Code.STYLE_IN_BODY, authored, element, message)
 
 
 def subject_long(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
-    """A subject that clients cut off."""
+    """A subject that clients truncate."""
     length = len(letter.rendered.subject)
     if length > SUBJECT_SHOWN:
         message = (
@@ -342,7 +342,7 @@ def subject_long(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Pr
 
 
 def address_from_data(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
-    """Links whose address comes from data, and leads nowhere or over `http://` in this sample."""
+    """A link whose address comes from data and is empty, a placeholder or `http://` in this sample."""
     addresses = (link.attr("href") for link in letter.document.iter_elements(("a", "area")))
     if not any(address is not None and _is_suspect(address.strip()) for address in addresses):
         return
@@ -364,7 +364,7 @@ def address_from_data(authored: AuthoredPage, letter: DeliveredLetter) -> Iterat
 
 
 def image_without_width(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
-    """An image that CSS makes smaller, which Outlook for Windows does not see."""
+    """An image whose width only CSS sets, which Outlook for Windows ignores."""
     for image in letter.document.iter_elements("img"):
         width = WIDTH.search(image.attr("style") or "")
         if image.attr("width") is None and width and not FULL_WIDTH.match(width.group(1).strip()):
@@ -384,7 +384,7 @@ def css_variable_unsupported(authored: AuthoredPage, letter: DeliveredLetter) ->
             before = re.search(rf"(?:^|;)\s*{name}\s*:", style[: found.start()])
             if name.startswith("--") or before or name in seen:
                 continue
-            seen.add(name)  # one finding a property: a rule of a style sheet applies to many elements
+            seen.add(name)  # one finding for each property: a rule of a style sheet applies to many elements
             value = found.group(2).strip()
             message = f"Gmail and Outlook ignore `{name}: {value[:60]}`; write a plain value before it"
             pattern = re.compile(rf"(?<![\w-]){name}\s*:\s*{re.escape(value)}", re.IGNORECASE)
@@ -394,7 +394,7 @@ def css_variable_unsupported(authored: AuthoredPage, letter: DeliveredLetter) ->
 def position_unsupported(authored: AuthoredPage, letter: DeliveredLetter) -> Iterator[Problem]:
     """`position: absolute`, `fixed` or `sticky`; one finding a letter."""
     for element in letter.document.iter_elements():
-        if found := PLACED.search(element.attr("style") or ""):
+        if found := POSITIONED.search(element.attr("style") or ""):
             message = f"Gmail and Outlook ignore `position: {found.group(1).lower()}`"
             yield _near(Code.POSITION_UNSUPPORTED, authored, element, message)
             return
@@ -406,8 +406,8 @@ def background_without_fallback(authored: AuthoredPage, letter: DeliveredLetter)
         return
     for element in letter.document.iter_elements():
         style = element.attr("style") or ""
-        has_image = PICTURE_BEHIND.search(style) or element.attr("background")
-        if has_image and not (COLOUR_BEHIND.search(style) or element.attr("bgcolor")):
+        has_image = BACKGROUND_IMAGE.search(style) or element.attr("background")
+        if has_image and not (BACKGROUND_COLOR.search(style) or element.attr("bgcolor")):
             message = (
                 "Outlook for Windows does not show this background image, and there is no colour under it"
             )
@@ -452,13 +452,13 @@ LETTER_RULES: tuple[LetterRule, ...] = (
 )
 
 
-# --- what the rules ask ---------------------------------------------------------------------------
+# --- helpers of the rules ---------------------------------------------------------------------------
 
 
 def _is_decoration(image: turbohtml.Element) -> bool:
-    """Whether an image is not for a reader: one pixel, hidden, or marked as decoration."""
+    """Whether an image is a tracking pixel, hidden, or marked as decoration."""
     sizes = [image.attr("width") or "", image.attr("height") or ""]
-    if all(PICTURE_OF_ONE_PIXEL.match(size.strip()) for size in sizes):
+    if all(ONE_PIXEL.match(size.strip()) for size in sizes):
         return True
     marked = image.attr("aria-hidden") == "true" or image.attr("role") in ("presentation", "none")
     return marked or _is_hidden(image)
@@ -482,7 +482,7 @@ def _is_of_font_service(address: str) -> bool:
 
 
 def _anchors(authored: AuthoredPage) -> frozenset[str] | None:
-    """The names that a link within the page can lead to; None when data decide them."""
+    """The anchors of the page; None if they come from data."""
     names = {element.attr(name) for element in authored.document.iter_elements() for name in ("id", "name")}
     if any(name and DATA in name for name in names):
         return None
@@ -490,7 +490,7 @@ def _anchors(authored: AuthoredPage) -> frozenset[str] | None:
 
 
 def _leads_nowhere(address: str, anchors: frozenset[str] | None) -> str:
-    """Why an address leads nowhere, or nothing. `anchors` None: an anchor is not judged."""
+    """Why an address leads nowhere, else an empty text. With `anchors` None, anchors are not checked."""
     if not address:
         return "this link has no address"
     if address == "#":
@@ -507,7 +507,7 @@ def _is_suspect(address: str) -> bool:
 
 
 def _matches(written: turbohtml.Element, sent: turbohtml.Element) -> bool:
-    """Whether an element of a letter can come from an element of the source."""
+    """Whether an element of a letter can have been rendered from an element of the source."""
     for name in written.attrs:
         if name in ("style", "class"):
             continue
@@ -526,7 +526,7 @@ def _start(written: turbohtml.Element) -> int:
 
 
 def _openness(written: turbohtml.Element) -> int:
-    """How many of an element's attributes data decide."""
+    """The number of an element's attributes whose values come from data."""
     return sum(DATA in (written.attr(name) or "") for name in written.attrs)
 
 
@@ -550,7 +550,7 @@ def _at(
 def _of_css(
     code: Code, authored: AuthoredPage, pattern: re.Pattern[str], element: turbohtml.Element, message: str
 ) -> Problem:
-    """A problem of a declaration, where it is written: in a style sheet, in the page, or at its element."""
+    """A problem of a CSS declaration, at its position in a style sheet or the page, else at its element."""
     for field, css in authored.sheets:
         if found := pattern.search(css):
             line, column = _line_and_column(css, found.start())
@@ -566,7 +566,7 @@ def _line_and_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def _near(code: Code, authored: AuthoredPage, element: turbohtml.Element, message: str) -> Problem:
-    """A problem of a letter's element, at the element of the source that it came from."""
+    """A problem of an element of a letter, at its counterpart in the source."""
     written = authored.counterpart(element)
     if written is None:
         return _of_field(code, authored.draft.html.field, message)
@@ -583,36 +583,34 @@ def _of_field(code: Code, field: str, message: str) -> Problem:
     return Problem(code, field, message, severity=RULES[code].severity)
 
 
-# --- what the author silences ---------------------------------------------------------------------
+# --- ignored rules -------------------------------------------------------------------------------
 
 
 def apply_ignores(
     problems: Iterable[Problem], fields: Mapping[str, str], annotations: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """The problems that the author does not ask to ignore, and one for each request that names no rule.
+    """Remove the problems that the author ignores, and add one for each ignore request with an unknown name.
 
-    `fields` are the sources by field; a comment `{# postroom: ignore RULE #}` holds for its own line and the
-    next, and for what has no line. `annotations` hold for all fields that begin as their key does.
+    `fields` are the sources by field. A comment `{# postroom: ignore RULE #}` applies to its own line and the
+    next, and to problems without a line. `annotations` apply to all fields that begin with their key.
     """
-    everywhere = {start: _named(text) for start, text in annotations.items()}
-    here: dict[tuple[str, int | None], set[str]] = {}
+    by_prefix = {prefix: _named(text) for prefix, text in annotations.items()}
+    by_line: dict[tuple[str, int | None], set[str]] = {}
     for field, text in fields.items():
         for found in IGNORE.finditer(text):
             line = text.count("\n", 0, found.end()) + 1
             names = _named(found.group(1))
             for place in (line, line + 1, None):
-                here.setdefault((field, place), set()).update(names)
+                by_line.setdefault((field, place), set()).update(names)
             for name in sorted(names - LINT_NAMES):
                 at, column = _line_and_column(text, text.index(name, found.start(1)))
                 yield _invalid(name, field, at, column)
-    for name in sorted(everywhere.get("spec", set()) - LINT_NAMES):
+    for name in sorted(by_prefix.get("spec", set()) - LINT_NAMES):
         yield _invalid(name, f"metadata.annotations.{IGNORE_ANNOTATION}")
     for problem in problems:
-        asked = here.get((problem.field, problem.line), set())
-        asked = asked.union(
-            *(names for start, names in everywhere.items() if problem.field.startswith(start))
-        )
-        if str(problem.code) not in asked:
+        ignored = by_line.get((problem.field, problem.line), set())
+        prefixes = (names for prefix, names in by_prefix.items() if problem.field.startswith(prefix))
+        if str(problem.code) not in ignored.union(*prefixes):
             yield problem
 
 

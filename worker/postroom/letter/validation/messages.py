@@ -1,9 +1,9 @@
-"""What a template's `t(…)` calls ask of its message catalogues, and whether each language can answer.
+"""Check the `t(…)` calls of a template against its message catalogues, in every language.
 
-Input: a template with its layout, and its languages (`Draft`). Output, as `MessageReading`: errors for what
-would fail at a letter, warnings for what readers of a language get less, and the languages with the texts
-that they use. A call is judged in every language; a problem of a text has the text's field, a problem of a
-call the call's. It never raises.
+Input: a template with its layout, and its locale drafts. Output: a `MessageCheck` with errors for calls that
+would fail in a letter, warnings for languages that lack a text or a plural form, and the drafts with the
+texts that they use. A problem of a text has the text's field, a problem of a call the call's position. It
+never raises.
 """
 
 import re
@@ -32,28 +32,28 @@ from postroom.letter.validation.drafts import LocaleDraft, SourcePart, locate_pr
 
 _CALL = re.compile(rf"\b{NAME}\s*\(")
 _LISTED = 6
-"""Up to so many keys are listed in a message."""
+"""The most keys that one message lists."""
 
 
 @dataclass(slots=True)
 class MessageCheck:
-    """What was found."""
+    """The result: drafts with the texts that they use, errors and warnings."""
 
     languages: list[LocaleDraft]
-    """The drafts, each with the texts that it uses and no others."""
+    """The drafts, each with only the texts that it uses."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _CallSite:
-    """A call, and where it stands."""
+    """A call and its position."""
 
     call: MessageCall
     place: Problem
-    """A problem without a message, at the call."""
+    """A problem without a message, at the position of the call."""
     is_text: bool
-    """Whether it stands where markup would show."""
+    """Whether it is in a plain text, where markup would be visible."""
 
 
 def check_messages(
@@ -62,34 +62,34 @@ def check_messages(
     languages: list[LocaleDraft],
     extra: Iterable[SourcePart] = (),
 ) -> MessageCheck:
-    """Read every call. `extra` are the parts that all languages share, such as headers."""
+    """Check every call. `extra` are the parts that all languages share, such as headers."""
     if NAME in spec.variables.get("properties", {}):
         return _shadowed(spec, layout, languages)
-    reading = MessageCheck([])
-    shared = [asked for part in extra for asked in _call_sites_in_text(part)]
-    everything = [(draft, [*_call_sites(draft), *shared]) for draft in languages]
-    for draft, asked in everything:
-        reading.problems += _errors(draft, asked)
-        used = _used_texts(draft, [each.call for each in asked])
-        page = draft.page if reading.problems else _with_markup(draft)
-        reading.languages.append(replace(draft, catalogue=used, page=page))
-    if not reading.problems:
-        for draft, asked in everything:
-            reading.warnings += [
-                *_incomplete_plurals(draft, asked),
-                *_untranslated(spec, draft, asked),
-                *_unused_values(everything[0][0], draft, asked),
+    check = MessageCheck([])
+    shared = [site for part in extra for site in _call_sites_in_text(part)]
+    by_draft = [(draft, [*_call_sites(draft), *shared]) for draft in languages]
+    for draft, sites in by_draft:
+        check.problems += _errors(draft, sites)
+        used = _used_texts(draft, [site.call for site in sites])
+        page = draft.page if check.problems else _with_markup(draft)
+        check.languages.append(replace(draft, catalogue=used, page=page))
+    if not check.problems:
+        for draft, sites in by_draft:
+            check.warnings += [
+                *_incomplete_plurals(draft, sites),
+                *_untranslated(spec, draft, sites),
+                *_unused_values(by_draft[0][0], draft, sites),
             ]
-        reading.warnings += _unused(spec, [each.call for _, asked in everything for each in asked])
-    reading.problems = list(dict.fromkeys(reading.problems))
-    reading.warnings = list(dict.fromkeys(reading.warnings))
-    return reading
+        check.warnings += _unused(spec, [site.call for _, sites in by_draft for site in sites])
+    check.problems = list(dict.fromkeys(check.problems))
+    check.warnings = list(dict.fromkeys(check.warnings))
+    return check
 
 
 def _shadowed(
     spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[LocaleDraft]
 ) -> MessageCheck:
-    """A variable called `t`, which older templates may have: it hides the function."""
+    """The result for a template with a variable `t`, which hides the function."""
     problems = []
     if spec.messages or (layout and layout.spec.messages):
         message = f"`{NAME}` is the function that gives messages; choose another name for the variable"
@@ -112,12 +112,12 @@ def _call_sites_in_text(part: SourcePart) -> Iterator[_CallSite]:
 
 def _calls(source: str, parse: Callable[[str], nodes.Template]) -> Iterator[MessageCall]:
     if _CALL.search(source):
-        with suppress(TemplateSyntaxError, RecursionError, ValueError):  # told where it is compiled
+        with suppress(TemplateSyntaxError, RecursionError, ValueError):  # reported when the part is compiled
             yield from calls_in(parse(source))
 
 
 def _used_texts(draft: LocaleDraft, calls: list[MessageCall]) -> Catalogue:
-    """The texts that calls may give: all of them where a key is made of data."""
+    """The texts that calls may use; all texts if a key is made of data."""
     whole = draft.catalogue
     if not calls or any(call.key is None for call in calls):
         return whole if calls else Catalogue()
@@ -129,7 +129,9 @@ def _used_texts(draft: LocaleDraft, calls: list[MessageCall]) -> Catalogue:
 
 
 def _with_markup(draft: LocaleDraft) -> Source:
-    """The page with the messages that hold markup put in: styles and the text part see their elements."""
+    """The page with its markup messages filled in, so that CSS and the text part take account of their
+    elements.
+    """
     page = draft.page
     if not _CALL.search(page.text):
         return page
@@ -150,25 +152,25 @@ def _with_markup(draft: LocaleDraft) -> Source:
 # --- errors ------------------------------------------------------------------------------------------------
 
 
-def _errors(draft: LocaleDraft, asked: Iterable[_CallSite]) -> Iterator[Problem]:
-    for each in asked:
-        call = each.call
+def _errors(draft: LocaleDraft, sites: Iterable[_CallSite]) -> Iterator[Problem]:
+    for site in sites:
+        call = site.call
         if call.key is None:
             if not call.has_key:
                 yield _at(
-                    each, Code.MESSAGE_NOT_FOUND, f'`{NAME}` takes a message\'s key: {NAME}("order.title")'
+                    site, Code.MESSAGE_NOT_FOUND, f'`{NAME}` takes a message\'s key: {NAME}("order.title")'
                 )
             continue
         keys = call.keys(draft.catalogue)
         if not keys:
             if "default" not in call.given:
-                yield _at(each, Code.MESSAGE_NOT_FOUND, _not_found(call.key, draft.catalogue))
+                yield _at(site, Code.MESSAGE_NOT_FOUND, _not_found(call.key, draft.catalogue))
             continue
-        if each.is_text and is_markup(keys[0]):
+        if site.is_text and is_markup(keys[0]):
             message = f"message `{keys[0]}` is markup, and this is a text; use a key without _html"
-            yield _at(each, Code.MESSAGE_INVALID, message)
+            yield _at(site, Code.MESSAGE_INVALID, message)
         for key in keys:
-            yield from _missing_values(draft, each, key)
+            yield from _missing_values(draft, site, key)
         if keys != [call.key] and f"{call.key}_other" not in keys:
             message = (
                 f"the plural `{call.key}` has no `{call.key}_other`, for numbers that no other form fits"
@@ -184,46 +186,46 @@ def _not_found(key: str, catalogue: Catalogue) -> str:
     return f"no message has the key `{key}`{hint}"
 
 
-def _missing_values(draft: LocaleDraft, asked: _CallSite, key: str) -> Iterator[Problem]:
+def _missing_values(draft: LocaleDraft, site: _CallSite, key: str) -> Iterator[Problem]:
     needed = placeholders(draft.catalogue.texts[key])
-    for name in sorted(needed - asked.call.given):
-        if not asked.call.is_open:
-            hint = did_you_mean(name, asked.call.given - {"default"})
+    for name in sorted(needed - site.call.given):
+        if not site.call.is_open:
+            hint = did_you_mean(name, site.call.given - {"default"})
             text = f"message `{key}` of {_tag_of(draft, key)}"
             message = f"{text} has {{{name}}}, and the call gives no {name}={hint}"
-            yield _at(asked, Code.MESSAGE_VALUE_MISSING, message)
+            yield _at(site, Code.MESSAGE_VALUE_MISSING, message)
 
 
 def _tag_of(draft: LocaleDraft, key: str) -> str:
     return draft.catalogue.foreign.get(key, draft.tag)
 
 
-def _at(asked: _CallSite, code: Code, message: str, severity: Severity = Severity.ERROR) -> Problem:
-    return replace(asked.place, code=code, message=message, severity=severity)
+def _at(site: _CallSite, code: Code, message: str, severity: Severity = Severity.ERROR) -> Problem:
+    return replace(site.place, code=code, message=message, severity=severity)
 
 
 # --- warnings ----------------------------------------------------------------------------------------------
 
 
-def _incomplete_plurals(draft: LocaleDraft, asked: Iterable[_CallSite]) -> Iterator[Problem]:
-    for each in asked:
-        forms = each.call.keys(draft.catalogue)
-        if not forms or forms == [each.call.key]:
+def _incomplete_plurals(draft: LocaleDraft, sites: Iterable[_CallSite]) -> Iterator[Problem]:
+    for site in sites:
+        forms = site.call.keys(draft.catalogue)
+        if not forms or forms == [site.call.key]:
             continue
         tag = _tag_of(draft, forms[0])
-        lacking = [f"{each.call.key}_{name}" for name in needed_categories(tag)]
+        lacking = [f"{site.call.key}_{name}" for name in needed_categories(tag)]
         lacking = [key for key in lacking if key not in forms]
         if lacking:
             message = (
-                f"{tag} counts with more forms than the plural `{each.call.key}` has; add {_list(lacking)}"
+                f"{tag} counts with more forms than the plural `{site.call.key}` has; add {_list(lacking)}"
             )
             yield _warning(Code.PLURAL_INCOMPLETE, draft.message_places[forms[0]], message)
 
 
 def _untranslated(
-    spec: EmailTemplateSpec, draft: LocaleDraft, asked: Iterable[_CallSite]
+    spec: EmailTemplateSpec, draft: LocaleDraft, sites: Iterable[_CallSite]
 ) -> Iterator[Problem]:
-    calls = [each.call for each in asked]
+    calls = [site.call for site in sites]
     used = [key for call in calls for key in call.keys(draft.catalogue)]
     if any(call.key is None for call in calls):
         used = list(draft.catalogue.texts)
@@ -241,15 +243,15 @@ def _catalogue_field(spec: EmailTemplateSpec, tag: str) -> str:
     return "spec.messages"
 
 
-def _unused_values(first: LocaleDraft, draft: LocaleDraft, asked: Iterable[_CallSite]) -> Iterator[Problem]:
-    """A value that a call gives and a text does not print; of a plural one form that prints it is enough."""
-    for each in asked:
-        keys = each.call.keys(draft.catalogue)
+def _unused_values(first: LocaleDraft, draft: LocaleDraft, sites: Iterable[_CallSite]) -> Iterator[Problem]:
+    """Values that a call gives and a text does not print. In a plural, one form that prints it suffices."""
+    for site in sites:
+        keys = site.call.keys(draft.catalogue)
         printed = {name for key in keys for name in placeholders(draft.catalogue.texts[key])}
-        for name in sorted(each.call.given - printed - set(OPTIONS)) if keys else ():
+        for name in sorted(site.call.given - printed - set(OPTIONS)) if keys else ():
             elsewhere = {
                 known
-                for key in each.call.keys(first.catalogue)
+                for key in site.call.keys(first.catalogue)
                 for known in placeholders(first.catalogue.texts[key])
             }
             text = f"message `{keys[0]}` of {_tag_of(draft, keys[0])}"
@@ -257,20 +259,20 @@ def _unused_values(first: LocaleDraft, draft: LocaleDraft, asked: Iterable[_Call
             if name in elsewhere:
                 yield _warning(Code.MESSAGE_VALUE_UNUSED, draft.message_places[keys[0]], message)
             else:
-                yield _at(each, Code.MESSAGE_VALUE_UNUSED, message, Severity.WARNING)
+                yield _at(site, Code.MESSAGE_VALUE_UNUSED, message, Severity.WARNING)
 
 
 def _unused(spec: EmailTemplateSpec, calls: list[MessageCall]) -> Iterator[Problem]:
-    """Texts of the template that nothing asks for."""
+    """Texts of the template that no call uses."""
     if any(call.key is None for call in calls):
         return
-    asked = {call.key for call in calls if call.key}
+    called = {call.key for call in calls if call.key}
     catalogues: dict[str, Mapping[str, str]] = {"spec.messages": spec.messages}
     catalogues |= {f"spec.locales[{n}].messages": each.messages for n, each in enumerate(spec.locales)}
     for place, texts in catalogues.items():
         for key in texts:
-            if key not in asked and plural_base(key) not in asked:
-                message = f"nothing asks for the message `{key}`{did_you_mean(key, asked)}"
+            if key not in called and plural_base(key) not in called:
+                message = f"no call uses the message `{key}`{did_you_mean(key, called)}"
                 yield Problem(Code.MESSAGE_UNUSED, f"{place}.{key}", message, severity=Severity.INFO)
 
 

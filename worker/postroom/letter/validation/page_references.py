@@ -1,9 +1,10 @@
-"""What a letter refers to and its reader cannot get: `cid:` and `data:` images, relative addresses, entities.
+"""Check what a letter refers to: `cid:` and `data:` images, relative addresses, character entities in texts,
+invitations.
 
-Input: a template, its layout, its languages and the letters of its samples. Output: problems of severity
-warning or info; it never raises. Letters are judged as they come out, so that an address made of data is
-judged too; its place is looked for in the source, where an expression stands for any text. What is found in
-a letter and not in the source names the sample.
+Input: a template, its layout, its locale drafts and the letters of its samples. Output: problems of severity
+warning or info; it never raises. The rendered letters are checked, so that addresses made of data are checked
+too. The position of a finding is searched in the source, where an expression matches any text. A finding
+without a position names the sample.
 """
 
 import binascii
@@ -24,7 +25,7 @@ from postroom.letter.template import AttachmentSpec, EmailLayout, EmailTemplateS
 from postroom.letter.validation.drafts import LocaleDraft
 
 _ADDRESSES = {"src": None, "background": None, "poster": None, "srcset": None, "href": ("a", "area")}
-"""The attributes that hold addresses, and the elements on which they do; None: on every one."""
+"""The attributes that hold addresses, and the elements on which they do; None: all elements."""
 _IN_COMMENT = re.compile(r"""(?i)\s(src|background|href)\s*=\s*["']([^"']*)["']""")
 _CONDITIONAL = re.compile(r"(?i)<!--\[if\b.*?<!\[endif\]-->", re.DOTALL)
 _CSS_ADDRESS = re.compile(r"""(?i)(?<!@import )\burl\(\s*(?:"([^"]*)"|'([^']*)'|([^)"'\s]*))\s*\)""")
@@ -40,7 +41,7 @@ _SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class _SourcePosition:
-    """Where in the author's source something stands; without a line when it stands in no source."""
+    """A position in the author's source; without a line when the text is not in the source."""
 
     field: str
     line: int | None = None
@@ -49,7 +50,7 @@ class _SourcePosition:
 
 
 class _Sources:
-    """The texts that pages are made of, by their fields."""
+    """The sources of a page by field."""
 
     def __init__(self, spec: EmailTemplateSpec, layout: EmailLayout | None) -> None:
         texts: dict[str, str | None] = {"spec.html": spec.html, "spec.css": spec.css}
@@ -64,7 +65,7 @@ class _Sources:
         self._texts = {field: text for field, text in texts.items() if text}
 
     def find(self, value: str) -> _SourcePosition:
-        """The place of an address: where it is written so, or where expressions may have made it."""
+        """The position of an address: where it is written, else where expressions may have made it."""
         for written in dict.fromkeys((value, escape(value), escape(value, quote=False))):
             for field, text in self._texts.items():
                 if (offset := _standing_alone(text, written)) >= 0:
@@ -90,13 +91,13 @@ class _Sources:
 
 
 def _standing_alone(text: str, value: str) -> int:
-    """The offset of a value that is not the beginning or end of a longer one."""
+    """The offset of a value that is not part of a longer one, or -1."""
     found = re.search(rf"""(?<=["'(=\s,]){re.escape(value)}(?=["')\s>,/]|$)""", text)
     return found.start() if found else -1
 
 
 def position_in(text: str, field: str, offset: int, length: int) -> _SourcePosition:
-    """Line and column of an offset, both 1-based."""
+    """The position of an offset; line and column are 1-based."""
     return _SourcePosition(
         field, text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset), length
     )
@@ -108,19 +109,20 @@ def check_references(
     drafts: Iterable[LocaleDraft],
     letters: Iterable[tuple[str, RenderedLetter]],
 ) -> Iterator[Problem]:
-    """Every finding; `letters` are the samples' names and letters."""
-    found, sources = list(letters), _Sources(spec, layout)
-    yield from _check_images(spec, sources, found)
-    for sample, html in _each_page(found):
+    """All findings; `letters` are the samples' names and letters."""
+    rendered = list(letters)
+    sources = _Sources(spec, layout)
+    yield from _check_images(spec, sources, rendered)
+    for sample, html in _each_page(rendered):
         for address in dict.fromkeys(addresses(html)):
             yield from _check_address(address, sample, sources)
-    yield from _check_entities(spec, drafts, found)
+    yield from _check_entities(spec, drafts, rendered)
     for index, attachment in enumerate(spec.attachments):
         yield from _check_invitation(attachment, f"spec.attachments[{index}]")
 
 
 def _each_page(letters: Iterable[tuple[str, RenderedLetter]]) -> Iterator[tuple[str, str]]:
-    """Each different page, and the first sample that has it."""
+    """Each distinct page with the first sample that has it."""
     seen: set[str] = set()
     for sample, rendered in letters:
         if rendered.html not in seen:
@@ -180,7 +182,7 @@ def _dangling(
 
 
 def addresses(html: str) -> Iterator[str]:
-    """The addresses in a page's attributes, CSS and conditional comments, without spaces around them."""
+    """The addresses in a page's attributes, CSS and conditional comments, without outer spaces."""
     document = turbohtml.parse(html, positions=False)
     for element in document.iter_elements():
         tag = element.tag.lower()
@@ -207,7 +209,7 @@ def _each_of(name: str, value: str) -> Iterator[str]:
 
 
 def css_addresses(css: str) -> Iterator[str]:
-    """What `url(…)` refers to."""
+    """The addresses in `url(…)`."""
     if "url(" in css.lower():
         for found in _CSS_ADDRESS.finditer(_CSS_COMMENT.sub("", css)):
             yield next((each for each in found.groups() if each is not None), "").strip()

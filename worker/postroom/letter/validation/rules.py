@@ -1,16 +1,13 @@
-"""The rules that `postroom check` and the operator apply to manifests and to the letters of their samples.
+"""The description of each problem code that a manifest can get: severity, meaning, reason and way out.
 
-One `Rule` for each problem code that a manifest can get: severity, meaning, reason and way out. The same
-texts are printed by `check`, written into SARIF and JSON, and generated into the reference, so
-that a rule is described once. Severities:
+`postroom check` prints these texts, writes them into SARIF and JSON, and the reference is generated from
+them, so that a rule is described once. Severities:
 
-- error: the object is not taken;
-- warning: readers lose something in every client, or in most of them, and there is a change that ends the
-  finding; `check --strict` refuses it;
-- info: the letter comes out right in some clients and simpler in others, or costs more; nothing needs to be
-  done, and `--strict` accepts it.
+- error: the object is rejected; - warning: readers lose something in all or most mail clients, and a change
+ends the finding; `check --strict` rejects it; - info: the letter is right in some clients and simpler in
+others, or costs more; nothing needs to be done, and `--strict` accepts it.
 
-Facts about mail clients name their source. A rule whose facts are not certain has no place here.
+Facts about mail clients name their source. A rule without certain facts does not belong here.
 """
 
 from dataclasses import dataclass
@@ -23,25 +20,25 @@ EMAIL_BUGS = "https://github.com/hteumeuleu/email-bugs/issues/"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a problem code of a manifest means; texts are Markdown, one paragraph each."""
+    """The description of one problem code; texts are Markdown, one paragraph each."""
 
     code: Code
     severity: Severity
     title: str
-    """What is so, in one sentence."""
+    """The finding in one sentence."""
     help: str
-    """What to do."""
+    """The way out."""
     why: str = ""
-    """What it does to readers, or why it is refused."""
+    """The effect on readers, or the reason for the rejection."""
     example: str = ""
-    """Source that gets the finding."""
+    """Source with the finding."""
     instead: str = ""
-    """Source that does not."""
+    """Source without the finding."""
     sources: tuple[str, ...] = ()
 
     @property
     def is_lint(self) -> bool:
-        """Whether a template may silence it: it never keeps an object from being taken."""
+        """Whether a template may ignore the rule: it never causes a rejection."""
         return self.severity is not Severity.ERROR
 
 
@@ -55,11 +52,11 @@ ERRORS = (
         "A manifest's field breaks its rule.",
         "Correct the field; the message states the rule.",
     ),
-    _error(Code.FIELD_MISSING, "A required field is not there.", "Add the field; the message names it."),
+    _error(Code.FIELD_MISSING, "A required field is absent.", "Add the field; the message names it."),
     _error(
         Code.FIELD_UNKNOWN,
-        "A field is there that is not known.",
-        "Correct the name (the message has a suggestion); of an event, move it into `data`.",
+        "A field is unknown.",
+        "Correct the name (the message has a suggestion); in an event, move it into `data`.",
         "A misspelt field would have no effect.",
     ),
     _error(
@@ -86,15 +83,15 @@ ERRORS = (
     _error(
         Code.TEMPLATE_SYNTAX,
         "The template is not valid Jinja2.",
-        "Correct the place that is underlined.",
-        "It cannot be rendered, so that no letter could be made with it.",
+        "Correct the underlined place.",
+        "It cannot be rendered.",
     ),
     _error(
         Code.TEMPLATE_UNSAFE,
-        "The template asks for something that the sandbox does not give.",
-        "Give the template the finished value in `data` instead.",
-        "Templates run on data that comes from outside; what could reach the program, or write HTML of the "
-        "event's into a letter, is refused.",
+        "The template uses something that the sandbox does not allow.",
+        "Put the finished value into `data` instead.",
+        "Templates run on untrusted data. Whatever could reach the program, or write HTML from the event "
+        "into a letter, is rejected.",
     ),
     _error(
         Code.FILTER_NOT_ALLOWED,
@@ -105,7 +102,7 @@ ERRORS = (
         Code.VARIABLE_UNDECLARED,
         "The template uses a variable that `spec.variables` does not declare.",
         "Declare it, or correct its name; the message has a suggestion.",
-        "An event that holds it would be refused, and one without it could not be rendered.",
+        "An event with it would be rejected, and an event without it could not be rendered.",
     ),
     _error(
         Code.VARIABLE_MISSING,
@@ -114,7 +111,7 @@ ERRORS = (
     ),
     _error(
         Code.VARIABLE_UNKNOWN,
-        "The event or sample has a variable that the template's schema does not know.",
+        "The event or sample has a variable that the template's schema does not declare.",
         "Correct the name, or declare the variable in the schema.",
     ),
     _error(
@@ -125,11 +122,11 @@ ERRORS = (
     _error(
         Code.RENDER_FAILED,
         "The template failed while it rendered a sample or an event.",
-        "Correct the place that is underlined; of an event, add a sample with its data first.",
+        "Correct the underlined place. If an event failed, add a sample with its data first.",
     ),
     _error(
         Code.RENDER_LIMIT,
-        "Rendering went over its limit of loop iterations, output or time.",
+        "Rendering exceeded its limit of loop iterations, output or time.",
         "Shorten the list in the event, or what the template does with each element.",
     ),
     _error(
@@ -141,21 +138,21 @@ ERRORS = (
         Code.BLOCK_NOT_FOUND,
         "The template fills a block that its layout does not have.",
         "Add the block to the layout, or correct its name.",
-        "What stands in the block would not be in the letter.",
+        "The content of the block would not be in the letter.",
     ),
     _error(
         Code.LAYOUT_NOT_FOUND,
         "`layoutRef` names an EmailLayout that does not exist in the namespace.",
-        "Apply the layout, or correct the name. In a check, `--context` says where it is.",
+        "Apply the layout, or correct the name. In a check, `--context` names its folder.",
     ),
     _error(
         Code.PROFILE_NOT_FOUND,
         "`smtpProfileRef` names an SmtpProfile that does not exist in the namespace.",
-        "Apply the profile, or correct the name. In a check, `--context` says where it is.",
+        "Apply the profile, or correct the name. In a check, `--context` names its folder.",
     ),
     _error(
         Code.SCHEMA_INVALID,
-        "`spec.variables` is not a JSON Schema that is used here, or refers to another document.",
+        "`spec.variables` is not a valid JSON Schema, or refers to another document.",
         "Correct the schema; `$ref` may point only into the same schema.",
     ),
     _error(
@@ -186,22 +183,22 @@ ERRORS = (
     _error(
         Code.CSS_INVALID,
         "The style sheet cannot be read.",
-        "Correct the place that is underlined.",
+        "Correct the underlined place.",
         "Mail clients drop what they cannot read, each in its own way.",
     ),
     _error(
         Code.VALIDATION_TIMED_OUT,
-        "The proof took more time than one may take; the last good revision serves on.",
-        "Take out loops inside of loops, or some of the samples and languages.",
+        "The validation exceeded its time limit; the last valid revision stays in use.",
+        "Remove nested loops, or some of the samples and languages.",
     ),
     _error(
         Code.MESSAGE_INVALID,
-        "A message's key or text breaks its rule, or a message that is markup is asked for in a text.",
+        "A message's key or text breaks its rule, or a text uses a message that is markup.",
         "Write placeholders as `{name}`; a key that ends in `_html` holds markup and goes into html.",
     ),
     _error(
         Code.MESSAGE_NOT_FOUND,
-        "The template asks `t(…)` for a message that no catalogue has, or that has no form for a number.",
+        "The template calls `t(…)` with an unknown key, or with one that has no plural form for a number.",
         "Add the message, or correct the key; the message has a suggestion.",
     ),
     _error(
@@ -250,7 +247,7 @@ LINT = (
         Severity.WARNING,
         "The page holds an `<svg>` drawing.",
         "Use an image file (PNG), or put the drawing into a comment that only one client reads.",
-        "Nothing stands where the drawing was: the element is removed with its content.",
+        "The element is removed with its content, so that nothing is shown.",
         '<svg width="24" height="24"><path d="M0 0h24v24z"/></svg>',
         '<img src="https://shop.example/icon@2x.png" alt="" width="24" height="24">',
         (f"{CANIEMAIL}html-svg/",),
@@ -308,7 +305,7 @@ LINT = (
     Rule(
         Code.LANGUAGE_MISSING,
         Severity.WARNING,
-        "The page does not say its language.",
+        "The page does not declare its language.",
         'Write `<html lang="{{ letter.locale }}">`, or the language itself: `<html lang="en">`.',
         "A screen reader reads the letter with the voice of the reader's own language, and clients offer to "
         "translate it.",
@@ -332,7 +329,7 @@ LINT = (
         Severity.INFO,
         "A link or an image uses `http://`.",
         "Write `https://`, if the site has it.",
-        "Anyone who can read the traffic sees which page the reader opens, and webmail pages show no images "
+        "An observer of the traffic sees which page the reader opens, and webmail pages show no images "
         "over `http://`.",
         '<a href="http://shop.example/">Shop</a>',
         '<a href="https://shop.example/">Shop</a>',
@@ -342,7 +339,7 @@ LINT = (
         Severity.WARNING,
         "A letter of category `Subscription` has no link to unsubscribe.",
         'Add `<a href="{{ letter.unsubscribe_url }}">Unsubscribe</a>`, in the template or in its layout.',
-        "The law asks for it in most countries, and Gmail and Yahoo ask bulk senders for it; the "
+        "The law requires it in most countries, and Gmail and Yahoo require it of bulk senders; the "
         "header alone is "
         "not seen by every reader.",
         "<p>Our news of March</p>",
@@ -386,7 +383,7 @@ LINT = (
     Rule(
         Code.STYLE_IN_BODY,
         Severity.INFO,
-        "A `<style>` element stands in the body of the letter.",
+        "A `<style>` element is in the body of the letter.",
         "Move it into `<head>`, or into `spec.css`.",
         "Gmail and Outlook for Windows read `<style>` elements only in the head. Rules that are "
         "inlined are not "
@@ -420,7 +417,7 @@ LINT = (
         Severity.INFO,
         "An element is placed with `position: absolute`, `fixed` or `sticky`.",
         "Place it with a table, `padding` or `margin`; what lies over a picture belongs into the picture.",
-        "Gmail and Outlook ignore `position`: the element stands in the normal flow.",
+        "Gmail and Outlook ignore `position`: the element is in the normal flow.",
         '<span style="position:absolute; top:8px; right:8px">New</span>',
         '<td align="right" style="padding:8px">New</td>',
         (f"{CANIEMAIL}css-position/",),
@@ -430,7 +427,7 @@ LINT = (
         Severity.INFO,
         "An element has a background image and nothing for clients that do not show it.",
         "Add a `background-color` (or `bgcolor`) that its text can be read on, or VML for Outlook.",
-        "Outlook for Windows shows no CSS background images: light words stand on white.",
+        "Outlook for Windows shows no CSS background images: light text is on white.",
         '<td style="background-image:url(https://shop.example/night.jpg); color:#fff">Good night</td>',
         '<td bgcolor="#111122" style="background-image:url(https://shop.example/night.jpg); color:#fff">'
         "Good night</td>",
@@ -439,32 +436,31 @@ LINT = (
     Rule(
         Code.VARIABLE_UNUSED,
         Severity.INFO,
-        "A variable is declared and nothing reads it.",
-        "Use it, or remove it from the schema once no event has it any more.",
+        "A variable is declared and not used.",
+        "Use it, or remove it from the schema once no event has it.",
         "It may be a leftover, or a sentence of the letter is missing.",
     ),
     Rule(
         Code.CSS_INLINED_PER_LETTER,
         Severity.INFO,
-        "CSS is inlined anew for each letter.",
-        "Nothing needs to be done. To have it done once, make what the message names independent of "
+        "CSS is inlined for each letter and not once.",
+        "Nothing needs to be done. To have it inlined once, make what the message names independent of "
         "the event.",
-        "What a style applies to depends on the event. The letters come out right; each takes some "
-        "milliseconds "
-        "more.",
+        "The elements that a style applies to depend on the event. The letters are right; each takes some "
+        "milliseconds more.",
     ),
     Rule(
         Code.PAGE_DIFFERS,
         Severity.WARNING,
-        "An element of a letter comes out otherwise than in its source page.",
-        "Look at the element in both pages, and report it: it is a fault of Postroom. Until it is mended, an "
-        "own class for the element, or a `style` attribute, usually avoids it.",
-        "Chromium computes other styles for it once CSS is inlined. Only `postroom check --browser` looks.",
+        "An element of a letter differs from its source page.",
+        "Look at the element in both pages, and report it: it is a bug of Postroom. Until it is fixed, a "
+        "separate class for the element, or a `style` attribute, usually avoids it.",
+        "Chromium computes other styles for it once CSS is inlined. Only `postroom check --browser` does so.",
     ),
     Rule(
         Code.IGNORE_INVALID,
         Severity.WARNING,
-        "A request to ignore a rule names no rule that can be ignored.",
+        "A request to ignore a rule names an unknown rule, or an error.",
         "Correct the name. Errors cannot be ignored.",
         "The request has no effect.",
         "{# postroom: ignore image_without_text #}",
@@ -473,22 +469,22 @@ LINT = (
     Rule(
         Code.CSS_IGNORED,
         Severity.WARNING,
-        "A part of the CSS is not CSS, and browsers ignore it; the rest of the sheet holds.",
+        "A part of the CSS is invalid, and browsers ignore it; the rest of the sheet applies.",
         "Correct it, or delete it.",
         "The letter looks as if the part were not there, here as in a browser.",
     ),
     Rule(
         Code.CSS_HOOK_OVERRIDDEN,
         Severity.WARNING,
-        "A rule for one mail client (`u + .body`, `[data-ogsc] .x`) does not hold there.",
-        "Write `!important` on it where it may beat the other rule, or give the other rule a selector of more"
-        " weight.",
-        "Inline declarations beat rules without `!important`.",
+        "A rule for one mail client (`u + .body`, `[data-ogsc] .x`) does not apply there.",
+        "Write `!important` on it where it may override the other rule, or make the other rule's selector"
+        " more specific.",
+        "Inline declarations override rules without `!important`.",
     ),
     Rule(
         Code.VARIABLE_MAY_BE_ABSENT,
         Severity.WARNING,
-        "A variable that the schema lets be absent or null is printed where nothing asks for it.",
+        "A variable that the schema allows to be absent or null is printed without a test for it.",
         "Write `{% if name %}…{% endif %}` or `{{ name|default(…) }}`; or give it a default, or require it,"
         " in `variables`.",
         "An event without it is accepted by the schema and becomes a dead letter.",
@@ -511,7 +507,7 @@ LINT = (
         Severity.WARNING,
         "The text holds a placeholder of another template language.",
         "Write `{{ name }}`, or `{% raw %}…{% endraw %}` to show it.",
-        "It is sent as it stands.",
+        "It is sent unchanged.",
     ),
     Rule(
         Code.CID_DANGLING,
@@ -523,13 +519,13 @@ LINT = (
     Rule(
         Code.IMAGE_IS_DATA,
         Severity.WARNING,
-        "An image stands in a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
+        "An image has a `data:` address, which Outlook for Windows and some Gmail apps do not show.",
         "Attach the image with a `contentId` and write `cid:`, or link to it with https.",
     ),
     Rule(
         Code.ADDRESS_RELATIVE,
         Severity.WARNING,
-        "An address is relative; a letter has no address to begin from.",
+        "An address is relative; a letter has no base address.",
         "Write the whole address, with https://.",
     ),
     Rule(
@@ -542,7 +538,7 @@ LINT = (
     Rule(
         Code.CALENDAR_METHOD,
         Severity.WARNING,
-        "A calendar's METHOD is not the one of its content type, so that no client offers an answer.",
+        "A calendar's METHOD is not the one of its content type, so that no client offers a reply.",
         "Write the same method in both.",
     ),
     Rule(
@@ -572,7 +568,7 @@ LINT = (
     Rule(
         Code.MESSAGE_UNUSED,
         Severity.INFO,
-        "Nothing asks for a message.",
+        "A message is not used.",
         "Remove it, or correct its key.",
     ),
 )

@@ -1,16 +1,14 @@
-"""A template tried on its samples: the slow and sure way of making a letter against the fast one.
+"""Render a template's samples, and precompute what can be precomputed.
 
-The sure way renders the flat source, then inlines the CSS. The fast one has the CSS inlined on source, once,
-where `template_source.find_dynamic` proves that every event gets the same letter. Every sample is rendered
-with what workers send with. As a check of that proof, not of the template, the largest letter of each
-language is made the sure way too: where it comes out otherwise, the language is inlined at each letter, and
-the trial gives the reason. (Property tests compare both ways for random templates and data: tests/letters.)
+Each locale variant exists in two forms. The reference form renders the source and inlines the CSS afterwards,
+for each letter. The precomputed form has the CSS inlined in the source, once, where
+`template_source.find_dynamic` proves that every event gives the same letter. Every sample is rendered with
+the code that workers send with. As a check of that proof, the largest letter of each language is also
+rendered in the reference form; if it differs, the language keeps the reference form, and the result gives the
+reason. Property tests compare both forms for random templates and data (tests/letters).
 
-The source page of each sample: rendered as the letter is, with nothing inlined.
-
-It is what the author wrote, with data filled in: what the delivered page is compared with
-(`postroom check --browser`). Input: a template that passed its proof. Output: one page for each of the
-proof's samples, in the same order, with the separate style sheet that comes before the page's own styles.
+`source_pages` renders the samples with nothing inlined: the author's page with data filled in, which
+`postroom check --browser` compares with the delivered page.
 """
 
 import re
@@ -35,16 +33,16 @@ from postroom.letter.template import EmailLayout, EmailTemplate, SampleSpec
 from postroom.letter.validation.drafts import locale_drafts
 
 SAMPLE_TIME = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
-"""Samples are rendered as of one fixed moment, so that a proof says the same tomorrow."""
+"""Samples are rendered at one fixed time, so that a later validation gives the same result."""
 SAMPLE_RECIPIENT = "reader@example.org"
 MAX_FULL_RUNS = 64
-"""Up to so many letters every sample is tried in every language; beyond it, each in its own."""
+"""Up to this number of letters every sample is rendered in every language, beyond it only in its own."""
 STYLE_ELEMENT = re.compile(r"<style\b[^>]*>.*?</style\s*>\n?", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRun:
-    """One letter to make: a sample in a language."""
+    """One letter to render: a sample in one language."""
 
     sample: SampleSpec
     index: int
@@ -53,10 +51,10 @@ class SampleRun:
 
 
 def sample_event(sample: SampleSpec, event_type: str, locale: str | None) -> Event:
-    """The event that a sample stands for."""
+    """The event that a sample represents."""
     return Event(
         id=f"sample-{sample.name}",
-        source="proof",
+        source="sample",
         type=event_type,
         recipient=sample.recipient or SAMPLE_RECIPIENT,
         time=SAMPLE_TIME,
@@ -68,141 +66,152 @@ def sample_event(sample: SampleSpec, event_type: str, locale: str | None) -> Eve
 def sample_runs(
     compiled: CompiledTemplate, samples: Iterable[tuple[int, SampleSpec, Mapping[str, Any]]]
 ) -> Iterator[SampleRun]:
-    """Which samples to try in which languages: each in its own first."""
-    found = list(samples)
-    live = TemplateRenderer(compiled)
-    every = len(found) * len(compiled.editions) <= MAX_FULL_RUNS
-    for index, sample, data in found:
-        own = live.variant(sample.locale).tag
-        others = [edition.tag for edition in compiled.editions if edition.tag != own]
-        for tag in [sample.locale, *(others if every or index == 0 else [])]:
+    """The samples to render in each language; each sample in its own language first."""
+    validated = list(samples)
+    renderer = TemplateRenderer(compiled)
+    is_full = len(validated) * len(compiled.variants) <= MAX_FULL_RUNS
+    for index, sample, data in validated:
+        own = renderer.variant(sample.locale).tag
+        others = [variant.tag for variant in compiled.variants if variant.tag != own]
+        for tag in [sample.locale, *(others if is_full or index == 0 else [])]:
             yield SampleRun(sample, index, sample_event(sample, compiled.event_types[0], tag), data)
 
 
 @dataclass(frozen=True, slots=True)
 class PrecomputedVariant:
-    """An edition with as much done ahead as can be."""
+    """A variant with everything precomputed that can be."""
 
     variant: LocaleVariant
     reason: str = ""
-    """Why it is not all."""
+    """Why not everything is precomputed; empty if everything is."""
     beaten_hooks: tuple[str, ...] = ()
+    """Selectors of client hooks that inline declarations override."""
 
 
-def precompute(edition: LocaleVariant) -> PrecomputedVariant:
-    """The edition with as much done in advance as can be, and why it is not all."""
-    if edition.messages and can_yield_markup(HTML.parse(edition.html)):
+def precompute(variant: LocaleVariant) -> PrecomputedVariant:
+    """Inline the CSS in the source of a variant if that gives the same letter for every event."""
+    if variant.messages and can_yield_markup(HTML.parse(variant.html)):
         return PrecomputedVariant(
-            edition, "a message whose key ends in `_html`, or is made of data, may bring elements"
+            variant, "a message whose key ends in `_html`, or is made of data, may add elements"
         )
     try:
-        made = inlined(edition.html, edition.css, inline_options(edition))
+        source = inlined(variant.html, variant.css, inline_options(variant))
     except CannotInline as reason:
-        return PrecomputedVariant(edition, str(reason))
+        return PrecomputedVariant(variant, str(reason))
     except Rejected:
-        return PrecomputedVariant(edition, "its source cannot be read as HTML")
-    fast = replace(edition, html=made.text, css="", inline="source")
-    return PrecomputedVariant(fast, beaten_hooks=made.beaten_hooks)
+        return PrecomputedVariant(variant, "its source cannot be read as HTML")
+    precomputed = replace(variant, html=source.text, css="", inline="source")
+    return PrecomputedVariant(precomputed, beaten_hooks=source.beaten_hooks)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRunResult:
-    """What came of the samples of a template."""
+    """The result of rendering a template's samples."""
 
     compiled: CompiledTemplate
-    """The template with as much done in advance as can be."""
+    """The template with everything precomputed that can be."""
     reasons: tuple[str, ...]
-    """Why not all of it is."""
+    """Why not everything is precomputed."""
     letters: tuple[RenderedLetter, ...]
-    """The samples' letters as they are sent; none where one is refused."""
+    """The samples' letters as they are sent; empty if one of them was rejected."""
     beaten_hooks: tuple[str, ...] = ()
-    """Selectors of client hooks that inline declarations beat."""
-    refused: tuple[tuple[SampleRun, str, Rejected], ...] = ()
-    """The letters that cannot be made: sample, language, and why, with lines of the flat source."""
+    """Selectors of client hooks that inline declarations override."""
+    rejected_runs: tuple[tuple[SampleRun, str, Rejected], ...] = ()
+    """Letters that could not be rendered: run, language, and the problems with lines of the assembled source.
+    """
 
 
 def run_samples(
-    sure: CompiledTemplate, letters: Sequence[SampleRun], clocks: Clocks | None
+    reference: CompiledTemplate, runs: Sequence[SampleRun], clocks: Clocks | None
 ) -> SampleRunResult:
-    """Do in advance what can be done, and make every letter."""
-    attempts = [precompute(edition) for edition in sure.editions]
-    editions = tuple(each.variant for each in attempts)
-    slow = TemplateRenderer(sure, clocks)
-    quick = TemplateRenderer(replace(sure, editions=editions), clocks, like=slow)
-    made = [_write(quick, letter) for letter in letters]
-    if any(isinstance(each, Rejected) for each in made):
-        expected = [_write(slow, letter) for letter in letters]
-        refused = tuple(
-            (letter, slow.variant(letter.event.locale).tag, each)
-            for letter, each in zip(letters, expected, strict=True)
-            if isinstance(each, Rejected)
+    """Precompute what can be precomputed, and render every letter.
+
+    `reference` is the template in its reference form. A letter that only the precomputed form rejects is
+    rendered in the reference form.
+    """
+    attempts = [precompute(variant) for variant in reference.variants]
+    variants = tuple(attempt.variant for attempt in attempts)
+    reference_renderer = TemplateRenderer(reference, clocks)
+    fast_renderer = TemplateRenderer(replace(reference, variants=variants), clocks, like=reference_renderer)
+    rendered = [_render(fast_renderer, run) for run in runs]
+    if any(isinstance(letter, Rejected) for letter in rendered):
+        expected = [_render(reference_renderer, run) for run in runs]
+        rejected_runs = tuple(
+            (run, reference_renderer.variant(run.event.locale).tag, letter)
+            for run, letter in zip(runs, expected, strict=True)
+            if isinstance(letter, Rejected)
         )
-        if refused:
-            return SampleRunResult(sure, (), (), refused=refused)
-    ahead = {each.variant.tag for each in attempts if not each.reason}
+        if rejected_runs:
+            return SampleRunResult(reference, (), (), rejected_runs=rejected_runs)
+    precomputed = {attempt.variant.tag for attempt in attempts if not attempt.reason}
     differing = _differences(
-        _without_text(slow.compiled, clocks), list(zip(letters, made, strict=True)), ahead
+        _without_text(reference, clocks), list(zip(runs, rendered, strict=True)), precomputed
     )
     kept = tuple(
-        one if one.tag in differing else two for one, two in zip(sure.editions, editions, strict=True)
+        original if original.tag in differing else variant
+        for original, variant in zip(reference.variants, variants, strict=True)
     )
-    sent = tuple(
-        slow.render_validated(letter.event, letter.data)
-        if isinstance(each, Rejected) or each.language in differing
-        else each
-        for letter, each in zip(letters, made, strict=True)
+    letters = tuple(
+        reference_renderer.render_validated(run.event, run.data)
+        if isinstance(letter, Rejected) or letter.language in differing
+        else letter
+        for run, letter in zip(runs, rendered, strict=True)
     )
-    reasons = [each.reason for each in attempts if each.reason]
-    reasons += [f"{tag}: {why}" for tag, why in differing.items()]
-    hooks = dict.fromkeys(hook for each in attempts for hook in each.beaten_hooks)
-    return SampleRunResult(replace(sure, editions=kept), tuple(reasons), sent, tuple(hooks))
+    reasons = [attempt.reason for attempt in attempts if attempt.reason]
+    reasons += [f"{tag}: {reason}" for tag, reason in differing.items()]
+    hooks = dict.fromkeys(hook for attempt in attempts for hook in attempt.beaten_hooks)
+    return SampleRunResult(replace(reference, variants=kept), tuple(reasons), letters, tuple(hooks))
 
 
 def _differences(
-    slow: TemplateRenderer, letters: Sequence[tuple[SampleRun, RenderedLetter | Rejected]], ahead: set[str]
+    reference: TemplateRenderer,
+    letters: Sequence[tuple[SampleRun, RenderedLetter | Rejected]],
+    precomputed: set[str],
 ) -> dict[str, str]:
-    """The languages of `ahead` in which the sure way makes another letter, and which sample shows it.
+    """The precomputed languages whose letters differ from the reference form, each with the reason.
 
-    Compared are, of each language, the largest letter, which shows the most of what events bring, and what
-    only the sure way can make.
+    Of each language the largest letter is compared, because it contains most of what events bring. A letter
+    that the precomputed form rejected differs.
     """
     largest: dict[str, tuple[SampleRun, RenderedLetter]] = {}
     reasons: dict[str, str] = {}
-    for letter, found in letters:
-        tag = slow.variant(letter.event.locale).tag
-        if isinstance(found, Rejected):
-            reasons.setdefault(tag, _reason(letter, str(found.problems[0].code)))
-        elif tag in ahead and (tag not in largest or len(found.html) > len(largest[tag][1].html)):
-            largest[tag] = letter, found
-    for tag, (letter, found) in largest.items():
-        if tag not in reasons and page_differs(found, slow.render_validated(letter.event, letter.data)):
-            reasons[tag] = _reason(letter, "html")
+    for run, letter in letters:
+        tag = reference.variant(run.event.locale).tag
+        if isinstance(letter, Rejected):
+            reasons.setdefault(tag, _reason(run, str(letter.problems[0].code)))
+        elif tag in precomputed and (tag not in largest or len(letter.html) > len(largest[tag][1].html)):
+            largest[tag] = run, letter
+    for tag, (run, letter) in largest.items():
+        if tag not in reasons and page_differs(letter, reference.render_validated(run.event, run.data)):
+            reasons[tag] = _reason(run, "html")
     return reasons
 
 
-def _without_text(sure: CompiledTemplate, clocks: Clocks | None) -> TemplateRenderer:
-    """The sure way without text parts, which follow from the page."""
-    editions = tuple(replace(edition, text="", text_way="given") for edition in sure.editions)
-    return TemplateRenderer(replace(sure, editions=editions), clocks)
+def _without_text(reference: CompiledTemplate, clocks: Clocks | None) -> TemplateRenderer:
+    """A renderer of the reference form without text parts, which are derived from the page."""
+    variants = tuple(replace(variant, text="", text_origin="given") for variant in reference.variants)
+    return TemplateRenderer(replace(reference, variants=variants), clocks)
 
 
-def _reason(letter: SampleRun, part: str) -> str:
-    return f"sample `{letter.sample.name}` comes out otherwise ({part})"
+def _reason(run: SampleRun, part: str) -> str:
+    return f"sample `{run.sample.name}` renders differently ({part})"
 
 
-def _write(live: TemplateRenderer, letter: SampleRun) -> RenderedLetter | Rejected:
+def _render(renderer: TemplateRenderer, run: SampleRun) -> RenderedLetter | Rejected:
     try:
-        rendered = live.render_validated(letter.event, letter.data)
-        Markup(rendered.html)  # raises where it is nested too deeply
+        letter = renderer.render_validated(run.event, run.data)
+        Markup(letter.html)  # raises Rejected for elements that are nested too deeply
     except Rejected as rejected:
         return rejected
-    return rendered
+    return letter
 
 
-def page_differs(found: RenderedLetter, expected: RenderedLetter) -> bool:
-    """Whether the page is another one than is expected."""
-    # rules for elements that this sample does not bring are in one sheet and not in the other
-    return STYLE_ELEMENT.sub("", found.html) != STYLE_ELEMENT.sub("", expected.html)
+def page_differs(letter: RenderedLetter, expected: RenderedLetter) -> bool:
+    """Whether the page differs from the expected one, apart from `<style>` elements.
+
+    The two forms may keep different rules for elements that do not occur in this sample.
+    """
+    return STYLE_ELEMENT.sub("", letter.html) != STYLE_ELEMENT.sub("", expected.html)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,25 +222,29 @@ class SourcePage:
     locale: str
     page: str
     css: str
+    """The style sheet beside the page, which precedes the page's own styles."""
 
 
 def source_pages(
     template: EmailTemplate, layout: EmailLayout | None, compiled: CompiledTemplate
 ) -> Iterator[SourcePage]:
-    """The pages of `prove(template, layout).samples` before inlining. Raises Rejected as a rendering does."""
-    sources = [draft.variant() for draft in locale_drafts(template.spec, layout)]
-    sheets = {edition.tag: edition.css for edition in sources}
+    """The pages of the samples of a validated template before inlining, in the order of its sample letters.
+
+    Raises Rejected if a sample cannot be rendered.
+    """
+    variants = [draft.variant() for draft in locale_drafts(template.spec, layout)]
+    sheets = {variant.tag: variant.css for variant in variants}
     plain = replace(
         compiled,
-        editions=tuple(
-            replace(edition, css="", inline="source", text="", text_way="given") for edition in sources
+        variants=tuple(
+            replace(variant, css="", inline="source", text="", text_origin="given") for variant in variants
         ),
     )
     data_schema = DataSchema(template.spec.variables)
     samples = [
         (n, sample, data_schema.validate(sample.data)) for n, sample in enumerate(template.spec.samples)
     ]
-    live = TemplateRenderer(plain)
-    for letter in sample_runs(plain, samples):
-        rendered = live.render_validated(letter.event, letter.data)
-        yield SourcePage(letter.sample.name, rendered.language, rendered.html, sheets[rendered.language])
+    renderer = TemplateRenderer(plain)
+    for run in sample_runs(plain, samples):
+        letter = renderer.render_validated(run.event, run.data)
+        yield SourcePage(run.sample.name, letter.language, letter.html, sheets[letter.language])

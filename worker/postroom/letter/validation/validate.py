@@ -1,15 +1,13 @@
-"""The proof of a template: may it go live, and what would its letters look like?
+"""Validate templates: may a template be used, and what do its letters look like? READ FIRST of this package.
 
-`prove` takes a template and its layout, compiles them, checks every variable against the schema and
-renders every sample, with the code that workers send with. It gives a `Proof`: the compiled template, or
-the problems that stand in its way, each with field and line; warnings; and the letters of the samples.
-It never raises for what is wrong with a manifest. `proofs.prove_all` does so for a whole set.
+`validate_template` takes a template and its layout, compiles them, checks every variable against the schema
+and renders every sample with the code that workers send with. The result is a `TemplateValidation`: the
+compiled template, or the problems that prevent it, each with field and line; warnings; and the letters of the
+samples. An invalid manifest is a result and never an exception.
 
-The proof of a whole set of manifests: each template with its layout, and what only the set can tell.
-
-Objects in, oldest first (the first to claim an event type keeps it); out, a `Verdict` with one proof for
-each template and layout, and the compiled templates of each profile. A manifest that is wrong takes
-nothing else down with it.
+`validate_manifests` takes a whole set of objects, oldest first (the first template with an event type keeps
+it), and gives a `ManifestValidation`: one result for each template and layout, and the compiled templates of
+each profile. An invalid manifest does not affect the others, except those that refer to it.
 """
 
 import re
@@ -59,14 +57,14 @@ from postroom.letter.validation.sample_runs import SampleRunResult, run_samples,
 from postroom.letter.validation.variables import (
     VariableCollector,
     VariableUse,
-    always_there,
+    always_present,
     unused_variables,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SampleLetter:
-    """A sample's letter."""
+    """The rendered letter of a sample."""
 
     name: str
     locale: str
@@ -74,18 +72,18 @@ class SampleLetter:
 
     @property
     def html_bytes(self) -> int:
-        """Size of the HTML in UTF-8; Gmail cuts off after 102 KB."""
+        """The size of the HTML in UTF-8; Gmail clips it after 102 KB."""
         return len(self.rendered.html.encode())
 
     @property
     def text_bytes(self) -> int:
-        """Size of the text in UTF-8."""
+        """The size of the text in UTF-8."""
         return len(self.rendered.text.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateValidation:
-    """What came of a proof. With problems there is no compiled template."""
+    """The result of validating one template or layout. With problems there is no compiled template."""
 
     name: str
     compiled: CompiledTemplate | None = None
@@ -95,67 +93,67 @@ class TemplateValidation:
 
     @property
     def passed(self) -> bool:
-        """Whether the template may go live."""
+        """Whether the template may be used."""
         return self.compiled is not None
 
 
 def validate_template(
     template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | None = None
 ) -> TemplateValidation:
-    """Prove one template. `clocks` bounds the time of each rendering."""
+    """Validate one template. `clocks` bounds the time of each rendering."""
     name = template.metadata.name
     try:
         data_schema = DataSchema(template.spec.variables)
         languages = locale_drafts(template.spec, layout)
     except Rejected as rejected:
         return TemplateValidation(name, problems=rejected.problems)
-    static, reading = _check_parts(template.spec, layout, languages)
+    part_problems, use = _check_parts(template.spec, layout, languages)
     messages = check_messages(template.spec, layout, languages, _shared_parts(template.spec))
     languages = messages.languages
-    samples, unfit = _admit_samples(template.spec, data_schema)
-    sheets = list(_check_css(template.spec, layout, languages))
-    broken_css = [each for each in sheets if each.severity is Severity.ERROR]
-    problems = [*static, *messages.problems, *broken_css, *unfit]
+    samples, sample_problems = _validate_samples(template.spec, data_schema)
+    sheet_problems = list(_check_css(template.spec, layout, languages))
+    css_errors = [problem for problem in sheet_problems if problem.severity is Severity.ERROR]
+    problems = [*part_problems, *messages.problems, *css_errors, *sample_problems]
     if problems:
         return TemplateValidation(name, problems=tuple(dict.fromkeys(problems)))
-    sure = _compiled(template, languages)
-    letters = list(sample_runs(sure, samples))
+    uncompiled = _compiled(template, languages)
+    runs = list(sample_runs(uncompiled, samples))
     pages = {draft.tag: draft.page for draft in languages}
-    trial = run_samples(sure, letters, clocks)
-    problems = list(_refusals(trial, pages))
+    outcome = run_samples(uncompiled, runs, clocks)
+    problems = list(_rejections(outcome, pages))
     if problems:
         return TemplateValidation(name, problems=tuple(dict.fromkeys(problems)))
-    final = trial.compiled.with_revision()
-    results = tuple(
-        SampleLetter(letter.sample.name, rendered.language, replace(rendered, revision=final.revision))
-        for letter, rendered in zip(letters, trial.letters, strict=True)
+    compiled = outcome.compiled.with_revision()
+    letters = tuple(
+        SampleLetter(run.sample.name, rendered.language, replace(rendered, revision=compiled.revision))
+        for run, rendered in zip(runs, outcome.letters, strict=True)
     )
     found = [
-        *(each for each in sheets if each.severity is not Severity.ERROR),
+        *(problem for problem in sheet_problems if problem.severity is not Severity.ERROR),
         *messages.warnings,
-        *_unused(template.spec, reading.used),
-        *reading.lint_warnings,
-        *_of_samples(reading, [data for _, _, data in samples]),
-        *(_inlined_per_letter(reason) for reason in trial.reasons),
-        *(_overridden_hook(hook) for hook in trial.beaten_hooks),
+        *_unused(template.spec, use.used),
+        *use.lint_warnings,
+        *_sample_coverage(use, [data for _, _, data in samples]),
+        *(_inlined_per_letter(reason) for reason in outcome.reasons),
+        *(_overridden_hook(hook) for hook in outcome.beaten_hooks),
         *lint_template(
             languages,
             _sheets(template.spec, layout),
-            [DeliveredLetter(result.name, result.rendered) for result in results],
+            [DeliveredLetter(letter.name, letter.rendered) for letter in letters],
             template.spec.category,
         ),
         *check_references(
-            template.spec, layout, languages, [(result.name, result.rendered) for result in results]
+            template.spec, layout, languages, [(letter.name, letter.rendered) for letter in letters]
         ),
     ]
     warnings = apply_ignores(
         dict.fromkeys(found), _html_fields(template.spec, layout), _ignored(template, layout)
     )
-    return TemplateValidation(name, final, warnings=tuple(dict.fromkeys(warnings)), samples=results)
+    return TemplateValidation(name, compiled, warnings=tuple(dict.fromkeys(warnings)), samples=letters)
 
 
 def _html_fields(spec: EmailTemplateSpec, layout: EmailLayout | None) -> dict[str, str]:
-    """The sources in which an author can write a request to ignore a rule."""
+    """The sources in which an author can write a comment that ignores a rule."""
     fields = {"spec.html": spec.html}
     fields |= {f"spec.locales[{n}].html": each.html for n, each in enumerate(spec.locales) if each.html}
     if layout:
@@ -166,7 +164,7 @@ def _html_fields(spec: EmailTemplateSpec, layout: EmailLayout | None) -> dict[st
 
 
 def _ignored(template: EmailTemplate, layout: EmailLayout | None) -> dict[str, str]:
-    """The annotations that ask to ignore rules, by the beginning of the fields that they hold for."""
+    """The annotations that ignore rules, by the prefix of the fields that they apply to."""
     ignored = {"spec": template.metadata.annotation(IGNORE_ANNOTATION)}
     if layout:
         ignored[layout_field(layout.metadata.name)] = layout.metadata.annotation(IGNORE_ANNOTATION)
@@ -174,48 +172,47 @@ def _ignored(template: EmailTemplate, layout: EmailLayout | None) -> dict[str, s
 
 
 def problems_without_layout(template: EmailTemplate) -> tuple[Problem, ...]:
-    """What is wrong with a template, as far as it can be told while its layout is not here.
+    """The problems of a template whose layout is missing.
 
-    That is everything but its page, which is neither read as HTML nor rendered. A variable that the layout
-    sets itself is said to be undeclared.
+    Everything is checked except its page, which is neither parsed as HTML nor rendered. A variable that the
+    layout itself sets is reported as undeclared.
     """
     spec = template.spec
     assert spec.layout_ref is not None
     pages = [("spec", spec.html), *((f"spec.locales[{n}]", each.html) for n, each in enumerate(spec.locales))]
     try:
         data_schema = DataSchema(spec.variables)
-        asked = stand_in(spec.layout_ref.name, [(html, f"{at}.html") for at, html in pages if html])
-        languages = locale_drafts(spec.model_copy(update={"format": "HTML"}), asked)
+        placeholder = stand_in(spec.layout_ref.name, [(html, f"{at}.html") for at, html in pages if html])
+        languages = locale_drafts(spec.model_copy(update={"format": "HTML"}), placeholder)
     except Rejected as rejected:
         return rejected.problems
-    static, _ = _check_parts(spec, None, languages, whole=False)
-    _, unfit = _admit_samples(spec, data_schema)
-    return tuple(dict.fromkeys((*static, *_check_css(spec, None, languages), *unfit)))
+    part_problems, _ = _check_parts(spec, None, languages, whole=False)
+    _, sample_problems = _validate_samples(spec, data_schema)
+    css_problems_found = _check_css(spec, None, languages)
+    return tuple(dict.fromkeys((*part_problems, *css_problems_found, *sample_problems)))
 
 
 def _check_parts(
     spec: EmailTemplateSpec, layout: EmailLayout | None, languages: list[LocaleDraft], *, whole: bool = True
 ) -> tuple[list[Problem], VariableUse]:
     problems: list[Problem] = []
-    whole_reading = VariableUse()
+    use = VariableUse()
     for draft in languages:
-        found, reading = check_draft(draft, spec.variables, layout, whole=whole)
-        problems += found
-        whole_reading.add(reading)
+        draft_problems, draft_use = check_draft(draft, spec.variables, layout, whole=whole)
+        problems += draft_problems
+        use.add(draft_use)
     for part in _shared_parts(spec):
-        reader = VariableCollector(spec.variables, part.field)
-        problems += [*check_part(TEXT, part, reader), *reader.use.problems]
-        whole_reading.add(reader.use)
+        collector = VariableCollector(spec.variables, part.field)
+        problems += [*check_part(TEXT, part, collector), *collector.use.problems]
+        use.add(collector.use)
     if "letter" in spec.variables.get("properties", {}):
-        message = (
-            f"`letter` is the name of what Postroom knows itself ({', '.join(LETTER_FACTS)}); choose another"
-        )
+        message = f"`letter` is Postroom's own variable ({', '.join(LETTER_FACTS)}); choose another"
         problems.append(Problem(Code.SCHEMA_INVALID, "spec.variables.properties.letter", message))
-    return problems, whole_reading
+    return problems, use
 
 
 def _shared_parts(spec: EmailTemplateSpec) -> list[SourcePart]:
-    """The parts that all languages have in common."""
+    """The parts that all languages share."""
     extra = [SourcePart(f"spec.headers[{i}].value", header.value) for i, header in enumerate(spec.headers)]
     if spec.unsubscribe_url:
         extra.append(SourcePart("spec.unsubscribeUrl", spec.unsubscribe_url))
@@ -238,7 +235,7 @@ def _check_style_elements(draft: LocaleDraft) -> Iterator[Problem]:
     source = draft.page.text
     try:
         styles = template_source(source).markup.styles
-    except Rejected:  # the same is found where the source is read
+    except Rejected:  # reported by check_draft
         return
     for style in styles:
         start = style.content_start
@@ -250,7 +247,7 @@ def _check_style_elements(draft: LocaleDraft) -> Iterator[Problem]:
 
 
 def _sheets(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[tuple[str, str]]:
-    """The style sheets beside the page, by their fields."""
+    """The style sheets beside the page: field and CSS."""
     sheets = [("spec.css", spec.css)]
     if layout:
         sheets.append((f"{layout_field(layout.metadata.name)}.css", layout.spec.css))
@@ -258,7 +255,7 @@ def _sheets(spec: EmailTemplateSpec, layout: EmailLayout | None) -> list[tuple[s
 
 
 def _template_in_css(css: str, field: str) -> list[Problem]:
-    """A sheet is no template: what it says to Jinja would reach readers as it is, or break the CSS."""
+    """The problem of a Jinja construct in a style sheet, which is not a template."""
     place = first_construct(css)
     if place is None:
         return []
@@ -272,13 +269,13 @@ def _template_in_css(css: str, field: str) -> list[Problem]:
 
 
 def css_problems(css: str, field: str) -> tuple[Problem, ...]:
-    """What is wrong with a sheet."""
+    """The problems of a style sheet."""
     if first_construct(css) is not None:
-        return ()  # it is CSS only once it is rendered, and is read again then
+        return ()  # CSS with constructs is read after rendering
     return tuple(replace(problem, field=field) for problem in read_sheet(css).problems)
 
 
-def _admit_samples(
+def _validate_samples(
     spec: EmailTemplateSpec, data_schema: DataSchema
 ) -> tuple[list[tuple[int, Any, Mapping[str, Any]]], list[Problem]]:
     admitted, problems = [], []
@@ -295,13 +292,13 @@ def _admit_samples(
 
 
 ITEM_INDEX = re.compile(r"\.(\d+)(?=\.|$)")
-"""An item's place in the path of a problem: `data.items.0.name` is `data.items[0].name` in a manifest."""
-UNQUOTED = " (YAML reads NO, no, yes and on as booleans unless they stand in quotes)"
+"""An index in the path of a problem: `data.items.0.name` is `data.items[0].name` in a manifest."""
+UNQUOTED = " (YAML reads NO, no, yes and on as booleans unless they are quoted)"
 BOOLEAN_WORDS = {True: "yes, on, y and true", False: "NO, no, off, n and false"}
 
 
 def yaml_hint(data: Mapping[str, Any], problem: Problem) -> str:
-    """Why a value of a sample is no text: what YAML reads without quotes. Empty for other problems."""
+    """Why a value of a sample is not a text: how YAML reads it without quotes. Empty for other problems."""
     if '"string"' not in problem.message:
         return ""
     value: Any = data
@@ -316,7 +313,7 @@ def yaml_hint(data: Mapping[str, Any], problem: Problem) -> str:
             read = "YAML reads an empty value, ~ and null as null"
         case _:
             return ""
-    return f"; {read} unless it stands in quotes"
+    return f"; {read} unless it is quoted"
 
 
 def _compiled(template: EmailTemplate, languages: list[LocaleDraft]) -> CompiledTemplate:
@@ -327,7 +324,7 @@ def _compiled(template: EmailTemplate, languages: list[LocaleDraft]) -> Compiled
         profile=spec.smtp_profile_ref.name,
         event_types=tuple(spec.event_types),
         category=spec.category,
-        editions=tuple(draft.variant() for draft in languages),
+        variants=tuple(draft.variant() for draft in languages),
         variables=spec.variables,
         sender=(spec.sender.name, spec.sender.address) if spec.sender else None,
         **_reply_to(spec),
@@ -345,28 +342,29 @@ def _reply_to(spec: EmailTemplateSpec) -> dict[str, Any]:
     mailboxes = split_mailboxes(spec.reply_to, "spec.replyTo") if spec.reply_to else ()
     if not mailboxes:
         return {}
-    known = next((address for _, address in mailboxes if "{{" not in address), None)
-    return {"reply_to": known, "reply_to_list": () if mailboxes == (("", known),) else mailboxes}
+    if len(mailboxes) == 1 and mailboxes[0][0] == "" and "{{" not in mailboxes[0][1]:
+        return {"reply_to": mailboxes[0][1]}
+    return {"reply_to_list": mailboxes}
 
 
-def _refusals(trial: SampleRunResult, pages: Mapping[str, Source]) -> Iterator[Problem]:
-    """Why samples' letters cannot be made, each at its place in the manifest."""
-    for letter, tag, rejected in trial.refused:
+def _rejections(result: SampleRunResult, pages: Mapping[str, Source]) -> Iterator[Problem]:
+    """The problems of samples that cannot be rendered, each at its place in the manifest."""
+    for letter, tag, rejected in result.rejected_runs:
         for problem in rejected.problems:
             placed = locate_problem(problem, pages[tag]) if problem.field == "spec.html" else problem
             hint = UNQUOTED if "is a boolean" in placed.message else ""
             yield replace(placed, message=f"sample `{letter.sample.name}`: {placed.message}{hint}")
 
 
-def _of_samples(reading: VariableUse, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
-    """What the samples don't show, and what the schema leaves open: worth knowing, and no fault."""
-    if reading.required:
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(reading.required.values()))
+def _sample_coverage(use: VariableUse, samples: list[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Notes about optional variables that every sample has, and about a schema without `required`."""
+    if use.required:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(use.required.values()))
         message = f"`required` is missing: an event without {names} is accepted and becomes a dead letter"
         yield Problem(Code.VARIABLES_NOT_REQUIRED, "spec.variables", message, severity=Severity.INFO)
-    there = dict.fromkeys(always_there(reading.optional, samples))
-    if there:
-        names = ", ".join(f"`{name}`" for name in there)
+    present = dict.fromkeys(always_present(use.optional, samples))
+    if present:
+        names = ", ".join(f"`{name}`" for name in present)
         message = (
             f"no sample leaves out {names}, which `variables` allows; add one to see the letter without it"
         )
@@ -400,42 +398,42 @@ CheckedObject = EmailTemplate | EmailLayout | SmtpProfile
 TemplateWithLayout = tuple[EmailTemplate, EmailLayout | None]
 """A template and its layout."""
 ValidateEach = Callable[[Iterable[TemplateWithLayout]], Iterable[TemplateValidation]]
-"""Proves pairs, in order; so that a command can do it in several processes."""
+"""Validates pairs in order. A command may do so in several processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownObjects:
-    """What references may lead to: the sound objects, and the names of those that are there but faulty."""
+    """The targets of references: the valid objects, and the keys of those that exist but are invalid."""
 
     objects: Mapping[ObjectKey, CheckedObject]
-    faulty: frozenset[ObjectKey]
-    elsewhere: bool
-    """Whether what is missing is elsewhere."""
+    invalid: frozenset[ObjectKey]
+    incomplete: bool
+    """Whether missing objects may exist outside the set."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestValidation:
-    """What came of a set."""
+    """The result of validating a set of objects."""
 
     results: Mapping[ObjectKey, TemplateValidation] = field(default_factory=dict)
     profiles: Mapping[ObjectKey, SmtpProfile] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing at all is wrong."""
-        return not any(proof.problems for proof in self.results.values())
+        """Whether no object has a problem."""
+        return not any(result.problems for result in self.results.values())
 
     def compiled(self, namespace: str, profile: str) -> list[CompiledTemplate]:
         """A profile's templates, for its bundle."""
-        found = (proof.compiled for proof in self.results.values())
+        found = (result.compiled for result in self.results.values())
         return [each for each in found if each and (each.namespace, each.profile) == (namespace, profile)]
 
 
 class ValidationCache:
-    """Proofs of earlier runs: a template is proved again only when it or its layout is another object.
+    """Keeps results: a template is validated again only when it or its layout is another object.
 
-    Objects are compared by identity, so that a reader has to hand in the same object for what has not
-    changed. Equality would not do: to Python `1`, `1.0` and `true` in a sample are equal.
+    Objects are compared by identity, so the caller must pass the same object for unchanged manifests.
+    Equality does not suffice: in Python the values `1`, `1.0` and `true` of a sample are equal.
     """
 
     def __init__(self, clocks: Clocks | None = None) -> None:
@@ -443,85 +441,86 @@ class ValidationCache:
         self._kept: dict[ObjectKey, tuple[EmailTemplate, EmailLayout | None, TemplateValidation]] = {}
 
     def validate(self, template: EmailTemplate, layout: EmailLayout | None) -> TemplateValidation:
-        """The proof of a template with its layout, kept or made."""
+        """The result for a template with its layout, from the cache or new."""
         key = object_key(template)
         kept = self._kept.get(key)
         if kept and kept[0] is template and kept[1] is layout:
             return kept[2]
-        proof = validate_template(template, layout, self._clocks)
-        self._kept[key] = (template, layout, proof)
-        return proof
+        result = validate_template(template, layout, self._clocks)
+        self._kept[key] = (template, layout, result)
+        return result
 
     def validate_each(self, pairs: Iterable[TemplateWithLayout]) -> Iterator[TemplateValidation]:
-        """The proofs of a set, in order; what is not in it is forgotten."""
-        asked = list(pairs)
-        yield from (self.validate(template, layout) for template, layout in asked)
-        self._kept = {object_key(template): self._kept[object_key(template)] for template, _ in asked}
+        """The results for a set, in order; other entries are removed from the cache."""
+        requested = list(pairs)
+        yield from (self.validate(template, layout) for template, layout in requested)
+        keys = [object_key(template) for template, _ in requested]
+        self._kept = {key: self._kept[key] for key in keys}
 
 
 def object_key(item: CheckedObject) -> ObjectKey:
-    """Where an object stands in a set."""
+    """The key of an object in a set."""
     return ObjectKey(item.kind, item.metadata.namespace, item.metadata.name)
 
 
 def validate_manifests(
     objects: Iterable[CheckedObject],
     clocks: Clocks | None = None,
-    faulty: Iterable[ObjectKey] = (),
+    invalid: Iterable[ObjectKey] = (),
     *,
-    elsewhere: bool = False,
+    incomplete: bool = False,
     validate_each: ValidateEach | None = None,
 ) -> ManifestValidation:
-    """Prove every template and layout of a set.
+    """Validate every template and layout of a set.
 
-    `faulty` names what is in the set and could not be read. A template that refers to it is not live, and
-    nothing more is said of the reference: the mistake is said where it was made. With `elsewhere` the set is
-    not all there is: a profile or layout that is missing is a warning. Without its layout no template passes.
+    `invalid` names objects of the set that could not be parsed. A template that refers to one is not used;
+    the problem is reported only where it was made. With `incomplete`, objects may exist outside the set: a
+    missing profile or layout is a warning. Without its layout a template never passes.
     """
-    known, proofs = _first_of_each(objects)
+    known, results = _first_of_each(objects)
     claims: dict[tuple[str, str, str], str] = {}
-    second = {
+    conflicting = {
         key: TemplateValidation(key.name, problems=(problem,)) for key, problem in _topic_conflicts(known)
     }
-    proofs |= second
-    known = {key: item for key, item in known.items() if key not in second}
-    around = _KnownObjects(known, frozenset((*faulty, *second)), elsewhere)
+    results |= conflicting
+    known = {key: item for key, item in known.items() if key not in conflicting}
+    targets = _KnownObjects(known, frozenset((*invalid, *conflicting)), incomplete)
     templates = {key: item for key, item in known.items() if isinstance(item, EmailTemplate)}
-    pairs = {key: (item, _layout_of(item, around)) for key, item in templates.items()}
-    whole = {key: pair for key, pair in pairs.items() if pair[1] or not pair[0].spec.layout_ref}
-    each = validate_each or (lambda asked: (validate_template(*pair, clocks) for pair in asked))
-    rendered = dict(zip(whole, each(whole.values()), strict=True))
+    pairs = {key: (item, _layout_of(item, targets)) for key, item in templates.items()}
+    complete = {key: pair for key, pair in pairs.items() if pair[1] or not pair[0].spec.layout_ref}
+    validate = validate_each or (lambda pairs: (validate_template(*pair, clocks) for pair in pairs))
+    rendered = dict(zip(complete, validate(complete.values()), strict=True))
     for key, item in known.items():
         if isinstance(item, EmailTemplate):
-            proof = _validate_one(item, around, rendered.get(key))
-            conflicts = tuple(_conflicts(item, claims)) if proof.passed else ()
-            compiled = None if conflicts else proof.compiled
-            found = replace(proof, compiled=compiled, problems=(*proof.problems, *conflicts))
+            result = _validate_one(item, targets, rendered.get(key))
+            conflicts = tuple(_conflicts(item, claims)) if result.passed else ()
+            compiled = None if conflicts else result.compiled
+            result = replace(result, compiled=compiled, problems=(*result.problems, *conflicts))
         elif isinstance(item, EmailLayout):
-            found = validate_layout(item)
+            result = validate_layout(item)
         else:
             continue
-        earlier = proofs.get(key)
-        proofs[key] = replace(found, problems=found.problems + earlier.problems) if earlier else found
+        earlier = results.get(key)
+        results[key] = replace(result, problems=result.problems + earlier.problems) if earlier else result
     profiles = {key: item for key, item in known.items() if isinstance(item, SmtpProfile)}
-    return ManifestValidation(proofs, profiles)
+    return ManifestValidation(results, profiles)
 
 
 def _first_of_each(
     objects: Iterable[CheckedObject],
 ) -> tuple[dict[ObjectKey, CheckedObject], dict[ObjectKey, TemplateValidation]]:
-    """The first of each name, and what is to be said of a second."""
+    """The first object of each key, and a result for each later one."""
     known: dict[ObjectKey, CheckedObject] = {}
-    proofs: dict[ObjectKey, TemplateValidation] = {}
+    results: dict[ObjectKey, TemplateValidation] = {}
     for item in objects:
         if (key := object_key(item)) in known:
             message = f"{key.kind} {key.name} is there twice; the first one counts"
-            proofs[key] = TemplateValidation(
+            results[key] = TemplateValidation(
                 key.name, problems=(Problem(Code.MANIFEST_INVALID, "metadata.name", message),)
             )
         else:
             known[key] = item
-    return known, proofs
+    return known, results
 
 
 def _layout_of(template: EmailTemplate, known: _KnownObjects) -> EmailLayout | None:
@@ -533,19 +532,21 @@ def _layout_of(template: EmailTemplate, known: _KnownObjects) -> EmailLayout | N
 def _validate_one(
     template: EmailTemplate, known: _KnownObjects, rendered: TemplateValidation | None
 ) -> TemplateValidation:
-    """The proof with what only the set can tell; `rendered` is None where the layout is missing."""
+    """The result of a template with the problems of its references; `rendered` is None without its layout."""
     spec, namespace = template.spec, template.metadata.namespace
     profile = ObjectKey("SmtpProfile", namespace, spec.smtp_profile_ref.name)
     page = ObjectKey("EmailLayout", namespace, spec.layout_ref.name) if spec.layout_ref else None
     missing = [*_check_layout(page, known), *_check_profile(profile, known)]
-    proof = rendered or TemplateValidation(template.metadata.name, problems=problems_without_layout(template))
-    if known.elsewhere:
-        elsewhere = (replace(problem, severity=Severity.WARNING) for problem in missing)
-        proof = replace(proof, warnings=(*elsewhere, *proof.warnings))
-    problems = [*([] if known.elsewhere else missing), *_check_sender(template, profile, known)]
-    if not problems and (profile in known.objects or profile not in known.faulty):
-        return proof
-    return replace(proof, compiled=None, problems=(*problems, *proof.problems))
+    result = rendered or TemplateValidation(
+        template.metadata.name, problems=problems_without_layout(template)
+    )
+    if known.incomplete:
+        missing_warnings = (replace(problem, severity=Severity.WARNING) for problem in missing)
+        result = replace(result, warnings=(*missing_warnings, *result.warnings))
+    problems = [*([] if known.incomplete else missing), *_check_sender(template, profile, known)]
+    if not problems and (profile in known.objects or profile not in known.invalid):
+        return result
+    return replace(result, compiled=None, problems=(*problems, *result.problems))
 
 
 def _check_layout(page: ObjectKey | None, known: _KnownObjects) -> Iterator[Problem]:
@@ -565,9 +566,9 @@ def _check_sender(template: EmailTemplate, profile: ObjectKey, known: _KnownObje
 
 
 def _missing_reference(code: Code, wanted: ObjectKey, place: str, known: _KnownObjects) -> Iterator[Problem]:
-    """That a reference leads nowhere, unless it leads to what is faulty itself."""
-    if wanted not in known.faulty:
-        yield not_found_problem(code, wanted, place, (*known.objects, *known.faulty))
+    """The problem of a reference to a missing object; none if that object exists and is invalid."""
+    if wanted not in known.invalid:
+        yield not_found_problem(code, wanted, place, (*known.objects, *known.invalid))
 
 
 def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str]) -> Iterator[Problem]:
@@ -579,19 +580,19 @@ def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str])
 
 
 def _topic_conflicts(known: Mapping[ObjectKey, CheckedObject]) -> Iterator[tuple[ObjectKey, Problem]]:
-    """The profiles whose topic an earlier one has."""
+    """The profiles whose topic an earlier profile uses, each with the problem."""
     topics: dict[ObjectKey, str] = {}
     for key, item in known.items():
         if isinstance(item, SmtpProfile):
             topic = topic_of(item)
-            if by := next((each for each, its in topics.items() if topics_conflict(topic, its)), None):
-                yield key, topic_conflict_problem(topic, by.name, topics[by])
+            if owner := next((each for each, used in topics.items() if topics_conflict(topic, used)), None):
+                yield key, topic_conflict_problem(topic, owner.name, topics[owner])
             else:
                 topics[key] = topic
 
 
 def validate_layout(layout: EmailLayout) -> TemplateValidation:
-    """What can be told of a layout without a template: it compiles, and its CSS and partials do."""
+    """Validate a layout without a template: it compiles, as do its CSS and partials."""
     name = layout.metadata.name
     problems = list(css_problems(layout.spec.css or "", "spec.css"))
     problems += layout_problems(layout)

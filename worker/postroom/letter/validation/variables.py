@@ -1,10 +1,11 @@
-"""Which variables a template reads, told from its syntax tree, against those that its schema declares.
+"""Which variables a template uses, compared with those that its schema declares.
 
-Errors: a name that is not declared, with its line and the name that was probably meant; a value that has no
-text (a boolean, a list, a map) where it is printed. Advice: a variable that the schema lets be absent or null
-and that is printed where nothing has asked for it. Paths are followed into objects (`order.total`), through
-loops (`item in order.items`) and through names that are set, as far as the schema says what is there. Facts
-that a test gives hold in its branch: `{% if nick %}`, `nick is defined and …`, `nick if nick else …`.
+`VariableCollector` walks the syntax tree of a template. Errors: an undeclared name, with its line and the
+nearest declared name; a value without a text form (a boolean, a list, a map) where it is printed. Warnings: a
+variable that the schema allows to be absent or null and that is printed without a test for it. Paths are
+followed into objects (`order.total`), through loops (`item in order.items`) and through assigned names, as
+far as the schema describes them. Facts from a test hold in its branch: `{% if nick %}`, `nick is defined and
+…`, `nick if nick else …`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,14 +27,14 @@ LETTER_SCHEMA: JsonSchema = {
     "required": list(LETTER_FACTS),
 }
 MAX_LISTED = 8
-"""Up to so many declared variables are listed in a message."""
+"""The most declared variables that one message lists."""
 DICT_METHODS = frozenset(("items", "keys", "values", "get"))
-"""dict's methods, which any object has."""
+"""Methods of dict, which any object has."""
 IN_MACROS = ("caller", "varargs", "kwargs")
 MAX_NESTED_SCHEMAS = 8
-"""Schemas in one another that are followed."""
+"""The deepest nesting of schemas that is followed."""
 ANY_ITEM = "*"
-"""In a path: an item of a list, whichever."""
+"""In a path: any item of a list."""
 CONDITIONAL_KEYWORDS = (
     "if",
     "then",
@@ -44,7 +45,7 @@ CONDITIONAL_KEYWORDS = (
     "dependentRequired",
     "dependentSchemas",
 )
-"""Keywords that may require a property in some cases; of such properties nothing is said."""
+"""Keywords that may require a property in some cases; such properties get no warning."""
 UNPRINTABLE = {"boolean": "is a boolean", "array": "is a list", "object": "is a map"}
 OF_TYPE: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -55,16 +56,16 @@ OF_TYPE: dict[str, tuple[type, ...]] = {
 PRESENCE_TESTS = frozenset(
     ("defined", "undefined", "none", "eq", "equalto", "==", "ne", "!=", "true", "false")
 )
-"""Tests that take what is missing or null."""
+"""Tests that accept a missing or null value."""
 TYPE_TESTS = frozenset(("string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable"))
 ITEM_FILTERS = frozenset(
     ("default", "d", "sort", "reverse", "list", "unique", "select", "selectattr", "reject", "rejectattr")
 )
-"""Filters whose result has the items of their value."""
+"""Filters whose result has the items of their input."""
 FALSY_FILTERS = frozenset(
     ("length", "count", "trim", "list", "string", "int", "float", "first", "last", "upper", "lower")
 )
-"""Filters whose result is false when their value is."""
+"""Filters whose result is false when their input is."""
 
 Path = tuple[str | int, ...]
 Fact = tuple[Path, Literal["there", "not null"]]
@@ -74,18 +75,20 @@ NO_FACTS: Facts = frozenset()
 
 @dataclass(slots=True)
 class VariableUse:
-    """What was found in one or more templates."""
+    """The variables that one or more templates use, with problems and warnings."""
 
     used: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     lint_warnings: list[Problem] = field(default_factory=list)
     optional: dict[Path, str] = field(default_factory=dict)
-    """What is read and may be absent or null, and is asked for before it is used; with its source."""
+    """Variables that may be absent or null and are tested before they are used; each with its source."""
     required: dict[Path, str] = field(default_factory=dict)
-    """What is used as if it were required, in objects whose schema requires nothing; with its source."""
+    """Variables that are used as if they were required, in objects whose schema requires nothing; with
+    source.
+    """
 
     def add(self, other: "VariableUse") -> None:
-        """What was found in another template too."""
+        """Add what was found in another template."""
         self.used |= other.used
         self.problems += other.problems
         self.lint_warnings += other.lint_warnings
@@ -94,17 +97,17 @@ class VariableUse:
 
 
 class KnownValue(NamedTuple):
-    """What is known of an expression's value."""
+    """What the schema says about the value of an expression."""
 
     schema: JsonSchema | None = None
     path: Path | None = None
     absent: bool = False
-    """Whether the schema lets it be absent where its owner is there."""
+    """Whether the schema allows it to be absent while its owner is present."""
     vague: bool = False
-    """Whether the schema lets it only because it requires nothing."""
+    """Whether it may be absent only because the schema has no `required` at all."""
     owner: "KnownValue | None" = None
     true: Facts = NO_FACTS
-    """What holds when it is true, of a name that a test was given to."""
+    """The facts that hold when it is true, for a name that was assigned a test."""
     false: Facts = NO_FACTS
 
 
@@ -114,7 +117,7 @@ Scope = dict[str, KnownValue]
 
 
 class VariableCollector:
-    """Follows names through a tree."""
+    """Collects the variables of a syntax tree. `place` is the field of its problems."""
 
     def __init__(self, variables: JsonSchema, place: str) -> None:
         self._root = variables
@@ -125,14 +128,14 @@ class VariableCollector:
         self.use = VariableUse()
 
     def read(self, tree: nodes.Template) -> VariableUse:
-        """Read a whole template."""
+        """Collect the variables of a whole template."""
         scope = {name: self._property(self._whole, name) for name in self._known}
-        self._all(tree.body, {**scope, "letter": KnownValue(LETTER_SCHEMA, ("letter",))}, NO_FACTS)
+        self._visit_all(tree.body, {**scope, "letter": KnownValue(LETTER_SCHEMA, ("letter",))}, NO_FACTS)
         return self.use
 
     # --- statements -------------------------------------------------------------------------------
 
-    def _all(self, found: Iterable[nodes.Node], scope: Scope, facts: Facts) -> None:
+    def _visit_all(self, found: Iterable[nodes.Node], scope: Scope, facts: Facts) -> None:
         for node in found:
             self._visit(node, scope, facts)
 
@@ -140,50 +143,50 @@ class VariableCollector:
         match node:
             case nodes.Output():
                 for part in node.nodes:
-                    self._use(part, scope, facts)
-                    self._printed(part, scope)
+                    self._visit_use(part, scope, facts)
+                    self._check_printable(part, scope)
             case nodes.For():
-                self._loop(node, scope, facts)
+                self._visit_loop(node, scope, facts)
             case nodes.If():
-                self._branches(node, scope, facts)
+                self._visit_if(node, scope, facts)
             case nodes.With():
                 inner = dict(scope)
                 for target, value in zip(node.targets, node.values, strict=True):
                     self._assign(target, value, scope, inner, facts)
-                self._all(node.body, inner, facts)
+                self._visit_all(node.body, inner, facts)
             case nodes.Assign():
                 self._assign(node.target, node.node, scope, scope, facts)
             case nodes.AssignBlock() | nodes.FilterBlock() | nodes.Macro() | nodes.CallBlock():
-                self._block(node, scope, facts)
+                self._visit_block(node, scope, facts)
             case nodes.Expr():
-                self._use(node, scope, facts)
+                self._visit_use(node, scope, facts)
             case _:
-                self._all(node.iter_child_nodes(), scope, facts)
+                self._visit_all(node.iter_child_nodes(), scope, facts)
 
-    def _block(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
+    def _visit_block(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
         match node:
             case nodes.Macro():
                 scope[node.name] = UNKNOWN
-                self._macro(node, scope)
+                self._visit_macro(node, scope)
             case nodes.CallBlock():
-                self._use(node.call, scope, facts)
-                self._macro(node, scope)
+                self._visit_use(node.call, scope, facts)
+                self._visit_macro(node, scope)
             case nodes.AssignBlock() | nodes.FilterBlock():
-                self._all(node.body, dict(scope), facts)
-                self._arguments(node.filter, scope, facts)
+                self._visit_all(node.body, dict(scope), facts)
+                self._visit_arguments(node.filter, scope, facts)
                 if isinstance(node, nodes.AssignBlock):
                     self._bind(node.target, UNKNOWN, scope)
 
-    def _branches(self, node: nodes.If, scope: Scope, facts: Facts) -> None:
+    def _visit_if(self, node: nodes.If, scope: Scope, facts: Facts) -> None:
         for branch in (node, *node.elif_):
-            self._ask(branch.test, scope, facts)
-            self._all(branch.body, scope, facts | self._when(branch.test, scope, truth=True))
-            facts |= self._when(branch.test, scope, truth=False)
-        self._all(node.else_, scope, facts)
+            self._visit_condition(branch.test, scope, facts)
+            self._visit_all(branch.body, scope, facts | self._facts_when(branch.test, scope, truth=True))
+            facts |= self._facts_when(branch.test, scope, truth=False)
+        self._visit_all(node.else_, scope, facts)
 
-    def _loop(self, node: nodes.For, scope: Scope, facts: Facts) -> None:
-        self._use(node.iter, scope, facts)
-        source = self._looped(node.iter, scope)
+    def _visit_loop(self, node: nodes.For, scope: Scope, facts: Facts) -> None:
+        self._visit_use(node.iter, scope, facts)
+        source = self._loop_source(node.iter, scope)
         item = UNKNOWN
         if source.schema is not None and isinstance(source.schema.get("items"), Mapping):
             path = (*source.path, ANY_ITEM) if source.path is not None else None
@@ -191,36 +194,41 @@ class VariableCollector:
         inner = {**scope, "loop": UNKNOWN}
         self._bind(node.target, item, inner)
         if node.test:
-            self._ask(node.test, inner, facts)
-            facts |= self._when(node.test, inner, truth=True)
-        self._all(node.body, inner, facts)
-        self._all(node.else_, scope, facts)
+            self._visit_condition(node.test, inner, facts)
+            facts |= self._facts_when(node.test, inner, truth=True)
+        self._visit_all(node.body, inner, facts)
+        self._visit_all(node.else_, scope, facts)
 
-    def _looped(self, node: nodes.Node, scope: Scope) -> KnownValue:
-        """The list that a loop goes over, also behind `or []` and filters that keep its items."""
+    def _loop_source(self, node: nodes.Node, scope: Scope) -> KnownValue:
+        """The list that a loop iterates over, also through `or []` and filters that keep its items."""
         match node:
             case nodes.Filter(node=nodes.Node() as inner, name=name) if name in ITEM_FILTERS:
-                return self._looped(inner, scope)
+                return self._loop_source(inner, scope)
             case nodes.Or(left=left):
-                return self._looped(left, scope)
+                return self._loop_source(left, scope)
             case _:
                 return self._value(node, scope)
 
-    def _macro(self, node: nodes.Macro | nodes.CallBlock, scope: Scope) -> None:
-        """What a macro is given is not known; what its body reads beside that is judged where it stands."""
+    def _visit_macro(self, node: nodes.Macro | nodes.CallBlock, scope: Scope) -> None:
+        """Visit a macro. Its arguments are unknown; other names in its body are checked in its own scope."""
         for value in node.defaults:
-            self._use(value, scope, NO_FACTS)
+            self._visit_use(value, scope, NO_FACTS)
         names = (*(target.name for target in node.args), *IN_MACROS)
-        self._all(node.body, {**scope, **dict.fromkeys(names, UNKNOWN)}, NO_FACTS)
+        self._visit_all(node.body, {**scope, **dict.fromkeys(names, UNKNOWN)}, NO_FACTS)
 
     def _assign(
         self, target: nodes.Node, value: nodes.Node, outer: Scope, inner: Scope, facts: Facts
     ) -> None:
-        """A name for a value; what is missing may be named, and is judged where the name is used."""
-        self._ask(value, outer, facts) if source_of(value) else self._use(value, outer, facts)
+        """Assign a value to a name. A missing value may be assigned; it is checked where the name is used."""
+        self._visit_condition(value, outer, facts) if source_of(value) else self._visit_use(
+            value, outer, facts
+        )
         found = self._value(value, outer)
         if found is UNKNOWN:
-            true, false = self._when(value, outer, truth=True), self._when(value, outer, truth=False)
+            true, false = (
+                self._facts_when(value, outer, truth=True),
+                self._facts_when(value, outer, truth=False),
+            )
             found = KnownValue(true=true, false=false)
         self._bind(target, found, inner)
 
@@ -232,56 +240,58 @@ class VariableCollector:
 
     # --- expressions ------------------------------------------------------------------------------
 
-    def _ask(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
-        """Read an expression where only its truth counts: what is missing or null is false."""
+    def _visit_condition(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
+        """Visit an expression of which only the truth counts: a missing or null value is false."""
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
                 self._value(node, scope, report=True)
-                self._needed_index(node, scope, facts)
-                self._read(node, scope)
+                self._visit_path_expressions(node, scope, facts)
+                self._record_optional(node, scope)
             case nodes.Not(node=inner):
-                self._ask(inner, scope, facts)
+                self._visit_condition(inner, scope, facts)
             case nodes.And(left=left, right=right) | nodes.Or(left=left, right=right):
-                self._ask(left, scope, facts)
-                self._ask(right, scope, facts | self._when(left, scope, truth=isinstance(node, nodes.And)))
+                self._visit_condition(left, scope, facts)
+                self._visit_condition(
+                    right, scope, facts | self._facts_when(left, scope, truth=isinstance(node, nodes.And))
+                )
             case nodes.CondExpr():
-                self._choose(node, scope, facts, self._ask)
+                self._visit_conditional(node, scope, facts, self._visit_condition)
             case _:
-                self._use(node, scope, facts)
+                self._visit_use(node, scope, facts)
 
-    def _use(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
-        """Read an expression whose value is needed."""
+    def _visit_use(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
+        """Visit an expression whose value is needed."""
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
                 value = self._value(node, scope, report=True)
-                self._needed_index(node, scope, facts)
+                self._visit_path_expressions(node, scope, facts)
                 self._require(value, node, facts)
             case nodes.Not():
-                self._ask(node, scope, facts)
+                self._visit_condition(node, scope, facts)
             case nodes.And(left=left, right=right) | nodes.Or(left=left, right=right):
                 both = isinstance(node, nodes.And)  # a false left side is the value of `and`, not of `or`
-                (self._use if both else self._ask)(left, scope, facts)
-                self._use(right, scope, facts | self._when(left, scope, truth=both))
+                (self._visit_use if both else self._visit_condition)(left, scope, facts)
+                self._visit_use(right, scope, facts | self._facts_when(left, scope, truth=both))
             case nodes.CondExpr():
-                self._choose(node, scope, facts, self._use)
+                self._visit_conditional(node, scope, facts, self._visit_use)
             case nodes.Concat():
                 for part in node.nodes:
-                    self._use(part, scope, facts)
-                    self._printed(part, scope)
+                    self._visit_use(part, scope, facts)
+                    self._check_printable(part, scope)
             case _:
-                self._use_call(node, scope, facts)
+                self._visit_operation(node, scope, facts)
 
-    def _use_call(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
-        """The same of what is asked of a value: a test, a comparison, a filter, a call."""
+    def _visit_operation(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
+        """Visit a test, a comparison, a filter or a call whose value is needed."""
         match node:
             case nodes.Test(node=inner, name=name):
-                self._ask(inner, scope, facts) if name in PRESENCE_TESTS | TYPE_TESTS else self._use(
+                self._visit_condition(
                     inner, scope, facts
-                )
-                self._arguments(node, scope, facts)
+                ) if name in PRESENCE_TESTS | TYPE_TESTS else self._visit_use(inner, scope, facts)
+                self._visit_arguments(node, scope, facts)
             case nodes.Compare(expr=left, ops=operands):
                 equal = all(operand.op in ("eq", "ne", "in", "notin") for operand in operands)
-                read = self._ask if equal else self._use
+                read = self._visit_condition if equal else self._visit_use
                 for each in (left, *(operand.expr for operand in operands)):
                     read(each, scope, facts)
                 for operand in operands:
@@ -289,116 +299,120 @@ class VariableCollector:
                         found = self._value(operand.expr, scope)._replace(absent=False, owner=None)
                         self._require(found, operand.expr, facts)
             case nodes.Filter(node=inner, name=name):
-                self._filter(node, inner, name, scope, facts)
-                self._arguments(node, scope, facts)
+                self._visit_filter(node, inner, name, scope, facts)
+                self._visit_arguments(node, scope, facts)
             case nodes.Call(node=callee):
-                self._call(node, callee, scope, facts)
+                self._visit_call(node, callee, scope, facts)
             case _:
                 for child in node.iter_child_nodes():
-                    self._use(child, scope, facts)
+                    self._visit_use(child, scope, facts)
 
-    def _choose(self, node: nodes.CondExpr, scope: Scope, facts: Facts, read: Any) -> None:
-        self._ask(node.test, scope, facts)
-        read(node.expr1, scope, facts | self._when(node.test, scope, truth=True))
+    def _visit_conditional(self, node: nodes.CondExpr, scope: Scope, facts: Facts, read: Any) -> None:
+        self._visit_condition(node.test, scope, facts)
+        read(node.expr1, scope, facts | self._facts_when(node.test, scope, truth=True))
         if node.expr2 is not None:
-            read(node.expr2, scope, facts | self._when(node.test, scope, truth=False))
+            read(node.expr2, scope, facts | self._facts_when(node.test, scope, truth=False))
 
-    def _filter(
+    def _visit_filter(
         self, node: nodes.Filter, inner: nodes.Node | None, name: str, scope: Scope, facts: Facts
     ) -> None:
         if inner is None:
             return
         if name in ("default", "d"):
-            self._ask(inner, scope, facts)
+            self._visit_condition(inner, scope, facts)
         elif name == "select" and not node.args and isinstance(inner, nodes.List | nodes.Tuple):
             for each in inner.items:
-                self._ask(each, scope, facts)  # `[a, b]|select|join(", ")` leaves out what is missing
+                self._visit_condition(each, scope, facts)  # `[a, b]|select|join(", ")` omits missing values
         else:
-            self._use(inner, scope, facts)
+            self._visit_use(inner, scope, facts)
 
-    def _call(self, node: nodes.Call, callee: nodes.Node, scope: Scope, facts: Facts) -> None:
-        """A macro may be given what is missing; a method is asked of a value that is needed."""
+    def _visit_call(self, node: nodes.Call, callee: nodes.Node, scope: Scope, facts: Facts) -> None:
+        """Visit a call. A macro accepts missing arguments; a method needs the value that it belongs to."""
         if isinstance(callee, nodes.Getattr):
-            self._use(callee.node, scope, facts)
+            self._visit_use(callee.node, scope, facts)
             self._value(callee, scope, report=True)
         else:
-            self._use(callee, scope, facts)
+            self._visit_use(callee, scope, facts)
         function = isinstance(callee, nodes.Name) and callee.name not in FUNCTIONS
         for argument in (*node.args, *(word.value for word in node.kwargs)):
-            (self._ask if function else self._use)(argument, scope, facts)
+            (self._visit_condition if function else self._visit_use)(argument, scope, facts)
         for rest in (node.dyn_args, node.dyn_kwargs):
             if rest is not None:
-                self._use(rest, scope, facts)
+                self._visit_use(rest, scope, facts)
 
-    def _arguments(self, node: nodes.Filter | nodes.Test | None, scope: Scope, facts: Facts) -> None:
+    def _visit_arguments(self, node: nodes.Filter | nodes.Test | None, scope: Scope, facts: Facts) -> None:
         if node is not None:
             for argument in (*node.args, *(word.value for word in node.kwargs)):
-                self._use(argument, scope, facts)
+                self._visit_use(argument, scope, facts)
 
-    def _needed_index(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
-        """What stands in brackets or under a call in a path is an expression of its own."""
+    def _visit_path_expressions(self, node: nodes.Node, scope: Scope, facts: Facts) -> None:
+        """Visit the expressions inside a path: those in brackets, and a call at its beginning."""
         here: nodes.Node = node
         while isinstance(here, nodes.Getattr | nodes.Getitem):
             if isinstance(here, nodes.Getitem) and not isinstance(here.arg, nodes.Const):
-                self._use(here.arg, scope, facts)
+                self._visit_use(here.arg, scope, facts)
             here = here.node
         if not isinstance(here, nodes.Name):
-            self._use(here, scope, facts)
+            self._visit_use(here, scope, facts)
 
     # --- what holds in a branch -------------------------------------------------------------------
 
-    def _when(self, node: nodes.Node, scope: Scope, *, truth: bool) -> Facts:
-        """What is sure when a test is true, or when it is false."""
+    def _facts_when(self, node: nodes.Node, scope: Scope, *, truth: bool) -> Facts:
+        """The facts that hold when an expression is true, or when it is false."""
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
                 value = self._value(node, scope)
                 named = value.true if truth else value.false
-                return named | (self._there(value, null=False) if truth else NO_FACTS)
+                return named | (self._facts_present(value, null=False) if truth else NO_FACTS)
             case nodes.Not(node=inner):
-                return self._when(inner, scope, truth=not truth)
+                return self._facts_when(inner, scope, truth=not truth)
             case nodes.And(left=left, right=right) | nodes.Or(left=left, right=right):
-                one, other = (self._when(each, scope, truth=truth) for each in (left, right))
+                one, other = (self._facts_when(each, scope, truth=truth) for each in (left, right))
                 return one | other if isinstance(node, nodes.And) == truth else one & other
             case nodes.Test(node=inner, name=name):
-                return self._tested(inner, name, scope, truth=truth)
+                return self._facts_of_test(inner, name, scope, truth=truth)
             case nodes.Compare(expr=left, ops=[nodes.Operand() as operand]):
-                return self._compared(left, operand, scope, truth=truth)
+                return self._facts_of_comparison(left, operand, scope, truth=truth)
             case nodes.Filter(node=nodes.Node() as inner, name="default" | "d", args=instead) if truth and (
                 not instead or _is_empty(instead[0])
             ):
-                return self._when(inner, scope, truth=True)
+                return self._facts_when(inner, scope, truth=True)
             case nodes.Filter(node=inner, name=name) if truth and inner is not None and name in FALSY_FILTERS:
-                return self._when(inner, scope, truth=True)
+                return self._facts_when(inner, scope, truth=True)
             case _:
                 return NO_FACTS
 
-    def _tested(self, inner: nodes.Node, name: str, scope: Scope, *, truth: bool) -> Facts:
+    def _facts_of_test(self, inner: nodes.Node, name: str, scope: Scope, *, truth: bool) -> Facts:
         value = self._value(inner, scope)
         if name in ("defined", "undefined") and truth == (name == "defined"):
-            return self._there(value, null=True)
+            return self._facts_present(value, null=True)
         if name == "none" and not truth and value.path is not None:
             return frozenset({(value.path, "not null")})
         if truth and name in TYPE_TESTS | {"true", "false"}:
-            return self._there(value, null=False)
+            return self._facts_present(value, null=False)
         return NO_FACTS
 
-    def _compared(self, left: nodes.Node, operand: nodes.Operand, scope: Scope, *, truth: bool) -> Facts:
+    def _facts_of_comparison(
+        self, left: nodes.Node, operand: nodes.Operand, scope: Scope, *, truth: bool
+    ) -> Facts:
         if operand.op in ("in", "notin"):
             found = truth == (operand.op == "in")
-            return self._there(self._value(operand.expr, scope), null=False) if found else NO_FACTS
+            return self._facts_present(self._value(operand.expr, scope), null=False) if found else NO_FACTS
         if operand.op not in ("eq", "ne"):
-            return self._there(self._value(left, scope), null=False)  # else the comparison has failed
+            return self._facts_present(
+                self._value(left, scope), null=False
+            )  # a missing value fails in the comparison
         value, equal = self._value(left, scope), truth == (operand.op == "eq")
         match operand.expr:
             case nodes.Const(value=None):
                 return frozenset({(value.path, "not null")}) if value.path and not equal else NO_FACTS
             case nodes.Const():
-                return self._there(value, null=False) if equal else NO_FACTS
+                return self._facts_present(value, null=False) if equal else NO_FACTS
             case _:
                 return NO_FACTS
 
-    def _there(self, value: KnownValue, *, null: bool) -> Facts:
-        """That a value is there, and so all that it is in; and not null, unless `null`."""
+    def _facts_present(self, value: KnownValue, *, null: bool) -> Facts:
+        """The facts that a value and its owners are present, and not null unless `null` is set."""
         facts: set[Fact] = set()
         here: KnownValue | None = value
         while here is not None:
@@ -413,7 +427,7 @@ class VariableCollector:
     # --- what is found ----------------------------------------------------------------------------
 
     def _require(self, value: KnownValue, node: nodes.Node, facts: Facts) -> None:
-        """Advise on a value that is needed and may be missing, or be in what may be missing."""
+        """Warn of a needed value that may be missing, or whose owner may be missing."""
         chain: list[tuple[KnownValue, str]] = []
         here: KnownValue | None = value
         written: Any = node
@@ -425,23 +439,23 @@ class VariableCollector:
                 continue
             if each.absent and (each.path, "there") not in facts:
                 if not each.vague:
-                    return self._advise(each.path, _may_be_missing(shown), node.lineno)
+                    return self._warn(each.path, _may_be_missing(shown), node.lineno)
                 self.use.required.setdefault(each.path, shown)
                 self.use.optional[each.path] = ""
             nullable = _allows_null(each.schema, self._root)
             if nullable and (each.path, "not null") not in facts:
-                return self._advise(each.path, _may_be_null(shown, last=each is value), node.lineno)
+                return self._warn(each.path, _may_be_null(shown, last=each is value), node.lineno)
             if each.absent or nullable:
                 self.use.optional.setdefault(each.path, shown)
         return None
 
-    def _read(self, node: nodes.Node, scope: Scope) -> None:
+    def _record_optional(self, node: nodes.Node, scope: Scope) -> None:
         value = self._value(node, scope)
         if value.path and (value.absent or _allows_null(value.schema, self._root)):
             self.use.optional.setdefault(value.path, source_of(node))
 
-    def _advise(self, path: Path, message: str, line: int) -> None:
-        """Once for each variable of a part."""
+    def _warn(self, path: Path, message: str, line: int) -> None:
+        """Add a warning, once for each variable of a part."""
         if not any(message == problem.message for problem in self.use.lint_warnings):
             problem = Problem(
                 Code.VARIABLE_MAY_BE_ABSENT, self._place, message, line, severity=Severity.WARNING
@@ -449,8 +463,8 @@ class VariableCollector:
             self.use.lint_warnings.append(problem)
         self.use.optional[path] = ""
 
-    def _printed(self, node: nodes.Node, scope: Scope) -> None:
-        """Refuse to print what has no text, whatever the event."""
+    def _check_printable(self, node: nodes.Node, scope: Scope) -> None:
+        """Report a printed value that has no text form for any event."""
         shown = source_of(node)
         if not shown:
             return
@@ -465,7 +479,7 @@ class VariableCollector:
             self._report(message, node.lineno, Code.RENDER_FAILED)
 
     def _value(self, node: nodes.Node, scope: Scope, *, report: bool = False) -> KnownValue:
-        """What the schema says of an expression."""
+        """What the schema says about an expression."""
         match node:
             case nodes.Name(name=name):
                 return self._name(name, node.lineno, scope, report=report)
@@ -494,7 +508,7 @@ class VariableCollector:
             if not likely and (meant := name_message(name)):
                 self._report(f"there is no `{name}` here: {meant}", line)
             else:
-                hint = likely or self._way_out(name)
+                hint = likely or self._declaration_hint(name)
                 self._report(f"`{name}` is not declared in `variables`{hint}", line)
         return FUNCTION if name in FUNCTIONS else UNKNOWN
 
@@ -515,7 +529,7 @@ class VariableCollector:
         return UNKNOWN
 
     def _no_attribute(self, schema: JsonSchema, owner: str, name: str) -> str:
-        """Why a value of this schema has no such attribute, or nothing."""
+        """Why a value of this schema has no such attribute; empty if it may have it."""
         properties = schema.get("properties", {})
         types = _types(schema) - {"null"}
         if types and types <= OF_TYPE.keys():
@@ -538,8 +552,8 @@ class VariableCollector:
         path = (*owner.path, name) if owner.path is not None else None
         return KnownValue(resolve_ref(found, self._root), path, absent, vague, owner)
 
-    def _way_out(self, name: str) -> str:
-        """What there is instead, when it is few, and where the name would be declared."""
+    def _declaration_hint(self, name: str) -> str:
+        """The declared variables if they are few, and the field that would declare the name."""
         listed = f", which has {', '.join(self._known)}" if 0 < len(self._known) <= MAX_LISTED else ""
         return f"{listed}; declare it as spec.variables.properties.{name}"
 
@@ -562,7 +576,7 @@ def _may_be_null(name: str, *, last: bool) -> str:
 
 
 def _is_empty(node: nodes.Node) -> bool:
-    """Whether an expression is written as what is false in a test."""
+    """Whether an expression is a literal that is false in a test."""
     match node:
         case nodes.Const(value=value):
             return not value
@@ -573,13 +587,13 @@ def _is_empty(node: nodes.Node) -> bool:
 
 
 def _types(schema: JsonSchema | None) -> frozenset[str]:
-    """The types that a schema names, if it does."""
+    """The types that a schema names; empty if it names none."""
     found = schema.get("type") if schema is not None else None
     return frozenset(found if isinstance(found, list) else [found] if isinstance(found, str) else ())
 
 
 def _allows_null(schema: Any, root: JsonSchema, depth: int = 0) -> bool:
-    """Whether a schema says that null is among its values; one that says nothing doesn't."""
+    """Whether a schema explicitly allows null."""
     here = resolve_ref(schema, root)
     if here is None or depth > MAX_NESTED_SCHEMAS:
         return False
@@ -596,7 +610,7 @@ def _dotted(path: Path | None) -> str:
 
 
 def _required(schema: JsonSchema, root: JsonSchema, depth: int = 0) -> set[str]:
-    """The properties that are always there, or that a condition of the schema may require."""
+    """The properties that are always present, or that a condition of the schema may require."""
     names = {name for name in schema.get("required", ()) if isinstance(name, str)}
     for each in schema.get("allOf", ()):
         part = resolve_ref(each, root)
@@ -606,33 +620,33 @@ def _required(schema: JsonSchema, root: JsonSchema, depth: int = 0) -> set[str]:
 
 
 def _named(part: Any) -> Iterator[str]:
-    """Every text in a part of a schema: a property that a condition names may be required by it."""
-    waiting = [part]
-    while waiting:
-        match waiting.pop():
+    """Every text in a part of a schema: a property that a condition names may be required."""
+    stack = [part]
+    while stack:
+        match stack.pop():
             case str() as name:
                 yield name
             case Mapping() as found:
-                waiting += [*found, *found.values()]
+                stack += [*found, *found.values()]
             case list() as found:
-                waiting += found
+                stack += found
 
 
 def unused_variables(variables: JsonSchema, used: set[str]) -> Iterator[str]:
-    """Declared variables that nothing reads."""
+    """Declared variables that the template does not use."""
     return (name for name in variables.get("properties", {}) if name not in used)
 
 
-def always_there(optional: Mapping[Path, str], samples: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The sources of optional variables that no sample leaves out or has as null."""
-    known = list(samples)
+def always_present(optional: Mapping[Path, str], samples: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The sources of optional variables that are present and not null in every sample."""
+    data = list(samples)
     for path, source in optional.items():
-        if source and not any(_lacks(sample, path) for sample in known):
+        if source and not any(_lacks(sample, path) for sample in data):
             yield source
 
 
 def _lacks(value: Any, path: Path) -> bool:
-    """Whether something on the path is absent or null, in any item of the lists on its way."""
+    """Whether a value on the path is absent or null, in any item of the lists on the path."""
     if value is None:
         return True
     if not path:

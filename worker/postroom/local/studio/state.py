@@ -66,7 +66,7 @@ class ShownTemplate:
     def locales(self) -> tuple[str, ...]:
         """The languages, the default one first."""
         if self.compiled:
-            return tuple(edition.tag for edition in self.compiled.editions)
+            return tuple(edition.tag for edition in self.compiled.variants)
         spec = self.source.spec
         return (spec.default_locale, *(each.tag for each in spec.locales if each.tag != spec.default_locale))
 

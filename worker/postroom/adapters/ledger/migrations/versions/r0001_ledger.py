@@ -1,4 +1,4 @@
-"""The ledger as it was when PostgreSQL came: letters, identities, attempts, outbox, workers with leases."""
+"""All tables of the ledger."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,20 +10,21 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Create every table with its indexes."""
     _letters()
-    _beside_letters()
+    _dedupe()
+    _outboxes()
+    _reports()
     _workers()
 
 
 def _letters() -> None:
-    texts = ("profile", "source", "event_id", "recipient", "event_type")
     op.create_table(
         "letter",
         sa.Column("row", sa.BigInteger, primary_key=True, autoincrement=False),
-        *(sa.Column(name, sa.String, nullable=False) for name in texts),
+        *(_text(name) for name in ("profile", "source", "event_id", "recipient", "event_type")),
         sa.Column("digest", sa.LargeBinary, nullable=False),
-        sa.Column("state", sa.String, nullable=False),
+        _text("state"),
         sa.Column("worker_epoch", sa.Integer, nullable=False),
         sa.Column("replies", sa.SmallInteger, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
@@ -33,16 +34,16 @@ def _letters() -> None:
         sa.Column("reason", sa.Text),
         sa.Column("reply", sa.Text),
         *(sa.Column(name, sa.String) for name in ("template", "revision", "message_id")),
-        sa.Column("topic", sa.String, nullable=False),
-        sa.Column("partition", sa.Integer, nullable=False),
-        sa.Column("offset", sa.BigInteger, nullable=False),
+        *_position(),
         *(sa.Column(name, sa.String) for name in ("user_id", "request_id")),
         sa.Column("metadata", sa.Text),
         sa.Column("event", sa.LargeBinary),
         sa.Column("received_at", sa.Float, nullable=False),
         sa.Column("updated_at", sa.Float, nullable=False),
     )
-    op.create_index("letter_due", "letter", ["due"], postgresql_where=sa.text("due IS NOT NULL"))
+    has_due = sa.text("due IS NOT NULL")
+    op.create_index("letter_due", "letter", ["due"], postgresql_where=has_due)
+    op.create_index("letter_due_of_profile", "letter", ["profile", "due"], postgresql_where=has_due)
     op.create_index(
         "letter_stored", "letter", ["worker_epoch"], postgresql_where=sa.text("event IS NOT NULL")
     )
@@ -54,9 +55,23 @@ def _letters() -> None:
         postgresql_ops={"offset": "int8_minmax_multi_ops"},
         postgresql_with={"pages_per_range": 16},
     )
+    op.create_table(
+        "attempt",
+        sa.Column("id", sa.BigInteger, primary_key=True),
+        sa.Column("row", sa.BigInteger, nullable=False),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+        _text("result"),
+        sa.Column("stage", sa.String),
+        sa.Column("code", sa.Integer),
+        sa.Column("text", sa.Text),
+        sa.Column("revision", sa.String),
+        sa.Column("relay", sa.String),
+    )
+    op.create_index("attempt_row", "attempt", ["row"])
 
 
-def _beside_letters() -> None:
+def _dedupe() -> None:
     op.create_table(
         "identity",
         sa.Column("bucket", sa.Integer, nullable=False),
@@ -64,19 +79,29 @@ def _beside_letters() -> None:
         sa.Column("row", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("bucket", "hash"),
     )
-    op.create_table(
-        "attempt",
-        sa.Column("id", sa.BigInteger, primary_key=True),
-        sa.Column("row", sa.BigInteger, nullable=False),
-        sa.Column("worker_epoch", sa.Integer, nullable=False),
-        sa.Column("at", sa.Float, nullable=False),
-        sa.Column("result", sa.String, nullable=False),
-        sa.Column("stage", sa.String),
-        sa.Column("code", sa.Integer),
-        sa.Column("text", sa.Text),
-        sa.Column("revision", sa.String),
+    calendar = op.create_table(
+        "calendar",
+        sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("bucket", sa.Integer, nullable=False),
+        _text("floor"),
     )
-    op.create_index("attempt_row", "attempt", ["row"])
+    op.bulk_insert(calendar, [{"id": 1, "bucket": 0, "floor": revision}])
+    op.create_table(
+        "replay",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "suppression",
+        *(_text(name) for name in ("profile", "hash", "reason")),
+        sa.Column("address", sa.String),
+        sa.Column("note", sa.Text),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("profile", "hash", "reason"),
+    )
+
+
+def _outboxes() -> None:
     op.create_table(
         "dead_letter_outbox",
         sa.Column("row", sa.BigInteger, primary_key=True),
@@ -84,32 +109,75 @@ def _beside_letters() -> None:
         sa.Column("record", sa.LargeBinary, nullable=False),
         sa.Column("problems", sa.Text, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
-        sa.Column("worker_epoch", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
     )
     op.create_table(
         "poison_mark",
-        sa.Column("topic", sa.String, nullable=False),
-        sa.Column("partition", sa.Integer, nullable=False),
-        sa.Column("offset", sa.BigInteger, nullable=False),
+        *_position(),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("topic", "partition", "offset"),
     )
+    op.create_table(
+        "notification_outbox",
+        sa.Column("row", sa.BigInteger, primary_key=True),
+        *(_text(name) for name in ("destination", "notification_id", "key", "type")),
+        sa.Column("data", sa.Text, nullable=False),
+        sa.Column("letter", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("due", sa.Float, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("worker_epoch", sa.Integer, nullable=False),
+    )
+    op.create_index("notification_due", "notification_outbox", ["destination", "due"])
+
+
+def _reports() -> None:
+    op.create_table(
+        "report",
+        sa.Column("row", sa.BigInteger, primary_key=True),
+        sa.Column("letter", sa.BigInteger, nullable=False),
+        _text("fingerprint"),
+        sa.Column("at", sa.Float, nullable=False),
+        _text("kind"),
+        _text("status"),
+        sa.Column("text", sa.Text),
+        sa.Column("mta", sa.String),
+        sa.Column("proves", sa.String),
+        sa.Column("suppress", sa.String),
+        sa.Column("pending", sa.Boolean, nullable=False),
+        sa.Column("content", sa.LargeBinary),
+        sa.UniqueConstraint("letter", "fingerprint", name="report_once"),
+    )
+    op.create_index("report_pending", "report", ["letter"], postgresql_where=sa.text("pending"))
 
 
 def _workers() -> None:
     op.create_table(
         "worker",
         sa.Column("worker_epoch", sa.Integer, primary_key=True),
-        sa.Column("process", sa.String, nullable=False),
+        _text("process"),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("ended_in_order", sa.Boolean, nullable=False),
-        sa.Column("lease_until", sa.Float, nullable=False, server_default="0"),
-        sa.Column("recovered", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("lease_until", sa.Float, nullable=False),
+        sa.Column("recovered", sa.Boolean, nullable=False),
     )
-    calendar = op.create_table(
-        "calendar",
-        sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
-        sa.Column("bucket", sa.Integer, nullable=False),
-        sa.Column("floor", sa.String, nullable=False),
+    op.create_table(
+        "shared_state",
+        sa.Column("subject", sa.String, primary_key=True),
+        sa.Column("text", sa.Text, nullable=False),
+        sa.Column("until", sa.Float, nullable=False),
     )
-    op.bulk_insert(calendar, [{"id": 1, "bucket": 0, "floor": revision}])
+
+
+def _text(name: str) -> "sa.Column[str]":
+    return sa.Column(name, sa.String, nullable=False)
+
+
+def _position() -> "tuple[sa.Column[str], sa.Column[int], sa.Column[int]]":
+    """The position of a Kafka record."""
+    return (
+        _text("topic"),
+        sa.Column("partition", sa.Integer, nullable=False),
+        sa.Column("offset", sa.BigInteger, nullable=False),
+    )

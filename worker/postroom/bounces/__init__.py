@@ -1,0 +1,1 @@
+"""The bounce intake: a mail server for the return paths, which stores reports in the ledgers."""

@@ -1,1 +1,0 @@
-"""One program per duty; wiring only."""

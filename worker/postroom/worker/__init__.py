@@ -1,0 +1,1 @@
+"""The worker process: one profile's letters from its topic to its relay. Read `main` first."""

@@ -1,0 +1,83 @@
+"""What a worker is to do, known before it has reached anything: its settings, its profile, its exit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from postroom.clock import SystemClock
+from postroom.delivery.context import DeliveryPolicy
+from postroom.delivery.settings import WorkerSettings
+from postroom.letter.allowlist import read_allowlist
+from postroom.letter.profile import SmtpProfile, topic_of
+from postroom.ports.world import Clock
+from postroom.worker.callbacks import CallbackDispatcher, CallbackSecret
+from postroom.worker.keys import DkimSigner, ReturnPathBuilder
+from postroom.worker.profile_config import delivery_policy, read_profile_file
+from postroom.worker.relays import RelaySelection, select_relay
+
+log = structlog.get_logger("postroom.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """One profile's letters, and where they leave."""
+
+    settings: WorkerSettings
+    profile: SmtpProfile
+    exit: RelaySelection
+    policy: DeliveryPolicy
+    clock: Clock
+    signing: DkimSigner | None = None
+    callbacks: tuple[CallbackDispatcher, ...] = ()
+    returns: ReturnPathBuilder | None = None
+    left_out: tuple[str, ...] = ()
+    """The fields of its manifests that this release does not know, as `shop/orders: spec.retry.budget`."""
+
+    @property
+    def topic(self) -> str:
+        """The topic that events come on."""
+        return topic_of(self.profile)
+
+
+def read_config(settings: WorkerSettings) -> WorkerConfig:
+    """Read the profile and choose the relay; raises Rejected."""
+    handed = read_profile_file(settings.profile)
+    profile = handed.profile
+    exit_ = select_relay(profile, settings)
+    strict = exit_.mode == "SMTP"
+    signing = DkimSigner(profile, settings.secrets, strict) if profile.spec.dkim else None
+    returns = ReturnPathBuilder(profile, settings.secrets, strict) if profile.spec.bounces else None
+    policy = replace(delivery_policy(profile, exit_.accepted_as), signer=signing, returns=returns)
+    callbacks = tuple(_callback_dispatchers(profile, settings))
+    left_out = handed.unknown_fields + exit_.fallback_left_out
+    return WorkerConfig(
+        settings, profile, exit_, policy, SystemClock(), signing, callbacks, returns, left_out
+    )
+
+
+def _callback_dispatchers(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[CallbackDispatcher]:
+    allowed = read_allowlist(settings.callback_allow)
+    for one in profile.spec.callbacks:
+        doorstep = CallbackDispatcher(
+            one, CallbackSecret(settings.secrets, profile.metadata.namespace), allowed
+        )
+        doorstep.look()
+        yield doorstep
+
+
+def announce(config: WorkerConfig) -> None:
+    """Say what this worker does."""
+    log.info("profile", name=config.profile.metadata.name, mode=config.exit.mode, topic=config.topic)
+    log_unknown_fields(config.left_out)
+    if config.exit.guarded:
+        log.warning(
+            "mode SMTP is treated as Sandbox: delivery is not allowed here",
+            setting="POSTROOM_DELIVERY_ALLOWED",
+        )
+
+
+def log_unknown_fields(fields: Sequence[str]) -> None:
+    """Say what a later release wrote and this one does not do."""
+    if fields:
+        log.warning("fields that this release does not know are left out", fields=list(fields))

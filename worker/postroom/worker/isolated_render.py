@@ -1,0 +1,54 @@
+"""The rehearsal's other side: reads packed records, renders each, answers one byte.
+
+Input: the profile's manifest and the folder of bundles as arguments; length-prefixed records on standard
+input. Output: `.` when ready and after every record, whatever came of it: only death and silence count.
+"""
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+from postroom import logs
+from postroom.adapters.templates import FolderTemplates
+from postroom.delivery.context import DeliveryPolicy
+from postroom.delivery.parse import parse_record
+from postroom.delivery.render import render_one
+from postroom.framing import read_frame
+from postroom.letter.event import Record, unpack_record
+from postroom.letter.problems import Rejected
+from postroom.ports.ledger import State
+from postroom.worker.profile_config import delivery_policy, read_profile
+
+MEMORY_BYTES = 512 * 1024 * 1024
+CPU_SECONDS = 600
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    logs.configure_logging("json")  # standard output is for answers
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    policy = delivery_policy(read_profile(Path(sys.argv[1])), State.CAPTURED)
+    templates = FolderTemplates(Path(sys.argv[2]))
+    templates.refresh()
+    with contextlib.suppress(BrokenPipeError):  # the worker is gone
+        _reply()
+        while (payload := read_frame(sys.stdin.buffer)) is not None:
+            _render(unpack_record(payload), templates, policy)
+            _reply()
+
+
+def _render(record: Record, templates: FolderTemplates, policy: DeliveryPolicy) -> None:
+    # an ordinary bad record is the journey's to refuse
+    with contextlib.suppress(Rejected):
+        render_one(parse_record(record, policy.profile), templates.current(), policy, record.timestamp)
+
+
+def _reply() -> None:
+    sys.stdout.buffer.write(b".")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

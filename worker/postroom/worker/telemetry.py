@@ -1,0 +1,129 @@
+"""What the journey says of a batch, told to the metrics and the log: once a group, never once a letter."""
+
+from collections import Counter
+from datetime import datetime
+
+import structlog
+
+from postroom.adapters.metrics import WorkerMetrics
+from postroom.letter.address import mask_address, mask_addresses
+from postroom.letter.problems import Problem
+from postroom.policy.outcomes import (
+    Accepted,
+    Finish,
+    InDoubt,
+    Malformed,
+    NoTemplate,
+    Park,
+    Progress,
+    Release,
+    Settled,
+    TryAgain,
+)
+from postroom.ports.ledger import Letter, State
+from postroom.ports.world import Clock
+
+log = structlog.get_logger("postroom.delivery")
+
+
+class Reporter:
+    """Counts and logs progress; keeps totals for /statusz."""
+
+    def __init__(self, metrics: WorkerMetrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self.totals: Counter[str] = Counter()
+        self.last_refusal = ""
+        """The last record that went to the dead-letter topic unread, and why."""
+
+    def take(self, progress: Progress) -> None:
+        """Take in one group."""
+        self._settled(progress.settled, self._clock.now())
+        self._refused(progress.malformed)
+        tombstones = sum(record.value is None for record in progress.duplicates)
+        for kind, count in (("known", len(progress.duplicates) - tombstones), ("tombstone", tombstones)):
+            if count:
+                self._metrics.records(kind, "", count)
+        if progress.taken_in_doubt:
+            self._metrics.in_doubt("worker_died", progress.taken_in_doubt)
+            log.warning(
+                "letters found in doubt: a worker died after their dot may have left",
+                count=progress.taken_in_doubt,
+            )
+
+    def _refused(self, malformed: list[Malformed]) -> None:
+        if not malformed:
+            return
+        self.totals["dead_letters"] += len(malformed)
+        kinds = Counter(one.problems[0].code.value for one in malformed)
+        firsts = {one.problems[0].code.value: one for one in reversed(malformed)}
+        for code, count in kinds.items():
+            self._metrics.records("malformed", code, count)
+            first = firsts[code]
+            place = f"{first.record.topic}/{first.record.partition}/{first.record.offset}"
+            log.warning(
+                "records refused; they go to the dead-letter topic",
+                count=count,
+                first=place,
+                problem=mask_addresses(str(first.problems[0])),
+            )
+            self.last_refusal = f"{place}: {mask_addresses(str(first.problems[0]))}"
+
+    def _settled(self, settled: list[Settled], now: datetime) -> None:
+        kinds: Counter[tuple[str, str]] = Counter()
+        examples: dict[tuple[str, str], Settled] = {}
+        for one in settled:
+            state, problem = ending(one)
+            kind = (state, problem.code.value if problem else "")
+            kinds[kind] += 1
+            examples.setdefault(kind, one)
+        for (state, code), count in kinds.items():
+            self.totals[state] += count
+            self._metrics.letters(state, code, count)
+            if code and not waits_on(examples[state, code]):
+                self._tell(examples[state, code], state, count)
+        doubts = sum(isinstance(one.outcome, InDoubt) and not one.outcome.counted for one in settled)
+        if doubts:
+            self._metrics.in_doubt("no_answer_to_the_dot", doubts)
+        self._metrics.seconds(
+            (now - one.claimed.letter.record.timestamp).total_seconds()
+            for one in settled
+            if isinstance(one.outcome, Accepted)
+        )
+
+    def _tell(self, one: Settled, state: str, count: int) -> None:
+        letter, problem = one.claimed.letter, ending(one)[1]
+        tell = log.info if state in (State.DEFERRED, State.SCHEDULED) else log.warning
+        tell(
+            f"letters {state}",
+            count=count,
+            first=letter.identity.id,
+            recipient=mask_address(letter.identity.recipient),
+            problem=mask_addresses(str(problem)),
+            **_origin(letter),
+        )
+
+
+def _origin(letter: Letter) -> dict[str, str]:
+    """What a letter was made from; where there was no template, what asked for one."""
+    if letter.template:
+        return {"template": f"{letter.template}@{letter.revision}"}
+    return {"event_type": letter.event.type}
+
+
+def waits_on(one: Settled) -> bool:
+    """Whether a letter goes on waiting for its template, as was said when it began to."""
+    return (
+        isinstance(one.outcome, NoTemplate) and isinstance(one.step, TryAgain) and not one.claimed.from_topic
+    )
+
+
+def ending(one: Settled) -> tuple[str, Problem | None]:
+    """The state that a letter went into, and why."""
+    match one.step:
+        case Finish(state=state, problem=problem) | TryAgain(state=state, problem=problem):
+            return state.value, problem
+        case Park(problem=problem):
+            return State.IN_DOUBT.value, problem
+        case Release():
+            return "handed_back", None
