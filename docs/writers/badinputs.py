@@ -8,7 +8,7 @@ from writers.tables import Words, table
 
 sys.path.append(str(Path(__file__).parents[2]))  # the table belongs to the tests
 
-from tests.badinputs.row import Answers, Row
+from tests.badinputs.row import Answers, BadInput
 from tests.badinputs.table import ROWS, kept
 
 TEST = "`test_a_bad_input_is_answered_as_the_reference_says`"
@@ -28,7 +28,7 @@ def bad_inputs(words: Words) -> str:
     return "\n".join(lines)
 
 
-def _response(row: Row, answers: Answers) -> str:
+def _response(row: BadInput, answers: Answers) -> str:
     responses = [f"{who}: {_literal(line)}" for who, lines in answers.items() for line in lines]
     return "<br>".join(responses) or row.note
 
@@ -38,9 +38,9 @@ def _literal(line: str) -> str:
     return f"`` {line} ``" if "`" in line else f"`{line}`"
 
 
-def _proofs(row: Row, answers: Answers) -> str:
+def _proofs(row: BadInput, answers: Answers) -> str:
     if not answers:
         return "none yet"
-    names = [f"`{proof.partition('::')[2]}`" for proof in row.proofs]
+    names = [f"`{proof.partition('::')[2]}`" for proof in row.tests]
     server = ["`test_the_api_server_answers_a_bad_manifest_as_the_reference_says`"]
     return ", ".join([*names, *(server if "API server" in answers else [])]) or TEST

@@ -1,6 +1,7 @@
-"""Bad manifests: what `postroom check` and a condition say, and what the API server says before it takes one.
+"""Bad manifests: the answers of `postroom check` and conditions, and the API server's answers before it
+stores them.
 
-The API server's words are recorded by tests/cluster/test_bad_inputs.py and compared there.
+The API server's answers are recorded by tests/cluster/test_bad_inputs.py and compared there.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from postroom.connections import ConnectionsSecret, read_connections
 from postroom.letter.manifest import Manifest, parse_object
 from postroom.letter.problems import Rejected
 from postroom.letter.validation.validate import validate_manifests
-from tests.badinputs.row import Answers, Row, only
+from tests.badinputs.row import Answers, BadInput, only
 from tests.cluster.manifests import Object, profile, template
 
 CHECK = "`postroom check`"
@@ -29,16 +30,16 @@ SYNTAX = "<p>Hello</p>\n\n\n\n\n\n<p>{{ name </p>"
 
 @dataclass(frozen=True, slots=True)
 class Manifested:
-    """A bad manifest, the last one of `objects`; the ones before it are what it needs around it."""
+    """A bad manifest: the last of `objects`. The others are the objects that it refers to."""
 
     name: str
     given: str
     objects: tuple[Object, ...]
-    proofs: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
 
-    def row(self) -> Row:
-        """The row in which the models and the proof answer."""
-        return Row(self.name, "Manifest", self.given, self._check, self.proofs)
+    def row(self) -> BadInput:
+        """The row with the answers of models and validation."""
+        return BadInput(self.name, "Manifest", self.given, self._check, self.tests)
 
     def _check(self) -> Answers:
         found: list[Manifest] = []
@@ -48,17 +49,17 @@ class Manifested:
             model, broken, _ = parse_object(placed, each["kind"])
             problems += broken
             found += [model] if model else []
-        for proof in validate_manifests(found).results.values():
-            problems += proof.problems
+        for result in validate_manifests(found).results.values():
+            problems += result.problems
         return only(CHECK, *problems)
 
 
-def _template(name: str, given: str, *proofs: str, **changes: Any) -> Manifested:
-    return Manifested(name, given, (profile(), template(**changes)), proofs)
+def _template(name: str, given: str, *tests: str, **changes: Any) -> Manifested:
+    return Manifested(name, given, (profile(), template(**changes)), tests)
 
 
-def _profile(name: str, given: str, *proofs: str, **changes: Any) -> Manifested:
-    return Manifested(name, given, (profile(**changes),), proofs)
+def _profile(name: str, given: str, *tests: str, **changes: Any) -> Manifested:
+    return Manifested(name, given, (profile(**changes),), tests)
 
 
 MANIFESTS = (
@@ -89,7 +90,7 @@ MANIFESTS = (
     _profile(
         "topic-pattern",
         "`kafka.topic: .*`",
-        "letter/test_profile.py::test_a_topic_of_another_namespace_or_a_pattern_is_refused",
+        "letter/test_profile.py::test_a_topic_of_another_namespace_or_a_pattern_is_rejected",
         kafka={"topic": ".*"},
     ),
     _template(
@@ -117,14 +118,14 @@ HEALS = (
     "delivery/test_cluster.py::test_a_worker_waits_for_its_secret_its_keys_and_its_topic_and_then_serves",
 )
 SECRETS = (
-    Row(
+    BadInput(
         "missing-secret",
         "Secret",
         "the connections Secret is not there; heals once it is",
         _secret({}),
         HEALS,
     ),
-    Row(
+    BadInput(
         "missing-key",
         "Secret",
         "the connections Secret lacks a key; heals once it has it",

@@ -1,4 +1,4 @@
-"""Bad requests to the gateway: in this process where HTTP itself is not at fault, else over a socket."""
+"""Bad requests to the gateway: in this process if HTTP itself is valid, else over a socket."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from postroom.gateway.publisher import PublishFailed
 from postroom.http.endpoint import Endpoint
 from postroom.http.server import HeadTimeoutProtocol, web_server
 from postroom.startup import listen
-from tests.badinputs.row import Answers, Row, only
+from tests.badinputs.row import Answers, BadInput, only
 from tests.gateway.test_app import GOOD, GatewayClient
 
 GATEWAY = "gateway"
@@ -26,7 +26,7 @@ SHORT_SECONDS = 0.2
 NO_LOGIN = "the gateway has no login yet: it listens on the loopback address unless told otherwise"
 
 
-def told(answer: httpx.Response) -> Answers:
+def problem_answer(answer: httpx.Response) -> Answers:
     """A problem document as a line."""
     problem = answer.json()
     codes = "".join(f" ({each['code']} at {each['pointer']})" for each in problem.get("errors", ()))
@@ -35,7 +35,7 @@ def told(answer: httpx.Response) -> Answers:
 
 
 def _media() -> Answers:
-    return told(
+    return problem_answer(
         GatewayClient()("POST", "/v1/messages", content=b"{}", headers={"content-type": "text/plain"})
     )
 
@@ -43,7 +43,7 @@ def _media() -> Answers:
 def _other_body() -> Answers:
     call = GatewayClient()
     assert call.post(headers=ID).status_code == 202
-    return told(call.post({**GOOD, "data": {"name": "Mallory"}}, headers=ID))
+    return problem_answer(call.post({**GOOD, "data": {"name": "Mallory"}}, headers=ID))
 
 
 def _under_way() -> Answers:
@@ -51,17 +51,17 @@ def _under_way() -> Answers:
     request = httpx.Request("POST", "http://127.0.0.1", json=GOOD)
     prepared = call.services.intake.prepare(intake.MessageRequest(request.content, "order-7"))
     with call.services.idempotency.reserve(prepared.identity, prepared.content):
-        return told(call.post(headers=ID))
+        return problem_answer(call.post(headers=ID))
 
 
 def _broker_down() -> Answers:
     call = GatewayClient()
     call.publisher.failure = PublishFailed("the broker did not acknowledge in time")
-    return told(call.post(headers=ID))
+    return problem_answer(call.post(headers=ID))
 
 
 def _huge() -> Answers:
-    """A body in chunks without end: the answer comes long before it is sent."""
+    """A chunked body without end; the response comes before it is sent."""
 
     def speak(line: socket.socket) -> None:
         line.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -86,7 +86,7 @@ def _slow_body() -> Answers:
 def _over_a_socket(
     speak: Callable[[socket.socket], None], body_seconds: float = BODY_TIMEOUT_SECONDS
 ) -> Answers:
-    """What a gateway with little patience answers; the seconds are told as they are by default."""
+    """The response of a gateway with short timeouts; the text shows the default seconds."""
 
     def converse(where: Endpoint) -> bytes:
         with socket.create_connection(where, timeout=10) as line:
@@ -110,36 +110,36 @@ def _over_a_socket(
     if not body:
         return only(GATEWAY, status)
     body = body.replace(f"{body_seconds:g} s".encode(), f"{BODY_TIMEOUT_SECONDS:g} s".encode())
-    return told(httpx.Response(int(status.split()[0]), content=body))
+    return problem_answer(httpx.Response(int(status.split()[0]), content=body))
 
 
 class Impatient(HeadTimeoutProtocol):
-    """The same in a moment."""
+    """The same with short timeouts."""
 
     head_timeout = SHORT_SECONDS
 
 
 ROWS = (
-    Row("http-login", "HTTP", "no token, an expired one, one of another namespace", dict, note=NO_LOGIN),
-    Row(
+    BadInput("http-login", "HTTP", "no token, an expired one, one of another namespace", dict, note=NO_LOGIN),
+    BadInput(
         "http-huge",
         "HTTP",
         "a chunked body of 1 GB: refused at its limit, the rest not read",
         _huge,
         (f"{APP}::test_a_body_over_the_limit_is_given_up",),
     ),
-    Row("http-slow-head", "HTTP", "a request's head that does not come to its end", _slow_head),
-    Row("http-slow-body", "HTTP", "a body that does not come to its end", _slow_body),
-    Row("http-media", "HTTP", "`Content-Type: text/plain`", _media, (f"{APP}::test_only_json_is_read",)),
-    Row(
+    BadInput("http-slow-head", "HTTP", "a request's head that does not come to its end", _slow_head),
+    BadInput("http-slow-body", "HTTP", "a body that does not come to its end", _slow_body),
+    BadInput("http-media", "HTTP", "`Content-Type: text/plain`", _media, (f"{APP}::test_only_json_is_read",)),
+    BadInput(
         "http-other-body",
         "HTTP",
         "the same id, another body",
         _other_body,
         (f"{APP}::test_the_same_id_with_another_body_is_refused_and_forgotten_where_nothing_was_accepted",),
     ),
-    Row("http-under-way", "HTTP", "the same id while it is handed to the broker", _under_way),
-    Row(
+    BadInput("http-under-way", "HTTP", "the same id while it is handed to the broker", _under_way),
+    BadInput(
         "http-broker",
         "HTTP",
         "the brokers do not answer: 202 only after their acknowledgement",

@@ -1,29 +1,29 @@
-"""What one row of the table of bad inputs is."""
+"""One row of the table of bad inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 Answers = dict[str, list[str]]
-"""Who answers → what they say, literally."""
+"""Component → its literal answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One bad input; `ask` gives it to the real code and returns what that says.
+class BadInput:
+    """One bad input; `run` passes it to the real code and returns the answers.
 
-    `proofs` are tests of what becomes of it besides, as `path::name` below tests/.
+    `tests` are tests of its further effects, as `path::name` below tests/.
     """
 
     name: str
     where: str
     given: str
     """The input, in Markdown."""
-    ask: Callable[[], Answers]
-    proofs: tuple[str, ...] = ()
+    run: Callable[[], Answers]
+    tests: tuple[str, ...] = ()
     note: str = ""
-    """What is not as one might expect, and why."""
+    """An unexpected property of the answer, and its reason."""
 
 
-def only(who: str, *said: object) -> Answers:
-    """One who answers; each thing said as a line."""
-    return {who: [str(each) for each in said]}
+def only(component: str, *lines: object) -> Answers:
+    """The answer of one component; each statement is a line."""
+    return {component: [str(line) for line in lines]}

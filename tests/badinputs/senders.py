@@ -1,4 +1,4 @@
-"""Senders who do not keep the rules of SMTP, at the sandbox."""
+"""Senders that break the rules of SMTP, at the sandbox."""
 
 import asyncio
 import tempfile
@@ -11,7 +11,7 @@ from postroom.sandbox.mta import MailServer
 from postroom.sandbox.search import LetterFilter
 from postroom.sandbox.store import LetterStore
 from postroom.startup import listen
-from tests.badinputs.row import Answers, Row, only
+from tests.badinputs.row import Answers, BadInput, only
 
 SANDBOX = "sandbox"
 MTA = "sandbox/test_mta.py"
@@ -22,7 +22,7 @@ LETTER_ID = "250 2.0.0 Stored as letter"
 
 
 async def _converse(sent: bytes, store: LetterStore) -> list[str]:
-    """All replies to bytes sent at once, without the greeting and EHLO's; each letter's number left out."""
+    """All replies to bytes sent at once, without those of greeting and EHLO, and without letter numbers."""
     server = MailServer(store, lambda _: None)
     where = await server.start(listen(Endpoint("127.0.0.1", 0), "the test"))
     reader, writer = await asyncio.open_connection(*where)
@@ -37,7 +37,7 @@ async def _converse(sent: bytes, store: LetterStore) -> list[str]:
 def _said(
     sent: bytes, *which: int, letters: int = 0, limit: int = mta.MAX_LETTER_BYTES
 ) -> Callable[[], Answers]:
-    """The replies `which`, after it was seen how many letters were kept."""
+    """The replies `which`; asserts the number of stored letters."""
 
     def ask() -> Answers:
         largest, mta.MAX_LETTER_BYTES = mta.MAX_LETTER_BYTES, limit
@@ -58,25 +58,25 @@ def _said(
 SMUGGLED = ENVELOPE + b"x\n.\nMAIL FROM:<evil@x.org>\nRCPT TO:<victim@y.org>\nDATA\ny\n\r\n.\r\n"
 LONG_LETTER = ENVELOPE + (b"x" * 900 + b"\r\n") * 30 + b".\r\n"
 ROWS = (
-    Row("smtp-auth", "SMTP", "AUTH in the clear",
+    BadInput("smtp-auth", "SMTP", "AUTH in the clear",
         _said(b"AUTH PLAIN AGEAYg==\r\n" + QUIT, 0), (f"{MTA}::test_auth_in_the_clear_is_refused",)),
-    Row("smtp-smuggled", "SMTP", "a second envelope behind a dot between bare line feeds: content",
+    BadInput("smtp-smuggled", "SMTP", "a second envelope behind a dot between bare line feeds: content",
         _said(SMUGGLED + QUIT, 3, letters=1), (f"{MTA}::test_a_smuggled_envelope_stays_content",)),
-    Row("smtp-starttls", "SMTP", "STARTTLS with commands pipelined behind it: read in the clear",
+    BadInput("smtp-starttls", "SMTP", "STARTTLS with commands pipelined behind it: read in the clear",
         _said(b"STARTTLS\r\n" + GOOD + QUIT, 0, 1, letters=1),
         (f"{MTA}::test_starttls_is_not_to_be_had_and_what_follows_is_read_in_the_clear",)),
-    Row("smtp-size", "SMTP", "`SIZE=` over the limit; then a good letter",
+    BadInput("smtp-size", "SMTP", "`SIZE=` over the limit; then a good letter",
         _said(b"MAIL FROM:<a@x.org> SIZE=26214401\r\n" + GOOD + QUIT, 0, 4, letters=1),
         (f"{MTA}::test_a_declared_size_over_the_limit_is_refused_and_the_session_goes_on",)),
-    Row("smtp-content", "SMTP", "content over the limit (here 10,000 bytes); then a good letter",
+    BadInput("smtp-content", "SMTP", "content over the limit (here 10,000 bytes); then a good letter",
         _said(LONG_LETTER + GOOD + QUIT, 3, 7, letters=1, limit=10_000),
         (f"{MTA}::test_a_letter_over_the_limit_is_refused_and_the_session_goes_on",)),
-    Row("smtp-command", "SMTP", "a command of 600 bytes",
+    BadInput("smtp-command", "SMTP", "a command of 600 bytes",
         _said(b"NOOP " + b"x" * 600 + b"\r\n" + QUIT, 0),
         (f"{MTA}::test_a_command_of_600_bytes_is_refused",)),
-    Row("smtp-line", "SMTP", "a line of 1,001 bytes; then a good letter",
+    BadInput("smtp-line", "SMTP", "a line of 1,001 bytes; then a good letter",
         _said(ENVELOPE + b"x" * 999 + b"\r\n.\r\n" + GOOD + QUIT, 3, 7, letters=1),
         (f"{MTA}::test_a_line_over_1000_bytes_is_refused_and_the_session_goes_on",)),
-    Row("smtp-garbage", "SMTP", "garbage, five times: the connection is closed",
+    BadInput("smtp-garbage", "SMTP", "garbage, five times: the connection is closed",
         _said(b"\x00\x01\x02\r\n" * 5, -1), (f"{MTA}::test_garbage_ends_the_session_at_the_fifth_line",)),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""All bad inputs, and the answers that were kept: the docs' page is made of the two.
+"""All bad inputs and their recorded answers, from which the docs' page is made.
 
-`make golden` writes the answers anew where code in this process gives them; the API server's are written by
-the `apiserver` layer with `--golden`.
+`make golden` records the answers of code in this process; the layer `apiserver` with `--golden` records those
+of the API server.
 """
 
 import json
@@ -15,13 +15,13 @@ ROWS = (*manifests.ROWS, *events.ROWS, *requests.ROWS, *senders.ROWS)
 
 
 def kept() -> dict[str, Answers]:
-    """The answers on record, by the row's name."""
+    """The recorded answers by the row's name."""
     found: dict[str, Answers] = json.loads(ANSWERS.read_text()) if ANSWERS.exists() else {}
     return found
 
 
 def keep(name: str, answers: Answers) -> None:
-    """Put a row's answers on record, beside those that others gave to it."""
+    """Record a row's answers beside those of other components."""
     found = kept()
     found[name] = dict(sorted((found.get(name, {}) | answers).items()))
     ordered = {row.name: found[row.name] for row in ROWS if row.name in found}

@@ -1,27 +1,29 @@
-"""Every bad input is answered as the reference says, word for word."""
+"""Every bad input gets the answer of the reference, word for word."""
 
 import pytest
 
 from tests.badinputs.manifests import SERVER
-from tests.badinputs.row import Row
+from tests.badinputs.row import BadInput
 from tests.badinputs.table import ROWS, keep, kept
 from tests.known_tests import is_there
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_bad_input_is_answered_as_the_reference_says(row: Row, rewrite: bool) -> None:
-    answers = row.ask()
+def test_a_bad_input_is_answered_as_the_reference_says(row: BadInput, rewrite: bool) -> None:
+    answers = row.run()
     assert all(answers.values())
     if rewrite:
         keep(row.name, answers)
-    assert {who: said for who, said in kept()[row.name].items() if who != SERVER} == answers
+    assert {
+        component: lines for component, lines in kept()[row.name].items() if component != SERVER
+    } == answers
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_is_answered_and_its_proofs_are_there_or_it_says_why_not(row: Row) -> None:
+def test_a_row_has_an_answer_and_existing_tests_or_a_reason(row: BadInput) -> None:
     assert any(kept()[row.name].values()) != bool(row.note)
-    for proof in row.proofs:
-        assert is_there(proof), proof
+    for name in row.tests:
+        assert is_there(name), name
 
 
 def test_every_answer_is_of_a_row() -> None:

@@ -1,4 +1,4 @@
-"""Events for tests: each envelope once, whole; a test changes what it is about."""
+"""Events for tests: each envelope once, complete; a test overrides members."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Templates, events and letters to test with; and a reader that takes a finished letter apart again."""
+"""Factories of templates, events and letters for tests, and a parser of composed letters."""
 
 import email
 import email.policy
@@ -22,7 +22,7 @@ MESSAGE_ID = "<5f2d0c8b9a7e6d5c4b3a29181706f5e4d3c2b1a0@larkfield.example>"
 
 
 def template(html: str = "<p>Hello {{ name }}</p>", **spec: Any) -> EmailTemplate:
-    """A template about one person, `name`, unless `spec` (camelCase) says otherwise."""
+    """A template with one variable, `name`; `spec` (camelCase) overrides fields."""
     whole = {
         "smtpProfileRef": {"name": "shop"},
         "eventTypes": ["shop.test"],
@@ -59,7 +59,7 @@ def layout(html: str, **spec: Any) -> EmailLayout:
 
 
 def variables(**properties: Any) -> dict[str, Any]:
-    """A schema whose variables are all required."""
+    """A schema with these variables, all required."""
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
@@ -67,23 +67,23 @@ def one_sample(**data: Any) -> list[dict[str, Any]]:
     return [{"name": "only", "data": data}]
 
 
-def proved(
+def validated(
     html: str = "<p>Hello {{ name }}</p>", *, page: EmailLayout | None = None, **spec: Any
 ) -> TemplateValidation:
-    """The proof of a template that has to pass."""
-    proof = validate_template(template(html, **spec), page)
-    assert proof.passed, proof.problems
-    return proof
+    """The validation of a template that must pass."""
+    validation = validate_template(template(html, **spec), page)
+    assert validation.passed, validation.problems
+    return validation
 
 
 def compiled(html: str = "<p>Hello {{ name }}</p>", **spec: Any) -> CompiledTemplate:
-    found = proved(html, **spec).compiled
+    found = validated(html, **spec).compiled
     assert found is not None
     return found
 
 
 def live(html: str = "<p>Hello {{ name }}</p>", **spec: Any) -> TemplateRenderer:
-    """A template as a worker has it: through the bundle."""
+    """The renderer of a template that went through a bundle."""
     found = load_catalog([pack_bundle([compiled(html, **spec)])]).find("shop.test")
     assert isinstance(found, TemplateRenderer)
     return found
@@ -94,27 +94,27 @@ def event(**data: Any) -> Event:
 
 
 def problems_of(html: str, *, page: EmailLayout | None = None, **spec: Any) -> tuple[Problem, ...]:
-    """What stands in the way of a template."""
-    proof = validate_template(template(html, **spec), page)
-    assert not proof.passed
-    return proof.problems
+    """The problems of a template."""
+    validation = validate_template(template(html, **spec), page)
+    assert not validation.passed
+    return validation.problems
 
 
 def problem_of(html: str, *, page: EmailLayout | None = None, **spec: Any) -> Problem:
-    """The one thing that stands in the way."""
+    """The only problem of a template."""
     problems = problems_of(html, page=page, **spec)
     assert len(problems) == 1, problems
     return problems[0]
 
 
 def render(source: str, environment: LetterEnvironment = HTML, **data: Any) -> str:
-    """Render a source alone."""
+    """Render a template source."""
     letter = {"locale": "en"}
     return Script(environment, source, "spec.html").render({"letter": letter, **data}, Meter())
 
 
 def refusal(source: str, environment: LetterEnvironment = HTML, **data: Any) -> Problem:
-    """Why a source alone does not compile or render."""
+    """The problem of a source that does not compile or render."""
     try:
         text = render(source, environment, **data)
     except Rejected as rejected:
@@ -123,7 +123,7 @@ def refusal(source: str, environment: LetterEnvironment = HTML, **data: Any) -> 
 
 
 def rendered(**parts: Any) -> RenderedLetter:
-    """A rendered letter, plain unless `parts` says otherwise."""
+    """A rendered letter; `parts` overrides fields."""
     whole: dict[str, Any] = {
         "template": "welcome",
         "revision": "0123456789ab",
@@ -145,7 +145,7 @@ def attachment(filename: str = "invoice.pdf", content: bytes = b"%PDF") -> Attac
 
 
 def reopen(content: bytes) -> EmailMessage:
-    """Parse a finished letter; fails when its wire form breaks a rule of SMTP."""
+    """Parse a composed letter; fails when its bytes break a rule of SMTP."""
     assert content.endswith(b"\r\n")
     dotted = [line for line in content.split(b"\r\n") if line.startswith(b".")]
     assert all(line.startswith(b"..") for line in dotted), "a dot at a line's beginning is doubled"

@@ -1,4 +1,4 @@
-"""Which addresses a callback may reach."""
+"""The addresses that callbacks may connect to."""
 
 import pytest
 
@@ -20,16 +20,16 @@ def refusal(allowed: Allowlist, host: str, *addresses: str, plain: bool = False)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_the_internet_may_be_called(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert refusal(NOTHING, "hooks.example.org", address) == ""
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_what_is_private_local_or_wrapped_may_not(address: str) -> None:
+def test_private_local_and_embedded_addresses_are_not_allowed(address: str) -> None:
     assert "is not public" in refusal(NOTHING, "hooks.example.org", address)
 
 
-def test_every_address_of_a_host_is_looked_at() -> None:
+def test_every_address_of_a_host_is_checked() -> None:
     assert "is not public" in refusal(NOTHING, "hooks.example.org", *PUBLIC, "10.0.0.1")
     assert "has no address" in refusal(NOTHING, "hooks.example.org")
 
@@ -45,12 +45,12 @@ def test_an_administrator_allows_hosts_domains_and_ranges() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "fe80::1"])
-def test_a_host_that_is_allowed_does_not_reach_the_machine_or_the_link_by_that(address: str) -> None:
+def test_an_allowed_host_may_not_resolve_to_loopback_or_link_local(address: str) -> None:
     assert refusal(read_allowlist("hooks.example.org"), "hooks.example.org", address)
     assert refusal(read_allowlist(f"{address}/128" if ":" in address else address), "x.org", address) == ""
 
 
-def test_http_without_tls_is_allowed_by_itself() -> None:
+def test_http_without_tls_needs_its_own_entry() -> None:
     assert "write https" in refusal(NOTHING, "hooks.example.org", "1.1.1.1", plain=True)
     assert refusal(read_allowlist("hooks.example.org"), "hooks.example.org", "10.0.0.1", plain=True)
     allowed = read_allowlist("http://hooks.example.org,http://127.0.0.0/8")
@@ -61,6 +61,6 @@ def test_http_without_tls_is_allowed_by_itself() -> None:
 
 
 @pytest.mark.parametrize("entry", ["https://x.org", "x.org:443", "*", "a b", "10.0.0.1/8", "x.*.org"])
-def test_an_entry_that_is_none_is_named(entry: str) -> None:
+def test_an_invalid_entry_is_named(entry: str) -> None:
     with pytest.raises(ValueError, match="is neither a host"):
         read_allowlist(f"good.example,{entry}")

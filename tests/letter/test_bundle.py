@@ -1,4 +1,4 @@
-"""Bundles: what is packed is what is loaded, and nothing else is."""
+"""Bundles: a packed template is loaded unchanged; other texts are rejected."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ FULL: dict[str, Any] = {
 }
 
 
-def test_a_template_comes_back_as_it_was_packed() -> None:
+def test_a_template_is_read_as_it_was_packed() -> None:
     template = compiled(**FULL)
     assert unpack_bundle(pack_bundle([template])) == [template]
 
@@ -47,7 +47,7 @@ def test_the_same_manifest_has_the_same_revision_and_another_has_another() -> No
     assert len({compiled().revision, *(other.revision for other in others)}) == 4
 
 
-def test_holding_a_template_back_does_not_change_its_revision() -> None:
+def test_suspending_a_template_does_not_change_its_revision() -> None:
     assert compiled(suspend=True).revision == compiled().revision
 
 
@@ -60,7 +60,7 @@ def test_a_catalog_finds_a_template_by_event_type() -> None:
     assert catalog.find("e.f") is None
 
 
-def test_shards_are_read_together_and_the_first_claim_counts() -> None:
+def test_of_two_shards_the_first_has_an_event_type() -> None:
     one, two = compiled(), replace(compiled(), name="other", event_types=("shop.test", "shop.more"))
     catalog = load_catalog([pack_bundle([one]), pack_bundle([two])])
     assert [catalog.find(name).name for name in ("shop.test", "shop.more")] == ["test", "other"]  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def test_shards_are_read_together_and_the_first_claim_counts() -> None:
         (["attachments", 0], "attachments.later"),
     ],
 )
-def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(
+def test_a_field_of_a_later_release_is_ignored_at_any_depth_and_named(
     path: list[str | int], named: str
 ) -> None:
     template = compiled(**FULL)
@@ -91,7 +91,7 @@ def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(
     assert unknown_bundle_fields(text) == frozenset()
 
 
-def test_another_format_is_refused_by_its_name() -> None:
+def test_another_format_is_rejected_by_its_name() -> None:
     text = pack_bundle([compiled()]).replace("bundle/1", "bundle/9")
     with pytest.raises(Rejected, match=r"its format is 'postroom\.bundle/9', and this release reads"):
         unpack_bundle(text)
@@ -138,7 +138,7 @@ NO_BUNDLES = [
 
 
 @pytest.mark.parametrize("text", NO_BUNDLES)
-def test_what_is_not_a_bundle_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_bundle_is_rejected(text: str) -> None:
     with pytest.raises(Rejected) as caught:
         load_catalog([text])
     assert caught.value.code is Code.MANIFEST_INVALID
@@ -148,15 +148,15 @@ def test_what_is_not_a_bundle_is_refused(text: str) -> None:
     ("field", "value"),
     [("name", ["a"]), ("namespace", 5), ("revision", {}), ("event_types", [{}]), ("name", "half a \ud800")],
 )
-def test_names_that_are_no_text_are_refused(field: str, value: Any) -> None:
-    """Whoever may edit a ConfigMap may write them, and everybody looks templates up by them."""
+def test_names_that_are_not_text_are_rejected(field: str, value: Any) -> None:
+    """A person may edit the ConfigMap, and templates are looked up by these fields."""
     written = json.loads(pack_bundle([compiled()]))
     written["templates"][0][field] = value
     with pytest.raises(Rejected, match="not a bundle"):
         unpack_bundle(json.dumps(written))
 
 
-def test_a_bundle_cannot_carry_what_a_manifest_may_not() -> None:
+def test_a_bundle_with_half_a_surrogate_pair_is_rejected() -> None:
     template = compiled()
     evil = replace(template.variants[0], html="{{ ''.__class__ }}")
     found = load_catalog([pack_bundle([replace(template, variants=(evil,))])]).find("shop.test")

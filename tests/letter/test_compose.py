@@ -1,4 +1,4 @@
-"""Finished letters: every header means what it says, every byte is fit for SMTP."""
+"""Composed letters: headers survive encoding, and every byte is valid in SMTP."""
 
 import email
 import email.policy
@@ -38,7 +38,7 @@ def finish(letter: RenderedLetter, **other: Any) -> bytes:
     return compose_letter(letter, **{**known, **other})
 
 
-def test_a_plain_letter_has_the_headers_that_receivers_look_for() -> None:
+def test_a_plain_letter_has_the_headers_that_receivers_expect() -> None:
     message = reopen(finish(rendered()))
     assert dict(message.items()) | {"Content-Type": ""} == {
         "From": "Larkfield Supply <post@larkfield.example>",
@@ -63,7 +63,7 @@ def test_the_same_letter_is_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\r\n", "\0", "\x7f", "\x85", "\u2028", "\u2029", "\x1b"])
-def test_a_control_character_never_gets_into_a_header(character: str) -> None:
+def test_a_control_character_in_a_header_is_rejected(character: str) -> None:
     evil = f"Hi{character}Bcc: evil@x.org"
     letters = [
         rendered(subject=evil),
@@ -89,7 +89,7 @@ def test_a_control_character_never_gets_into_a_header(character: str) -> None:
         "=?=?=?",
     ],
 )
-def test_what_looks_encoded_is_shown_and_not_decoded(subject: str) -> None:
+def test_text_that_looks_encoded_is_encoded_again(subject: str) -> None:
     content = finish(rendered(subject=subject))
     head = content.partition(b"\r\n\r\n")[0]
     assert b"\nBcc" not in head
@@ -102,7 +102,7 @@ def test_what_looks_encoded_is_shown_and_not_decoded(subject: str) -> None:
 @pytest.mark.parametrize(
     "name", ["Bcc", "To", "Subject", "X-A\r\nBcc", "X A", "X-A:", "", "Content-Type", "DKIM-Signature"]
 )
-def test_a_header_name_is_on_the_list_or_refused(name: str) -> None:
+def test_a_header_name_that_is_not_on_the_list_is_rejected(name: str) -> None:
     with pytest.raises(Rejected) as caught:
         finish(rendered(headers=((name, "x"),)))
     assert caught.value.code is Code.HEADER_NOT_ALLOWED
@@ -125,7 +125,7 @@ def test_a_header_name_is_on_the_list_or_refused(name: str) -> None:
         "a@b.org\u2028",
     ],
 )
-def test_what_is_not_one_address_is_refused(address: str) -> None:
+def test_a_header_address_that_is_not_one_address_is_rejected(address: str) -> None:
     for other in ({"to": address}, {"sender": SenderMailbox(address, "x")}):
         with pytest.raises(Rejected) as caught:
             finish(rendered(), **other)
@@ -149,7 +149,7 @@ def test_what_is_not_one_address_is_refused(address: str) -> None:
         "",
     ],
 )
-def test_a_display_name_comes_back_as_it_was(name: str) -> None:
+def test_a_display_name_survives_encoding(name: str) -> None:
     content = finish(rendered(sender=SenderMailbox("post@larkfield.example", name)))
     # The newer parser of the standard library puts a space between two encoded words of a name.
     raw = email.message_from_bytes(content, policy=email.policy.compat32)["From"]
@@ -177,7 +177,7 @@ def test_a_sender_name_with_every_special_character_is_one_mailbox() -> None:
     assert (mailbox.display_name, mailbox.addr_spec) == (name, "post@larkfield.example")
 
 
-def test_long_lines_and_leading_dots_come_back_and_stay_below_the_limit() -> None:
+def test_long_lines_and_leading_dots_survive_within_the_limit() -> None:
     href = "https://larkfield.example/?q=" + "a%20" * 600
     html = f'<p>{"Ein Satz mit Umlauten: Größe, Straße, 12 €. " * 60}<a href="{href}">x</a></p>\n.dot'
     text = f".first\n{href}\n..second"
@@ -190,7 +190,7 @@ def test_long_lines_and_leading_dots_come_back_and_stay_below_the_limit() -> Non
 
 @given(ANY_TEXT, PRINTABLE)
 @settings(max_examples=40, deadline=None)
-def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name: str) -> None:
+def test_any_subject_and_name_are_rejected_or_survive_alone(subject: str, name: str) -> None:
     letter = rendered(subject=subject, sender=SenderMailbox("post@larkfield.example", name))
     try:
         content = finish(letter)
@@ -210,7 +210,7 @@ def test_any_subject_and_name_are_refused_or_come_back_alone(subject: str, name:
 
 @given(PRINTABLE)
 @settings(max_examples=40, deadline=None)
-def test_a_field_folds_into_short_lines_that_say_the_same(value: str) -> None:
+def test_a_folded_field_unfolds_unchanged(value: str) -> None:
     assume(value == value.strip())
     lines = header_field("X-Test", value).split("\r\n")
     assert all(len(line) <= 78 for line in lines) or max(map(len, value.split(" "))) > 60
@@ -220,7 +220,7 @@ def test_a_field_folds_into_short_lines_that_say_the_same(value: str) -> None:
 
 @given(ANY_TEXT, ANY_TEXT)
 @settings(max_examples=40, deadline=None)
-def test_any_body_comes_back_as_it_was(text: str, html: str) -> None:
+def test_any_body_survives_encoding(text: str, html: str) -> None:
     found_text, found_html = parts_of(reopen(finish(rendered(text=text, html=html))))
     assert _lines(found_text) == _lines(text)
     if html.isascii():
@@ -244,7 +244,7 @@ def _lines(text: str) -> list[str]:
         ("trailing space \nFrom here", "7bit"),
     ],
 )
-def test_a_text_takes_the_lightest_encoding_that_fits(text: str, encoding: str) -> None:
+def test_a_text_gets_the_simplest_encoding_that_fits(text: str, encoding: str) -> None:
     message = reopen(finish(rendered(text=text)))
     part = message.get_body(("plain",))
     assert part is not None
@@ -252,7 +252,7 @@ def test_a_text_takes_the_lightest_encoding_that_fits(text: str, encoding: str) 
     assert _lines(part.get_content()) == _lines(text)
 
 
-def test_html_in_latin_letters_goes_as_references() -> None:
+def test_html_in_latin_letters_uses_character_references() -> None:
     html = "<p>" + "plain words " * 40 + "Zoë — 12 €</p>"
     message = reopen(finish(rendered(html=html)))
     part = message.get_body(("html",))
@@ -262,12 +262,12 @@ def test_html_in_latin_letters_goes_as_references() -> None:
 
 
 @pytest.mark.parametrize("element", ["style", "STYLE", "script", "xmp"])
-def test_references_stay_out_of_where_html_does_not_read_them(element: str) -> None:
+def test_character_references_are_not_used_in_raw_elements(element: str) -> None:
     html = f"<p>{'plain words ' * 40}é</p><{element}>p::before {{ content: '→' }}</{element}>"
     assert parts_of(reopen(finish(rendered(html=html))))[1].rstrip() == html
 
 
-def test_a_long_line_of_html_is_broken_where_nobody_sees_it() -> None:
+def test_a_long_line_of_html_is_encoded() -> None:
     html = "<p>" + "word " * 1000 + "</p>"
     assert parts_of(reopen(finish(rendered(html=html))))[1].rstrip() == html
 
@@ -280,7 +280,7 @@ def test_dots_at_the_beginning_of_lines_are_doubled_on_the_wire_only() -> None:
     assert parts_of(reopen(content))[0].replace("\r\n", "\n").startswith(text)
 
 
-def test_attachments_travel_beside_the_letter() -> None:
+def test_attachments_follow_the_letter() -> None:
     files = (
         attachment(),
         attachment("Rechnung für Zoë.pdf", bytes(range(256)) * 20),
@@ -304,7 +304,7 @@ def test_a_subscription_can_be_left_with_one_click() -> None:
 @pytest.mark.parametrize(
     "url", ["https://x.org/>,<mailto:a@b.org", "https://x.org/ y", "https://x.org/" + "a" * 2000]
 )
-def test_an_unsubscribe_link_that_would_not_stay_one_is_refused(url: str) -> None:
+def test_an_unsubscribe_link_that_does_not_fit_a_header_is_rejected(url: str) -> None:
     with pytest.raises(Rejected):
         finish(rendered(unsubscribe=url))
 
@@ -318,7 +318,7 @@ def test_a_template_chooses_sender_and_reply_address() -> None:
     assert message["Reply-To"] == "help@larkfield.example"
 
 
-def test_an_international_address_is_written_as_it_is() -> None:
+def test_an_international_address_is_written_in_utf8() -> None:
     content = finish(rendered(), to="zoë@example.org")
     assert "\r\nTo: zoë@example.org\r\n".encode() in content
 

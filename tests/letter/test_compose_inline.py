@@ -1,4 +1,4 @@
-"""Images in place, files beside the letter, invitations that can be answered: what a mail client finds."""
+"""Inline images, files and invitations, as a mail client finds them."""
 
 import base64
 from dataclasses import replace
@@ -32,7 +32,7 @@ def finish(letter: RenderedLetter) -> bytes:
 
 
 def outline(part: EmailMessage) -> Any:
-    """The types of a letter's parts: a list for a multipart, its own type first."""
+    """The content types of a letter's parts: a list for a multipart, with its own type first."""
     if not part.is_multipart():
         return part.get_content_type()
     return [part.get_content_subtype(), *(outline(each) for each in part.iter_parts())]  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def test_an_image_without_a_content_id_is_found_by_its_file_name() -> None:
     assert list(message.iter_attachments()) == []
 
 
-def test_images_and_files_travel_together() -> None:
+def test_images_and_files_are_in_one_letter() -> None:
     message = opened('<img src="cid:logo.png">', TERMS, LOGO)
     body = ["alternative", "text/plain", ["related", "text/html", "image/png"]]
     assert outline(message) == ["mixed", body, "application/pdf"]
@@ -110,7 +110,7 @@ def test_a_part_with_a_content_id_is_never_shown_as_a_file() -> None:
     assert place_attachments("<p>No picture</p>", [NAMED]).files == ()
 
 
-def test_letters_without_images_are_written_as_ever() -> None:
+def test_letters_without_images_have_no_related_part() -> None:
     plain = finish(rendered(attachments=(TERMS,)))
     assert b"related" not in plain
     assert plain.count(b"--=_") == 6
@@ -167,7 +167,7 @@ def test_long_parameters_are_folded_and_come_back() -> None:
         'text/plain; a="b\\"c"',
     ],
 )
-def test_parameters_of_rfc_2045_are_taken(text: str) -> None:
+def test_parameters_of_rfc_2045_are_accepted(text: str) -> None:
     assert content_type_rule(text) is None
 
 
@@ -189,7 +189,7 @@ def test_parameters_of_rfc_2045_are_taken(text: str) -> None:
         ("text/plain; a=b; A=c", "has the parameter a twice"),
     ],
 )
-def test_a_content_type_that_cannot_be_read_says_where(text: str, rule: str) -> None:
+def test_a_content_type_that_cannot_be_read_has_a_position(text: str, rule: str) -> None:
     assert rule in (content_type_rule(text) or "")
     with pytest.raises(Rejected) as caught:
         finish(rendered(attachments=(replace(TERMS, content_type=text),)))
@@ -206,20 +206,20 @@ def test_a_quoted_parameter_is_read_without_its_quotes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sound"),
+    ("text", "valid"),
     [("logo", True), ("logo@x.org", True), ("a" * 128, True), ("a" * 129, False), ("", False)]
     + [(each, False) for each in ("a b", "<logo>", "cid:logo", "a>\r\nBcc: x", "é", "a%40b")],
 )
-def test_a_content_id_needs_no_escape(text: str, sound: bool) -> None:
-    assert (content_id_rule(text) is None) == sound
+def test_a_content_id_needs_no_escape(text: str, valid: bool) -> None:
+    assert (content_id_rule(text) is None) == valid
 
 
-def test_a_content_id_that_would_end_its_line_is_refused() -> None:
+def test_a_content_id_that_would_end_its_line_is_rejected() -> None:
     with pytest.raises(Rejected):
         finish(rendered(attachments=(replace(LOGO, content_id="x>\r\nBcc: y"),)))
 
 
-def test_a_templates_images_travel_and_the_events_take_their_place() -> None:
+def test_images_of_an_event_replace_those_of_the_template() -> None:
     content = base64.b64encode(PNG).decode()
     template = live(
         '<p>{{ name }}</p><img src="cid:{{ name }}.png" alt="">',

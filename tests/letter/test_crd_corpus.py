@@ -1,4 +1,4 @@
-"""What the models say of the corpus; tests/cluster/test_parity.py asks a real API server the same."""
+"""The verdicts of the models on the corpus; tests/cluster/test_parity.py compares a real API server."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,8 +7,8 @@ from postroom.letter.manifest import KINDS, explain_validation_error
 from tests.cluster.corpus import Case, cases
 
 
-def told(case: Case) -> list[str]:
-    """The fields that the model complains of."""
+def problem_fields(case: Case) -> list[str]:
+    """The fields for which the model reports problems."""
     model = KINDS[case.kind]
     try:
         model.model_validate(case.manifest, strict=True, by_alias=True, by_name=False)
@@ -18,5 +18,5 @@ def told(case: Case) -> list[str]:
 
 
 @pytest.mark.parametrize("case", [case.placed("tenant") for case in cases()], ids=str)
-def test_the_models_judge_the_corpus_as_it_says(case: Case) -> None:
-    assert told(case) == ([] if case.verdict == "accepted" else [case.field])
+def test_the_models_agree_with_the_corpus(case: Case) -> None:
+    assert problem_fields(case) == ([] if case.verdict == "accepted" else [case.field])

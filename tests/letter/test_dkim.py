@@ -1,4 +1,4 @@
-"""DKIM signatures, held against another implementation (dkimpy, with PyNaCl) and OpenSSL's command line."""
+"""DKIM signatures, compared with another implementation (dkimpy with PyNaCl) and OpenSSL's command line."""
 
 import base64
 import re
@@ -58,7 +58,7 @@ ZONE = {
 
 
 def verified(letter: bytes, index: int = 0) -> bool:
-    """What a receiver says of the signature with this number."""
+    """The verdict of a receiver on the signature with this number."""
 
     def answer(name: bytes, timeout: int = 5) -> bytes:
         return ZONE[name]
@@ -71,7 +71,7 @@ def verified(letter: bytes, index: int = 0) -> bool:
 
 
 def carried(content: bytes) -> bytes:
-    """What a receiver has: the letter without the transport's dots."""
+    """The letter as a receiver has it, without dot-stuffing."""
     return content.replace(b"\r\n..", b"\r\n.")
 
 
@@ -88,18 +88,18 @@ def composed(
 
 
 @pytest.mark.parametrize(("key", "selector"), [(RSA, "s1"), (ED25519, "s2")], ids=["rsa", "ed25519"])
-def test_a_receiver_verifies_the_letter_as_it_is_carried(key: Private, selector: str) -> None:
+def test_a_receiver_verifies_the_transmitted_letter(key: Private, selector: str) -> None:
     assert verified(carried(sign_letter(composed(), [seal(key, selector)], AT)))
 
 
-def test_two_signatures_of_one_letter_are_both_good() -> None:
+def test_two_signatures_of_one_letter_are_both_valid() -> None:
     letter = carried(sign_letter(composed(), [seal(RSA, "s1"), seal(ED25519, "s2")], AT))
     assert letter.count(b"DKIM-Signature:") == 2
     assert verified(letter, 0)
     assert verified(letter, 1)
 
 
-def test_the_letter_itself_stays_as_it_was() -> None:
+def test_signing_does_not_change_the_letter() -> None:
     assert sign_letter(composed(), [seal()], AT).endswith(composed())
 
 
@@ -117,11 +117,11 @@ def test_the_letter_itself_stays_as_it_was() -> None:
     ],
     ids=["body", "subject", "second From", "second Subject", "Reply-To", "Cc", "second type", "appended"],
 )
-def test_a_letter_that_was_changed_on_its_way_is_refused(forge: Callable[[bytes], bytes]) -> None:
+def test_a_changed_letter_fails_verification(forge: Callable[[bytes], bytes]) -> None:
     assert not verified(forge(carried(sign_letter(composed(), [seal()], AT))))
 
 
-def test_what_relays_add_and_fold_on_the_way_breaks_nothing() -> None:
+def test_headers_and_folds_that_relays_add_do_not_break_the_signature() -> None:
     letter = carried(sign_letter(composed(), [seal()], AT))
     added = b"Received: from a by b;\r\n today\r\n" + letter
     folded = added.replace(b"Subject: Your code", b"Subject:   Your\r\n\t code ")
@@ -175,7 +175,7 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "rule"),
     [
         (b"", "is no private key in PEM"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is no private key in PEM"),
@@ -184,21 +184,21 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
     ],
     ids=["empty", "broken", "encrypted", "elliptic"],
 )
-def test_what_is_no_key_is_refused_with_the_way_out(text: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as refused:
+def test_an_invalid_key_is_rejected_with_the_way_out(text: bytes, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule) as refused:
         read_private_key(text)
     assert "AAAA" not in str(refused.value)
 
 
 def of_known_primes(p: int, q: int) -> rsa.RSAPrivateKey:
-    """Seconds of looking for primes are not spent."""
+    """Generating a large key would take seconds."""
     public, d = rsa.RSAPublicNumbers(65537, p * q), pow(65537, -1, (p - 1) * (q - 1))
     parts = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
     return rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key(unsafe_skip_rsa_key_validation=True)
 
 
 @pytest.mark.searches
-def test_a_key_that_verifiers_need_not_take_is_refused_and_a_short_one_is_called_so() -> None:
+def test_a_key_outside_the_bounds_is_rejected_and_a_short_key_is_called_weak() -> None:
     with pytest.raises(ValueError, match="of 1024 to 4096 bits, and is one of 4484"):
         read_private_key(pem(of_known_primes(2**2203 - 1, 2**2281 - 1)))
     assert "1024 bits" in read_private_key(pem(rsa.generate_private_key(65537, 1024))).weakness

@@ -1,5 +1,4 @@
-"""Reports as mail systems write them, read into facts; and whatever else strangers send, read into
-something."""
+"""Reports of real mail systems are parsed into facts; other messages never raise an exception."""
 
 import time
 from pathlib import Path
@@ -69,7 +68,7 @@ SAMPLES = {
 
 
 def sample(name: str) -> bytes:
-    """As it comes over SMTP."""
+    """The sample as it arrives over SMTP."""
     return (FOLDER / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
 
 
@@ -78,13 +77,13 @@ def test_every_sample_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_report_says_what_its_mail_system_wrote(name: str) -> None:
+def test_a_report_has_the_facts_that_its_mail_system_wrote(name: str) -> None:
     assert list(parse_report(sample(name)).entries) == SAMPLES[name]
 
 
 def test_a_report_of_an_international_address_is_read() -> None:
-    [said] = parse_report(sample("international")).entries
-    assert (said.kind, said.status, said.text) == (ReportKind.FAILED, "5.1.1", "550 5.1.1 unknown")
+    [entry] = parse_report(sample("international")).entries
+    assert (entry.kind, entry.status, entry.text) == (ReportKind.FAILED, "5.1.1", "550 5.1.1 unknown")
 
 
 @pytest.mark.parametrize("name", ["postfix", "exim", "qmail", "complaint"])
@@ -93,7 +92,7 @@ def test_the_return_path_that_a_report_quotes_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_same_report_has_one_fingerprint_whatever_the_way_adds(name: str) -> None:
+def test_trace_headers_do_not_change_the_fingerprint_of_a_report(name: str) -> None:
     again = b"Received: from somewhere; Sun, 29 Nov 2026 08:14:09 +0000\r\n" + sample(name)
     assert parse_report(again).fingerprint == parse_report(sample(name)).fingerprint
 
@@ -104,14 +103,14 @@ def test_different_reports_have_different_fingerprints() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_report_cut_anywhere_is_read_into_something(name: str) -> None:
+def test_a_truncated_report_still_has_an_entry(name: str) -> None:
     whole = sample(name)
     for length in range(0, len(whole), 97):
         assert parse_report(whole[:length]).entries
 
 
 @given(st.binary(max_size=2000))
-def test_no_bytes_make_it_raise(content: bytes) -> None:
+def test_no_bytes_raise_an_exception(content: bytes) -> None:
     assert parse_report(content).entries
 
 
@@ -123,19 +122,19 @@ def test_no_bytes_make_it_raise(content: bytes) -> None:
     other=st.binary(max_size=40)
     | st.sampled_from([b"\0", b"\xff\xfe", b"=?utf-8?b?w6k=?=", b"*0*=''x", b";", b"--"]),
 )
-def test_no_damage_to_a_report_makes_it_raise(name: str, at: int, length: int, other: bytes) -> None:
+def test_no_damage_to_a_report_raises_an_exception(name: str, at: int, length: int, other: bytes) -> None:
     whole = sample(name)
     assert parse_report(whole[:at] + other + whole[at + length :]).entries
 
 
 @given(st.text(), st.text())
-def test_a_status_is_a_status_or_nothing(status: str, diagnostic: str) -> None:
-    told = most_specific_status(status, diagnostic)
-    assert told == enhanced_status_in(told)
+def test_only_an_enhanced_status_code_is_found_as_status(status: str, diagnostic: str) -> None:
+    expected = most_specific_status(status, diagnostic)
+    assert expected == enhanced_status_in(expected)
 
 
 @pytest.mark.parametrize(
-    ("status", "diagnostic", "told"),
+    ("status", "diagnostic", "expected"),
     [
         ("5.1.1", "smtp; 550 5.7.1 no", "5.1.1"),
         ("5.0.0", "smtp; 550 5.1.1 unknown", "5.1.1"),
@@ -147,11 +146,11 @@ def test_a_status_is_a_status_or_nothing(status: str, diagnostic: str) -> None:
         ("permanent", "", ""),
     ],
 )
-def test_the_more_telling_status_counts(status: str, diagnostic: str, told: str) -> None:
-    assert most_specific_status(status, diagnostic) == told
+def test_the_more_specific_status_counts(status: str, diagnostic: str, expected: str) -> None:
+    assert most_specific_status(status, diagnostic) == expected
 
 
-def test_a_status_stands_in_for_an_action_that_is_missing() -> None:
+def test_a_status_replaces_a_missing_action() -> None:
     for status, kind in (("5.1.1", ReportKind.FAILED), ("4.2.2", ReportKind.DELAYED)):
         changed = (
             sample("postfix")
@@ -161,9 +160,9 @@ def test_a_status_stands_in_for_an_action_that_is_missing() -> None:
         assert parse_report(changed).entries[0].kind is kind
 
 
-def test_an_unknown_action_is_no_report() -> None:
-    [said] = parse_report(sample("postfix").replace(b"Action: failed", b"Action: pondered")).entries
-    assert said.kind is ReportKind.UNPARSED
+def test_an_unknown_action_gives_no_entry() -> None:
+    [entry] = parse_report(sample("postfix").replace(b"Action: failed", b"Action: pondered")).entries
+    assert entry.kind is ReportKind.UNPARSED
 
 
 HOSTILE = {
@@ -188,7 +187,7 @@ HOSTILE = {
 
 @pytest.mark.searches
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_message_costs_no_more_than_moments(name: str) -> None:
+def test_a_hostile_message_takes_little_time(name: str) -> None:
     begun = time.process_time()
     assert parse_report(HOSTILE[name] * 2).entries
     assert time.process_time() - begun < 3

@@ -1,4 +1,4 @@
-"""Events: three envelopes, one `Event`; and a record that is stored and comes back."""
+"""Events: three envelopes give one `Event`; a stored record is read back unchanged."""
 
 import base64
 import json
@@ -119,14 +119,14 @@ def test_problems_of_binary_mode_are_named_after_the_headers() -> None:
     }
 
 
-def test_a_header_that_is_there_twice_is_refused_by_name() -> None:
+def test_a_repeated_header_is_rejected_by_name() -> None:
     twice = Record("t", 0, 0, TIME, None, b"{}", (*record({}, HEADERS).headers, ("ce_id", b"other")))
     with pytest.raises(Rejected) as caught:
         parse_event(twice)
     assert (caught.value.code, caught.value.problems[0].field) == (Code.DUPLICATE_KEY, "ce_id")
 
 
-def test_a_header_that_is_not_text_is_refused() -> None:
+def test_a_header_that_is_not_text_is_rejected() -> None:
     broken = Record("t", 0, 0, TIME, None, b"{}", (*record({}, HEADERS).headers, ("ce_userid", b"\xff")))
     with pytest.raises(Rejected, match="ce_userid"):
         parse_event(broken)
@@ -140,11 +140,11 @@ def test_a_header_that_is_not_text_is_refused() -> None:
         ({**HEADERS, "content-type": "application/xml"}, "content-type"),
     ],
 )
-def test_another_content_type_is_refused(headers: dict[str, str], field: str) -> None:
+def test_another_content_type_is_rejected(headers: dict[str, str], field: str) -> None:
     assert problems(ENVELOPE, headers) == [(Code.CONTENT_TYPE_UNSUPPORTED, field)]
 
 
-def test_json_content_types_with_parameters_are_fine() -> None:
+def test_json_content_types_with_parameters_are_accepted() -> None:
     assert parse_event(record(ENVELOPE, {"Content-Type": "application/json; charset=utf-8"})) == plain()
     assert (
         parse_event(record(ENVELOPE, {"content-type": "application/vnd.shop+json", "trace": "x"})) == plain()
@@ -174,7 +174,7 @@ records = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(records)
-def test_a_packed_record_comes_back_as_it_was(original: Record) -> None:
+def test_a_packed_record_is_unpacked_unchanged(original: Record) -> None:
     assert unpack_record(pack_record(original)) == original
 
 
@@ -198,6 +198,6 @@ def test_a_time_of_another_zone_stays_the_same_moment() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"v":2}'])
-def test_what_was_not_packed_is_refused(data: bytes) -> None:
+def test_data_that_is_not_a_packed_record_is_rejected(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         unpack_record(data)

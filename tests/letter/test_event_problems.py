@@ -1,4 +1,4 @@
-"""Bad events: every mistake is refused under its code and named as the publisher wrote it."""
+"""Invalid events: every problem has its code and the field as the publisher wrote it."""
 
 import base64
 from typing import Any
@@ -57,7 +57,7 @@ from tests.letter.events import (
         "null",
     ],
 )
-def test_what_cannot_be_read_has_its_code(value: bytes, code: Code) -> None:
+def test_an_unreadable_value_has_its_code(value: bytes, code: Code) -> None:
     assert problems(value)[0][0] is code
 
 
@@ -116,7 +116,7 @@ def test_a_domain_that_mixes_scripts_is_stored_in_ascii_and_flagged() -> None:
     assert event.flags == ("mixed_script_domain",)
 
 
-def test_a_namespace_in_the_event_chooses_nothing() -> None:
+def test_a_namespace_in_the_event_is_ignored() -> None:
     assert plain(namespace="payments") == plain()
 
 
@@ -129,13 +129,13 @@ def test_a_namespace_in_the_event_chooses_nothing() -> None:
         ("templat_revision", "template_revision"),
     ],
 )
-def test_an_unknown_member_is_refused_with_the_nearest_name(member: str, meant: str) -> None:
+def test_an_unknown_member_is_rejected_with_the_nearest_name(member: str, meant: str) -> None:
     (problem,) = refusals({**ENVELOPE, member: "x"})
     assert (problem.code, problem.field) == (Code.FIELD_UNKNOWN, member)
     assert f"did you mean {meant}?" in problem.message
 
 
-def test_no_more_problems_are_told_than_a_person_reads() -> None:
+def test_the_number_of_reported_problems_is_limited() -> None:
     assert len(refused(**{f"member_{number}": 1 for number in range(5000)})) == MAX_PROBLEMS
 
 
@@ -167,7 +167,7 @@ def test_every_form_of_rfc_3339_is_the_same_moment(time: str) -> None:
     assert plain(timestamp=time).time == TIME
 
 
-def test_times_that_contradict_each_other_are_refused() -> None:
+def test_times_that_contradict_each_other_are_rejected() -> None:
     assert refused(expires_at="2026-11-23T20:15:29Z") == [(Code.FIELD_INVALID, "expires_at")]
     assert refused(not_before="2026-11-24T00:00:00Z", expires_at="2026-11-23T23:00:00Z") == [
         (Code.FIELD_INVALID, "not_before")
@@ -201,7 +201,7 @@ def test_times_that_contradict_each_other_are_refused() -> None:
         ({"attachments": {}}, Code.FIELD_INVALID),
     ],
 )
-def test_a_member_of_the_wrong_kind_or_size_is_refused(changes: dict[str, Any], code: Code) -> None:
+def test_a_member_of_the_wrong_type_or_size_is_rejected(changes: dict[str, Any], code: Code) -> None:
     found = refused(**changes)
     assert found == [(code, next(iter(changes)))]
 
@@ -210,7 +210,7 @@ def test_a_member_of_the_wrong_kind_or_size_is_refused(changes: dict[str, Any], 
     "traceparent",
     ["nonsense", 5, "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "ff-" + "1" * 32 + "-" + "1" * 16 + "-01"],
 )
-def test_a_malformed_trace_context_costs_no_letter(traceparent: Any) -> None:
+def test_a_malformed_trace_context_is_ignored(traceparent: Any) -> None:
     assert plain(traceparent=traceparent).traceparent is None
 
 
@@ -231,7 +231,7 @@ anything = st.recursive(
         st.sampled_from([*PLAIN_MEMBERS, *CLOUD_EVENT_MEMBERS, "specversion"]), anything, max_size=4
     )
 )
-def test_whatever_the_members_hold_is_an_event_or_a_refusal(changes: dict[str, Any]) -> None:
+def test_any_members_give_an_event_or_a_rejection(changes: dict[str, Any]) -> None:
     for envelope in (ENVELOPE, STRUCTURED):
         try:
             event = parse_event(record({**envelope, **changes}))
@@ -246,7 +246,7 @@ def test_whatever_the_members_hold_is_an_event_or_a_refusal(changes: dict[str, A
 @given(
     st.dictionaries(st.sampled_from([*HEADERS, "ce_time", "ce_replyto"]), st.none() | st.binary(max_size=9))
 )
-def test_whatever_the_headers_hold_is_an_event_or_a_refusal(changes: dict[str, bytes | None]) -> None:
+def test_any_headers_give_an_event_or_a_rejection(changes: dict[str, bytes | None]) -> None:
     headers = {name: text.encode() for name, text in HEADERS.items()} | changes
     try:
         event = parse_event(Record("t", 0, 0, TIME, None, b"{}", tuple(headers.items())))
@@ -288,14 +288,14 @@ def test_an_attachment_is_a_bare_name_a_type_and_base64(change: dict[str, Any], 
     ]
 
 
-def test_an_image_has_a_content_id_which_no_other_has() -> None:
+def test_two_images_cannot_share_a_content_id() -> None:
     event = plain(attachments=[{**FILE, "content_id": "qr"}, {**FILE, "content_id": None}])
     assert [file.content_id for file in event.attachments] == ["qr", None]
     twice = [{**FILE, "content_id": "qr"}] * 2
     assert refused(attachments=twice) == [(Code.ATTACHMENT_INVALID, "attachments")]
 
 
-def test_an_attachment_that_is_no_object_is_refused() -> None:
+def test_an_attachment_that_is_not_an_object_is_rejected() -> None:
     assert refused(attachments=["receipt.pdf"]) == [(Code.ATTACHMENT_INVALID, "attachments[0]")]
 
 

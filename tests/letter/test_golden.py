@@ -1,4 +1,4 @@
-"""Golden letters: an event goes in, these bytes come out.
+"""Golden letters: the exact bytes of the letter of each event.
 
 A case is a folder of tests/golden/letters:
 
@@ -34,7 +34,7 @@ PUBLISHED = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
 @cache
-def proved(*files: Path) -> ManifestValidation:
+def validate_files(*files: Path) -> ManifestValidation:
     located = [each for file in files for each in read_manifests(file.read_text(), file.name)]
     assert not [problem for each in located for problem in each.problems]
     return validate_manifests([each.object for each in located if each.object])
@@ -42,11 +42,11 @@ def proved(*files: Path) -> ManifestValidation:
 
 @pytest.fixture(scope="module")
 def examples() -> ManifestValidation:
-    return proved(*sorted(EXAMPLES.glob("*.yaml")))
+    return validate_files(*sorted(EXAMPLES.glob("*.yaml")))
 
 
 def catalog_of(verdict: ManifestValidation) -> tuple[TemplateCatalog, SenderMailbox]:
-    """What the worker of profile `shop` would have."""
+    """The catalog of the worker of profile `shop`."""
     [profile] = [each for key, each in verdict.profiles.items() if key.name == "shop"]
     mailbox = profile.spec.sender
     templates = verdict.compiled(profile.metadata.namespace, "shop")
@@ -59,7 +59,7 @@ def read_event(case: Path) -> Event:
 
 
 def make(event: Event, catalog: TemplateCatalog, sender: SenderMailbox) -> bytes:
-    """The whole way of a letter, as a file that mail programs open."""
+    """Parse, render and compose a letter, as a file that mail programs open."""
     template = catalog.find(event.type)
     assert template is not None, f"no template has {event.type}"
     rendered = template.render(event)
@@ -78,7 +78,9 @@ def make(event: Event, catalog: TemplateCatalog, sender: SenderMailbox) -> bytes
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_letter_is_the_golden_one(case: Path, examples: ManifestValidation, rewrite: bool) -> None:
     own = case / "manifest.yaml"
-    verdict = proved(EXAMPLES / "profile.yaml", EXAMPLES / "layout.yaml", own) if own.exists() else examples
+    verdict = (
+        validate_files(EXAMPLES / "profile.yaml", EXAMPLES / "layout.yaml", own) if own.exists() else examples
+    )
     try:
         found = {"letter.eml": make(read_event(case), *catalog_of(verdict))}
     except Rejected as rejected:
@@ -95,13 +97,13 @@ def test_the_letter_is_the_golden_one(case: Path, examples: ManifestValidation, 
     assert found == kept, "`make golden` writes the golden letters anew; read the diff before you commit it"
 
 
-def test_the_shipped_examples_are_proved_without_a_word(examples: ManifestValidation) -> None:
-    said = [
+def test_the_shipped_examples_are_valid_without_warnings(examples: ManifestValidation) -> None:
+    findings = [
         f"{key.name}: {problem}"
-        for key, proof in examples.results.items()
-        for problem in (*proof.problems, *proof.warnings)
+        for key, validation in examples.results.items()
+        for problem in (*validation.problems, *validation.warnings)
     ]
-    assert said == []
+    assert findings == []
 
 
 def test_every_shipped_example_has_a_golden_letter() -> None:
@@ -119,9 +121,9 @@ def test_every_shipped_example_has_a_golden_letter() -> None:
 
 def test_every_example_letter_costs_no_inlining_at_send_time(examples: ManifestValidation) -> None:
     variants = [
-        edition
-        for proof in examples.results.values()
-        if proof.compiled
-        for edition in proof.compiled.variants
+        variant
+        for validation in examples.results.values()
+        if validation.compiled
+        for variant in validation.compiled.variants
     ]
-    assert {edition.inline for edition in variants} == {"source"}
+    assert {variant.inline for variant in variants} == {"source"}

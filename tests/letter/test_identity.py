@@ -1,4 +1,4 @@
-"""Identities: hashes that are stored for ever and never confuse two letters."""
+"""Identities: stored hashes never change and never confuse two letters."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_two_identities_never_share_an_encoding(one: Identity, other: Identity) 
     assert (one.encode() == other.encode()) == (one == other)
 
 
-def test_parts_cannot_run_into_each_other() -> None:
+def test_the_borders_of_parts_count() -> None:
     assert Identity("a", "b", "c", "d").encode() != Identity("a", "bc", "", "d").encode()
     assert Identity("1:a", "", "", "").encode() != Identity("", "1:a", "", "").encode()
 
@@ -82,14 +82,14 @@ def test_another_content_has_another_digest(change: dict[str, Any]) -> None:
     assert payload_digest(replace(EVENT, **change)) != payload_digest(EVENT)
 
 
-def test_a_content_id_counts_and_its_absence_is_as_before_there_were_any() -> None:
+def test_a_content_id_counts_for_the_digest_only_if_it_is_set() -> None:
     plain, shown = Attachment("a.png", "image/png", b"x"), Attachment("a.png", "image/png", b"x", "logo")
     digests = [payload_digest(replace(EVENT, attachments=(each,))) for each in (plain, shown)]
     assert digests[0] != digests[1]
     assert digests[0].hex() == "b5d2e04ed1967b84ef4f80e5692c64fa"
 
 
-def test_files_are_told_apart_by_name_and_content() -> None:
+def test_files_differ_by_name_and_content() -> None:
     files = [("a.txt", b"one"), ("b.txt", b"one"), ("a.txt", b"two")]
     events = [
         replace(EVENT, attachments=(Attachment(name, "text/plain", content),)) for name, content in files

@@ -12,7 +12,7 @@ from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import inline_source
 from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
-from tests.letter.factories import problem_of, proved, render, variables
+from tests.letter.factories import problem_of, render, validated, variables
 
 PAGE = "<!doctype html>\n<html><head><title>t</title></head><body>{}</body></html>"
 CSS = "p { color: #102030; margin: 0 } .hot { color: #ff0000 } a:hover { color: #00ff00 }"
@@ -300,10 +300,10 @@ def test_a_client_hook_that_cannot_be_had_is_a_finding() -> None:
     # as `!important` it would beat the dark background, too
     css = ".b { color: red } u + .b { color: blue } @media print { .b { color: black !important } }"
     html = f'<style>{css}</style><p class="b">{{{{ name }}}}</p>'
-    (warning,) = (each for each in proved(html).warnings if each.severity is Severity.WARNING)
+    (warning,) = (each for each in validated(html).warnings if each.severity is Severity.WARNING)
     assert warning.code is Code.CSS_HOOK_OVERRIDDEN
     assert "`u + .b`" in warning.message
-    mended = proved(html.replace("blue", "blue !important")).warnings
+    mended = validated(html.replace("blue", "blue !important")).warnings
     assert Code.CSS_HOOK_OVERRIDDEN not in {each.code for each in mended}
 
 
@@ -400,7 +400,7 @@ def test_broken_css_refuses_no_page(css: str) -> None:
 
 def test_a_mistake_in_a_style_element_is_a_warning_at_the_line_of_the_html() -> None:
     html = "<p>{{ name }}</p>\n<style>\np { color: red }\np { color }\n</style>"
-    (warning,) = proved(html).warnings
+    (warning,) = validated(html).warnings
     assert (warning.code, warning.severity) == (Code.CSS_IGNORED, Severity.WARNING)
     assert (warning.field, warning.line, warning.column) == ("spec.html", 4, 5)
 
@@ -534,17 +534,17 @@ def test_a_template_that_is_inlined_at_each_letter_says_why_and_is_right() -> No
         "variables": variables(kind={"type": "string"}),
         "samples": [{"name": "a", "data": {"kind": "hot"}}, {"name": "b", "data": {"kind": "cold"}}],
     }
-    proof = proved(html, **spec)
-    assert proof.compiled is not None
-    assert proof.compiled.variants[0].inline == "render"
-    assert any("`class` depends on the event" in warning.message for warning in proof.warnings)
-    hot, cold = (sample.rendered.html for sample in proof.samples)
+    validation = validated(html, **spec)
+    assert validation.compiled is not None
+    assert validation.compiled.variants[0].inline == "render"
+    assert any("`class` depends on the event" in warning.message for warning in validation.warnings)
+    hot, cold = (sample.rendered.html for sample in validation.samples)
     assert 'style="color:#ff0000"' in hot
     assert "style=" not in cold
 
 
 def test_a_template_is_inlined_once_where_that_is_sure() -> None:
-    compiled = proved("<style>p { color: #ff0000 }</style><p>{{ name }}</p>").compiled
+    compiled = validated("<style>p { color: #ff0000 }</style><p>{{ name }}</p>").compiled
     assert compiled is not None
     assert compiled.variants[0].inline == "source"
     assert '<p style="color:#ff0000">{{ name }}</p>' in compiled.variants[0].html
@@ -612,7 +612,7 @@ def test_a_template_asks_for_attributes_whether_it_is_inlined_before_or_after(ki
         "variables": variables(kind={"type": "string", "default": "hot"}),
         "samples": [{"name": "a", "data": {}}],
     }
-    delivered = proved(html, subject="x", **spec).samples[0].rendered.html
+    delivered = validated(html, subject="x", **spec).samples[0].rendered.html
     assert 'bgcolor="#eeeeee"' in delivered
     assert ".hot { a: b }" in delivered
 

@@ -16,9 +16,9 @@ from tests.letter.factories import (
     live,
     one_sample,
     problem_of,
-    proved,
     refusal,
     render,
+    validated,
     variables,
 )
 
@@ -232,13 +232,13 @@ PAGE = layout(
 def test_a_macro_of_a_layouts_partial_is_called_in_the_template() -> None:
     assert (
         '<a href="https://x.org">Zoë</a>'
-        in proved('{{ button("https://x.org", name) }}', page=PAGE).samples[0].rendered.html
+        in validated('{{ button("https://x.org", name) }}', page=PAGE).samples[0].rendered.html
     )
 
 
 def test_a_partial_takes_what_with_gives_it() -> None:
     html = '{% with url="https://x.org", label=name %}{% include "link" %}{% endwith %}'
-    assert '<a href="https://x.org">Zoë</a>' in proved(html, page=PAGE).samples[0].rendered.html
+    assert '<a href="https://x.org">Zoë</a>' in validated(html, page=PAGE).samples[0].rendered.html
 
 
 # --- CSS ------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_a_style_sheet_is_no_template(css: str) -> None:
 
 
 def test_a_style_sheet_may_have_an_id_after_a_brace() -> None:
-    assert proved("<p id='a'>{{ name }}</p>", css="@media print{#a{color:red}}").passed
+    assert validated("<p id='a'>{{ name }}</p>", css="@media print{#a{color:red}}").passed
 
 
 # --- letters --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Lint: what could come out better is found at its place, and sound letters get no finding."""
+"""Lint: findings have their position in the source, and correct letters get none."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,13 +11,13 @@ from postroom.letter.validation.drafts import locale_drafts
 from postroom.letter.validation.lint import AuthoredPage, DeliveredLetter, blank, style_in_body
 from postroom.letter.validation.rules import LINT, RULES, Rule
 from postroom.letter.validation.validate import validate_template
-from tests.letter.factories import layout, one_sample, proved, template, variables
+from tests.letter.factories import layout, one_sample, template, validated, variables
 
 NAME = "<p>{{ name }}</p>"
 
 
 def found(html: str, **spec: Any) -> list[Problem]:
-    return list(proved(html, **spec).warnings)
+    return list(validated(html, **spec).warnings)
 
 
 def codes(html: str, **spec: Any) -> set[Code]:
@@ -72,7 +72,7 @@ def underlined(problem: Problem, text: str) -> str:
         ),
     ],
 )
-def test_a_rule_finds_its_words_in_the_authors_source(html: str, code: Code, words: str) -> None:
+def test_a_finding_has_its_position_in_the_authors_source(html: str, code: Code, words: str) -> None:
     source = html + NAME
     (problem,) = (each for each in found(source) if each.code is code)
     assert problem.field == "spec.html"
@@ -113,7 +113,7 @@ def test_a_rule_finds_its_words_in_the_authors_source(html: str, code: Code, wor
         '<table><tr><td bgcolor="#111111" background="https://x.org/a.png">x</td></tr></table>',
     ],
 )
-def test_what_comes_out_right_gets_no_finding(html: str) -> None:
+def test_a_correct_letter_gets_no_finding(html: str) -> None:
     assert found(html + NAME) == []
 
 
@@ -122,7 +122,7 @@ def test_what_comes_out_right_gets_no_finding(html: str) -> None:
     [rule for rule in LINT if rule.instead and rule.code is not Code.STYLE_IN_BODY],
     ids=lambda rule: rule.code,
 )
-def test_the_examples_of_a_rule_get_its_finding_and_do_not_get_it(rule: Rule) -> None:
+def test_the_two_examples_of_a_rule_do_and_do_not_get_its_finding(rule: Rule) -> None:
     assert rule.code in codes(**_example(rule, rule.example))
     assert rule.code not in codes(**_example(rule, rule.instead))
 
@@ -151,7 +151,7 @@ def _data() -> dict[str, Any]:
     }
 
 
-def test_an_address_from_data_is_judged_by_its_samples() -> None:
+def test_an_address_from_data_is_checked_in_the_samples() -> None:
     html = '<a href="https://a.org">a</a>\n<a href="{{ name }}">b</a>\n<a href="{{ other }}">c</a>'
     text = {"type": "string"}
     spec = {"variables": variables(name=text, other=text)}
@@ -162,7 +162,7 @@ def test_an_address_from_data_is_judged_by_its_samples() -> None:
     assert found(html, samples=one_sample(name="https://x.org", other="mailto:a@x.org"), **spec) == []
 
 
-def test_a_letter_that_gmail_clips_says_what_it_is_made_of() -> None:
+def test_a_letter_that_gmail_clips_is_reported_with_its_parts() -> None:
     (problem,) = found(NAME + '<p style="color:#111111">long</p>' * 4000)
     assert problem.code is Code.LETTER_CLIPPED
     assert "KB once its CSS is inlined, of which style attributes are 50 KB" in problem.message
@@ -174,11 +174,11 @@ def test_styles_beyond_what_gmail_reads_are_found() -> None:
     assert Code.STYLES_TOO_LARGE not in codes(NAME, css=kept[: 52 * 200])
 
 
-def test_a_style_that_is_left_in_the_body_is_found_where_it_stands() -> None:
+def test_a_style_in_the_body_is_found_at_its_position() -> None:
     style = "<style>@media (max-width: 600px) { .a { color: #111111 } }</style>"
     html = f"<html><body>\n {style}{NAME}</body></html>"
     (draft,) = locale_drafts(template(html).spec, None)
-    sent = proved(html).samples[0].rendered
+    sent = validated(html).samples[0].rendered
     (problem,) = style_in_body(AuthoredPage(draft), DeliveredLetter("a", replace(sent, html=html)))
     assert (problem.line, underlined(problem, html)) == (2, "<style>")
     assert list(
@@ -186,26 +186,26 @@ def test_a_style_that_is_left_in_the_body_is_found_where_it_stands() -> None:
     ) == [problem]
 
 
-def test_a_finding_in_a_layout_is_said_of_the_layout() -> None:
+def test_a_finding_in_a_layout_has_the_layouts_field() -> None:
     page = layout('<html>\n<body>{% block content %}{% endblock %} <img src="https://x.org/a"></body></html>')
     image, language = sorted(found(NAME, page=page), key=lambda each: str(each.code))
     assert (image.field, image.line, image.column) == ("EmailLayout/page.spec.html", 2, 41)
     assert (language.field, language.line, language.column) == ("EmailLayout/page.spec.html", 1, 1)
 
 
-def test_a_variable_that_nothing_reads_is_an_info() -> None:
+def test_an_unused_variable_is_an_info() -> None:
     (problem,) = found("<p>x</p>", subject="x")
     assert (problem.code, problem.severity) == (Code.VARIABLE_UNUSED, Severity.INFO)
     assert problem.field == "spec.variables.properties.name"
 
 
-def test_a_comment_silences_a_rule_on_its_line_and_the_next() -> None:
+def test_a_comment_ignores_a_rule_on_its_line_and_the_next() -> None:
     comment = "{# postroom: ignore link_insecure, image_without_alt #}"
     html = f'{comment}\n<a href="http://x.org">{{{{ name }}}}</a>\n<a href="http://y.org">x</a>'
     assert [problem.line for problem in found(html)] == [3]
 
 
-def test_an_annotation_silences_rules_in_the_whole_object() -> None:
+def test_an_annotation_ignores_rules_in_the_whole_object() -> None:
     wanted = annotated(
         '<img src="https://x.org/a"><a href="#">{{ name }}</a>', "image_without_alt, link_leads_nowhere"
     )
@@ -215,7 +215,7 @@ def test_an_annotation_silences_rules_in_the_whole_object() -> None:
 @pytest.mark.parametrize(
     ("name", "words"), [("image_without_text", "is not a rule"), ("css_invalid", "errors cannot be ignored")]
 )
-def test_a_request_to_ignore_what_cannot_be_is_a_warning(name: str, words: str) -> None:
+def test_a_request_to_ignore_an_unknown_rule_or_an_error_is_a_warning(name: str, words: str) -> None:
     html = f"<p>\n{{# postroom: ignore {name} #}}{{{{ name }}}}</p>"
     (problem,) = found(html)
     assert (problem.code, problem.severity) == (Code.IGNORE_INVALID, Severity.WARNING)
@@ -240,7 +240,7 @@ def annotated(html: str, rules: str) -> EmailTemplate:
         "plain",
     ],
 )
-def test_blanking_keeps_every_offset_of_what_is_html(source: str) -> None:
+def test_blanking_keeps_every_offset_of_html(source: str) -> None:
     blanked = blank(source)
     assert len(blanked) == len(source)
     assert all(found in (kept, " ", "\ue000") for found, kept in zip(blanked, source, strict=True))

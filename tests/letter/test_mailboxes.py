@@ -1,4 +1,4 @@
-"""Reply-To lists: read as they were meant, quoted as they are due, and never two headers."""
+"""Reply-To lists: parsed leniently, quoted where needed, and never two headers."""
 
 import email
 import email.policy
@@ -84,14 +84,14 @@ def finish(letter: RenderedLetter) -> bytes:
 
 
 @pytest.mark.parametrize("text", READ)
-def test_a_list_is_read_as_it_was_meant_and_comes_back(text: str) -> None:
+def test_a_list_is_parsed_and_written_back(text: str) -> None:
     found = read_mailboxes(text, "replyTo")
     assert list(found) == READ[text]
     assert read_mailboxes(write_mailboxes(found), "replyTo") == found
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_list_that_cannot_be_read_names_the_part_and_the_way_out(text: str) -> None:
+def test_an_invalid_list_is_rejected_with_the_part_and_the_way_out(text: str) -> None:
     with pytest.raises(Rejected) as caught:
         read_mailboxes(text, "spec.replyTo")
     (problem,) = caught.value.problems
@@ -101,20 +101,20 @@ def test_a_list_that_cannot_be_read_names_the_part_and_the_way_out(text: str) ->
 
 
 @pytest.mark.parametrize("text", [each for each in REFUSED if "@" in each])
-def test_an_events_list_is_refused_without_a_word_of_its_data(text: str) -> None:
+def test_the_problem_of_an_events_list_holds_no_data(text: str) -> None:
     with pytest.raises(Rejected) as caught:
         read_mailboxes(f"fine@x.org,{text}", "reply_to", quote=False)
     message = caught.value.problems[0].message
     assert not any(word in message for word in ("x.org", "y.org", "Ada L", "Support", "Larkfield", "Team"))
 
 
-def test_the_mailbox_of_an_event_that_is_wrong_is_named_by_its_number() -> None:
+def test_the_invalid_mailbox_of_an_event_is_named_by_its_number() -> None:
     with pytest.raises(Rejected, match=r"mailbox 3 has no angle brackets; write Name <name@example\.org>"):
         read_mailboxes("a@x.org, B <b@x.org>, Carl carl@x.org", "reply_to", quote=False)
 
 
 @pytest.mark.parametrize("text", READ)
-def test_a_reply_to_header_says_the_same_to_a_parser(text: str) -> None:
+def test_a_parser_reads_the_same_mailboxes_from_the_reply_to_header(text: str) -> None:
     content = finish(rendered(reply_to=write_mailboxes(read_mailboxes(text, "replyTo"))))
     head = content.partition(b"\r\n\r\n")[0]
     assert all(len(line) <= 998 for line in head.split(b"\r\n"))
@@ -124,7 +124,7 @@ def test_a_reply_to_header_says_the_same_to_a_parser(text: str) -> None:
     assert [(each.display_name, each.addr_spec) for each in found.addresses] == READ[text]
 
 
-def test_one_bare_address_is_written_as_ever() -> None:
+def test_one_bare_address_is_written_without_brackets() -> None:
     assert b"\r\nReply-To: help@x.org\r\n" in finish(rendered(reply_to="help@x.org"))
 
 
@@ -169,24 +169,24 @@ def test_a_value_never_adds_a_mailbox() -> None:
     assert len(reopen(finish(letter))["Reply-To"].addresses) == 1
 
 
-def test_an_address_that_comes_out_empty_is_left_out() -> None:
+def test_a_mailbox_with_an_empty_address_is_omitted() -> None:
     template = live(replyTo="{{ agent }} <{{ mail }}>", **AGENT)
     assert template.render(event(name="x", agent="Ada", mail="")).reply_to is None
 
 
-def test_a_line_end_in_a_value_is_refused() -> None:
+def test_a_line_end_in_a_value_is_rejected() -> None:
     template = live(replyTo="{{ agent }} <{{ mail }}>", **AGENT)
     with pytest.raises(Rejected) as caught:
         template.render(event(name="x", agent="A\r\nBcc: b@x.org", mail="ada@x.org"))
     assert caught.value.code is Code.CONTROL_CHARACTER
 
 
-def test_an_undeclared_variable_in_a_reply_address_fails_the_proof() -> None:
+def test_an_undeclared_variable_in_a_reply_address_fails_validation() -> None:
     problem = problem_of("<p>{{ name }}</p>", replyTo="{{ agnt }} <help@x.org>")
     assert (problem.code, problem.field) == (Code.VARIABLE_UNDECLARED, "spec.replyTo")
 
 
-def test_a_sample_whose_reply_address_is_none_fails_the_proof() -> None:
+def test_a_sample_with_an_invalid_reply_address_fails_validation() -> None:
     broken = {**AGENT, "samples": [{"name": "only", "data": {"name": "Z", "agent": "A", "mail": "none"}}]}
     problem = problem_of("<p>{{ name }}{{ agent }}</p>", replyTo="<{{ mail }}>", **broken)
     assert (problem.code, problem.field) == (Code.RENDER_FAILED, "spec.replyTo")
@@ -202,7 +202,7 @@ def test_a_sample_whose_reply_address_is_none_fails_the_proof() -> None:
         ("\ue000@x.org", "private-use character"),
     ],
 )
-def test_a_source_that_is_no_list_is_refused(source: str, rule: str) -> None:
+def test_a_source_that_is_not_a_list_is_rejected(source: str, rule: str) -> None:
     with pytest.raises(Rejected) as caught:
         split_mailboxes(source, "spec.replyTo")
     assert rule in caught.value.problems[0].message
@@ -221,7 +221,7 @@ def test_a_rendered_name_has_its_limit() -> None:
         filled_mailboxes([("x" * 201, "a@x.org")], "spec.replyTo")
 
 
-def test_the_events_reply_address_comes_first() -> None:
+def test_the_events_reply_address_takes_precedence() -> None:
     template = live(replyTo="Help <help@x.org>, orders@x.org")
     assert template.render(event(name="x")).reply_to == '"Help" <help@x.org>, orders@x.org'
     answered = template.render(replace(event(name="x"), reply_to="me@x.org"))

@@ -1,4 +1,4 @@
-"""Manifests: read as kubectl reads them, with the line of everything that is wrong."""
+"""Manifests: read as kubectl reads them, with the line of each problem."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_template_becomes_its_model() -> None:
     )
 
 
-def test_several_documents_are_read_and_empty_ones_left_out() -> None:
+def test_several_documents_are_read_without_empty_ones() -> None:
     found = list(read_manifests(f"---\n{WELCOME}---\n# nothing\n---\n{PROFILE}", "all.yaml"))
     assert [type(located.object) for located in found] == [EmailTemplate, SmtpProfile]
     assert [located.first for located in found] == [3, 30]
@@ -88,7 +88,7 @@ def test_json_is_read_too() -> None:
     assert isinstance(only(text).object, SmtpProfile)
 
 
-def test_objects_of_other_groups_are_skipped_and_say_so() -> None:
+def test_objects_of_other_groups_are_skipped_with_a_reason() -> None:
     located = only("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
     assert (located.object, located.problems, located.skipped) == (
         None,
@@ -165,7 +165,7 @@ def test_a_field_and_a_line_of_its_text_are_found_in_the_file(
     assert only(WELCOME).line(field, within) == line
 
 
-def test_a_problem_of_the_proof_is_placed_in_the_file() -> None:
+def test_a_problem_of_validation_has_its_line_in_the_file() -> None:
     problem = Problem(Code.TEMPLATE_SYNTAX, "spec.html", "unexpected end", line=3)
     assert only(WELCOME).location(problem) == "welcome.yaml:14"
 
@@ -175,7 +175,7 @@ lines_of_text = st.lists(st.sampled_from(["a", "b c", "  d", "", "<p>", "# e"]),
 
 @settings(max_examples=40, deadline=None)
 @given(lines_of_text, st.sampled_from("|>"))
-def test_every_line_of_a_block_leads_back_to_a_line_that_holds_it(lines: list[str], style: str) -> None:
+def test_every_line_of_a_block_is_found_in_the_file(lines: list[str], style: str) -> None:
     text = f"k: {style}2-\n" + "".join(f"  {line}\n" for line in lines)
     (document,) = yaml_documents(text)
     source = text.splitlines()
@@ -193,7 +193,7 @@ def test_a_line_of_a_quoted_text_over_several_lines_is_found() -> None:
 # --- what is refused -----------------------------------------------------------------------------
 
 
-def test_an_unknown_field_is_placed_and_the_nearest_name_told() -> None:
+def test_an_unknown_field_has_its_line_and_the_nearest_name() -> None:
     located = only(WELCOME.replace("subject:", "subjet:"))
     assert [located.location(problem) for problem in located.problems] == ["welcome.yaml:10"]
     assert "did you mean subject?" in located.problems[0].message
@@ -204,7 +204,7 @@ def test_a_required_field_is_missing_when_nothing_resembles_it() -> None:
     assert [problem.code for problem in located.problems] == [Code.FIELD_MISSING, Code.FIELD_UNKNOWN]
 
 
-def test_snake_case_is_not_accepted_where_the_api_server_would_refuse_it() -> None:
+def test_snake_case_is_rejected_as_by_the_api_server() -> None:
     found = only(WELCOME.replace("eventTypes:", "event_types:"))
     assert "did you mean eventTypes?" in str(found.problems)
 
@@ -275,14 +275,14 @@ def test_a_wrong_version_or_kind_is_explained(head: str, field: str, words: str)
         ("just text\n", 1, "is not an object"),
     ],
 )
-def test_what_is_no_manifest_is_one_problem_with_its_line(text: str, line: int, words: str) -> None:
+def test_a_text_that_is_not_a_manifest_is_one_problem_with_its_line(text: str, line: int, words: str) -> None:
     located = only(text)
     (problem,) = located.problems
     assert located.location(problem) == f"welcome.yaml:{line}"
     assert words in problem.message
 
 
-def test_aliases_cannot_blow_up() -> None:
+def test_aliases_cannot_expand_without_limit() -> None:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 7))
     assert "aliases count" in only(text).problems[0].message
@@ -306,7 +306,7 @@ def test_an_object_over_a_mebibyte_is_too_large() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.text("ab:-[]{}&*!|>#'\" \n?,0", max_size=30))
-def test_no_text_makes_reading_fail(text: str) -> None:
+def test_no_text_raises_an_exception(text: str) -> None:
     assert all(located.problems or located.skipped for located in read_manifests(text, "a.yaml"))
 
 
@@ -322,7 +322,7 @@ fields = [info.alias or name for name, info in EmailTemplateSpec.model_fields.it
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(fields), anything, max_size=6))
-def test_no_object_makes_reading_fail(spec: dict[str, Any]) -> None:
+def test_no_object_raises_an_exception(spec: dict[str, Any]) -> None:
     head = {"apiVersion": "postroom.dev/v1alpha1", "kind": "EmailTemplate", "metadata": {"name": "a"}}
     located = only(json.dumps(head | {"spec": spec}))
     assert located.problems

@@ -18,7 +18,16 @@ from postroom.letter.language.pieces import Source
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.renderer import TemplateRenderer
 from postroom.letter.validation.validate import validate_template
-from tests.letter.factories import event, layout, live, one_sample, problems_of, proved, template, variables
+from tests.letter.factories import (
+    event,
+    layout,
+    live,
+    one_sample,
+    problems_of,
+    template,
+    validated,
+    variables,
+)
 from tests.letter.factories import refusal as refused_source
 from tests.letter.factories import render as render_source
 
@@ -44,9 +53,9 @@ def html_of(
     source: str, locale: str | None = None, *, page: Any = None, data: Any = None, **spec: Any
 ) -> str:
     """The body of a letter in a language."""
-    proof = proved(f"<html><body>{source}</body></html>", page=page, **spec)
-    assert proof.compiled is not None
-    letter = TemplateRenderer(proof.compiled).render(
+    validation = validated(f"<html><body>{source}</body></html>", page=page, **spec)
+    assert validation.compiled is not None
+    letter = TemplateRenderer(validation.compiled).render(
         replace(event(**(data or {"name": "Zoë"})), locale=locale)
     )
     return letter.html.partition("<body>")[2].partition("</body>")[0]
@@ -57,8 +66,8 @@ def counted(number: float, locale: str | None, **spec: Any) -> str:
 
 
 def findings(html: str, *, page: Any = None, **spec: Any) -> list[Problem]:
-    proof = validate_template(template(html, **spec), page)
-    return [each for each in (*proof.problems, *proof.warnings) if each.code in CODES]
+    validation = validate_template(template(html, **spec), page)
+    return [each for each in (*validation.problems, *validation.warnings) if each.code in CODES]
 
 
 # --- what comes out ----------------------------------------------------------------------------------------
@@ -171,12 +180,12 @@ def test_a_layout_has_words_of_its_own_and_the_templates_come_first() -> None:
         "messages": {"bye": "See you"},
         "locales": [{"tag": "de", "messages": {"bye": "Servus"}}],
     }
-    proof = proved("{{ name }}", page=page, **spec)
-    assert [result.rendered.text.strip() for result in proof.samples] == [
+    validation = validated("{{ name }}", page=page, **spec)
+    assert [result.rendered.text.strip() for result in validation.samples] == [
         "Zoë Help See you",
         "Zoë Hilfe Servus",
     ]
-    assert [each for each in proof.warnings if each.code in CODES] == []
+    assert [each for each in validation.warnings if each.code in CODES] == []
 
 
 def test_a_layouts_default_locale_may_be_another_than_the_templates() -> None:
@@ -185,8 +194,10 @@ def test_a_layouts_default_locale_may_be_another_than_the_templates() -> None:
         messages={"help": "Help"},
         locales=[{"tag": "de", "messages": {"help": "Hilfe"}}],
     )
-    proof = proved("{{ name }} ", page=page, defaultLocale="de", locales=[{"tag": "en", "subject": "Hi"}])
-    assert [each.rendered.text.strip() for each in proof.samples] == ["Zoë Hilfe", "Zoë Help"]
+    validation = validated(
+        "{{ name }} ", page=page, defaultLocale="de", locales=[{"tag": "en", "subject": "Hi"}]
+    )
+    assert [each.rendered.text.strip() for each in validation.samples] == ["Zoë Hilfe", "Zoë Help"]
 
 
 def test_styles_reach_the_elements_of_a_message_ahead() -> None:
@@ -194,24 +205,24 @@ def test_styles_reach_the_elements_of_a_message_ahead() -> None:
         "messages": {"x_html": "<b>Now</b>,\n<i>{name}</i>"},
         "css": "b { color: #123456 }",
     }
-    proof = proved(
+    validation = validated(
         '<html lang="en"><body>\n<p>{{ t("x_html", name=name) }}</p>\n{{ name }}</body></html>', **spec
     )
-    assert proof.compiled is not None
-    (edition,) = proof.compiled.variants
+    assert validation.compiled is not None
+    (edition,) = validation.compiled.variants
     assert edition.inline == "source"
-    assert "color:#123456" in proof.samples[0].rendered.html.replace(" ", "")
-    assert proof.samples[0].rendered.text == "Now, Zoë\n\nZoë\n"
+    assert "color:#123456" in validation.samples[0].rendered.html.replace(" ", "")
+    assert validation.samples[0].rendered.text == "Now, Zoë\n\nZoë\n"
 
 
 def test_elements_that_are_not_known_ahead_are_styled_in_each_letter() -> None:
     messages = {"n_html_one": "<b>one</b>", "n_html_other": "<b>{count}</b>"}
-    proof = proved(
+    validation = validated(
         '<p>{{ t("n_html", count=n) }}</p>', messages=messages, css="b { color: #123456 }", **COUNT
     )
-    assert proof.compiled is not None
-    assert proof.compiled.variants[0].inline == "render"
-    assert "color:#123456" in proof.samples[0].rendered.html.replace(" ", "")
+    assert validation.compiled is not None
+    assert validation.compiled.variants[0].inline == "render"
+    assert "color:#123456" in validation.samples[0].rendered.html.replace(" ", "")
 
 
 def test_headers_and_the_reply_address_have_messages_too() -> None:
@@ -231,12 +242,12 @@ def test_only_the_texts_that_are_used_travel_to_workers() -> None:
     page = layout(
         "{% block content %}{% endblock %}", messages={"a": "A", "b": "B", "c_one": "1", "c_other": "n"}
     )
-    proof = proved('<p>{{ t("a") }}{{ t("c", count=3) }}{{ name }}</p>', page=page)
-    assert proof.compiled is not None
-    assert dict(proof.compiled.variants[0].messages) == {"a": "A", "c_one": "1", "c_other": "n"}
-    proof = proved("<p>{{ t(name, default=name) }}</p>", page=page)
-    assert proof.compiled is not None
-    assert len(proof.compiled.variants[0].messages) == 4
+    validation = validated('<p>{{ t("a") }}{{ t("c", count=3) }}{{ name }}</p>', page=page)
+    assert validation.compiled is not None
+    assert dict(validation.compiled.variants[0].messages) == {"a": "A", "c_one": "1", "c_other": "n"}
+    validation = validated("<p>{{ t(name, default=name) }}</p>", page=page)
+    assert validation.compiled is not None
+    assert len(validation.compiled.variants[0].messages) == 4
 
 
 # --- at run time -------------------------------------------------------------------------------------------

@@ -348,19 +348,19 @@ def proved(text: str) -> ManifestValidation:
 
 
 def order(text: str) -> Any:
-    return next(proof for key, proof in proved(text).results.items() if key.kind == "EmailTemplate")
+    return next(validation for key, validation in proved(text).results.items() if key.kind == "EmailTemplate")
 
 
 def test_a_template_in_mjml_is_proved_and_its_letter_is_html() -> None:
-    proof = order(PROFILE + TEMPLATE)
-    assert proof.problems == ()
-    html = proof.samples[0].rendered.html
+    validation = order(PROFILE + TEMPLATE)
+    assert validation.problems == ()
+    html = validation.samples[0].rendered.html
     assert html.count("Tea &amp; Co") == 1
     assert html.count("mj-column-per-100 mj-outlook") + html.count("mj-outlook-group-fix mj-column") >= 2
     assert html.count("Thanks") == 1
     assert html.index("<body") < html.index("Thanks") < html.index("Tea")
-    assert "mj-text" not in proof.compiled.variants[0].html
-    assert "Tea & Co" in proof.samples[0].rendered.text
+    assert "mj-text" not in validation.compiled.variants[0].html
+    assert "Tea & Co" in validation.samples[0].rendered.text
 
 
 def test_a_mistake_in_mjml_is_at_its_line_of_the_field() -> None:
@@ -373,9 +373,9 @@ def test_a_mistake_in_mjml_is_at_its_line_of_the_field() -> None:
 def test_a_layout_in_mjml_is_filled_before_it_is_compiled() -> None:
     fills = TEMPLATE.replace("  format: MJML\n  mjml: {webFonts: Omit}\n", "  layoutRef: {name: page}\n")
     fills = fills.replace("    <mjml><mj-body>\n", "").replace("    </mj-body></mjml>\n", "")
-    proof = order(PROFILE + fills + LAYOUT)
-    assert proof.problems == ()
-    html = proof.samples[0].rendered.html
+    validation = order(PROFILE + fills + LAYOUT)
+    assert validation.problems == ()
+    html = validation.samples[0].rendered.html
     assert html.count("Thanks") == 1
     assert html.index("Tea") < html.index("Larkfield Ltd")
 
@@ -384,8 +384,8 @@ def test_a_mistake_of_a_layout_in_mjml_is_said_of_the_layout() -> None:
     verdict = proved(
         PROFILE + LAYOUT.lstrip("-\n").replace("<mj-text>", "<mj-txt>").replace("</mj-text>", "</mj-txt>")
     )
-    (proof,) = verdict.results.values()
-    (problem,) = proof.problems
+    (validation,) = verdict.results.values()
+    (problem,) = validation.problems
     assert (problem.field, problem.line) == ("spec.partials[0].html", 1)
 
 
@@ -397,7 +397,7 @@ def test_a_layout_of_partials_alone_takes_the_page_from_its_templates() -> None:
     row = "<mj-section><mj-column><mj-text>Larkfield Ltd</mj-text></mj-column></mj-section>"
     layout += f"    - {{name: foot-row, html: '{row}'}}\n"
     verdict = proved(PROFILE + uses + layout)
-    assert [problem for proof in verdict.results.values() for problem in proof.problems] == []
+    assert [problem for validation in verdict.results.values() for problem in validation.problems] == []
 
 
 def test_a_template_in_mjml_cannot_fill_a_layout_in_html() -> None:

@@ -7,7 +7,7 @@ import pytest
 from postroom.letter.language.other_languages import MOST, constructs, placeholders
 from postroom.letter.language.stylesheets import hide, show
 from postroom.letter.problems import Code, Severity
-from tests.letter.factories import problems_of, proved, refusal
+from tests.letter.factories import problems_of, refusal, validated
 
 DECLARED = ("firstName", "name")
 
@@ -199,18 +199,18 @@ def test_what_readers_are_meant_to_see_is_no_placeholder(text: str) -> None:
 
 
 def test_placeholders_are_warnings_with_a_place_and_a_way_out() -> None:
-    proof = proved(
+    validation = validated(
         "<p>{{ name }}</p>\n<p>Dear ${name},</p>{% raw %}${name}{% endraw %}", text="%%Name%% {{ name }}"
     )
-    assert [(each.field, each.line, each.severity) for each in proof.warnings] == [
+    assert [(each.field, each.line, each.severity) for each in validation.warnings] == [
         ("spec.text", 1, Severity.WARNING),
         ("spec.html", 2, Severity.WARNING),
     ]
     assert (
         "write `{{ name }}` for the variable, or `{% raw %}${name}{% endraw %}` to show it"
-        in proof.warnings[1].message
+        in validation.warnings[1].message
     )
-    assert (proof.warnings[1].column, proof.warnings[1].length) == (9, 7)
+    assert (validation.warnings[1].column, validation.warnings[1].length) == (9, 7)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Findings on what a letter refers to: given where a reader gets less, at its place, and nowhere else."""
+"""Findings about images, addresses and entities in a letter, at their positions in the source."""
 
 import base64
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.validation.page_references import addresses
-from tests.letter.factories import layout, proved, variables
+from tests.letter.factories import layout, validated, variables
 
 PNG = base64.b64encode(b"\x89PNG").decode()
 CODES = frozenset(
@@ -23,8 +23,8 @@ CODES = frozenset(
 
 
 def findings(html: str, **more: Any) -> list[Problem]:
-    proof = proved(f"<p>{{{{ name }}}}</p>\n{html}", **more)
-    return [each for each in proof.warnings if each.code in CODES]
+    validation = validated(f"<p>{{{{ name }}}}</p>\n{html}", **more)
+    return [each for each in validation.warnings if each.code in CODES]
 
 
 def places(found: list[Problem]) -> list[tuple[Code, str, int | None, int | None, int | None]]:
@@ -36,7 +36,7 @@ def file(name: str, content_id: str | None = None, kind: str = "image/png") -> d
     return {key: value for key, value in whole.items() if value}
 
 
-def test_a_reference_to_a_part_that_is_not_there_is_found_at_its_place() -> None:
+def test_a_dangling_reference_is_found_at_its_position() -> None:
     (found,) = findings('<img src="cid:logo" alt="">')
     assert places([found]) == [(Code.CID_DANGLING, "spec.html", 2, 11, 8)]
     assert found.severity is Severity.WARNING
@@ -65,14 +65,14 @@ def test_the_nearest_content_id_is_named() -> None:
     assert "did you mean logo?" in found[0].message
 
 
-def test_a_file_that_is_no_image_is_not_found_by_its_name() -> None:
+def test_a_file_that_is_not_an_image_cannot_be_referred_to_by_its_name() -> None:
     (found,) = findings(
         '<img src="cid:terms.pdf" alt="">', attachments=[file("terms.pdf", kind="application/pdf")]
     )
     assert "give it a contentId to show it" in found.message
 
 
-def test_a_reference_from_the_data_is_judged_on_the_samples() -> None:
+def test_a_reference_from_data_is_checked_in_the_samples() -> None:
     names = variables(name={"type": "string"}, picture={"type": "string"})
     samples = [
         {"name": "sound", "data": {"name": "Z", "picture": "logo"}},
@@ -92,7 +92,7 @@ def test_an_image_that_events_bring_is_named_by_the_sample() -> None:
     assert findings('<img src="cid:qr" alt="">', samples=samples) == []
 
 
-def test_a_part_that_no_letter_shows_is_an_information() -> None:
+def test_an_unused_part_is_an_info() -> None:
     (found,) = findings("<p>x</p>", attachments=[file("a.png", "logo"), file("b.png")])
     assert (found.code, found.field) == (Code.CID_UNUSED, "spec.attachments[0].contentId")
     assert found.severity is Severity.INFO
@@ -125,7 +125,7 @@ def test_an_image_in_a_data_address_is_found(html: str, column: int) -> None:
         ("<img src=logo.png alt=''>", "logo.png"),
     ],
 )
-def test_a_relative_address_is_found_at_its_place(html: str, value: str) -> None:
+def test_a_relative_address_is_found_at_its_position(html: str, value: str) -> None:
     (found,) = findings(html)
     assert (found.code, found.field, found.line) == (Code.ADDRESS_RELATIVE, "spec.html", 2)
     assert html[found.column - 1 :][: found.length or 0] == value  # type: ignore[operator]
@@ -149,7 +149,7 @@ def test_a_relative_address_is_found_at_its_place(html: str, value: str) -> None
         "<style>@import url(fonts.css);</style>",
     ],
 )
-def test_what_a_reader_can_get_is_no_finding(html: str) -> None:
+def test_an_address_that_a_reader_can_open_is_no_finding(html: str) -> None:
     assert "@import" in html or findings(html) == []
     assert [
         each for each in addresses(html) if each in ("fonts.css", "old.png", "style.css", "logo.png")
@@ -171,7 +171,7 @@ def test_an_address_that_is_all_data_names_the_sample() -> None:
     assert "sample `only`: `orders/1` is relative" in found.message
 
 
-def test_what_stands_in_the_layout_is_found_there() -> None:
+def test_a_finding_in_the_layout_has_its_position_there() -> None:
     page = layout(
         "<html><body>\n{% include 'foot' %}{% block content %}{% endblock %}</body></html>",
         css="p { background: url(bg.png) }",
@@ -208,7 +208,7 @@ def test_an_entity_in_a_text_is_found(spec: dict[str, Any], field: str, column: 
 @pytest.mark.parametrize(
     "subject", ["A & B", "{{ name|replace('&amp;', '&') }}", "AT&T; more", "x &nosuchthing; y", "a&b"]
 )
-def test_an_ampersand_that_is_none_is_no_finding(subject: str) -> None:
+def test_a_bare_ampersand_is_no_finding(subject: str) -> None:
     assert findings("<p>x</p>", subject=subject) == []
 
 

@@ -24,7 +24,7 @@ def profile(spec: dict[str, Any], **metadata: str) -> SmtpProfile:
 
 
 def broken(spec: dict[str, Any], **metadata: str) -> dict[str, str]:
-    """The fields that are refused, with the rule."""
+    """The rejected fields with their rules."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 — pydantic's ValidationError is one
         profile(spec, **metadata)
     return {problem.field: problem.message for problem in explain_validation_error(SmtpProfile, caught.value)}  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def test_a_duration_is_read_in_seconds(text: str, length: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5 min", "5", "m", "1d", "-5m", "1.5h", "5m1h", "5m5m", "５m", "9999999h", "5m\n"]
 )
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_duration_is_rejected_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"1h30m|longer than a year"):
         duration_seconds(text)
 
@@ -61,11 +61,11 @@ def test_the_topic_is_derived_or_given_and_dead_letters_follow_it() -> None:
 @pytest.mark.parametrize(
     "topic", ["orders", "postroom.payments.orders", "postroom.larkfieldx", ".*", "postroom.larkfield.*"]
 )
-def test_a_topic_of_another_namespace_or_a_pattern_is_refused(topic: str) -> None:
+def test_a_topic_of_another_namespace_or_a_pattern_is_rejected(topic: str) -> None:
     assert set(broken({"kafka": {"topic": topic}})) == {"spec.kafka.topic"}
 
 
-def test_a_name_that_makes_no_topic_is_refused() -> None:
+def test_a_name_that_is_too_long_for_a_topic_is_rejected() -> None:
     assert set(broken({}, name="a" * 253)) == {"metadata.name"}
     assert topic_of(profile({"kafka": {"topic": "postroom.larkfield.a"}}, name="a" * 253)).endswith(".a")
 
@@ -99,7 +99,7 @@ def test_a_profile_cannot_be_its_own_fallback() -> None:
     assert set(broken({"fallbackRef": {"name": "shop"}})) == {"spec.fallbackRef.name"}
 
 
-def test_all_broken_rules_are_told_at_once() -> None:
+def test_all_broken_rules_are_reported_at_once() -> None:
     found = broken({"mode": "SMTP", "dedupe": {"window": "1h"}, "allowedFromDomains": ["other.example"]})
     assert set(found) == {"spec.smtp", "spec.dedupe.window", "spec.from.address"}
 
@@ -138,16 +138,16 @@ def test_all_broken_rules_are_told_at_once() -> None:
         ({"fallbackRef": {"name": "Other_One"}}, "spec.fallbackRef.name"),
     ],
 )
-def test_a_field_over_its_bounds_is_refused_by_its_path(spec: dict[str, Any], field: str) -> None:
+def test_a_field_out_of_bounds_is_rejected_by_its_path(spec: dict[str, Any], field: str) -> None:
     assert set(broken(spec)) == {field}
 
 
-def test_autoscaling_to_zero_is_refused_with_its_reason() -> None:
+def test_autoscaling_to_zero_is_rejected_with_the_reason() -> None:
     message = broken({"workers": {"autoscaling": {"minReplicas": 0}}})["spec.workers.autoscaling.minReplicas"]
     assert "no worker to send the letters that come due" in message
 
 
-def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
+def test_an_unknown_field_is_rejected_with_the_nearest_name() -> None:
     assert broken({"smtp": {"hots": "relay", "host": "relay"}})["spec.smtp.hots"].endswith(
         "did you mean host?"
     )

@@ -1,6 +1,6 @@
-"""A profile from a later release: what it has beyond this one is left out and named, and nothing else is.
+"""Profiles from a later release: unknown fields are ignored and named; everything else is validated strictly.
 
-`tests/golden/formats` holds the fields of each format. A field that comes to them is a decision: see there.
+`tests/golden/formats` holds the fields of each format. Adding a field to one is a decision: see ADVICE.
 """
 
 import json
@@ -59,7 +59,7 @@ FULL: dict[str, Any] = {
 
 
 def parts(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where the object has mappings, but for its metadata, of which anything may be left out."""
+    """The paths of the object's mappings, except in metadata, where unknown fields are allowed."""
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if isinstance(value, dict) and path[:1] != ("metadata",):
         yield path
@@ -86,7 +86,7 @@ def changed(**spec: Any) -> str:
     return json.dumps(whole)
 
 
-def test_the_specimen_has_every_part_that_a_profile_can_have() -> None:
+def test_the_full_profile_has_every_part() -> None:
     free = {"nodeSelector", "tolerations", "resources", "peers"}
     known = {place for place, part in _parts_of(SmtpProfile) if part}
     here = {".".join(str(step) for step in path if isinstance(step, str)) for path in parts(FULL)}
@@ -94,26 +94,26 @@ def test_the_specimen_has_every_part_that_a_profile_can_have() -> None:
 
 
 @pytest.mark.parametrize("path", EVERY_PART)
-def test_a_field_of_a_later_release_is_left_out_at_any_depth_and_named(path: tuple[str | int, ...]) -> None:
+def test_a_field_of_a_later_release_is_ignored_at_any_depth_and_named(path: tuple[str | int, ...]) -> None:
     [handed] = parse_profiles(json.dumps(with_a_later_field(path)), "profile.yaml")
     assert handed.profile == SmtpProfile.model_validate(FULL)
     assert handed.unknown_fields == (f"shop/orders: {dotted_path((*path, 'later'))}",)
 
 
-def test_all_of_them_are_left_out_together() -> None:
+def test_several_unknown_fields_are_ignored_together() -> None:
     every = list(parts(FULL))
     [handed] = parse_profiles(json.dumps(with_a_later_field(*every)), "profile.yaml")
     assert handed.profile == SmtpProfile.model_validate(FULL)
     assert len(handed.unknown_fields) == len(every)
 
 
-def test_a_profile_of_this_release_has_nothing_left_out() -> None:
+def test_a_profile_of_this_release_has_no_unknown_fields() -> None:
     [handed] = parse_profiles(json.dumps(FULL), "profile.yaml")
     assert (handed.profile, handed.unknown_fields) == (SmtpProfile.model_validate(FULL), ())
 
 
 @pytest.mark.parametrize("path", EVERY_PART)
-def test_without_the_mark_it_is_what_a_person_wrote_and_an_unknown_field_is_an_error(
+def test_without_the_annotation_an_unknown_field_is_an_error(
     path: tuple[str | int, ...],
 ) -> None:
     whole = with_a_later_field(path)
@@ -123,13 +123,13 @@ def test_without_the_mark_it_is_what_a_person_wrote_and_an_unknown_field_is_an_e
     assert [each.code for each in refused.value.problems] == [Code.FIELD_UNKNOWN]
 
 
-def test_nobody_else_reads_a_marked_profile_so() -> None:
+def test_read_manifests_rejects_unknown_fields_despite_the_annotation() -> None:
     [located] = read_manifests(json.dumps(with_a_later_field(("spec",))), "profile.yaml")
     assert [(each.code, each.field) for each in located.problems] == [(Code.FIELD_UNKNOWN, "spec.later")]
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ({"mode": "Pigeon"}, "must be one of 'Sandbox', 'SMTP', 'Log'"),
         ({"onInDoubt": "Ask"}, "must be one of 'Resend', 'Park'"),
@@ -139,24 +139,24 @@ def test_nobody_else_reads_a_marked_profile_so() -> None:
         ({"dedupe": {"window": "1h", "later": 1}}, "1h is less than kafka.retention + retry.maxAge"),
     ],
 )
-def test_all_else_is_as_strict_beside_a_later_field(spec: dict[str, Any], said: str) -> None:
+def test_other_rules_stay_strict_beside_a_later_field(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(Rejected) as refused:
         parse_profiles(changed(**spec), "profile.yaml")
     [problem] = refused.value.problems
-    assert problem.message.startswith(said)
+    assert problem.message.startswith(message)
 
 
 @pytest.mark.parametrize(
     "whole", [FULL, with_a_later_field(("spec",))], ids=["known fields", "a later field"]
 )
 @pytest.mark.parametrize("mark", ["postroom.profile/2", "", 1, ["postroom.profile/1"]])
-def test_another_format_is_refused_whatever_is_in_it(whole: dict[str, Any], mark: Any) -> None:
+def test_another_format_is_rejected_with_any_content(whole: dict[str, Any], mark: Any) -> None:
     whole = whole | {"metadata": whole["metadata"] | {"annotations": {FORMAT_ANNOTATION: mark}}}
     with pytest.raises(Rejected, match=r"this release reads 'postroom\.profile/1'"):
         parse_profiles(json.dumps(whole), "profile.yaml")
 
 
-def test_a_problem_beside_a_later_field_is_told_on_its_line() -> None:
+def test_a_problem_beside_a_later_field_has_its_line() -> None:
     text = json.dumps(json.loads(changed(limits={"connections": 0})), indent=1)
     line = text[: text.index('"connections"')].count("\n") + 1
     with pytest.raises(Rejected) as refused:
@@ -164,15 +164,15 @@ def test_a_problem_beside_a_later_field_is_told_on_its_line() -> None:
     assert refused.value.problems[0].field == f"profile.yaml:{line}"
 
 
-ADVICE = """The fields of {format} have changed. A worker of the release before leaves out a new one: may it?
-Where it may, add the field to {file}; where it must not, write the next format: docs/decisions/0032."""
+ADVICE = """The fields of {format} have changed. A worker of an earlier release ignores a new field.
+If it may, add the field to {file}; if it must not, write the next format: docs/decisions/0032."""
 
 
-def test_a_field_that_comes_to_the_profile_is_one_that_an_earlier_worker_may_leave_out() -> None:
+def test_the_fields_of_the_profile_format_are_recorded() -> None:
     same_as_kept(PROFILE_FORMAT, sorted(place for place, _ in _parts_of(SmtpProfile)))
 
 
-def test_a_field_that_comes_to_the_bundle_is_one_that_an_earlier_worker_may_leave_out() -> None:
+def test_the_fields_of_the_bundle_format_are_recorded() -> None:
     of = {
         "": CompiledTemplate,
         "variants.": LocaleVariant,
@@ -190,7 +190,7 @@ def same_as_kept(form: str, found: list[str]) -> None:
 
 
 def _parts_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, bool]]:
-    """Every field of a model, and whether it holds mappings."""
+    """Every field of a model, and whether its value is a mapping."""
     for name, info in model.model_fields.items():
         place = f"{path}{info.alias or name}"
         inner = _models_in(info.annotation)

@@ -1,4 +1,4 @@
-"""From an event to the parts of its letter."""
+"""Rendering: an event gives the parts of a letter."""
 
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +12,7 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.origin import origins
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.renderer import LINE_BREAKING_CHARACTERS
-from tests.letter.factories import NOON, attachment, event, layout, live, proved, variables
+from tests.letter.factories import NOON, attachment, event, layout, live, validated, variables
 
 
 def test_a_letter_has_subject_html_and_text() -> None:
@@ -23,7 +23,7 @@ def test_a_letter_has_subject_html_and_text() -> None:
     assert (letter.template, letter.language, letter.sender, letter.unsubscribe) == ("test", "en", None, None)
 
 
-def test_a_page_without_a_layout_is_made_whole() -> None:
+def test_a_page_without_a_layout_is_completed() -> None:
     html = live().render(event(name="Mira")).html
     assert html.startswith('<!doctype html>\n<html lang="en" dir="ltr">')
     assert "<title>Hello Mira</title>" in html
@@ -46,7 +46,7 @@ def test_a_script_in_a_name_is_escaped_in_html_and_raw_in_text() -> None:
         ({"name": None}, Code.VARIABLE_INVALID, "data.name"),
     ],
 )
-def test_data_that_breaks_the_schema_is_refused_by_name(
+def test_data_that_breaks_the_schema_is_rejected_by_name(
     data: dict[str, object], code: Code, field: str
 ) -> None:
     with pytest.raises(Rejected) as caught:
@@ -54,14 +54,14 @@ def test_data_that_breaks_the_schema_is_refused_by_name(
     assert [(problem.code, problem.field) for problem in caught.value.problems] == [(code, field)]
 
 
-def test_a_misspelt_variable_is_answered_with_the_right_one() -> None:
+def test_a_misspelt_variable_gets_the_declared_name() -> None:
     with pytest.raises(Rejected) as caught:
         live().render(event(nmae="x"))
     assert "did you mean" in str(caught.value)
     assert "name" in str(caught.value)
 
 
-def test_a_refusal_holds_no_word_of_the_data() -> None:
+def test_a_problem_holds_no_data() -> None:
     schema = variables(code={"type": "string", "pattern": "^[0-9]{6}$"})
     template = live(
         "{{ code }}", subject="x", variables=schema, samples=[{"name": "a", "data": {"code": "123456"}}]
@@ -115,7 +115,7 @@ LOCALES: dict[str, Any] = {
         ("not a tag", "Hello x", "Hello x", "en"),
     ],
 )
-def test_the_nearest_language_is_taken(locale: str | None, subject: str, body: str, language: str) -> None:
+def test_the_nearest_language_is_chosen(locale: str | None, subject: str, body: str, language: str) -> None:
     letter = live(**LOCALES).render(replace(event(name="x"), locale=locale))
     assert (letter.subject, letter.text.strip(), letter.language) == (subject, body, language)
 
@@ -126,7 +126,7 @@ def test_a_text_in_another_language_than_the_html_is_not_sent_with_it() -> None:
     assert template.render(event(name="x")).text == "English x"
 
 
-def test_a_subject_variant_stays_with_its_reader() -> None:
+def test_a_recipient_always_gets_the_same_subject_variant() -> None:
     variants = [{"name": "a", "subject": "A"}, {"name": "b", "subject": "B", "weight": 3}]
     template = live(subjectVariants=variants)
     events = [replace(event(name="x"), recipient=f"r{n}@example.org") for n in range(400)]
@@ -136,7 +136,7 @@ def test_a_subject_variant_stays_with_its_reader() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nBcc: evil@x.org", "a\r\nb", "a\0b", "a\u2028b", "\x85"])
-def test_a_line_end_in_a_subject_is_refused(name: str) -> None:
+def test_a_line_end_in_a_subject_is_rejected(name: str) -> None:
     with pytest.raises(Rejected) as caught:
         live().render(event(name=name))
     [problem] = caught.value.problems
@@ -158,13 +158,13 @@ def test_a_character_is_traced_to_the_variables_that_hold_it(subject: str, named
     assert origins(subject, data, LINE_BREAKING_CHARACTERS) == named
 
 
-def test_a_subject_that_comes_out_empty_is_refused() -> None:
+def test_an_empty_subject_is_rejected() -> None:
     template = live(subject="{{ name }}")
     with pytest.raises(Rejected, match="empty"):
         template.render(event(name="  "))
 
 
-def test_the_letter_knows_its_own_facts() -> None:
+def test_a_template_can_use_the_attributes_of_the_letter() -> None:
     names = ("recipient", "locale", "event_type", "time", "subject")
     html = " ".join(f"{{{{ letter.{name} }}}}" for name in names)
     text = live(html).render(replace(event(name="x"), locale="en-GB")).text
@@ -181,14 +181,14 @@ def test_the_preview_line_is_shown_first_and_only_in_html() -> None:
 
 def test_a_layout_may_place_the_preview_line_itself() -> None:
     page = layout("<html><body><i>{{ letter.preheader }}</i>{% block content %}{% endblock %}</body></html>")
-    proof = proved(page=page, preheader="Peek")
-    assert proof.samples[0].rendered.html.count("Peek") == 1
+    validation = validated(page=page, preheader="Peek")
+    assert validation.samples[0].rendered.html.count("Peek") == 1
 
 
 ACCOUNTS: dict[str, Any] = {"from": {"name": "Accounts", "address": "accounts@larkfield.example"}}
 
 
-def test_headers_reply_address_sender_and_files_come_along() -> None:
+def test_a_letter_has_headers_reply_address_sender_and_files() -> None:
     template = live(
         headers=[{"name": "X-Name", "value": "{{ name }}"}],
         replyTo="help@larkfield.example",
@@ -222,7 +222,7 @@ def test_a_subscription_has_its_link_in_header_and_body() -> None:
 @pytest.mark.parametrize(
     "url", ["http://x.org", "javascript:alert(1)", "https://x.org/>", "https://x.org/a b", "https://é.org"]
 )
-def test_an_unsubscribe_link_that_does_not_hold_is_refused(url: str) -> None:
+def test_an_invalid_unsubscribe_link_is_rejected(url: str) -> None:
     template = live(
         **{
             **SUBSCRIPTION,
@@ -266,13 +266,13 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("html", "text"), TEXTS)
-def test_the_text_says_what_the_html_shows(html: str, text: str) -> None:
-    proof = proved(html)
-    assert proof.compiled is not None
-    assert proof.compiled.variants[0].text_origin == "render"
+def test_the_text_is_derived_from_the_html(html: str, text: str) -> None:
+    validation = validated(html)
+    assert validation.compiled is not None
+    assert validation.compiled.variants[0].text_origin == "render"
     assert live(html).render(event(name="x")).text == text
 
 
-def test_loops_are_charged_once_for_html_and_derived_text() -> None:
+def test_loops_count_once_for_html_and_derived_text() -> None:
     found = live("{% for a in range(1000) %}{% for b in range(9) %}x{% endfor %}{% endfor %}{{ name }}")
     assert found.render(event(name="y")).text == "x" * 9000 + "y\n"

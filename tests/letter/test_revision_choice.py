@@ -1,4 +1,6 @@
-"""Which revision serves: the newest that passed, else the last good one, and of an event type only one."""
+"""The revision of each template: the newest valid one, else the last valid one; one template for an event
+type.
+"""
 
 from postroom.letter.bundle import RevisionChoice
 from tests.letter.factories import compiled
@@ -6,13 +8,13 @@ from tests.letter.factories import compiled
 GOOD, BETTER = compiled("<p>Good {{ name }}</p>"), compiled("<p>Better {{ name }}</p>")
 
 
-def test_a_good_edit_serves_and_a_bad_one_leaves_what_was_good() -> None:
+def test_a_valid_edit_is_used_and_an_invalid_one_keeps_the_last_revision() -> None:
     assert RevisionChoice().choose("a", BETTER, GOOD) is BETTER
     assert RevisionChoice().choose("a", None, GOOD) is GOOD
     assert RevisionChoice().choose("a", None, None) is None
 
 
-def test_an_event_type_is_the_first_templates_that_asked_for_it() -> None:
+def test_the_first_template_gets_an_event_type() -> None:
     serving = RevisionChoice()
     assert serving.choose("old", None, GOOD) is GOOD
     assert serving.choose("new", BETTER, None) is None
@@ -20,7 +22,7 @@ def test_an_event_type_is_the_first_templates_that_asked_for_it() -> None:
     assert serving.choose("old", BETTER, GOOD) is BETTER, "its own is no obstacle"
 
 
-def test_who_does_not_serve_keeps_nothing_from_others() -> None:
+def test_a_template_that_is_not_used_blocks_no_event_type() -> None:
     serving = RevisionChoice()
     both = compiled("<p>{{ name }}</p>", eventTypes=["shop.test", "shop.other"])
     other = compiled("<p>{{ name }}</p>", eventTypes=["shop.other"])

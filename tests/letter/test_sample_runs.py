@@ -1,4 +1,6 @@
-"""Samples made in advance and the sure way: which are compared, and what comes of a difference."""
+"""Sample runs: which precomputed letters are compared with the reference form, and the effect of a
+difference.
+"""
 
 from typing import Any
 
@@ -27,7 +29,7 @@ def counted(*counts: int, html: str = PAGE) -> Any:
 
 @pytest.fixture
 def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inlining ahead damages letters with three elements or more."""
+    """Precomputing damages letters with three elements or more."""
 
     def damage(*args: Any) -> InlinedSource:
         damaged = inlined(*args).text.replace("{% for", "{% if count > 2 %}@@{% endif %}{% for")
@@ -38,28 +40,30 @@ def wrong_for_three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("wrong_for_three")
 @pytest.mark.parametrize("counts", [(3,), (1, 3), (3, 1)])
-def test_the_largest_letter_is_made_the_sure_way_too(counts: tuple[int, ...]) -> None:
-    proof = counted(*counts)
-    assert proof.compiled is not None
-    assert proof.compiled.variants[0].inline == "render"
-    assert all("@@" not in result.rendered.html for result in proof.samples)
-    found = [each.message for each in proof.warnings if each.code is Code.CSS_INLINED_PER_LETTER]
+def test_the_largest_letter_is_compared_with_the_reference_form(counts: tuple[int, ...]) -> None:
+    validation = counted(*counts)
+    assert validation.compiled is not None
+    assert validation.compiled.variants[0].inline == "render"
+    assert all("@@" not in result.rendered.html for result in validation.samples)
+    found = [each.message for each in validation.warnings if each.code is Code.CSS_INLINED_PER_LETTER]
     assert len(found) == 1
     assert "sample `of-3` renders differently (html)" in found[0]
 
 
-def test_what_only_the_sure_way_can_make_is_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_letter_that_the_precomputed_form_rejects_uses_the_reference_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(INLINED, lambda *args: InlinedSource(inlined(*args).text + "{{ 1 // (2 - count) }}"))
-    proof = counted(2, 3)
-    assert [len(result.rendered.html) > 0 for result in proof.samples] == [True, True]
-    assert proof.compiled.variants[0].inline == "render"
+    validation = counted(2, 3)
+    assert [len(result.rendered.html) > 0 for result in validation.samples] == [True, True]
+    assert validation.compiled.variants[0].inline == "render"
 
 
-def test_a_letter_that_cannot_be_made_has_the_line_of_the_manifest() -> None:
+def test_a_letter_that_cannot_be_rendered_has_the_line_of_the_manifest() -> None:
     html = "<style>\nb { color: red }\n</style>\n<b>{{ 1 // count }}</b>"
-    proof = counted(0, 1, html=html)
-    assert [(each.field, each.line) for each in proof.problems] == [("spec.html", 4)]
-    assert proof.problems[0].message.startswith("sample `of-0`")
+    validation = counted(0, 1, html=html)
+    assert [(each.field, each.line) for each in validation.problems] == [("spec.html", 4)]
+    assert validation.problems[0].message.startswith("sample `of-0`")
 
 
 def test_a_language_inlined_per_letter_is_rendered_once_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

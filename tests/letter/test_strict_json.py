@@ -1,4 +1,4 @@
-"""Strict JSON: what the json module lets through is refused, and nothing else is."""
+"""Strict JSON: invalid JSON that the json module accepts is rejected, and nothing else."""
 
 import json
 import math
@@ -21,31 +21,31 @@ def refusal(data: bytes, **options: Any) -> Problem:
 @pytest.mark.parametrize(
     "data", [b"", b"  \n", b"\xff\xfe", b"\xef\xbb\xbf{}", b'"\xe4"', b"nul", b"{} x", b"'a'"]
 )
-def test_what_is_not_utf8_json_is_refused(data: bytes) -> None:
+def test_a_value_that_is_not_utf8_json_is_rejected(data: bytes) -> None:
     assert refusal(data).code is Code.NOT_UTF8_JSON
 
 
-def test_an_empty_value_and_a_byte_order_mark_are_called_by_name() -> None:
+def test_an_empty_value_and_a_byte_order_mark_are_named() -> None:
     assert "is empty" in refusal(b"").message
     assert "byte order mark" in refusal(b"\xef\xbb\xbf{}").message
 
 
-def test_a_syntax_error_tells_its_place() -> None:
+def test_a_syntax_error_has_its_position() -> None:
     assert "line 2, column 6" in refusal(b'{"a": 1,\n"b": }').message
 
 
 @pytest.mark.parametrize("data", [b"NaN", b"[-Infinity]", b'{"a": Infinity}', b"1e999", b"[-1e400]"])
-def test_numbers_that_json_does_not_have_are_refused(data: bytes) -> None:
+def test_numbers_that_json_does_not_have_are_rejected(data: bytes) -> None:
     assert refusal(data).code is Code.NUMBER_OUT_OF_RANGE
 
 
-def test_a_number_of_5000_digits_is_refused_by_its_length() -> None:
+def test_a_number_of_5000_digits_is_rejected_by_its_length() -> None:
     problem = refusal(b'{"n": ' + b"7" * 5000 + b"}")
     assert problem.code is Code.NUMBER_OUT_OF_RANGE
     assert "5000 digits" in problem.message
 
 
-def test_a_duplicate_key_is_refused_by_name() -> None:
+def test_a_duplicate_key_is_rejected_by_name() -> None:
     problem = refusal(b'{"data": {"total": 1, "tax": 2, "total": 3}}')
     assert problem.code is Code.DUPLICATE_KEY
     assert "'total'" in problem.message
@@ -55,20 +55,20 @@ def test_a_key_that_is_written_in_two_ways_is_still_a_duplicate() -> None:
     assert refusal(b'{"a": 1, "\\u0061": 2}').code is Code.DUPLICATE_KEY
 
 
-def test_a_lone_surrogate_is_refused_with_its_path() -> None:
+def test_a_lone_surrogate_is_rejected_with_its_path() -> None:
     problem = refusal(b'{"data": {"names": ["ok", "\\ud800"]}}')
     assert (problem.code, problem.field) == (Code.LONE_SURROGATE, "data.names[1]")
 
 
-def test_a_lone_surrogate_in_a_key_is_refused() -> None:
+def test_a_lone_surrogate_in_a_key_is_rejected() -> None:
     assert refusal(b'{"\\udc00": 1}').code is Code.LONE_SURROGATE
 
 
-def test_surrogate_pairs_and_escaped_backslashes_are_fine() -> None:
+def test_surrogate_pairs_and_escaped_backslashes_are_accepted() -> None:
     assert load_json(b'["\\ud83d\\ude00", "\\\\ud800", "\\\\u0000"]') == ["\U0001f600", "\\ud800", "\\u0000"]
 
 
-def test_a_nul_character_is_refused_with_its_path() -> None:
+def test_a_nul_character_is_rejected_with_its_path() -> None:
     problem = refusal(b'{"data": {"name": "a\\u0000b"}}')
     assert (problem.code, problem.field) == (Code.CONTROL_CHARACTER, "data.name")
 
@@ -83,11 +83,11 @@ def test_a_nul_character_is_refused_with_its_path() -> None:
         b'["\\"[", ' + b"[" * 40,
     ],
 )
-def test_endless_nesting_is_too_deep_and_no_recursion_error(data: bytes) -> None:
+def test_deep_nesting_is_rejected_without_a_recursion_error(data: bytes) -> None:
     assert refusal(data).code is Code.TOO_DEEP
 
 
-def test_a_hundred_thousand_lists_are_refused_before_they_are_read() -> None:
+def test_a_hundred_thousand_lists_are_rejected_before_they_are_parsed() -> None:
     for data in (b"[" + b"[]," * 100_000 + b"[]]", b"[}" * 60_000):
         assert refusal(data).code is Code.TOO_LARGE
 
@@ -102,7 +102,7 @@ def test_the_depth_limit_is_exact() -> None:
     assert refusal(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)).code is Code.TOO_DEEP
 
 
-def test_brackets_in_texts_and_side_by_side_are_no_depth() -> None:
+def test_brackets_in_texts_and_side_by_side_do_not_count_as_depth() -> None:
     text = {"html": "[[[{{{" * 50 + '\\"[', "rows": [[number] for number in range(100)]}
     assert load_json(json.dumps(text).encode()) == text
 
@@ -113,7 +113,7 @@ def test_a_value_over_the_size_limit_is_too_large() -> None:
     assert "at most 50" in problem.message
 
 
-def test_a_problem_stands_below_the_field_that_was_read() -> None:
+def test_the_field_of_a_problem_is_below_the_parsed_field() -> None:
     assert refusal(b'["\\ud800"]', field="data").field == "data[0]"
 
 
@@ -135,7 +135,7 @@ def test_valid_json_reads_as_the_json_module_reads_it(value: Any, ascii_only: bo
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=40) | st.text('[]{}",:\\u0d8e1-.N ', max_size=40).map(str.encode))
-def test_any_bytes_give_a_sound_value_or_a_refusal(data: bytes) -> None:
+def test_any_bytes_give_a_usable_value_or_a_rejection(data: bytes) -> None:
     try:
         value = load_json(data)
     except Rejected:

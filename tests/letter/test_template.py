@@ -1,4 +1,4 @@
-"""EmailTemplates and EmailLayouts: what can be told from the manifest alone."""
+"""EmailTemplates and EmailLayouts: the rules that need only the manifest."""
 
 import base64
 from typing import Any
@@ -46,13 +46,13 @@ def broken(**changes: Any) -> list[tuple[Code, str]]:
     return refused(EmailTemplate, {**SPEC, **changes})
 
 
-def test_a_small_template_is_whole() -> None:
+def test_a_minimal_template_has_all_defaults() -> None:
     spec = template().spec
     assert (spec.category, spec.default_locale, spec.suspend) == ("Transactional", "en", False)
     assert spec.variables == {"type": "object", "properties": {}}
 
 
-def test_addresses_are_held_normalized() -> None:
+def test_addresses_are_stored_normalized() -> None:
     spec = template(
         **{"from": {"name": "Zoë", "address": "Post@BÜCHER.example"}, "replyTo": "Help@X.org"}
     ).spec
@@ -118,13 +118,11 @@ def test_addresses_are_held_normalized() -> None:
         ({"attachments": [FILE, FILE]}, Code.MANIFEST_INVALID, "spec.attachments[1].filename"),
     ],
 )
-def test_a_broken_rule_is_told_with_its_code_and_field(
-    changes: dict[str, Any], code: Code, field: str
-) -> None:
+def test_a_broken_rule_has_its_code_and_field(changes: dict[str, Any], code: Code, field: str) -> None:
     assert broken(**changes) == [(code, field)]
 
 
-def test_a_subscription_names_where_to_unsubscribe() -> None:
+def test_a_subscription_requires_an_unsubscribe_url() -> None:
     for url in ("{{ unsubscribe_url }}", "https://x.org/u?t={{ token }}"):
         assert template(category="Subscription", unsubscribeUrl=url).spec.unsubscribe_url == url
 
@@ -156,13 +154,13 @@ def test_harmless_headers_are_allowed(name: str) -> None:
         *("X-Postroom-Template", "X-Original-To", "X-A\r\nBcc", "X A", "X-A:", "X-", "", "X-Ünï"),
     ],
 )
-def test_headers_that_address_route_or_describe_are_refused(name: str) -> None:
+def test_headers_that_address_route_or_describe_are_rejected(name: str) -> None:
     ((code, field),) = broken(headers=[{"name": name, "value": "x"}])
     assert field == "spec.headers[0].name"
     assert code is Code.HEADER_NOT_ALLOWED or not name
 
 
-def test_a_header_is_one_line_and_there_once() -> None:
+def test_a_header_is_one_line_and_occurs_once() -> None:
     assert broken(headers=[{"name": "X-A", "value": "a\r\nBcc: b"}]) == [
         (Code.CONTROL_CHARACTER, "spec.headers[0].value")
     ]

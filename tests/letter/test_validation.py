@@ -1,4 +1,4 @@
-"""Proofs: what is wrong with a template, said with its place; and what is right with it, kept."""
+"""Validation: the problems of templates with their positions, and the results of sets of manifests."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from postroom.letter.profile import SmtpProfile
 from postroom.letter.references import ObjectKey
 from postroom.letter.template import EmailTemplate
 from postroom.letter.validation.validate import validate_manifests, validate_template
-from tests.letter.factories import layout, one_sample, problem_of, problems_of, proved, template, variables
+from tests.letter.factories import layout, one_sample, problem_of, problems_of, template, validated, variables
 
 PAGE = layout(
     "<html><body>\n{% block content %}{% endblock %}\n{% block foot %}the foot{% endblock %}\n</body></html>",
@@ -53,9 +53,7 @@ PAGE = layout(
         ("<style>p { color }</style>", Code.CSS_INVALID, 1, ""),
     ],
 )
-def test_what_is_wrong_with_html_has_rule_and_line(
-    html: str, code: Code, line: int | None, words: str
-) -> None:
+def test_a_problem_of_html_has_rule_and_line(html: str, code: Code, line: int | None, words: str) -> None:
     problem = problem_of(html)
     assert (problem.field, problem.code, problem.line) == ("spec.html", code, line)
     assert words in problem.message
@@ -74,7 +72,7 @@ def test_what_is_wrong_with_html_has_rule_and_line(
         ({"unsubscribeUrl": "https://x.org/{{ nmae }}"}, "spec.unsubscribeUrl"),
     ],
 )
-def test_a_problem_is_told_of_the_field_it_is_in(spec: dict[str, Any], field: str) -> None:
+def test_a_problem_has_the_field_that_it_is_in(spec: dict[str, Any], field: str) -> None:
     problem = problem_of("<p>{{ name }}</p>", **spec)
     assert (problem.field, problem.code, problem.line) == (field, Code.VARIABLE_UNDECLARED, 1)
 
@@ -95,7 +93,7 @@ ORDER = variables(
 )
 
 
-def test_all_mistakes_that_can_be_seen_are_told_at_once() -> None:
+def test_all_visible_problems_are_reported_at_once() -> None:
     problems = problems_of("{{ name|uper }}\n{{ nmae }}", subject="{{ nmae }}")
     assert [(problem.code, problem.line) for problem in problems] == [
         (Code.VARIABLE_UNDECLARED, 1),
@@ -128,14 +126,14 @@ def test_paths_are_followed_where_the_schema_is_closed(html: str, name: str) -> 
     assert f"`{name}`" in problem.message
 
 
-def test_what_the_schema_leaves_open_is_not_judged() -> None:
+def test_properties_that_the_schema_leaves_open_are_not_checked() -> None:
     html = (
         "{% for k, v in order.open.items() %}{{ k }}{{ v }}{% endfor %}"
         "{% for i in order.items %}{{ loop.index }}{{ i.title }}{% endfor %}"
         "{{ order.items|length }}{{ 1 if order.open.anything is defined }}"
     )
     data = {"id": "1", "items": [{"title": "a"}], "open": {"a": 1}}
-    assert proved(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
+    assert validated(html, subject="x", variables=ORDER, samples=one_sample(order=data)).passed
 
 
 def test_a_sample_that_breaks_the_schema_is_named() -> None:
@@ -161,33 +159,33 @@ def test_a_sample_that_breaks_the_schema_is_named() -> None:
         {"properties": {"name": {}, "letter": {}}},
     ],
 )
-def test_a_schema_that_cannot_be_used_is_refused(schema: dict[str, Any]) -> None:
+def test_an_invalid_schema_is_rejected(schema: dict[str, Any]) -> None:
     problem = problems_of("<p>{{ name }}</p>", variables={"type": "object", **schema})[0]
     assert problem.code is Code.SCHEMA_INVALID
     assert problem.field.startswith("spec.variables")
 
 
 def test_every_language_is_rendered_with_every_sample() -> None:
-    proof = proved(
+    validation = validated(
         locales=[{"tag": "de", "html": "<p>Hallo {{ name }}</p>"}],
         samples=[{"name": "a", "data": {"name": "A"}}, {"name": "b", "locale": "de", "data": {"name": "B"}}],
     )
-    assert [(sample.name, sample.locale) for sample in proof.samples] == [
+    assert [(sample.name, sample.locale) for sample in validation.samples] == [
         ("a", "en"),
         ("a", "de"),
         ("b", "de"),
         ("b", "en"),
     ]
-    assert all(sample.html_bytes > 10 < sample.text_bytes + 10 for sample in proof.samples)
+    assert all(sample.html_bytes > 10 < sample.text_bytes + 10 for sample in validation.samples)
 
 
-def test_a_mistake_that_shows_in_one_language_only_is_found() -> None:
+def test_a_problem_in_only_one_language_is_found() -> None:
     problem = problem_of("<p>{{ name }}</p>", locales=[{"tag": "de", "html": "<p>\n{{ name.x }}</p>"}])
     assert (problem.field, problem.line) == ("spec.locales[0].html", 2)
 
 
 def test_a_clean_template_gets_no_warning() -> None:
-    assert proved().warnings == ()
+    assert validated().warnings == ()
 
 
 PIECES = """<p> </p> <div class="a"> </div> <table> <tr> <td> </table> <style> </style> p{color:red} @media
@@ -200,15 +198,15 @@ MONSTERS = ["<!--" * 15_000, "<style>" * 8_000, "<div>" * 5_000, " " * 60_000, "
 
 @given(st.lists(FRAGMENTS, min_size=1, max_size=20), st.lists(FRAGMENTS, max_size=5))
 @settings(max_examples=40, deadline=None)
-def test_a_proof_says_what_is_wrong_and_never_raises(html: list[str], css: list[str]) -> None:
-    proof = validate_template(
+def test_validation_reports_problems_and_never_raises(html: list[str], css: list[str]) -> None:
+    validation = validate_template(
         template("".join(html).replace("(", " ").replace(")", " "), css="".join(css) or None), None
     )
-    assert proof.passed != bool(proof.problems)
+    assert validation.passed != bool(validation.problems)
 
 
 @pytest.mark.parametrize("html", MONSTERS)
-def test_a_monstrous_page_is_read_in_one_go(html: str) -> None:
+def test_a_huge_page_is_parsed_in_linear_time(html: str) -> None:
     validate_template(template(html), None)
 
 
@@ -216,7 +214,7 @@ def test_a_monstrous_page_is_read_in_one_go(html: str) -> None:
 
 
 def test_a_template_without_blocks_fills_content() -> None:
-    html = proved(page=PAGE).samples[0].rendered.html
+    html = validated(page=PAGE).samples[0].rendered.html
     assert "<p>Hello Zoë</p>" in html
     assert "the foot" in html
 
@@ -224,7 +222,7 @@ def test_a_template_without_blocks_fills_content() -> None:
 def test_a_template_fills_the_blocks_it_names_and_may_keep_what_was_there() -> None:
     foot = "{% block foot %}{{ super() }}, {% include 'address' %}{% endblock %}"
     html = "{% block content %}{{ name }}{% endblock %}\n" + foot
-    text = proved(html, page=PAGE).samples[0].rendered.text
+    text = validated(html, page=PAGE).samples[0].rendered.text
     assert text == "Zoë the foot, 1 Quay Street\n"
 
 
@@ -252,7 +250,7 @@ def test_lines_are_those_of_the_template_also_in_a_layout(
     assert words in problem.message
 
 
-def test_a_mistake_in_the_layout_is_told_of_the_layout() -> None:
+def test_a_problem_in_the_layout_has_the_layouts_field() -> None:
     page = layout(
         "<html><body>\n{{ nmae }}\n{% block content %}{% endblock %}{% include 'a' %}</body></html>",
         partials=[{"name": "a", "html": "x\n{{ nobody }}"}],
@@ -264,7 +262,7 @@ def test_a_mistake_in_the_layout_is_told_of_the_layout() -> None:
     ]
 
 
-def test_a_partial_cannot_include_itself_for_ever() -> None:
+def test_a_partial_that_includes_itself_is_rejected() -> None:
     page = layout(
         "{% block content %}{% endblock %}{% include 'a' %}",
         partials=[{"name": "a", "html": "{% include 'a' %}"}],
@@ -272,7 +270,7 @@ def test_a_partial_cannot_include_itself_for_ever() -> None:
     assert problem_of("<p>{{ name }}</p>", page=page).code is Code.TEMPLATE_UNSAFE
 
 
-def test_partials_that_double_each_other_are_bounded() -> None:
+def test_partials_that_double_each_other_are_limited() -> None:
     partials = [{"name": f"p{n}", "html": f"{{% include 'p{n + 1}' %}}" * 40} for n in range(6)]
     page = layout(
         "{% block content %}{% endblock %}{% include 'p0' %}",
@@ -331,7 +329,7 @@ def test_the_first_profile_keeps_a_topic() -> None:
         assert verdict.compiled("default", "late") == []
 
 
-def test_a_template_that_fails_claims_nothing() -> None:
+def test_an_invalid_template_claims_no_event_type() -> None:
     verdict = validate_manifests([profile(), named("old", html="{% if %}"), named("new")])
     assert [each.name for each in verdict.compiled("default", "shop")] == ["new"]
 
@@ -344,13 +342,13 @@ def test_a_template_that_fails_claims_nothing() -> None:
         ({"from": {"address": "x@evil.example"}}, Code.SENDER_NOT_ALLOWED, "spec.from.address"),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_named(spec: dict[str, Any], code: Code, field: str) -> None:
+def test_a_reference_to_a_missing_object_is_reported(spec: dict[str, Any], code: Code, field: str) -> None:
     verdict = validate_manifests(
         [profile(allowedFromDomains=["larkfield.example"]), PAGE, named("a", **spec)]
     )
-    proof = verdict.results[key("a")]
-    assert [(problem.code, problem.field) for problem in proof.problems] == [(code, field)]
-    assert proof.compiled is None
+    validation = verdict.results[key("a")]
+    assert [(problem.code, problem.field) for problem in validation.problems] == [(code, field)]
+    assert validation.compiled is None
 
 
 FOR_A_LAYOUT = {"layoutRef": {"name": "away"}}
@@ -368,7 +366,7 @@ FOR_A_LAYOUT = {"layoutRef": {"name": "away"}}
         ({"samples": [{"name": "a", "data": {}}]}, Code.VARIABLE_MISSING, "spec.samples[0].data.name"),
     ],
 )
-def test_a_missing_layout_hides_no_mistake_of_the_template(
+def test_a_missing_layout_hides_no_problem_of_the_template(
     spec: dict[str, Any], code: Code, field: str
 ) -> None:
     found = named("a", **FOR_A_LAYOUT, **spec)
@@ -391,8 +389,8 @@ HOLES = [
 @settings(max_examples=40, deadline=None)
 def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str]) -> None:
     found = named("a", html="".join(html).replace("(", " ").replace(")", " "), **FOR_A_LAYOUT)
-    proof = validate_manifests([profile(), found], incomplete=True).results[key("a")]
-    assert not any("EmailLayout/" in problem.field for problem in proof.problems)
+    validation = validate_manifests([profile(), found], incomplete=True).results[key("a")]
+    assert not any("EmailLayout/" in problem.field for problem in validation.problems)
 
 
 @pytest.mark.parametrize(
@@ -403,32 +401,34 @@ def test_a_template_without_its_layout_is_read_and_never_raises(html: list[str])
         "{% include 'open' %}{{ name }}</td>{% include 'close' %}",
     ],
 )
-def test_of_a_layout_that_is_elsewhere_nothing_is_supposed(html: str) -> None:
-    proof = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], incomplete=True).results[key("a")]
-    assert [each.code for each in proof.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
-    assert (proof.problems, proof.passed, proof.samples) == ((), False, ())
+def test_a_layout_outside_the_set_is_not_guessed(html: str) -> None:
+    validation = validate_manifests([named("a", html=html, **FOR_A_LAYOUT)], incomplete=True).results[
+        key("a")
+    ]
+    assert [each.code for each in validation.warnings] == [Code.LAYOUT_NOT_FOUND, Code.PROFILE_NOT_FOUND]
+    assert (validation.problems, validation.passed, validation.samples) == ((), False, ())
 
 
-def test_without_its_profile_a_template_is_proved_whole_where_that_is_elsewhere() -> None:
-    proof = validate_manifests([named("a")], incomplete=True).results[key("a")]
-    assert [each.code for each in proof.warnings] == [Code.PROFILE_NOT_FOUND]
-    assert (proof.passed, len(proof.samples)) == (True, 1)
+def test_a_template_is_validated_fully_if_its_profile_is_outside_the_set() -> None:
+    validation = validate_manifests([named("a")], incomplete=True).results[key("a")]
+    assert [each.code for each in validation.warnings] == [Code.PROFILE_NOT_FOUND]
+    assert (validation.passed, len(validation.samples)) == (True, 1)
 
 
-def test_a_sender_that_the_profile_does_not_allow_is_a_problem_wherever_the_rest_is() -> None:
+def test_a_sender_that_the_profile_does_not_allow_is_a_problem_in_an_incomplete_set() -> None:
     known = [profile(allowedFromDomains=["larkfield.example"])]
     found = named("a", **{"from": {"address": "x@evil.example"}})
     [problem] = validate_manifests([*known, found], incomplete=True).results[key("a")].problems
     assert problem.code is Code.SENDER_NOT_ALLOWED
 
 
-def test_what_is_there_but_faulty_is_not_said_to_be_missing() -> None:
+def test_an_invalid_object_is_not_reported_as_missing() -> None:
     broken = [key("shop", "SmtpProfile"), key("page", "EmailLayout")]
     for spec in ({}, {"layoutRef": {"name": "page"}}):
-        proof = validate_manifests([named("a", **spec)], invalid=broken).results[key("a")]
-        assert (proof.problems, proof.passed) == ((), False)
-    proof = validate_manifests([named("a", subject="{{ nmae }}")], invalid=broken).results[key("a")]
-    assert [problem.code for problem in proof.problems] == [Code.VARIABLE_UNDECLARED]
+        validation = validate_manifests([named("a", **spec)], invalid=broken).results[key("a")]
+        assert (validation.problems, validation.passed) == ((), False)
+    validation = validate_manifests([named("a", subject="{{ nmae }}")], invalid=broken).results[key("a")]
+    assert [problem.code for problem in validation.problems] == [Code.VARIABLE_UNDECLARED]
 
 
 def test_a_profile_of_another_namespace_is_named() -> None:
@@ -440,13 +440,13 @@ def test_a_profile_of_another_namespace_is_named() -> None:
     assert "`shop` in namespace other; there is one in default" in problem.message
 
 
-def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
+def test_a_repeated_object_is_reported_and_the_first_counts() -> None:
     verdict = validate_manifests([profile(), named("a", subject="One"), named("a", subject="Two")])
     assert [problem.code for problem in verdict.results[key("a")].problems] == [Code.MANIFEST_INVALID]
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         ("<b>{% block content %}{% endblok %}</b>", "{% block content %} has no endblock"),
         ("<b>{% block content %}{% endblock %}{% endblok %}</b>", "Encountered unknown tag 'endblok'"),
@@ -464,15 +464,15 @@ def test_an_object_that_is_there_twice_is_said_and_the_first_counts() -> None:
         "outside {% block content %}a{% endblock %}",
     ],
 )
-def test_a_layout_that_cannot_be_read_is_told_for_every_template_and_not_what_follows_from_it(
-    html: str, broken: str, told: str
+def test_an_unreadable_layout_is_reported_for_every_template_without_consequences(
+    html: str, broken: str, message: str
 ) -> None:
     [problem] = problems_of(html, page=layout(broken))
     assert (problem.field, problem.line) == ("EmailLayout/page.spec.html", 1)
-    assert problem.message.startswith(told)
+    assert problem.message.startswith(message)
 
 
-def test_where_the_layout_can_be_read_a_block_that_it_does_not_have_is_the_templates_mistake() -> None:
+def test_a_block_that_a_readable_layout_lacks_is_the_templates_problem() -> None:
     page = layout("<b>{% block content %}{% endblock %}</b>")
     problem = problem_of("{% block content %}a{% endblock %}\n{% block cnotent %}b{% endblock %}", page=page)
     assert (problem.field, problem.line) == ("spec.html", 2)
@@ -480,7 +480,7 @@ def test_where_the_layout_can_be_read_a_block_that_it_does_not_have_is_the_templ
     assert problem.message == "the layout has no block `cnotent`; did you mean content?"
 
 
-def test_a_layout_is_proved_for_itself() -> None:
+def test_a_layout_is_validated_by_itself() -> None:
     bad = layout("<p>\n{% if %}", css="p { color }", partials=[{"name": "a", "html": "x"}])
     problems = validate_manifests([bad]).results[key("page", "EmailLayout")].problems
     assert [(problem.field, problem.line) for problem in problems] == [("spec.css", 1), ("spec.html", 2)]

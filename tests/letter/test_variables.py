@@ -1,4 +1,4 @@
-"""What a template reads against what its schema declares: what may be missing, null, or has no text."""
+"""The variables of a template compared with its schema: undeclared, missing, null or not printable."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from postroom.letter.language.bounds import Meter
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.validation.variables import VariableCollector, VariableUse
-from tests.letter.factories import one_sample, problem_of, problems_of, proved
+from tests.letter.factories import one_sample, problem_of, problems_of, validated
 
 NULLABLE = {"type": ["string", "null"]}
 TEXT = {"type": "string"}
@@ -45,7 +45,7 @@ def reading(source: str, schema: dict[str, Any] = SCHEMA) -> VariableUse:
 
 
 def advised(source: str, schema: dict[str, Any] = SCHEMA) -> list[str]:
-    """The names that advice is about."""
+    """The names in the warnings."""
     found = reading(source, schema)
     assert found.problems == []
     assert {problem.severity for problem in found.lint_warnings} <= {Severity.WARNING}
@@ -100,7 +100,7 @@ def advised(source: str, schema: dict[str, Any] = SCHEMA) -> list[str]:
         ("{{ nick }}{{ nick }}", ["nick"]),
     ],
 )
-def test_what_may_be_missing_or_null_and_is_not_asked_for_is_advised_on(
+def test_an_untested_variable_that_may_be_missing_or_null_gets_a_warning(
     source: str, names: list[str]
 ) -> None:
     assert advised(source) == names
@@ -158,7 +158,7 @@ def test_what_may_be_missing_or_null_and_is_not_asked_for_is_advised_on(
         "{{ 'a' if nick is defined }}{{ 'a' if nick is none }}",
     ],
 )
-def test_what_is_asked_for_first_gets_no_advice(source: str) -> None:
+def test_a_tested_variable_gets_no_warning(source: str) -> None:
     assert advised(source) == []
 
 
@@ -171,11 +171,11 @@ def test_what_is_asked_for_first_gets_no_advice(source: str) -> None:
         {"dependentRequired": {"kind": ["nick"]}},
     ],
 )
-def test_a_schema_with_conditions_gets_no_advice_on_what_they_may_require(schema: dict[str, Any]) -> None:
+def test_properties_that_a_condition_may_require_get_no_warning(schema: dict[str, Any]) -> None:
     assert advised("{{ nick }}", {**SCHEMA, **schema}) == []
 
 
-def test_schemas_that_turn_in_a_circle_are_read() -> None:
+def test_cyclic_schemas_are_read() -> None:
     circle = {"$ref": "#/$defs/a"}
     schema = {**SCHEMA, "$defs": {"a": {"anyOf": [circle], "allOf": [circle]}}, "allOf": [circle]}
     schema["properties"] = {**SCHEMA["properties"], "name": circle}
@@ -206,12 +206,12 @@ def test_schemas_that_turn_in_a_circle_are_read() -> None:
         ("{{range .items}}", "for a loop write `{% for item in items %}`"),
     ],
 )
-def test_what_can_never_work_is_refused_without_a_sample_for_it(source: str, words: str) -> None:
+def test_an_expression_that_always_fails_is_rejected_without_a_sample(source: str, words: str) -> None:
     problems = reading(source).problems
     assert any(words in problem.message for problem in problems), problems
 
 
-def test_a_boolean_may_be_asked_joined_and_kept() -> None:
+def test_a_boolean_may_be_tested_joined_and_assigned() -> None:
     source = (
         "{% set paid = order.paid %}{{ 'x' if paid }}{{ order.paid|int }}{{ items|length }}{{ name.upper() }}"
     )
@@ -219,13 +219,13 @@ def test_a_boolean_may_be_asked_joined_and_kept() -> None:
 
 
 def findings(severity: Severity, html: str, **spec: Any) -> list[Problem]:
-    return [each for each in proved(html, **spec).warnings if each.severity is severity]
+    return [each for each in validated(html, **spec).warnings if each.severity is severity]
 
 
 NICK = {"type": "object", "required": ["name"], "properties": {"name": TEXT, "nick": TEXT}}
 
 
-def test_advice_is_given_where_every_sample_has_the_variable() -> None:
+def test_a_warning_is_given_although_every_sample_has_the_variable() -> None:
     sample = one_sample(name="Ada", nick="Countess")
     warning = findings(Severity.WARNING, "\n<p>{{ name }} {{ nick }}</p>", variables=NICK, samples=sample)
     assert [(each.code, each.field, each.line) for each in warning] == [
@@ -234,7 +234,7 @@ def test_advice_is_given_where_every_sample_has_the_variable() -> None:
     assert "`nick` may be missing, and an event without it becomes a dead letter" in warning[0].message
 
 
-def test_a_letter_without_an_optional_variable_is_asked_for_when_no_sample_shows_it() -> None:
+def test_a_sample_without_an_optional_variable_is_requested() -> None:
     html = "<p>{{ name }} {% if nick %}{{ nick }}{% endif %}</p>"
     with_it = one_sample(name="Ada", nick="Countess")
     note = findings(Severity.INFO, html, variables=NICK, samples=with_it)
@@ -242,12 +242,12 @@ def test_a_letter_without_an_optional_variable_is_asked_for_when_no_sample_shows
         ("spec.samples", "no sample leaves out `nick`, which `v")
     ]
     without = [*with_it, {"name": "b", "data": {"name": "B"}}]
-    assert proved(html, variables=NICK, samples=without).warnings == ()
+    assert validated(html, variables=NICK, samples=without).warnings == ()
 
 
-def test_a_schema_that_requires_nothing_is_told_of_once() -> None:
+def test_a_schema_without_required_is_reported_once() -> None:
     schema = {"type": "object", "properties": {"name": TEXT, "nick": TEXT}}
-    found = proved(
+    found = validated(
         "<p>{{ name }} {{ nick }}</p>", variables=schema, samples=one_sample(name="A", nick="B")
     ).warnings
     assert [(each.field, each.severity) for each in found] == [("spec.variables", Severity.INFO)]
@@ -269,7 +269,7 @@ def test_a_schema_that_requires_nothing_is_told_of_once() -> None:
         ({}, False, "YAML reads NO, no, yes and on as booleans"),
     ],
 )
-def test_what_yaml_reads_as_something_else_is_explained(
+def test_a_value_that_yaml_reads_as_another_type_is_explained(
     schema: dict[str, Any], value: Any, words: str
 ) -> None:
     variables = {"type": "object", "required": ["name"], "properties": {"name": schema}}
@@ -309,7 +309,7 @@ PRINTS = st.sampled_from(["nick", "title", "order.note", "gift.text", "gift.item
 
 
 def guarded(path: str, asking: str, wrapped: str, other: str) -> str:
-    """A variable that is printed where something has been asked of it."""
+    """A variable that is printed after a test of it."""
     test = wrapped.format(asking.format(path))
     return f"{{% if {test} %}}{{{{ {path} }}}}{{% elif {other} %}}{{{{ {other} }}}}{{% endif %}}"
 
@@ -347,7 +347,7 @@ EVENTS = st.fixed_dictionaries(
 
 @given(SOURCES, st.lists(EVENTS, min_size=4, max_size=8))
 @settings(max_examples=200, deadline=None)
-def test_a_template_without_advice_is_right_for_every_event(
+def test_a_template_without_warnings_renders_every_valid_event(
     source: str, events: list[dict[str, Any]]
 ) -> None:
     found = reading(source)

@@ -1,4 +1,4 @@
-"""Return paths: short, the same for ever, nobody else's to make, and one letter's alone."""
+"""Return paths: short, stable, signed, and unique to a letter."""
 
 import pytest
 from hypothesis import given
@@ -21,12 +21,12 @@ identities = st.builds(Identity, st.text(), st.text(), st.text(), st.text())
 
 
 def test_a_return_path_never_changes() -> None:
-    """Reports come days later: what is written here was sent."""
+    """Reports come days later, so the form of a sent return path must never change."""
     assert RING.return_path(ONE) == "b+gorvejn36lwdl2gpehgb4.nhsykdf24ok3s5og@bounces.larkfield.example"
 
 
 @given(identities)
-def test_a_return_path_is_an_address_and_names_its_letter_in_any_case(identity: Identity) -> None:
+def test_a_return_path_is_an_address_and_its_case_does_not_matter(identity: Identity) -> None:
     path = RING.return_path(identity)
     local, _, domain = path.partition("@")
     assert len(local) == 40
@@ -44,13 +44,13 @@ def test_two_letters_have_two_return_paths(one: Identity, other: Identity) -> No
     assert tag_matches(letter_tag(one), other) == (one == other)
 
 
-def test_a_letter_is_known_after_its_person_was_erased() -> None:
+def test_a_letter_is_identified_after_erasure() -> None:
     erased = Identity(ONE.profile, ONE.source, ONE.id, pseudonym(ONE))
     assert tag_matches(letter_tag(ONE), erased)
 
 
 @given(st.integers(0, 39), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567+.= "))
-def test_a_return_path_with_one_other_character_is_refused(at: int, character: str) -> None:
+def test_a_return_path_with_a_changed_character_is_rejected(at: int, character: str) -> None:
     path = RING.return_path(ONE)
     changed = path[:at] + character + path[at + 1 :]
     tag = RING.read_tag(changed)
@@ -59,12 +59,12 @@ def test_a_return_path_with_one_other_character_is_refused(at: int, character: s
 
 
 @given(st.text())
-def test_no_text_is_read_for_a_return_path(text: str) -> None:
+def test_no_other_text_is_taken_for_a_return_path(text: str) -> None:
     assert RING.read_tag(text) is None
     assert RING.read_tag(f"{text}@{RING.domain}") is None
 
 
-def test_another_s_key_or_domain_makes_no_return_path_of_ours() -> None:
+def test_a_foreign_key_or_domain_gives_no_valid_return_path() -> None:
     assert RING.read_tag(ReturnPathKeys(RING.domain, (b"x" * 32,)).return_path(ONE)) is None
     assert RING.read_tag(ReturnPathKeys("larkfield.example", RING.keys).return_path(ONE)) is None
 
@@ -80,7 +80,7 @@ def test_complaints_have_an_address_for_each_profile_that_is_no_return_path() ->
     assert ReturnPathKeys(RING.domain, (b"n" * 32, *RING.keys)).is_complaint_address(at, "shop/orders")
 
 
-def test_a_key_that_was_replaced_is_honoured_as_long_as_it_is_there() -> None:
+def test_a_replaced_key_is_accepted_as_long_as_it_is_listed() -> None:
     old, new = RING.return_path(ONE), b"n" * 32
     both = ReturnPathKeys(RING.domain, (new, *RING.keys))
     assert both.return_path(ONE) != old
@@ -92,12 +92,12 @@ def test_a_key_that_was_replaced_is_honoured_as_long_as_it_is_there() -> None:
     ("text", "fault"),
     [("short", "less than 32"), (f"{'a' * 32}\nb", "number 2"), (" ".join(["c" * 32] * 9), "at most 8")],
 )
-def test_keys_that_are_none_are_refused_with_the_rule(text: str, fault: str) -> None:
+def test_invalid_keys_are_rejected_with_the_rule(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         read_return_path_keys(text)
 
 
-def test_keys_stand_with_white_space_between() -> None:
+def test_keys_are_separated_by_white_space() -> None:
     assert read_return_path_keys(f"\n{'a' * 32}\r\n {'b' * 44}\t") == (b"a" * 32, b"b" * 44)
     assert read_return_path_keys(" \n") == ()
 

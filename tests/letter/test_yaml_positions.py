@@ -1,4 +1,4 @@
-"""The line and column of a problem are those of its words in the file, however the text is written there."""
+"""The line and columns of a problem are those of its text in the file, in each form of YAML scalar."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from postroom.letter.manifest import read_manifests
 from postroom.letter.problems import Code, Position, Problem, Rejected, advance_position
 from postroom.letter.validation.validate import validate_manifests
 from postroom.letter.yaml_positions import yaml_documents
-from tests.letter.factories import layout, problem_of, proved
+from tests.letter.factories import layout, problem_of, validated
 
 WORDS = [
     "a: |\n  w1 w2\n\n    w3\n  w4\n",
@@ -27,7 +27,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize("text", WORDS)
-def test_a_word_of_a_scalar_is_found_where_it_is_written(text: str) -> None:
+def test_a_word_of_a_scalar_has_its_position_in_the_file(text: str) -> None:
     (document,) = yaml_documents(text)
     value = document.value["a"]
     for number in range(1, 9):
@@ -69,7 +69,7 @@ def test_a_key_and_a_value_have_their_own_columns() -> None:
         ("<p title={{ name }}>x</p>", "{{ name }}"),
     ],
 )
-def test_a_problem_of_a_template_underlines_its_words(html: str, words: str) -> None:
+def test_a_problem_of_a_template_has_line_and_columns(html: str, words: str) -> None:
     problem = problem_of(html)
     assert problem.line is not None
     assert problem.column is not None
@@ -79,11 +79,11 @@ def test_a_problem_of_a_template_underlines_its_words(html: str, words: str) -> 
 
 
 def test_a_problem_in_css_has_its_column() -> None:
-    (problem,) = proved("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }").warnings
+    (problem,) = validated("<p>{{ name }}</p>", css="p { color: red }\n  b:: { color: red }").warnings
     assert (problem.line, problem.column) == (2, 3)
 
 
-def test_a_problem_in_a_filled_layout_has_the_column_of_where_it_was_written() -> None:
+def test_a_problem_in_a_filled_layout_has_the_column_of_its_source() -> None:
     page = layout("<p>a</p>{% block content %}{% endblock %}<i>{{ letter.locale }}</i>{{ letter.no }}")
     problem = problem_of("{{ name }}", page=page)
     assert (problem.field, problem.line, problem.column) == ("EmailLayout/page.spec.html", 1, 78)
@@ -94,7 +94,7 @@ def test_a_problem_in_a_filled_layout_has_the_column_of_where_it_was_written() -
 @given(
     st.lists(st.sampled_from(["<p>", "é", " ", "\n", "{{ a }}", "{%- if a %}", "{% endif -%}", "{# c\n #}"]))
 )
-def test_every_piece_of_an_assembled_page_is_where_its_span_says(parts: list[str]) -> None:
+def test_every_piece_of_an_assembled_page_is_at_its_span(parts: list[str]) -> None:
     source = "".join(parts)
     try:
         pieces = split(source, "spec.html")
@@ -156,7 +156,7 @@ def spots(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def test_the_words_of_a_file_are_underlined() -> None:
+def test_a_problem_in_a_separate_file_has_its_columns() -> None:
     assert spots(TEMPLATE) == [(13, "unknown")]
     assert spots(TEMPLATE.replace("  unknown: 1\n", "")) == [(5, "shop"), (7, "nam"), (11, "naem")]
     assert spots("a: [\n") == [(2, "")]
@@ -167,7 +167,7 @@ def test_the_words_of_a_file_are_underlined() -> None:
     assert spots(TEMPLATE.replace("kind: EmailTemplate", "kind: EmailTemplat")) == [(2, "EmailTemplat")]
 
 
-def test_a_problem_without_a_column_underlines_the_name_that_it_says() -> None:
+def test_a_problem_without_a_column_gets_that_of_the_name_in_its_message() -> None:
     (located,) = read_manifests(TEMPLATE.replace("  unknown: 1\n", ""), "a.yaml")
     spot = located.source_range(Problem(Code.RENDER_FAILED, "spec.html", "`naem` is not there", 3))
     assert (spot.line, spot.source[spot.column - 1 : spot.end - 1]) == (11, "naem")

@@ -10,7 +10,7 @@ from postroom.policy.outcomes import (
     Deferred,
     InDoubt,
     NotAttempted,
-    Refused,
+    RelayRefused,
     RelayUnreachable,
     Released,
 )
@@ -74,7 +74,7 @@ def test_a_5yz_says_never_but_552_to_a_recipient_means_too_many(stage: Stage, co
     if (stage, code) == (Stage.RCPT, 552):
         assert isinstance(outcome, Deferred)
     else:
-        assert isinstance(outcome, Refused)
+        assert isinstance(outcome, RelayRefused)
         assert outcome.problem.code is Code.RELAY_REFUSED
 
 

@@ -20,7 +20,7 @@ from postroom.policy.outcomes import (
     NoTemplate,
     Outcome,
     Park,
-    Refused,
+    RelayRefused,
     RelayUnreachable,
     Release,
     Released,
@@ -44,7 +44,7 @@ OUTCOMES: list[Outcome] = [
     DEFERRED,
     replace(DEFERRED, of_relay=True),
     UNREACHABLE,
-    Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")),
+    RelayRefused(PROBLEM, Reply(Stage.RCPT, 550, "no")),
     DOUBT,
     Unrenderable(PROBLEM),
     MISSING,
@@ -215,7 +215,7 @@ def test_only_doubt_asks_for_the_policy_of_doubt(policy: Literal["Resend", "Park
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [
-        (Refused(PROBLEM, Reply(Stage.RCPT, 550, "no")), State.FAILED),
+        (RelayRefused(PROBLEM, Reply(Stage.RCPT, 550, "no")), State.FAILED),
         (Unrenderable(PROBLEM), State.RENDER_FAILED),
         (Expired(PROBLEM), State.EXPIRED),
     ],

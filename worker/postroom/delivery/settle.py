@@ -20,7 +20,7 @@ from postroom.policy.outcomes import (
     Outcome,
     Park,
     Progress,
-    Refused,
+    RelayRefused,
     RelayUnreachable,
     Release,
     Settled,
@@ -107,7 +107,7 @@ async def record_dead_letters(malformed: Sequence[Malformed], context: DeliveryC
 
 def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
     """The row's next state, its history and its dead letter, if there is one."""
-    heard = isinstance(outcome, Accepted | Deferred | Refused)
+    heard = isinstance(outcome, Accepted | Deferred | RelayRefused)
     answered = heard and not (isinstance(outcome, Deferred) and outcome.of_relay)
     tried = heard or isinstance(outcome, RelayUnreachable | InDoubt | KeyUnavailable)
     doubted = isinstance(outcome, InDoubt) and not outcome.counted
@@ -129,7 +129,9 @@ def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Set
 
 def _entry(one: Claimed, outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> Suppression | None:
     """What the answer puts on the suppression list."""
-    if not (policy.suppresses_bounces and isinstance(outcome, Refused) and is_hard_bounce(outcome.reply)):
+    if not (
+        policy.suppresses_bounces and isinstance(outcome, RelayRefused) and is_hard_bounce(outcome.reply)
+    ):
         return None
     said = f"{outcome.reply.code} {outcome.reply.text}"
     return Suppression(
@@ -157,7 +159,7 @@ def _attempt(outcome: Outcome, state: State, relay: str) -> Attempt | None:
             return Attempt(state.value, reply.stage, reply.code, reply.text, relay)
         case Deferred(reply=reply):
             return Attempt("deferred", reply.stage, reply.code, reply.text, relay)
-        case Refused(reply=reply):
+        case RelayRefused(reply=reply):
             return Attempt("refused", reply.stage, reply.code, reply.text, relay)
         case RelayUnreachable(lost=lost):
             return Attempt("unreachable", lost.stage, 0, lost.reason, relay)

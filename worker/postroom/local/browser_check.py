@@ -47,12 +47,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from postroom.letter.manifest import Manifest
 from postroom.letter.problems import Code, Problem, Severity
 from postroom.letter.references import ObjectKey
 from postroom.letter.template import EmailLayout, EmailTemplate
 from postroom.letter.validation.sample_runs import source_pages
 from postroom.letter.validation.validate import (
-    CheckedObject,
     ManifestValidation,
     TemplateValidation,
     object_key,
@@ -489,7 +489,7 @@ SHOWN_PROPERTIES = 4
 
 
 def add_browser_findings(
-    objects: Iterable[CheckedObject], validation: ManifestValidation, program: Path | None = None
+    objects: Iterable[Manifest], validation: ManifestValidation, program: Path | None = None
 ) -> ManifestValidation:
     """The verdict with what Chromium finds in the letters of the templates that pass; raises Trouble."""
     known = {object_key(item): item for item in objects}
@@ -503,7 +503,7 @@ def add_browser_findings(
     return replace(validation, results=proofs)
 
 
-def _layout(template: EmailTemplate, known: Mapping[ObjectKey, CheckedObject]) -> EmailLayout | None:
+def _layout(template: EmailTemplate, known: Mapping[ObjectKey, Manifest]) -> EmailLayout | None:
     reference = template.spec.layout_ref
     if reference is None:
         return None

@@ -23,13 +23,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from postroom.letter.language.bounds import Clocks
-from postroom.letter.manifest import FILE_FIELDS, FileResolver, LocatedObject, ResolvedObject, read_manifests
+from postroom.letter.manifest import (
+    FILE_FIELDS,
+    FileResolver,
+    LocatedObject,
+    Manifest,
+    ResolvedObject,
+    read_manifests,
+)
 from postroom.letter.problems import Code, Problem, Severity, did_you_mean
 from postroom.letter.references import ObjectKey, layout_field
 from postroom.letter.template import HTML_CHARACTERS, TEXT_CHARACTERS, EmailLayout, EmailTemplate
 from postroom.letter.validation.rules import RULES
 from postroom.letter.validation.validate import (
-    CheckedObject,
     ManifestValidation,
     TemplateValidation,
     ValidateEach,
@@ -214,7 +220,7 @@ class Finding:
 class ManifestSet:
     """A folder as it was read: what it declares, what was proved, what is wrong."""
 
-    objects: tuple[CheckedObject, ...] = ()
+    objects: tuple[Manifest, ...] = ()
     validation: ManifestValidation = field(default_factory=ManifestValidation)
     findings: tuple[Finding, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -295,7 +301,7 @@ class FolderReader:
         return _validate(whole, validate_each=self._proofs.validate_each)
 
     def _validate_first(
-        self, key: ObjectKey, objects: Mapping[ObjectKey, CheckedObject | None], on_first: OnFirstValidated
+        self, key: ObjectKey, objects: Mapping[ObjectKey, Manifest | None], on_first: OnFirstValidated
     ) -> None:
         template = objects.get(key)
         if not isinstance(template, EmailTemplate):
@@ -357,7 +363,7 @@ def _read_or_none(file: Path) -> bytes | None:
         return None
 
 
-Inspection = Callable[[Iterable[CheckedObject], ManifestValidation], ManifestValidation]
+Inspection = Callable[[Iterable[Manifest], ManifestValidation], ManifestValidation]
 """A further check of proved objects, which adds its findings to the proofs."""
 
 

@@ -38,7 +38,7 @@ class RelayUnreachable:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RelayRefused:
     """The relay answered: never."""
 
     problem: Problem
@@ -113,7 +113,7 @@ Outcome = (
     Accepted
     | Deferred
     | RelayUnreachable
-    | Refused
+    | RelayRefused
     | InDoubt
     | Unrenderable
     | NoTemplate

@@ -18,7 +18,7 @@ from postroom.policy.outcomes import (
     InDoubt,
     NotAttempted,
     Outcome,
-    Refused,
+    RelayRefused,
     RelayUnreachable,
     Released,
 )
@@ -82,7 +82,7 @@ def _classify_answer(reply: Reply) -> Outcome:
         return RelayUnreachable(Problem(Code.RELAY_UNREACHABLE, place, said), lost)
     if is_temporary(reply):
         return Deferred(Problem(Code.RELAY_DEFERRED, place, said), reply, is_of_relay(reply))
-    return Refused(Problem(Code.RELAY_REFUSED, place, said), reply)
+    return RelayRefused(Problem(Code.RELAY_REFUSED, place, said), reply)
 
 
 def is_temporary(reply: Reply) -> bool:

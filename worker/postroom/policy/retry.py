@@ -31,7 +31,7 @@ from postroom.policy.outcomes import (
     NoTemplate,
     Outcome,
     Park,
-    Refused,
+    RelayRefused,
     RelayUnreachable,
     Release,
     Released,
@@ -113,7 +113,7 @@ def next_step(
 ) -> Step:
     """Say what follows from the outcome of one attempt."""
     match outcome:
-        case Accepted() | Refused() | Unrenderable() | Expired() | Suppressed():
+        case Accepted() | RelayRefused() | Unrenderable() | Expired() | Suppressed():
             return _finish(outcome, policy)
         case Deferred(problem=problem, of_relay=False) if history.replies + 1 >= policy.max_attempts:
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
@@ -139,11 +139,13 @@ def next_step(
             assert_never(outcome)
 
 
-def _finish(outcome: Accepted | Refused | Unrenderable | Expired | Suppressed, policy: RetryPolicy) -> Finish:
+def _finish(
+    outcome: Accepted | RelayRefused | Unrenderable | Expired | Suppressed, policy: RetryPolicy
+) -> Finish:
     match outcome:
         case Accepted():
             return Finish(policy.accepted_as)
-        case Refused(problem=problem):
+        case RelayRefused(problem=problem):
             return Finish(State.FAILED, problem, dead_letter=True)
         case Unrenderable(problem=problem):
             return Finish(State.RENDER_FAILED, problem, dead_letter=True)

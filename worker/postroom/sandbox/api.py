@@ -26,7 +26,7 @@ from postroom.sandbox.problem import Refused, no_such_letter
 from postroom.sandbox.schemas import (
     DeletionResult,
     ErasureRequest,
-    ErasureResult,
+    InboxErasureResult,
     LetterDetail,
     LetterPage,
     LetterSummary,
@@ -155,11 +155,13 @@ async def delete_letters(inbox: InboxDep) -> DeletionResult:
 
 
 @routes.post("/erasures")
-async def erase(inbox: InboxDep, letter_filter: ErasureRequest) -> ErasureResult:
+async def erase(inbox: InboxDep, letter_filter: ErasureRequest) -> InboxErasureResult:
     """Erase every letter to an address at once and for good; with `dry_run` only count them."""
     if letter_filter.dry_run:
-        return ErasureResult(letters=await asyncio.to_thread(inbox.store.count_to, letter_filter.address))
-    return ErasureResult(letters=await inbox.erase(letter_filter.address))
+        return InboxErasureResult(
+            letters=await asyncio.to_thread(inbox.store.count_to, letter_filter.address)
+        )
+    return InboxErasureResult(letters=await inbox.erase(letter_filter.address))
 
 
 @routes.post("/deletions/{deletion}/restore")

@@ -92,7 +92,7 @@ class ErasureRequest(BaseModel):
     dry_run: bool = False
 
 
-class ErasureResult(BaseModel):
+class InboxErasureResult(BaseModel):
     """How many letters were erased, or would be."""
 
     letters: int

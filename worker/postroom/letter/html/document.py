@@ -65,7 +65,7 @@ def body_starts(pieces: Sequence[Piece]) -> list[Place]:
     After the `<body>` tag; where there is none, before the first content, which begins the body for a
     parser. Where only some branches of an `if` have a `<body>` tag and nothing else, after the `endif`.
     """
-    reader = _Reader(pieces)
+    reader = _DocumentReader(pieces)
     reader.read()
     return sorted(reader.places())
 
@@ -83,7 +83,7 @@ def _name(token: Token) -> str:
     return token.name.partition("\x1a")[0]
 
 
-class _Reader:
+class _DocumentReader:
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self._pieces = pieces
         lengths = (

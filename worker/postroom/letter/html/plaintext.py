@@ -70,7 +70,7 @@ class _Container:
         self.first, self.rest, self.used = first, rest, False
 
 
-class _Frame:
+class _OpenElement:
     """An element that is open, and what its end restores."""
 
     __slots__ = ("container", "gap", "inherited", "keep", "list", "name", "node", "start")
@@ -86,7 +86,7 @@ class _Frame:
         self.start = 0
 
 
-INLINE_FRAME = _Frame(Element("span"), "span", 0, (True, True, ""))
+INLINE_FRAME = _OpenElement(Element("span"), "span", 0, (True, True, ""))
 """Of all elements whose end changes nothing."""
 
 
@@ -149,7 +149,7 @@ class _Writer:
 
     def read(self, document: turbohtml.Document) -> str:
         """The text; the walk keeps its own stack, since pages nest deeper than Python calls."""
-        open_: list[tuple[Iterator[turbohtml.Node], _Frame]] = [(iter(document.children), INLINE_FRAME)]
+        open_: list[tuple[Iterator[turbohtml.Node], _OpenElement]] = [(iter(document.children), INLINE_FRAME)]
         while open_:
             children, frame = open_[-1]
             for node in children:
@@ -169,7 +169,7 @@ class _Writer:
         self._finish_line()
         return "\n".join(self._lines) + "\n"
 
-    def _enter(self, node: Element) -> _Frame | None:
+    def _enter(self, node: Element) -> _OpenElement | None:
         """Begin an element; None where nothing inside is read."""
         name = node.tag
         if name in SKIPPED:
@@ -185,7 +185,7 @@ class _Writer:
         begin = BEGIN.get(name)
         if not gap and begin is None and look is PLAIN_LOOK:
             return INLINE_FRAME
-        frame = _Frame(node, name, gap, (self._visible, self._sized, self._keeps))
+        frame = _OpenElement(node, name, gap, (self._visible, self._sized, self._keeps))
         if look is not PLAIN_LOOK:
             self._inherit(look)
         if name in ("ul", "ol", "menu", "dir") and self._lists:
@@ -204,7 +204,7 @@ class _Writer:
         if look.keeps is not None:
             self._keeps = look.keeps
 
-    def _leave(self, frame: _Frame) -> None:
+    def _leave(self, frame: _OpenElement) -> None:
         end = END.get(frame.name)
         if end is not None:
             end(self, frame)
@@ -331,7 +331,7 @@ class _Writer:
 
     # --- images, links, small elements ---
 
-    def _image(self, frame: _Frame, look: Look) -> None:
+    def _image(self, frame: _OpenElement, look: Look) -> None:
         node, block = frame.node, look.display in BLOCKS
         frame.gap = 0
         if not self._visible:
@@ -352,12 +352,12 @@ class _Writer:
         if block:
             self._block(1)
 
-    def _begin_link(self, frame: _Frame, _: Look) -> None:
+    def _begin_link(self, frame: _OpenElement, _: Look) -> None:
         frame.keep = self._link
         target = _target(frame.node.attr("href") or "")
         self._link = _Link(target) if target else self._link
 
-    def _end_link(self, frame: _Frame) -> None:
+    def _end_link(self, frame: _OpenElement) -> None:
         link = self._link
         if link is frame.keep or link is None:
             return
@@ -402,21 +402,21 @@ class _Writer:
             self._put(address)
             self._gap, self._fresh = after, fresh
 
-    def _area(self, frame: _Frame, _: Look) -> None:
+    def _area(self, frame: _OpenElement, _: Look) -> None:
         """A part of an image map: its text and address, on lines of their own."""
         self._begin_link(frame, PLAIN_LOOK)
         self._image(frame, PLAIN_LOOK)
         self._end_link(frame)
         frame.gap = 1
 
-    def _rule(self, _: _Frame, __: Look) -> None:
+    def _rule(self, _: _OpenElement, __: Look) -> None:
         if self._visible:
             self._put(RULE)
 
-    def _begin_script(self, frame: _Frame, _: Look) -> None:
+    def _begin_script(self, frame: _OpenElement, _: Look) -> None:
         frame.start, frame.keep = len(self._parts), self._number
 
-    def _end_script(self, frame: _Frame) -> None:
+    def _end_script(self, frame: _OpenElement) -> None:
         """Digits that are raised or lowered have characters of their own: m², CO₂."""
         if frame.keep != self._number or self._gap:
             return
@@ -425,22 +425,22 @@ class _Writer:
             table = RAISED if frame.name == "sup" else LOWERED
             self._parts[frame.start :] = [digits.translate(table)]
 
-    def _begin_quote(self, _: _Frame, __: Look) -> None:
+    def _begin_quote(self, _: _OpenElement, __: Look) -> None:
         if self._visible and self._sized:
             self._put('"')
 
-    def _end_quote(self, _: _Frame) -> None:
+    def _end_quote(self, _: _OpenElement) -> None:
         if self._visible and self._sized:
             self._space = False
             self._put('"')
 
-    def _begin_pre(self, _: _Frame, look: Look) -> None:
+    def _begin_pre(self, _: _OpenElement, look: Look) -> None:
         if look.keeps is None:
             self._keeps = "all"
 
     # --- lists, definitions, quotations ---
 
-    def _begin_list(self, frame: _Frame, look: Look) -> None:
+    def _begin_list(self, frame: _OpenElement, look: Look) -> None:
         node, ordered = frame.node, frame.name == "ol"
         marker = look.marker if look.marker is not None else _type_of(node)
         reverse = ordered and "reversed" in node.attrs
@@ -452,7 +452,7 @@ class _Writer:
             _Numbering(("1" if ordered else "-") if marker is None else marker, start, -1 if reverse else 1)
         )
 
-    def _begin_item(self, frame: _Frame, look: Look) -> None:
+    def _begin_item(self, frame: _OpenElement, look: Look) -> None:
         numbering = self._lists[-1] if self._lists else _Numbering("-", 1, 1)
         own = look.marker if look.marker is not None else _type_of(frame.node)
         value = _integer(frame.node.attr("value"))
@@ -468,32 +468,32 @@ class _Writer:
         self._around.append(_Container(first, " " * len(first)))
         frame.container = True
 
-    def _begin_definition(self, frame: _Frame, _: Look) -> None:
+    def _begin_definition(self, frame: _OpenElement, _: Look) -> None:
         if not self._in_cell:
             self._around.append(_Container("  ", "  "))
             frame.container = True
 
-    def _begin_quotation(self, frame: _Frame, _: Look) -> None:
+    def _begin_quotation(self, frame: _OpenElement, _: Look) -> None:
         if not self._in_cell:
             self._around.append(_Container(QUOTE, QUOTE))
             frame.container = True
 
     # --- tables ---
 
-    def _begin_table(self, frame: _Frame, _: Look) -> None:
+    def _begin_table(self, frame: _OpenElement, _: Look) -> None:
         self._tables.append(_Table(not self._in_cell and _is_data(frame.node)))
 
-    def _end_table(self, _: _Frame) -> None:
+    def _end_table(self, _: _OpenElement) -> None:
         self._tables.pop()
 
-    def _begin_row(self, frame: _Frame, _: Look) -> None:
+    def _begin_row(self, frame: _OpenElement, _: Look) -> None:
         if self._tables:
             table = self._tables[-1]
             table.tall = False
             if table.data:
                 frame.start, table.row = self._gap, []
 
-    def _end_row(self, frame: _Frame) -> None:
+    def _end_row(self, frame: _OpenElement) -> None:
         if not (self._tables and self._tables[-1].data and self._tables[-1].row is not None):
             return
         row, self._tables[-1].row = self._tables[-1].row, None
@@ -509,7 +509,7 @@ class _Writer:
             line = BETWEEN_COLUMNS.join(cells)
         self._put(line)
 
-    def _begin_cell(self, frame: _Frame, _: Look) -> None:
+    def _begin_cell(self, frame: _OpenElement, _: Look) -> None:
         if self._tables and self._tables[-1].row is not None:
             self._finish_line()
             self._gap, self._space, self._in_cell = 0, False, self._in_cell + 1
@@ -523,7 +523,7 @@ class _Writer:
         self._fresh = True
         frame.start = self._number + (not self._parts or self._gap > 0)
 
-    def _end_cell(self, frame: _Frame) -> None:
+    def _end_cell(self, frame: _OpenElement) -> None:
         if self._ended is not None:
             alone = self._ended.alone and not self._in_cell
             self._write_address(alone=alone)
@@ -668,8 +668,8 @@ def _tidy_kept(line: str) -> str:
 
 BLANK_CHARACTERS = "".join(map(chr, (*range(0x2000, 0x200B), 0x20, 0xA0, 0x1680, 0x202F, 0x205F, 0x2800)))
 
-Begin = Callable[[_Writer, _Frame, Look], None]
-End = Callable[[_Writer, _Frame], None]
+Begin = Callable[[_Writer, _OpenElement, Look], None]
+End = Callable[[_Writer, _OpenElement], None]
 BEGIN: dict[str, Begin] = {
     "a": _Writer._begin_link,  # noqa: SLF001  its own table
     "area": _Writer._area,  # noqa: SLF001

@@ -112,7 +112,7 @@ def read_sheet(css: str, media: str = "") -> Sheet:
 
 @lru_cache(maxsize=512)
 def _read_sheet(css: str, condition: str) -> Sheet:
-    reader = _Reader(conditional=bool(condition), condition=condition)
+    reader = _StylesheetReader(conditional=bool(condition), condition=condition)
     items = tuple(reader.items(tinycss2.parse_stylesheet(css, skip_comments=False, skip_whitespace=True)))
     problems = tuple(reader.problems)
     if not items:  # nothing of it can be used, as when its braces are missing
@@ -171,7 +171,7 @@ def _in_single_quotes(tokens: Sequence[Any]) -> None:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _StylesheetReader:
     """Reads one sheet; collects its rules and problems."""
 
     conditional: bool

@@ -27,6 +27,7 @@ from postroom.letter.language.pieces import Source
 from postroom.letter.language.printing import number_text
 from postroom.letter.language.stylesheets import first_construct
 from postroom.letter.mailboxes import split_mailboxes
+from postroom.letter.manifest import Manifest
 from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.profile import SmtpProfile, allows_sender, topic_of, topics_conflict
@@ -394,7 +395,6 @@ def _finding(code: Code, field: str, message: str) -> Problem:
     return Problem(code, field, message, severity=RULES[code].severity)
 
 
-CheckedObject = EmailTemplate | EmailLayout | SmtpProfile
 TemplateWithLayout = tuple[EmailTemplate, EmailLayout | None]
 """A template and its layout."""
 ValidateEach = Callable[[Iterable[TemplateWithLayout]], Iterable[TemplateValidation]]
@@ -405,7 +405,7 @@ ValidateEach = Callable[[Iterable[TemplateWithLayout]], Iterable[TemplateValidat
 class _KnownObjects:
     """The targets of references: the valid objects, and the keys of those that exist but are invalid."""
 
-    objects: Mapping[ObjectKey, CheckedObject]
+    objects: Mapping[ObjectKey, Manifest]
     invalid: frozenset[ObjectKey]
     incomplete: bool
     """Whether missing objects may exist outside the set."""
@@ -458,13 +458,13 @@ class ValidationCache:
         self._kept = {key: self._kept[key] for key in keys}
 
 
-def object_key(item: CheckedObject) -> ObjectKey:
+def object_key(item: Manifest) -> ObjectKey:
     """The key of an object in a set."""
     return ObjectKey(item.kind, item.metadata.namespace, item.metadata.name)
 
 
 def validate_manifests(
-    objects: Iterable[CheckedObject],
+    objects: Iterable[Manifest],
     clocks: Clocks | None = None,
     invalid: Iterable[ObjectKey] = (),
     *,
@@ -507,10 +507,10 @@ def validate_manifests(
 
 
 def _first_of_each(
-    objects: Iterable[CheckedObject],
-) -> tuple[dict[ObjectKey, CheckedObject], dict[ObjectKey, TemplateValidation]]:
+    objects: Iterable[Manifest],
+) -> tuple[dict[ObjectKey, Manifest], dict[ObjectKey, TemplateValidation]]:
     """The first object of each key, and a result for each later one."""
-    known: dict[ObjectKey, CheckedObject] = {}
+    known: dict[ObjectKey, Manifest] = {}
     results: dict[ObjectKey, TemplateValidation] = {}
     for item in objects:
         if (key := object_key(item)) in known:
@@ -579,7 +579,7 @@ def _conflicts(template: EmailTemplate, claims: dict[tuple[str, str, str], str])
             yield event_type_conflict_problem(index, event_type, owner, profile)
 
 
-def _topic_conflicts(known: Mapping[ObjectKey, CheckedObject]) -> Iterator[tuple[ObjectKey, Problem]]:
+def _topic_conflicts(known: Mapping[ObjectKey, Manifest]) -> Iterator[tuple[ObjectKey, Problem]]:
     """The profiles whose topic an earlier profile uses, each with the problem."""
     topics: dict[ObjectKey, str] = {}
     for key, item in known.items():

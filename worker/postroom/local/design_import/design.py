@@ -76,7 +76,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConversionFinding:
     """A note at its place."""
 
     file: Path
@@ -91,7 +91,7 @@ class Imported:
     """What came of an import."""
 
     written: list[Path] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ConversionFinding] = field(default_factory=list)
     dialects: dict[Path, Dialect] = field(default_factory=dict)
 
     @property
@@ -144,7 +144,7 @@ def import_design(options: Wishes) -> Imported:
         for name in set(_INCLUDE.findall(each.text)) & missing:
             line = each.text[: each.text.index(f'include "{name}"')].count("\n") + 1
             way = "the partial is not among what was imported; add it to the layout's partials"
-            done.findings.append(Finding(file, Note(line, f'include "{name}"', way)))
+            done.findings.append(ConversionFinding(file, Note(line, f'include "{name}"', way)))
     used = [read[file] for file in shared]
     for layout in sorted(layouts | ({SHARED} if used else set())):
         base = next((read[file] for file in read if names[file] == layout), None)
@@ -210,7 +210,7 @@ def _translated(file: Path, options: Wishes, done: Imported) -> _Page:
     notes += _images(source)
     base = _EXTENDS.search(text)
     title = _TITLE.search(text)
-    done.findings += [Finding(file, note) for note in notes]
+    done.findings += [ConversionFinding(file, note) for note in notes]
     plain = file.with_suffix(".txt")
     return _Page(
         file,
@@ -227,7 +227,7 @@ def _plain(file: Path, dialect: Dialect, done: Imported) -> str:
     """The text part that lies beside a page."""
     source = _read(file, done)
     translation: Translation = translate(source, dialect)
-    done.findings += [Finding(file, note) for note in translation.notes]
+    done.findings += [ConversionFinding(file, note) for note in translation.notes]
     return translation.text
 
 
@@ -246,7 +246,7 @@ def _read(file: Path, done: Imported) -> str:
         note = Note(
             1, "encoding", "was not UTF-8 and was read as Windows-1252; look at its accents and its charset"
         )
-        done.findings.append(Finding(file, note))
+        done.findings.append(ConversionFinding(file, note))
         return data.decode("cp1252", "replace")
 
 
@@ -320,7 +320,7 @@ def _template(
     if not subject:
         subject = page.name.replace("-", " ").capitalize()
         done.findings.append(
-            Finding(
+            ConversionFinding(
                 page.file,
                 Note(1, "subject", f"the page has no <title>; the subject is {subject!r}", lost=False),
             )

@@ -60,7 +60,7 @@ _SELF = frozenset(("this", ".", "$value"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _BlockFrame:
     """A block that is open."""
 
     name: str
@@ -75,7 +75,7 @@ class _Frame:
 class _Handlebars:
     def __init__(self, source: str) -> None:
         self._out = Translation(source)
-        self._open: list[_Frame] = []
+        self._open: list[_BlockFrame] = []
         self._loops = 0
         self._found = list(_TAG.finditer(source))
 
@@ -148,7 +148,7 @@ class _Handlebars:
                 else test,
             )
         elif name == "with" and rest:
-            self._open.append(_Frame("with", "scope", self._expression(rest[0]), closes="{% endif %}"))
+            self._open.append(_BlockFrame("with", "scope", self._expression(rest[0]), closes="{% endif %}"))
             self._put(found, f"{{% if {self._open[-1].target} %}}")
         elif name in _COMPARE and len(rest) >= 2:
             self._condition_opens(found, name, self._compare(name, rest))
@@ -158,7 +158,7 @@ class _Handlebars:
             self._mustache(found, name, place)
         else:
             self._out.leave(found, f"the helper {name} is not known; what it holds was kept")
-            self._open.append(_Frame(name, "unknown"))
+            self._open.append(_BlockFrame(name, "unknown"))
 
     def _mustache(self, found: re.Match[str], name: str, place: int) -> None:
         """A section by a name alone: a loop, or a condition."""
@@ -202,7 +202,7 @@ class _Handlebars:
         keyed = any((each["body"] or "").strip() == "@key" for each in inside)
         key = (identifier(aliases[1]) if len(aliases) > 1 else "key") if keyed else ""
         index = aliases[1] if len(aliases) > 1 and not keyed else ""
-        self._open.append(_Frame(closing, "loop", target, index, key, "{% endfor %}"))
+        self._open.append(_BlockFrame(closing, "loop", target, index, key, "{% endfor %}"))
         self._put(
             found,
             f"{{% for {key}, {target} in {listed}.items() %}}"
@@ -211,7 +211,7 @@ class _Handlebars:
         )
 
     def _condition_opens(self, found: re.Match[str], name: str, test: str) -> None:
-        self._open.append(_Frame(name, "condition", closes="{% endif %}"))
+        self._open.append(_BlockFrame(name, "condition", closes="{% endif %}"))
         self._put(found, f"{{% if {test} %}}")
 
     def _inverted(self, found: re.Match[str], body: str) -> None:
@@ -411,7 +411,7 @@ _GO_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 class _Go:
     def __init__(self, source: str) -> None:
         self._out = Translation(source)
-        self._open: list[_Frame] = []
+        self._open: list[_BlockFrame] = []
 
     def run(self) -> Translation:
         for found in _GO.finditer(self._out.source):
@@ -446,7 +446,7 @@ class _Go:
                 return f'{{% include "{partial_name(name[1])}" %}}'
             self._out.leave(found, f"{word} has no counterpart; use a layout with blocks")
             if word != "template":
-                self._open.append(_Frame(word, "unknown", closes=""))
+                self._open.append(_BlockFrame(word, "unknown", closes=""))
             return None
         variable = re.fullmatch(r"\$(\w+)\s*:?=\s*(.+)", body, re.DOTALL)
         if variable:
@@ -464,12 +464,12 @@ class _Go:
             target = identifier((names[2] or names[1]) if names else singular(rest))
             index = names[1] if names and names[2] else ""
             self._open.append(
-                _Frame(word, "loop" if not names else "named", target, index, closes="{% endfor %}")
+                _BlockFrame(word, "loop" if not names else "named", target, index, closes="{% endfor %}")
             )
             return f"{{% for {target} in {listed} %}}"
         test = self._expression(rest)
         self._open.append(
-            _Frame(word, "scope" if word == "with" else "condition", test, closes="{% endif %}")
+            _BlockFrame(word, "scope" if word == "with" else "condition", test, closes="{% endif %}")
         )
         return f"{{% if {test} %}}"
 

@@ -98,7 +98,7 @@ def build(schema: JsonSchema, data: Any) -> Field:
 
 def read(schema: JsonSchema, form: Form) -> Any:
     """The data that a form holds. What is not JSON in a JSON area becomes `Unparsed`."""
-    found = _Reader(schema, form).value(schema, "", required=True)
+    found = _FormReader(schema, form).value(schema, "", required=True)
     return {} if isinstance(found, Absent) else found
 
 
@@ -362,7 +362,7 @@ def _below(pointer: str, step: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _FormReader:
     """Reads a form by its schema."""
 
     root: JsonSchema
