@@ -1,1 +1,1 @@
-"""One writer a kind of page: objects of the code in, Markdown out."""
+"""One writer for each kind of page: objects of the code in, Markdown out."""

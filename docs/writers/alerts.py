@@ -9,12 +9,12 @@ from writers.tables import Words, table
 
 RULES = CHART / "files" / "alerts.yaml"
 INTRODUCTION = """\
-`metrics.prometheusRule.enabled` of the [chart](chart-values.md) makes a PrometheusRule of them. They look at
-figures that `metrics.serviceMonitor` and `metrics.podMonitor` have Prometheus ask for ([](metrics.md)).
-Without the Prometheus operator the file `charts/postroom/files/alerts.yaml` is one for `rule_files` as it is.
+`metrics.prometheusRule.enabled` of the [chart](chart-values.md) creates a PrometheusRule with these alerts.
+They use the [metrics](metrics.md) that `metrics.serviceMonitor` and `metrics.podMonitor` make Prometheus
+scrape. Without the Prometheus operator, load `charts/postroom/files/alerts.yaml` by `rule_files`.
 """
 CHANGES = """\
-## Change them
+## Change an alert
 
 ```yaml
 # postroom.yaml
@@ -30,8 +30,8 @@ metrics:
       PostroomBouncesNotTaken: {enabled: false}
 ```
 
-An alert keeps what is not named here. `PostroomNoOperator` asks whether any operator leads: with several
-releases in a cluster, ask for each, by the namespace that it runs in:
+Fields that are not named here keep their values. `PostroomNoOperator` fires if no operator holds its Lease.
+With several releases in a cluster, select each by its namespace:
 
 ```yaml
 # postroom.yaml
@@ -42,17 +42,17 @@ metrics:
       PostroomNoOperator: {expr: 'absent(postroom_operator_leader{namespace="postroom-system"} == 1)'}
 ```
 
-Where you have no PodMonitor of ours, see that the labels of your figures are `namespace` and `pod`.
+Without the chart's PodMonitor, make sure that your metrics have the labels `namespace` and `pod`.
 """
 
 
 def alerts(_: Words) -> str:
-    """What each alert says, how to have it otherwise, and the rule file."""
+    """Every alert, how to change one, and the rule file."""
     return "\n".join(
         [
             "# Alerts\n",
             INTRODUCTION,
-            table(("Alert", "Severity", "After", "What it says, and what to do"), _rows()),
+            table(("Alert", "Severity", "After", "Meaning and remedy"), _rows()),
             CHANGES,
             "## The rule file\n",
             f"```yaml\n{RULES.read_text()}```",
@@ -63,5 +63,5 @@ def alerts(_: Words) -> str:
 def _rows() -> Iterator[tuple[str, ...]]:
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
-            severity, said = rule["labels"]["severity"], rule["annotations"]["description"]
-            yield f"`{rule['alert']}`", severity, rule.get("for", "at once"), said
+            severity, text = rule["labels"]["severity"], rule["annotations"]["description"]
+            yield f"`{rule['alert']}`", severity, rule.get("for", "at once"), text

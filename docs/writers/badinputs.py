@@ -1,4 +1,4 @@
-"""The page of bad inputs: what Postroom answers to each, literally, and which tests show it."""
+"""The page of bad inputs: each input, the exact response, and the tests that check it."""
 
 import sys
 from itertools import groupby
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from writers.tables import Words, table
 
-sys.path.append(str(Path(__file__).parents[2]))  # the table is the tests' own
+sys.path.append(str(Path(__file__).parents[2]))  # the table belongs to the tests
 
 from tests.badinputs.row import Answers, BadInput
 from tests.badinputs.table import ROWS, kept
@@ -15,24 +15,26 @@ TEST = "`test_a_bad_input_is_answered_as_the_reference_says`"
 
 
 def bad_inputs(words: Words) -> str:
-    """Every bad input, by where it comes in."""
+    """Every bad input, grouped by its interface."""
     answers = kept()
     lines = ["# Bad inputs\n", words.of("bad_inputs", "introduction") + "\n"]
     for where, rows in groupby(ROWS, lambda row: row.where):
         lines.append(f"## {where}\n")
         lines.append(words.of("bad_inputs", where) + "\n")
-        shown = [(row.given, _said(row, answers[row.name]), _proofs(row, answers[row.name])) for row in rows]
-        lines.append(table(("Input", "Answer", "Tests"), shown))
+        shown = [
+            (row.given, _response(row, answers[row.name]), _proofs(row, answers[row.name])) for row in rows
+        ]
+        lines.append(table(("Input", "Response", "Tests"), shown))
     return "\n".join(lines)
 
 
-def _said(row: BadInput, answers: Answers) -> str:
-    told = [f"{who}: {_literal(line)}" for who, lines in answers.items() for line in lines]
-    return "<br>".join(told) or row.note
+def _response(row: BadInput, answers: Answers) -> str:
+    responses = [f"{who}: {_literal(line)}" for who, lines in answers.items() for line in lines]
+    return "<br>".join(responses) or row.note
 
 
 def _literal(line: str) -> str:
-    """A line of code in Markdown, whatever is in it."""
+    """A line as code in Markdown, even with backticks in it."""
     return f"`` {line} ``" if "`" in line else f"`{line}`"
 
 

@@ -1,7 +1,7 @@
 """The values of the chart: values.yaml in, with its comments, a table out.
 
-A comment that begins with `# --` says what the key below it is, with all that is in it; a key without one is
-a heading. A value that nobody commented is an error.
+A comment that begins with `# --` describes the key below it, including its nested values; a key without
+such a comment is a heading. A value without a description is an error.
 """
 
 import json
@@ -25,14 +25,14 @@ def values_page(_: Words) -> str:
     """The reference page."""
     head = (
         "# The chart's values\n\n"
-        "For `helm install -f`; see [](../how-to/install-with-helm.md). A name that is not here is refused, "
-        "and so is a value of another kind.\n\n"
+        "For `helm install -f`; see [](../how-to/install-with-helm.md). A name that is not listed is an "
+        "error, and so is a value of another type.\n\n"
     )
     return head + values_table()
 
 
 def readme() -> str:
-    """The chart's own README, with the table anew between its marks."""
+    """The README of the chart with its table replaced."""
     text = (CHART / "README.md").read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -44,7 +44,7 @@ def values_table() -> str:
     text = (CHART / "values.yaml").read_text()
     whole = yaml.compose(text)
     assert whole
-    return table(("Value", "Default", "What it says"), _rows(whole, text.splitlines(), ""))
+    return table(("Value", "Default", "Meaning"), _rows(whole, text.splitlines(), ""))
 
 
 def _rows(node: yaml.Node, lines: list[str], above: str) -> Iterator[Row]:
@@ -61,11 +61,11 @@ def _rows(node: yaml.Node, lines: list[str], above: str) -> Iterator[Row]:
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """The comment right above a line, as one; empty where it has none that speaks of the value."""
+    """The comment directly above a line, joined; empty without a `# --` mark."""
     found: list[str] = []
-    while line and (said := lines[line - 1].strip()).startswith("#"):
+    while line and (text := lines[line - 1].strip()).startswith("#"):
         line -= 1
-        found.insert(0, said)
+        found.insert(0, text)
     if not any(each.startswith(MARK) for each in found):
         return ""
     return " ".join(each.removeprefix(MARK).removeprefix("#").strip() for each in found)

@@ -23,7 +23,7 @@ def command_line(_: Words) -> str:
 
 
 def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command by the words that call it; a group's stand where the group does."""
+    """Every command by its full name, in the order of its groups."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{above}{name} ")
@@ -32,29 +32,29 @@ def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plain(text: str | None) -> str:
-    """A help text without rich's markup and typer's paragraph marks."""
+    """A help text without the markup of rich and the paragraph marks of typer."""
     return MARKUP.sub("", inspect.cleandoc(text or "").replace("\b\n", "").replace("\f", ""))
 
 
 def parameters(command: Any) -> list[str]:
-    """A command's arguments and options as a table; none, when it has none."""
+    """The arguments and options of a command as a table, if it has any."""
     rows = [
         (f"`{name_of(each)}`", shown(each), plain(each.help))
         for each in command.params
         if not each.hidden and each.name != "help"
     ]
-    return [table(("Argument or option", "Default", "What it says"), rows)] if rows else []
+    return [table(("Argument or option", "Default", "Meaning"), rows)] if rows else []
 
 
 def name_of(each: Any) -> str:
-    """An argument as the usage line has it, an option with its value's name."""
+    """An argument as in the usage line, an option with the name of its value."""
     if each.param_type_name == "argument":
         return str(each.metavar or each.name.upper())
     return f"{', '.join(each.opts)} {each.metavar}" if each.metavar else ", ".join(each.opts)
 
 
 def shown(each: Any) -> str:
-    """A default worth showing."""
+    """The default, if it means something to a reader."""
     if each.required:
         return "**required**"
     if each.default in (None, False, "", (), []) or callable(each.default):

@@ -1,4 +1,4 @@
-"""The page of the faults: what must hold under each, which tests show it, and the figures of a run."""
+"""The page of the faults: what must hold under each, its tests, and the figures of a run."""
 
 import json
 import sys
@@ -7,33 +7,35 @@ from pathlib import Path
 from writers.tables import Words, table
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT))  # the table is the tests' own
+sys.path.append(str(ROOT))  # the table belongs to the tests
 
 from tests.faults.table import FAULTS  # noqa: E402
 
 FIGURES = ROOT / "docs" / "reference" / "faults.json"
 HEAD = """# Faults
 
-Postroom is tested against these faults, with real Apache Kafka, real PostgreSQL, workers in processes of
-their own and a relay that records every letter. After each, the ids that were produced are joined with the
-ledger and with the relay's copies: lost, doubled, and doubled without a doubt on record (unmarked).
+Postroom is tested under these faults, with real Apache Kafka, real PostgreSQL, workers in processes of
+their own and a relay that records every letter. After each fault, a test joins the ids that were produced
+with the ledger and with the relay's copies. It counts lost letters, duplicated letters, and duplicated
+letters without a recorded doubt (unmarked).
 
-`make test-faults` runs all at their whole size and goes on where it was interrupted; CI runs them short. The
-figures are of several runs on a machine with two cores that others used as well, at the size that they name.
+`make test-faults` runs all faults at full size and resumes after an interruption; CI runs a short version.
+The figures come from several runs, at the size that each names, on a machine with two cores that had other
+load.
 """
 
 
 def faults(_: Words) -> str:
-    """Every fault with its proofs, then the figures."""
-    shown = [(str(one.number), one.what, one.holds, _proofs(one.proofs)) for one in FAULTS]
+    """Every fault with its tests, then the figures."""
+    rows = [(str(fault.number), fault.what, fault.holds, _proofs(fault.proofs)) for fault in FAULTS]
     figures: dict[str, dict[str, str]] = json.loads(FIGURES.read_text())
-    said = [(number, text) for number, tests in figures.items() for text in tests.values()]
+    results = [(number, text) for number, tests in figures.items() for text in tests.values()]
     return "\n".join(
         [
             HEAD,
-            table(("", "Fault", "What must hold", "Tests"), shown),
+            table(("", "Fault", "What must hold", "Tests"), rows),
             "## Figures\n",
-            table(("", "What was seen"), said),
+            table(("", "Result"), results),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The page of the HTTP interfaces: the OpenAPI documents of gateway and sandbox in, tables out."""
+"""The page of the HTTP interfaces: OpenAPI documents of gateway and sandbox in, tables out."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,12 +19,12 @@ def http(words: Words) -> str:
             words.of("http", "introduction") + "\n",
             "## Gateway\n",
             words.of("http", "gateway") + "\n",
-            table(("Route", "What it does"), routes(gateway)),
+            table(("Route", "Purpose"), routes(gateway)),
             "### A message\n",
-            table(("Field", "Required", "What it says"), message(words)),
+            table(("Field", "Required", "Meaning"), message(words)),
             "## Sandbox\n",
             words.of("http", "sandbox") + "\n",
-            table(("Route", "What it does", "Query"), queries(sandbox)),
+            table(("Route", "Purpose", "Query"), queries(sandbox)),
         ]
     )
 
@@ -36,14 +36,14 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"`{method.upper()} {path}`", operation
 
 
-def said(operation: dict[str, Any]) -> str:
+def summary(operation: dict[str, Any]) -> str:
     """The first paragraph of an operation's description, else its summary."""
     return str(operation.get("description") or operation.get("summary", "")).split("\n\n")[0]
 
 
 def routes(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Routes without their parameters."""
-    return [(route, said(operation)) for route, operation in operations(document)]
+    return [(route, summary(operation)) for route, operation in operations(document)]
 
 
 def queries(document: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -51,12 +51,12 @@ def queries(document: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for route, operation in operations(document):
         names = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
-        rows.append((route, said(operation), ", ".join(f"`{name}`" for name in names)))
+        rows.append((route, summary(operation), ", ".join(f"`{name}`" for name in names)))
     return rows
 
 
 def message(words: Words) -> Iterator[tuple[str, str, str]]:
-    """The fields of `POST /v1/messages`; what the document does not describe is in words.toml."""
+    """The fields of `POST /v1/messages`; words.toml describes what the document does not."""
     for name, schema in MESSAGE_SCHEMA["properties"].items():
         text = schema.get("description") or words.of("message", name)
         yield f"`{name}`", "yes" if name in MESSAGE_SCHEMA["required"] else "", text

@@ -43,7 +43,7 @@ DATA: dict[str, Any] = {
     ],
     "order": {"id": "A-7", "city": "Zürich"},
 }
-"""What the examples are run with."""
+"""The data of the examples."""
 FORMAT_EXAMPLES: dict[str, tuple[str, ...]] = {
     "date": (
         "{{ at|date }}",
@@ -241,7 +241,7 @@ BLOCKS = (
 
 
 def run(source: str, tag: str = "en", environment: Any = HTML) -> str:
-    """What an example gives."""
+    """The result of an example."""
     return Script(environment, source, "x").render(
         {"letter": {"locale": tag}, "_messages": MESSAGES, **DATA}, Meter()
     )
@@ -284,7 +284,7 @@ def language(words: Words) -> str:
         [
             "# The template language\n",
             prose("introduction"),
-            "## What is printed\n",
+            "## Printed values\n",
             prose("printed"),
             table(("Value", "In the letter"), [(name, _printed(value)) for name, value in PRINTED]),
             prose("refused"),
@@ -311,14 +311,14 @@ def language(words: Words) -> str:
             "## Methods\n",
             prose("methods"),
             *_methods(words),
-            "## What Postroom knows of the letter\n",
-            table(("Variable", "What it is"), facts),
+            "## Variables of the letter\n",
+            table(("Variable", "Meaning"), facts),
             "## Coming from another language\n",
             prose("other"),
             "## Headers\n",
             f"`spec.headers` may set `X-…` and {listed(sorted(each.title() for each in ALLOWED_HEADERS))}.\n",
             "## Bounds\n",
-            table(("What", "At most"), limits),
+            table(("Limit", "At most"), limits),
         ]
     )
 
@@ -354,7 +354,7 @@ def _examples(words: Words, kind: str, examples: dict[str, str], known: set[str]
         (f"`{name}`", words.of(kind, name), code(examples[name]), shown(run(examples[name])))
         for name in sorted(known & set(examples))
     ]
-    return table(("Name", "What it does", "Example", "Gives"), rows)
+    return table(("Name", "Purpose", "Example", "Result"), rows)
 
 
 def _tests(words: Words) -> list[tuple[str, str]]:
@@ -403,4 +403,4 @@ def event_limits(words: Words) -> str:
             "METADATA_VALUE_CHARACTERS": fields.METADATA_VALUE_CHARACTERS,
         }.items()
     ]
-    return "# Limits of an event\n\n" + table(("What", "At most"), limits)
+    return "# Limits of an event\n\n" + table(("Limit", "At most"), limits)

@@ -1,4 +1,4 @@
-"""The page of the corpus of letters: what it is compared for, and the figures of a run."""
+"""The page of the corpus of letters: the comparison, and the figures of a run."""
 
 import json
 import sys
@@ -7,31 +7,31 @@ from pathlib import Path
 from writers.tables import Words, table
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT))  # the corpus is the tests' own
+sys.path.append(str(ROOT))  # the corpus belongs to the tests
 
 from tests.letters.corpus import names, read_case  # noqa: E402
 
 FIGURES = ROOT / "docs" / "reference" / "letters.json"
 HEAD = """# Letters compared
 
-Each template of the corpus (`tests/letters/corpus`) is proved and its samples are rendered. Chromium then
-compares every letter with its source page: computed styles at 320, 600 and 900 pixels, light and dark,
-hovered, visited, with what Outlook, Gmail and Apple Mail put into a page, and with all `<style>` removed; and
+Each template of the corpus (`tests/letters/corpus`) is validated and its samples are rendered. Chromium
+then compares every letter with its source page: computed styles at 320, 600 and 900 pixels, light and dark,
+hovered, visited, with the changes that Outlook, Gmail and Apple Mail make, with all `<style>` removed, and
 a screenshot. `postroom check --browser` does the same for your templates.
 
-- *differing*: elements that come out otherwise;
-- *silent*: those of templates without a finding about styles;
-- *false alarms*: findings for what comes out right;
+- *differing*: elements whose styles differ;
+- *silent*: differing elements of templates without a finding about styles;
+- *false alarms*: findings about elements that do not differ;
 - *kept*: elements with a declaration that stays in `<style>`, because a rule that must stay there sets the
   same property;
-- *without a tag*: elements that can have no `style` attribute of their own, such as an implied `tbody`.
+- *without a tag*: elements that cannot have a `style` attribute, such as an implied `tbody`.
 
-The figures are written by `make letters`.
+`make letters` writes the figures.
 """
 
 
 def letters(_: Words) -> str:
-    """The sums, then each template with what it is there for."""
+    """The sums, then each template with its purpose."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     sums = [
         ("Templates", figures["templates"]),
@@ -53,7 +53,7 @@ def letters(_: Words) -> str:
             HEAD,
             table(("Sum", ""), [(what, str(number)) for what, number in sums]),
             "## Templates\n",
-            table(("Template", "What it is there for", "Elements", "Compared", "Differing"), shown),
+            table(("Template", "Purpose", "Elements", "Compared", "Differing"), shown),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The pages of the manifests: pydantic models in, a table for each part out."""
+"""The pages of the manifests: pydantic models in, a table for each model out."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ LONGEST_DEFAULT = 60
 
 
 def kind_of(schema: dict[str, Any]) -> str:
-    """A field's type as a reader of YAML thinks of it."""
+    """The type of a field in YAML terms."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -26,7 +26,7 @@ def kind_of(schema: dict[str, Any]) -> str:
 
 
 def bounds_of(schema: dict[str, Any]) -> str:
-    """The bounds that a schema states, in few words."""
+    """The bounds of a schema, as short text."""
     inner = next((each for each in schema.get("anyOf", []) if each.get("type") != "null"), schema)
     signs = {"minimum": "≥ {}", "maximum": "≤ {}", "minLength": "≥ {} characters"}
     signs |= {"maxLength": "≤ {} characters", "minItems": "≥ {} items", "maxItems": "≤ {} items"}
@@ -47,24 +47,35 @@ def default_of(schema: dict[str, Any], *, required: bool) -> str:
     return f"`{text}`" if len(text) <= LONGEST_DEFAULT else "see its own table"
 
 
-def fields(name: str, schema: dict[str, Any], words: Words) -> str:
-    """One table: the fields of one model."""
+def prose(text: str) -> str:
+    """A docstring as Markdown on one line."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("*", "\\*")
+
+
+def fields(name: str, schema: dict[str, Any], models: dict[str, Any], words: Words) -> str:
+    """One table: the fields of one model, described by their docstrings."""
     required = set(schema.get("required", ()))
     rows = []
     for field, each in schema.get("properties", {}).items():
         kind = ", ".join(filter(None, (kind_of(each), bounds_of(each))))
-        rows.append((f"`{field}`", kind, default_of(each, required=field in required), words.of(name, field)))
-    return table(("Field", "Type", "Default", "What it says"), rows)
+        model = models.get(each.get("$ref", "").rsplit("/", 1)[-1], {})
+        text = each.get("description") or model.get("description")
+        meaning = prose(text) if text else words.of(name, field)
+        see = words.find("see", f"{name}.{field}")
+        rows.append(
+            (f"`{field}`", kind, default_of(each, required=field in required), f"{meaning} {see}".strip())
+        )
+    return table(("Field", "Type", "Default", "Meaning"), rows)
 
 
 def manifest(model: type[BaseModel], words: Words) -> str:
-    """One kind: its spec first, then every part it is made of."""
-    definitions = model.model_json_schema(by_alias=True).get("$defs", {})
+    """One kind: its spec first, then each nested model."""
+    schema = model.model_json_schema(by_alias=True)
+    models = schema.get("$defs", {})
     spec = f"{model.__name__}Spec"
-    introduction = words.of("kinds", model.__name__)
-    lines = [f"# {model.__name__}\n", introduction, "\n## spec\n"]
-    lines.append(fields(spec, definitions.pop(spec), words))
-    for name, schema in definitions.items():
-        text = schema.get("description", "")
-        lines += [f"## {name}\n", text + "\n", fields(name, schema, words)]
+    lines = [f"# {model.__name__}\n", prose(schema["description"]), "\n## spec\n"]
+    lines.append(fields(spec, models[spec], models, words))
+    for name in (each for each in models if each != spec):
+        text = prose(models[name].get("description", ""))
+        lines += [f"## {name}\n", text + "\n", fields(name, models[name], models, words)]
     return "\n".join(lines)

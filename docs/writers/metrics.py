@@ -1,4 +1,4 @@
-"""The page of the metrics: what each program answers at /metrics, with nothing behind it but dummies."""
+"""The page of the metrics: what each program serves at /metrics, read from instances with test doubles."""
 
 import re
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from postroom_operator.metrics import OperatorMetrics
 from writers.tables import Words, table
 
 INTRODUCTION = """\
-Each program serves these at `/metrics`, in Prometheus' text format. The chart's `metrics.serviceMonitor` asks
-the operator, `metrics.podMonitor` the workers and bounce intakes, and adds the profile's name as the label
-`postroom_dev_profile`. A sandbox's are on its inbox's port, which is [asked from its own namespace
-only](cluster-objects.md#network). What to wake somebody for: [](alerts.md). What nobody knows has no sample,
-and is not told as 0.
+Each program serves these at `/metrics` in Prometheus' text format. The chart's `metrics.serviceMonitor`
+scrapes the operator; `metrics.podMonitor` scrapes workers and bounce intakes and adds the profile's name as
+the label `postroom_dev_profile`. The sandbox's metrics are on the port of its inbox, which is [reachable
+from its own namespace only](cluster-objects.md#network). [](alerts.md) lists what to alert on. An unknown
+value has no sample; it is never reported as 0.
 """
 FAMILY = re.compile(r"^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$", re.MULTILINE)
 
@@ -44,12 +44,12 @@ def metrics(_: Words) -> str:
         "Operator": operator,
     }
     for program, text in served.items():
-        lines += [f"## {program}\n", table(("Metric", "Kind", "What it says"), families(text))]
+        lines += [f"## {program}\n", table(("Metric", "Type", "Meaning"), families(text))]
     return "\n".join(lines)
 
 
 def families(exposition: str) -> Iterator[tuple[str, str, str]]:
-    """The metrics of an exposition, but for the creation times that the client library adds."""
+    """The metrics of an exposition, without the creation times that the client library adds."""
     for found in FAMILY.finditer(exposition):
         if not found[1].endswith("_created"):
             yield f"`{found[1]}`", found[3], found[2]

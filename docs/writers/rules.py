@@ -1,4 +1,4 @@
-"""The page of the rules of `postroom check`: each with its severity, reason, way out and example."""
+"""The page of the rules of `postroom check`: each with severity, reason, remedy and example."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,34 +8,35 @@ from writers.tables import table
 
 INTRODUCTION = """# Rules of `postroom check`
 
-Each finding has one rule, whose name is a [problem code](problems.md). The operator applies the same rules:
-errors are in the condition `Compiled`, warnings in `status.warnings`; only `postroom check` shows infos.
+Each finding belongs to one rule, whose name is a [problem code](problems.md). The operator applies the same
+rules: it reports errors in the condition `Compiled` and warnings in `status.warnings`. Only `postroom
+check` shows infos.
 """
 SEVERITIES = (
-    ("error", "The object is not taken; a template keeps its last good revision.", "fails"),
+    ("error", "The object is refused; a template keeps its last good revision.", "fails"),
     (
         "warning",
-        "Readers lose something in every mail client or in most of them, and a change ends the finding.",
+        "Readers lose something in most mail clients, and a change of the template avoids it.",
         "fails",
     ),
     (
         "info",
-        "The letter comes out right in some clients and simpler in others, or costs more.",
+        "The letter is right in some clients and simpler in others, or costs more.",
         "passes",
     ),
 )
-IGNORING = """A finding is given for what is certain. Facts about mail clients name their source.
+IGNORING = """Postroom reports only what is certain. Claims about mail clients name their source.
 
 ## Ignore a rule
 
-A comment in `html` holds for its own line and the next one, and for findings about the whole page:
+A comment in `html` applies to its own line, to the next line, and to findings about the whole page:
 
 ```jinja
 {# postroom: ignore image_without_alt #}
 <img src="https://shop.example/banner.png" width="600">
 ```
 
-An annotation holds for the whole object, a template or a layout:
+An annotation applies to the whole template or layout:
 
 ```yaml
 metadata:
@@ -44,7 +45,7 @@ metadata:
     postroom.dev/ignore: link_insecure, image_is_svg
 ```
 
-Several names are separated by commas. Errors cannot be ignored; a name that is no rule is a warning.
+Several names are separated by commas. Errors cannot be ignored; an unknown rule name is a warning.
 
 ## Output for programs
 
@@ -55,7 +56,7 @@ FIELDS = (
     ("`findings[].file`", "The file, as it was named on the command line."),
     (
         "`findings[].line`, `column`, `end_column`",
-        "Where the words stand: 1-based, in Unicode characters; `end_column` is behind the last one.",
+        "The position: 1-based, in Unicode characters; `end_column` is after the last one.",
     ),
     ("`findings[].severity`", "`error`, `warning` or `info`."),
     ("`findings[].rule`", "The problem code."),
@@ -71,7 +72,7 @@ FIELDS = (
     ("`files`", "The number of files that were read."),
 )
 OTHERS = """`--format sarif` writes SARIF 2.1.0 for code scanning; an info has the level `note`.
-`--format concise` writes one line a finding: `file:line:column: severity[rule] message`.
+`--format concise` writes one line per finding: `file:line:column: severity[rule] message`.
 """
 
 
@@ -79,15 +80,15 @@ def rules() -> str:
     """The page."""
     lines = [
         INTRODUCTION,
-        table(("Severity", "What it says", "`--strict`"), SEVERITIES),
+        table(("Severity", "Meaning", "`--strict`"), SEVERITIES),
         IGNORING,
-        table(("Field", "What it holds"), FIELDS),
+        table(("Field", "Content"), FIELDS),
         OTHERS,
         "## Warnings and infos\n",
     ]
     for rule in LINT:
         lines += _section(rule)
-    lines += ["## Errors\n", table(("Code", "What it means", "Why", "What to do"), _errors(ERRORS))]
+    lines += ["## Errors\n", table(("Code", "Meaning", "Reason", "Remedy"), _errors(ERRORS))]
     return "\n".join(lines)
 
 

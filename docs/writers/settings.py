@@ -39,7 +39,7 @@ def settings(words: Words) -> str:
     """Every environment variable of every program; descriptions are the classes' own."""
     lines = [
         "# Settings\n",
-        "Each program is one process, configured by its environment. `postroom up` sets these itself.\n",
+        "Each program is one process, configured by environment variables. `postroom up` sets them itself.\n",
     ]
     for each in settings_classes():
         lines += [f"## {each.__name__}\n", inspect.cleandoc(each.__doc__ or "") + "\n"]
@@ -48,14 +48,14 @@ def settings(words: Words) -> str:
             if not field.description:
                 words.missing.append(f"no description of {each.__name__}.{name}")
             default = "**required**" if field.is_required() else f"`{shown_default(field.get_default())}`"
-            default = "–" if field.default_factory else default  # its description says how it is made
+            default = "–" if field.default_factory else default  # its description explains it
             rows.append((f"`{variable(each, name)}`", default, field.description or ""))
-        lines.append(table(("Variable", "Default", "What it says"), rows))
+        lines.append(table(("Variable", "Default", "Meaning"), rows))
     return "\n".join(lines)
 
 
 def shown_default(value: object) -> str:
-    """A default as one would write it in the environment."""
+    """A default in the form of an environment variable."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, frozenset | list | tuple) and not hasattr(value, "_fields"):

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the meanings that the code does not hold."""
+"""Tables in Markdown, and the descriptions that the code does not hold."""
 
 import tomllib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Words:
-    """The meanings in words.toml, with a record of which were asked for and which were missed."""
+    """The descriptions in words.toml; records which were used and which were missing."""
 
     def __init__(self, path: Path) -> None:
         self.tables: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
@@ -14,22 +14,29 @@ class Words:
         self.missing: list[str] = []
 
     def of(self, table: str, name: str) -> str:
-        """The meaning of a name; a missing one is noted and all are reported together."""
+        """The description of a name. A missing one is recorded; `complaints` reports all of them."""
+        text = self.find(table, name)
+        if not text:
+            self.missing.append(f"words.toml: [{table}] lacks {name}")
+        return text
+
+    def find(self, table: str, name: str) -> str:
+        """The description of a name, or an empty text."""
         self.used.add((table, name))
-        text = self.tables.get(table, {}).get(name)
-        if text is None:
-            self.missing.append(f"no meaning for [{table}] {name}")
-        return text or ""
+        return self.tables.get(table, {}).get(name, "")
 
     def complaints(self) -> list[str]:
-        """What is missing and what nobody asked for."""
+        """The missing descriptions, and those of names that do not exist."""
         known = {(table, name) for table, names in self.tables.items() for name in names}
-        stale = [f"a meaning for [{table}] {name}, which does not exist" for table, name in known - self.used]
+        stale = [
+            f"words.toml: [{table}] describes {name}, which does not exist"
+            for table, name in known - self.used
+        ]
         return sorted([*self.missing, *stale])
 
 
 def row(*cells: str) -> str:
-    """One line of a table; a pipe inside a cell would end it."""
+    """One line of a table, with pipes escaped and line breaks removed."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 

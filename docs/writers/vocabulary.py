@@ -24,21 +24,21 @@ def headings(enum: type[StrEnum]) -> Iterator[tuple[str, list[str]]]:
 
 
 def problems(words: Words) -> str:
-    """Every problem code, what it means and what to do."""
+    """Every problem code with its meaning and remedy."""
     introduction = (
         "A problem code is the same string in the ledger, in a dead letter, on a metric's label, in an HTTP "
-        "problem of the gateway and in what `postroom check` prints. Codes are added, never renamed.\n"
+        "problem of the gateway and in the output of `postroom check`. Codes are added, never renamed.\n"
     )
     lines = ["# Problem codes\n", introduction]
     for head, codes in headings(Code):
         lines.append(f"## {head[0].upper()}{head[1:]}\n")
         rows = [(f"`{code}`", *_meaning(code, words)) for code in codes]
-        lines.append(table(("Code", "What it means", "What to do"), rows))
+        lines.append(table(("Code", "Meaning", "Remedy"), rows))
     return "\n".join(lines)
 
 
 def _meaning(code: str, words: Words) -> tuple[str, str]:
-    """What a code means and what to do: of a manifest's, as `postroom check` says it."""
+    """Meaning and remedy of a code; those of a manifest's problem come from its rule."""
     if rule := RULES.get(Code(code)):
         return f"{rule.title} See [](rules.md)." if rule.is_lint else rule.title, rule.help
     return words.of("problems", code), words.of("ways_out", code)
@@ -49,8 +49,10 @@ def states(words: Words) -> str:
     rows = [(f"`{state.value}`", words.of("states", state.value)) for state in State]
     return (
         "# Ledger states\n\n"
-        "The ledger holds one row a letter. `postroom letter` shows it, with every attempt.\n\n"
-        + table(("State", "What it says"), rows)
-        + "\n`accepted` is what a relay said, not what a mailbox did: `delivered` is not a state, because "
-        "nothing that Postroom reads today is evidence of it.\n"
+        "The ledger holds one row per letter. `postroom letter` shows the row and every attempt.\n\n"
+        "![The states of a letter](../diagrams/states.svg)\n\n"
+        + table(("State", "Meaning"), rows)
+        + "\n`accepted` is the relay's word, not evidence of delivery. `delivered` and `bounced` require a "
+        "report; the [bounce intake](../how-to/take-bounces.md) reads them. A letter without a report stays "
+        "`accepted`.\n"
     )

@@ -53,7 +53,7 @@ OF_THE_RELAY = {(452, "MAIL"), (454, "DATA"), (454, "DOT")}
 
 
 def rule(code: int, stage: str) -> Rule:
-    """RFC 5321 §4.2.1, §4.5.3.1.10 (552 to a recipient), §3.8 (421); decisions 10 and 23."""
+    """RFC 5321 §4.2.1, §4.5.3.1.10 (552 to a recipient), §3.8 (421); decision 10."""
     if stage in BEFORE or code == 421 or (code, stage) in OF_THE_RELAY:
         return Rule.WAITS
     if code < 500 or (code, stage) == (552, "RCPT"):
