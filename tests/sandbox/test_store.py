@@ -159,7 +159,7 @@ def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: 
     def fail(_raw: bytes) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("postroom.sandbox.fts_index.parse_letter", fail)
+    monkeypatch.setattr("postroom.sandbox.search.parse_letter", fail)
     store.capture(ENVELOPE, b"Subject: one\r\n\r\nwords").result(5)
     assert ids(store, LetterFilter(words=("one",))) == [1]
     failed = threading.Event()
