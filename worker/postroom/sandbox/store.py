@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from postroom.group_commit import GroupCommit, Job
 from postroom.sandbox.mime import SmtpEnvelope, StoredLetter, summarize_letter
 from postroom.sandbox.search import (
     LetterFilter,
@@ -28,7 +29,6 @@ from postroom.sandbox.search import (
     purge_erased_words,
     where_clause,
 )
-from postroom.sandbox.writer import Writer
 
 MIGRATIONS = (
     """
@@ -61,6 +61,7 @@ MIGRATIONS = (
     """,
 )
 
+MAX_GROUP = 500
 UNDO_MS = 600_000
 DAY_MS = 86_400_000
 
@@ -161,13 +162,17 @@ class LetterStore:
         except BaseException:
             self._lock.close()
             raise
+        self._connection = connection
         self._recount(connection)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(connection, self._idle_work, self._recount)
+        self._writer = GroupCommit[sqlite3.Connection](
+            self._commit, name="sandbox-writer", max_group=MAX_GROUP, idle=self._commit_idle_work
+        )
 
     def close(self) -> None:
         """Finish the queued writes, close all connections and release the lock."""
         self._writer.close()
+        self._connection.close()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -268,6 +273,43 @@ class LetterStore:
             return InboxCounts(*connection.execute(query).fetchone())
 
     # -- in the writer's thread
+
+    def _commit(self, jobs: Sequence[Job[sqlite3.Connection]]) -> None:
+        """Run the jobs in one transaction; a job that raises is rolled back alone."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._run_in_savepoint(job)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            self._recount(self._connection)
+            raise
+
+    def _run_in_savepoint(self, job: Job[sqlite3.Connection]) -> None:
+        self._connection.execute("SAVEPOINT work")
+        try:
+            job.result = job.work(self._connection)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite itself has rolled back the whole transaction, as it does on a full disk
+            self._connection.execute("ROLLBACK TO work")
+            self._recount(self._connection)
+            job.error = error
+        else:
+            self._connection.execute("RELEASE work")
+
+    def _commit_idle_work(self) -> bool:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            is_left = self._idle_work(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception:  # noqa: BLE001 - captures must go on whatever the error; tried again in a minute
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            return False
+        return is_left
 
     def _insert(self, connection: sqlite3.Connection, envelope: SmtpEnvelope, raw: bytes) -> StoredLetter:
         letter = summarize_letter(envelope, raw, self.now())
