@@ -36,7 +36,7 @@ from postroom.ports.notifications import LetterTransition, Notification, Notific
 from postroom.ports.world import LedgerHealth, Recovery
 from tests.ledger.memory_reports import MemoryReport, MemoryReportStore
 
-DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
+DEATH = Attempt("in_doubt", None, 0, "the worker died after the end of the data may have been sent")
 
 
 @dataclass
