@@ -95,7 +95,7 @@ class ReportContract:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         hand_in(intake, report(GONE))
-        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, known=True)
+        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, is_duplicate=True)
         assert hand_in(intake, report(GONE, fingerprint="two")).changes == ()
         assert await names(ledger) == ["a-accepted", "a-bounced"]
         [again] = await ledger.claim([letter("x", recipient="a@example.net")], LATER)
@@ -107,7 +107,7 @@ class ReportContract:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         first, second = intake.add([report(GONE), report(GONE)], READERS, NOON)
-        assert (first.changes, second.known) == ((State.BOUNCED,), True)
+        assert (first.changes, second.is_duplicate) == ((State.BOUNCED,), True)
 
     @pytest.mark.parametrize("proves", PROVABLE_STATES)
     @pytest.mark.parametrize("state", [state for state in State if state not in IN_PROGRESS])
@@ -132,7 +132,7 @@ class ReportContract:
     ) -> None:
         ledger, intake = await begin(post), post.intake()
         claimed = await bring(ledger, state)
-        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, waits=True)
+        assert hand_in(intake, report(GONE)) == ReportResult(PROFILE, is_pending=True)
         assert (await meet(ledger)).state is state
         assert intake.apply_pending(READERS, NOON) == []
         await ledger.fence([claimed], NOON)
@@ -170,7 +170,7 @@ class ReportContract:
         [recalled] = await ledger.claim_due(LATER, 10)
         again = Claimed(letter(), recalled.row, NOON, worker_epoch=recalled.worker_epoch, from_topic=False)
         await ledger.fence([again], LATER)
-        assert hand_in(post.intake(), report(GONE)).waits
+        assert hand_in(post.intake(), report(GONE)).is_pending
         await post.die()
         heir = await begin(post)
         await heir.recover(LATER, resend=True)
@@ -238,8 +238,8 @@ class ReportContract:
             replace(report(junk, fingerprint=str(number)), content=b"hello")
             for number in range(MAX_REPORTS_PER_LETTER)
         ]
-        assert not any(taken.full or taken.known for taken in intake.add(many, READERS, NOON))
-        assert hand_in(intake, report(GONE, fingerprint="late")) == ReportResult(PROFILE, full=True)
+        assert not any(taken.limit_reached or taken.is_duplicate for taken in intake.add(many, READERS, NOON))
+        assert hand_in(intake, report(GONE, fingerprint="late")) == ReportResult(PROFILE, limit_reached=True)
         assert (await meet(ledger)).state is State.ACCEPTED
 
     @async_test
@@ -262,4 +262,4 @@ class ReportContract:
         assert hand_in(intake, report(ReportEntry(kind))) == ReportResult(PROFILE)
         await ledger.settle([ended(claimed)], NOON)
         assert intake.apply_pending(READERS, NOON) == []
-        assert hand_in(intake, report(ReportEntry(kind))).known
+        assert hand_in(intake, report(ReportEntry(kind))).is_duplicate

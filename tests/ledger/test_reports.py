@@ -112,7 +112,7 @@ async def erase_between_reports(folder: Path) -> None:
     assert (erased.letters, erased.reports) == (1, 2)
     assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0
     desk.close()
-    assert hand_in(intake, report(said)).known
+    assert hand_in(intake, report(said)).is_duplicate
     late = [replace(report(each), fingerprint=name) for name, each in (("three", said), ("four", junk))]
     taken = [hand_in(intake, replace(each, content=b"<a@example.net>")) for each in late]
     assert [(each.changes, each.suppressed) for each in taken] == [((), ())] * 2
