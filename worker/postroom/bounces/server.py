@@ -218,11 +218,11 @@ class BounceHandler(smtpd.MailHandler):
 
     def _answer(self, taken: ReportResult, report: ParsedReport) -> str:
         if taken.limit_reached:
-            self._tally.unkept["full"] += 1
+            self._stats.unkept["full"] += 1
             return "552 5.2.2 That letter has all the reports that are kept"
         if taken.is_duplicate or not taken.profile:
             why = "known" if taken.is_duplicate else "unknown_letter"
-            self._tally.unkept[why] += 1
+            self._stats.unkept[why] += 1
         else:
             self._stats.reports.update(said.kind.value for said in report.entries)
             self._stats.add(taken)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from postroom.delivery.decide import turn
-from postroom.delivery.decide.breaker import Phase, Rules
-from postroom.delivery.decide.reply import BEFORE_THE_LETTER
 from postroom.delivery.shared_state import RateShare, RecipientRateLimiter, RelayCircuit
+from postroom.policy import rates
+from postroom.policy.circuit_breaker import CircuitRules, Phase
+from postroom.policy.replies import BEFORE_THE_LETTER
 from postroom.ports.ledger import Claimed, Ledger
 from postroom.ports.relay import (
     Fence,
@@ -55,8 +55,8 @@ class RelayTarget:
 class Route:
     """An outlet with what this worker knows of it."""
 
-    def __init__(self, outlet: Outlet, ledger: Ledger, clock: Clock, via: str) -> None:
-        self.outlet, self.relay, self.via = outlet, outlet.relay, via
+    def __init__(self, outlet: RelayTarget, ledger: Ledger, clock: Clock, via: str) -> None:
+        self.target, self.relay, self.via = outlet, outlet.relay, via
         self.breaker = RelayCircuit(outlet.profile, outlet.rules, ledger, clock)
         self.rate_share = RateShare(outlet.profile, outlet.rate, ledger) if outlet.rate else None
         self.letters = 0
@@ -78,20 +78,20 @@ class Route:
     async def look(self, *, used: bool) -> None:
         """See what is agreed; a rate is shared in by those alone who use it."""
         await self.breaker.sync()
-        if self.portion is not None and used:
-            await self.portion.sync()
-            self.relay.limit(self.portion.rate)
-        elif self.portion is not None and self.portion.count:
-            await self.portion.release()
+        if self.rate_share is not None and used:
+            await self.rate_share.sync()
+            self.relay.limit(self.rate_share.rate)
+        elif self.rate_share is not None and self.rate_share.count:
+            await self.rate_share.release()
 
 
 class RelayRouter:
     """The ways of one profile's letters."""
 
-    def __init__(self, own: Outlet, fallback: Outlet | None, ledger: Ledger, clock: Clock) -> None:
-        self.own = Way(own, ledger, clock, "")
-        self.fallback = Way(fallback, ledger, clock, fallback.profile) if fallback else None
-        self.paces: RecipientRateLimiter | None = None
+    def __init__(self, own: RelayTarget, fallback: RelayTarget | None, ledger: Ledger, clock: Clock) -> None:
+        self.own = Route(own, ledger, clock, "")
+        self.fallback = Route(fallback, ledger, clock, fallback.profile) if fallback else None
+        self.recipient_limits: RecipientRateLimiter | None = None
         """Asked before a letter goes, where recipients have a rate."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -147,8 +147,8 @@ class RelayRouter:
     async def leave(self) -> None:
         """Give the shares of the rates up."""
         for way in self._all:
-            if way.portion:
-                await way.portion.release()
+            if way.rate_share:
+                await way.rate_share.release()
 
     def retry(self) -> None:
         """Try every relay as soon as there is a letter: its Secrets have changed, its answer may have too."""
@@ -243,7 +243,7 @@ class RelayRouter:
         self, way: Route, report: Report, probe: bool, results: Sequence[tuple[OutboundMessage, Result]]
     ) -> None:
         breaker = way.breaker
-        if probe or breaker.circuit.failures or any(not _plain(result) for _, result in results):
+        if probe or breaker.circuit.failures or any(not _is_success(result) for _, result in results):
             breaker.record_results([result for _, result in results], probe)
             if breaker.has_news:
                 self._news.set()

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from postroom.delivery.decide import breaker, pace, share
-from postroom.delivery.decide.breaker import Circuit, Phase, Rules, Sign
+from postroom.policy import circuit_breaker, rates
+from postroom.policy.circuit_breaker import Circuit, CircuitRules, HealthSignal, Phase
 from postroom.ports.ledger import DAY_SECONDS, Ledger, LedgerTime, SharedState
 from postroom.ports.relay import Rate, Result
 from postroom.ports.world import Clock
@@ -26,7 +26,7 @@ Letters that wait in the ledger are recalled sooner."""
 class RelayCircuit:
     """The circuit of one relay: results of this worker, and the state that all workers share."""
 
-    def __init__(self, relay: str, rules: Rules, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, relay: str, rules: CircuitRules, ledger: Ledger, clock: Clock) -> None:
         """`relay`: the profile that owns it, `namespace/name`."""
         self._subject = f"circuit {relay}"
         self._rules, self._ledger, self._clock = rules, ledger, clock
@@ -48,7 +48,7 @@ class RelayCircuit:
         """The phase of the circuit by the last common state."""
         if not self.circuit.open_until:
             return Phase.CLOSED
-        return breaker.phase(self.circuit, self._clock.monotonic() + self._ledger_offset)
+        return circuit_breaker.phase(self.circuit, self._clock.monotonic() + self._ledger_offset)
 
     @property
     def may_probe(self) -> bool:
@@ -97,16 +97,16 @@ class RelayCircuit:
         gives_up, self._gives_up = self._return_unused_probe() or self._gives_up, False
         retries, self._retries = self._retries, False
         probe_ended, self._probed = self._probed, False
-        probing = self.circuit.prober != breaker.NOBODY
+        probing = self.circuit.prober != circuit_breaker.NO_PROBER
         chance, wanted, read_at = self._clock.random(), self._wanted, LedgerTime(0.0, 0)
 
         def change(_subject: str, text: str, at: LedgerTime) -> SharedState:
             nonlocal read_at
-            read_at, circuit = at, breaker.read(text)
+            read_at, circuit = at, circuit_breaker.read_circuit(text)
             if lives:
-                circuit = breaker.live(circuit, at)
+                circuit = circuit_breaker.record_success(circuit, at)
             for reason in failures:  # they are all later than the last success
-                circuit = breaker.fail(circuit, self._rules, at, chance, reason)
+                circuit = circuit_breaker.record_failure(circuit, self._rules, at, chance, reason)
             if gives_up:
                 circuit = circuit_breaker.release_probe(circuit, at)
             if retries:
@@ -116,7 +116,7 @@ class RelayCircuit:
             )
 
         [text] = await self._ledger.update_shared([self._subject], change)
-        self.circuit = breaker.read(text)
+        self.circuit = circuit_breaker.read_circuit(text)
         self._ledger_offset = read_at.now - self._clock.monotonic()
         if probe_ended or not self._granted:
             self._granted_at = self._clock.monotonic()
@@ -158,22 +158,22 @@ class RateShare:
 
     async def sync(self) -> None:
         """Take or renew the share."""
-        await self._update(lambda shares, at: share.divide(shares, self._rate.count, at))
+        await self._update(lambda shares, at: rates.divide_rate(shares, self._rate.count, at))
 
     async def release(self) -> None:
         """Give the share up."""
-        await self._update(share.leave)
+        await self._update(rates.leave_shares)
 
-    async def _update(self, decide: Callable[[share.Shares, LedgerTime], share.Shares]) -> None:
+    async def _update(self, decide: Callable[[rates.Shares, LedgerTime], rates.Shares]) -> None:
         worker_epoch = 0
 
         def change(_subject: str, text: str, at: LedgerTime) -> SharedState:
             nonlocal worker_epoch
             worker_epoch = at.worker_epoch
-            return SharedState(share.write(decide(share.read(text), at)))
+            return SharedState(rates.write_shares(decide(rates.read_shares(text), at)))
 
         [text] = await self._ledger.update_shared([self._subject], change)
-        own = share.read(text).get(worker_epoch)
+        own = rates.read_shares(text).get(worker_epoch)
         self.count = own.count if own else 0
 
 
@@ -190,9 +190,13 @@ class RecipientRateLimiter:
         results: dict[str, tuple[int, float]] = {}
 
         def change(subject: str, text: str, at: LedgerTime) -> SharedState:
-            marks, allowed, wait = pace.admit(pace.read(text), wanted[subject], self._rate, at.now)
+            marks, allowed, wait = rates.admit_recipients(
+                rates.read_marks(text), wanted[subject], self._rate, at.now
+            )
             results[subject] = allowed, wait
-            return SharedState(pace.write(marks), keep_seconds=min(self._rate.seconds, 366 * DAY_SECONDS))
+            return SharedState(
+                rates.write_marks(marks), keep_seconds=min(self._rate.seconds, 366 * DAY_SECONDS)
+            )
 
         await self._ledger.update_shared(sorted(wanted), change)
         waits = []

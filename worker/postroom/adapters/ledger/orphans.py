@@ -49,7 +49,9 @@ _ADD_ATTEMPT = insert(attempt)
 class Orphans(Protocol):
     """Finds the letters of dead workers by the position of their record."""
 
-    def end(self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
         """End the letters that dead workers had made of these records; `mine` is the caller's epoch.
 
         Returns the transition of each letter.
@@ -69,7 +71,9 @@ class InMemoryOrphans:
         for row in connection.execute(_IN_PROGRESS):
             self._rows.setdefault((row.topic, row.partition, row.offset), []).append(row.row)
 
-    def end(self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
         """See Orphans."""
         orphans = [
             (row, dead_letter)
@@ -84,7 +88,9 @@ class InMemoryOrphans:
 class IndexedOrphans:
     """The orphans of a shared ledger, where workers die at any time: an index on offsets finds them."""
 
-    def end(self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int) -> list[Fate]:
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
         """See Orphans."""
         by_position = {_position(dead_letter): dead_letter for dead_letter in dead_letters}
         offsets = [offset for _, _, offset in by_position]
@@ -102,7 +108,7 @@ def _position(dead_letter: DeadLetter) -> RecordPosition:
     return dead_letter.record.topic, dead_letter.record.partition, dead_letter.record.offset
 
 
-def _end_orphan(connection: Connection, row: Any, dead_letter: DeadLetter) -> Fate:
+def _end_orphan(connection: Connection, row: Any, dead_letter: DeadLetter) -> LetterTransition:
     problem, at = dead_letter.problems[0], stamp(dead_letter.at)
     doubt = row.state == State.SENDING.value
     if doubt:

@@ -168,13 +168,18 @@ _DROP_NOTIFICATIONS = delete(notification_outbox).where(
 _ADD_NOTIFICATION = insert(notification_outbox)
 
 
-def add_notifications(connection: Connection, writer: WriterIdentity, transitions: Sequence[Fate]) -> None:
+def add_notifications(
+    connection: Connection, writer: WriterIdentity, transitions: Sequence[LetterTransition]
+) -> None:
     """Write the notifications that this worker's rules make of these transitions."""
     add_notifications_for(connection, writer.notification_rules, writer.worker_epoch, transitions)
 
 
 def add_notifications_for(
-    connection: Connection, rules: Sequence[Herald], worker_epoch: int, transitions: Sequence[Fate]
+    connection: Connection,
+    rules: Sequence[NotificationRule],
+    worker_epoch: int,
+    transitions: Sequence[LetterTransition],
 ) -> None:
     """Write the notifications that these rules make; the worker with this epoch publishes them."""
     for rule in rules:
@@ -189,7 +194,7 @@ def add_notifications_for(
 
 def pending_notifications(
     connection: Connection, writer: WriterIdentity, destination: str, now: datetime, limit: int
-) -> list[Notice]:
+) -> list[Notification]:
     """The notifications of a destination whose time has come, oldest first; adopts those of dead workers."""
     mine = writer.worker_epoch
     parameters = {"mine": mine, "profile_workers": writer.profile_workers, "limit": limit}
@@ -201,13 +206,13 @@ def pending_notifications(
     return [_notification(row) for row in rows]
 
 
-def delete_notifications(connection: Connection, notifications: Sequence[Notice]) -> None:
+def delete_notifications(connection: Connection, notifications: Sequence[Notification]) -> None:
     """Delete notifications that arrived or were given up."""
     if notifications:
         connection.execute(_DELETE_NOTIFICATION, [{"r": notification.row} for notification in notifications])
 
 
-def postpone_notifications(connection: Connection, until: Sequence[tuple[Notice, datetime]]) -> None:
+def postpone_notifications(connection: Connection, until: Sequence[tuple[Notification, datetime]]) -> None:
     """Set when each is due again, and count the attempt."""
     if until:
         connection.execute(
@@ -226,7 +231,7 @@ def drop_notifications(connection: Connection, writer: WriterIdentity, destinati
     return connection.execute(_DROP_NOTIFICATIONS, parameters).rowcount
 
 
-def _notification_row(notification: Notice, worker_epoch: int) -> dict[str, Any]:
+def _notification_row(notification: Notification, worker_epoch: int) -> dict[str, Any]:
     at = stamp(notification.at)
     return {
         "destination": notification.destination,

@@ -102,7 +102,7 @@ class ReportContext:
     """What the functions of one transaction share."""
 
     connection: Connection
-    notification_rules: Callable[[str], Sequence[Herald]]
+    notification_rules: Callable[[str], Sequence[NotificationRule]]
     """Profile → the rules that make notifications of its transitions."""
     at: float
     profile_workers: str | None = None
@@ -314,7 +314,7 @@ class SqlReportStore(LedgerConnection):
     def _in_context(
         self, configs: Mapping[str, BounceConfig], now: datetime, work: Callable[[ReportContext], T]
     ) -> T:
-        def rules(profile: str) -> Sequence[Herald]:
+        def rules(profile: str) -> Sequence[NotificationRule]:
             return configs[profile].notification_rules
 
         def run(connection: Connection) -> T:

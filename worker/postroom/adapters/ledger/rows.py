@@ -73,11 +73,11 @@ def is_notifiable(settlement: Settlement) -> bool:
     )
 
 
-def transition_of_settlement(settlement: Settlement, now: datetime) -> Fate:
+def transition_of_settlement(settlement: Settlement, now: datetime) -> LetterTransition:
     """The transition of a settled letter."""
     letter_ = settlement.claimed.letter
     event = letter_.event
-    return Fate(
+    return LetterTransition(
         row=settlement.claimed.row,
         identity=letter_.identity,
         event_type=event.type,
@@ -98,9 +98,9 @@ def transition_of_settlement(settlement: Settlement, now: datetime) -> Fate:
     )
 
 
-def transition_of_row(row: Any, state: State, code: str, at: float) -> Fate:
+def transition_of_row(row: Any, state: State, code: str, at: float) -> LetterTransition:
     """The transition of a letter whose worker died; `row` holds all columns as they were before."""
-    return Fate(
+    return LetterTransition(
         row=row.row,
         identity=Identity(row.profile, row.source, row.event_id, row.recipient),
         event_type=row.event_type,

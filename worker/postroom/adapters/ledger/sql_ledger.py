@@ -55,7 +55,7 @@ log = structlog.get_logger("postroom.ledger")
 
 
 class SqlLedger:
-    """Implements ports.ledger.Ledger except `lease_until` and `now`, and ports.notices.Outbox."""
+    """Implements ports.ledger.Ledger without `lease_until` and `now`, and NotificationOutbox."""
 
     def __init__(self, engine: Engine, database: CommitDatabase, writer: WriterIdentity, clean: bool) -> None:
         self.health = LedgerHealth()
@@ -111,21 +111,21 @@ class SqlLedger:
         """Delete dead letters that the broker acknowledged."""
         await self._commits.run(lambda c: outbox.delete_dead_letters(c, [letter.row for letter in batch]))
 
-    def announce(self, herald: Herald) -> None:
+    def announce(self, herald: NotificationRule) -> None:
         """Apply this notification rule from now on."""
         self._writer.notification_rules.append(herald)
 
-    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notice]:
+    async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
         """The notifications of a destination whose time has come."""
         return await self._commits.run(
             lambda c: outbox.pending_notifications(c, self._writer, destination, now, limit)
         )
 
-    async def delivered(self, batch: Sequence[Notice]) -> None:
+    async def delivered(self, batch: Sequence[Notification]) -> None:
         """Delete notifications that arrived or were given up."""
         await self._commits.run(lambda c: outbox.delete_notifications(c, batch))
 
-    async def postpone(self, until: Sequence[tuple[Notice, datetime]]) -> None:
+    async def postpone(self, until: Sequence[tuple[Notification, datetime]]) -> None:
         """Set when each notification is due again."""
         await self._commits.run(lambda c: outbox.postpone_notifications(c, until))
 

@@ -23,5 +23,5 @@ class WriterIdentity:
     """The profile whose letters this process sends, where a database holds several; None: all letters."""
     profile_workers: str = ALL_WORKERS
     """The LIKE pattern for the processes that send the same letters (see leases)."""
-    notification_rules: list[Herald] = field(default_factory=list)
+    notification_rules: list[NotificationRule] = field(default_factory=list)
     """The rules that make notifications of transitions; empty: no notifications."""
