@@ -84,7 +84,7 @@ def path(tmp_path: Path) -> Path:
 @async_test
 async def test_a_second_process_on_the_file_is_refused_with_the_way_out(path: Path) -> None:
     async with opened(path):
-        with pytest.raises(Rejected, match="a SQLite ledger takes one worker") as refused:
+        with pytest.raises(Rejected, match="a SQLite ledger has one worker") as refused:
             await SqliteLedger.open(path, WINDOW, NOON)
     assert refused.value.code is Code.LEDGER_IN_USE
     async with opened(path):
