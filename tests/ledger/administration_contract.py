@@ -1,4 +1,4 @@
-"""What every ledger lets a person do beside its workers: the contract of ports.upkeep."""
+"""The contract of administration beside the workers, which every adapter must pass."""
 
 import json
 from dataclasses import replace
@@ -28,25 +28,25 @@ REFUSED = Problem(Code.RELAY_REFUSED, "smtp.rcpt", f"the relay answered 550 <{PE
 
 
 class AdministeredLedger(Protocol):
-    """A ledger with a worker on it."""
+    """A ledger that a worker uses."""
 
     async def begin(self) -> Ledger: ...
 
     def upkeep(self) -> LedgerAdministration:
-        """The same ledger, opened by its side."""
+        """The same ledger, opened beside the worker."""
         ...
 
     def everything(self) -> str:
-        """All that stands in it, as text."""
+        """Its whole content, as text."""
         ...
 
 
 class AdministrationContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @pytest.mark.parametrize("state", SETTLED_STATES)
     @async_test
-    async def test_a_person_who_was_erased_is_nowhere_and_their_letter_stays_known(
+    async def test_an_erased_person_is_in_no_row_and_their_letter_stays_known(
         self, house: AdministeredLedger, state: State
     ) -> None:
         ledger, desk = await house.begin(), house.upkeep()
@@ -73,7 +73,7 @@ class AdministrationContract:
 
     @pytest.mark.parametrize("state", LIVING_STATES)
     @async_test
-    async def test_a_letter_in_a_worker_s_hand_is_left_to_it(
+    async def test_a_letter_that_a_worker_owns_is_not_erased(
         self, house: AdministeredLedger, state: State
     ) -> None:
         ledger, desk = await house.begin(), house.upkeep()
@@ -84,14 +84,14 @@ class AdministrationContract:
         assert desk.erase(PERSON, NOON, dry_run=False).letters == 1
 
     @async_test
-    async def test_neighbours_are_left_alone(self, house: AdministeredLedger) -> None:
+    async def test_other_letters_are_not_erased(self, house: AdministeredLedger) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         await bring(ledger, State.DEFERRED, "b")
         assert desk.erase(PERSON, NOON, dry_run=False) == ErasureResult()
         assert [one.identity.recipient for one in await ledger.claim_due(LATER, 10)] == [OTHER]
 
     @async_test
-    async def test_a_letter_that_was_erased_is_opened_by_no_replay_and_forgotten_in_time(
+    async def test_an_erased_letter_is_reopened_by_no_replay_and_pruned_in_time(
         self, house: AdministeredLedger
     ) -> None:
         ledger, desk = await house.begin(), house.upkeep()
@@ -130,7 +130,7 @@ class AdministrationContract:
         assert set(claimed.suppressions) == set(SuppressionReason)
 
     @async_test
-    async def test_an_address_is_taken_off_for_one_reason_or_all(self, house: AdministeredLedger) -> None:
+    async def test_an_address_is_removed_for_one_reason_or_all(self, house: AdministeredLedger) -> None:
         await house.begin()
         desk = house.upkeep()
         desk.suppress([Suppression(PROFILE, PERSON, reason, NOON) for reason in SuppressionReason])
@@ -140,7 +140,7 @@ class AdministrationContract:
         assert desk.suppressions() == []
 
     @async_test
-    async def test_an_entry_outlives_the_erasure_of_its_address(self, house: AdministeredLedger) -> None:
+    async def test_an_entry_survives_the_erasure_of_its_address(self, house: AdministeredLedger) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         desk.suppress(
             [Suppression(PROFILE, PERSON, SuppressionReason.HARD_BOUNCE, NOON, f"550 <{PERSON}> unknown")]

@@ -1,6 +1,6 @@
-"""What every ledger keeps: the contract of ports.ledger, asked of each adapter.
+"""The contract of ports.ledger, which every adapter must pass.
 
-A subclass gives a fixture `lives`: how a process begins on the same store, and how it dies.
+A subclass gives a fixture `lives`: how a process starts on the same store, and how it dies.
 """
 
 import asyncio
@@ -33,36 +33,36 @@ from tests.delivery.letters import DAY, NOON, PROFILE, dead_letter, ended, lette
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
 LATER = NOON + DAY / 24
-UNDECIDED = Problem(Code.UNDECIDED, "parkedFor", "nobody decided")
+UNDECIDED = Problem(Code.UNDECIDED, "parkedFor", "no decision within parkedFor")
 LIVING_STATES = [State.CLAIMED, State.SENDING]
 SETTLED_STATES = [state for state in State if state not in LIVING_STATES]
 
 
 class Lives(Protocol):
-    """The lives of a worker on one store."""
+    """Starts and kills processes of a worker on one store."""
 
     async def begin(self) -> Ledger:
-        """A process starts; the one before has ended."""
+        """Start a process; the previous one has ended."""
         ...
 
     async def die(self) -> None:
-        """The process that runs is killed."""
+        """Kill the running process."""
         ...
 
     async def attempts(self, row: int) -> Sequence[str]:
-        """The results on record for a row, oldest first."""
+        """The recorded results of a row, oldest first."""
         ...
 
 
 async def claim(ledger: Ledger, name: str = "a", offset: int = 0) -> Claimed:
-    """Claim a letter that is new."""
+    """Claim a new letter."""
     [claimed] = await ledger.claim([letter(name, offset)], NOON)
     assert isinstance(claimed, Claimed)
     return claimed
 
 
 async def meet(ledger: Ledger, name: str = "a") -> ExistingRow:
-    """Meet the row of a letter that is known."""
+    """The row of a known letter."""
     [met] = await ledger.claim([letter(name, 99)], LATER)
     assert isinstance(met, ExistingRow)
     return met
@@ -80,23 +80,23 @@ async def bring(ledger: Ledger, state: State, name: str = "a") -> Claimed:
 
 
 def carry(recalled: Recalled, name: str = "a") -> Claimed:
-    """A recalled letter on its way again."""
+    """The claim of a recalled letter."""
     history = (recalled.received, recalled.replies, recalled.attempts, recalled.in_doubt_count)
     return Claimed(letter(name), recalled.row, *history, from_topic=False, worker_epoch=recalled.worker_epoch)
 
 
 def add_one(subject: str, text: str, at: LedgerTime) -> SharedState:
-    """A change that counts how often it took effect."""
+    """An update that counts how often it was applied."""
     return SharedState(str(int(text or 0) + 1))
 
 
 def keep(subject: str, text: str, at: LedgerTime) -> SharedState:
-    """No change."""
+    """An update without a change."""
     return SharedState(text)
 
 
 class LedgerContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @async_test
     async def test_a_new_letter_is_claimed(self, lives: Lives) -> None:
@@ -126,7 +126,7 @@ class LedgerContract:
         assert met.same_payload
 
     @async_test
-    async def test_a_known_letter_is_met_in_the_state_it_is_in(self, lives: Lives) -> None:
+    async def test_a_known_letter_is_returned_with_its_state(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
             claimed = await bring(ledger, state, f"letter{number}")
@@ -135,7 +135,7 @@ class LedgerContract:
             assert met.attempts == (state not in LIVING_STATES)
 
     @async_test
-    async def test_another_payload_under_the_same_identity_shows(self, lives: Lives) -> None:
+    async def test_another_payload_under_the_same_identity_is_reported(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await claim(ledger)
         first, second = await ledger.claim([letter("a", 1), letter("a", 2, data={"name": "b"})], NOON)
@@ -157,7 +157,7 @@ class LedgerContract:
         assert [each.row for each in met] == [one.row for one in fresh if isinstance(one, Claimed)]
 
     @async_test
-    async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
+    async def test_an_identity_is_known_for_the_window_and_not_for_ever(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first = await bring(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON, 100) == 0
@@ -170,7 +170,7 @@ class LedgerContract:
         assert beyond.row != first.row
 
     @async_test
-    async def test_a_letter_forgotten_within_its_day_is_new_again(self, lives: Lives) -> None:
+    async def test_a_letter_that_is_pruned_on_its_day_is_new_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON + DAY / 24, 100) == 1
@@ -222,7 +222,7 @@ class LedgerContract:
     # --- take over ---
 
     @async_test
-    async def test_a_dead_process_s_claim_is_taken_over_by_one(self, lives: Lives) -> None:
+    async def test_a_claim_of_a_dead_process_is_taken_over_once(self, lives: Lives) -> None:
         first = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
@@ -243,7 +243,7 @@ class LedgerContract:
         assert (await meet(ledger)).state is State.ACCEPTED
 
     @async_test
-    async def test_a_death_in_sending_is_a_doubt_on_record(self, lives: Lives) -> None:
+    async def test_a_death_in_sending_is_recorded_as_a_doubt(self, lives: Lives) -> None:
         first = await bring(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
@@ -256,7 +256,7 @@ class LedgerContract:
     # --- fence ---
 
     @async_test
-    async def test_the_fence_lets_through_what_is_ours(self, lives: Lives) -> None:
+    async def test_the_fence_grants_claims_of_this_process(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, two = await claim(ledger, "a"), await claim(ledger, "b")
         assert set(await ledger.fence([one, two], NOON)) == {one, two}
@@ -264,7 +264,7 @@ class LedgerContract:
         assert (await meet(ledger, "a")).state is State.SENDING
 
     @async_test
-    async def test_the_fence_holds_back_what_is_not_ours(self, lives: Lives) -> None:
+    async def test_the_fence_refuses_claims_that_this_process_does_not_own(self, lives: Lives) -> None:
         ledger = await lives.begin()
         mine, done, released = [await claim(ledger, name) for name in "abc"]
         await ledger.settle([ended(done)], NOON)
@@ -274,7 +274,7 @@ class LedgerContract:
         assert (await meet(ledger, "c")).state is State.CLAIMED
 
     @async_test
-    async def test_the_fence_holds_back_what_an_earlier_life_claimed(self, lives: Lives) -> None:
+    async def test_the_fence_refuses_claims_of_an_earlier_process(self, lives: Lives) -> None:
         old = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
@@ -311,7 +311,7 @@ class LedgerContract:
         assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
 
     @async_test
-    async def test_a_late_answer_resolves_a_doubt_that_nobody_acted_on(self, lives: Lives) -> None:
+    async def test_a_late_reply_resolves_a_doubt_if_the_letter_was_not_sent_again(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
@@ -327,7 +327,7 @@ class LedgerContract:
         assert list(await lives.attempts(old.row)) == ["in_doubt", "unreachable", "accepted"]
 
     @async_test
-    async def test_a_letter_that_somebody_else_has_by_now_makes_no_dead_letter(self, lives: Lives) -> None:
+    async def test_a_letter_that_another_worker_owns_makes_no_dead_letter(self, lives: Lives) -> None:
         old = await bring(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
@@ -344,7 +344,7 @@ class LedgerContract:
         assert list(await lives.attempts(claimed.row)) == []
 
     @async_test
-    async def test_a_reason_that_is_not_unicode_fails_nobody(self, lives: Lives) -> None:
+    async def test_a_reason_that_is_not_unicode_is_stored_with_question_marks(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, neighbour = await claim(ledger, "a"), await claim(ledger, "b")
         problem = Problem(Code.VARIABLE_MISSING, "data.\ud83d", "`\ud83d` is not there")
@@ -438,7 +438,7 @@ class LedgerContract:
         assert due == ([one.row, two.row] if resend else [one.row])
 
     @async_test
-    async def test_recovery_leaves_to_the_topic_what_will_come_from_it_again(self, lives: Lives) -> None:
+    async def test_recovery_leaves_letters_whose_record_comes_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
             await bring(ledger, state, f"letter{number}")
@@ -486,7 +486,7 @@ class LedgerContract:
         ],
     )
     @async_test
-    async def test_what_a_dead_process_had_in_hand_ends_with_its_record(
+    async def test_a_letter_that_a_dead_process_owned_ends_with_its_record(
         self, lives: Lives, code: Code, had: State, ends: State
     ) -> None:
         first = await bring(await lives.begin(), had)
@@ -500,10 +500,10 @@ class LedgerContract:
         met = await meet(ledger)
         assert (met.state, met.in_doubt_count) == (ends, int(had is State.SENDING))
         assert list(await lives.attempts(first.row)) == ["in_doubt"] * met.in_doubt_count
-        assert (await meet(ledger, "b")).state is State.CLAIMED  # it is this process's own
+        assert (await meet(ledger, "b")).state is State.CLAIMED  # this process owns it
 
     @async_test
-    async def test_a_failed_letter_and_its_dead_letter_are_one(self, lives: Lives) -> None:
+    async def test_a_failed_letter_and_its_dead_letter_are_one_commit(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
         buried = dead_letter(claimed.letter.record, PROBLEM)
@@ -523,7 +523,7 @@ class LedgerContract:
         assert list(await ledger.pending_dead_letters(10)) == [second]
 
     @async_test
-    async def test_marks_and_tries_are_kept_across_deaths_until_absolved(self, lives: Lives) -> None:
+    async def test_marks_and_attempts_survive_deaths_until_they_are_cleared(self, lives: Lives) -> None:
         one, two = record("a", 1), record("b", 2)
         ledger = await lives.begin()
         assert list(await ledger.mark_suspects([one])) == [0]
@@ -537,7 +537,7 @@ class LedgerContract:
         assert list(await ledger.mark_suspects([one, two])) == [0, 1]
 
     @async_test
-    async def test_only_final_letters_of_long_ago_are_forgotten(self, lives: Lives) -> None:
+    async def test_only_old_final_letters_are_pruned(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
             await bring(ledger, state, state.value)
@@ -549,7 +549,7 @@ class LedgerContract:
             assert (await meet(ledger, state.value)).state is state
 
     @async_test
-    async def test_a_letter_that_nobody_decided_about_ends_as_a_dead_letter(self, lives: Lives) -> None:
+    async def test_a_letter_that_stays_in_doubt_ends_as_a_dead_letter(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
             await bring(ledger, state, state.value)
@@ -567,7 +567,7 @@ class LedgerContract:
         assert await ledger.expire_in_doubt(LATER + DAY, UNDECIDED, LATER + DAY) == 0
 
     @async_test
-    async def test_a_letter_that_nobody_decided_about_is_sent_by_its_replay_once(self, lives: Lives) -> None:
+    async def test_a_letter_that_stayed_in_doubt_is_sent_by_its_replay_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.IN_DOUBT)
         assert await ledger.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
@@ -578,7 +578,7 @@ class LedgerContract:
         assert isinstance(second, ExistingRow)
 
     @async_test
-    async def test_many_that_nobody_decided_about_end_bit_by_bit(self, lives: Lives) -> None:
+    async def test_many_letters_in_doubt_are_ended_in_batches(self, lives: Lives) -> None:
         ledger = await lives.begin()
         names = [f"n{number}" for number in range(450)]
         fresh = await ledger.claim([letter(name, at) for at, name in enumerate(names)], NOON)
@@ -592,7 +592,7 @@ class LedgerContract:
         }
 
     @async_test
-    async def test_nothing_to_do_is_done(self, lives: Lives) -> None:
+    async def test_empty_calls_do_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.claim([], NOON)) == []
         assert list(await ledger.take_over([], NOON)) == []
@@ -604,7 +604,7 @@ class LedgerContract:
 
     @pytest.mark.parametrize("state", State)
     @async_test
-    async def test_a_replay_opens_again_what_reached_nobody_and_nothing_else(
+    async def test_a_replay_reopens_only_letters_that_reached_no_mailbox(
         self, lives: Lives, state: State
     ) -> None:
         ledger = await lives.begin()
@@ -654,7 +654,7 @@ class LedgerContract:
         assert taken.row == claimed.row
 
     @async_test
-    async def test_a_replay_of_a_forgotten_letter_makes_one_letter_and_no_second(self, lives: Lives) -> None:
+    async def test_a_replay_of_a_pruned_letter_makes_one_letter_only(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [first] = await ledger.claim([letter("a", 7, replay="one")], NOON)
         assert isinstance(first, Claimed)
@@ -664,7 +664,7 @@ class LedgerContract:
         assert isinstance(second, ReplayConsumed)
 
     @async_test
-    async def test_a_replay_with_another_payload_opens_nothing(self, lives: Lives) -> None:
+    async def test_a_replay_with_another_payload_reopens_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await bring(ledger, State.FAILED)
         [met] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
@@ -674,7 +674,7 @@ class LedgerContract:
     # --- suppressions ---
 
     @async_test
-    async def test_an_address_that_bounced_is_known_to_every_later_attempt(self, lives: Lives) -> None:
+    async def test_a_suppression_is_attached_to_every_later_claim(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [waits] = await ledger.claim([letter("waits", recipient="gone@example.net")], NOON)
         assert isinstance(waits, Claimed)
@@ -694,7 +694,7 @@ class LedgerContract:
         assert recalled == {"waits": {SuppressionReason.HARD_BOUNCE}, "other": set()}
 
     @async_test
-    async def test_another_profile_s_list_is_none_of_ours(self, lives: Lives) -> None:
+    async def test_the_suppression_list_of_another_profile_does_not_apply(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one = await claim(ledger)
         entry = Suppression("shop/other", one.letter.identity.recipient, SuppressionReason.MANUAL, NOON)
@@ -703,10 +703,10 @@ class LedgerContract:
         assert isinstance(fresh, Claimed)
         assert not fresh.suppressions
 
-    # --- accords ---
+    # --- shared states ---
 
     @async_test
-    async def test_what_was_agreed_is_known_to_the_next_life(self, lives: Lives) -> None:
+    async def test_a_shared_state_is_known_to_the_next_process(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.update_shared(["circuit a"], keep)) == [""]
         assert list(await ledger.update_shared(["circuit a"], add_one)) == ["1"]
@@ -725,7 +725,7 @@ class LedgerContract:
         assert list(await ledger.update_shared(["a", "b"], keep)) == ["10", "2"]
 
     @async_test
-    async def test_a_change_is_told_the_ledgers_own_time_and_who_asks(self, lives: Lives) -> None:
+    async def test_an_update_gets_the_time_of_the_ledger_and_the_epoch(self, lives: Lives) -> None:
         ledger = await lives.begin()
         moments: list[LedgerTime] = []
 

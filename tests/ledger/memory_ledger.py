@@ -1,4 +1,4 @@
-"""A ledger in memory, for tests that are not about the disk. It passes the contract of the real one.
+"""A ledger in memory, for tests that need no disk. It passes the contract of the real ledgers.
 
 `MemoryStore` is what survives a process; each `MemoryLedger` on it is one life of a worker.
 """
@@ -59,7 +59,7 @@ class MemoryRow:
 
 @dataclass
 class MemoryStore:
-    """What is on the disk."""
+    """The stored content, which survives a process."""
 
     rows: dict[int, MemoryRow] = field(default_factory=dict)
     outbox: list[PendingDeadLetter] = field(default_factory=list)
@@ -88,7 +88,7 @@ def _fate(row: MemoryRow, now: datetime) -> LetterTransition:
 
 
 class MemoryLedger:
-    """Implements ports.ledger.Ledger and ports.notices.Outbox: one life of a worker on a store."""
+    """Implements ports.ledger.Ledger and NotificationOutbox: one process of a worker on a store."""
 
     def __init__(self, store: MemoryStore, window: float) -> None:
         self.health = LedgerHealth()
@@ -237,7 +237,7 @@ class MemoryLedger:
                 self._end(row, one)
 
     def _strays(self, record: Record) -> list[MemoryRow]:
-        """What dead processes had in hand of this record."""
+        """End the letters that dead processes had made of this record."""
         place = (record.topic, record.partition, record.offset)
         return [
             row

@@ -1,4 +1,4 @@
-"""Reports in memory, beside a memory ledger. They keep the contract of the real ones."""
+"""Reports in memory, beside a memory ledger. They pass the contract of the real store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ Heralds = Callable[[str], Sequence[NotificationRule]]
 
 @dataclass
 class MemoryReportStore:
-    """Implements ports.returns.Returns."""
+    """Implements ports.bounces.ReportStore in memory."""
 
     store: "MemoryStore"
 

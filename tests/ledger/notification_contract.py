@@ -1,4 +1,4 @@
-"""What every outbox of notices keeps: the contract of ports.notices.Outbox, asked of each ledger.
+"""The contract of ports.notifications.NotificationOutbox, which every ledger must pass.
 
 A subclass gives a fixture `lives`, as the contract of the ledger itself asks for it.
 """
@@ -16,11 +16,11 @@ from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring
 
 
 class Book(Ledger, NotificationOutbox, Protocol):
-    """A ledger with its outbox of notices."""
+    """A ledger with its outbox of notifications."""
 
 
 def told(fate: LetterTransition) -> Sequence[Notification]:
-    """Everybody is told everything: the topic, and a callback."""
+    """A rule that notifies the status topic and a callback of every transition."""
     data = f'{{"state": "{fate.state}", "code": "{fate.code}", "tries": {fate.attempts}}}'
     name = f"{fate.identity.id}-{fate.state}"
     return [
@@ -40,10 +40,10 @@ async def names(book: Book, destination: str = TOPIC) -> list[str]:
 
 
 class NotificationContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @async_test
-    async def test_a_settlement_is_told_to_everybody_who_asked(self, lives: Lives) -> None:
+    async def test_a_settlement_is_notified_to_every_destination(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await bring(book, State.ACCEPTED)
         [one] = await book.pending(TOPIC, LATER, 100)
@@ -53,13 +53,13 @@ class NotificationContract:
         assert await names(book, "nobody") == []
 
     @async_test
-    async def test_nobody_is_told_anything_where_nobody_asked(self, lives: Lives) -> None:
+    async def test_without_rules_there_are_no_notifications(self, lives: Lives) -> None:
         book = cast("Book", await lives.begin())
         await bring(book, State.FAILED)
         assert await names(book) == []
 
     @async_test
-    async def test_notices_come_in_the_order_in_which_things_happened(self, lives: Lives) -> None:
+    async def test_notifications_come_in_the_order_of_the_transitions(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.DEFERRED, "a")
         await bring(book, State.ACCEPTED, "b")
@@ -69,20 +69,20 @@ class NotificationContract:
         assert [one.id for one in await book.pending(TOPIC, LATER, 2)] == ["a-deferred", "b-accepted"]
 
     @async_test
-    async def test_what_arrived_is_cleared_for_its_destination_alone(self, lives: Lives) -> None:
+    async def test_an_arrived_notification_is_deleted_for_its_destination_only(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
         await book.delivered(await book.pending(TOPIC, LATER, 100))
         assert (await names(book), await names(book, "crm")) == ([], ["a-accepted"])
 
     @async_test
-    async def test_what_was_not_cleared_is_there_in_the_next_life(self, lives: Lives) -> None:
+    async def test_a_pending_notification_survives_the_process(self, lives: Lives) -> None:
         await bring(await begin(lives), State.ACCEPTED)
         await lives.die()
         assert await names(await begin(lives)) == ["a-accepted"]
 
     @async_test
-    async def test_a_postponed_notice_comes_back_at_its_time_with_one_more_try(self, lives: Lives) -> None:
+    async def test_a_postponed_notification_is_due_again_with_one_more_attempt(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
         [one] = await book.pending("crm", NOON, 10)
@@ -92,7 +92,7 @@ class NotificationContract:
         assert (again.id, again.attempts) == (one.id, 1)
 
     @async_test
-    async def test_notices_to_a_destination_that_is_gone_are_dropped(self, lives: Lives) -> None:
+    async def test_notifications_to_a_removed_destination_are_deleted(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.ACCEPTED)
         assert await book.abandon([TOPIC]) == 1
@@ -101,7 +101,7 @@ class NotificationContract:
         assert await names(book) == []
 
     @async_test
-    async def test_a_letter_that_goes_on_waiting_untried_is_no_news(self, lives: Lives) -> None:
+    async def test_a_letter_that_is_deferred_untried_is_not_notified_again(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
         waits = ended(claimed, State.DEFERRED, due=LATER, problem=PROBLEM, attempt=None, attempts=0)
@@ -112,7 +112,7 @@ class NotificationContract:
         assert await names(book) == ["a-deferred"]
 
     @async_test
-    async def test_an_answer_that_came_too_late_is_no_news(self, lives: Lives) -> None:
+    async def test_a_late_reply_is_not_notified(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
         await lives.die()
@@ -123,7 +123,7 @@ class NotificationContract:
         assert await names(book) == []
 
     @async_test
-    async def test_a_doubt_that_a_dead_worker_left_is_told(self, lives: Lives) -> None:
+    async def test_a_doubt_that_a_dead_worker_left_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.DEFERRED)
         [recalled] = await book.claim_due(LATER, 10)
@@ -136,7 +136,7 @@ class NotificationContract:
         assert '"code": "connection_lost_at_end_of_data"' in last.data
 
     @async_test
-    async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:
+    async def test_a_letter_that_stayed_in_doubt_too_long_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
         await bring(book, State.IN_DOUBT)
         assert await book.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
@@ -145,7 +145,7 @@ class NotificationContract:
         assert '"code": "undecided"' in last.data
 
     @async_test
-    async def test_a_letter_that_ends_with_its_refused_record_is_told(self, lives: Lives) -> None:
+    async def test_a_letter_that_ends_with_its_refused_record_is_notified(self, lives: Lives) -> None:
         await claim(await begin(lives))
         await lives.die()
         book = await begin(lives)

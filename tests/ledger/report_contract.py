@@ -1,4 +1,4 @@
-"""What every ledger does with what comes back: the contract of ports.returns, asked of each.
+"""The contract of ports.bounces, which every ledger must pass.
 
 A subclass gives a fixture `post`: a ledger with workers on it, and the intake by its side.
 """
@@ -41,22 +41,22 @@ READERS: dict[str, BounceConfig] = {
 
 
 class PostOffice(Lives, Protocol):
-    """A ledger that processes live on, and its intake."""
+    """A ledger that workers use, and its report store."""
 
     def intake(self) -> ReportStore:
-        """The same ledger, opened by its side."""
+        """The same ledger, opened beside the worker."""
         ...
 
 
 def report(said: ReportEntry, name: str = "a", fingerprint: str = "one", **event: Any) -> ReceivedReport:
-    """What came back about a letter."""
+    """A report about a letter."""
     return ReceivedReport(letter_tag(letter(name, **event).identity), fingerprint, [said])
 
 
 def hand_in(
     intake: ReportStore, *returned: ReceivedReport, houses: dict[str, BounceConfig] = READERS
 ) -> ReportResult:
-    """The answer to the last of them."""
+    """The result of the last report."""
     return list(intake.add(list(returned), houses, NOON))[-1]
 
 
@@ -71,10 +71,10 @@ async def begin(post: PostOffice) -> Book:
 
 
 class ReportContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @async_test
-    async def test_a_letter_that_could_not_be_delivered_is_bounced_and_everybody_is_told(
+    async def test_a_letter_that_could_not_be_delivered_is_bounced_and_notified(
         self, post: PostOffice
     ) -> None:
         ledger, intake = await begin(post), post.intake()
@@ -103,7 +103,7 @@ class ReportContract:
         assert set(again.suppressions) == {SuppressionReason.HARD_BOUNCE}
 
     @async_test
-    async def test_the_same_report_twice_at_once_is_one(self, post: PostOffice) -> None:
+    async def test_the_same_report_twice_in_a_call_is_stored_once(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         first, second = intake.add([report(GONE), report(GONE)], READERS, NOON)
@@ -112,7 +112,7 @@ class ReportContract:
     @pytest.mark.parametrize("proves", PROVABLE_STATES)
     @pytest.mark.parametrize("state", [state for state in State if state not in IN_PROGRESS])
     @async_test
-    async def test_a_report_takes_a_letter_where_the_table_says_and_nowhere_else(
+    async def test_a_report_changes_a_letter_only_as_provable_states_allow(
         self, post: PostOffice, state: State, proves: State
     ) -> None:
         ledger, intake = await post.begin(), post.intake()
@@ -127,7 +127,7 @@ class ReportContract:
 
     @pytest.mark.parametrize("state", sorted(IN_PROGRESS))
     @async_test
-    async def test_a_report_that_comes_before_the_relay_s_answer_waits_for_it(
+    async def test_a_report_that_comes_before_the_relay_s_reply_waits_for_it(
         self, post: PostOffice, state: State
     ) -> None:
         ledger, intake = await begin(post), post.intake()
@@ -179,7 +179,7 @@ class ReportContract:
         assert (await names(heir))[-1] == "a-bounced"
 
     @async_test
-    async def test_a_letter_that_a_living_worker_sends_is_left_to_it(self, post: PostOffice) -> None:
+    async def test_a_letter_that_a_live_worker_owns_is_not_changed(self, post: PostOffice) -> None:
         ledger = await begin(post)
         await bring(ledger, State.SENDING)
         hand_in(post.intake(), report(GONE))
@@ -187,9 +187,7 @@ class ReportContract:
         assert (met.state, met.owner_alive) == (State.SENDING, True)
 
     @async_test
-    async def test_delivered_is_said_on_evidence_and_a_bounce_has_the_last_word(
-        self, post: PostOffice
-    ) -> None:
+    async def test_delivered_needs_a_report_and_a_later_bounce_replaces_it(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         assert hand_in(intake, report(THERE)).changes == (State.DELIVERED,)
@@ -198,7 +196,7 @@ class ReportContract:
         assert await names(ledger) == ["a-accepted", "a-delivered", "a-bounced"]
 
     @async_test
-    async def test_a_complaint_bars_the_address_and_leaves_the_letter_as_it_was(
+    async def test_a_complaint_suppresses_the_address_and_leaves_the_letter_unchanged(
         self, post: PostOffice
     ) -> None:
         ledger, intake = await begin(post), post.intake()
@@ -208,9 +206,7 @@ class ReportContract:
         assert (await meet(ledger)).state is State.ACCEPTED
 
     @async_test
-    async def test_what_a_sandbox_captured_bounces_for_practice_and_bars_nobody(
-        self, post: PostOffice
-    ) -> None:
+    async def test_a_captured_letter_can_bounce_and_suppresses_no_address(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.CAPTURED)
         taken = hand_in(intake, report(GONE), report(SPAM, fingerprint="two"))
@@ -220,7 +216,7 @@ class ReportContract:
         assert isinstance(other, Claimed)
 
     @async_test
-    async def test_a_report_about_nobody_s_letter_changes_nothing(self, post: PostOffice) -> None:
+    async def test_a_report_about_an_unknown_letter_changes_nothing(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         other = replace(report(GONE), tag=report(GONE, "b").tag)
@@ -230,7 +226,7 @@ class ReportContract:
         assert (await meet(ledger)).state is State.ACCEPTED
 
     @async_test
-    async def test_a_letter_keeps_so_many_reports_and_no_more(self, post: PostOffice) -> None:
+    async def test_the_reports_of_a_letter_are_bounded(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         junk = ReportEntry(ReportKind.UNPARSED)
@@ -243,7 +239,7 @@ class ReportContract:
         assert (await meet(ledger)).state is State.ACCEPTED
 
     @async_test
-    async def test_reports_are_forgotten_with_their_letter(self, post: PostOffice) -> None:
+    async def test_reports_are_pruned_with_their_letter(self, post: PostOffice) -> None:
         ledger, intake = await begin(post), post.intake()
         await bring(ledger, State.ACCEPTED)
         hand_in(intake, report(THERE))
@@ -254,7 +250,7 @@ class ReportContract:
 
     @pytest.mark.parametrize("kind", [ReportKind.IGNORED, ReportKind.UNPARSED])
     @async_test
-    async def test_what_says_nothing_of_the_delivery_is_kept_and_changes_nothing(
+    async def test_a_report_without_a_delivery_result_is_stored_and_changes_nothing(
         self, post: PostOffice, kind: ReportKind
     ) -> None:
         ledger, intake = await begin(post), post.intake()

@@ -1,4 +1,4 @@
-"""Ledgers on SQLite and PostgreSQL keep the contract of upkeep, while a worker is on them."""
+"""Ledgers on SQLite and PostgreSQL pass the contract of administration while a worker uses them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class ServerHouse(SharedLives):
         return all_of(ledger_engine(self.url, SCHEMA))
 
 
-class TestUpkeepOfAFile(AdministrationContract):
+class TestAdministrationOfAFile(AdministrationContract):
     @pytest.fixture
     def house(self, tmp_path: Path) -> Iterator[FileHouse]:
         house = FileHouse(tmp_path / "shop.sqlite")
@@ -63,7 +63,7 @@ class TestUpkeepOfAFile(AdministrationContract):
         house.dead_letter()
 
     @async_test
-    async def test_what_was_erased_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
+    async def test_erased_text_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
         ledger, desk = await house.begin(), house.upkeep()
         await bring(ledger, State.DEFERRED)
         desk.erase("a@example.net", NOON, dry_run=False)
@@ -72,7 +72,7 @@ class TestUpkeepOfAFile(AdministrationContract):
 
 
 @pytest.mark.postgres
-class TestUpkeepOnAServer(AdministrationContract):
+class TestAdministrationOnAServer(AdministrationContract):
     @pytest.fixture
     def house(self, postgres_ledger: str) -> Iterator[ServerHouse]:
         house = ServerHouse(postgres_ledger)
@@ -82,7 +82,7 @@ class TestUpkeepOnAServer(AdministrationContract):
         house.dead_letter()
 
 
-def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_another_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     made = create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
     with made.begin() as connection:
         connection.exec_driver_sql(f"PRAGMA user_version = {VERSION - 1}")

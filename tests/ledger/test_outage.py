@@ -1,4 +1,4 @@
-"""A PostgreSQL server that goes away, comes back, or dies over a commit: nothing goes on or is guessed."""
+"""A PostgreSQL server that goes away, returns, or dies during a commit: no call is lost or guessed."""
 
 import asyncio
 import threading
@@ -56,7 +56,7 @@ async def test_a_server_that_is_away_holds_every_call_until_it_is_back(
 
 @async_test
 async def test_a_ledger_whose_server_is_away_can_be_closed(postgres_ledger: str, moody: Server) -> None:
-    """Else SIGTERM would wait for an administrator."""
+    """Otherwise SIGTERM would wait for an administrator."""
     async with working(postgres_ledger) as ledger:
         await asyncio.to_thread(moody.stop)
         calling = asyncio.ensure_future(ledger.claim([letter()], NOON))
@@ -80,7 +80,7 @@ async def test_a_session_that_was_ended_is_replaced(postgres_ledger: str) -> Non
 
 @pytest.mark.parametrize("landed", [True, False])
 @async_test
-async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str, landed: bool) -> None:
+async def test_a_commit_whose_reply_was_lost_is_executed_once(postgres_ledger: str, landed: bool) -> None:
     async with working(postgres_ledger) as ledger:
         with losing_the_answer(ledger, landed):
             [first, again] = await ledger.claim([letter("a"), letter("a", 1)], NOON)
@@ -100,7 +100,7 @@ async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str,
 
 
 @async_test
-async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: str) -> None:
+async def test_a_take_over_whose_reply_was_lost_is_a_take_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as former:
         await bring(former, State.SENDING)
     async with working(postgres_ledger, "a") as ledger:
@@ -115,7 +115,7 @@ async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: s
 
 
 @async_test
-async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) -> None:
+async def test_groups_that_deadlock_are_both_executed(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine, yours = await claim(one, "mine"), await claim(two, "yours")
         met = threading.Barrier(2, timeout=5)
@@ -145,7 +145,7 @@ async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) ->
 
 @contextmanager
 def losing_the_answer(ledger: PostgresLedger, landed: bool) -> Iterator[None]:
-    """The line drops over the next commit: after the server did it, or before it heard of it."""
+    """The connection drops at the next commit: after the server executed it, or before."""
     dialect = ledger._engine.dialect
     done, lost = dialect.do_commit, threading.Event()
 

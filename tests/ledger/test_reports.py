@@ -1,4 +1,4 @@
-"""Ledgers in memory, on SQLite and on PostgreSQL take what comes back in the same way."""
+"""Ledgers in memory, on SQLite and on PostgreSQL handle reports in the same way."""
 
 import asyncio
 import sqlite3
@@ -52,13 +52,13 @@ class ServerPost(SharedLives):
         return self.desks[-1]
 
 
-class TestReturnsInMemory(ReportContract):
+class TestReportsInMemory(ReportContract):
     @pytest.fixture
     def post(self) -> MemoryPost:
         return MemoryPost()
 
 
-class TestReturnsInAFile(ReportContract):
+class TestReportsInAFile(ReportContract):
     @pytest.fixture
     def post(self, tmp_path: Path) -> Iterator[FilePost]:
         post = FilePost(tmp_path / "shop.sqlite")
@@ -69,7 +69,7 @@ class TestReturnsInAFile(ReportContract):
 
 
 @pytest.mark.postgres
-class TestReturnsOnAServer(ReportContract):
+class TestReportsOnAServer(ReportContract):
     @pytest.fixture
     def post(self, postgres_ledger: str) -> Iterator[ServerPost]:
         post = ServerPost(postgres_ledger)
@@ -80,7 +80,7 @@ class TestReturnsOnAServer(ReportContract):
 
 
 @async_test
-async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
+async def test_an_unparsed_message_is_stored_up_to_a_limit(tmp_path: Path) -> None:
     post = FilePost(tmp_path / "shop.sqlite")
     await bring(await post.begin(), State.ACCEPTED)
     junk = replace(report(ReportEntry(ReportKind.UNPARSED)), content=b"\x00\xff" * 50_000)
@@ -91,7 +91,7 @@ async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path
     await post.die()
 
 
-def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_still_known(
+def test_a_report_about_an_erased_person_stores_no_text_and_finds_the_letter(
     tmp_path: Path,
 ) -> None:
     erase_between_reports(tmp_path)
@@ -122,7 +122,7 @@ async def erase_between_reports(folder: Path) -> None:
 
 @pytest.mark.postgres
 @async_test
-async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile(
+async def test_notifications_of_a_report_belong_to_the_letter_s_own_profile(
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger) as mine, working(postgres_ledger, "w", "shop/other") as others:
@@ -140,7 +140,9 @@ async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile
 
 @pytest.mark.postgres
 @async_test
-async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_ledger: str) -> None:
+async def test_notifications_of_a_report_without_a_live_worker_belong_to_the_next(
+    postgres_ledger: str,
+) -> None:
     post = ServerPost(postgres_ledger)
     await bring(await post.begin(), State.ACCEPTED)
     await post.die()
