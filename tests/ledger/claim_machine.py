@@ -150,7 +150,7 @@ class ClaimMachine(RuleBasedStateMachine):
     def stand_still_over_a_letter(
         self, at: int, who: str, sent: bool, other_sends: bool, hows: tuple[str, str]
     ) -> None:
-        """A worker stops before or after the end of the data, another takes its letter over, and the first continues."""
+        """A worker stops before or after the end of the data; another takes over, and the first continues."""
         self.runner.run(self.claim_one(at, who))
         if sent:
             self.fence(at, len(PEOPLE), True)
@@ -176,20 +176,20 @@ class ClaimMachine(RuleBasedStateMachine):
     async def claim_one(self, at: int, who: str, replay: str = "") -> None:
         place = self.place(at)
         ledger, now = self.staff.ledgers[place], self.now + SKEW * at
-        [met] = await ledger.claim([letter(who, replay=replay)], now)
-        if isinstance(met, ExistingRow) and met.state in IN_HAND and not self.is_mine(place, met):
-            [taken] = await ledger.take_over([met], now)
-            assert taken is None or not met.owner_alive, f"{who} was taken from a worker that lives"
+        [found] = await ledger.claim([letter(who, replay=replay)], now)
+        if isinstance(found, ExistingRow) and found.state in IN_HAND and not self.is_mine(place, found):
+            [taken] = await ledger.take_over([found], now)
+            assert taken is None or not found.owner_alive, f"{who} was taken from a worker that lives"
         else:
-            taken = met if isinstance(met, Claimed) else None
+            taken = found if isinstance(found, Claimed) else None
         if taken is not None:
             assert who not in self.accepted, f"{who} was accepted and is claimed again"
             self.known[who] = taken.row
             self.take(place, taken)
 
-    def is_mine(self, place: int, met: ExistingRow) -> bool:
+    def is_mine(self, place: int, found: ExistingRow) -> bool:
         """Whether the row is a claim of the same worker, which it leaves unchanged."""
-        return met.owner_alive and met.worker_epoch in self.lives[place]
+        return found.owner_alive and found.worker_epoch in self.lives[place]
 
     def take(self, place: int, one: Claimed) -> None:
         self.hands[place].append(one)
@@ -214,8 +214,8 @@ class ClaimMachine(RuleBasedStateMachine):
         elif sent.arrived:
             done = ended(one)
         elif how == "refused":
-            buried = dead_letter(one.letter.record, PROBLEM)
-            done = ended(one, State.FAILED, problem=PROBLEM, dead_letter=buried)
+            dead = dead_letter(one.letter.record, PROBLEM)
+            done = ended(one, State.FAILED, problem=PROBLEM, dead_letter=dead)
         else:
             done = ended(one, State.DEFERRED, due=self.now, replies=one.replies + 1)
         await self.staff.ledgers[place].settle([done], self.now)
@@ -245,9 +245,9 @@ class ClaimMachine(RuleBasedStateMachine):
                 assert who not in self.accepted
 
     async def state_of(self, who: str) -> State:
-        [met] = await self.staff.ledgers[0].claim([letter(who)], self.now)
-        assert isinstance(met, ExistingRow), f"{who} is forgotten"
-        return met.state
+        [found] = await self.staff.ledgers[0].claim([letter(who)], self.now)
+        assert isinstance(found, ExistingRow), f"{who} is forgotten"
+        return found.state
 
     def teardown(self) -> None:
         """Let the workers continue until nothing changes: then every letter is in a final state."""

@@ -61,14 +61,14 @@ async def claim(ledger: Ledger, name: str = "a", offset: int = 0) -> Claimed:
     return claimed
 
 
-async def meet(ledger: Ledger, name: str = "a") -> ExistingRow:
+async def find_row(ledger: Ledger, name: str = "a") -> ExistingRow:
     """The row of a known letter."""
-    [met] = await ledger.claim([letter(name, 99)], LATER)
-    assert isinstance(met, ExistingRow)
-    return met
+    [found] = await ledger.claim([letter(name, 99)], LATER)
+    assert isinstance(found, ExistingRow)
+    return found
 
 
-async def bring(ledger: Ledger, state: State, name: str = "a") -> Claimed:
+async def letter_in(ledger: Ledger, state: State, name: str = "a") -> Claimed:
     """A letter in the given state."""
     claimed = await claim(ledger, name)
     if state is not State.CLAIMED:
@@ -118,21 +118,31 @@ class LedgerContract:
     async def test_the_same_identity_twice_in_a_batch_is_claimed_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first, second, other = letter("a", 0), letter("a", 1), letter("b", 2)
-        claimed, met, third = await ledger.claim([first, second, other], NOON)
+        claimed, found, third = await ledger.claim([first, second, other], NOON)
         assert isinstance(claimed, Claimed)
-        assert isinstance(met, ExistingRow)
+        assert isinstance(found, ExistingRow)
         assert isinstance(third, Claimed)
-        assert (met.letter, met.row, met.state, met.owner_alive) == (second, claimed.row, State.CLAIMED, True)
-        assert met.same_payload
+        assert (found.letter, found.row, found.state, found.owner_alive) == (
+            second,
+            claimed.row,
+            State.CLAIMED,
+            True,
+        )
+        assert found.same_payload
 
     @async_test
     async def test_a_known_letter_is_returned_with_its_state(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
-            claimed = await bring(ledger, state, f"letter{number}")
-            met = await meet(ledger, f"letter{number}")
-            assert (met.row, met.state, met.owner_alive, met.received) == (claimed.row, state, True, NOON)
-            assert met.attempts == (state not in LIVING_STATES)
+            claimed = await letter_in(ledger, state, f"letter{number}")
+            found = await find_row(ledger, f"letter{number}")
+            assert (found.row, found.state, found.owner_alive, found.received) == (
+                claimed.row,
+                state,
+                True,
+                NOON,
+            )
+            assert found.attempts == (state not in LIVING_STATES)
 
     @async_test
     async def test_another_payload_under_the_same_identity_is_reported(self, lives: Lives) -> None:
@@ -153,13 +163,13 @@ class LedgerContract:
             answers = await ledger.claim([letter(name, 9) for name in "dcba"], NOON + 2 * DAY)
         fresh = (four, three, two, one)
         assert all(isinstance(claimed, Claimed) for claimed in fresh)
-        met = [each for each in answers if isinstance(each, ExistingRow)]
-        assert [each.row for each in met] == [one.row for one in fresh if isinstance(one, Claimed)]
+        found = [each for each in answers if isinstance(each, ExistingRow)]
+        assert [each.row for each in found] == [one.row for one in fresh if isinstance(one, Claimed)]
 
     @async_test
     async def test_an_identity_is_known_for_the_window_and_not_for_ever(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        first = await bring(ledger, State.ACCEPTED)
+        first = await letter_in(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON, 100) == 0
         [within] = await ledger.claim([letter("a", 1)], NOON + 8 * DAY)
         assert isinstance(within, ExistingRow)
@@ -172,12 +182,12 @@ class LedgerContract:
     @async_test
     async def test_a_letter_that_is_pruned_on_its_day_is_new_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON + DAY / 24, 100) == 1
         again, neighbour = await ledger.claim([letter("a", 1), letter("b", 2)], NOON + DAY / 8)
         assert isinstance(again, Claimed)
         assert isinstance(neighbour, Claimed)
-        assert (await meet(ledger)).row == again.row
+        assert (await find_row(ledger)).row == again.row
 
     @async_test
     async def test_a_letter_that_waits_longer_than_the_window_stays_known(self, lives: Lives) -> None:
@@ -187,9 +197,9 @@ class LedgerContract:
         await ledger.settle([ended(claimed, State.SCHEDULED, due=sent)], NOON)
         for day in range(10, 30, 5):
             assert await ledger.prune(NOON + (day - 8) * DAY, 100) == 0
-            [met] = await ledger.claim([letter("a", day)], NOON + day * DAY)
-            assert isinstance(met, ExistingRow)
-            assert (met.row, met.state) == (claimed.row, State.SCHEDULED)
+            [found] = await ledger.claim([letter("a", day)], NOON + day * DAY)
+            assert isinstance(found, ExistingRow)
+            assert (found.row, found.state) == (claimed.row, State.SCHEDULED)
 
     @async_test
     async def test_a_letter_stays_known_for_the_window_after_its_end(self, lives: Lives) -> None:
@@ -201,9 +211,9 @@ class LedgerContract:
         carried = carry(recalled)
         await ledger.settle([ended(carried)], sent)
         assert await ledger.prune(sent - DAY, 100) == 0
-        [met] = await ledger.claim([letter("a", 9)], sent + 7 * DAY)
-        assert isinstance(met, ExistingRow)
-        assert (met.row, met.state) == (claimed.row, State.ACCEPTED)
+        [found] = await ledger.claim([letter("a", 9)], sent + 7 * DAY)
+        assert isinstance(found, ExistingRow)
+        assert (found.row, found.state) == (claimed.row, State.ACCEPTED)
         assert await ledger.prune(sent + DAY, 100) == 1
         assert isinstance((await ledger.claim([letter("a", 10)], sent + 9 * DAY))[0], Claimed)
 
@@ -215,9 +225,9 @@ class LedgerContract:
         first = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
-        [met] = await ledger.claim([letter("a", 1)], NOON - days * DAY)
-        assert isinstance(met, ExistingRow)
-        assert met.row == first.row
+        [found] = await ledger.claim([letter("a", 1)], NOON - days * DAY)
+        assert isinstance(found, ExistingRow)
+        assert found.row == first.row
 
     # --- take over ---
 
@@ -226,9 +236,9 @@ class LedgerContract:
         first = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
-        met = await meet(ledger)
-        assert not met.owner_alive
-        taken, again = await ledger.take_over([met, met], LATER)
+        found = await find_row(ledger)
+        assert not found.owner_alive
+        taken, again = await ledger.take_over([found, found], LATER)
         assert taken is not None
         assert (taken.row, taken.in_doubt_count, taken.was_sending) == (first.row, 0, False)
         assert again is None
@@ -237,20 +247,20 @@ class LedgerContract:
     async def test_a_row_that_changed_since_is_not_taken_over(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
-        met = await meet(ledger)
+        found = await find_row(ledger)
         await ledger.settle([ended(claimed)], NOON)
-        assert list(await ledger.take_over([met], LATER)) == [None]
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert list(await ledger.take_over([found], LATER)) == [None]
+        assert (await find_row(ledger)).state is State.ACCEPTED
 
     @async_test
     async def test_a_death_in_sending_is_recorded_as_a_doubt(self, lives: Lives) -> None:
-        first = await bring(await lives.begin(), State.SENDING)
+        first = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         assert (taken.in_doubt_count, taken.was_sending) == (1, True)
-        assert (await meet(ledger)).in_doubt_count == 1
+        assert (await find_row(ledger)).in_doubt_count == 1
         assert list(await lives.attempts(first.row)) == ["in_doubt"]
 
     # --- fence ---
@@ -261,7 +271,7 @@ class LedgerContract:
         one, two = await claim(ledger, "a"), await claim(ledger, "b")
         assert set(await ledger.fence([one, two], NOON)) == {one, two}
         assert set(await ledger.fence([one], NOON)) == {one}
-        assert (await meet(ledger, "a")).state is State.SENDING
+        assert (await find_row(ledger, "a")).state is State.SENDING
 
     @async_test
     async def test_the_fence_refuses_claims_that_this_process_does_not_own(self, lives: Lives) -> None:
@@ -270,8 +280,8 @@ class LedgerContract:
         await ledger.settle([ended(done)], NOON)
         await ledger.release([released])
         assert list(await ledger.fence([mine, done, released], NOON)) == [mine]
-        assert (await meet(ledger, "b")).state is State.ACCEPTED
-        assert (await meet(ledger, "c")).state is State.CLAIMED
+        assert (await find_row(ledger, "b")).state is State.ACCEPTED
+        assert (await find_row(ledger, "c")).state is State.CLAIMED
 
     @async_test
     async def test_the_fence_refuses_claims_of_an_earlier_process(self, lives: Lives) -> None:
@@ -290,50 +300,50 @@ class LedgerContract:
             [ended(one, state, replies=1, attempts=2, in_doubt_count=3) for state, one in claims], NOON
         )
         for state, one in claims:
-            met = await meet(ledger, one.letter.identity.id)
-            assert (met.state, met.replies, met.attempts, met.in_doubt_count) == (state, 1, 2, 3)
+            found = await find_row(ledger, one.letter.identity.id)
+            assert (found.state, found.replies, found.attempts, found.in_doubt_count) == (state, 1, 2, 3)
             assert list(await lives.attempts(one.row)) == [state.value]
 
     @async_test
     async def test_a_late_settlement_leaves_the_row_and_keeps_the_reply(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         await ledger.settle([ended(taken, State.DEFERRED, due=LATER)], LATER)
         await lives.die()
         newest = await lives.begin()
         await newest.settle([ended(old)], LATER)
-        met = await meet(newest)
-        assert (met.state, met.in_doubt_count) == (State.DEFERRED, 1)
+        found = await find_row(newest)
+        assert (found.state, found.in_doubt_count) == (State.DEFERRED, 1)
         assert newest.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
 
     @async_test
     async def test_a_late_reply_resolves_a_doubt_if_the_letter_was_not_sent_again(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         await ledger.settle([ended(taken, State.IN_DOUBT, attempt=None)], LATER)
         await ledger.settle([ended(old, attempt=Attempt("unreachable"))], LATER)
-        assert (await meet(ledger)).state is State.IN_DOUBT
+        assert (await find_row(ledger)).state is State.IN_DOUBT
         await ledger.settle([ended(old)], LATER)
-        met = await meet(ledger)
-        assert (met.state, met.in_doubt_count) == (State.ACCEPTED, 0)
+        found = await find_row(ledger)
+        assert (found.state, found.in_doubt_count) == (State.ACCEPTED, 0)
         assert ledger.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "unreachable", "accepted"]
 
     @async_test
     async def test_a_letter_that_another_worker_owns_makes_no_dead_letter(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        await ledger.take_over([await meet(ledger)], LATER)
-        buried = dead_letter(old.letter.record, PROBLEM)
-        await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=buried)], LATER)
+        await ledger.take_over([await find_row(ledger)], LATER)
+        dead = dead_letter(old.letter.record, PROBLEM)
+        await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=dead)], LATER)
         assert list(await ledger.pending_dead_letters(10)) == []
 
     @async_test
@@ -349,11 +359,11 @@ class LedgerContract:
         one, neighbour = await claim(ledger, "a"), await claim(ledger, "b")
         problem = Problem(Code.VARIABLE_MISSING, "data.\ud83d", "`\ud83d` is not there")
         attempt = Attempt("failed", None, 554, "\udcff")
-        buried = dead_letter(one.letter.record, problem)
-        failed = ended(one, State.FAILED, problem=problem, attempt=attempt, dead_letter=buried)
+        dead = dead_letter(one.letter.record, problem)
+        failed = ended(one, State.FAILED, problem=problem, attempt=attempt, dead_letter=dead)
         await asyncio.gather(ledger.settle([failed], NOON), ledger.settle([ended(neighbour)], NOON))
-        assert (await meet(ledger, "a")).state is State.FAILED
-        assert (await meet(ledger, "b")).state is State.ACCEPTED
+        assert (await find_row(ledger, "a")).state is State.FAILED
+        assert (await find_row(ledger, "b")).state is State.ACCEPTED
         [waiting] = await ledger.pending_dead_letters(10)
         assert waiting.dead_letter.problems[0].code is Code.VARIABLE_MISSING
 
@@ -361,23 +371,23 @@ class LedgerContract:
     @async_test
     async def test_a_letter_given_back_is_taken_by_the_next_claim(self, lives: Lives, state: State) -> None:
         ledger = await lives.begin()
-        claimed = await bring(ledger, state)
+        claimed = await letter_in(ledger, state)
         await ledger.release([claimed])
-        met = await meet(ledger)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, False)
-        [taken] = await ledger.take_over([met], LATER)
+        found = await find_row(ledger)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([found], LATER)
         assert taken is not None
         assert not taken.was_sending
 
     @async_test
     async def test_what_another_took_over_cannot_be_given_back_by_who_had_it(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.CLAIMED)
+        old = await letter_in(await lives.begin(), State.CLAIMED)
         await lives.die()
         ledger = await lives.begin()
-        await ledger.take_over([await meet(ledger)], LATER)
+        await ledger.take_over([await find_row(ledger)], LATER)
         await ledger.release([old])
-        met = await meet(ledger)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, True)
+        found = await find_row(ledger)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, True)
 
     # --- due, recover ---
 
@@ -395,19 +405,19 @@ class LedgerContract:
         assert list(await ledger.claim_due(now, 10)) == []
         assert first[0].record == record("soon")
         assert (first[0].replies, first[0].attempts, first[0].received) == (1, 1, NOON)
-        assert (await meet(ledger, "soon")).state is State.CLAIMED
+        assert (await find_row(ledger, "soon")).state is State.CLAIMED
 
     @async_test
     async def test_a_scheduled_letter_comes_back_too_and_a_parked_one_does_not(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.SCHEDULED, "scheduled")
-        await bring(ledger, State.IN_DOUBT, "parked")
+        await letter_in(ledger, State.SCHEDULED, "scheduled")
+        await letter_in(ledger, State.IN_DOUBT, "parked")
         assert [one.identity.id for one in await ledger.claim_due(LATER, 10)] == ["scheduled"]
 
     @async_test
     async def test_a_letter_deferred_again_comes_back_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.DEFERRED)
+        await letter_in(ledger, State.DEFERRED)
         [recalled] = await ledger.claim_due(LATER, 10)
         claimed = carry(recalled)
         await ledger.fence([claimed], LATER)
@@ -423,7 +433,7 @@ class LedgerContract:
     ) -> None:
         ledger = await lives.begin()
         for name in ("claimed", "sending"):
-            await bring(ledger, State.DEFERRED, name)
+            await letter_in(ledger, State.DEFERRED, name)
         one, two = await ledger.claim_due(LATER, 10)
         dotted = carry(two, "sending")
         await ledger.fence([dotted], LATER)
@@ -431,8 +441,8 @@ class LedgerContract:
         ledger = await lives.begin()
         recovery = await ledger.recover(LATER, resend)
         assert (recovery.clean, recovery.recalled, recovery.in_doubt) == (False, 1, 1)
-        assert (await meet(ledger, "sending")).in_doubt_count == 1
-        assert (await meet(ledger, "sending")).state is (State.DEFERRED if resend else State.IN_DOUBT)
+        assert (await find_row(ledger, "sending")).in_doubt_count == 1
+        assert (await find_row(ledger, "sending")).state is (State.DEFERRED if resend else State.IN_DOUBT)
         assert list(await lives.attempts(two.row)) == ["deferred", "in_doubt"]
         due = sorted(again.row for again in await ledger.claim_due(LATER, 10))
         assert due == ([one.row, two.row] if resend else [one.row])
@@ -441,13 +451,13 @@ class LedgerContract:
     async def test_recovery_leaves_letters_whose_record_comes_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
-            await bring(ledger, state, f"letter{number}")
+            await letter_in(ledger, state, f"letter{number}")
         await lives.die()
         ledger = await lives.begin()
         recovery = await ledger.recover(NOON, resend=True)
         assert (recovery.recalled, recovery.in_doubt) == (0, 0)
         for number, state in enumerate(State):
-            assert (await meet(ledger, f"letter{number}")).state is state
+            assert (await find_row(ledger, f"letter{number}")).state is state
 
     @async_test
     async def test_an_orderly_end_is_known_at_the_next_start(self, lives: Lives) -> None:
@@ -489,7 +499,7 @@ class LedgerContract:
     async def test_a_letter_that_a_dead_process_owned_ends_with_its_record(
         self, lives: Lives, code: Code, had: State, ends: State
     ) -> None:
-        first = await bring(await lives.begin(), had)
+        first = await letter_in(await lives.begin(), had)
         await lives.die()
         ledger = await lives.begin()
         other = await claim(ledger, "b", 1)
@@ -497,21 +507,21 @@ class LedgerContract:
         await ledger.add_dead_letters(
             [dead_letter(one.letter.record, problem, at=LATER) for one in (first, other)]
         )
-        met = await meet(ledger)
-        assert (met.state, met.in_doubt_count) == (ends, int(had is State.SENDING))
-        assert list(await lives.attempts(first.row)) == ["in_doubt"] * met.in_doubt_count
-        assert (await meet(ledger, "b")).state is State.CLAIMED  # this process owns it
+        found = await find_row(ledger)
+        assert (found.state, found.in_doubt_count) == (ends, int(had is State.SENDING))
+        assert list(await lives.attempts(first.row)) == ["in_doubt"] * found.in_doubt_count
+        assert (await find_row(ledger, "b")).state is State.CLAIMED  # this process owns it
 
     @async_test
     async def test_a_failed_letter_and_its_dead_letter_are_one_commit(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
-        buried = dead_letter(claimed.letter.record, PROBLEM)
-        await ledger.settle([ended(claimed, State.FAILED, problem=PROBLEM, dead_letter=buried)], NOON)
+        dead = dead_letter(claimed.letter.record, PROBLEM)
+        await ledger.settle([ended(claimed, State.FAILED, problem=PROBLEM, dead_letter=dead)], NOON)
         await lives.die()
         ledger = await lives.begin()
-        assert [one.dead_letter for one in await ledger.pending_dead_letters(10)] == [buried]
-        assert (await meet(ledger)).state is State.FAILED
+        assert [one.dead_letter for one in await ledger.pending_dead_letters(10)] == [dead]
+        assert (await find_row(ledger)).state is State.FAILED
 
     @async_test
     async def test_a_published_dead_letter_leaves_the_outbox(self, lives: Lives) -> None:
@@ -540,36 +550,36 @@ class LedgerContract:
     async def test_only_old_final_letters_are_pruned(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
-            await bring(ledger, state, state.value)
+            await letter_in(ledger, state, state.value)
         assert await ledger.prune(NOON, 100) == 0
         final = [state for state in SETTLED_STATES if state not in KEEPS_EVENT_STATES]
         assert await ledger.prune(LATER, 2) == 2
         assert await ledger.prune(LATER, 100) == len(final) - 2
         for state in (State.CLAIMED, State.SENDING, *KEEPS_EVENT_STATES):
-            assert (await meet(ledger, state.value)).state is state
+            assert (await find_row(ledger, state.value)).state is state
 
     @async_test
     async def test_a_letter_that_stays_in_doubt_ends_as_a_dead_letter(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
-            await bring(ledger, state, state.value)
+            await letter_in(ledger, state, state.value)
         assert await ledger.expire_in_doubt(NOON, UNDECIDED, LATER) == 0
         assert await ledger.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         [waiting] = await ledger.pending_dead_letters(10)
-        buried = waiting.dead_letter
-        assert buried.record == record("in_doubt")
-        assert (buried.problems, buried.at, buried.attempts) == ((UNDECIDED,), LATER, 1)
-        met = await meet(ledger, "in_doubt")
-        assert met.state is State.FAILED
+        dead = waiting.dead_letter
+        assert dead.record == record("in_doubt")
+        assert (dead.problems, dead.at, dead.attempts) == ((UNDECIDED,), LATER, 1)
+        found = await find_row(ledger, "in_doubt")
+        assert found.state is State.FAILED
         for state in State:
             if state is not State.IN_DOUBT:
-                assert (await meet(ledger, state.value)).state is state
+                assert (await find_row(ledger, state.value)).state is state
         assert await ledger.expire_in_doubt(LATER + DAY, UNDECIDED, LATER + DAY) == 0
 
     @async_test
     async def test_a_letter_that_stayed_in_doubt_is_sent_by_its_replay_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.IN_DOUBT)
+        await letter_in(ledger, State.IN_DOUBT)
         assert await ledger.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         first, second = await ledger.claim(
             [letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER
@@ -608,7 +618,7 @@ class LedgerContract:
         self, lives: Lives, state: State
     ) -> None:
         ledger = await lives.begin()
-        first = await bring(ledger, state)
+        first = await letter_in(ledger, state)
         again = letter("a", 7, replay="one")
         [answer] = await ledger.claim([again], LATER)
         if state not in REOPENABLE:
@@ -620,12 +630,12 @@ class LedgerContract:
         assert list(await lives.attempts(first.row)) == [state.value, "reopened"]
         await ledger.fence([answer], LATER)
         await ledger.settle([ended(answer)], LATER)
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert (await find_row(ledger)).state is State.ACCEPTED
 
     @async_test
     async def test_a_replay_counts_once_however_it_ends(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
+        await letter_in(ledger, State.FAILED)
         one, two = await ledger.claim([letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER)
         assert isinstance(one, Claimed)
         assert isinstance(two, ExistingRow)
@@ -641,15 +651,15 @@ class LedgerContract:
         self, lives: Lives
     ) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
+        await letter_in(ledger, State.FAILED)
         [claimed] = await ledger.claim([letter("a", 7, replay="one")], LATER)
         assert isinstance(claimed, Claimed)
         await lives.die()
         ledger = await lives.begin()
-        [met] = await ledger.claim([letter("a", 7, replay="one")], LATER)
-        assert isinstance(met, ExistingRow)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, False)
-        [taken] = await ledger.take_over([met], LATER)
+        [found] = await ledger.claim([letter("a", 7, replay="one")], LATER)
+        assert isinstance(found, ExistingRow)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([found], LATER)
         assert taken is not None
         assert taken.row == claimed.row
 
@@ -666,10 +676,10 @@ class LedgerContract:
     @async_test
     async def test_a_replay_with_another_payload_reopens_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
-        [met] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
-        assert isinstance(met, ExistingRow)
-        assert not met.same_payload
+        await letter_in(ledger, State.FAILED)
+        [found] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
+        assert isinstance(found, ExistingRow)
+        assert not found.same_payload
 
     # --- suppressions ---
 

@@ -174,9 +174,9 @@ class MemoryLedger:
                 MemoryReportStore(self.store).resolve(row, lambda _: self._notification_rules, now)
         return [self._take_over(one) for one in rows]
 
-    def _take_over(self, met: ExistingRow) -> Claimed | None:
-        row = self.store.rows[met.row]
-        if (row.state, row.worker_epoch) != (met.state, met.worker_epoch):
+    def _take_over(self, found: ExistingRow) -> Claimed | None:
+        row = self.store.rows[found.row]
+        if (row.state, row.worker_epoch) != (found.state, found.worker_epoch):
             return None
         doubt = row.state is State.SENDING
         row.in_doubt_count += doubt
@@ -184,8 +184,8 @@ class MemoryLedger:
             row.history.append(DEATH)
         row.state, row.worker_epoch = State.CLAIMED, self.worker_epoch
         history = (row.received, row.replies, row.attempts, row.in_doubt_count)
-        taken = Claimed(met.letter, row.row, *history, was_sending=doubt, worker_epoch=self.worker_epoch)
-        taken.suppressions = self._barred(met.letter.identity)
+        taken = Claimed(found.letter, row.row, *history, was_sending=doubt, worker_epoch=self.worker_epoch)
+        taken.suppressions = self._barred(found.letter.identity)
         return taken
 
     def _ours(self, one: Claimed) -> MemoryRow | None:
@@ -248,16 +248,16 @@ class MemoryLedger:
             and row.stored is None
         ]
 
-    def _end(self, row: MemoryRow, buried: DeadLetter) -> None:
-        row.updated = buried.at
+    def _end(self, row: MemoryRow, dead: DeadLetter) -> None:
+        row.updated = dead.at
         if row.state is State.SENDING:
-            row.state, row.stored = State.IN_DOUBT, buried.record
+            row.state, row.stored = State.IN_DOUBT, dead.record
             row.in_doubt_count += 1
             row.history.append(DEATH)
         else:
-            poison = buried.problems[0].code is Code.POISON
+            poison = dead.problems[0].code is Code.POISON
             row.state = State.RENDER_FAILED if poison else State.FAILED
-        self._tell(replace(_fate(row, buried.at), code=buried.problems[0].code.value))
+        self._tell(replace(_fate(row, dead.at), code=dead.problems[0].code.value))
 
     async def claim_due(self, now: datetime, limit: int) -> Sequence[Recalled]:
         ready = [row for row in self.store.rows.values() if row.due is not None and row.due <= now]

@@ -12,14 +12,14 @@ from postroom.ports.ledger import Claimed, Ledger, State
 from postroom.ports.notifications import TOPIC, LetterTransition, Notification, NotificationOutbox
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, dead_letter, ended, record
-from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring, carry, claim, meet
+from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, carry, claim, find_row, letter_in
 
 
-class Book(Ledger, NotificationOutbox, Protocol):
+class LedgerWithOutbox(Ledger, NotificationOutbox, Protocol):
     """A ledger with its outbox of notifications."""
 
 
-def told(fate: LetterTransition) -> Sequence[Notification]:
+def notify_all(fate: LetterTransition) -> Sequence[Notification]:
     """A rule that notifies the status topic and a callback of every transition."""
     data = f'{{"state": "{fate.state}", "code": "{fate.code}", "tries": {fate.attempts}}}'
     name = f"{fate.identity.id}-{fate.state}"
@@ -29,13 +29,13 @@ def told(fate: LetterTransition) -> Sequence[Notification]:
     ]
 
 
-async def begin(lives: Lives) -> Book:
-    book = cast("Book", await lives.begin())
-    book.announce(told)
+async def begin(lives: Lives) -> LedgerWithOutbox:
+    book = cast("LedgerWithOutbox", await lives.begin())
+    book.announce(notify_all)
     return book
 
 
-async def names(book: Book, destination: str = TOPIC) -> list[str]:
+async def names(book: LedgerWithOutbox, destination: str = TOPIC) -> list[str]:
     return [one.id for one in await book.pending(destination, LATER, 100)]
 
 
@@ -45,7 +45,7 @@ class NotificationContract:
     @async_test
     async def test_a_settlement_is_notified_to_every_destination(self, lives: Lives) -> None:
         book = await begin(lives)
-        claimed = await bring(book, State.ACCEPTED)
+        claimed = await letter_in(book, State.ACCEPTED)
         [one] = await book.pending(TOPIC, LATER, 100)
         assert (one.id, one.key, one.type, one.at) == ("a-accepted", "a", "letter.accepted", NOON)
         assert (one.data, one.letter) == ('{"state": "accepted", "code": "", "tries": 1}', claimed.row)
@@ -54,15 +54,15 @@ class NotificationContract:
 
     @async_test
     async def test_without_rules_there_are_no_notifications(self, lives: Lives) -> None:
-        book = cast("Book", await lives.begin())
-        await bring(book, State.FAILED)
+        book = cast("LedgerWithOutbox", await lives.begin())
+        await letter_in(book, State.FAILED)
         assert await names(book) == []
 
     @async_test
     async def test_notifications_come_in_the_order_of_the_transitions(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.DEFERRED, "a")
-        await bring(book, State.ACCEPTED, "b")
+        await letter_in(book, State.DEFERRED, "a")
+        await letter_in(book, State.ACCEPTED, "b")
         [recalled] = await book.claim_due(LATER, 10)
         await book.settle([ended(carry(recalled))], LATER)
         assert await names(book) == ["a-deferred", "b-accepted", "a-accepted"]
@@ -71,20 +71,20 @@ class NotificationContract:
     @async_test
     async def test_an_arrived_notification_is_deleted_for_its_destination_only(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         await book.delivered(await book.pending(TOPIC, LATER, 100))
         assert (await names(book), await names(book, "crm")) == ([], ["a-accepted"])
 
     @async_test
     async def test_a_pending_notification_survives_the_process(self, lives: Lives) -> None:
-        await bring(await begin(lives), State.ACCEPTED)
+        await letter_in(await begin(lives), State.ACCEPTED)
         await lives.die()
         assert await names(await begin(lives)) == ["a-accepted"]
 
     @async_test
     async def test_a_postponed_notification_is_due_again_with_one_more_attempt(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         [one] = await book.pending("crm", NOON, 10)
         await book.postpone([(one, LATER)])
         assert await book.pending("crm", LATER - timedelta(seconds=1), 10) == []
@@ -94,7 +94,7 @@ class NotificationContract:
     @async_test
     async def test_notifications_to_a_removed_destination_are_deleted(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         assert await book.abandon([TOPIC]) == 1
         assert (await names(book), await names(book, "crm")) == (["a-accepted"], [])
         assert await book.abandon([]) == 1
@@ -117,7 +117,7 @@ class NotificationContract:
         claimed = await claim(book)
         await lives.die()
         book = await begin(lives)
-        [taken] = await book.take_over([await meet(book)], LATER)
+        [taken] = await book.take_over([await find_row(book)], LATER)
         assert isinstance(taken, Claimed)
         await book.settle([ended(claimed)], LATER)
         assert await names(book) == []
@@ -125,7 +125,7 @@ class NotificationContract:
     @async_test
     async def test_a_doubt_that_a_dead_worker_left_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.DEFERRED)
+        await letter_in(book, State.DEFERRED)
         [recalled] = await book.claim_due(LATER, 10)
         await book.fence([carry(recalled)], LATER)
         await lives.die()
@@ -138,7 +138,7 @@ class NotificationContract:
     @async_test
     async def test_a_letter_that_stayed_in_doubt_too_long_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.IN_DOUBT)
+        await letter_in(book, State.IN_DOUBT)
         assert await book.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         assert await names(book) == ["a-in_doubt", "a-failed"]
         last = (await book.pending(TOPIC, LATER, 10))[-1]

@@ -17,7 +17,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed, SharedState, State
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
-from tests.ledger.ledger_contract import LATER, PROBLEM, add_one, bring, carry, claim, keep, meet
+from tests.ledger.ledger_contract import LATER, PROBLEM, add_one, carry, claim, find_row, keep, letter_in
 from tests.ledger.postgres_ledgers import execute, run_out, stop, working
 
 pytestmark = pytest.mark.postgres
@@ -38,10 +38,10 @@ async def beat(ledger: PostgresLedger) -> None:
 async def test_a_claim_of_a_live_worker_is_not_taken_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for state in (State.CLAIMED, State.SENDING):
-            await bring(one, state, state.value)
-            met = await meet(two, state.value)
-            assert (met.state, met.owner_alive) == (state, True)
-            assert list(await two.take_over([met], LATER)) == [None]
+            await letter_in(one, state, state.value)
+            found = await find_row(two, state.value)
+            assert (found.state, found.owner_alive) == (state, True)
+            assert list(await two.take_over([found], LATER)) == [None]
 
 
 @async_test
@@ -51,9 +51,9 @@ async def test_released_and_deregistered_claims_are_free_at_once(postgres_ledger
         await claim(one, "left")
         await one._commits.run(lambda c: leases.deregister(c, one._writer.worker_epoch))
         for name in ("released", "left"):
-            met = await meet(two, name)
-            assert not met.owner_alive
-            assert (await two.take_over([met], LATER))[0] is not None
+            found = await find_row(two, name)
+            assert not found.owner_alive
+            assert (await two.take_over([found], LATER))[0] is not None
 
 
 @async_test
@@ -62,10 +62,10 @@ async def test_an_expired_lease_ends_only_when_a_worker_takes_from_it(postgres_l
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one, "a")
         await run_out(postgres_ledger)
-        met = await meet(two)
-        assert not met.owner_alive
+        found = await find_row(two)
+        assert not found.owner_alive
         await beat(one)
-        assert list(await two.take_over([met], LATER)) == [None]
+        assert list(await two.take_over([found], LATER)) == [None]
         assert list(await one.fence([mine], LATER)) == [mine]
 
 
@@ -76,14 +76,14 @@ async def test_a_worker_that_was_declared_dead_registers_again(postgres_ledger: 
         before = one._writer.worker_epoch
         await run_out(postgres_ledger)
         await beat(two)
-        [got] = await two.take_over([await meet(two, "taken")], LATER)
+        [got] = await two.take_over([await find_row(two, "taken")], LATER)
         assert got is not None
         await beat(one)
         assert one._writer.worker_epoch > before
         # nothing is sent under the old epoch, not even letters that were not taken over
         assert list(await one.fence([taken, kept], LATER)) == []
         assert list(await two.fence([got], LATER)) == [got]
-        again = await meet(one, "kept")
+        again = await find_row(one, "kept")
         assert not again.owner_alive
         [mine] = await one.take_over([again], LATER)
         assert mine is not None
@@ -93,17 +93,17 @@ async def test_a_worker_that_was_declared_dead_registers_again(postgres_ledger: 
 @async_test
 async def test_a_late_reply_settles_only_letters_that_were_not_taken_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        taken, kept = [await bring(one, State.SENDING, name) for name in ("taken", "kept")]
+        taken, kept = [await letter_in(one, State.SENDING, name) for name in ("taken", "kept")]
         await run_out(postgres_ledger)
         await beat(two)
-        [got] = await two.take_over([await meet(two, "taken")], LATER)
+        [got] = await two.take_over([await find_row(two, "taken")], LATER)
         assert got is not None
         assert (got.in_doubt_count, got.was_sending) == (1, True)
         await beat(one)
         await one.settle([ended(taken), ended(kept)], LATER)
         assert one.health.late_settlements == 1
-        assert (await meet(two, "kept")).state is State.ACCEPTED
-        assert (await meet(two, "taken")).state is State.CLAIMED
+        assert (await find_row(two, "kept")).state is State.ACCEPTED
+        assert (await find_row(two, "taken")).state is State.CLAIMED
         attempts = await look(postgres_ledger, f"SELECT result FROM attempt WHERE row = {taken.row}")
         assert sorted(attempts) == [("accepted",), ("in_doubt",)]
 
@@ -138,15 +138,15 @@ async def test_a_restarted_worker_need_not_wait_for_its_earlier_lease(
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger, "pod-7") as former:
-        await bring(former, State.DEFERRED, "recalled")
+        await letter_in(former, State.DEFERRED, "recalled")
         await former.claim_due(LATER, 10)
-        await bring(former, State.SENDING, "sending")
+        await letter_in(former, State.SENDING, "sending")
     async with working(postgres_ledger, "pod-7") as ledger:
         recovery = await ledger.recover(LATER, resend=True)
         assert (recovery.clean, recovery.recalled) == (False, 1)
-        met = await meet(ledger, "sending")
-        assert not met.owner_alive
-        assert (await ledger.take_over([met], LATER))[0] is not None
+        found = await find_row(ledger, "sending")
+        assert not found.owner_alive
+        assert (await ledger.take_over([found], LATER))[0] is not None
 
 
 # --- recovery ---
@@ -156,7 +156,7 @@ async def test_a_restarted_worker_need_not_wait_for_its_earlier_lease(
 async def test_recovery_handles_letters_of_dead_workers_only_and_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for name in ("x", "y"):
-            await bring(one, State.DEFERRED, name)
+            await letter_in(one, State.DEFERRED, name)
         first, second = await one.claim_due(LATER, 10)
         await one.fence([carry(second, second.identity.id)], LATER)
         assert (await two.recover(LATER, resend=False)).recalled == 0
@@ -174,7 +174,7 @@ async def test_after_an_outage_no_worker_is_recovered_before_the_grace_time(
     postgres_ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        await bring(one, State.DEFERRED)
+        await letter_in(one, State.DEFERRED)
         await one.claim_due(LATER, 10)
         await run_out(postgres_ledger)
         two._heartbeat._renewed_at -= LEASE_SECONDS + 1  # as if it had not reached the server for that time
@@ -188,7 +188,7 @@ async def test_after_an_outage_no_worker_is_recovered_before_the_grace_time(
 async def test_a_worker_whose_lease_was_lost_recalls_nothing_under_it(postgres_ledger: str) -> None:
     """A dead epoch is recovered once: the letter would never be recovered."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        await bring(one, State.DEFERRED)
+        await letter_in(one, State.DEFERRED)
         await run_out(postgres_ledger)
         await beat(two)
         await two.recover(LATER, resend=True)
@@ -218,11 +218,11 @@ async def test_a_refused_record_ends_no_letter_of_a_live_worker(postgres_ledger:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one, "a", 7)
         await two.add_dead_letters([dead_letter(mine.letter.record, problem)])
-        assert (await meet(two)).state is State.CLAIMED
+        assert (await find_row(two)).state is State.CLAIMED
         await run_out(postgres_ledger)
         await beat(two)
         await two.add_dead_letters([dead_letter(mine.letter.record, problem)])
-        assert (await meet(two)).state is State.FAILED
+        assert (await find_row(two)).state is State.FAILED
 
 
 # --- the retry queue ---
@@ -313,7 +313,7 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
     """Another profile has another relay: a letter of a sandbox must not leave through a real one."""
     async with (
         working(postgres_ledger, "a") as ours,
-        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "b") as successor,
         working(postgres_ledger, "c", "shop/orders-live") as others,
     ):
         late, lost, done = await ours.claim([letter("late"), letter("lost"), letter("done")], NOON)
@@ -330,10 +330,10 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
         await asyncio.to_thread(stop, ours)
         await run_out(postgres_ledger)
         assert (await others.recover(NOON, True)).recalled == 0
-        assert (await heir.recover(NOON, True)).recalled == 2
+        assert (await successor.recover(NOON, True)).recalled == 2
         assert await others.claim_due(NOON + DAY, 10) == []
-        assert len(await heir.claim_due(NOON + DAY, 10)) == 2
-        assert await heir.prune(NOON + 9 * DAY, 10) == 1
+        assert len(await successor.claim_due(NOON + DAY, 10)) == 2
+        assert await successor.prune(NOON + 9 * DAY, 10) == 1
 
 
 @async_test
@@ -342,7 +342,7 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
 ) -> None:
     async with (
         working(postgres_ledger, "a") as ours,
-        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "b") as successor,
         working(postgres_ledger, "c", "shop/orders-live") as others,
     ):
         left = dead_letter(record("one"), PROBLEM)
@@ -350,7 +350,7 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
         await asyncio.to_thread(stop, ours)
         await run_out(postgres_ledger)
         assert await others.pending_dead_letters(10) == []
-        assert [one.dead_letter for one in await heir.pending_dead_letters(10)] == [left]
+        assert [one.dead_letter for one in await successor.pending_dead_letters(10)] == [left]
 
 
 # --- shared states ---

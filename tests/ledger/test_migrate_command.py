@@ -36,7 +36,7 @@ def migrate(secret: Path, url: str = "", **more: str) -> Ended:
     if url:
         (secret / "ledger-url").write_text(url)
         (secret / "ledger-schema").write_text(SCHEMA)
-    told = {
+    notify_all = {
         "POSTROOM_CONNECTIONS": str(secret),
         "POSTROOM_MIGRATE_SECONDS": SECONDS,
         "POSTROOM_LOG_FORMAT": "console",
@@ -44,7 +44,7 @@ def migrate(secret: Path, url: str = "", **more: str) -> Ended:
     }
     command = [sys.executable, "-m", "postroom", "migrate"]
     done = subprocess.run(
-        command, env=os.environ | told, capture_output=True, text=True, timeout=90, check=False
+        command, env=os.environ | notify_all, capture_output=True, text=True, timeout=90, check=False
     )
     return Ended(done.returncode, done.stdout + done.stderr)
 

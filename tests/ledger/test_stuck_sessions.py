@@ -13,7 +13,7 @@ from postroom.ports.ledger import State
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import PROFILE
 from tests.fixtures.pipeline import wait_until
-from tests.ledger.ledger_contract import LATER, bring, claim, meet
+from tests.ledger.ledger_contract import LATER, claim, find_row, letter_in
 from tests.ledger.postgres_ledgers import SCHEMA, execute, run_out, working
 
 pytestmark = pytest.mark.postgres
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction is old at once, and a refused group is repeated soon."""
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(leases, "STUCK_SECONDS", 0.0)
     monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
@@ -53,12 +53,12 @@ async def test_the_locks_of_a_stopped_worker_are_released_when_its_lease_expires
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        mine = await bring(one, State.SENDING)
+        mine = await letter_in(one, State.SENDING)
         one._heartbeat.stop()
         with stopped(postgres_ledger, mine.row) as holds:
             await run_out(postgres_ledger)
-            met = await meet(two)
-            taking = asyncio.ensure_future(two.take_over([met], LATER))
+            found = await find_row(two)
+            taking = asyncio.ensure_future(two.take_over([found], LATER))
             await held_up(postgres_ledger)
             await asyncio.to_thread(two._heartbeat.beat)
             [taken] = await taking
@@ -73,7 +73,7 @@ async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgre
         mine = await claim(one)
         await one.release([mine])
         with stopped(postgres_ledger, mine.row):
-            taking = asyncio.ensure_future(two.take_over([await meet(two)], LATER))
+            taking = asyncio.ensure_future(two.take_over([await find_row(two)], LATER))
             await held_up(postgres_ledger)
             until = two.lease_until
             await asyncio.to_thread(two._heartbeat.beat)
@@ -123,9 +123,9 @@ def test_a_session_name_is_as_the_server_keeps_it() -> None:
 def test_keepalives_are_set_so_that_the_server_notices_a_lost_machine(postgres_ledger: str) -> None:
     engine = postgres_server.ledger_engine(postgres_ledger, SCHEMA)
     with engine.connect() as connection:
-        told = connection.exec_driver_sql(
+        notify_all = connection.exec_driver_sql(
             "SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')"
         ).one()
     engine.dispose()
-    assert tuple(told) == ("5", "10000", "15s")
+    assert tuple(notify_all) == ("5", "10000", "15s")

@@ -217,6 +217,8 @@ def deregister(connection: Connection, worker_epoch: int, in_order: bool = True)
     connection.execute(_DEREGISTER, {"g": worker_epoch, "in_order": in_order})
 
 
+STUCK_SECONDS = LEASE_SECONDS
+"""From this age on the transaction of a worker without a live lease is ended."""
 MAX_SESSION_NAME = 63
 """PostgreSQL truncates application_name at this length."""
 
@@ -227,7 +229,7 @@ _END_STUCK = text(
         WHERE datname = current_database() AND usename = current_user
           AND starts_with(application_name, CAST(:prefix AS text))
           AND application_name <> ALL (CAST(:live AS text[]))
-          AND xact_start < clock_timestamp() - make_interval(secs => :lease)
+          AND xact_start < clock_timestamp() - make_interval(secs => :age)
     )
     SELECT name FROM stuck WHERE pg_terminate_backend(pid)
     """
@@ -243,7 +245,7 @@ def session_name(schema: str, process: str) -> str:
 def end_stuck_sessions(connection: Connection, schema: str) -> list[str]:
     """Terminate the sessions that outlived their worker's lease; returns their names."""
     live = [session_name(schema, process) for process in live_processes(connection)]
-    parameters = {"prefix": _session_prefix(schema), "live": live, "lease": LEASE_SECONDS}
+    parameters = {"prefix": _session_prefix(schema), "live": live, "age": STUCK_SECONDS}
     return list(connection.execute(_END_STUCK, parameters).scalars())
 
 
