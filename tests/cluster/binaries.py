@@ -3,7 +3,7 @@
 Each is looked for in `KUBEBUILDER_ASSETS` (a folder as envtest's `setup-envtest` makes it; that brings no
 controller manager, which is then looked for further on), and in the user's cache, which
 `python -m tests.cluster.binaries` fills: some six minutes on two cores, once, with the Go toolchain that
-builds the broker, too. Output: the path of each. Failure: `Trouble`, with what to do.
+builds the broker, too. Output: the path of each. Failure: `UserError`, with what to do.
 """
 
 import fcntl
@@ -49,7 +49,7 @@ def cached() -> Path:
 
 
 def find() -> Binaries:
-    """All four, or Trouble that names those that are not here."""
+    """All four, or UserError that names those that are not here."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     folders = [*([Path(assets)] if assets else []), cached()]
     found = {
