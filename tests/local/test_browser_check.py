@@ -1,4 +1,4 @@
-"""The browser check on hand-made pairs: pages that must be equal, and damage of each kind that it must find."""
+"""The browser check on hand-made pairs: pages that must be equal, and damage that it must find."""
 
 from collections.abc import Iterator
 from pathlib import Path

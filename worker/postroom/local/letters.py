@@ -25,8 +25,8 @@ from postroom.local.data_folder import DataFolder
 from postroom.local.errors import UserError
 from postroom.local.send import letter_reason
 from postroom.local.terminal import STATE_COLOURS, facts_table, indented, plain_table
-from postroom.secret_files import read_folder
 from postroom.ports.world import LedgerUnavailable
+from postroom.secret_files import read_folder
 
 
 def find_letters(wanted: str, ledgers: Sequence[Path]) -> list[LetterView]:
