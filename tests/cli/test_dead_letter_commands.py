@@ -49,7 +49,7 @@ def test_recipients_are_suppressed_and_erased_while_a_worker_sends(up: UpProcess
     dry_run = run(up, "erase", "ada@example.net", "--dry-run")
     assert "2 letters in the ledger would be erased" in dry_run
     report = json.loads(run(up, "erase", "ada@example.net", "--json"))
-    assert (report["letters"], report["inbox"], report["suppressions"], report["under_way"]) == (2, 1, 1, 0)
+    assert (report["letters"], report["inbox"], report["suppressions"], report["in_progress"]) == (2, 1, 1, 0)
     assert report["topics"] == ["postroom.default.shop", "postroom.default.shop.dlq"]
     assert "0 letters in the ledger erased" in run(up, "erase", "ada@example.net")
     assert run_postroom("letter", "ada@example.net", "--data", str(up.data)).returncode == 1

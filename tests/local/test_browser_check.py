@@ -252,7 +252,7 @@ def test_an_exception_in_the_page_is_an_error_and_the_next_call_works() -> None:
     with Chromium() as chromium:
         with pytest.raises(UserError, match="nowhere is not defined"):
             chromium.evaluate("nowhere()")
-        with pytest.raises(UserError, match=r"refused Page\.noSuchCommand"):
+        with pytest.raises(UserError, match=r"rejected Page\.noSuchCommand"):
             chromium.call("Page.noSuchCommand")
         assert chromium.evaluate("1 + 1") == 2
 

@@ -54,7 +54,7 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         server.start()
         return server, asyncio.create_task(watch_manifests(run, EditListener(print, print), stopping))
 
-    async def read_again() -> ManifestSet:
+    async def reread() -> ManifestSet:
         folder.read()
         return ManifestSet()
 
@@ -70,7 +70,7 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         options=SimpleNamespace(manifests=folder.path),
         manifest_set=ManifestSet(),
         served=[],
-        read_again=read_again,
+        reread=read_again,
         apply=apply,
     )
     pictures = os.environ.get("POSTROOM_SCREENSHOTS")
