@@ -70,7 +70,7 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         options=SimpleNamespace(manifests=folder.path),
         manifest_set=ManifestSet(),
         served=[],
-        reread=read_again,
+        reread=reread,
         apply=apply,
     )
     pictures = os.environ.get("POSTROOM_SCREENSHOTS")
