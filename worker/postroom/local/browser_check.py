@@ -391,7 +391,7 @@ class BrowserCheck:
         self._emulate("light", self._widths[0])
         compared = _sum_counts(compared, self._call("compareStates"))
         bare = self._call("compareBare", pages)
-        compared = _sum_counts(compared, (each["compared"] for each in bare))
+        compared = _sum_counts(compared, (fact["compared"] for fact in bare))
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
@@ -444,7 +444,7 @@ def _comparison(pair: PagePair, elements: int, compared: int, without: Any, resu
         *_byte_differences(source, scan_page(pair.delivered)),
         *sorted(_differences(source, result["records"]), key=is_consequence),
     ]
-    differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
+    differing = len(result["differing"]) + any(difference.check == "bytes" for difference in found)
     excluded, kept = without["excluded"], without["kept"]
     return Comparison(pair.name, elements, compared, excluded, kept, differing, tuple(found))
 
@@ -486,14 +486,14 @@ def add_browser_findings(
 ) -> ManifestValidation:
     """Add Chromium's findings about the sample letters of templates that pass; raises UserError."""
     known = {object_key(item): item for item in objects}
-    proofs = dict(validation.results)
+    results = dict(validation.results)
     with BrowserCheck(program) as browser:
-        for key, proof in validation.results.items():
+        for key, result in validation.results.items():
             template = known.get(key)
-            if isinstance(template, EmailTemplate) and proof.compiled is not None:
-                found = tuple(appearance_problems(template, _layout(template, known), proof, browser))
-                proofs[key] = replace(proof, warnings=(*proof.warnings, *found))
-    return replace(validation, results=proofs)
+            if isinstance(template, EmailTemplate) and result.compiled is not None:
+                found = tuple(appearance_problems(template, _layout(template, known), result, browser))
+                results[key] = replace(result, warnings=(*result.warnings, *found))
+    return replace(validation, results=results)
 
 
 def _layout(template: EmailTemplate, known: Mapping[ObjectKey, Manifest]) -> EmailLayout | None:
@@ -505,14 +505,14 @@ def _layout(template: EmailTemplate, known: Mapping[ObjectKey, Manifest]) -> Ema
 
 
 def appearance_problems(
-    template: EmailTemplate, layout: EmailLayout | None, proof: TemplateValidation, browser: BrowserCheck
+    template: EmailTemplate, layout: EmailLayout | None, result: TemplateValidation, browser: BrowserCheck
 ) -> Iterator[Problem]:
     """Yield the differences in a template's letters; equal differences of several samples are one problem."""
-    assert proof.compiled is not None
-    sources = source_pages(template, layout, proof.compiled)
+    assert result.compiled is not None
+    sources = source_pages(template, layout, result.compiled)
     pairs = [
         PagePair(source.page, sent.rendered.html, source.css, source.sample)
-        for source, sent in zip(sources, proof.samples, strict=True)
+        for source, sent in zip(sources, result.samples, strict=True)
     ]
     seen: set[tuple[str, str]] = set()
     for pair, comparison in zip(pairs, browser.compare(pairs), strict=True):
@@ -550,8 +550,8 @@ def _describe(group: Sequence[Difference]) -> str:
         )
     if first.check == "elements":
         return f"the browser creates other elements: {first.source} became {first.delivered}"
-    causes = [each for each in group if not is_consequence(each)] or group
-    named = list(dict.fromkeys((each.property, each.source, each.delivered) for each in causes))
+    causes = [difference for difference in group if not is_consequence(difference)] or group
+    named = list(dict.fromkeys((cause.property, cause.source, cause.delivered) for cause in causes))
     shown = ", ".join(
         f"{name} {was or 'nothing'} became {now or 'nothing'}" for name, was, now in named[:SHOWN_PROPERTIES]
     )

@@ -66,8 +66,8 @@ def to_yaml(value: dict[str, Any]) -> str:
 
 
 def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
-    for key, each in value.items():
-        yield from _entry(f"{indent}{_scalar(key)}:", each, indent + INDENT)
+    for key, member in value.items():
+        yield from _entry(f"{indent}{_scalar(key)}:", member, indent + INDENT)
 
 
 def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
     if isinstance(value, dict) and value:
         yield from _collection(head, list(_mapping(value, indent)), indent)
     elif isinstance(value, list) and value:
-        lines = [line for each in value for line in _entry(f"{indent}-", each, indent + INDENT)]
+        lines = [line for item in value for line in _entry(f"{indent}-", item, indent + INDENT)]
         yield from _collection(head, lines, indent)
     elif isinstance(value, str) and "\n" in value and not _BREAKS.intersection(value) and _printable(value):
         yield from _literal(head, value, indent)

@@ -69,7 +69,7 @@ def _fallback(profile: SmtpProfile, profiles: Iterable[SmtpProfile]) -> SmtpProf
     if ref is None:
         return None
     wanted = (namespace, ref.name)
-    return next((each for each in profiles if (each.metadata.namespace, each.metadata.name) == wanted), None)
+    return next((p for p in profiles if (p.metadata.namespace, p.metadata.name) == wanted), None)
 
 
 def _profiles(folder: Path, validation: ManifestValidation, complete: bool) -> list[SmtpProfile]:
@@ -84,12 +84,12 @@ def _serve(
 ) -> ServedProfile:
     metadata = profile.metadata
     serving = RevisionChoice()
-    fresh = {each.name: each for each in validation.compiled(metadata.namespace, metadata.name)}
-    live = {name: each for name, each in fresh.items() if serving.choose(name, each, None)}
+    valid = {template.name: template for template in validation.compiled(metadata.namespace, metadata.name)}
+    live = {name: template for name, template in valid.items() if serving.choose(name, template, None)}
     failed = {
         key.name
-        for key, proof in validation.results.items()
-        if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not proof.passed
+        for key, result in validation.results.items()
+        if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not result.passed
     }
     held_back = []
     for before in _previous_templates(folder / profile_dir_name(profile) / "templates.json"):

@@ -146,10 +146,10 @@ def format_report(manifest_set: ManifestSet, form: FormatName, width: int = 80) 
 
 def summary_line(manifest_set: ManifestSet) -> str:
     """Return a line like `8 files, 1 profile; 6 of 6 templates pass; 21 sample letters rendered; …`."""
-    proofs = manifest_set.validation.results
-    templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
-    passed = sum(proof.passed for proof in templates)
-    letters = sum(len(proof.samples) for proof in templates)
+    results = manifest_set.validation.results
+    templates = [result for key, result in results.items() if key.kind == "EmailTemplate"]
+    passed = sum(result.passed for result in templates)
+    letters = sum(len(result.samples) for result in templates)
     asked = len(templates) + manifest_set.unread_templates
     apart = sum(map(_without_layout, templates))
     counts = [_count(len(manifest_set.errors), "error"), _count(len(manifest_set.warnings), "warning")]
@@ -164,10 +164,10 @@ def summary_line(manifest_set: ManifestSet) -> str:
     return "; ".join(parts)
 
 
-def _without_layout(proof: TemplateValidation) -> bool:
+def _without_layout(result: TemplateValidation) -> bool:
     """Whether a template was checked without its layout, and has no problem so far."""
-    missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in proof.warnings)
-    return missing and not proof.problems
+    missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in result.warnings)
+    return missing and not result.problems
 
 
 def _by_severity(manifest_set: ManifestSet) -> tuple[Finding, ...]:
@@ -271,14 +271,14 @@ def _json(manifest_set: ManifestSet) -> str:
         {
             "namespace": key.namespace,
             "name": key.name,
-            "passes": None if _without_layout(proof) else proof.passed,
-            "revision": proof.compiled.revision if proof.compiled else None,
+            "passes": None if _without_layout(result) else result.passed,
+            "revision": result.compiled.revision if result.compiled else None,
             "samples": [
                 {"name": sample.name, "locale": sample.locale, "html_bytes": sample.html_bytes}
-                for sample in proof.samples
+                for sample in result.samples
             ],
         }
-        for key, proof in manifest_set.validation.results.items()
+        for key, result in manifest_set.validation.results.items()
         if key.kind == "EmailTemplate"
     ]
     document = {

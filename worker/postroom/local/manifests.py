@@ -93,12 +93,12 @@ class FieldFiles:
             if whole.get(name) is None:
                 continue
             inline = FILE_FIELDS[name]
-            place = f"{path}.{name}"
+            field_path = f"{path}.{name}"
             wanted = whole.pop(name)
             if whole.get(inline) is not None:
-                problems.append(_file_problem(place, f"and {inline} are both set; keep one of them"))
+                problems.append(_file_problem(field_path, f"and {inline} are both set; keep one of them"))
                 continue
-            text = self._text(wanted, place, FIELD_LIMITS[inline])
+            text = self._text(wanted, field_path, FIELD_LIMITS[inline])
             if isinstance(text, Problem):
                 problems.append(text)
                 whole[inline] = PLACEHOLDER
@@ -107,8 +107,8 @@ class FieldFiles:
                 files[f"{path}.{inline}"] = self._shown(wanted)
         return whole
 
-    def _text(self, wanted: Any, place: str, limit: int) -> str | Problem:
-        path = self._path(wanted, place)
+    def _text(self, wanted: Any, field_path: str, limit: int) -> str | Problem:
+        path = self._path(wanted, field_path)
         if isinstance(path, Problem):
             return path
         most = limit * BYTES_PER_CHARACTER + BYTE_ORDER_MARK
@@ -116,39 +116,39 @@ class FieldFiles:
             with path.open("rb") as stream:
                 data = stream.read(most + 1)
         except OSError as error:
-            return _file_problem(place, f"{wanted} cannot be read: {error.strerror}")
+            return _file_problem(field_path, f"{wanted} cannot be read: {error.strerror}")
         if len(data) > most:  # one character too many, so that the model rejects the field
             return " " * (limit + 1)
         try:
             return StringIO(data.decode("utf-8-sig"), newline=None).read(limit + 1)
         except UnicodeDecodeError as error:
-            return _file_problem(place, f"{wanted} is not UTF-8 (byte {error.start}); save it as UTF-8")
+            return _file_problem(field_path, f"{wanted} is not UTF-8 (byte {error.start}); save it as UTF-8")
 
-    def _path(self, wanted: Any, place: str) -> Path | Problem:
+    def _path(self, wanted: Any, field_path: str) -> Path | Problem:
         if not isinstance(wanted, str) or not wanted.strip() or "\0" in wanted:
             return _file_problem(
-                place, "must be the name of a file beside the manifest, for example order.html"
+                field_path, "must be the name of a file beside the manifest, for example order.html"
             )
         if PurePosixPath(wanted).is_absolute() or Path(wanted).is_absolute() or "://" in wanted:
             return _file_problem(
-                place, f"{wanted} must be a path relative to the manifest, for example order.html"
+                field_path, f"{wanted} must be a path relative to the manifest, for example order.html"
             )
         path = self.manifest.parent / wanted
         try:
             real = path.resolve()
             if not real.is_relative_to(self.folder.resolve()):
                 rule = f"{wanted} is outside of {self.folder}; move the file into that folder"
-                return _file_problem(place, rule)
+                return _file_problem(field_path, rule)
             self.referenced_files |= {real, path.absolute()}
             if real.is_file():
                 return path
             there = sorted(
-                str(Path(wanted).parent / each.name) for each in real.parent.glob("*") if each.is_file()
+                str(Path(wanted).parent / file.name) for file in real.parent.glob("*") if file.is_file()
             )
         except (OSError, RuntimeError, ValueError) as error:
-            return _file_problem(place, f"{wanted} cannot be read: {error}")
+            return _file_problem(field_path, f"{wanted} cannot be read: {error}")
         return _file_problem(
-            place, f"there is no file {wanted} beside {self.shown}{did_you_mean(wanted, there)}"
+            field_path, f"there is no file {wanted} beside {self.shown}{did_you_mean(wanted, there)}"
         )
 
     def _shown(self, wanted: str) -> str:
@@ -166,8 +166,8 @@ _SPEC_FILES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _file_problem(place: str, rule: str) -> Problem:
-    return Problem(Code.MANIFEST_INVALID, place, rule)
+def _file_problem(field_path: str, rule: str) -> Problem:
+    return Problem(Code.MANIFEST_INVALID, field_path, rule)
 
 
 STANDARD_INPUT = Path("-")
@@ -299,7 +299,9 @@ class FolderReader:
         referenced_files: set[Path] = set()
         found = [located for file in files for located in self._read(file, before, referenced_files)]
         if first and on_first:
-            self._validate_first(first, {_key(each): each.object for each in reversed(found)}, on_first)
+            self._validate_first(
+                first, {_key(located): located.object for located in reversed(found)}, on_first
+            )
         read = _ManifestFiles(found, len(files), frozenset(referenced_files))
         return _validate(read, validate_each=self._cache.validate_each)
 
@@ -406,8 +408,8 @@ class _ManifestFiles:
 def _read_all(folder: Path) -> _ManifestFiles:
     files = list(manifest_files(folder))
     referenced_files: set[Path] = set()
-    located = [each for file in files for each in _read(file, folder, referenced_files)]
-    return _ManifestFiles(located, len(files), frozenset(referenced_files))
+    found = [located for file in files for located in _read(file, folder, referenced_files)]
+    return _ManifestFiles(found, len(files), frozenset(referenced_files))
 
 
 def _validate(
@@ -433,11 +435,11 @@ def _validate(
     if inspection is not None:
         validation = inspection(together, validation)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
-    proved = list(_validation_findings([*others, *found], validation))
+    validated = list(_validation_findings([*others, *found], validation))
     return ManifestSet(
         objects,
         validation,
-        tuple(dict.fromkeys(sorted([*unread, *proved], key=_finding_position))),
+        tuple(dict.fromkeys(sorted([*unread, *validated], key=_finding_position))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         read.files,
         complete=not unread,
@@ -460,8 +462,10 @@ def _key(located: LocatedObject) -> ObjectKey:
 
 
 def _only(own: set[ObjectKey], validation: ManifestValidation) -> ManifestValidation:
-    proofs = {key: proof for key, proof in validation.results.items() if key in own}
-    return ManifestValidation(proofs, {key: each for key, each in validation.profiles.items() if key in own})
+    results = {key: result for key, result in validation.results.items() if key in own}
+    return ManifestValidation(
+        results, {key: profile for key, profile in validation.profiles.items() if key in own}
+    )
 
 
 def require_manifests(manifest_set: ManifestSet, folder: Path) -> None:
@@ -543,8 +547,8 @@ def _validation_findings(found: Iterable[LocatedObject], validation: ManifestVal
             places[object_key(located.object)] = (
                 located  # of two objects with the same name the second has the problem
             )
-    for key, proof in validation.results.items():
-        for problem in (*proof.problems, *proof.warnings):
+    for key, result in validation.results.items():
+        for problem in (*result.problems, *result.warnings):
             yield from _located_findings(problem, key, places)
 
 

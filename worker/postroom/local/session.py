@@ -170,14 +170,14 @@ def _wide(sent: list[SampleDelivery]) -> Table:
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4), ("template@revision", 4)):
         shown.add_column(name, ratio=ratio, overflow="ellipsis", no_wrap=True)
-    for each in sent:
+    for delivery in sent:
         shown.add_row(
-            _state(each),
-            _milliseconds(each),
-            each.event_type,
-            each.recipient,
-            Text(each.subject),
-            each.template,
+            _state(delivery),
+            _milliseconds(delivery),
+            delivery.event_type,
+            delivery.recipient,
+            Text(delivery.subject),
+            delivery.template,
         )
     return shown
 
@@ -187,11 +187,11 @@ def _narrow(sent: list[SampleDelivery]) -> Table:
     shown.add_column("state", no_wrap=True, min_width=8)
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     shown.add_column("event → recipient, subject, template@revision")
-    for each in sent:
-        lines = Text(f"{each.event_type} → {each.recipient}")
-        for detail in filter(None, (each.subject, each.template)):
+    for delivery in sent:
+        lines = Text(f"{delivery.event_type} → {delivery.recipient}")
+        for detail in filter(None, (delivery.subject, delivery.template)):
             lines.append(f"\n{detail}", style="dim")
-        shown.add_row(_state(each), _milliseconds(each), lines)
+        shown.add_row(_state(delivery), _milliseconds(delivery), lines)
     return shown
 
 
@@ -229,7 +229,7 @@ async def run_once(options: UpOptions, console: Console) -> int:
     run = LocalRun(replace(options, studio=False), Notes(console))
     manifest_set = await run.validate()
     _print_errors(manifest_set, console)
-    if not any(proof.compiled for proof in manifest_set.validation.results.values()):
+    if not any(result.compiled for result in manifest_set.validation.results.values()):
         console.print("No template passes validation; nothing was started.")
         return 1
     if not await _start_run(run, console, stopping):

@@ -89,8 +89,8 @@ class LocalRun:
         """Validate what has changed, and show it in the studio before workers serve it; raises UserError."""
         loop = asyncio.get_running_loop()
 
-        def show(template: EmailTemplate, proof: TemplateValidation) -> None:
-            loop.call_soon_threadsafe(self.studio.update_one, template, proof)
+        def show(template: EmailTemplate, result: TemplateValidation) -> None:
+            loop.call_soon_threadsafe(self.studio.update_one, template, result)
 
         manifest_set = await asyncio.to_thread(self.reader.read, self.studio.viewed, show)
         self.studio.update(manifest_set)
@@ -122,7 +122,10 @@ class LocalRun:
         for name in await asyncio.to_thread(create_topics, self.bootstrap, wanted):
             self._notify(f"topic {name} created")
         self.studio.hold(
-            each for profile in self.served for each in profile.templates if each.name in profile.held_back
+            template
+            for profile in self.served
+            for template in profile.templates
+            if template.name in profile.held_back
         )
         now = {profile.profile_dir: profile for profile in self.served}
         for profile_dir, profile in now.items():

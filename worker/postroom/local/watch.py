@@ -99,7 +99,7 @@ def withdrawn(
 ) -> Iterator[str]:
     """Return a line for each profile and template that is no longer served, with the reason."""
     profile_dirs = {profile.profile_dir for profile in served}
-    live = {(each.namespace, each.name) for profile in served for each in profile.templates}
+    live = {(template.namespace, template.name) for profile in served for template in profile.templates}
     for profile in served_before:
         metadata = profile.manifest.metadata
         if profile.profile_dir not in profile_dirs:
@@ -109,10 +109,10 @@ def withdrawn(
             stopped = f"profile {profile.profile_dir} stopped with its {templates}"
             yield f"{stopped}: {why}; its letters stay on the topic"
             continue
-        for each in profile.templates:
-            if (each.namespace, each.name) not in live:  # otherwise it moved to another profile
-                why = _missing_reason(before, ObjectKey("EmailTemplate", each.namespace, each.name))
-                yield f"template {each.name} stopped: {why}"
+        for template in profile.templates:
+            if (template.namespace, template.name) not in live:  # otherwise it moved to another profile
+                why = _missing_reason(before, ObjectKey("EmailTemplate", template.namespace, template.name))
+                yield f"template {template.name} stopped: {why}"
 
 
 def _missing_reason(before: ManifestSet, key: ObjectKey) -> str:
@@ -124,11 +124,11 @@ def _missing_reason(before: ManifestSet, key: ObjectKey) -> str:
 
 def _change_summary(before: ManifestSet, now: ManifestSet) -> str:
     """Summarize what an edit changed besides new findings; empty when nothing did."""
-    old = {key: proof.compiled for key, proof in before.validation.results.items()}
+    old = {key: result.compiled for key, result in before.validation.results.items()}
     changed = [
-        f"{key.name}@{proof.compiled.revision}"
-        for key, proof in now.validation.results.items()
-        if proof.compiled and old.get(key) != proof.compiled
+        f"{key.name}@{result.compiled.revision}"
+        for key, result in now.validation.results.items()
+        if result.compiled and old.get(key) != result.compiled
     ]
     if changed:
         return f"now serves {', '.join(sorted(changed))}"
