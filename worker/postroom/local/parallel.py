@@ -48,6 +48,7 @@ def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterabl
         pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
     except (OSError, ImportError, NotImplementedError):  # no semaphores, no shared memory
         return map(_validate_pair, work)
+    interrupted = False
     try:
         with _interrupts_blocked():  # until all processes exist, so that none is left behind
             results = pool.map(_validate_pair, work, chunksize=CHUNK)
@@ -57,9 +58,11 @@ def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterabl
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()  # its results are no longer needed
+        interrupted = True
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # after an interrupt wait: else a thread of the pool may write to a closed pipe and print a traceback
+        pool.shutdown(wait=interrupted, cancel_futures=True)
 
 
 def _validate_pair(pair: TemplateWithLayout) -> TemplateValidation:
