@@ -71,8 +71,8 @@ class Pair:
         await asyncio.to_thread(self._workers[place]._heartbeat.beat)
 
     async def attempts(self, row: int) -> Sequence[str]:
-        said = f"SELECT result FROM attempt WHERE row = {row}"
-        return [str(result) for (result,) in await asyncio.to_thread(execute, self._url, said)]
+        query = f"SELECT result FROM attempt WHERE row = {row}"
+        return [str(result) for (result,) in await asyncio.to_thread(execute, self._url, query)]
 
     async def end(self) -> None:
         for worker in self._workers:
