@@ -1,7 +1,7 @@
 """The delivery ledger on SQLite (one worker) and PostgreSQL (several workers): same tables, same statements.
 
-To understand the states of a letter, read `ports.ledger` (the states), `delivery.claim`, `policy.takeover`,
-and here `deliveries` (the statements), `leases` (which worker is alive) and `orphans`.
+To understand the states of a letter, read `ports.ledger` (the states), `delivery.claim` (what a claimer does
+with an existing row), and here `deliveries` (the statements), `leases` (which worker is alive) and `orphans`.
 
     sqlite, postgres        open, own and close a ledger; `sql_ledger` is what they share
     database_writer         one thread, transactions in groups
