@@ -141,4 +141,4 @@ def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: Operated
     path = f"/api/v1/namespaces/{world.namespace}"
     world.until(lambda: world.cluster.api.get(path).status_code == 404)
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words

@@ -39,7 +39,7 @@ def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
     world.said("EmailTemplate", "welcome", "True")
     world.said("EmailLayout", "larkfield", "True")
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])

@@ -51,7 +51,7 @@ def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: Op
     print(f"the operator grew by {grown} KiB to {before + grown} KiB")
     assert grown < GROWTH_KIB
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words
 
 
 def test_a_good_template_that_turns_hostile_serves_on_as_it_was(world: OperatedNamespace) -> None:

@@ -114,7 +114,7 @@ def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
         world.until(lambda edit=turn, mode=mode: whole(world, edit, mode))  # type: ignore[misc]
         world.until(lambda changes=changes: rollouts(world)[0] == changes)  # type: ignore[misc]
         assert turn < 4 * kills, f"only {died} of {turn} starts came to their step"
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words
     written = world.get("Deployment", "postroom-shop")["metadata"]["generation"]
     assert changes <= written < 2 * changes  # how pods are replaced changes with the mode, and back again
     fault.record(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")

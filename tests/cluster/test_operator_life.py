@@ -108,7 +108,7 @@ def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: Op
     world.apply(template("letter-3"))
     world.until(lambda: "/letter-3" in second.words)
     assert "letter-3" in world.served()
-    assert "holds the Lease; listing" in second.words
+    assert "acquired the Lease; listing" in second.words
     assert any('name="letter-3"' in line for line in told(second))
     ready = [line for line in second.words.splitlines() if "Ready changed" in line]
     assert [json.loads(line)["object"] for line in ready if "EmailTemplate" in line] == [
@@ -129,7 +129,7 @@ def test_an_operator_that_ends_in_order_is_followed_at_once(world: OperatedNames
     second.start()
     world.until(lambda: "another operator holds the Lease" in second.words)
     world.operator.stop()
-    world.until(lambda: "holds the Lease; listing" in second.words, within=10.0)
+    world.until(lambda: "acquired the Lease; listing" in second.words, within=10.0)
 
 
 def test_the_death_of_the_api_server_is_survived(world: OperatedNamespace) -> None:

@@ -44,7 +44,7 @@ def test_no_worker_starts_without_its_walls(world: OperatedNamespace) -> None:
     world.apply(profile(networkPolicy={"peers": peers}))
     said = refused(world, "SmtpProfile", "shop")
     assert "10.0.0.0/99" in said["message"]
-    assert "is not made without NetworkPolicy" in said["message"]
+    assert "is not created without NetworkPolicy" in said["message"]
     assert world.get("Deployment", "postroom-shop") == {}
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))

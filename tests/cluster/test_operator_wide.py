@@ -16,7 +16,7 @@ RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 @pytest.fixture
 def elsewhere(wide_world: OperatedNamespace) -> Iterator[OperatedNamespace]:
     """A namespace that is made while the operator runs."""
-    wide_world.until(lambda: "holds the Lease; listing" in wide_world.operator.words)
+    wide_world.until(lambda: "acquired the Lease; listing" in wide_world.operator.words)
     name = f"late-{uuid4().hex[:10]}"
     wide_world.cluster.create("/api/v1/namespaces", {"metadata": {"name": name}})
     yield replace(wide_world, namespace=name)
@@ -85,7 +85,7 @@ def test_a_namespace_that_goes_takes_its_own_along_and_no_other_is_touched(
     wide_world.apply(template("other"))
     wide_world.until(lambda: live(wide_world, "welcome", "other"))
     assert wide_world.get("Deployment", "postroom-shop")["metadata"]["uid"] == uid
-    assert "a mistake of Postroom's" not in wide_world.operator.words
+    assert "internal error" not in wide_world.operator.words
 
 
 def test_the_rights_of_the_chart_are_enough(

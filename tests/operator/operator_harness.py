@@ -46,7 +46,7 @@ class InProcessValidator:
         self.slow: set[str] = set()
 
     async def validate(
-        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+        self, template: Manifest | None, layout: Manifest | None, *, urgent: bool = False
     ) -> ValidationResult | None:
         if template and template["metadata"]["name"] in self.slow:
             return None

@@ -154,10 +154,10 @@ def test_the_guard_waits_for_no_proof() -> None:
         proving, proved = asyncio.Event(), asyncio.Event()
         prove = world.validator.validate
 
-        async def slowly(*asked: Any, first: bool = False) -> Any:
+        async def slowly(*asked: Any, urgent: bool = False) -> Any:
             proving.set()
             await proved.wait()
-            return await prove(*asked, first=first)
+            return await prove(*asked, urgent=urgent)
 
         world.validator.validate = slowly  # type: ignore[method-assign,assignment]
         world.apply(template("paid"))

@@ -33,7 +33,7 @@ class ManualClock:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.001)
 
 

@@ -112,7 +112,7 @@ def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart()
         status, reason, message = world.condition("EmailTemplate", "paid")
         assert (status, reason) == ("False", "VariableUndeclared")
         assert "spec.html, line 2" in message
-        assert f"revision {good.revision} serves on" in message
+        assert f"revision {good.revision} stays in use" in message
         await world.restart()
         assert await world.settle() == []
         world.apply(template("paid", "<p>Mended</p>"))
@@ -208,10 +208,10 @@ def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
 def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
-        assert world.context.observer._read
+        assert world.context.observer._parsed
         world.cluster.remove(Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders"))
         await world.settle()
-        assert not world.context.observer._read, "though its ConfigMaps go only after it"
+        assert not world.context.observer._parsed, "though its ConfigMaps go only after it"
 
     run(test)
 
@@ -251,7 +251,7 @@ def test_what_came_and_went_leaves_nothing_in_memory() -> None:
         await started(world)
         await world.restart()
         await world.settle()
-        before = (set(world.store._objects), set(world.store._under), set(world.context.observer._read))
+        before = (set(world.store._objects), set(world.store._index), set(world.context.observer._parsed))
         for number in range(3):
             name = f"passing-{number}"
             world.apply(profile(name), template(name, smtpProfileRef={"name": name}))
@@ -261,7 +261,7 @@ def test_what_came_and_went_leaves_nothing_in_memory() -> None:
             await world.settle()
         await Resync(world.cluster, world.store, (), world.pending.update).once()
         await world.settle()
-        after = (set(world.store._objects), set(world.store._under), set(world.context.observer._read))
+        after = (set(world.store._objects), set(world.store._index), set(world.context.observer._parsed))
         assert after == before
         assert world.store._gone == {}
         assert world.external.wanted == {profile_key(NAMESPACE, "orders")}
@@ -381,7 +381,7 @@ def test_what_a_template_lacks_for_its_layouts_text_the_layout_says_too() -> Non
         page = layout(html="<body>{{ brand }}{% block content %}{% endblock %}</body>")
         world.apply(profile(), page, template("paid", layoutRef={"name": "plain"}))
         await world.settle()
-        message = "paid does not pass with it; its own status says why"
+        message = "template paid is invalid with this layout; see its status"
         assert world.condition("EmailLayout", "plain") == ("False", "TemplatesFail", message)
 
     run(test)
@@ -455,7 +455,7 @@ def test_what_somebody_else_has_made_is_never_taken_over() -> None:
         assert world.created_objects()["ConfigMap/postroom-orders-profile"]["data"] == {"theirs": "yes"}
         status, _, message = world.condition("SmtpProfile", "orders")
         assert status == "False"
-        assert "somebody else's" in message
+        assert "does not belong to Postroom" in message
 
     run(test)
 
@@ -505,7 +505,7 @@ def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
 
         world.cluster.before = refuse
         await started(world)
-        said = ("False", "ProfileInvalid", "SmtpProfile orders is not valid itself, or not applied")
+        said = ("False", "ProfileInvalid", "SmtpProfile orders is invalid or not applied")
         status, reason, message = world.condition("EmailTemplate", "paid")
         assert (status, reason, message.partition(";")[0]) == said
         assert "revision" not in world.status("EmailTemplate", "paid")
@@ -539,7 +539,7 @@ def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: b
         assert "Deployment/postroom-orders" not in world.created_objects()
         status, reason, message = world.condition("SmtpProfile", "orders")
         assert (status, reason) == ("False", "NotApplied")
-        assert f"Deployment shop/postroom-orders is not made without {kind} shop/{called}" in message
+        assert f"Deployment shop/postroom-orders is not created without {kind} shop/{called}" in message
         assert "Deployment/postroom-sandbox" in world.created_objects()
 
     run(test)

@@ -35,7 +35,7 @@ def test_a_template_with_a_newer_field_serves_its_last_good_revision() -> None:
         status, reason, message = world.condition("EmailTemplate", "paid")
         assert (status, reason) == ("False", "FieldUnknown")
         assert "quietHours" in message
-        assert "serves on" in message
+        assert "stays in use" in message
         assert world.condition("EmailTemplate", "sent")[0] == "True"
 
     run(test)

@@ -82,7 +82,7 @@ def broken(status: Mapping[str, Any] | None = None, *problems: Problem) -> Templ
 
 def test_a_template_that_is_live_says_its_revision_sizes_and_samples() -> None:
     status = template_status(live(), [], NOON)
-    assert told(status) == ("True", "Serving", f"letters are written with revision {NEW.revision}")
+    assert told(status) == ("True", "Serving", f"letters are rendered with revision {NEW.revision}")
     assert told(status, "Compiled")[:2] == ("True", "Valid")
     assert told(status, "ProfileResolved")[:2] == ("True", "Resolved")
     assert status["revision"] == NEW.revision
@@ -98,7 +98,8 @@ def test_a_bad_edit_names_field_line_and_rule_and_what_serves_meanwhile() -> Non
     status = template_status(broken(), [], NOON)
     assert told(status, "Compiled")[:2] == ("False", "VariableUndeclared")
     assert told(status)[2] == (
-        f"spec.html, line 3: `nmae` is not declared; did you mean `name`?; revision {OLD.revision} serves on"
+        "spec.html, line 3: `nmae` is not declared; did you mean `name`?"
+        f"; revision {OLD.revision} stays in use"
     )
     assert status["revision"] == OLD.revision
     assert status["problems"] == [
@@ -112,7 +113,7 @@ def test_a_long_list_of_long_problems_stays_within_bounds() -> None:
     assert len(status["problems"]) == MAX_PROBLEMS
     message = told(status)[2]
     assert len(message) <= MESSAGE_LENGTH
-    assert message.endswith(f"… (and 98 more); revision {OLD.revision} serves on")
+    assert message.endswith(f"… (and 98 more); revision {OLD.revision} stays in use")
 
 
 def test_a_missing_profile_is_no_fault_of_the_template() -> None:
@@ -218,11 +219,11 @@ def test_a_layout_says_which_templates_do_not_pass_with_it() -> None:
     failing = [f"t{n}" for n in range(8)]
     status = layout_status(layout, ValidationResult(), 10, failing, NOON)
     assert told(status)[:2] == ("False", "TemplatesFail")
-    assert told(status)[2].startswith("t0, t1, t2, t3, t4 and 3 more do not pass")
-    assert told(status)[2].endswith("their own statuses say why")
+    assert told(status)[2].startswith("templates t0, t1, t2, t3, t4 and 3 more are invalid")
+    assert told(status)[2].endswith("see their statuses")
     one = layout_status(layout, ValidationResult(), 10, ["t0"], NOON)
-    assert told(one)[2] == "t0 does not pass with it; its own status says why"
-    assert told(layout_status(layout, ValidationResult(), 1, [], NOON))[2] == "1 template uses it"
+    assert told(one)[2] == "template t0 is invalid with this layout; see its status"
+    assert told(layout_status(layout, ValidationResult(), 1, [], NOON))[2] == "used by 1 template"
     assert told(layout_status(layout, ValidationResult(), 0, [], NOON))[0] == "True"
     assert told(layout_status(layout, None, 3, [], NOON))[:2] == ("Unknown", "Validating")
     assert told(layout_status(layout, ValidationResult(problems=(TYPO,)), 3, [], NOON))[:2] == (
@@ -566,7 +567,7 @@ def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> N
     assert announced(None, starting) == announced(starting, serving) == []
 
     lost = profile_status(facts(serving, deployment=new, reports=()), LATER)
-    gone = "none of 2 workers is available any more"
+    gone = "none of 2 workers is available now"
     assert announced(serving, lost) == [EventContent("Warning", "NoneAvailable", gone)]
     assert profile_status(facts(lost, deployment=new, reports=()), LATER) == lost
     assert [each.reason for each in announced(lost, profile_status(facts(lost), LATER))] == ["Recovered"]

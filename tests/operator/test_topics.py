@@ -108,7 +108,7 @@ def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at
     async def test(asking: Asking) -> None:
         for _ in range(2):
             known, missing = await asking.ask(wanted(3), wanted(1, f"{there}.dlq"), ours=frozenset({there}))
-            assert (known.partitions, known.differences) == (1, ("partitions: 1, asked for are 3",))
+            assert (known.partitions, known.differences) == (1, ("partitions is 1 instead of 3",))
             assert (missing.partitions, missing.reason) == (0, "CreateTimedOut")
             asking.topics.forget("orders")
             await asking.ask(wanted(3, "postroom.shop.other"))
@@ -177,7 +177,7 @@ def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
             assert (grown.partitions, grown.differences) == (5, ())
             (kept,) = await asking.ask(wanted(2))
             assert kept.partitions == 5
-            assert kept.differences == ("partitions: 5, asked for are 2",)
+            assert kept.differences == ("partitions is 5 instead of 2",)
 
         run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
         assert len(admin.list_topics(timeout=10).topics["postroom.shop.orders"].partitions) == 5
@@ -194,8 +194,8 @@ def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> N
             (found,) = await asking.ask(wanted())
             assert (found.partitions, found.created) == (1, False)
             assert found.differences == (
-                "partitions: 1, asked for are 3",
-                "retention.ms: 1000, asked for is 604800000",
+                "partitions is 1 instead of 3",
+                "retention.ms is 1000 instead of 604800000",
             )
 
         run(lambda: {"bootstrap.servers": broker.bootstrap}, test)

@@ -1,4 +1,4 @@
-"""Who is next in line for a process: each namespace in its turn, also of those that come again and again."""
+"""Validation in child processes: results, the cache, and processes that die, hang or are killed."""
 
 import asyncio
 import signal
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from postroom.isolated_process import IsolatedProcess, ProcessDied
 from postroom.letter.problems import Code
 from postroom_operator import validation
 from postroom_operator.models import API_VERSION, Manifest, ValidationResult
-from postroom_operator.validation import FairQueue, ValidatedObject, Validator
+from postroom_operator.validation import ValidatedObject, Validator
 
 pytestmark = pytest.mark.processes
 Test = Callable[[Validator, list[ValidatedObject]], Awaitable[None]]
@@ -120,12 +121,12 @@ def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None
         await proved(prover, template("warm"))
         answered: list[str] = []
 
-        async def ask(name: str, first: bool) -> None:
-            await prover.validate(template(name), None, first=first)
+        async def ask(name: str, urgent: bool) -> None:
+            await prover.validate(template(name), None, urgent=urgent)
             answered.append(name)
 
         wanted = [("a", False), ("b", False), ("c", False), ("edited", True)]
-        await asyncio.gather(*(ask(name, first) for name, first in wanted))
+        await asyncio.gather(*(ask(name, urgent) for name, urgent in wanted))
         assert answered == ["edited", "a", "b", "c"]
 
     run(test)
@@ -151,7 +152,7 @@ def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
 async def dies(prover: Validator, how: signal.Signals) -> None:
     """End the process that works on a question."""
     [process] = prover._processes
-    before = process._process
+    before = process._process._process
     assert before is not None
     await asyncio.sleep(0.2)  # it has read the question
     before.send_signal(how)
@@ -174,24 +175,27 @@ def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_wa
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         [process] = prover._processes
         assert (await proved(prover, template())).compiled
-        assert process._process is not None
-        process._process.send_signal(signal.SIGSTOP)
+        child = process._process._process
+        assert child is not None
+        child.send_signal(signal.SIGSTOP)
         asked = asyncio.create_task(proved(prover, template("asked")))
         await dies(prover, signal.SIGKILL)
         assert (await asked).compiled
-        process._process.kill()
-        await process._process.wait()
+        child = process._process._process
+        assert child is not None
+        child.kill()
+        await child.wait()
         assert (await proved(prover, template("idle"))).compiled, "nor where nobody asked it anything"
 
     run(test)
 
 
 def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def killed(self: object, question: bytes) -> None:
-        """It has no answer."""
+    async def killed(self: object, payload: bytes, seconds: float) -> bytes:
+        raise ProcessDied(-signal.SIGKILL)
 
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        monkeypatch.setattr(validation._ValidatorProcess, "ask", killed)
+        monkeypatch.setattr(IsolatedProcess, "request", killed)
         (problem,) = (await proved(prover, template())).problems
         assert "killed twice from outside" in problem.message
         monkeypatch.undo()
@@ -238,11 +242,10 @@ def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         await asyncio.gather(*(proved(prover, template(name)) for name in ("one", "two")))
         first, second = prover._processes
-        if second._process:  # it may have ended already
-            await second._process.wait()
-        assert second._process is None
-        assert first._process is not None
-        assert first._process.returncode is None
+        if child := second._process._process:  # it may have ended already
+            await child.wait()
+        assert not second._process.running
+        assert first._process.running
         both = (proved(prover, template(name)) for name in ("three", "four"))
         assert all(each.compiled for each in await asyncio.gather(*both)), "it comes back for work for two"
 
@@ -254,35 +257,8 @@ def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -
         [process] = prover._processes
         assert (await proved(prover, template("before"))).compiled
         process._end()
-        await process.begin()
-        answer = await process.ask(validation.build_request(template("after"), None)[1])
-        assert answer
-        assert answer[0].compiled, "no good template is told that it crashed"
+        await process.start()
+        result, _ = await process.validate(validation.build_request(template("after"), None)[1])
+        assert result.compiled, "a valid template gets no problem"
 
     run(test)
-
-
-def test_who_asks_again_and_again_is_not_always_before_who_asked_much_at_once() -> None:
-    async def test() -> None:
-        turns = FairQueue()
-        whose = {turns.enqueue("many", first=True): f"many-{number}" for number in range(4)}
-        given = []
-        for number in range(3):
-            whose[turns.enqueue("again", first=True)] = f"again-{number}"
-            given += [whose[await turns.next()] for _ in range(2)]
-        assert given == ["many-0", "again-0", "many-1", "again-1", "many-2", "again-2"]
-
-    asyncio.run(test())
-
-
-def test_who_came_later_begins_in_the_round_that_is_on() -> None:
-    async def test() -> None:
-        turns = FairQueue()
-        whose = {turns.enqueue("many", first=False): f"many-{number}" for number in range(5)}
-        given = [whose[await turns.next()] for _ in range(3)]
-        whose |= {turns.enqueue("late", first=False): f"late-{number}" for number in range(2)}
-        whose[turns.enqueue("late", first=True)] = "urgent"
-        given += [whose[await turns.next()] for _ in range(5)]
-        assert given == ["many-0", "many-1", "many-2", "urgent", "late-0", "many-3", "late-1", "many-4"]
-
-    asyncio.run(test())

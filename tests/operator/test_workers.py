@@ -73,7 +73,7 @@ class WorkerServer:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[WorkerServer], Awaitable[None]]) -> None:
-    monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(module, "FAST_SECONDS", 0.01)
 
     async def begin() -> None:
@@ -137,7 +137,7 @@ NONSENSE = {
     "neither yes nor no": '{"conditions": {"relay": {"ok": "perhaps"}}}',
     "deep": "[" * 200_000,
     "another pod's": json.dumps(PAGE | {"pod": "payments-y"}),
-    "more than a page": json.dumps(PAGE | {"mode": "x" * module.PAGE_BYTES}),
+    "more than a page": json.dumps(PAGE | {"mode": "x" * module.MAX_PAGE_BYTES}),
 }
 
 

@@ -53,7 +53,7 @@ def test_what_somebody_waits_for_goes_before_what_is_looked_at_again() -> None:
         for key in "abc":
             queue.add(key, 0)
         for key in "dc":
-            queue.add(key, 0, first=True)
+            queue.add(key, 0, urgent=True)
         await asyncio.sleep(0.01)
         assert [await queue.get() for _ in range(4)] == ["d", "c", "a", "b"]
         for key in "dc":
@@ -69,7 +69,7 @@ def test_an_urgent_key_in_work_is_first_again_when_it_is_done() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         await queue.get()
-        queue.add("a", 0, first=True)
+        queue.add("a", 0, urgent=True)
         queue.add("b", 0)
         await asyncio.sleep(0.01)
         queue.done("a")
