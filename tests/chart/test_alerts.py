@@ -110,17 +110,17 @@ def test_labels_and_single_alerts_can_be_otherwise(helm: Helm) -> None:
     settings = {
         f"{prefix}.alertLabels.team": "platform",
         f"{prefix}.alertAnnotations.runbook_url": "https://example.org/postroom",
-        f"{prefix}.alerts.PostroomLate.for": "1h",
-        f"{prefix}.alerts.PostroomLate.labels.severity": "critical",
-        f"{prefix}.alerts.PostroomClockWrong.enabled": "false",
+        f"{prefix}.alerts.PostroomDeliverySlow.for": "1h",
+        f"{prefix}.alerts.PostroomDeliverySlow.labels.severity": "critical",
+        f"{prefix}.alerts.PostroomClockSkew.enabled": "false",
     }
     chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     [made] = rule_of(helm, *ON, *chosen)
     rules = {rule["alert"]: rule for group in made["spec"]["groups"] for rule in group["rules"]}
-    assert set(RULES) - set(rules) == {"PostroomClockWrong"}
+    assert set(RULES) - set(rules) == {"PostroomClockSkew"}
     assert {rule["labels"]["team"] for rule in rules.values()} == {"platform"}
-    late = RULES["PostroomLate"]
-    assert rules["PostroomLate"] == late | {
+    late = RULES["PostroomDeliverySlow"]
+    assert rules["PostroomDeliverySlow"] == late | {
         "for": "1h",
         "labels": {"severity": "critical", "team": "platform"},
         "annotations": late["annotations"] | {"runbook_url": "https://example.org/postroom"},
@@ -132,8 +132,8 @@ def test_labels_and_single_alerts_can_be_otherwise(helm: Helm) -> None:
     ("setting", "named"),
     [
         ("alerts.PostroomLatte.for=1h", "PostroomLatte"),
-        ("alerts.PostroomLate.for=soon", "for"),
-        ("alerts.PostroomLate.expression=up", "expression"),
+        ("alerts.PostroomDeliverySlow.for=soon", "for"),
+        ("alerts.PostroomDeliverySlow.expression=up", "expression"),
     ],
 )
 def test_an_alert_that_is_none_is_refused_by_name(helm: Helm, setting: str, named: str) -> None:
