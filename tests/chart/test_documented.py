@@ -54,7 +54,7 @@ RENDERED = [each for each in ALL if each.words[0] in {"install", "upgrade"}]
 FILES = [(shown(page), found[2]) for page in PAGES for found in VALUES.finditer(page.read_text())]
 
 
-def test_the_pages_that_install_and_upgrade_are_found() -> None:
+def test_the_documentation_pages_about_installation_are_found() -> None:
     kinds = [(each.page, each.words[0]) for each in RENDERED]
     assert ("docs/how-to/install-with-helm.md", "install") in kinds
     assert kinds.count(("docs/how-to/install-with-helm.md", "upgrade")) == 2
@@ -88,7 +88,7 @@ def test_a_values_file_of_the_documentation_renders_the_chart(
     assert "kind: Deployment" in helm.render("--values", tmp_path / "values.yaml"), page
 
 
-def test_what_a_test_may_leave_is_what_the_page_removes(helm: Helm) -> None:
+def test_the_documentation_removes_what_a_test_may_leave(helm: Helm) -> None:
     removal = REMOVAL.search((ROOT / "docs" / "how-to" / "install-with-helm.md").read_text())
     assert removal
     rendered = [each for each in yaml.safe_load_all(helm.render()) if each]

@@ -60,7 +60,7 @@ def test_no_drift_between_the_chart_and_the_manifests(helm: Helm, rewrite: bool)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_whole(kubectl: str, overlay: str) -> None:
+def test_an_overlay_is_complete(kubectl: str, overlay: str) -> None:
     objects = built(kubectl, overlay)
     kinds = [each["kind"] for each in objects]
     assert kinds.count("CustomResourceDefinition") == 3

@@ -97,7 +97,7 @@ def live(world: OperatedNamespace, *names: str) -> bool:
     return ready == {"True"} and sorted(world.served()) == sorted(names)
 
 
-def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(
+def test_an_object_that_was_stored_before_the_rules_stays_usable_and_reports_its_problems(
     before: OperatedNamespace,
 ) -> None:
     world = before
@@ -134,7 +134,7 @@ def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(
     assert "internal error" not in world.operator.words
 
 
-def test_the_way_back_takes_the_fields_that_came_and_leaves_the_objects(before: OperatedNamespace) -> None:
+def test_a_downgrade_removes_the_new_fields_and_keeps_the_objects(before: OperatedNamespace) -> None:
     """What `helm rollback` does to the definitions, which belong to the release."""
     world = before
     define(world.cluster, today())

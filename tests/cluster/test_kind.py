@@ -174,7 +174,7 @@ def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Kin
     place.wait("the template is ready again", lambda: place.ready("emailtemplate", "welcome"), 30)
 
 
-def test_a_secret_that_is_missing_is_named_and_the_workers_go_on_once_it_is_there(
+def test_a_missing_secret_is_named_and_the_workers_continue_once_it_exists(
     story: KindSteps, phases: Phases
 ) -> None:
     place = story.place
@@ -370,7 +370,9 @@ def runs(place: KubeNamespace, deployment: str, image: str) -> bool:
     return is_whole(place.get("deployment", deployment)) and images == {image}
 
 
-def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: KindSteps, phases: Phases) -> None:
+def test_helm_uninstall_keeps_objects_and_workers_which_are_deleted_with_their_profile(
+    story: KindSteps, phases: Phases
+) -> None:
     place = story.place
     with phases("helm uninstall"):
         story.helm("uninstall", RELEASE, "--wait", "--timeout", "180s")

@@ -91,14 +91,14 @@ def server(cluster: ControlPlane, namespace: str) -> AppliedObjects:
 
 
 @pytest.mark.parametrize("case", [each.name for each in CASES])
-def test_what_a_real_api_server_took_is_not_applied_again(server: AppliedObjects, case: str) -> None:
+def test_what_a_real_api_server_accepted_is_not_applied_again(server: AppliedObjects, case: str) -> None:
     wanted = server.manifests(case)
     answers = [server.apply(each) for each in diff(wanted, [], server.uid).apply]
     assert diff(wanted, answers, server.uid) == Plan()
     assert server.plan(wanted) == Plan()
 
 
-def test_somebodys_edits_are_seen_and_put_back(server: AppliedObjects) -> None:
+def test_edits_are_noticed_and_reverted(server: AppliedObjects) -> None:
     wanted = server.manifests("smtp-allowed")
     for each in wanted:
         server.apply(with_hash(each))
@@ -113,7 +113,7 @@ def test_somebodys_edits_are_seen_and_put_back(server: AppliedObjects) -> None:
     assert server.plan(wanted) == Plan()
 
 
-def test_an_autoscaler_takes_the_number_of_workers_over_where_it_stands(server: AppliedObjects) -> None:
+def test_an_autoscaler_takes_over_the_present_number_of_workers(server: AppliedObjects) -> None:
     [ours] = [each for each in server.manifests("smtp-allowed") if each["kind"] == "Deployment"]
     theirs = ours | {"spec": {key: value for key, value in ours["spec"].items() if key != "replicas"}}
     server.apply(with_hash(ours))

@@ -83,7 +83,7 @@ def test_a_profile_and_a_template_become_workers_with_templates(world: OperatedN
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_deletes_comes_back(world: OperatedNamespace, looking: bool) -> None:
+def test_deleted_objects_are_created_again(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -103,7 +103,7 @@ def test_what_somebody_deletes_comes_back(world: OperatedNamespace, looking: boo
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_edits_is_put_back(world: OperatedNamespace, looking: bool) -> None:
+def test_edited_objects_are_restored(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -115,7 +115,9 @@ def test_what_somebody_edits_is_put_back(world: OperatedNamespace, looking: bool
     world.until(lambda: "welcome" in world.served())
 
 
-def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: OperatedNamespace) -> None:
+def test_a_template_that_is_deleted_while_the_operator_is_down_is_no_longer_served(
+    world: OperatedNamespace,
+) -> None:
     settled(world)
     world.apply(template("other"))
     world.until(lambda: len(world.served()) == 2)
@@ -125,7 +127,9 @@ def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: Ope
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_profile_that_goes_while_it_is_down_takes_its_workers_along(world: OperatedNamespace) -> None:
+def test_a_profile_that_is_deleted_while_the_operator_is_down_loses_its_workers(
+    world: OperatedNamespace,
+) -> None:
     settled(world)
     world.operator.kill()
     world.delete("SmtpProfile", "shop")

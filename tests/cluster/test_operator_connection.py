@@ -84,7 +84,7 @@ def only(fault: Fault, when: Callable[[RequestView], bool], at_most: int) -> Cal
     return found
 
 
-def test_the_proxy_passes_on_what_is_said(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_the_proxy_passes_requests_on(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     assert proxy.seen(kind="smtpprofiles", watch=True)[0].status == 200
     assert {each.status for each in proxy.records} <= {0, 200, 201, 404}
@@ -92,7 +92,7 @@ def test_the_proxy_passes_on_what_is_said(world: OperatedNamespace, proxy: Proxy
 
 
 @pytest.mark.parametrize("after", [1, None], ids=["with Retry-After", "without"])
-def test_writes_that_are_too_many_come_later_and_no_sooner_than_asked(
+def test_throttled_writes_are_retried_after_the_requested_delay(
     world: OperatedNamespace, proxy: Proxy, after: int | None
 ) -> None:
     fault = FaultAnswer(429, "TooManyRequests", retry_after=after)
@@ -108,7 +108,7 @@ def test_writes_that_are_too_many_come_later_and_no_sooner_than_asked(
     unharmed(world)
 
 
-def test_watches_and_lists_that_are_too_many_come_later(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_watches_and_lists_beyond_the_limit_are_retried_later(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     reads = lambda each: each.method == "GET" and each.kind != "leases"  # noqa: E731
@@ -123,9 +123,7 @@ def test_watches_and_lists_that_are_too_many_come_later(world: OperatedNamespace
 @pytest.mark.parametrize(
     "kinds", [CHILDREN, ("emailtemplates", "smtpprofiles")], ids=["children", "statuses"]
 )
-def test_a_conflict_is_looked_at_again(
-    world: OperatedNamespace, proxy: Proxy, kinds: tuple[str, ...]
-) -> None:
+def test_a_conflict_is_read_again(world: OperatedNamespace, proxy: Proxy, kinds: tuple[str, ...]) -> None:
     since = time.monotonic()
     fault = FaultAnswer(409, "Conflict")
     proxy.fault = only(fault, lambda each: each.method == "PATCH" and each.kind in kinds, 4)
@@ -137,7 +135,7 @@ def test_a_conflict_is_looked_at_again(
 
 
 @pytest.mark.parametrize("event", [True, False], ids=["in the stream", "as an answer"])
-def test_a_watch_that_is_too_old_begins_anew_with_a_listing(
+def test_an_expired_watch_starts_again_with_a_listing(
     world: OperatedNamespace, proxy: Proxy, event: bool
 ) -> None:
     planted(world)
@@ -151,7 +149,7 @@ def test_a_watch_that_is_too_old_begins_anew_with_a_listing(
     unharmed(world)
 
 
-def test_an_error_in_a_stream_that_is_no_410_ends_nothing(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_an_error_other_than_410_in_a_stream_stops_nothing(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     error = FaultAnswer(500, "InternalError", event=True)
@@ -163,7 +161,7 @@ def test_an_error_in_a_stream_that_is_no_410_ends_nothing(world: OperatedNamespa
     unharmed(world)
 
 
-def test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_again(
+def test_a_change_during_silent_watches_is_noticed_soon_after_they_resume(
     world: OperatedNamespace, proxy: Proxy
 ) -> None:
     """Ten minutes of silence are 13 times the 45 s of a watch; so is this, for watches of 3 s."""
@@ -181,7 +179,7 @@ def test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_aga
     unharmed(world)
 
 
-def test_an_api_server_that_says_nothing_at_all_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_an_api_server_that_never_answers_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
     """It cannot renew its Lease meanwhile, so that it ends, and its platform starts it anew."""
     planted(world)
     since = time.monotonic()
@@ -200,7 +198,7 @@ def test_an_api_server_that_says_nothing_at_all_is_survived(world: OperatedNames
     unharmed(world)
 
 
-def test_lines_that_drop_are_taken_up_again(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_dropped_connections_are_opened_again(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     proxy.fault = only("drop", lambda _: True, 30)

@@ -23,7 +23,7 @@ def planted(world: OperatedNamespace) -> None:
 
 
 @pytest.mark.parametrize("whose", ["world", "wide_world"])
-def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
+def test_a_kind_that_is_removed_and_installed_again_is_reconciled_again(
     whose: str, request: pytest.FixtureRequest
 ) -> None:
     world: OperatedNamespace = request.getfixturevalue(whose)
@@ -43,7 +43,7 @@ def test_a_kind_that_is_removed_and_comes_back_is_looked_after_again(
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_a_profile_that_is_made_anew_under_its_name_has_its_workers_to_itself(
+def test_a_profile_that_is_created_again_under_its_name_owns_its_workers_alone(
     world: OperatedNamespace, looking: bool
 ) -> None:
     planted(world)

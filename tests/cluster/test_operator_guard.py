@@ -40,7 +40,7 @@ def tenant(world: OperatedNamespace) -> Account:
     return account
 
 
-def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: OperatedNamespace) -> None:
+def test_without_the_label_smtp_is_treated_as_sandbox_and_reported(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox")
     assert allowed(world) == "false"
@@ -99,7 +99,7 @@ def strategy(world: OperatedNamespace) -> Object:
     return found
 
 
-def test_workers_of_two_modes_never_stand_side_by_side(world: OperatedNamespace) -> None:
+def test_workers_of_two_modes_never_run_together(world: OperatedNamespace) -> None:
     """Without a kubelet no pod gets ready, as where a Secret is missing: a roll-out would keep old ones."""
     world.apply(profile(**RELAY))
     world.until(lambda: workers(world) == {"Sandbox"})

@@ -34,7 +34,7 @@ def told(world: OperatedNamespace) -> set[str]:
     return {each["value"] for each in env if each["name"] == "POSTROOM_DELIVERY_ALLOWED"}
 
 
-def test_workers_that_the_api_server_lets_nobody_change_end(delivering: OperatedNamespace) -> None:
+def test_workers_that_cannot_be_changed_are_deleted(delivering: OperatedNamespace) -> None:
     world = delivering
     world.apply(profile(**RELAY, workers=TOO_MUCH))
     assert world.said("SmtpProfile", "shop", "False")["reason"] == "NotApplied"
@@ -67,7 +67,7 @@ def test_a_paused_roll_out_keeps_no_worker(delivering: OperatedNamespace) -> Non
     world.until(lambda: workers(world) == {"Sandbox"})
 
 
-def test_what_a_pod_says_of_itself_keeps_it_not(delivering: OperatedNamespace) -> None:
+def test_an_annotation_of_a_pod_does_not_keep_it(delivering: OperatedNamespace) -> None:
     """Without a kubelet no new pod gets ready: a roll-out in which both are side by side would never end."""
     world = delivering
     said = "postroom.dev/effect=Sandbox"
@@ -76,14 +76,14 @@ def test_what_a_pod_says_of_itself_keeps_it_not(delivering: OperatedNamespace) -
     world.until(lambda: told(world) == {"false"})
 
 
-def test_workers_that_somebody_told_to_deliver_end(world: OperatedNamespace) -> None:
+def test_workers_that_a_user_allowed_to_deliver_end(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox" and told(world) == {"false"})
     kubectl(world, "set", "env", "deployment/postroom-shop", "POSTROOM_DELIVERY_ALLOWED=true")
     world.until(lambda: allowed(world) == "false" and told(world) == {"false"})
 
 
-def test_the_sandbox_is_no_name_for_a_relay_outside(world: OperatedNamespace) -> None:
+def test_the_sandbox_service_cannot_name_a_relay_outside(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: world.get("Service", "postroom-sandbox"))
     elsewhere = json.dumps({"spec": {"type": "ExternalName", "externalName": "relay.larkfield.example"}})

@@ -33,7 +33,7 @@ def resident(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc: needs Linux to weigh a process")
-def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: OperatedNamespace) -> None:
+def test_hostile_templates_are_named_while_others_are_validated(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     world.until(lambda: "welcome" in world.served())
     before = resident(world.operator.pid)
@@ -54,7 +54,7 @@ def test_hostile_templates_are_named_while_their_neighbours_are_proved(world: Op
     assert "internal error" not in world.operator.words
 
 
-def test_a_good_template_that_turns_hostile_serves_on_as_it_was(world: OperatedNamespace) -> None:
+def test_a_valid_template_that_becomes_hostile_keeps_its_last_revision(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     world.until(lambda: "welcome" in world.served())
     good = world.served()["welcome"].revision

@@ -80,7 +80,7 @@ def settled(world: OperatedNamespace, said: int) -> str:
 @pytest.mark.parametrize(
     "failpoint", [*(f"{step}:1" for step in STEPS if step != "annotated"), "applied:4", "status:3"]
 )
-def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(
+def test_an_operator_that_is_killed_at_a_step_is_followed_by_one_that_completes_it(
     world: OperatedNamespace, failpoint: str
 ) -> None:
     mode = "Sandbox"

@@ -122,7 +122,7 @@ def told(operator: OperatorProcess) -> list[str]:
     return [line for line in page.splitlines() if line.startswith("postroom_operator_object_ready{")]
 
 
-def test_an_operator_that_ends_in_order_is_followed_at_once(world: OperatedNamespace) -> None:
+def test_an_operator_that_ends_in_order_is_replaced_at_once(world: OperatedNamespace) -> None:
     plant(world)
     world.until(lambda: whole(world))
     second = world.another()

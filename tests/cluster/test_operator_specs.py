@@ -18,7 +18,7 @@ def ready(world: OperatedNamespace, kind: str, name: str) -> Object:
     return world.said(kind, name, "True")
 
 
-def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: OperatedNamespace) -> None:
+def test_an_impossible_profile_creates_nothing_until_it_is_corrected(world: OperatedNamespace) -> None:
     world.apply(profile(kafka={"topic": "postroom.payments.orders"}))
     said = refused(world, "SmtpProfile", "shop")
     assert f"must begin with postroom.{world.namespace}." in said["message"]
@@ -27,7 +27,7 @@ def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: OperatedN
     world.until(lambda: world.get("Deployment", "postroom-shop"))
 
 
-def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mended(
+def test_a_rejected_object_is_reported_with_the_servers_message_until_it_is_corrected(
     world: OperatedNamespace,
 ) -> None:
     bad = {"tolerations": [{"operator": "Sometimes"}]}
@@ -39,7 +39,7 @@ def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mend
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
 
 
-def test_no_worker_starts_without_its_walls(world: OperatedNamespace) -> None:
+def test_no_worker_starts_without_its_network_policy(world: OperatedNamespace) -> None:
     peers = [{"ipBlock": {"cidr": "10.0.0.0/99"}}]
     world.apply(profile(networkPolicy={"peers": peers}))
     said = refused(world, "SmtpProfile", "shop")
@@ -67,7 +67,7 @@ def test_a_template_waits_for_its_layout(world: OperatedNamespace) -> None:
     assert world.get("EmailLayout", "larkfield")["status"]["templates"] == 1
 
 
-def test_a_changed_partial_proves_its_dependents_anew(world: OperatedNamespace) -> None:
+def test_a_changed_partial_validates_its_dependents_again(world: OperatedNamespace) -> None:
     world.apply(profile(), layout(), template(layoutRef={"name": "larkfield"}), template("plain"))
     ready(world, "EmailTemplate", "welcome")
     first = world.until(lambda: world.served().get("welcome"))
@@ -83,7 +83,9 @@ def test_a_changed_partial_proves_its_dependents_anew(world: OperatedNamespace) 
     world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "False")
 
 
-def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(world: OperatedNamespace) -> None:
+def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_stays_in_use(
+    world: OperatedNamespace,
+) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     good = world.served()["welcome"].revision
@@ -108,27 +110,27 @@ def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(worl
     assert world.served()["welcome"].revision != good
 
 
-def test_a_template_that_never_was_good_is_not_served(world: OperatedNamespace) -> None:
+def test_a_template_that_was_never_valid_is_not_served(world: OperatedNamespace) -> None:
     world.apply(profile(), template(html="{% if %}"), template("other"))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "TemplateSyntax"
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_suspended_template_says_so_and_comes_back(world: OperatedNamespace) -> None:
+def test_a_suspended_template_reports_it_and_resumes(world: OperatedNamespace) -> None:
     world.apply(profile(), template(suspend=True))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "Suspended"
     world.apply(template())
     ready(world, "EmailTemplate", "welcome")
 
 
-def test_a_suspended_profile_says_so_and_comes_back(world: OperatedNamespace) -> None:
+def test_a_suspended_profile_reports_it_and_resumes(world: OperatedNamespace) -> None:
     world.apply(profile(suspend=True))
     assert refused(world, "SmtpProfile", "shop")["reason"] == "Suspended"
     world.apply(profile(suspend=False))
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, "Suspended"})
 
 
-def test_two_templates_of_one_event_type_are_told_apart(world: OperatedNamespace) -> None:
+def test_two_templates_of_one_event_type_are_distinguished(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     world.apply(template("rival", eventTypes=["shop.welcome"]))

@@ -39,7 +39,7 @@ def owned(world: OperatedNamespace) -> bool:
     return bool(owner["uid"] == world.get("SmtpProfile", "shop")["metadata"]["uid"])
 
 
-def test_namespaces_of_any_age_are_looked_after_each_by_itself(
+def test_namespaces_of_any_age_are_managed_separately(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
     """The same names in two namespaces are two profiles with workers, walls and sandboxes of their own."""
@@ -58,7 +58,7 @@ def test_namespaces_of_any_age_are_looked_after_each_by_itself(
     assert live(wide_world, "same", "one")
 
 
-def test_the_label_of_one_namespace_opens_no_other(
+def test_the_label_of_a_namespace_allows_no_other(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
     """Where all namespaces are watched the guard follows a label at once."""

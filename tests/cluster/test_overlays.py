@@ -31,7 +31,7 @@ def spaces(cluster: ControlPlane) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_taken_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
+def test_an_overlay_is_applied_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
     said = cluster.kubectl(*DRY, "-k", str(FOLDER / overlay))
     assert said.count("serverside-applied (server dry run)") >= 10
 
@@ -50,7 +50,7 @@ def test_workers_get_the_image_that_an_overlay_names(cluster: ControlPlane, tmp_
     assert told["POSTROOM_IMAGE_PULL_POLICY"] == "IfNotPresent"
 
 
-def test_pods_that_would_not_be_made_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
+def test_pods_that_would_be_rejected_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
     text = cluster.kubectl("kustomize", str(FOLDER / "dev")).replace(
         "runAsNonRoot: true", "runAsNonRoot: false"
     )

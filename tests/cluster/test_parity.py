@@ -39,6 +39,8 @@ def complaints(cluster: ControlPlane, case: Case, namespace: str) -> set[str]:
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)
-def test_the_api_server_judges_the_corpus_as_it_says(cluster: ControlPlane, tenant: str, case: Case) -> None:
+def test_the_api_server_gives_the_verdicts_of_the_corpus(
+    cluster: ControlPlane, tenant: str, case: Case
+) -> None:
     found = complaints(cluster, case.placed(tenant), tenant)
     assert found == ({case.server} if case.verdict == "refused" else set())

@@ -73,7 +73,7 @@ def test_a_real_api_server_keeps_every_field_of_a_status(cluster: ControlPlane, 
     assert kept(cluster, "smtpprofiles", home, status) == status
 
 
-def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
+def test_an_event_is_created_once(cluster: ControlPlane, namespace: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
     said = event_manifest(letter, EventContent("Warning", "SampleFailed", "no"), "operator-0", NOW)
     path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
@@ -84,7 +84,7 @@ def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["no ", "größer "])
-def test_an_event_with_much_to_say_is_taken_too(cluster: ControlPlane, namespace: str, word: str) -> None:
+def test_an_event_with_a_long_message_is_accepted(cluster: ControlPlane, namespace: str, word: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
     said = event_manifest(letter, EventContent("Warning", "SampleFailed", word * 500), "operator-0", NOW)
     answer = cluster.api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", json=said)

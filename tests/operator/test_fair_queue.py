@@ -5,7 +5,7 @@ import asyncio
 from postroom_operator.validation import FairQueue
 
 
-def test_who_asks_again_and_again_is_not_always_before_who_asked_much_at_once() -> None:
+def test_a_namespace_that_asks_repeatedly_does_not_always_go_first() -> None:
     async def test() -> None:
         turns = FairQueue()
         whose = {turns.enqueue("many", urgent=True): f"many-{number}" for number in range(4)}
@@ -18,7 +18,7 @@ def test_who_asks_again_and_again_is_not_always_before_who_asked_much_at_once() 
     asyncio.run(test())
 
 
-def test_who_came_later_begins_in_the_round_that_is_on() -> None:
+def test_a_namespace_that_comes_later_begins_in_the_current_round() -> None:
     async def test() -> None:
         turns = FairQueue()
         whose = {turns.enqueue("many", urgent=False): f"many-{number}" for number in range(5)}

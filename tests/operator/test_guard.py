@@ -69,7 +69,7 @@ def test_workers_that_cannot_be_changed_end() -> None:
     delivering(test)
 
 
-def test_workers_of_a_profile_that_is_kept_from_going_end() -> None:
+def test_workers_of_a_profile_whose_deletion_is_blocked_end() -> None:
     async def test(world: OperatorHarness) -> None:
         ending = {"deletionTimestamp": "2026-01-05T09:30:00Z", "finalizers": ["larkfield.example/hold"]}
         world.apply(changed(world.cluster.objects[PROFILE], **ending))
@@ -100,7 +100,7 @@ def test_workers_that_outlive_their_profile_end(anew: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["otherwise", "elsewhere", "twice", "nothing", "unlabelled"])
-def test_workers_of_a_faulty_profile_end_however_they_are_told(how: str) -> None:
+def test_workers_of_an_invalid_profile_that_may_deliver_end(how: str) -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(profile(**RELAY, **FAULTY))
         await world.settle()
@@ -127,7 +127,7 @@ def test_workers_of_a_faulty_profile_end_however_they_are_told(how: str) -> None
     delivering(test)
 
 
-def test_a_pod_that_may_deliver_ends_whatever_it_says_of_itself() -> None:
+def test_a_pod_that_may_deliver_ends_whatever_its_annotations_say() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(pod(world, **{"postroom.dev/effect": "Sandbox"}))
         world.apply(namespace())
@@ -139,7 +139,7 @@ def test_a_pod_that_may_deliver_ends_whatever_it_says_of_itself() -> None:
     delivering(test)
 
 
-def test_a_roll_out_that_somebody_pauses_goes_on() -> None:
+def test_a_rollout_that_a_user_pauses_continues() -> None:
     async def test(world: OperatorHarness) -> None:
         found = copy.deepcopy(world.cluster.objects[DEPLOYMENT])
         world.apply({**found, "spec": {**found["spec"], "paused": True}})
@@ -149,7 +149,7 @@ def test_a_roll_out_that_somebody_pauses_goes_on() -> None:
     delivering(test)
 
 
-def test_the_guard_waits_for_no_proof() -> None:
+def test_the_guard_does_not_wait_for_validation() -> None:
     async def test(world: OperatorHarness) -> None:
         proving, proved = asyncio.Event(), asyncio.Event()
         prove = world.validator.validate
@@ -173,7 +173,7 @@ def test_the_guard_waits_for_no_proof() -> None:
     delivering(test)
 
 
-def test_the_guard_writes_nothing_where_it_is_closed() -> None:
+def test_the_guard_writes_nothing_without_a_violation() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(namespace())
         await world.settle()

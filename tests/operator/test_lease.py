@@ -45,7 +45,7 @@ def run(test: Callable[[FakeCluster, ManualClock], Awaitable[None]]) -> None:
     asyncio.run(begin())
 
 
-def test_the_first_one_has_it_at_once() -> None:
+def test_the_first_operator_has_the_lease_at_once() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -56,7 +56,7 @@ def test_the_first_one_has_it_at_once() -> None:
     run(test)
 
 
-def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_silent() -> None:
+def test_a_second_operator_waits_reports_the_holder_and_takes_over_when_the_holder_stops() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         await Lease(cluster, REF, "one", clock).acquire(clock.wait_for)
         second = Lease(cluster, REF, "two", clock)
@@ -73,7 +73,7 @@ def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_s
     run(test)
 
 
-def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
+def test_the_holder_stops_writing_before_another_operator_can_take_over() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -96,7 +96,7 @@ def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
     run(test)
 
 
-def test_who_finds_another_holder_has_lost_it() -> None:
+def test_an_operator_that_finds_another_holder_has_lost_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -109,7 +109,7 @@ def test_who_finds_another_holder_has_lost_it() -> None:
     run(test)
 
 
-def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> None:
+def test_an_annotation_on_the_lease_does_not_lose_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -133,7 +133,7 @@ def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> No
     run(test)
 
 
-def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
+def test_a_holder_that_cannot_renew_in_time_loses_the_lease_and_not_before() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -153,7 +153,7 @@ def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
     run(test)
 
 
-def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
+def test_an_operator_that_ends_in_order_releases_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         first = Lease(cluster, REF, "one", clock)
         await first.acquire(clock.wait_for)
@@ -164,7 +164,7 @@ def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
     run(test)
 
 
-def test_two_that_start_at_once_never_both_have_it() -> None:
+def test_two_operators_that_start_together_never_both_hold_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         leases = [Lease(cluster, REF, name, clock) for name in ("one", "two", "three")]
         tasks = [asyncio.create_task(each.acquire(clock.wait_for)) for each in leases]

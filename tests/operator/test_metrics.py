@@ -27,7 +27,7 @@ def series(kind: str, name: str, reason: str) -> str:
     return f'kind="{kind}",name="{name}",namespace="{NAMESPACE}",reason="{reason}"'
 
 
-def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not() -> None:
+def test_every_object_has_one_series_with_its_readiness_and_reason() -> None:
     async def test() -> None:
         world = OperatorHarness()
         world.apply(layout(), profile(suspend=True), template(), template("owed", "{{ nmae }}"))
@@ -48,7 +48,7 @@ def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not()
     asyncio.run(test())
 
 
-def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
+def test_an_object_that_is_deleted_or_has_changed_leaves_no_series_behind() -> None:
     async def test() -> None:
         world = OperatorHarness()
         world.apply(profile(), template(), template("owed"))
@@ -64,7 +64,7 @@ def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
     asyncio.run(test())
 
 
-def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970() -> None:
+def test_the_time_of_the_last_listing_is_absent_before_the_first() -> None:
     metrics, name = OperatorMetrics(), "postroom_operator_last_resync_timestamp_seconds"
     assert metrics.registry.get_sample_value(name) is None
     for moment in (1_795_000_000.0, 1_795_000_120.0):
@@ -72,7 +72,7 @@ def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970
         assert metrics.registry.get_sample_value(name) == moment
 
 
-def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
+def test_an_operator_that_has_listed_nothing_exports_nothing() -> None:
     metrics = OperatorMetrics()
     metrics.register_objects(list)
     page = generate_latest(metrics.registry).decode()
@@ -80,7 +80,7 @@ def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
     assert not SERIES.findall(page)
 
 
-def test_a_scrape_of_two_thousand_templates_holds_up_nothing() -> None:
+def test_a_scrape_of_two_thousand_templates_blocks_nothing() -> None:
     metrics = OperatorMetrics()
     metrics.register_objects(
         lambda: (ObjectReadiness("EmailTemplate", NAMESPACE, f"t-{n}", "Serving", True) for n in range(MANY))

@@ -38,7 +38,7 @@ async def started(world: OperatorHarness) -> None:
     await world.settle()
 
 
-def test_the_bounce_intake_comes_with_the_first_profile_that_asks_and_goes_with_the_last() -> None:
+def test_the_bounce_server_is_created_with_its_first_profile_and_deleted_with_the_last() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         intake = {f"{kind}/postroom-bounces" for kind in ("Deployment", "Service", "NetworkPolicy")}
@@ -55,7 +55,7 @@ def test_the_bounce_intake_comes_with_the_first_profile_that_asks_and_goes_with_
     run(test)
 
 
-def test_manifests_become_workers_and_every_object_says_so() -> None:
+def test_manifests_become_workers_and_every_object_reports_it() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         assert {
@@ -123,7 +123,7 @@ def test_a_bad_edit_leaves_the_last_good_revision_serving_even_after_a_restart()
     run(test)
 
 
-def test_a_topic_has_one_profile_and_the_next_gets_it_when_that_one_goes() -> None:
+def test_a_topic_has_one_profile_and_the_next_gets_it_when_that_profile_is_deleted() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         world.apply(profile("late", kafka={"topic": "postroom.shop.orders"}))
@@ -141,7 +141,7 @@ def test_a_topic_has_one_profile_and_the_next_gets_it_when_that_one_goes() -> No
     run(test)
 
 
-def test_an_edit_takes_no_topic_from_who_has_it_and_leaves_the_workers_as_they_were() -> None:
+def test_an_edit_takes_no_topic_from_its_profile_and_leaves_the_workers_as_they_are() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         world.apply(profile("younger"))
@@ -158,7 +158,7 @@ def test_an_edit_takes_no_topic_from_who_has_it_and_leaves_the_workers_as_they_w
     run(test)
 
 
-def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() -> None:
+def test_a_foreign_key_in_a_shard_is_not_read_as_the_last_good_revision() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         good = world.status("EmailTemplate", "paid")["revision"]
@@ -176,7 +176,7 @@ def test_what_somebody_adds_to_a_shard_is_not_read_for_the_last_good_revision() 
 @pytest.mark.parametrize(
     ("what", "instead"), [('"name": "paid"', '"name": ["paid"]'), ("<p>Hello</p>", "\\ud800")]
 )
-def test_a_shard_that_nobody_can_read_is_written_anew(what: str, instead: str) -> None:
+def test_a_shard_that_no_release_can_read_is_rewritten(what: str, instead: str) -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         name = "ConfigMap/postroom-orders-bundle-00"
@@ -190,7 +190,7 @@ def test_a_shard_that_nobody_can_read_is_written_anew(what: str, instead: str) -
     run(test)
 
 
-def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
+def test_a_copy_of_a_shard_is_ignored_and_delays_nothing() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         shard = world.created_objects()["ConfigMap/postroom-orders-bundle-00"]
@@ -205,7 +205,7 @@ def test_a_copy_of_a_shard_is_none_and_holds_nothing_up() -> None:
     run(test)
 
 
-def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
+def test_the_templates_of_a_deleted_profile_are_not_kept_in_memory() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         assert world.context.observer._parsed
@@ -216,7 +216,7 @@ def test_of_a_profile_that_is_gone_no_template_is_kept_in_memory() -> None:
     run(test)
 
 
-def test_an_operator_that_cannot_read_its_own_secret_leaves_the_way_to_the_brokers_as_it_was() -> None:
+def test_an_operator_that_cannot_read_its_own_secret_keeps_the_way_to_the_brokers() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         policy = world.created_objects()["NetworkPolicy/postroom-orders"]
@@ -232,7 +232,7 @@ def test_an_operator_that_cannot_read_its_own_secret_leaves_the_way_to_the_broke
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"sasl_mechanism": "GSSAPI"}', "[]"])
-def test_what_somebody_writes_of_the_brokers_takes_nothing_down(text: str) -> None:
+def test_an_edited_kafka_annotation_stops_nothing(text: str) -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         policy = world.created_objects()["NetworkPolicy/postroom-orders"]
@@ -246,7 +246,7 @@ def test_what_somebody_writes_of_the_brokers_takes_nothing_down(text: str) -> No
     run(test)
 
 
-def test_what_came_and_went_leaves_nothing_in_memory() -> None:
+def test_deleted_objects_leave_nothing_in_memory() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         await world.restart()
@@ -278,7 +278,7 @@ def test_a_template_whose_first_revision_is_bad_is_not_served() -> None:
     run(test)
 
 
-def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() -> None:
+def test_a_slow_validation_delays_no_other_template_and_stops_nothing() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         before = world.served()["paid"]
@@ -292,7 +292,7 @@ def test_a_proof_that_takes_long_holds_up_no_neighbour_and_takes_nothing_down() 
     run(test)
 
 
-def test_an_operator_that_proves_all_anew_writes_nothing_while_that_takes_long() -> None:
+def test_an_operator_that_validates_everything_again_writes_nothing_while_that_is_slow() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         world.validator.slow.update({"paid", "sent"})
@@ -319,7 +319,7 @@ def test_templates_wait_for_their_profile_and_for_their_layout() -> None:
     run(test)
 
 
-def test_the_log_says_once_why_an_object_is_not_ready_and_once_that_it_is_again() -> None:
+def test_the_log_reports_once_that_an_object_is_not_ready_and_once_that_it_is_ready_again() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         with capture_logs() as lines:
@@ -339,7 +339,7 @@ def test_the_log_says_once_why_an_object_is_not_ready_and_once_that_it_is_again(
     run(test)
 
 
-def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
+def test_a_layout_that_breaks_its_templates_reports_it_and_their_last_revisions_stay() -> None:
     async def test(world: OperatorHarness) -> None:
         html = "{% block content %}{% include 'foot' %}{% endblock %}"
         foot = layout()
@@ -364,7 +364,7 @@ def test_a_layout_that_breaks_its_templates_says_so_and_they_serve_on() -> None:
         ("{% block why %}<p>Hello</p>{% endblock %}", "Paid", ("False", "TemplatesFail")),
     ],
 )
-def test_a_layout_is_not_at_fault_for_what_is_a_templates_own_mistake(
+def test_a_layout_is_not_blamed_for_a_templates_own_mistake(
     html: str, subject: str, ready: tuple[str, str]
 ) -> None:
     async def test(world: OperatorHarness) -> None:
@@ -376,7 +376,7 @@ def test_a_layout_is_not_at_fault_for_what_is_a_templates_own_mistake(
     run(test)
 
 
-def test_what_a_template_lacks_for_its_layouts_text_the_layout_says_too() -> None:
+def test_a_variable_that_a_template_lacks_for_its_layout_is_reported_by_the_layout_too() -> None:
     async def test(world: OperatorHarness) -> None:
         page = layout(html="<body>{{ brand }}{% block content %}{% endblock %}</body>")
         world.apply(profile(), page, template("paid", layoutRef={"name": "plain"}))
@@ -415,7 +415,7 @@ def test_the_oldest_template_has_an_event_type_and_the_next_one_gets_it_when_tha
 
 
 @pytest.mark.parametrize("how", ["deleted", "edited", "unlabelled"])
-def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
+def test_a_change_of_a_child_is_reverted(how: str) -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         wanted = world.created_objects()
@@ -442,7 +442,7 @@ def test_what_somebody_does_to_a_child_is_undone(how: str) -> None:
     run(test)
 
 
-def test_what_somebody_else_has_made_is_never_taken_over() -> None:
+def test_objects_of_another_owner_are_never_taken_over() -> None:
     async def test(world: OperatorHarness) -> None:
         theirs = {
             "apiVersion": "v1",
@@ -477,7 +477,7 @@ def test_smtp_takes_effect_only_in_a_namespace_that_is_labelled() -> None:
     run(test)
 
 
-def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
+def test_a_rejected_object_is_reported_and_the_others_are_created() -> None:
     async def test(world: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if ref.kind == "PodDisruptionBudget":
@@ -495,7 +495,7 @@ def test_what_the_api_server_refuses_is_said_and_the_rest_is_made() -> None:
     run(test)
 
 
-def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
+def test_no_template_is_served_while_the_api_server_rejects_its_bundle() -> None:
     """As where a quota allows no more ConfigMaps."""
 
     async def test(world: OperatorHarness) -> None:
@@ -520,7 +520,7 @@ def test_no_template_serves_while_the_api_server_refuses_its_bundle() -> None:
 
 @pytest.mark.parametrize("name", ["NetworkPolicy/postroom-orders", "ConfigMap/postroom-orders-profile"])
 @pytest.mark.parametrize("theirs", [False, True], ids=["refused", "somebody else's"])
-def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: bool) -> None:
+def test_no_worker_starts_without_its_network_policy_and_its_profile(name: str, theirs: bool) -> None:
     kind, _, called = name.partition("/")
 
     async def test(world: OperatorHarness) -> None:
@@ -546,7 +546,7 @@ def test_no_worker_starts_without_its_walls_and_its_profile(name: str, theirs: b
 
 
 @pytest.mark.parametrize("verb", ["delete", "annotate"])
-def test_a_refusal_of_whatever_step_keeps_no_status_from_being_written(verb: str) -> None:
+def test_a_rejected_step_does_not_keep_the_statuses_from_being_written(verb: str) -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -576,7 +576,7 @@ def test_a_refusal_of_whatever_step_keeps_no_status_from_being_written(verb: str
     run(test)
 
 
-def test_a_number_of_workers_that_cannot_be_kept_is_not_let_go_of() -> None:
+def test_a_number_of_workers_that_cannot_be_handed_over_stays_owned() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
 
@@ -594,7 +594,7 @@ def test_a_number_of_workers_that_cannot_be_kept_is_not_let_go_of() -> None:
     run(test)
 
 
-def test_workers_that_are_there_follow_their_profile_whatever_is_refused() -> None:
+def test_existing_workers_follow_their_profile_whatever_is_rejected() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
@@ -616,7 +616,7 @@ def test_workers_that_are_there_follow_their_profile_whatever_is_refused() -> No
 @pytest.mark.parametrize(
     "error", [Unavailable("later", 429, 1.0), Unavailable("no answer"), Conflict("somebody quicker", 409)]
 )
-def test_an_api_server_that_fails_at_every_third_write_is_asked_again(error: Exception) -> None:
+def test_an_api_server_that_fails_every_third_write_is_retried(error: Exception) -> None:
     async def test(world: OperatorHarness) -> None:
         calls = 0
 
@@ -635,7 +635,7 @@ def test_an_api_server_that_fails_at_every_third_write_is_asked_again(error: Exc
     run(test)
 
 
-def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails() -> None:
+def test_in_a_namespace_that_is_being_deleted_nothing_is_created_and_nothing_fails() -> None:
     async def test(world: OperatorHarness) -> None:
         ending = namespace()
         ending["metadata"]["deletionTimestamp"] = "2026-01-05T09:30:00Z"
@@ -652,7 +652,7 @@ def test_in_a_namespace_that_is_being_deleted_nothing_is_made_and_nothing_fails(
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["alone", "with its namespace"])
-def test_topics_of_a_profile_that_goes_are_looked_after_no_more(whole: bool) -> None:
+def test_the_topics_of_a_deleted_profile_are_no_longer_managed(whole: bool) -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         assert world.external.wanted == {profile_key(NAMESPACE, "orders")}
@@ -712,7 +712,7 @@ def test_a_fault_in_a_profile_takes_no_letter_past_the_guard() -> None:
     run(test)
 
 
-def test_a_profile_that_is_held_back_from_its_end_takes_no_letter_past_the_guard() -> None:
+def test_a_profile_whose_deletion_is_blocked_takes_no_letter_past_the_guard() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
@@ -731,7 +731,7 @@ def test_a_profile_that_is_held_back_from_its_end_takes_no_letter_past_the_guard
     run(test)
 
 
-def test_what_the_api_server_does_not_take_takes_no_letter_past_the_guard() -> None:
+def test_a_rejected_object_takes_no_letter_past_the_guard() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(namespace(**ALLOWED), profile(**RELAY))
         await world.settle()
@@ -749,7 +749,7 @@ def test_what_the_api_server_does_not_take_takes_no_letter_past_the_guard() -> N
     run(test)
 
 
-def test_a_faulty_profile_does_not_say_that_it_may_deliver() -> None:
+def test_an_invalid_profile_does_not_report_that_it_may_deliver() -> None:
     async def test(world: OperatorHarness) -> None:
         world.apply(profile(**RELAY, **FAULTY))
         await world.settle()
@@ -787,7 +787,7 @@ def test_workers_of_another_mode_end_before_new_ones_begin() -> None:
     run(test)
 
 
-def test_pods_are_told_of_a_new_bundle_once() -> None:
+def test_pods_are_annotated_once_for_a_new_bundle() -> None:
     async def test(world: OperatorHarness) -> None:
         await started(world)
         labels = world.created_objects()["Deployment/postroom-orders"]["metadata"]["labels"]
@@ -802,7 +802,7 @@ def test_pods_are_told_of_a_new_bundle_once() -> None:
     run(test)
 
 
-def test_workers_are_asked_often_while_a_revision_is_on_its_way_and_counted() -> None:
+def test_workers_are_polled_often_during_a_rollout_and_counted() -> None:
     async def test(world: OperatorHarness) -> None:
         world.external.worker_reports = (WorkerReport("one"), WorkerReport("two"))
         await started(world)
@@ -820,7 +820,7 @@ def test_workers_are_asked_often_while_a_revision_is_on_its_way_and_counted() ->
     run(test)
 
 
-def test_a_broker_that_is_away_holds_up_no_template() -> None:
+def test_an_unreachable_broker_delays_no_template() -> None:
     async def test(world: OperatorHarness) -> None:
         topic = "postroom.shop.orders"
         world.external.topics[topic] = TopicState(
@@ -838,7 +838,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", range(30))
-def test_a_process_that_is_killed_at_any_write_leaves_nothing_that_the_next_does_not_make_good(
+def test_a_process_that_is_killed_at_any_write_leaves_a_state_that_the_next_one_completes(
     step: int,
 ) -> None:
     async def test(world: OperatorHarness) -> None:

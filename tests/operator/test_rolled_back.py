@@ -67,7 +67,7 @@ async def written_by_a_later_release(world: OperatorHarness) -> dict[str, str]:
     return {**shard["data"]}
 
 
-def test_a_bundle_of_a_later_format_stays_while_a_template_in_it_cannot_be_made() -> None:
+def test_a_bundle_of_a_later_format_stays_while_a_template_in_it_cannot_be_compiled() -> None:
     async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("EmailTemplate", "paid"))
         revision = world.status("EmailTemplate", "paid")["revision"]
@@ -90,7 +90,7 @@ def test_a_bundle_of_a_later_format_stays_while_a_template_in_it_cannot_be_made(
     run(test)
 
 
-def test_a_bundle_of_a_later_format_stays_until_every_template_in_it_is_proved() -> None:
+def test_a_bundle_of_a_later_format_stays_until_every_template_in_it_is_validated() -> None:
     async def test(world: OperatorHarness) -> None:
         await gone_back(world)
         text = await written_by_a_later_release(world)
@@ -105,7 +105,7 @@ def test_a_bundle_of_a_later_format_stays_until_every_template_in_it_is_proved()
     run(test)
 
 
-def test_a_template_that_was_never_live_keeps_no_bundle_of_a_later_format() -> None:
+def test_a_template_that_was_never_live_does_not_keep_a_bundle_of_a_later_format() -> None:
     async def test(world: OperatorHarness) -> None:
         await gone_back(world)
         world.apply(template("new", "{{ nobody }}"))
@@ -116,7 +116,7 @@ def test_a_template_that_was_never_live_keeps_no_bundle_of_a_later_format() -> N
     run(test)
 
 
-def test_a_bundle_that_is_none_at_all_is_made_anew_whatever_becomes_of_its_templates() -> None:
+def test_a_bundle_that_is_not_readable_is_rebuilt_whatever_state_its_templates_have() -> None:
     async def test(world: OperatorHarness) -> None:
         await gone_back(world, ("EmailTemplate", "paid"))
         spoilt = copy.deepcopy(world.cluster.objects[SHARD])

@@ -80,7 +80,7 @@ def broken(status: Mapping[str, Any] | None = None, *problems: Problem) -> Templ
     return TemplateState(template(status), ValidationResult(problems=found), found, serving=OLD)
 
 
-def test_a_template_that_is_live_says_its_revision_sizes_and_samples() -> None:
+def test_a_live_template_reports_its_revision_sizes_and_samples() -> None:
     status = template_status(live(), [], NOON)
     assert told(status) == ("True", "Serving", f"letters are rendered with revision {NEW.revision}")
     assert told(status, "Compiled")[:2] == ("True", "Valid")
@@ -94,7 +94,7 @@ def test_a_template_that_is_live_says_its_revision_sizes_and_samples() -> None:
     assert {each["observedGeneration"] for each in status["conditions"]} == {4}
 
 
-def test_a_bad_edit_names_field_line_and_rule_and_what_serves_meanwhile() -> None:
+def test_a_bad_edit_names_field_line_and_rule_and_the_revision_in_use() -> None:
     status = template_status(broken(), [], NOON)
     assert told(status, "Compiled")[:2] == ("False", "VariableUndeclared")
     assert told(status)[2] == (
@@ -125,7 +125,7 @@ def test_a_missing_profile_is_no_fault_of_the_template() -> None:
     assert "revision" not in status
 
 
-def test_a_faulty_profile_is_named_as_the_reason() -> None:
+def test_an_invalid_profile_is_named_as_the_reason() -> None:
     status = template_status(TemplateState(template(), GOOD, serving=OLD), [], NOON)
     assert told(status)[:2] == ("False", "ProfileInvalid")
 
@@ -136,19 +136,19 @@ def test_a_sample_that_fails_says_why() -> None:
     assert status["samples"] == [{"name": "zoe", "result": "Failed", "message": problem.message}]
 
 
-def test_a_suspended_template_says_that_its_letters_wait() -> None:
+def test_a_suspended_template_reports_that_its_letters_wait() -> None:
     held = replace(NEW, suspend=True)
     status = template_status(TemplateState(template(), replace(GOOD, compiled=held), serving=held), [], NOON)
     assert told(status)[:2] == ("False", "Suspended")
 
 
-def test_a_proof_under_way_is_unknown_and_takes_nothing_down() -> None:
+def test_a_validation_in_progress_is_unknown_and_stops_nothing() -> None:
     status = template_status(TemplateState(template(), ValidationResult(), serving=OLD), [], NOON)
     assert told(status)[:2] == ("Unknown", "Validating")
     assert status["revision"] == OLD.revision
 
 
-def test_what_is_only_proved_again_stays_as_it_was_said() -> None:
+def test_a_template_that_is_only_validated_again_keeps_its_status() -> None:
     """An operator that has just started proves all anew, and on a busy machine that takes a while."""
     for found in (live(), broken()):
         said = template_status(found, [], NOON)
@@ -167,7 +167,7 @@ def test_what_is_only_proved_again_stays_as_it_was_said() -> None:
     assert layout_status(manifest("EmailLayout", page), None, 2, [], LATER) == page | {"templates": 2}
 
 
-def test_workers_are_counted_when_the_first_of_them_has_the_revision_and_none_of_none_is_not_said() -> None:
+def test_workers_are_counted_when_the_first_has_the_revision_and_0_of_0_is_not_reported() -> None:
     alone = template_status(live(), [], NOON)
     assert told(alone)[:2] == ("True", "Serving")
     assert not {"workersCurrent", "workersTotal"} & set(alone)
@@ -179,7 +179,7 @@ def test_workers_are_counted_when_the_first_of_them_has_the_revision_and_none_of
         assert template_status(live(counted), reports, LATER) == counted, "a worker that starts anew"
 
 
-def test_none_of_none_in_the_status_of_a_release_before_is_corrected_once() -> None:
+def test_a_worker_count_of_0_of_0_is_corrected_once() -> None:
     before = template_status(live(), [], NOON) | {"workersCurrent": 0, "workersTotal": 0}
     after = template_status(live(before), [], LATER)
     assert "workersTotal" not in after
@@ -197,7 +197,7 @@ def test_a_new_revision_is_ready_once_every_worker_has_it() -> None:
     assert (done["workersCurrent"], done["workersTotal"]) == (2, 2)
 
 
-def test_a_worker_that_starts_anew_changes_no_templates_status() -> None:
+def test_a_restarted_worker_changes_no_templates_status() -> None:
     done = template_status(live(), [worker("a", NEW.revision)], NOON)
     assert template_status(live(done), [worker("a", NEW.revision), worker("b")], LATER) == done
 
@@ -214,7 +214,7 @@ def test_times_move_when_a_status_flips_and_at_no_other_time() -> None:
     assert since(worse) == since(bad)
 
 
-def test_a_layout_says_which_templates_do_not_pass_with_it() -> None:
+def test_a_layout_names_the_templates_that_are_invalid_with_it() -> None:
     layout = manifest("EmailLayout")
     failing = [f"t{n}" for n in range(8)]
     status = layout_status(layout, ValidationResult(), 10, failing, NOON)
@@ -259,7 +259,7 @@ def facts(status: Mapping[str, Any] | None = None, **more: Any) -> ProfileFacts:
     return ProfileFacts(manifest("SmtpProfile", status, **spec), **(well | more))
 
 
-def test_a_profile_at_work_says_so_with_its_figures() -> None:
+def test_a_running_profile_reports_its_numbers() -> None:
     status = profile_status(facts(), NOON)
     assert told(status)[:2] == ("True", "Serving")
     figures = {key: status[key] for key in ("mode", "replicas", "readyReplicas", "templates", "lag")}
@@ -268,7 +268,7 @@ def test_a_profile_at_work_says_so_with_its_figures() -> None:
     assert profile_status(facts(status), LATER) == status
 
 
-def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
+def test_an_operator_that_has_polled_no_worker_yet_writes_nothing() -> None:
     busy = (replace(answering("a"), lag=70), answering("b"))
     status = profile_status(facts(reports=busy), NOON)
     unseen = tuple(TopicState(each.name) for each in TOPICS)
@@ -277,7 +277,7 @@ def test_an_operator_that_has_asked_nobody_yet_writes_nothing() -> None:
     assert profile_status(facts(status, reports=(), topics=()), LATER) == status
 
 
-def test_of_workers_that_are_asked_in_vain_for_long_nothing_is_known_any_more() -> None:
+def test_the_state_of_unresponsive_workers_becomes_unknown() -> None:
     status = profile_status(facts(reports=(answering("a"), answering("b", signing=OK))), NOON)
     assert told(status)[0] == "True"
     silent = profile_status(facts(status, reports=(), unresponsive=True), LATER)
@@ -289,7 +289,7 @@ def test_of_workers_that_are_asked_in_vain_for_long_nothing_is_known_any_more() 
     assert profile_status(facts(silent), LATER)["lag"] == 0
 
 
-def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_answer_again() -> None:
+def test_a_missing_signing_key_is_reported_and_kept_until_workers_answer_again() -> None:
     unsigned = answering(
         "a", signing=WorkerCondition(False, "SecretKeyMissing", "dkim.key: is not in Secret shop/dkim")
     )
@@ -302,7 +302,7 @@ def test_a_key_that_is_missing_for_signatures_is_said_and_stands_until_workers_a
     assert "SigningReady" not in [each["type"] for each in gone["conditions"]]
 
 
-def test_a_worker_that_cannot_try_records_after_a_crash_is_why_a_profile_is_not_ready() -> None:
+def test_a_worker_that_cannot_try_records_after_a_crash_makes_the_profile_not_ready() -> None:
     stuck = answering("a", rehearsal=WorkerCondition(False, "RehearsalNotStarted", "records wait"))
     status = profile_status(facts(reports=(stuck,)), NOON)
     assert told(status)[:2] == told(status, "RehearsalReady")[:2] == ("False", "RehearsalNotStarted")
@@ -310,21 +310,21 @@ def test_a_worker_that_cannot_try_records_after_a_crash_is_why_a_profile_is_not_
     assert "RehearsalReady" not in [each["type"] for each in well["conditions"]]
 
 
-def test_workers_that_are_neither_ready_nor_answer_are_spoken_of_no_more() -> None:
+def test_workers_that_are_neither_ready_nor_answer_have_no_conditions() -> None:
     status = profile_status(facts(), NOON)
     later = profile_status(facts(status, reports=(), deployment={"spec": {"replicas": 2}}), LATER)
     assert told(later, "LedgerReachable")[:2] == ("Unknown", "NoWorkerAnswers")
     assert "lag" not in later
 
 
-def test_which_topics_were_made_for_a_profile_is_on_record() -> None:
+def test_the_topics_that_were_created_for_a_profile_are_recorded() -> None:
     made = (replace(TOPICS[0], created=True), TOPICS[1])
     topics = profile_status(facts(topics=made), NOON)["topics"]
     assert [each.get("created", False) for each in topics] == [True, False]
     assert unknown(profile_status(facts(topics=made), NOON), schema("smtpprofiles")) == []
 
 
-def test_while_no_broker_answers_no_topic_is_said_to_have_no_partitions() -> None:
+def test_while_no_broker_answers_no_topic_is_reported_without_partitions() -> None:
     made = (replace(TOPICS[0], created=True), TOPICS[1])
     before = profile_status(facts(topics=made), NOON)
     away = tuple(
@@ -389,18 +389,18 @@ FORBIDDEN = {
         ({"spec": {"workers": {"autoscaling": {}}}}, "True", "ServingWithoutAutoscaling"),
     ],
 )  # fmt: skip
-def test_a_profile_says_first_what_is_wrong(found: dict[str, Any], status: str, reason: str) -> None:
+def test_a_profile_reports_failures_first(found: dict[str, Any], status: str, reason: str) -> None:
     assert told(profile_status(facts(**found), NOON))[:2] == (status, reason)
 
 
-def test_the_guard_says_which_label_is_missing_and_who_sets_it() -> None:
+def test_the_guard_names_the_missing_label_and_who_sets_it() -> None:
     status = profile_status(facts(spec={"mode": "SMTP"}, guarded=True), NOON)
     assert told(status, "DeliveryAllowed")[:2] == ("False", "NamespaceNotLabelled")
     for word in ("namespace shop", "postroom.dev/delivery=allowed", "administrator"):
         assert word in told(status)[2]
 
 
-def test_a_secret_that_delivery_will_miss_is_told_before_and_after_the_label() -> None:
+def test_a_secret_that_delivery_needs_is_reported_before_and_after_the_label() -> None:
     smtp = {"mode": "SMTP"}
     later = WorkerCondition(True, "MissingForDelivery", "delivery will miss Secret shop/relay")
     guarded = facts(spec=smtp, guarded=True, reports=(answering("a", secrets=later),))
@@ -427,7 +427,7 @@ SCALED = {"status": {"conditions": [{"type": "Ready", "status": "True", "reason"
         ({"keda_available": True, "scaled_object": SCALED}, "True", "ScaledObjectReady"),
     ],
 )
-def test_an_autoscaler_is_spoken_of_where_it_is_asked_for(
+def test_an_autoscaler_has_a_condition_where_the_profile_has_one(
     found: dict[str, Any], status: str, reason: str
 ) -> None:
     spec = {"workers": {"autoscaling": {"minReplicas": 1}}}
@@ -435,7 +435,7 @@ def test_an_autoscaler_is_spoken_of_where_it_is_asked_for(
     assert "AutoscalingActive" not in {each["type"] for each in profile_status(facts(), NOON)["conditions"]}
 
 
-def test_a_word_that_is_no_reason_does_not_cost_the_whole_status() -> None:
+def test_an_invalid_reason_does_not_reject_the_whole_status() -> None:
     odd = WorkerCondition(False, "9 lives left!", "x")
     status = profile_status(facts(reports=(answering("a", ledger=odd),)), NOON)
     assert told(status, "LedgerReachable")[1] == "livesleft"
@@ -496,7 +496,7 @@ def unknown(value: Any, schema: Mapping[str, Any], path: str = "status") -> list
     return []
 
 
-def test_every_field_of_a_status_is_one_that_its_kind_has() -> None:
+def test_every_field_of_a_status_exists_in_its_kind() -> None:
     failed = Problem(Code.SAMPLE_FAILED, "spec.html", "sample `zoe`: no", 2)
     assert unknown(template_status(live(), [worker("a")], NOON), schema("emailtemplates")) == []
     assert unknown(template_status(broken(None, failed), [], NOON), schema("emailtemplates")) == []
@@ -522,7 +522,7 @@ def turns(*statuses: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     return [(each.ready, each.reason, each.is_warning) for each in found if each]
 
 
-def test_the_log_tells_each_turn_of_ready_and_nothing_of_what_is_under_way() -> None:
+def test_the_log_has_each_transition_of_ready_and_none_in_progress() -> None:
     first = template_status(live(), [worker("a", OLD.revision)], NOON)
     done = template_status(live(first), [worker("a", NEW.revision)], NOON)
     bad = template_status(broken(done), [], LATER)
@@ -545,7 +545,7 @@ def test_the_log_warns_of_no_suspension() -> None:
     ]
 
 
-def test_the_log_says_of_an_edit_that_it_serves() -> None:
+def test_the_log_reports_that_an_edit_is_live() -> None:
     before = template_status(live(), [], NOON)
     edited = manifest("EmailTemplate", before)
     edited["metadata"]["generation"] = 5
@@ -553,14 +553,14 @@ def test_the_log_says_of_an_edit_that_it_serves() -> None:
     assert turns(before, after) == [("True", "Serving", False)] * 2
 
 
-def test_what_is_only_under_way_deserves_no_event() -> None:
+def test_a_transition_in_progress_has_no_event() -> None:
     first = template_status(live(), [worker("a", OLD.revision)], NOON)
     done = template_status(live(first), [worker("a", NEW.revision)], NOON)
     assert is_rolling_out(first)
     assert announced(None, first) == announced(first, done) == announced(done, done) == []
 
 
-def test_the_first_start_of_workers_deserves_no_event_and_their_loss_does() -> None:
+def test_the_first_start_of_workers_has_no_event_and_their_loss_has_one() -> None:
     new = {"spec": {"replicas": 2}}
     starting = profile_status(facts(deployment=new, reports=()), NOON)
     serving = profile_status(facts(starting), LATER)
@@ -585,7 +585,7 @@ def test_workers_that_follow_those_of_another_mode_are_only_starting() -> None:
     assert announced(following, at_work) == []
 
 
-def test_a_failure_and_its_end_deserve_one_event_each() -> None:
+def test_a_failure_and_its_end_have_an_event_each() -> None:
     good = template_status(live(), [], NOON)
     bad = template_status(broken(good), [], LATER)
     assert announced(good, bad) == [EventContent("Warning", "VariableUndeclared", told(bad)[2])]
@@ -595,7 +595,7 @@ def test_a_failure_and_its_end_deserve_one_event_each() -> None:
     ]
 
 
-def test_the_guard_deserves_an_event() -> None:
+def test_the_guard_has_an_event() -> None:
     status = profile_status(facts(spec={"mode": "SMTP"}, guarded=True), NOON)
     [said] = announced(None, status)
     assert (said.type, said.reason) == ("Warning", "TreatedAsSandbox")
@@ -615,7 +615,7 @@ def test_the_same_event_of_the_same_generation_has_the_same_name() -> None:
     assert event_manifest(newer, said, "", NOON)["metadata"]["name"] != found["metadata"]["name"]
 
 
-def test_a_fallback_that_cannot_be_used_is_said_and_takes_nothing_down() -> None:
+def test_an_unusable_fallback_is_reported_and_stops_nothing() -> None:
     said = Problem(
         Code.FALLBACK_MISSING, "spec.fallbackRef.name", "SmtpProfile shop/spare is not there. Apply it"
     )
@@ -626,7 +626,7 @@ def test_a_fallback_that_cannot_be_used_is_said_and_takes_nothing_down() -> None
     assert "Apply it" in found["message"]
 
 
-def test_an_open_circuit_is_why_a_profile_is_not_ready() -> None:
+def test_an_open_circuit_makes_the_profile_not_ready() -> None:
     answers = {"circuit": WorkerCondition(False, "Open", "letters wait until the relay answers again")}
     status = profile_status(facts(reports=(answering("a", **answers),)), NOON)
     found = next(each for each in status["conditions"] if each["type"] == "CircuitClosed")

@@ -53,7 +53,7 @@ def run(connect: Callable[[], Mapping[str, Any]], test: Callable[[Asking], Await
     asyncio.run(begin())
 
 
-def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
+def test_without_a_connection_the_topics_report_it_and_nothing_waits() -> None:
     def connect() -> Mapping[str, Any]:
         raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
 
@@ -68,7 +68,7 @@ def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
     run(connect, test)
 
 
-def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_broker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
 
     async def test(asking: Asking) -> None:
@@ -98,7 +98,7 @@ class Headless:
         return {each: Future() for each in resources}
 
 
-def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at_again(
+def test_brokers_that_list_topics_and_do_not_answer_are_reported_and_polled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
@@ -136,7 +136,7 @@ class Reluctant(Headless):
 
 
 @pytest.mark.parametrize(("listed", "found"), [(1, (2, "")), (99, (0, "NotListed"))])
-def test_of_a_topic_that_is_there_unseen_no_partitions_are_told_but_those_it_has(
+def test_an_existing_topic_that_was_not_listed_has_its_own_partitions(
     monkeypatch: pytest.MonkeyPatch, listed: int, found: tuple[int, str]
 ) -> None:
     monkeypatch.setattr(module, "AdminClient", Reluctant)
@@ -149,7 +149,7 @@ def test_of_a_topic_that_is_there_unseen_no_partitions_are_told_but_those_it_has
     run(dict, test)
 
 
-def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
+def test_topics_that_are_no_longer_requested_are_forgotten() -> None:
     def connect() -> Mapping[str, Any]:
         raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
 
@@ -163,7 +163,7 @@ def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
 
 
 @pytest.mark.kafka
-def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
+def test_missing_topics_are_created_and_grow_and_never_shrink() -> None:
     with LocalBroker() as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
@@ -184,7 +184,7 @@ def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
 
 
 @pytest.mark.kafka
-def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> None:
+def test_an_existing_topic_is_used_as_it_is_and_its_differences_are_reported() -> None:
     with LocalBroker() as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         theirs = NewTopic("postroom.shop.orders", num_partitions=1, config={"retention.ms": "1000"})
@@ -203,7 +203,7 @@ def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> N
 
 
 @pytest.mark.kafka
-def test_a_topic_that_we_made_before_a_restart_is_still_ours_to_grow() -> None:
+def test_a_topic_that_the_operator_created_before_a_restart_still_grows() -> None:
     with LocalBroker() as broker:
         connect = {"bootstrap.servers": broker.bootstrap}
 

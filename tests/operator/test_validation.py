@@ -94,7 +94,7 @@ def test_a_mistake_comes_back_as_a_problem_with_its_field_and_line() -> None:
     run(test)
 
 
-def test_a_layout_is_proved_alone_and_with_its_templates() -> None:
+def test_a_layout_is_validated_alone_and_with_its_templates() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         assert (await proved(prover, None, layout())).problems == ()
         assert (await proved(prover, None, layout("{% block x %}"))).problems != ()
@@ -104,7 +104,7 @@ def test_a_layout_is_proved_alone_and_with_its_templates() -> None:
     run(test)
 
 
-def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() -> None:
+def test_a_template_is_not_validated_again_until_it_or_its_layout_changes() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         first = await proved(prover, template(), layout())
         again = template()
@@ -116,7 +116,7 @@ def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() ->
     run(test)
 
 
-def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None:
+def test_urgent_templates_are_validated_before_repeated_ones() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         await proved(prover, template("warm"))
         answered: list[str] = []
@@ -132,7 +132,7 @@ def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None
     run(test)
 
 
-def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
+def test_a_namespace_with_many_requests_delays_no_other() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         await proved(prover, template("warm"))
         answered: list[str] = []
@@ -159,7 +159,7 @@ async def dies(prover: Validator, how: signal.Signals) -> None:
     await before.wait()
 
 
-def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was() -> None:
+def test_a_process_that_dies_is_replaced_and_its_template_gets_the_problem() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         assert (await proved(prover, template())).compiled
         asked = asyncio.create_task(prover.validate(HOSTILE, None))
@@ -171,7 +171,7 @@ def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it
     run(test)
 
 
-def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_was_its_fault() -> None:
+def test_a_template_whose_validation_is_killed_is_validated_again_without_a_problem() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         [process] = prover._processes
         assert (await proved(prover, template())).compiled
@@ -190,7 +190,9 @@ def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_wa
     run(test)
 
 
-def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_whose_validation_is_killed_twice_is_validated_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def killed(self: object, payload: bytes, seconds: float) -> bytes:
         raise ProcessDied(-signal.SIGKILL)
 
@@ -207,7 +209,7 @@ def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch
     run(test)
 
 
-def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
+def test_a_validation_that_takes_too_long_is_ended_and_others_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(validation, "TIMEOUT_SECONDS", 2.0)
@@ -224,7 +226,7 @@ def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
     run(test)
 
 
-def test_a_template_that_eats_memory_ends_as_a_problem_of_its_own() -> None:
+def test_a_template_that_exhausts_memory_gets_a_problem_of_its_own() -> None:
     eats = "{% set a = ['x' * 200000] %}" + "{% set a = a + a %}" * 17 + "{{ a | length }}"
 
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
@@ -236,7 +238,7 @@ def test_a_template_that_eats_memory_ends_as_a_problem_of_its_own() -> None:
     run(test)
 
 
-def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_processes_end_except_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "IDLE_SECONDS", 0.1)
 
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
@@ -252,7 +254,7 @@ def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch
     run(test, processes=2)
 
 
-def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -> None:
+def test_a_request_that_comes_as_an_idle_process_ends_gets_another_process() -> None:
     async def test(prover: Validator, late: list[ValidatedObject]) -> None:
         [process] = prover._processes
         assert (await proved(prover, template("before"))).compiled

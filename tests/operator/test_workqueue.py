@@ -20,7 +20,7 @@ def run(test: Test) -> None:
     asyncio.run(begin())
 
 
-def test_a_key_that_waits_is_there_once_however_often_it_is_added() -> None:
+def test_a_waiting_key_is_queued_once_however_often_it_is_added() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         for _ in range(40):
             queue.add("a")
@@ -31,7 +31,7 @@ def test_a_key_that_waits_is_there_once_however_often_it_is_added() -> None:
     run(test)
 
 
-def test_a_key_that_is_added_while_in_work_comes_once_more_when_it_is_done() -> None:
+def test_a_key_that_is_added_during_its_work_is_queued_once_more() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         assert await queue.get() == "a"
@@ -48,7 +48,7 @@ def test_a_key_that_is_added_while_in_work_comes_once_more_when_it_is_done() -> 
     run(test)
 
 
-def test_what_somebody_waits_for_goes_before_what_is_looked_at_again() -> None:
+def test_urgent_keys_go_before_repeated_ones() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         for key in "abc":
             queue.add(key, 0)
@@ -79,7 +79,7 @@ def test_an_urgent_key_in_work_is_first_again_when_it_is_done() -> None:
     run(test)
 
 
-def test_what_fails_comes_back_later_and_later_up_to_a_limit() -> None:
+def test_a_failed_key_comes_back_with_growing_delays_up_to_a_limit() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         waits = []
         for _ in range(12):
@@ -107,7 +107,7 @@ def test_a_failed_key_waits_at_least_as_long_as_the_server_asks() -> None:
     run(test)
 
 
-def test_news_about_a_failed_key_does_not_wait_for_its_time() -> None:
+def test_a_change_of_a_failed_key_does_not_wait_for_its_retry() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         await queue.get()
