@@ -1,4 +1,4 @@
-"""The bundle: nothing moves without need, nothing is lost or too large, and all of it can be read back."""
+"""The bundle: nothing moves without need, nothing is lost or too large, and everything can be read back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -120,7 +120,7 @@ SIZES = st.dictionaries(
 
 @pytest.fixture(scope="module")
 def small_shards() -> Iterator[None]:
-    """So that a few short templates fill them."""
+    """Limits that a few short templates reach."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle, "HARD_LIMIT", SMALL)
         patch.setattr(bundle, "SOFT_LIMIT", SMALL // 4)

@@ -1,4 +1,4 @@
-"""The port's contract: the fake and a real API server answer the same."""
+"""The contract of models.Cluster: the fake and a real API server behave the same."""
 
 import asyncio
 import copy
@@ -156,7 +156,7 @@ def test_annotations_are_set_and_removed_and_a_deleted_object_is_ignored(run: Ru
         found = await cluster.read(ref_of(made))
         assert found is not None
         assert found["metadata"]["annotations"] == {"a": "1"}
-        await cluster.annotate(Ref("v1", "ConfigMap", namespace, "nobody"), {"a": "1"})
+        await cluster.annotate(Ref("v1", "ConfigMap", namespace, "absent"), {"a": "1"})
 
     run(test)
 
@@ -233,7 +233,7 @@ def test_an_invalid_or_forbidden_object_is_rejected_with_the_servers_message(
         async with connect(str(cluster.kubeconfig)) as real:
             with pytest.raises(Invalid, match=r"spec\.eventTypes"):
                 await real.apply({**own(namespace), "spec": {**own(namespace)["spec"], "eventTypes": []}})
-        account = cluster.account(namespace, "nobody")
+        account = cluster.account(namespace, "absent")
         async with connect(str(account.kubeconfig)) as real:
             with pytest.raises(Invalid, match="forbidden"):
                 await real.apply(config_map(namespace))

@@ -72,12 +72,12 @@ def crd_spec(kind: str) -> Schema:
 
 
 def is_free(schema: Schema) -> bool:
-    """Whether any object is taken."""
+    """Whether any object is accepted."""
     return schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("additionalProperties") is True
 
 
 def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """Every part of a schema with its path; what is inside a free object is nobody's business."""
+    """Every part of a schema with its path; the inside of a free object is skipped."""
     yield path, schema
     if is_free(schema):
         return
@@ -101,26 +101,26 @@ def defaulted(schema: Schema, value: Any) -> Any:
     return value
 
 
-def said(value: Any, *nothing: Any) -> Any:
+def without_empty(value: Any, *nothing: Any) -> Any:
     """A value without the members that are null, or `nothing`."""
     if isinstance(value, dict):
-        kept = {name: said(each, *nothing) for name, each in value.items()}
+        kept = {name: without_empty(each, *nothing) for name, each in value.items()}
         return {name: each for name, each in kept.items() if each is not None and each not in nothing}
-    return [said(each, *nothing) for each in value] if isinstance(value, list) else value
+    return [without_empty(each, *nothing) for each in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("case", [each for each in cases() if each.verdict == "accepted"], ids=str)
 def test_the_defaults_are_the_same(case: Case) -> None:
-    spec = said(case.placed("tenant").manifest["spec"])
+    spec = without_empty(case.placed("tenant").manifest["spec"])
     filled = defaulted(crd_spec(case.kind), spec)
     manifest = {**case.placed("tenant").manifest, "spec": spec}
     whole = KINDS[case.kind].model_validate(manifest, strict=True, by_alias=True, by_name=False)
     held = whole.model_dump(by_alias=True)["spec"]
-    assert lowered(said(held, "", [], {})) == lowered(said(filled, "", [], {}))
+    assert lowered(without_empty(held, "", [], {})) == lowered(without_empty(filled, "", [], {}))
 
 
 def lowered(value: Any) -> Any:
-    """Addresses and domains are held normalized: what is left of them is that there is one."""
+    """Models normalize addresses and domains: only their presence is compared."""
     if isinstance(value, dict):
         normal = ("address", "replyTo", "allowedFromDomains", "domain", "recipient")
         return {name: "…" if name in normal else lowered(each) for name, each in value.items()}

@@ -1,4 +1,4 @@
-"""What workers look like, claim by claim: who may run them, who may reach them, and where letters can go."""
+"""The manifests of workers, claim by claim: their rights, their network, and where letters can go."""
 
 import json
 from typing import Any
@@ -26,15 +26,15 @@ ANYWHERE = {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
 
 
 def made(
-    kind: str, *, fixed: OperatorDefaults = FIXED, allowed: bool = False, keda: bool = True, **spec: Any
+    kind: str, *, defaults: OperatorDefaults = FIXED, allowed: bool = False, keda: bool = True, **spec: Any
 ) -> Any:
     """The object of a kind that a profile with this spec gets, or None."""
-    view = EffectiveProfile(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
-    return next((each for each in profile_manifests(view, fixed) if each["kind"] == kind), None)
+    effective = EffectiveProfile(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
+    return next((each for each in profile_manifests(effective, defaults) if each["kind"] == kind), None)
 
 
 def open_ports(policy: Manifest) -> set[int]:
-    """Every port that a policy lets out, at whatever address."""
+    """Every port that a policy opens for connections out, at any address."""
     found: set[int] = set()
     for rule in policy["spec"]["egress"]:
         for port in rule.get("ports", [{"port": 1, "endPort": 65535}]):
@@ -79,8 +79,8 @@ def test_every_setting_of_a_pod_exists_in_its_program(kind: str, settings: type[
     for each in golden():
         if each["kind"] == "Deployment" and each["metadata"]["labels"][names.COMPONENT] == kind:
             [container] = each["spec"]["template"]["spec"]["containers"]
-            told = {one["name"].removeprefix("POSTROOM_").lower() for one in container["env"]}
-            assert told <= set(settings.model_fields)
+            given = {variable["name"].removeprefix("POSTROOM_").lower() for variable in container["env"]}
+            assert given <= set(settings.model_fields)
 
 
 def test_replicas_are_omitted_under_an_autoscaler_and_given_otherwise() -> None:
@@ -143,7 +143,7 @@ def test_callbacks_open_their_ports_to_the_internet_and_to_allowed_addresses() -
     assert [each["ipBlock"]["cidr"] for each in rule["to"]] == ["0.0.0.0/0", "::/0"]
     assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"]
     allowing = OperatorDefaults("i", callback_allow="http://audit.shop.svc,10.96.0.0/12")
-    egress = made("NetworkPolicy", fixed=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
+    egress = made("NetworkPolicy", defaults=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
     assert {"ports": [{"protocol": "TCP", "port": 8080}]} in egress
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
     assert {"ipBlock": {"cidr": "10.96.0.0/12"}} in rule["to"]
@@ -155,19 +155,19 @@ def test_a_callback_opens_no_port_of_a_relay_where_delivery_is_not_allowed() -> 
 
 
 def test_workers_get_the_administrators_allowlist_and_none_from_their_profile() -> None:
-    fixed = OperatorDefaults("i", callback_allow="*.corp.example")
+    defaults = OperatorDefaults("i", callback_allow="*.corp.example")
 
-    def told(**spec: Any) -> dict[str, str]:
-        [container] = made("Deployment", fixed=fixed, **spec)["spec"]["template"]["spec"]["containers"]
+    def environment(**spec: Any) -> dict[str, str]:
+        [container] = made("Deployment", defaults=defaults, **spec)["spec"]["template"]["spec"]["containers"]
         return {each["name"]: each.get("value", "") for each in container["env"]}
 
-    assert told(callbacks=[CRM])["POSTROOM_CALLBACK_ALLOW"] == "*.corp.example"
-    assert "POSTROOM_CALLBACK_ALLOW" not in told()
+    assert environment(callbacks=[CRM])["POSTROOM_CALLBACK_ALLOW"] == "*.corp.example"
+    assert "POSTROOM_CALLBACK_ALLOW" not in environment()
 
 
 def test_kafka_is_reached_at_the_ports_of_the_bootstrap_servers() -> None:
-    fixed = OperatorDefaults("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
-    assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
+    defaults = OperatorDefaults("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
+    assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", defaults=defaults))
 
 
 def test_workers_reach_the_inbox_for_an_erasure_only_in_mode_sandbox() -> None:
@@ -220,13 +220,13 @@ def test_the_bounce_server_mounts_every_profile_with_bounces_and_is_deleted_with
 
 
 def test_the_bounce_server_rolls_for_what_it_reads_at_start_and_for_nothing_else() -> None:
-    def told(**spec: Any) -> str:
+    def hash_of(**spec: Any) -> str:
         [_, deployment, _] = bounces.bounces_manifests("shop", [(profile(**BOUNCING | spec), UID)], FIXED)
         return str(deployment["spec"]["template"]["metadata"]["annotations"][names.PROFILE_HASH])
 
-    assert told(retry={"maxAttempts": 6}) == told(mode="Log") == told()
+    assert hash_of(retry={"maxAttempts": 6}) == hash_of(mode="Log") == hash_of()
     for spec in ({"kafka": {"statusEvents": ["Bounced"]}}, {"suppression": {"hardBounces": "Ignore"}}):
-        assert told(**spec) != told()
+        assert hash_of(**spec) != hash_of()
 
 
 def test_workers_roll_for_what_they_read_at_start_and_for_nothing_else() -> None:
@@ -277,7 +277,7 @@ def test_no_profile_has_the_name_of_a_part_of_postroom_or_of_another_profile(nam
 
 @pytest.mark.parametrize("name", ["a.b", "sandbox", "x" * 100])
 def test_no_profile_has_the_name_of_another_profiles_objects(name: str) -> None:
-    """Whoever knows how names are cut could name a profile so; both would be written in turn, for ever."""
+    """A user could choose a name that equals a shortened one: both profiles would write the same objects."""
     cut = names.worker_object(name)
     assert names.worker_object(cut.removeprefix("postroom-")) != cut
 
@@ -294,33 +294,33 @@ LEANS: dict[str, Any] = {"mode": "SMTP", "smtp": OWN, "fallbackRef": {"name": "s
 
 
 def leaning(spare: dict[str, Any] | None, *, allowed: bool = True, **spec: Any) -> EffectiveProfile:
-    """A profile that falls back to `spare`, as the operator sees both."""
+    """A profile with its fallback."""
     other = profile("spare", **spare) if spare is not None else None
     return EffectiveProfile(profile(**(LEANS | spec)), UID, delivery_allowed=allowed, fallback=other)
 
 
-def of(view: EffectiveProfile, kind: str) -> Manifest:
-    return next(each for each in profile_manifests(view, FIXED) if each["kind"] == kind)
+def of(effective: EffectiveProfile, kind: str) -> Manifest:
+    return next(each for each in profile_manifests(effective, FIXED) if each["kind"] == kind)
 
 
 def test_workers_get_the_fallback_its_secrets_and_access_to_its_relay() -> None:
-    view = leaning(SPARE)
-    pod = of(view, "Deployment")["spec"]["template"]["spec"]
+    effective = leaning(SPARE)
+    pod = of(effective, "Deployment")["spec"]["template"]["spec"]
     env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert env["POSTROOM_FALLBACK"] == "/etc/postroom/profile/fallback.yaml"
     secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
     assert secrets == ["postroom-connections", "other", "own"]
-    written = next(each for each in profile_manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))[
-        "data"
-    ]
+    written = next(
+        each for each in profile_manifests(effective, FIXED) if "profile.yaml" in each.get("data", {})
+    )["data"]
     assert "spare.example" in written["fallback.yaml"]
-    for text in written.values():  # so that workers of an earlier release read them as well
+    for text in written.values():  # for workers of other releases
         assert json.loads(text)["metadata"]["annotations"][FORMAT_ANNOTATION] == PROFILE_FORMAT
-    assert open_ports(of(view, "NetworkPolicy")) >= {587, 2525}
+    assert open_ports(of(effective, "NetworkPolicy")) >= {587, 2525}
 
 
 @pytest.mark.parametrize(
-    ("view", "code"),
+    ("effective", "code"),
     [
         (leaning(None), Code.FALLBACK_MISSING),
         (leaning({"mode": "Sandbox"}), Code.FALLBACK_UNUSABLE),
@@ -330,14 +330,14 @@ def test_workers_get_the_fallback_its_secrets_and_access_to_its_relay() -> None:
     ids=["missing", "to a sandbox", "from a sandbox", "guarded"],
 )
 def test_a_sandbox_cannot_reach_a_relay_and_an_unusable_fallback_is_omitted(
-    view: EffectiveProfile, code: Code | None
+    effective: EffectiveProfile, code: Code | None
 ) -> None:
-    assert (view.fallback_problem.code if view.fallback_problem else None) == code
-    assert view.usable_fallback is None
-    text = str(profile_manifests(view, FIXED))
+    assert (effective.fallback_problem.code if effective.fallback_problem else None) == code
+    assert effective.usable_fallback is None
+    text = str(profile_manifests(effective, FIXED))
     assert "POSTROOM_FALLBACK" not in text
     assert "spare.example" not in text
-    assert 2525 not in open_ports(of(view, "NetworkPolicy"))
+    assert 2525 not in open_ports(of(effective, "NetworkPolicy"))
 
 
 def test_workers_roll_when_the_fallbacks_relay_changes_and_not_when_its_topic_does() -> None:

@@ -1,4 +1,5 @@
-"""The plan: nothing is written at rest, every edit of ours is put back, and only what is ours is deleted."""
+"""The plan: at rest it is empty, every edit of an owned field is reverted, and only owned objects are
+deleted."""
 
 import copy
 import json
@@ -39,7 +40,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def edited(manifest: Manifest, path: Path, *, remove: bool) -> Manifest:
-    """Another object, which shares with this one what is not on the path."""
+    """A changed copy that shares the parts that are not on the path."""
     found = copy.copy(manifest)
     place: Any = found
     for step in path[:-1]:
@@ -82,14 +83,14 @@ def test_a_changed_desired_state_is_applied_even_if_it_only_drops_a_field(manife
 
 def with_additions(value: Any, chance: Random, within: str = "") -> Any:
     """Anything that a server or another manager may add: keys, and elements of keyed lists, in any order."""
-    if "elector" in within:  # one value, of which nobody may add a part
+    if "elector" in within:  # an atomic value: nothing may be added
         return value
     if isinstance(value, dict):
         whole = {key: with_additions(each, chance, key) for key, each in value.items()}
         return whole | ({"zAdded": chance.choice([0, "", "x", {}, []])} if chance.random() < 0.3 else {})
     if isinstance(value, list) and within in {"containers", "env", "volumes", "volumeMounts"}:
         key = "mountPath" if within == "volumeMounts" else "name"
-        more = [with_additions(each, chance) for each in value] + [{key: "added-by-somebody"}]
+        more = [with_additions(each, chance) for each in value] + [{key: "added-by-another"}]
         return chance.sample(more, len(more))
     return value
 

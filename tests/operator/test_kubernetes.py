@@ -1,4 +1,4 @@
-"""Who a pod's operator is to the API server: its token is exchanged while it runs, every hour or sooner.
+"""Credentials in a pod: the token is rotated every hour or sooner.
 
 What follows from each answer of an API server that is no success.
 """
@@ -29,7 +29,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two minutes pass for the client library, which looks at the file once a minute."""
+    """Let two minutes pass for the client library, which reads the file once a minute."""
 
     then = datetime.now() + timedelta(minutes=2)  # noqa: DTZ005 - as the library has it
     clock = SimpleNamespace(now=lambda: then)
@@ -72,7 +72,7 @@ ENDING = {"message": "m", "details": {"causes": [{"reason": "NamespaceTerminatin
     ("status", "body", "kind"),
     [
         (400, None, Invalid),
-        (401, None, Unavailable),  # a token that is exchanged just now
+        (401, None, Unavailable),  # a token that is being rotated
         (403, {"message": "quota"}, Invalid),
         (403, ENDING, NamespaceTerminating),
         (404, None, NotFound),

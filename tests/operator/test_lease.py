@@ -17,12 +17,12 @@ CHILD = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "sho
 @dataclass
 class ManualClock:
     seconds: float = 1000.0
-    told: list[str] = field(default_factory=list)
-    said: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: list[str] = field(default_factory=list)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wait_for(self, holder: str) -> None:
-        self.told.append(holder)
-        self.said.set()
+        self.reported.append(holder)
+        self.waiting.set()
 
     def now(self) -> datetime:
         return datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
@@ -50,7 +50,7 @@ def test_the_first_operator_has_the_lease_at_once() -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         assert lease.held
-        assert clock.told == []
+        assert clock.reported == []
         assert cluster.objects[REF]["spec"]["holderIdentity"] == "one"
 
     run(test)
@@ -61,13 +61,13 @@ def test_a_second_operator_waits_reports_the_holder_and_takes_over_when_the_hold
         await Lease(cluster, REF, "one", clock).acquire(clock.wait_for)
         second = Lease(cluster, REF, "two", clock)
         waiting = asyncio.create_task(second.acquire(clock.wait_for))
-        await clock.said.wait()
+        await clock.waiting.wait()
         clock.seconds += DURATION_SECONDS
         await asyncio.sleep(0.01)
         assert not waiting.done(), "only silence of more than the whole duration counts"
         clock.seconds += 1
         await waiting
-        assert clock.told == ["one"]
+        assert clock.reported == ["one"]
         assert cluster.objects[REF]["spec"]["leaseTransitions"] == 1
 
     run(test)
@@ -118,7 +118,7 @@ def test_an_annotation_on_the_lease_does_not_lose_the_lease() -> None:
         def note(verb: str, ref: Ref) -> None:
             nonlocal looks
             looks += 1
-            if looks == 1:  # between its look and its write
+            if looks == 1:  # between its read and its write
                 taken = cluster.objects[REF]
                 noted = {**taken["metadata"], "annotations": {"example.org/note": "ours"}}
                 cluster.put({**taken, "metadata": noted})
@@ -143,10 +143,10 @@ def test_a_holder_that_cannot_renew_in_time_loses_the_lease_and_not_before() -> 
             nonlocal tries
             tries += 1
             clock.seconds += 1
-            raise Unavailable("nobody answers")
+            raise Unavailable("no answer")
 
         cluster.before = away
-        with pytest.raises(LeaseLost, match="nobody answers"):
+        with pytest.raises(LeaseLost, match="no answer"):
             await lease.keep()
         assert tries >= DURATION_SECONDS - MARGIN_SECONDS - 1
 
@@ -159,7 +159,7 @@ def test_an_operator_that_ends_in_order_releases_the_lease() -> None:
         await first.acquire(clock.wait_for)
         await first.release()
         await Lease(cluster, REF, "two", clock).acquire(clock.wait_for)
-        assert clock.told == []
+        assert clock.reported == []
 
     run(test)
 

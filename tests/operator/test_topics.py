@@ -23,7 +23,7 @@ def wanted(partitions: int = 3, name: str = "postroom.shop.orders") -> RequiredT
 
 
 class Asking:
-    """Topics that run, and somebody who waits for their news."""
+    """A running TopicManager and the changes that it reports."""
 
     def __init__(self, connect: Callable[[], Mapping[str, Any]]) -> None:
         self._news = asyncio.Event()
@@ -33,7 +33,7 @@ class Asking:
         self._news.set()
 
     async def ask(self, *topics: RequiredTopic, ours: frozenset[str] = frozenset()) -> tuple[TopicState, ...]:
-        """What is known once something is."""
+        """The state of the topic once it is known."""
         self.topics.request("orders", topics, ours)
         await self._news.wait()
         self._news.clear()
@@ -79,10 +79,10 @@ def test_an_unreachable_broker_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Headless:
-    """Brokers that know their topics, and have no controller: nothing is made, grown or described."""
+    """Brokers without a controller: they list topics and never answer other requests."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Nobody is connected to."""
+        """Connect to no broker."""
 
     def list_topics(self, timeout: float) -> Any:
         known = SimpleNamespace(partitions={0: None}, error=None)
@@ -117,7 +117,7 @@ def test_brokers_that_list_topics_and_do_not_answer_are_reported_and_polled_agai
 
 
 class Reluctant(Headless):
-    """Brokers that have the topic, and list it from the second time on, or never."""
+    """Brokers that have the topic and list it from the second time on, or never."""
 
     listed = 1
 

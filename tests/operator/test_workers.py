@@ -37,20 +37,20 @@ def pod(
 
 
 class WorkerServer:
-    """Workers that are asked, and what their pages say."""
+    """Polled workers and their pages."""
 
     def __init__(self) -> None:
         self.pods = [pod()]
         self.answer: Any = PAGE
         self.external = 0
-        self.told = asyncio.Event()
+        self.changed_event = asyncio.Event()
         self.news = 0
         self.workers = WorkerPoller(lambda: self.pods, self._changed)
 
     def _changed(self, group: Group) -> None:
         assert group == GROUP
         self.news += 1
-        self.told.set()
+        self.changed_event.set()
 
     async def page(self, request: web.Request) -> web.Response:
         self.external += 1
@@ -62,11 +62,11 @@ class WorkerServer:
         return web.json_response(PAGE)
 
     async def next(self) -> None:
-        self.told.clear()
-        await self.told.wait()
+        self.changed_event.clear()
+        await self.changed_event.wait()
 
     async def rounds(self, count: int) -> None:
-        """So many pages more are read."""
+        """Wait until this many more pages were read."""
         wanted = self.external + count
         while self.external < wanted:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0.005)

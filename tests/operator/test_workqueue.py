@@ -38,7 +38,7 @@ def test_a_key_that_is_added_during_its_work_is_queued_once_more() -> None:
         queue.add("a", 0)
         queue.add("a", 0)
         queue.add("b", 0)
-        assert await queue.get() == "b", "nobody else gets a key that is in work"
+        assert await queue.get() == "b", "a key in work is not given to another taker"
         queue.done("a")
         assert await queue.get() == "a"
         queue.done("a")
