@@ -1,4 +1,4 @@
-"""The alerts: they ask for figures and labels that there are; the chart makes a PrometheusRule of them."""
+"""The alerts use existing metrics and labels, and the chart renders a PrometheusRule of them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ MATCHER = re.compile(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
 SHOWN = re.compile(r"\$labels\.(\w+)")
 OF_THE_TARGET = {"namespace", "pod"}
-"""What Prometheus adds to every series of a pod."""
+"""The labels that Prometheus adds to every series of a pod."""
 ON = ("--set", "metrics.prometheusRule.enabled=true")
 
 
@@ -36,7 +36,7 @@ def labels_of(collector: Collector) -> dict[str, set[str]]:
 
 
 def known() -> dict[str, set[str]]:
-    """Every series of worker, bounce intake and operator, once each has counted something."""
+    """Every series of worker, bounce server and operator, after each counter was incremented."""
     worker = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), None).metrics
     suspended = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics
     worker.letters(State.ACCEPTED, "", 1)

@@ -1,4 +1,4 @@
-"""What the documentation has people type: each `helm` command renders the chart, as it is printed.
+"""The commands in the documentation: each `helm` command renders the chart as it is printed.
 
 A page gives values as a block whose first line is a comment with a file's name. Every version of such a file
 is rendered, and each command with the version that stands before it.
@@ -23,11 +23,11 @@ VALUES = re.compile(r"```yaml\n# ([\w-]+\.yaml)\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^ {4}helm ((?:.*\\\n)*.*)$", re.MULTILINE)
 FLAG = re.compile(r"--[a-z][a-z-]+")
 OF_UPGRADE = {"--reset-then-reuse-values"}
-"""What `helm template` does not know: without a release there is nothing to reuse."""
+"""Options that `helm template` does not have, because there is no release."""
 
 
 class Command(NamedTuple):
-    """One command of a page, with the values file that the page has shown last."""
+    """A command of a page, with the last values file above it."""
 
     page: str
     words: list[str]
@@ -47,7 +47,7 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 REMOVAL = re.compile(r"kubectl delete (\S+) --namespace \S+ \\\n +--selector (\S+component=test)")
-"""What removes what `helm test` has left."""
+"""The commands that remove the objects of a failed `helm test`."""
 
 ALL = [each for page in PAGES for each in commands(page)]
 RENDERED = [each for each in ALL if each.words[0] in {"install", "upgrade"}]

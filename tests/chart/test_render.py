@@ -1,9 +1,9 @@
-"""The chart, rendered: each folder of tests/golden/chart has values and what comes of them.
+"""The rendered chart: each folder of tests/golden/chart has values and the rendered objects.
 
     values.yaml     what a user writes
     rendered.yaml   the manifests, without the CustomResourceDefinitions
 
-`make golden` writes the second anew. Read the diff before you commit it.
+`make golden` rewrites the second. Read the diff before you commit it.
 """
 
 from itertools import pairwise
@@ -41,7 +41,7 @@ def test_the_manifests_are_the_golden_ones(case: Path, helm: Helm, rewrite: bool
     found = helm.render("--values", case / "values.yaml", "--set", "crds.enabled=false")
     if rewrite:
         (case / "rendered.yaml").write_text(found)
-    advice = "`make golden` writes the manifests anew; read the diff before you commit it"
+    advice = "`make golden` rewrites the manifests; read the diff before you commit it"
     assert found == (case / "rendered.yaml").read_text(), advice
 
 

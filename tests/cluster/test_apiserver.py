@@ -1,4 +1,4 @@
-"""The control plane itself: what every test of this layer relies on."""
+"""The control plane itself, which all tests of this layer use."""
 
 import os
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_program_ends_when_the_tests_are_gone(tmp_path: Path) -> None:
     program.start()
     assert program._wrapper is not None
     assert program._wrapper.stdin is not None
-    program._wrapper.stdin.close()  # as it is when the process that held it was killed
+    program._wrapper.stdin.close()  # as when the parent process was killed
     program._wrapper.wait(10)
     with pytest.raises(ProcessLookupError):
         os.kill(program.pid, 0)

@@ -1,4 +1,4 @@
-"""What the operator makes stays as it made it, whoever touches it, and whether it looks or not."""
+"""The operator's objects are restored after any edit or deletion, also of a time when it was down."""
 
 import copy
 
@@ -20,7 +20,7 @@ CHILDREN = (
 
 
 def settled(world: OperatedNamespace) -> None:
-    """A profile and a template, and all that is made of them."""
+    """A profile and a template, and all objects that are created for them."""
     world.apply(profile(), template())
     world.until(lambda: world.condition("EmailTemplate", "welcome").get("status") == "True")
     for kind, name in CHILDREN:
@@ -36,7 +36,7 @@ EDITS: dict[str, Object] = {
 
 
 def spoil(world: OperatedNamespace) -> None:
-    """Edit everything that the operator made, as somebody with kubectl might."""
+    """Edit every object of the operator, as a user with kubectl might."""
     for kind, name in CHILDREN:
         child = world.get(kind, name)
         change = copy.deepcopy(EDITS.get(kind, {}))
@@ -48,12 +48,12 @@ def spoil(world: OperatedNamespace) -> None:
 
 
 def containers(deployment: Object) -> dict[str, str]:
-    """Image by container."""
+    """The images by container."""
     return {each["name"]: each["image"] for each in deployment["spec"]["template"]["spec"]["containers"]}
 
 
 def spoilt(world: OperatedNamespace) -> list[str]:
-    """The objects that are not as the operator makes them."""
+    """The objects that differ from the operator's."""
     found = []
     for kind, name in CHILDREN:
         child = world.get(kind, name)
@@ -135,8 +135,8 @@ def test_a_profile_that_is_deleted_while_the_operator_is_down_loses_its_workers(
     world.delete("SmtpProfile", "shop")
     world.until(lambda: not world.made("Deployment") and not world.made("ConfigMap"))
     world.operator.start()
-    said = world.said("EmailTemplate", "welcome", "False")
-    assert said["reason"] == "ProfileNotFound"
+    found = world.ready_condition("EmailTemplate", "welcome", "False")
+    assert found["reason"] == "ProfileNotFound"
 
 
 def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: OperatedNamespace) -> None:

@@ -1,6 +1,6 @@
-"""Between the operator and its API server: 429, 409, 410, silence, dropped lines. It converges, and is calm.
+"""Faults between the operator and its API server: 429, 409, 410, silence, dropped connections.
 
-A proxy stands between the two. Each test counts what was asked while something was wrong: whoever asks in a
+Each test injects a fault with a proxy and counts the requests meanwhile, because a client that retries in a
 hot loop makes an outage longer.
 """
 
@@ -15,16 +15,16 @@ from tests.cluster.proxy import Fault, FaultAnswer, ProxiedRequest, Proxy, Reque
 
 pytestmark = pytest.mark.apiserver
 WATCH_SECONDS = 3
-"""Instead of 45; a watch that is silent for 5 s longer is given up."""
+"""Instead of 45; a watch that is silent for 5 s longer is closed."""
 SLACK_SECONDS = 5
 CHILDREN = ("configmaps", "deployments", "networkpolicies", "services", "poddisruptionbudgets")
 OFTEN_ENOUGH = 20.0
-"""Requests a second of all kinds that are calm: ten kinds are watched, and each may be tried again."""
+"""The allowed requests for each second over all kinds: ten kinds are watched, and each may be retried."""
 
 
 @pytest.fixture
 def proxy(world: OperatedNamespace) -> Iterator[Proxy]:
-    """A proxy that the operator goes through; nothing but the watches tells it of changes."""
+    """A proxy for the operator's connections; changes are visible to it through watches only."""
     proxy = Proxy(world.cluster)
     proxy.start()
     world.operator.stop()
@@ -41,7 +41,7 @@ def proxy(world: OperatedNamespace) -> Iterator[Proxy]:
 
 
 def serves(world: OperatedNamespace, *names: str) -> bool:
-    """Whether exactly these templates are live and say so."""
+    """Whether exactly these templates are live and report it."""
     ready = [world.condition("EmailTemplate", name).get("status") for name in names]
     return sorted(world.served()) == sorted(names) and set(ready) == {"True"}
 
@@ -52,26 +52,26 @@ def planted(world: OperatedNamespace) -> None:
 
 
 def unharmed(world: OperatedNamespace) -> None:
-    """It still runs, as the process that it was, and calls nothing a mistake of its own."""
+    """Assert that the same process still runs and logged no internal error."""
     assert world.operator.running
     assert "internal error" not in world.operator.words
     assert world.operator.words.count("acquired the Lease; listing") <= 2
 
 
 def calm(proxy: Proxy, since: float) -> None:
-    """Whether it asked no more often than is calm."""
+    """Whether the operator sent no more requests than allowed."""
     asked, seconds = len(proxy.seen(since)), time.monotonic() - since
     assert asked < 60 + OFTEN_ENOUGH * seconds, f"{asked} requests in {seconds:.1f} s"
 
 
 def retried(proxy: Proxy, one: ProxiedRequest) -> float:
-    """When the same was asked again."""
+    """The times of repeated requests."""
     same = proxy.seen(path=one.request.path, method=one.request.method)
     return min((each.at for each in same if each.at > one.at), default=0.0)
 
 
 def only(fault: Fault, when: Callable[[RequestView], bool], at_most: int) -> Callable[[RequestView], Fault]:
-    """A fault that so many requests of some kind meet, and then no more."""
+    """A fault for a number of requests of some kind, and none afterwards."""
     left = [at_most]
 
     def found(request: RequestView) -> Fault:
@@ -164,7 +164,7 @@ def test_an_error_other_than_410_in_a_stream_stops_nothing(world: OperatedNamesp
 def test_a_change_during_silent_watches_is_noticed_soon_after_they_resume(
     world: OperatedNamespace, proxy: Proxy
 ) -> None:
-    """Ten minutes of silence are 13 times the 45 s of a watch; so is this, for watches of 3 s."""
+    """Ten minutes of silence are 13 watches of 45 s; this is 13 watches of 3 s."""
     planted(world)
     since = time.monotonic()
     proxy.fault = lambda each: "silent" if each.watch else None
@@ -180,7 +180,7 @@ def test_a_change_during_silent_watches_is_noticed_soon_after_they_resume(
 
 
 def test_an_api_server_that_never_answers_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
-    """It cannot renew its Lease meanwhile, so that it ends, and its platform starts it anew."""
+    """It cannot renew its Lease, so that it exits, and its platform restarts it."""
     planted(world)
     since = time.monotonic()
     proxy.fault = lambda _: "silent"

@@ -1,4 +1,4 @@
-"""What is wrong with an object is said at the object, and mended as soon as it is mended."""
+"""Problems of an object are in its status, and gone as soon as they are corrected."""
 
 import pytest
 
@@ -9,19 +9,19 @@ pytestmark = pytest.mark.apiserver
 
 
 def refused(world: OperatedNamespace, kind: str, name: str) -> Object:
-    """The Ready condition, once it says no."""
-    return world.said(kind, name, "False")
+    """The Ready condition, once it is False."""
+    return world.ready_condition(kind, name, "False")
 
 
 def ready(world: OperatedNamespace, kind: str, name: str) -> Object:
-    """The Ready condition, once it says yes."""
-    return world.said(kind, name, "True")
+    """The Ready condition, once it is True."""
+    return world.ready_condition(kind, name, "True")
 
 
 def test_an_impossible_profile_creates_nothing_until_it_is_corrected(world: OperatedNamespace) -> None:
     world.apply(profile(kafka={"topic": "postroom.payments.orders"}))
-    said = refused(world, "SmtpProfile", "shop")
-    assert f"must begin with postroom.{world.namespace}." in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert f"must begin with postroom.{world.namespace}." in found["message"]
     assert world.get("Deployment", "postroom-shop") == {}
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
@@ -32,19 +32,19 @@ def test_a_rejected_object_is_reported_with_the_servers_message_until_it_is_corr
 ) -> None:
     bad = {"tolerations": [{"operator": "Sometimes"}]}
     world.apply(profile(workers=bad))
-    said = refused(world, "SmtpProfile", "shop")
-    assert "Sometimes" in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert "Sometimes" in found["message"]
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
-    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, found["reason"]})
 
 
 def test_no_worker_starts_without_its_network_policy(world: OperatedNamespace) -> None:
     peers = [{"ipBlock": {"cidr": "10.0.0.0/99"}}]
     world.apply(profile(networkPolicy={"peers": peers}))
-    said = refused(world, "SmtpProfile", "shop")
-    assert "10.0.0.0/99" in said["message"]
-    assert "is not created without NetworkPolicy" in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert "10.0.0.0/99" in found["message"]
+    assert "is not created without NetworkPolicy" in found["message"]
     assert world.get("Deployment", "postroom-shop") == {}
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
@@ -79,7 +79,7 @@ def test_a_changed_partial_validates_its_dependents_again(world: OperatedNamespa
     second = world.served()["welcome"].revision
     world.apply(layout(button="<b>{{ surname }}</b>"))
     world.until(lambda: "surname" in world.condition("EmailTemplate", "welcome").get("message", ""))
-    assert world.served()["welcome"].revision == second, "the last good version serves on"
+    assert world.served()["welcome"].revision == second, "the last good version stays in use"
     world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "False")
 
 
@@ -90,16 +90,16 @@ def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_stays_in_use(
     ready(world, "EmailTemplate", "welcome")
     good = world.served()["welcome"].revision
     world.apply(template(html="<p>Hello</p>\n<p>{{ nmae }}</p>"))
-    said = refused(world, "EmailTemplate", "welcome")
-    assert said["reason"] == "VariableUndeclared"
-    assert "spec.html, line 2" in said["message"]
-    assert "did you mean" in said["message"]
+    found = refused(world, "EmailTemplate", "welcome")
+    assert found["reason"] == "VariableUndeclared"
+    assert "spec.html, line 2" in found["message"]
+    assert "did you mean" in found["message"]
     status = world.get("EmailTemplate", "welcome")["status"]
     assert status["revision"] == good
     assert status["problems"][0]["line"] == 2
     assert world.served()["welcome"].revision == good
 
-    world.operator.kill()  # its memory is in the cluster
+    world.operator.kill()  # it stores nothing outside the cluster
     world.operator.start()
     world.apply(template("other"))
     world.until(lambda: "other" in world.served())

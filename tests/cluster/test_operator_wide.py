@@ -1,4 +1,4 @@
-"""One operator for all of the cluster, with the rights that the chart gives it by default."""
+"""One operator for all namespaces, with the chart's default roles."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 
 @pytest.fixture
 def elsewhere(wide_world: OperatedNamespace) -> Iterator[OperatedNamespace]:
-    """A namespace that is made while the operator runs."""
+    """A namespace that is created while the operator runs."""
     wide_world.until(lambda: "acquired the Lease; listing" in wide_world.operator.words)
     name = f"late-{uuid4().hex[:10]}"
     wide_world.cluster.create("/api/v1/namespaces", {"metadata": {"name": name}})
@@ -34,7 +34,7 @@ def mode(world: OperatedNamespace) -> str:
 
 
 def owned(world: OperatedNamespace) -> bool:
-    """Whether the workers are of the profile of their own namespace."""
+    """Whether the workers belong to the profile of their own namespace."""
     [owner] = world.get("Deployment", "postroom-shop")["metadata"]["ownerReferences"]
     return bool(owner["uid"] == world.get("SmtpProfile", "shop")["metadata"]["uid"])
 
@@ -42,7 +42,8 @@ def owned(world: OperatedNamespace) -> bool:
 def test_namespaces_of_any_age_are_managed_separately(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
-    """The same names in two namespaces are two profiles with workers, walls and sandboxes of their own."""
+    """Two profiles of the same name in two namespaces have their own workers, NetworkPolicies and
+    sandboxes."""
     for world, word in ((wide_world, "one"), (elsewhere, "two")):
         page = template("same", f"<p>{word} {{{{ name }}}}</p>", layoutRef={"name": "larkfield"})
         world.apply(profile(), layout(), page, template(word))
@@ -61,13 +62,13 @@ def test_namespaces_of_any_age_are_managed_separately(
 def test_the_label_of_a_namespace_allows_no_other(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
-    """Where all namespaces are watched the guard follows a label at once."""
+    """Where all namespaces are watched the guard reacts to a label at once."""
     elsewhere.label("allowed")
     for world in (wide_world, elsewhere):
         world.apply(profile(**RELAY))
     elsewhere.until(lambda: mode(elsewhere) == "SMTP")
-    said = wide_world.until(lambda: wide_world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
-    assert (said["status"], said["reason"]) == ("False", "NamespaceNotLabelled")
+    found = wide_world.until(lambda: wide_world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
+    assert (found["status"], found["reason"]) == ("False", "NamespaceNotLabelled")
     elsewhere.label(None)
     elsewhere.until(lambda: mode(elsewhere) == "Sandbox")
 
