@@ -24,7 +24,7 @@ HOSTILE: dict[str, Object] = {
     "memory": {"html": MEMORY},
     "slow": {"html": SLOW, "samples": SAMPLES},
 }
-REASONS = {"RenderLimit", "ProofTimedOut", "SampleFailed"}
+REASONS = {"RenderLimit", "ValidationTimedOut", "SampleFailed"}
 
 
 def resident(pid: int) -> int:
