@@ -30,8 +30,8 @@ metrics:
       PostroomBounceServerNotReady: {enabled: false}
 ```
 
-Fields that are not named here keep their values. `PostroomOperatorAbsent` fires if no operator holds its Lease.
-With several releases in a cluster, select each by its namespace:
+Fields that are not named here keep their values. `PostroomOperatorAbsent` fires if no operator holds its
+Lease. With several releases in a cluster, select each by its namespace:
 
 ```yaml
 # postroom.yaml
