@@ -141,7 +141,7 @@ Conditions = Annotated[list[ConditionSchema], Field(max_length=16), ListMap("typ
 Samples = Annotated[list[SampleSchema], ListMap("name")]
 
 
-class TemplateStatus(StatusSchema):
+class EmailTemplateStatus(StatusSchema):
     """The state of the template. Written by the operator."""
 
     observed_generation: Int64 | None = None
@@ -166,7 +166,7 @@ class TemplateStatus(StatusSchema):
     """The number of workers that write letters with this revision."""
 
 
-class LayoutStatus(StatusSchema):
+class EmailLayoutStatus(StatusSchema):
     """The state of the layout. Written by the operator."""
 
     observed_generation: Int64 | None = None
@@ -179,15 +179,16 @@ class LayoutStatus(StatusSchema):
     """What is wrong with the newest spec, each with its field and line."""
 
 
-class ProfileStatus(StatusSchema):
+class SmtpProfileStatus(StatusSchema):
     """The state of the profile and its workers. Written by the operator."""
 
     observed_generation: Int64 | None = None
     """The generation of the spec that this status was computed from."""
     conditions: Conditions = Field(default_factory=list)
     """TopicReady, SecretsReady, LedgerReachable, KafkaReachable, RelayReachable, CircuitClosed,
-    WorkersAvailable, AutoscalingActive, DeliveryAllowed, and Ready, which sums up; where the profile asks for
-    it also FallbackReady, SigningReady, ReturnPathsReady and CallbacksReady."""
+    WorkersAvailable, AutoscalingActive, DeliveryAllowed, and Ready, which sums up; where they
+    apply also RendererReady, FallbackReady, SigningReady, ReturnPathsReady, StatusEventsPublished and
+    CallbacksReady."""
     mode: Literal["Sandbox", "SMTP", "Log"] | None = None
     """What the workers do with letters. Sandbox for SMTP where delivery is not allowed."""
     replicas: Int32 | None = None
@@ -205,9 +206,9 @@ class ProfileStatus(StatusSchema):
 
 
 STATUSES: Mapping[Kind, type[StatusSchema]] = {
-    EmailTemplate: TemplateStatus,
-    EmailLayout: LayoutStatus,
-    SmtpProfile: ProfileStatus,
+    EmailTemplate: EmailTemplateStatus,
+    EmailLayout: EmailLayoutStatus,
+    SmtpProfile: SmtpProfileStatus,
 }
 
 

@@ -165,7 +165,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-"""`x-kubernetes-list-map-keys` of the lists that we write, by the field's name."""
+"""`x-kubernetes-list-map-keys` of the lists that the operator writes, by the field's name."""
 _PORT_KEYS = (("containerPort", "protocol"), ("targetPort", "port", "protocol"))
 """Ports are keyed in containers and Services; in NetworkPolicies they are part of one value."""
 _ATOMIC = frozenset({"labelSelector", "matchLabels", "nodeSelector", "podSelector", "selector"})

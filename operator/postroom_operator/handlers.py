@@ -2,8 +2,8 @@
 
 kopf keeps the watches alive: it lists, follows bookmarks, and handles silence, 410 and dropped connections. A
 rejection that lasts and an error in the stream end all of its watches; `ObjectWatcher` then starts kopf
-again, which lists anew. kopf keeps no state on objects here, because there are only event handlers, and every
-handler does the same: it reports that an object was seen or is gone.
+again, which lists everything again. kopf keeps no state on objects here, because there are only event
+handlers, and every handler does the same: it reports that an object was seen or is gone.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ class LeaseClock(Protocol):
 
 
 class LeaseLost(Exception):
-    """Another operator holds the Lease, or ours could not be renewed in time."""
+    """Another operator holds the Lease, or the own Lease could not be renewed in time."""
 
 
 class Lease:

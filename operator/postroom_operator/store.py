@@ -173,11 +173,11 @@ class ObjectStore:
 
     def custom_resources(self) -> Iterator[Manifest]:
         """Every template, layout and profile."""
-        return (each for ref, each in self._objects.items() if ref.api_version == API_VERSION)
+        return (manifest for ref, manifest in self._objects.items() if ref.api_version == API_VERSION)
 
     def pods(self) -> Iterator[Manifest]:
         """Every pod that the operator's workloads created."""
-        return (each for ref, each in self._objects.items() if ref.kind == "Pod")
+        return (manifest for ref, manifest in self._objects.items() if ref.kind == "Pod")
 
     def _forget(self, ref: Ref) -> None:
         before = self._objects.pop(ref, None)

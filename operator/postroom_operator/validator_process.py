@@ -69,14 +69,14 @@ def _validate(request: ValidationRequest) -> ValidationResult:
     )
 
 
-def _result_of(proof: TemplateValidation) -> ValidationResult:
+def _result_of(validation: TemplateValidation) -> ValidationResult:
     samples = tuple(
         SampleSizes(sample.name, sample.locale, sample.html_bytes, sample.text_bytes)
-        for sample in proof.samples
+        for sample in validation.samples
     )
     # severity INFO needs no action: `postroom check` shows it, a status does not
-    warnings = tuple(warning for warning in proof.warnings if warning.severity is Severity.WARNING)
-    return ValidationResult(proof.compiled, proof.problems, warnings, samples)
+    warnings = tuple(warning for warning in validation.warnings if warning.severity is Severity.WARNING)
+    return ValidationResult(validation.compiled, validation.problems, warnings, samples)
 
 
 def _allow_cpu() -> None:

@@ -76,7 +76,9 @@ class WorkerPoller:
         async with aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False) as session:
             while True:
                 groups = self._due(asyncio.get_running_loop().time())
-                await asyncio.gather(*(self._poll_group(session, gate, *each) for each in groups))
+                await asyncio.gather(
+                    *(self._poll_group(session, gate, group, pods) for group, pods in groups)
+                )
                 await asyncio.sleep(FAST_SECONDS)
 
     def _due(self, now: float) -> Iterator[tuple[Group, list[Manifest]]]:

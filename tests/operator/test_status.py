@@ -306,10 +306,10 @@ def test_a_worker_that_cannot_try_records_after_a_crash_makes_the_profile_not_re
     stuck = answering("a", rehearsal=WorkerCondition(False, "RehearsalNotStarted", "records wait"))
     status = profile_status(facts(reports=(stuck,)), NOON)
     assert (
-        condition(status)[:2] == condition(status, "RehearsalReady")[:2] == ("False", "RehearsalNotStarted")
+        condition(status)[:2] == condition(status, "RendererReady")[:2] == ("False", "RehearsalNotStarted")
     )
     well = profile_status(facts(status), LATER)
-    assert "RehearsalReady" not in [each["type"] for each in well["conditions"]]
+    assert "RendererReady" not in [each["type"] for each in well["conditions"]]
 
 
 def test_workers_that_are_neither_ready_nor_answer_have_no_conditions() -> None:
