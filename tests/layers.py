@@ -158,7 +158,13 @@ MEMORY_BYTES = 1 << 30
 UNIT = " and ".join(f"not {marker}" for marker in MARKERS)
 LAYERS = (
     Layer("unit", UNIT, "no server, no network, nothing that takes a second", at_once="auto", in_memory=True),
-    Layer("searches", "searches", "long searches for what breaks a rule", at_once="auto", in_memory=True),
+    Layer(
+        "searches",
+        "searches",
+        "property tests and other long searches",
+        at_once="auto",
+        in_memory=True,
+    ),
     Layer("processes", "processes", "programs of this machine's Python, started and killed", at_once="auto"),
     Layer("postfix", "postfix", "a real Postfix that reports bounces", missing_postfix, at_once="2"),
     Layer(
@@ -227,6 +233,9 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         report = Path(folder, "report.xml")
         begin = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-m", layer.marker, f"--junitxml={report}"]
+        if layer.marker == UNIT:
+            # one watchdog a process (tests/fixtures/watchdog.py) instead of a thread for each test
+            command += ["-o", "faulthandler_timeout=0"]
         if layer.patience:
             command += ["-o", f"faulthandler_timeout={layer.patience}"]
         if layer.at_once != "1":

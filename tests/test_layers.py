@@ -98,6 +98,18 @@ def test_a_layer_imports_no_file_that_has_none_of_its_tests(tmp_path: Path, laye
     assert "2 errors" in pytest_on(tmp_path, "-p", "tests.fixtures.layer_files").stdout
 
 
+def test_a_property_test_without_a_marker_is_a_search(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "from hypothesis import given, strategies\n\n"
+        "@given(strategies.booleans())\ndef test_any(value: bool) -> None: ...\n\n"
+        "def test_one() -> None: ...\n"
+    )
+    for layer, name in (("searches", "test_any"), (UNIT, "test_one")):
+        done = pytest_on(tmp_path, "-p", "tests.fixtures.layer_files", "-m", layer, "-v")
+        assert f"{name} PASSED" in done.stdout
+        assert "1 passed" in done.stdout
+
+
 def test_a_file_that_the_unit_layer_leaves_out_has_the_marker_of_another_on_all_its_tests() -> None:
     for text in (path.read_text() for path in (ROOT / "tests").rglob("test_*.py")):
         if is_layered(text):

@@ -1,4 +1,4 @@
-"""Stand-ins for the gateway's tests: a template that wants a name, and a broker that is a list."""
+"""Fakes for the gateway's tests: a template that requires a name, and a publisher that keeps a list."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from postroom.letter.problems import Code, Problem, Rejected
 
 @dataclass(frozen=True, slots=True)
 class FakeTemplate:
-    """Wants `data.name` and nothing else."""
+    """Requires `data.name`."""
 
     suspended: bool = False
     category: str = "Transactional"
@@ -28,12 +28,12 @@ class FakeTemplate:
 
 
 def catalog(*event_types: str, suspended: bool = False) -> TemplateCatalog:
-    """A catalog whose every event type is served by a NameTemplate."""
+    """A catalog whose every event type is served by a FakeTemplate."""
     return TemplateCatalog(dict.fromkeys(event_types, FakeTemplate(suspended)))
 
 
 class FakePublisher:
-    """A broker that remembers; `down` makes it one that does not answer."""
+    """Keeps what it publishes; raises `failure` if one is set."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes, bytes]] = []

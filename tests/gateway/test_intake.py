@@ -1,4 +1,4 @@
-"""The intake takes what a worker could send, and says at once what a worker would find later."""
+"""The intake accepts what a worker could send, and refuses at once what a worker would refuse later."""
 
 import json
 from datetime import UTC, datetime
@@ -43,12 +43,12 @@ def test_a_good_message_becomes_an_event_on_its_profiles_topic(intake: MessageIn
 
 
 def test_a_message_without_an_id_gets_one_that_sorts_by_time(intake: MessageIntake) -> None:
-    made = UUID(intake.prepare(MessageRequest(body())).id)
-    assert made.version == 7
-    assert int(made.hex[:12], 16) == int(NOW.timestamp() * 1000)
+    generated = UUID(intake.prepare(MessageRequest(body())).id)
+    assert generated.version == 7
+    assert int(generated.hex[:12], 16) == int(NOW.timestamp() * 1000)
 
 
-def test_the_writers_own_timestamp_and_id_are_kept(intake: MessageIntake) -> None:
+def test_a_given_timestamp_and_id_are_kept(intake: MessageIntake) -> None:
     sent = body(message_id="m-1", timestamp="2026-05-04T11:00:00Z")
     event = json.loads(intake.prepare(MessageRequest(sent)).value)
     assert (event["message_id"], event["timestamp"]) == ("m-1", "2026-05-04T11:00:00Z")
@@ -83,25 +83,25 @@ def test_an_unknown_event_type_is_refused_with_the_nearest_ones(intake: MessageI
         (body(recipent="x"), Code.FIELD_UNKNOWN, "recipent"),
     ],
 )
-def test_what_a_worker_would_refuse_is_refused_here(
+def test_what_a_worker_would_refuse_is_refused_at_once(
     intake: MessageIntake, sent: bytes, code: Code, field: str
 ) -> None:
     assert (code, field) in codes(intake, MessageRequest(sent))
 
 
-def test_a_message_without_an_event_type_is_told_so(intake: MessageIntake) -> None:
+def test_a_message_without_an_event_type_is_refused(intake: MessageIntake) -> None:
     sent = json.dumps({"recipient": "ada@example.org", "data": {}}).encode()
     assert codes(intake, MessageRequest(sent)) == [(Code.FIELD_MISSING, "event_type")]
 
 
-def test_letters_to_one_person_share_a_key_that_does_not_name_them(intake: MessageIntake) -> None:
+def test_letters_to_one_recipient_share_a_key_that_hides_the_address(intake: MessageIntake) -> None:
     first, second = (intake.prepare(MessageRequest(body(), id=name)) for name in ("a", "b"))
     assert first.key == second.key
     assert b"ada" not in first.key
     assert intake.prepare(MessageRequest(body(recipient="bob@example.org"))).key != first.key
 
 
-def test_a_given_key_orders_letters_and_does_not_reach_the_event(intake: MessageIntake) -> None:
+def test_a_given_key_becomes_the_record_key_and_is_not_in_the_event(intake: MessageIntake) -> None:
     prepared = intake.prepare(MessageRequest(body(key="order-7")))
     assert prepared.key == b"order-7"
     assert "key" not in json.loads(prepared.value)
@@ -129,7 +129,7 @@ def test_without_any_profile_the_refusal_names_what_was_sent_and_the_way_out(pro
     assert "None" not in problem.message
 
 
-def test_a_suspended_template_takes_nothing() -> None:
+def test_a_suspended_template_accepts_no_message() -> None:
     entries = [ProfileEntry("shop", "t", catalog("shop.user.welcomed", suspended=True))]
     intake = MessageIntake(lambda: ProfileRouter(entries), FakePublisher(), lambda: NOW, lambda _: "id-1")
     assert codes(intake, MessageRequest(body())) == [(Code.TEMPLATE_SUSPENDED, "event_type")]

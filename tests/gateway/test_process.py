@@ -1,4 +1,4 @@
-"""The gateway as a process, between a client and a broker."""
+"""The gateway as a process between an HTTP client and a broker."""
 
 import json
 import os
@@ -48,13 +48,19 @@ class GatewayProcess:
         command = [sys.executable, "-m", "postroom.local.child_program", "gateway"]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
         while self.process.poll() is None and not self._listens():
-            Event().wait(0.05)  # polite to a busy machine, not a wait for luck
+            Event().wait(0.05)  # poll without loading a busy machine
 
     def _listens(self) -> bool:
         try:
             return self.call("/healthz")[0] == 200
         except OSError:
             return False
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(15) == 0
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def call(self, path: str, message: object = None) -> tuple[int, dict[str, object]]:
         data = json.dumps(message).encode() if message is not None else None
@@ -69,12 +75,9 @@ class GatewayProcess:
 
 @pytest.fixture
 def gateway(broker: LocalBroker, bundles: Path) -> Iterator[GatewayProcess]:
-    running = GatewayProcess(broker.bootstrap, bundles)
-    yield running
-    running.process.terminate()
-    assert running.process.wait(15) == 0
-    assert running.process.stdin is not None
-    running.process.stdin.close()
+    process = GatewayProcess(broker.bootstrap, bundles)
+    yield process
+    process.stop()
 
 
 def test_an_accepted_message_is_on_the_topic(
@@ -105,7 +108,7 @@ def test_a_message_over_the_topics_limit_is_413(gateway: GatewayProcess) -> None
     assert (status, "max.message.bytes" in str(answer["detail"])) == (413, True)
 
 
-def test_our_own_topics_take_an_events_attachments(
+def test_topics_that_postroom_creates_accept_an_events_attachments(
     gateway: GatewayProcess, broker: LocalBroker, topic: str
 ) -> None:
     create_topics(broker.bootstrap, [TopicSpec(topic, partitions=1, retention_ms=3_600_000)])
@@ -113,24 +116,21 @@ def test_our_own_topics_take_an_events_attachments(
 
 
 def test_a_dead_broker_is_503_and_not_ready_and_then_works_again(bundles: Path, broker: LocalBroker) -> None:
-    """`broker` is asked for so that its skip holds here too."""
-    with LocalBroker() as mortal:
-        gateway = GatewayProcess(mortal.bootstrap, bundles)
+    """The fixture `broker` is listed so that its skip applies here too."""
+    with LocalBroker() as own_broker:
+        gateway = GatewayProcess(own_broker.bootstrap, bundles)
         assert gateway.call("/readyz")[0] == 200
-        mortal.kill()
+        own_broker.kill()
         status, answer = gateway.call("/v1/messages", GOOD)
         assert (status, "id" in answer) == (503, True)
         assert gateway.call("/readyz")[0] == 503
-        mortal.start()
+        own_broker.start()
         while gateway.call("/v1/messages", GOOD)[0] == 503:
             Event().wait(0.05)
-        gateway.process.terminate()
-        assert gateway.process.wait(15) == 0
-        assert gateway.process.stdin is not None
-        gateway.process.stdin.close()
+        gateway.stop()
 
 
-def test_a_gateway_ends_with_its_parent(broker: LocalBroker, bundles: Path) -> None:
+def test_the_gateway_ends_with_its_parent(broker: LocalBroker, bundles: Path) -> None:
     gateway = GatewayProcess(broker.bootstrap, bundles)
     assert gateway.process.stdin is not None
     gateway.process.stdin.close()

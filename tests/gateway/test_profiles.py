@@ -1,4 +1,4 @@
-"""The gateway follows the bundles on disk: new ones at the next request, bad ones never."""
+"""The gateway follows the bundles on disk: a new bundle at the next request, an invalid bundle never."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def replace(path: Path, text: str) -> None:
-    """Change a file as the control plane does, and be sure that its time of change moves."""
+    """Replace a file as a projected volume does, with a later modification time."""
     new = path.with_suffix(".new")
     new.write_text(text)
     os.utime(new, ns=(0, path.stat().st_mtime_ns + 1_000_000))
@@ -41,9 +41,9 @@ def replace(path: Path, text: str) -> None:
 
 
 def test_a_profiles_templates_are_served_on_its_topic(folder: Path) -> None:
-    address = TemplateStore(folder).router().find("user.welcomed")
-    assert (address.entry.profile, address.entry.topic) == ("shop", "postroom.team-a.shop")
-    assert address.template.name == "welcome"
+    route = TemplateStore(folder).router().find("user.welcomed")
+    assert (route.entry.profile, route.entry.topic) == ("shop", "postroom.team-a.shop")
+    assert route.template.name == "welcome"
 
 
 def test_an_unchanged_folder_is_not_read_again(folder: Path) -> None:
@@ -51,14 +51,14 @@ def test_an_unchanged_folder_is_not_read_again(folder: Path) -> None:
     assert store.router() is store.router()
 
 
-def test_a_new_template_is_served_at_the_next_look(folder: Path) -> None:
+def test_a_new_template_is_served_at_the_next_call(folder: Path) -> None:
     store = TemplateStore(folder)
     assert store.router().event_types() == ["user.welcomed"]
     replace(folder / "shop" / "templates.json", pack_bundle([compiled("receipt", "order.paid")]))
     assert store.router().event_types() == ["order.paid"]
 
 
-def test_a_bundle_that_cannot_be_read_leaves_the_last_good_one(folder: Path) -> None:
+def test_an_invalid_bundle_leaves_the_last_good_bundle(folder: Path) -> None:
     store = TemplateStore(folder)
     store.router()
     replace(folder / "shop" / "templates.json", "{")
@@ -71,12 +71,12 @@ def test_a_bundle_that_cannot_be_read_leaves_the_last_good_one(folder: Path) -> 
     assert store.errors == {}
 
 
-def test_a_profile_that_went_is_not_served_any_more(folder: Path) -> None:
+def test_a_removed_profile_is_not_served(folder: Path) -> None:
     store = TemplateStore(folder)
     assert store.router().entries
     (folder / "shop" / "profile.yaml").unlink()
     assert store.router().entries == ()
 
 
-def test_a_folder_that_is_not_there_yet_serves_nothing(tmp_path: Path) -> None:
+def test_a_missing_folder_serves_nothing(tmp_path: Path) -> None:
     assert TemplateStore(tmp_path / "later").router().entries == ()

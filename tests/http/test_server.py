@@ -1,4 +1,4 @@
-"""HTTP as every program serves it: who does not finish a request's head is not waited for."""
+"""The HTTP server of all programs: a request whose head does not arrive in time gets status 408."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ class ShortTimeoutProtocol(HeadTimeoutProtocol):
 
 
 async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-    """Takes its time at /slow."""
+    """Answers 204; at /slow after 0.6 s, longer than the limit for the head."""
     await asyncio.sleep(0.6 if scope["path"] == "/slow" else 0)
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
@@ -26,39 +26,39 @@ async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-
 
 @contextmanager
 def served() -> Iterator[socket.socket]:
-    """A connection to it."""
+    """A connection to a running server."""
     server = web_server(application, Endpoint("127.0.0.1", 0))
     server.config.http = ShortTimeoutProtocol
     with listen(Endpoint("127.0.0.1", 0), "the test") as listening:
         thread = Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()
-        with socket.create_connection(listening.getsockname(), timeout=10) as line:
-            yield line
+        with socket.create_connection(listening.getsockname(), timeout=10) as connection:
+            yield connection
         server.should_exit = True
         thread.join()
 
 
-def rest(line: socket.socket) -> bytes:
-    return b"".join(iter(lambda: line.recv(4096), b""))
+def receive_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
-def test_a_head_that_comes_byte_by_byte_is_given_up() -> None:
-    with served() as line:
-        for each in REQUEST[:10]:
-            line.send(bytes([each]))
+def test_a_head_that_comes_byte_by_byte_times_out() -> None:
+    with served() as connection:
+        for byte in REQUEST[:10]:
+            connection.send(bytes([byte]))
             Event().wait(0.02)
-        assert rest(line).startswith(b"HTTP/1.1 408 ")
+        assert receive_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_the_second_request_of_a_connection_has_no_more_time_than_the_first() -> None:
-    with served() as line:
-        line.sendall(REQUEST + b"\r\n")
-        assert line.recv(4096).startswith(b"HTTP/1.1 204 ")
-        line.sendall(REQUEST)
-        assert rest(line).startswith(b"HTTP/1.1 408 ")
+def test_the_second_request_of_a_connection_has_the_same_limit() -> None:
+    with served() as connection:
+        connection.sendall(REQUEST + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 204 ")
+        connection.sendall(REQUEST)
+        assert receive_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_an_answer_may_take_longer_than_a_head() -> None:
-    with served() as line:
-        line.sendall(REQUEST.replace(b"/ ", b"/slow ", 1) + b"\r\n")
-        assert line.recv(4096).startswith(b"HTTP/1.1 204 ")
+def test_a_response_may_take_longer_than_the_limit_for_a_head() -> None:
+    with served() as connection:
+        connection.sendall(REQUEST.replace(b"/ ", b"/slow ", 1) + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 204 ")

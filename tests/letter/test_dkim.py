@@ -177,8 +177,8 @@ def test_the_body_hash_and_signature_are_what_openssl_makes(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        (b"", "is no private key in PEM"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is no private key in PEM"),
+        (b"", "is not a private key in PEM"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "is not a private key in PEM"),
         (pem(RSA, b"secret"), "is encrypted with a passphrase"),
         (pem(ec.generate_private_key(ec.SECP256R1())), "is neither an RSA nor an Ed25519 key"),
     ],
@@ -199,7 +199,7 @@ def of_known_primes(p: int, q: int) -> rsa.RSAPrivateKey:
 
 @pytest.mark.searches
 def test_a_key_outside_the_bounds_is_rejected_and_a_short_key_is_called_weak() -> None:
-    with pytest.raises(ValueError, match="of 1024 to 4096 bits, and is one of 4484"):
+    with pytest.raises(ValueError, match="has 4484 bits; an RSA key has 1024 to 4096"):
         read_private_key(pem(of_known_primes(2**2203 - 1, 2**2281 - 1)))
     assert "1024 bits" in read_private_key(pem(rsa.generate_private_key(65537, 1024))).weakness
     assert read_private_key(pem(RSA)).weakness == ""

@@ -247,8 +247,8 @@ def test_a_wrong_version_or_kind_is_explained(head: str, field: str, words: str)
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, "'a' is there twice"),
-        ("a:\n  b: 1\n  b: 2\n", 3, "'b' is there twice"),
+        ("a: 1\nb: 2\na: 3\n", 3, "'a' occurs twice"),
+        ("a:\n  b: 1\n  b: 2\n", 3, "'b' occurs twice"),
         ("a: 1\n b: 2\n", 2, "is not YAML"),
         ("a: [1\nb: 2\n", 2, "is not YAML"),
         ("a: 1\n\tb: 2\n", 2, "is not YAML"),

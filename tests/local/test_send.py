@@ -72,7 +72,7 @@ def test_broken_rules_are_listed_by_field(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("pointer", "code", "detail", "remedy"),
     [
-        ("/data/code", "variable_missing", "`code` is required and not there", "add code=…"),
+        ("/data/code", "variable_missing", "`code` is required and absent", "add code=…"),
         ("/data/shop/name", "variable_missing", "`name` is required", "shop is written as JSON: shop:=…"),
         (
             "/data/letters",

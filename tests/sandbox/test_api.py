@@ -10,15 +10,15 @@ import pytest
 from fastapi import FastAPI
 
 from postroom.sandbox.api import _event_stream, format_event
-from postroom.sandbox.inbox import Inbox
-from postroom.sandbox.mime import StoredLetter
-from postroom.sandbox.subscriptions import (
+from postroom.sandbox.inbox import (
     MAX_QUEUED_EVENTS,
+    Inbox,
     InboxClosed,
     Lagged,
     LettersChanged,
     Subscription,
 )
+from postroom.sandbox.mime import StoredLetter
 from tests.sandbox.conftest import ENVELOPE, Ask
 from tests.sandbox.sample_letters import PIXEL, letter, raw, with_file, with_picture
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.sandbox.fts_index import plain_text
+from postroom.sandbox.extract import plain_text
 from postroom.sandbox.mime import (
     MAX_DEPTH,
     MAX_PARTS,

@@ -159,7 +159,7 @@ def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: 
     def fail(_raw: bytes) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("postroom.sandbox.fts_index.parse_letter", fail)
+    monkeypatch.setattr("postroom.sandbox.search.parse_letter", fail)
     store.capture(ENVELOPE, b"Subject: one\r\n\r\nwords").result(5)
     assert ids(store, LetterFilter(words=("one",))) == [1]
     failed = threading.Event()
@@ -168,7 +168,7 @@ def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: 
         failed.set()
         raise RecursionError
 
-    monkeypatch.setattr(store._writer, "_idle", fail_idly)
+    monkeypatch.setattr(store, "_idle_work", fail_idly)
     assert store.capture(ENVELOPE, b"Subject: two\r\n\r\n").result(5).id == 2
     assert failed.wait(5)
     assert store.capture(ENVELOPE, b"Subject: three\r\n\r\n").result(5).id == 3

@@ -66,7 +66,7 @@ def test_a_letter_gets_every_signature_of_its_senders_domain_and_no_other(tmp_pa
     ("keys", "code", "said"),
     [
         ({}, Code.SECRET_KEY_MISSING, "is not in Secret team-a/dkim. Letters of example.org are signed"),
-        ({"dkim.key": "no key"}, Code.SECRET_INVALID, "of Secret team-a/dkim is no private key in PEM"),
+        ({"dkim.key": "no key"}, Code.SECRET_INVALID, "of Secret team-a/dkim is not a private key in PEM"),
     ],
 )
 def test_without_its_key_a_letter_waits_and_the_condition_says_which(

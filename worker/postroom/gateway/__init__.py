@@ -1,1 +1,1 @@
-"""The gateway: an HTTP intake for applications that do not speak Kafka."""
+"""The gateway: an HTTP API that accepts messages from applications without a Kafka client."""

@@ -1,24 +1,29 @@
-"""Messages that came lately: the same id with another content is refused at once, not later by a worker.
+"""Refuse a message whose id was accepted recently with another content, before a worker finds it.
 
-In: a message's identity and the digest of what its recipient would read. Out: nothing when it may go to the
-broker; a `Refusal` when the same id is on its way there (409), or stands for another content (422). Kept are
-hashes alone, in this process and for the last messages: what came to another gateway, or long ago, a worker
-finds in the ledger, as `idempotency_mismatch`.
+Input: the identity of a message and the digest of its payload. Output: nothing when the message may be
+published. Failure: `HttpProblem` 409 while a message of this id is being published; `Rejected` when the id
+stands for another content. Only hashes are kept, in this process, for the most recent messages: a worker
+finds duplicates of other gateways and older ones in the ledger, as `idempotency_mismatch`.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from postroom.gateway.problem import Refusal, refused
-from postroom.letter.problems import Code, Problem
+from postroom.http.problems import HttpProblem
+from postroom.letter.problems import Code, Problem, Rejected
 
 CAPACITY = 20_000
 """Messages that are remembered; each takes about 200 bytes."""
+CONTENT_MISMATCH = Problem(
+    Code.IDEMPOTENCY_MISMATCH,
+    "message_id",
+    "stands for another content, which was accepted; give a new message a new id",
+)
 
 
 class IdempotencyCache:
-    """What was accepted lately, and what is on its way to the broker."""
+    """The messages that were accepted recently, and those that are being published."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -27,12 +32,12 @@ class IdempotencyCache:
 
     @contextmanager
     def reserve(self, identity: bytes, content: bytes) -> Iterator[None]:
-        """Hold an identity while its message is handed over; it is remembered only if that went well."""
+        """Reserve an identity while its message is published; remember it if the block succeeds."""
         if identity in self._in_flight:
-            detail = "a message with this id is being handed to the broker; repeat the request in a second"
-            raise Refusal(409, detail, headers={"Retry-After": "1"})
+            detail = "a message with this id is being published; repeat the request in a second"
+            raise HttpProblem(409, detail, headers={"Retry-After": "1"})
         if self._accepted.get(identity, content) != content:
-            raise refused([CONTENT_MISMATCH])
+            raise Rejected(CONTENT_MISMATCH)
         self._in_flight.add(identity)
         try:
             yield
@@ -42,10 +47,3 @@ class IdempotencyCache:
         self._accepted.move_to_end(identity)
         if len(self._accepted) > self._capacity:
             self._accepted.popitem(last=False)
-
-
-CONTENT_MISMATCH = Problem(
-    Code.IDEMPOTENCY_MISMATCH,
-    "message_id",
-    "stands for another content, which was accepted; give a new message a new id",
-)

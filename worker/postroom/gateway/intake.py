@@ -1,12 +1,10 @@
-"""Message ids that sort by time: UUID version 7 (RFC 9562 §5.7).
+"""Accept one message without HTTP: from the request's body to an event that the broker has acknowledged.
 
-From a request's body to an acknowledged event: the whole of the intake, without HTTP.
-
-Input: the body of `POST /v1/messages` (the plain envelope; `message_id` and `timestamp` may be left to the
-gateway, `key` may order letters among themselves). Output: `Accepted`, after the broker's acknowledgement.
-Failure: `Rejected` with every rule that is broken, so that a caller learns at once what a worker would
-find later: the event is parsed and its letter rendered by the very code that the worker uses. `NotAccepted`
-when the broker does not take it in time.
+Input: the body of `POST /v1/messages` (the plain envelope; the intake adds `message_id` and `timestamp` where
+they are missing, `key` sets the order of letters). Output: a `PreparedMessage`; `publish` returns after the
+broker's acknowledgement. Failure: `Rejected` with every broken rule, so that the caller learns at once what a
+worker would find later: the event is parsed and its letter rendered by the worker's own code.
+`PublishFailed` when the broker does not acknowledge in time.
 """
 
 import json
@@ -27,7 +25,7 @@ from postroom.letter.problems import Code, Problem, Rejected
 
 
 def uuid7(now: datetime, random: bytes) -> str:
-    """A UUIDv7 from an aware time and 10 random bytes, as its 36-character text."""
+    """A UUID of version 7 (RFC 9562 §5.7) from an aware time and 10 random bytes, as 36 characters."""
     milliseconds = int(now.timestamp() * 1000)
     bits = int.from_bytes(milliseconds.to_bytes(6) + random[:10])
     bits = bits & ~(0xF << 76) | 0x7 << 76  # version
@@ -36,21 +34,21 @@ def uuid7(now: datetime, random: bytes) -> str:
 
 
 def new_message_id(now: datetime) -> str:
-    """A message id that nobody else has."""
+    """A new unique message id; ids sort by time."""
     return uuid7(now, secrets.token_bytes(10))
 
 
 MAX_BODY_BYTES = strict_json.MAX_BYTES - 4096
-"""Bytes of a request: what an event may have, less the room for what the gateway adds."""
+"""Bytes of a request: the limit of an event, less room for the members that the gateway adds."""
 BODY_FIELD = "$"
-"""The field of a problem that concerns the whole body (or a path below it)."""
+"""The field of a problem with the whole body; paths below it begin with it."""
 MAX_KEY_CHARACTERS = 256
 """Characters of an ordering key."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRequest:
-    """One message as it came; `id` is the Idempotency-Key, `profile` narrows who may own the event type."""
+    """One message as received; `id` is the Idempotency-Key, `profile` selects one of several profiles."""
 
     body: bytes
     id: str | None = None
@@ -59,7 +57,7 @@ class MessageRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedMessage:
-    """A message that was found good: what goes to the broker, and under which id."""
+    """A valid message, ready to publish."""
 
     id: str
     profile: str
@@ -67,13 +65,13 @@ class PreparedMessage:
     key: bytes
     value: bytes
     identity: bytes
-    """A hash of what makes it this letter and no other, as the worker will see it."""
+    """Hash of the letter's identity, as the worker will compute it."""
     content: bytes
-    """The digest of what its recipient would read."""
+    """Digest of the payload: everything that determines what the recipient reads."""
 
 
 class MessageIntake:
-    """Takes messages in; `directory` answers with the templates that are live now."""
+    """Validates and publishes messages; `router` returns the templates that are live now."""
 
     def __init__(
         self,
@@ -88,24 +86,24 @@ class MessageIntake:
         self._new_message_id = new_message_id
 
     def prepare(self, request: MessageRequest) -> PreparedMessage:
-        """Prove a message: parsed, routed, rendered; raises Rejected."""
+        """Validate a message: parse its event, route it and render its letter; raises Rejected."""
         now = self._now()
         envelope = _envelope(request.body)
         key = _ordering_key(envelope)
         _set_message_id(envelope, request.id, lambda: self._new_message_id(now))
         envelope.setdefault("timestamp", now.isoformat(timespec="milliseconds"))
-        address = self._router().find(_event_type(envelope), request.profile)
+        route = self._router().find(_event_type(envelope), request.profile)
         value = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
-        event = events.parse_event(_as_record(address.entry.topic, now, value))
-        address.template.render(event)
-        ordered = key.encode() if key is not None else _recipient_key(event.recipient)
-        entry, digest = address.entry, payload_digest(event)
+        event = events.parse_event(_as_record(route.entry.topic, now, value))
+        route.template.render(event)
+        record_key = key.encode() if key is not None else _recipient_key(event.recipient)
+        entry, digest = route.entry, payload_digest(event)
         identity = Identity(entry.profile, event.source, event.id, event.recipient)
         identity_hash = blake2b(identity.encode(), digest_size=16).digest()
-        return PreparedMessage(event.id, entry.profile, entry.topic, ordered, value, identity_hash, digest)
+        return PreparedMessage(event.id, entry.profile, entry.topic, record_key, value, identity_hash, digest)
 
-    async def accept(self, prepared: PreparedMessage) -> None:
-        """Return when the broker has acknowledged the message; raises NotAccepted."""
+    async def publish(self, prepared: PreparedMessage) -> None:
+        """Return when the broker has acknowledged the message; raises PublishFailed."""
         await self._publisher.publish(prepared.topic, prepared.key, prepared.value)
 
 
@@ -126,15 +124,14 @@ def _event_type(envelope: dict[str, Any]) -> str:
 
 
 def _set_message_id(envelope: dict[str, Any], header: str | None, new_message_id: Callable[[], str]) -> None:
-    """Settle the message's id: the header, else the body's, else a new one; the two may not differ."""
+    """Set the message's id: the header, else the body's, else a new id; header and body may not differ."""
     if header is not None and not (header.isascii() and header.isprintable()):
-        raise _invalid("message_id", "the Idempotency-Key header holds more than printable ASCII characters")
+        raise _invalid("message_id", "the Idempotency-Key header may hold printable ASCII characters only")
     given = envelope.get("message_id")
     if header is not None and given not in (None, header):
         raise _invalid("message_id", "differs from the Idempotency-Key header; send one of the two")
-    envelope["message_id"] = (
-        header if header is not None else given if given is not None else new_message_id()
-    )
+    chosen = header if header is not None else given
+    envelope["message_id"] = chosen if chosen is not None else new_message_id()
 
 
 def _ordering_key(envelope: dict[str, Any]) -> str | None:
@@ -148,7 +145,7 @@ def _ordering_key(envelope: dict[str, Any]) -> str | None:
 
 
 def _recipient_key(recipient: str) -> bytes:
-    """Letters to one person share a partition, and the log does not show who it is."""
+    """A hash of the recipient: letters to one recipient share a partition, and the key hides the address."""
     return blake2b(recipient.encode(), digest_size=12).hexdigest().encode()
 
 

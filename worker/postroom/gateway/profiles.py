@@ -1,13 +1,9 @@
-"""Which profile owns an event type: the live templates of every profile, as the gateway sees them.
+"""The live templates of all profiles, read from a folder, and the choice of the profile for an event type.
 
-Input: the rooms (one per profile). Output: the one room an event goes to. Failure: `Rejected` with the
-rule, and the nearest event types when nobody owns the one that was named. Pure.
-
-Read the live templates of all profiles from a folder, again whenever a file in it has changed.
-
-Input: a folder that holds one folder per profile with `profile.yaml` and `*.json` bundles; in a cluster a
-projected volume, locally what `postroom up` writes. Output: a `Directory`. Failure: a profile that cannot
-be read keeps its last good state; what is wrong is in `faults`.
+Input: a folder with one folder per profile, which holds `profile.yaml` and `*.json` bundles (in a cluster a
+projected volume, locally the output of `postroom up`). Output: a `ProfileRouter`, read again when a file has
+changed. Failure: a profile that cannot be read keeps its last good state, and `TemplateStore.errors` has the
+reason; `ProfileRouter.find` raises `Rejected` with the rule and the nearest event types.
 """
 
 import difflib
@@ -26,7 +22,7 @@ from postroom.letter.renderer import load_catalog
 
 @dataclass(frozen=True, slots=True)
 class ProfileEntry:
-    """A profile's place: its name, its topic, its live templates."""
+    """A profile: its name, its topic, its live templates."""
 
     profile: str
     topic: str
@@ -35,33 +31,33 @@ class ProfileEntry:
 
 @dataclass(frozen=True, slots=True)
 class TemplateRoute:
-    """Where an event of a type goes and the template that will make its letter."""
+    """The profile that an event goes to, and the template of its letter."""
 
     entry: ProfileEntry
     template: RenderableTemplate
 
 
 class ProfileRouter:
-    """All rooms, by event type."""
+    """Finds the profile and template of an event type. Immutable."""
 
     def __init__(self, entries: Iterable[ProfileEntry] = ()) -> None:
         self._entries = tuple(entries)
 
     @property
     def entries(self) -> tuple[ProfileEntry, ...]:
-        """Every profile that is served."""
+        """All profiles."""
         return self._entries
 
     def event_types(self) -> list[str]:
-        """Every event type that has a live template, sorted."""
+        """All event types that have a live template, sorted."""
         return sorted({name for entry in self._entries for name in entry.catalog.templates})
 
     def find(self, event_type: str, profile: str | None = None) -> TemplateRoute:
-        """The owner of an event type, narrowed to one profile if it is given; raises Rejected."""
+        """The route of an event type, within `profile` if it is given; raises Rejected."""
         entries = [entry for entry in self._entries if profile in (None, entry.profile)]
         if not self._entries:
             message = (
-                f"no template is live for {event_type}: there is no profile yet. Add an SmtpProfile and an "
+                f"no template is live for {event_type}, since there is no profile. Add an SmtpProfile and an "
                 "EmailTemplate to the manifests"
             )
             raise Rejected(Problem(Code.TEMPLATE_MISSING, "event_type", message))
@@ -69,24 +65,24 @@ class ProfileRouter:
             raise _template_missing(
                 "profile", f"no profile is called {profile}", _profile_names(self._entries)
             )
-        owners = [
+        routes = [
             TemplateRoute(entry, template)
             for entry in entries
             if (template := entry.catalog.find(event_type)) is not None
         ]
-        if not owners:
+        if not routes:
             raise _template_missing(
-                "event_type", f"no live template is for {event_type}", self._nearest_event_types(event_type)
+                "event_type", f"no live template lists {event_type}", self._nearest_event_types(event_type)
             )
-        if len(owners) > 1:
-            served = _profile_names(owner.entry for owner in owners)
+        if len(routes) > 1:
+            served = _profile_names(route.entry for route in routes)
             raise _template_missing(
                 "event_type", f"several profiles serve {event_type}; add ?profile=", served
             )
-        if owners[0].template.suspended:
-            problem = f"template {owners[0].template.name} is suspended (spec.suspend); no letters leave"
+        if routes[0].template.suspended:
+            problem = f"template {routes[0].template.name} is suspended (spec.suspend); it sends no letters"
             raise Rejected(Problem(Code.TEMPLATE_SUSPENDED, "event_type", problem))
-        return owners[0]
+        return routes[0]
 
     def _nearest_event_types(self, event_type: str) -> str:
         known = self.event_types()
@@ -104,11 +100,11 @@ def _template_missing(field: str, what: str, choices: str) -> Rejected:
 
 
 FolderSignature = tuple[tuple[str, int, int], ...]
-"""Name, size and time of change of every file of a profile's folder."""
+"""Name, size in bytes and modification time of every file in a profile's folder."""
 
 
 class TemplateStore:
-    """The folder as it is now; `directory()` is cheap when nothing has changed."""
+    """The profiles of a folder; `router()` only compares file times while nothing has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -116,10 +112,10 @@ class TemplateStore:
         self._entries: dict[Path, ProfileEntry] = {}
         self._router = ProfileRouter()
         self.errors: dict[str, str] = {}
-        """Profile folder → why its newest state is not served."""
+        """Folder of a profile → why its newest state cannot be read."""
 
     def router(self) -> ProfileRouter:
-        """The rooms, read again where files have changed."""
+        """The router over the folder's current state; profiles whose files have changed are read again."""
         signatures = {folder: _folder_signature(folder) for folder in self._profile_folders()}
         if signatures != self._signatures:
             for folder, signature in signatures.items():
@@ -157,7 +153,7 @@ def _folder_signature(folder: Path) -> FolderSignature:
     for file in sorted(folder.iterdir()):
         try:
             stat = file.stat()
-        except FileNotFoundError:  # replaced at this very moment; the next look sees the new one
+        except FileNotFoundError:  # the file was just replaced; the next call finds the new file
             continue
         found.append((file.name, stat.st_size, stat.st_mtime_ns))
     return tuple(found)

@@ -1,8 +1,8 @@
-"""Hand an event to the broker and wait, for a bounded time, until it has acknowledged it.
+"""Publish an event to Kafka and wait, for a bounded time, for the broker's acknowledgement.
 
 Input: topic, key, value. Output: nothing, once every in-sync replica has the event (`acks=all`, idempotent
-producer: a retry inside the client leaves no second copy). Failure: `NotAccepted`; the event may still have
-been stored (an acknowledgement can be lost on the way), so that a caller repeats it under the same id.
+producer: a retry inside the client leaves no second copy). Failure: `PublishFailed`. The broker may still
+have stored the event, since an acknowledgement can be lost: the caller repeats the request with the same id.
 """
 
 import asyncio
@@ -14,34 +14,34 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from postroom.connections import KafkaConnection
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
-"""More than an event may have; the topic's own limit decides."""
+"""Above the limit of an event, so that the topic's own limit decides."""
 
 
 class PublishFailed(Exception):
-    """The broker did not acknowledge in time; the text says why."""
+    """The broker did not acknowledge in time; the text is the reason."""
 
 
 class MessageTooLarge(PublishFailed):
-    """The topic takes no message of this size; repeating is of no use."""
+    """The message is over the topic's size limit; a repeated request fails in the same way."""
 
 
 class Publisher(Protocol):
-    """Where the intake puts events."""
+    """Publishes events; implemented by `KafkaPublisher` and by a fake in the tests."""
 
     async def publish(self, topic: str, key: bytes, value: bytes) -> None:
-        """Return when the broker has acknowledged; raises NotAccepted."""
+        """Return when the broker has acknowledged; raises PublishFailed."""
         ...
 
     async def is_reachable(self) -> bool:
-        """Whether the broker answers now."""
+        """Whether the broker answers."""
         ...
 
 
 class KafkaPublisher:
-    """librdkafka's producer; one thread serves its callbacks."""
+    """A librdkafka producer with a thread that runs its delivery callbacks."""
 
     def __init__(self, kafka: KafkaConnection, ack_seconds: float) -> None:
-        """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
+        """Raises KafkaException for settings that the client rejects at once, such as an unreadable key."""
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(
             {
@@ -62,6 +62,7 @@ class KafkaPublisher:
         self._thread.start()
 
     async def publish(self, topic: str, key: bytes, value: bytes) -> None:
+        """Return when every in-sync replica has the event; raises PublishFailed."""
         acknowledged: asyncio.Future[None] = self._loop.create_future()
 
         def on_delivery(error: KafkaError | None, _: Message) -> None:
@@ -70,12 +71,13 @@ class KafkaPublisher:
         try:
             self._producer.produce(topic, value, key, on_delivery=on_delivery)
         except BufferError:
-            raise PublishFailed("too many messages wait for the broker") from None
+            raise PublishFailed("the queue of messages for the broker is full") from None
         except KafkaException as failure:
             raise _publish_error(failure.args[0]) from None
         await acknowledged
 
     async def is_reachable(self) -> bool:
+        """Whether the broker answers a metadata request within a second."""
         try:
             await asyncio.to_thread(self._producer.list_topics, timeout=1.0)
         except KafkaException:
@@ -83,7 +85,7 @@ class KafkaPublisher:
         return True
 
     async def close(self, grace: float = 5.0) -> None:
-        """Wait for acknowledgements on the way, then end."""
+        """Wait up to `grace` seconds for outstanding acknowledgements, then end the thread."""
         await asyncio.to_thread(self._producer.flush, grace)
         self._open = False
         await asyncio.to_thread(self._thread.join)
@@ -94,7 +96,7 @@ class KafkaPublisher:
 
 
 def _resolve(acknowledged: "asyncio.Future[None]", error: KafkaError | None) -> None:
-    if acknowledged.done():  # the request was given up
+    if acknowledged.done():  # the request was cancelled
         return
     if error is None:
         acknowledged.set_result(None)
@@ -105,7 +107,7 @@ def _resolve(acknowledged: "asyncio.Future[None]", error: KafkaError | None) -> 
 def _publish_error(error: KafkaError) -> PublishFailed:
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return MessageTooLarge(
-            "the topic takes no message of this size (max.message.bytes); link to large files"
+            "the message is over the topic's limit (max.message.bytes); link to large files instead"
         )
     if error.name() == "_MSG_TIMED_OUT":
         return PublishFailed("the broker did not acknowledge in time")

@@ -1,1 +1,1 @@
-"""What the HTTP servers of all programs share."""
+"""What the HTTP servers of all programs share: endpoints, the server, the host guard, problem documents."""

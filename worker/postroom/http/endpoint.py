@@ -1,4 +1,8 @@
-"""A host and a port, and the type of a setting that is written `host:port`."""
+"""Types of settings that say where an HTTP or SMTP server listens, and under which host names it answers.
+
+Input: the text of an environment variable. Output: an `Endpoint` or a set of names. Failure: ValueError with
+the rule and an example, which pydantic reports with the variable's name.
+"""
 
 from typing import Annotated, NamedTuple
 
@@ -7,7 +11,7 @@ from pydantic_settings import NoDecode
 
 
 class Endpoint(NamedTuple):
-    """A host and a port. Port 0 lets the system choose a free one."""
+    """A host and a port. Port 0 lets the system choose a free port."""
 
     host: str
     port: int
@@ -17,7 +21,7 @@ class Endpoint(NamedTuple):
 
 
 def read_endpoint(value: object) -> object:
-    """`host:port` as an Endpoint; anything else is pydantic's to refuse."""
+    """Parse `host:port`; a value that is not a text is left to pydantic."""
     if not isinstance(value, str):
         return value
     host, colon, port = value.rpartition(":")
@@ -26,5 +30,15 @@ def read_endpoint(value: object) -> object:
     return Endpoint(host.strip("[]"), int(port))
 
 
+def read_host_names(value: object) -> object:
+    """Parse names that are separated by commas; the result is in lower case."""
+    if not isinstance(value, str):
+        return value
+    return frozenset(name.strip().lower() for name in value.split(",") if name.strip())
+
+
 EndpointSetting = Annotated[Endpoint, NoDecode, BeforeValidator(read_endpoint)]
-"""The type of a setting that is written host:port."""
+"""The type of a setting that is written `host:port`."""
+
+HostNamesSetting = Annotated[frozenset[str], NoDecode, BeforeValidator(read_host_names)]
+"""The type of a setting that lists host names, separated by commas."""

@@ -1,76 +1,54 @@
-"""What every program of ours needs to serve HTTP beside its other work: an endpoint, a quiet server."""
+"""An HTTP server that runs beside a program's other work, on the program's own event loop.
+
+Input: an ASGI application and an endpoint. Output: a uvicorn server without signal handlers and access log.
+A client that does not finish a request's head within 10 s gets status 408, and the connection is closed.
+"""
 
 import asyncio
-import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from postroom.http.endpoint import Endpoint
 
-
-def is_allowed_host(host: str, names: Collection[str]) -> bool:
-    """Whether a Host header may be ours: an IP address, localhost, or one of `names`.
-
-    Any other name may be an attacker's that points at this machine, so that a web page of his passes for
-    the same origin (DNS rebinding).
-    """
-    name = hostname(host)
-    if name in names or name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def hostname(host: str) -> str:
-    """A Host header's name without the port, in lower case; empty when it cannot be read."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-class WebServer(uvicorn.Server):
-    """uvicorn without its own signal handling: a program has one for all its parts."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
 HEAD_TIMEOUT_SECONDS = 10.0
-"""How long a request's head may take to arrive, counted from the connection or from the last answer."""
-
-
+"""Seconds for the head of a request, counted from the connection or from the last response."""
 REQUEST_TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
+class WebServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: the program stops all its parts on a signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Install no signal handlers."""
+        yield
+
+
 class HeadTimeoutProtocol(H11Protocol):
-    """uvicorn's HTTP, which would wait for a request for ever while single bytes of it come."""
+    """uvicorn's HTTP/1.1 protocol with a time limit for the head of each request.
+
+    uvicorn itself waits without limit while single bytes of a head arrive.
+    """
 
     head_timeout = HEAD_TIMEOUT_SECONDS
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._start_head_timer()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next one."""
+        """Start the timer for the next request."""
         super().on_response_complete()
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Cancel the timer."""
         if self._head_timer:
             self._head_timer.cancel()
         super().connection_lost(exc)
@@ -88,7 +66,7 @@ class HeadTimeoutProtocol(H11Protocol):
 
 
 def web_server(app: Any, endpoint: Endpoint) -> WebServer:
-    """A server for an ASGI application, to be run on the program's own event loop."""
+    """Make a server for an ASGI application; the caller runs it with `serve`."""
     return WebServer(
         uvicorn.Config(
             app,

@@ -57,7 +57,7 @@ class DataSchema:
                 case "required":
                     name = str(error.kind.value)
                     message = (
-                        f"`{name}` is required and not there{_likely_name(name, data, error.instance_path)}"
+                        f"`{name}` is required and absent{_likely_name(name, data, error.instance_path)}"
                     )
                     yield Problem(Code.VARIABLE_MISSING, f"{place}.{name}", message)
                 case "additionalProperties" | "unevaluatedProperties":

@@ -60,13 +60,13 @@ def _load(pem: bytes, *, check: bool) -> object:
     except TypeError:
         raise ValueError("is encrypted with a passphrase; write it without one") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"is no private key in PEM; make one with {KEY_COMMANDS}") from None
+        raise ValueError(f"is not a private key in PEM; make one with {KEY_COMMANDS}") from None
 
 
 def _rsa(pem: bytes, bits: int) -> PrivateKey:
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-        rule = f"of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, and is one of {bits}"
-        raise ValueError(f"has to be an RSA key {rule}; make one with openssl genrsa {RECOMMENDED_RSA_BITS}")
+        rule = f"has {bits} bits; an RSA key has {MIN_RSA_BITS} to {MAX_RSA_BITS}"
+        raise ValueError(f"{rule}; make one with openssl genrsa {RECOMMENDED_RSA_BITS}")
     key = _load(pem, check=True)
     assert isinstance(key, RSAPrivateKey)
     weak = (

@@ -173,7 +173,7 @@ def _attachments(fields: EventFields) -> tuple[Attachment, ...]:
     named = [attachment.content_id for attachment in attachments if attachment.content_id]
     if len(set(named)) < len(named):
         fields.refuse(
-            "attachments", "two files have one content_id; each may be there once", Code.ATTACHMENT_INVALID
+            "attachments", "two files have the same content_id; it must be unique", Code.ATTACHMENT_INVALID
         )
     total = sum(len(attachment.content) for attachment in attachments)
     if total > MAX_EVENT_ATTACHMENTS_BYTES:

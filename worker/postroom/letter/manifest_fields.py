@@ -238,7 +238,7 @@ def duration_seconds(text: str) -> float:
 
 def _positive(text: str) -> str:
     if duration_seconds(text) <= 0:
-        raise ValueError(f"{text} is no time at all; the duration must be longer than zero")
+        raise ValueError(f"{text} is zero; the duration must be longer")
     return text
 
 
@@ -258,7 +258,7 @@ PositiveDuration = Annotated[
         ),
         CelRule(
             f"!self.matches('{IS_DURATION}') || duration(self) > duration('0s')",
-            "is no time at all; the duration must be longer than zero",
+            "is zero; the duration must be longer",
         ),
     ),
 ]

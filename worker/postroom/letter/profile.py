@@ -237,7 +237,7 @@ def dkim_rules(signatures: Sequence[DkimSpec], senders: Mapping[str, str]) -> It
     """The broken rules of `dkim`; `senders` are the sender domains by the field that names them."""
     pairs = (f"{signature.selector} of {signature.domain}" for signature in signatures)
     for index, _ in find_duplicates(pairs):
-        yield f"dkim[{index}]", "has domain and selector of an earlier one; each pair may be there once"
+        yield f"dkim[{index}]", "has domain and selector of an earlier signature; the pair must be unique"
     for field, domain in senders.items():
         if signatures and not any(dkim_covers(signature, domain) for signature in signatures):
             rule = f"{domain} has no signature of its own or of a domain above it in dkim"
@@ -281,7 +281,7 @@ _REFUSED_PORT = re.compile(
 """Ports out of range, and those of mail servers, which would interpret an HTTP request as SMTP commands."""
 MAX_CALLBACK_SECONDS = 60.0
 _NOT_A_URL = "is not a URL such as https://hooks.example.org/postroom, without user, password and fragment"
-_BAD_PORT = "has a port that is none, or a mail server's; name the web server's"
+_BAD_PORT = "has an invalid port or that of a mail server; use the web server's port"
 _TOO_LONG = "is longer than a minute (60s), the longest wait for an answer"
 
 
@@ -364,7 +364,7 @@ class CallbackSpec(ManifestModel):
 def callback_rules(callbacks: Sequence[CallbackSpec]) -> Iterator[BrokenRule]:
     """The broken rules over several callbacks."""
     for index, _ in find_duplicates(callback.name for callback in callbacks):
-        yield f"callbacks[{index}]", "has the name of an earlier one; each may be there once"
+        yield f"callbacks[{index}]", "has the name of an earlier callback; it must be unique"
 
 
 # --- topic, deduplication, workers --------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def _no_name_twice(field: str) -> CelRules:
         CelRule(
             f"self.all(one, self.all(other, other.{field} == one.{field}"
             f" || other.{field}.lowerAscii() != one.{field}.lowerAscii()))",
-            f"holds a {field} twice, in capitals and small letters; each may be there once",
+            f"holds a {field} twice, in upper and lower case; it must be unique",
         )
     )
 
@@ -572,7 +572,7 @@ class EmailTemplateSpec(ManifestModel):
 
 def _duplicates(field: str, key: str, names: Iterable[str]) -> Iterator[BrokenRule]:
     for index, name in find_duplicates(names):
-        yield f"{field}[{index}]{key}", f"{name!r} is there twice; each may be there once"
+        yield f"{field}[{index}]{key}", f"{name!r} occurs twice; it must be unique"
 
 
 class EmailLayoutSpec(ManifestModel):

@@ -87,7 +87,7 @@ def read_return_path_keys(text: str) -> tuple[bytes, ...]:
     """Parse the keys in a Secret's text, separated by white space. Raises ValueError with the rule."""
     words = text.split()
     if len(words) > MAX_KEYS:
-        raise ValueError(f"holds {len(words)} keys; at most {MAX_KEYS} are honoured side by side")
+        raise ValueError(f"holds {len(words)} keys; at most {MAX_KEYS} are accepted")
     for number, word in enumerate(words, 1):
         if len(word) < MIN_KEY_CHARACTERS:
             rule = f"of less than {MIN_KEY_CHARACTERS} characters"

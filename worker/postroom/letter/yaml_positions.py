@@ -302,9 +302,7 @@ class _ValueBuilder:
                 continue
             name = _key(key)
             if name in found:
-                raise InvalidYaml(
-                    key.first, f"the key {name[:80]!r} is there twice in one mapping", key.column
-                )
+                raise InvalidYaml(key.first, f"the key {name[:80]!r} occurs twice in one mapping", key.column)
             found[name] = self._member(child, f"{path}.{name}" if path else name, key)
         for child in merged:
             found = self._merge(child, path) | found

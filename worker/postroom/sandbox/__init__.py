@@ -1,4 +1,4 @@
-"""The sandbox: a mail server that captures every letter, and the inbox that shows them.
+"""The sandbox: a mail server that captures every letter, and an inbox that shows them.
 
-It relays nothing: no code path here opens a connection to another machine.
+It relays nothing: no code in this package opens a connection to another machine.
 """

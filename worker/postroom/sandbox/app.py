@@ -1,36 +1,60 @@
-"""Whether the sandbox lives and is ready, and its figures for Prometheus.
-
-The sandbox's HTTP side, put together: an `Inbox` → an ASGI application.
-"""
+"""The HTTP application of the sandbox: all routes, health checks and metrics over one `Inbox`."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from starlette.exceptions import HTTPException
 
+from postroom.http.host_guard import PageGuard
+from postroom.http.problems import add_problem_handler
 from postroom.sandbox import api, pages, untrusted_content
-from postroom.sandbox.guard import Guard
 from postroom.sandbox.inbox import Inbox, InboxDep
-from postroom.sandbox.problem import Refused, on_http_error, on_invalid, on_refused
+
+VERSION = "1"
 
 routes = APIRouter(include_in_schema=False)
 
 
+def create_sandbox_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
+    """Make the ASGI application; `allowed_hosts` are further names that it may be called by.
+
+    FastAPI's own documentation pages load scripts from other servers and are off.
+    """
+    app = FastAPI(
+        title="Postroom sandbox",
+        version=VERSION,
+        description="The letters that the sandbox has captured.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.inbox = inbox
+    for router in (routes, api.routes, untrusted_content.routes, pages.routes):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=pages.PACKAGE / "static"))
+    add_problem_handler(app)
+    app.add_middleware(
+        PageGuard,
+        allowed_hosts=frozenset(allowed_hosts),
+        server="inbox",
+        setting="POSTROOM_SANDBOX_ALLOWED_HOSTS",
+    )
+    return app
+
+
 @routes.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Alive: the event loop answers."""
+    """Liveness: the event loop answers."""
     return {"status": "alive"}
 
 
 @routes.get("/readyz")
 def readyz(inbox: InboxDep, response: Response) -> dict[str, str]:
-    """Ready: the database answers, so that letters can be taken in."""
+    """Readiness: the database answers, so that letters can be stored."""
     try:
         inbox.store.counts()
     except sqlite3.Error as error:
@@ -41,7 +65,7 @@ def readyz(inbox: InboxDep, response: Response) -> dict[str, str]:
 
 @routes.get("/metrics")
 def metrics(inbox: InboxDep) -> Response:
-    """The figures, in Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(SandboxMetrics(inbox))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -54,6 +78,7 @@ class SandboxMetrics(Collector):
         self._inbox = inbox
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Yield each metric with its current value."""
         stats, counts = self._inbox.stats, self._inbox.store.counts()
         name = "postroom_sandbox"
         yield CounterMetricFamily(
@@ -69,40 +94,9 @@ class SandboxMetrics(Collector):
         for reason in ("too_large", "line_too_long", "storage", "fault"):
             refused.add_metric([reason], stats.refused[reason])
         yield refused
-        yield GaugeMetricFamily(f"{name}_letters", "Letters kept now.", counts.letters)
-        yield GaugeMetricFamily(
-            f"{name}_letters_unread", "Letters kept that nobody has opened.", counts.unread
-        )
-        yield GaugeMetricFamily(f"{name}_letters_bytes", "Bytes of letters kept now.", counts.bytes)
+        yield GaugeMetricFamily(f"{name}_letters", "Letters in the inbox.", counts.letters)
+        yield GaugeMetricFamily(f"{name}_letters_unread", "Unread letters in the inbox.", counts.unread)
+        yield GaugeMetricFamily(f"{name}_letters_bytes", "Bytes of the letters in the inbox.", counts.bytes)
         yield GaugeMetricFamily(
             f"{name}_listeners", "Open event streams and waiting calls.", len(self._inbox.subscriptions)
         )
-
-
-VERSION = "1"
-
-
-def create_sandbox_app(inbox: Inbox, allowed_hosts: Iterable[str] = ()) -> FastAPI:
-    """Routes, error answers and the guard around them.
-
-    FastAPI's own documentation pages load scripts from elsewhere, so they are off.
-    """
-    app = FastAPI(
-        title="Postroom sandbox",
-        version=VERSION,
-        description="The letters that the sandbox has captured.",
-        openapi_url="/api/v1/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-    )
-    app.state.inbox = inbox
-    for router in (routes, api.routes, untrusted_content.routes, pages.routes):
-        app.include_router(router)
-    app.mount("/static", StaticFiles(directory=pages.PACKAGE / "static"))
-    app.add_exception_handler(Refused, on_refused)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_middleware(
-        Guard, allowed_hosts=frozenset(allowed_hosts), setting="POSTROOM_SANDBOX_ALLOWED_HOSTS"
-    )
-    return app

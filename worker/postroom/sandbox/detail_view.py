@@ -1,7 +1,7 @@
-"""One letter as its page shows it: a stored letter → the front of the envelope, and one leaf.
+"""The variables of a letter's page: a stored letter → its header, its tabs, and the panel of one view.
 
-Only the leaf that is shown is prepared. Long sources are cut with a word about it; the whole is a download
-away.
+Only the selected view is prepared. A long source is cut, and the page says so; the whole letter can be
+downloaded.
 """
 
 import re
@@ -48,7 +48,7 @@ _HEADER = re.compile(r"([!-9;-~]{1,200}):(.*)\Z", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ViewTab:
-    """One view of the letter: its name, what is written on it, where it leads, how many things are in it."""
+    """The tab of one view; `number` is the count on the tab, or None."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ class SourceLine:
 
 
 def detail_context(inbox: Inbox, number: int, location: PageLocation) -> dict[str, object]:
-    """Everything that the letter's pane needs; `Refused` with 404 when there is no such letter."""
+    """The variables of the letter's pane; raises HttpProblem 404 when the letter does not exist."""
     summary, raw = inbox.summary(number), inbox.raw(number)
     letter = parse_letter(raw)
     view = location.view if location.view in VIEWS else "html"
@@ -92,11 +92,11 @@ def detail_context(inbox: Inbox, number: int, location: PageLocation) -> dict[st
 
 
 def links_summary(found: list[Link]) -> str:
-    """How many links there are and whether they are all encrypted: `3 links, all HTTPS`."""
-    plain = sum(link.url.lower().startswith("http:") for link in found)
-    rest = f"{plain} without HTTPS" if plain else "all HTTPS"
+    """The number of links, and how many are not encrypted: `3 links, all HTTPS`."""
+    unencrypted = sum(link.url.lower().startswith("http:") for link in found)
+    encryption = f"{unencrypted} without HTTPS" if unencrypted else "all HTTPS"
     only_web = all(link.url.lower().startswith(("http:", "https:")) for link in found)
-    return format_count(len(found), "link") + (f", {rest}" if plain or only_web else "")
+    return format_count(len(found), "link") + (f", {encryption}" if unencrypted or only_web else "")
 
 
 def _header_context(letter: StoredLetter) -> dict[str, object]:
@@ -144,10 +144,10 @@ def _link(link: Link) -> dict[str, object]:
 
 
 def _neighbor_urls(inbox: Inbox, number: int, location: PageLocation) -> dict[str, str | None]:
-    wanted = parse_query(location.query)
-    base = wanted if isinstance(wanted, LetterFilter) else LetterFilter()
-    newer = inbox.store.find(replace(base, after=number), 1, oldest_first=True)
-    older = inbox.store.find(replace(base, before=number), 1)
+    parsed = parse_query(location.query)
+    letter_filter = parsed if isinstance(parsed, LetterFilter) else LetterFilter()
+    newer = inbox.store.find(replace(letter_filter, after=number), 1, oldest_first=True)
+    older = inbox.store.find(replace(letter_filter, before=number), 1)
     return {
         "newer_url": location.letter_url(newer[0].id) if newer else None,
         "older_letter_url": location.letter_url(older[0].id) if older else None,
@@ -174,13 +174,12 @@ def _source(raw: bytes) -> dict[str, object]:
     _, body = read_headers(raw)
     head = raw[:body].decode("utf-8", "replace").splitlines()
     shown = raw[:MAX_SOURCE].decode("utf-8", "replace").split("\n")
-    lines = [_source_line(text.rstrip("\r"), place < len(head)) for place, text in enumerate(shown)]
-    whole = len(raw) <= MAX_SOURCE and len(lines) <= MAX_SOURCE_LINES
-    number = raw.count(b"\n")
-    said = format_count(number, "line")
+    lines = [_source_line(text.rstrip("\r"), index < len(head)) for index, text in enumerate(shown)]
+    is_complete = len(raw) <= MAX_SOURCE and len(lines) <= MAX_SOURCE_LINES
+    summary = format_count(raw.count(b"\n"), "line")
     return {
         "source": lines[:MAX_SOURCE_LINES],
-        "source_summary": said if whole else f"{said}, of which the beginning is shown",
+        "source_summary": summary if is_complete else f"{summary}, of which the beginning is shown",
     }
 
 
@@ -190,10 +189,10 @@ def _source_line(text: str, in_head: bool) -> SourceLine:
 
 
 def _parts(letter: ParsedLetter, number: int) -> list[dict[str, object]]:
-    files = {id(part): place for place, part in enumerate(letter.attachments, start=1)}
+    files = {id(part): file for file, part in enumerate(letter.attachments, start=1)}
     rows = list[dict[str, object]]()
-    for place, part in enumerate(letter.parts):
-        following = letter.parts[place + 1 :]
+    for index, part in enumerate(letter.parts):
+        following = letter.parts[index + 1 :]
         last = not any(p.depth == part.depth for p in _siblings(following, part.depth))
         indent = "\u2003" * max(part.depth - 1, 0)
         branch = "" if not part.depth else indent + ("└ " if last else "├ ")
@@ -214,9 +213,9 @@ def _parts(letter: ParsedLetter, number: int) -> list[dict[str, object]]:
 
 
 def _siblings(following: tuple[MimePart, ...], depth: int) -> list[MimePart]:
-    found = list[MimePart]()
+    siblings = list[MimePart]()
     for part in following:
         if part.depth < depth:
             break
-        found.append(part)
-    return found
+        siblings.append(part)
+    return siblings

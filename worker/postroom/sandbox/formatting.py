@@ -1,4 +1,4 @@
-"""How the page says sizes, times, numbers and addresses. Times are UTC, to the second where there is room."""
+"""Format sizes, times, numbers and addresses for the pages of inbox and studio. Times are in UTC."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ _UNITS = ("KB", "MB", "GB")
 
 
 def format_size(number: int) -> str:
-    """Bytes for people: `24.1 KB`, in powers of 1,024."""
+    """A number of bytes, in powers of 1,024: `24.1 KB`."""
     if number < 1024:
         return f"{number} bytes"
     value, unit = float(number), "bytes"
@@ -30,12 +30,12 @@ def from_milliseconds(milliseconds: int) -> datetime:
 
 
 def format_time(moment: datetime) -> str:
-    """`23 Nov 2026, 16:02:41 UTC`."""
+    """Date and time: `23 Nov 2026, 16:02:41 UTC`."""
     return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"
 
 
 def format_recent_time(moment: datetime, now: datetime) -> str:
-    """The time of day, with the date in front when it was not today."""
+    """The time of day, after the date if that is not today."""
     return (
         f"{moment:%H:%M:%S}"
         if moment.date() == now.date()
@@ -44,14 +44,14 @@ def format_recent_time(moment: datetime, now: datetime) -> str:
 
 
 def format_day(moment: datetime, now: datetime) -> str:
-    """`Today`, `22 Nov`, or with the year when it is another one."""
+    """The day: `Today`, `22 Nov`, or `22 Nov 2025` for another year."""
     if moment.date() == now.date():
         return "Today"
     return f"{moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
 
 
 def display_address(text: str) -> str:
-    """The address with its domain as people write it, when that leads back to the very same domain."""
+    """An address with its domain in Unicode, if that encodes back to the same domain; else unchanged."""
     local, at_sign, domain = text.rpartition("@")
     if not at_sign or "xn--" not in domain.lower():
         return text

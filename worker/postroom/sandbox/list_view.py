@@ -1,4 +1,4 @@
-"""The list as its page shows it: what was searched → slips, piles and figures, ready to print."""
+"""The variables of the list page: a search → rows, template groups and counts, formatted for the template."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,27 +25,30 @@ SEND_COMMAND = "postroom send shop.user.code-requested --to mira@example.com cod
 
 @dataclass(frozen=True, slots=True)
 class PageLocation:
-    """Where the reader is: the search line, the page of the list, the view of the letter."""
+    """What the URL of a page selects: the search line, the page of the list, the view of the letter."""
 
     query: str = ""
     before: int | None = None
     view: str = "html"
 
     def list_url(self) -> str:
-        """The list at this place."""
+        """The URL of the list at this location."""
         return _url("/", q=self.query, before=self.before)
 
     def letter_url(self, letter: int, view: str | None = None) -> str:
-        """A letter, opened from this place."""
-        wanted = view or self.view
+        """The URL of a letter that is opened from this location."""
+        selected = view or self.view
         return _url(
-            f"/letters/{letter}", q=self.query, before=self.before, view="" if wanted == "html" else wanted
+            f"/letters/{letter}",
+            q=self.query,
+            before=self.before,
+            view="" if selected == "html" else selected,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LetterRow:
-    """One line of the list. `day` is the heading above it, where a new day begins."""
+    """A row of the list. `day` is the heading above the row, or empty."""
 
     id: int
     url: str
@@ -61,12 +64,15 @@ class LetterRow:
 
 
 def list_context(inbox: Inbox, location: PageLocation) -> dict[str, object]:
-    """Everything that the list and the rack need; the wanted letters newest first."""
-    found = parse_query(location.query)
-    unknown = found if isinstance(found, UnknownOperator) else None
-    wanted = found if isinstance(found, LetterFilter) else None
+    """The variables of list and sidebar; letters newest first."""
+    parsed = parse_query(location.query)
+    unknown = parsed if isinstance(parsed, UnknownOperator) else None
+    letter_filter = parsed if isinstance(parsed, LetterFilter) else None
     counts, now = inbox.store.counts(), from_milliseconds(inbox.store.now())
-    letters = inbox.store.find(replace(wanted, before=location.before), PAGE_SIZE + 1) if wanted else []
+    letters, total = list[StoredLetter](), 0
+    if letter_filter:
+        letters = inbox.store.find(replace(letter_filter, before=location.before), PAGE_SIZE + 1)
+        total = inbox.store.count(letter_filter)
     newest = inbox.store.find(LetterFilter(), 1)
     older = replace(location, before=letters[PAGE_SIZE - 1].id) if len(letters) > PAGE_SIZE else None
     return {
@@ -75,7 +81,7 @@ def list_context(inbox: Inbox, location: PageLocation) -> dict[str, object]:
         "unknown": unknown,
         "corrected_url": _url("/", q=unknown.corrected) if unknown else "",
         "rows": letter_rows(letters[:PAGE_SIZE], location, now),
-        "total": inbox.store.count(wanted) if wanted else 0,
+        "total": total,
         "older_url": older.list_url() if older else None,
         "newest_url": replace(location, before=None).list_url(),
         "list_url": location.list_url(),
@@ -88,12 +94,12 @@ def list_context(inbox: Inbox, location: PageLocation) -> dict[str, object]:
 
 
 def letter_rows(letters: list[StoredLetter], location: PageLocation, now: datetime) -> list[LetterRow]:
-    """Letters → slips, with a heading where a day before today begins."""
-    made, last = list[LetterRow](), "Today"
+    """The rows of letters, with a heading at the first letter of each day before today."""
+    rows, previous_day = list[LetterRow](), "Today"
     for letter in letters:
         moment = from_milliseconds(letter.received_at)
-        today = format_day(moment, now)
-        made.append(
+        day = format_day(moment, now)
+        rows.append(
             LetterRow(
                 id=letter.id,
                 url=location.letter_url(letter.id),
@@ -105,20 +111,20 @@ def letter_rows(letters: list[StoredLetter], location: PageLocation, now: dateti
                 when=f"{moment:%H:%M}",
                 full=format_time(moment),
                 iso=moment.isoformat(),
-                day=today if today != last else "",
+                day=day if day != previous_day else "",
             )
         )
-        last = today
-    return made
+        previous_day = day
+    return rows
 
 
 def display_subject(letter: StoredLetter) -> str:
-    """The subject, or words in its place."""
+    """The subject, or a placeholder for an empty subject."""
     return letter.subject or "(no subject)"
 
 
 def display_recipients(letter: StoredLetter) -> str:
-    """The first recipient and how many more there are."""
+    """The first recipient and the number of the others."""
     first, *more = map(display_address, letter.recipients)
     return f"{first} and {len(more)} more" if more else first
 

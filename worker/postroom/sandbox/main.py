@@ -1,8 +1,8 @@
-"""The sandbox as a process: mail server, inbox and store on one event loop, until SIGTERM or SIGINT.
+"""`postroom sandbox`: the process with mail server, inbox and store on one event loop.
 
-Settings that cannot be read, a taken port and a database in use end it with one clear line and status 2. On
-a signal it takes no more letters, answers those that wait for the disk, sends the open pages home and ends
-with 0.
+Invalid settings, a port in use or a database in use end it with one error line and status 2. On SIGTERM and
+SIGINT it accepts no more letters, replies to those that are being stored, closes the open event streams and
+ends with status 0.
 """
 
 import asyncio
@@ -16,25 +16,24 @@ from postroom.http.endpoint import Endpoint
 from postroom.http.server import web_server
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.sandbox.app import create_sandbox_app
-from postroom.sandbox.inbox import Inbox
+from postroom.sandbox.inbox import Inbox, Subscriptions
 from postroom.sandbox.mta import CaptureStats, MailServer
 from postroom.sandbox.settings import SandboxSettings
 from postroom.sandbox.store import DatabaseInUse, DatabaseTooNew, LetterStore, RetentionLimits
-from postroom.sandbox.subscriptions import Subscriptions
 from postroom.startup import listen, run_program, stop_signal
 
 log = structlog.get_logger("postroom.sandbox")
 
 
 def main() -> None:
-    """Run the sandbox; the process ends when it does."""
-    # aiosmtpd warns of every stranger's odd command; the tally counts them.
+    """Run the sandbox until SIGTERM or SIGINT; settings that are invalid end it with status 2."""
+    # aiosmtpd logs a warning for every unknown command of a client; the metrics count them.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     run_program("sandbox", SandboxSettings, serve)
 
 
 async def serve(settings: SandboxSettings) -> None:
-    """Open the store, listen on both ports, and serve until a signal."""
+    """Open the store, listen on both ports, and serve until SIGTERM or SIGINT; raises Rejected."""
     keep_letters, keep_bytes = settings.sandbox_keep_letters, settings.sandbox_keep_bytes
     limits = RetentionLimits(keep_letters, keep_bytes, settings.sandbox_keep_days)
     store = _open_store(settings.sandbox_database, limits)
@@ -59,7 +58,7 @@ async def _serve(settings: SandboxSettings, store: LetterStore, limits: Retentio
         await mail.stop()
         web.should_exit = True
         await serving
-    log.info("sandbox closed", captured=stats.captured)
+    log.info("sandbox stopped", captured=stats.captured)
 
 
 def _open_store(path: Path, limits: RetentionLimits) -> LetterStore:
@@ -72,7 +71,7 @@ def _open_store(path: Path, limits: RetentionLimits) -> LetterStore:
 
 
 def log_ready(smtp: Endpoint, http: Endpoint) -> None:
-    """Say where the sandbox listens, now that it does."""
+    """Log the endpoints, once both accept connections."""
     log.info("sandbox ready", smtp=str(smtp), http=f"http://{http}/")
 
 

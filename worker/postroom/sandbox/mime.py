@@ -1,14 +1,13 @@
-"""A raw letter taken apart into its parts, whatever a stranger has put into it.
+"""Parse captured letters, which may be malformed or hostile: headers, MIME parts, and a summary.
 
-Raw bytes → `Part`s in document order, headers as readable text. Everything is bounded: depth, number of
-parts, number and length of headers; what lies beyond a bound is left out and `Letter.cut` says so.
-Nothing here raises on a malformed letter (RFC 2045, 2046, 2047, 2231): it shows what can be shown.
-The standard library's parser nests a generator for every multipart and so ends in a RecursionError.
+Input: raw bytes. Output: `ParsedLetter` with its parts in document order and readable header texts, or
+`StoredLetter`, the summary. Depth, number of parts, and number and length of headers are bounded; what lies
+beyond a bound is left out, and `ParsedLetter.truncated` is true. Malformed letters (RFC 2045, 2046, 2047,
+2231) raise no error: whatever can be parsed is returned.
 
-What the list shows of a letter: envelope and raw bytes → `Summary`.
-
-This runs once for every captured letter, in the writer's thread, so it reads the header block only and takes
-the letter apart only when a header speaks of a file.
+The parser of the standard library is not used: it nests a generator for every multipart and ends deep letters
+with a RecursionError. The summary is made for every captured letter, in the writer's thread: it reads only
+the header block, and parses the whole letter only when a header mentions a file.
 """
 
 import binascii
@@ -27,19 +26,27 @@ MAX_HEADERS = 400
 MAX_HEADER_BYTES = 32_768
 MAX_HEAD_BYTES = 262_144
 MAX_NAME_CHARACTERS = 200
+MAX_FIELD_CHARACTERS = 2000
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _NAME = re.compile(r"[!-9;-~]{1,200}\Z")
-# Text encodings in name only: quadratic, or executing escapes that mail never uses.
+# Codecs that are not charsets of mail: they take quadratic time or evaluate escapes.
 _UNFIT_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+
+# Matched against the letter in lower case, after a line end: the literal prefix makes the search ten times
+# faster.
+_NAMES_A_FILE = re.compile(
+    rb"\ncontent-(?:disposition|type):[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*?(?:name|attachment)"
+)
+_NO_TEXT = re.compile(rb"\ncontent-type:[ \t]*(?!text/|multipart/)")
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MimePart:
-    """One MIME part. `path` is its place (`1.2`: the second part of the first); `body` is as transferred."""
+    """One MIME part. `path` is its position (`1.2`: part 2 of part 1); `body` is still transfer-encoded."""
 
     path: str
     depth: int
@@ -53,9 +60,9 @@ class MimePart:
 
     @property
     def is_attachment(self) -> bool:
-        """Whether a reader is offered this part as a file: it is marked so, has a name, or is no text.
+        """Whether the part is offered as a file: it is marked as attachment, has a file name, or is not text.
 
-        A part that is shown in place, found by its content ID, is none.
+        An inline part with a content ID is not an attachment.
         """
         if self.content_type.startswith("multipart/") or (self.disposition == "inline" and self.content_id):
             return False
@@ -64,7 +71,7 @@ class MimePart:
         return not self.content_type.startswith("text/") and not self.content_id
 
     def payload(self) -> bytes:
-        """The part's bytes with the transfer encoding taken off."""
+        """The part's bytes with the transfer encoding decoded."""
         if self.encoding == "base64":
             return _from_base64(self.body)
         if self.encoding == "quoted-printable":
@@ -72,25 +79,25 @@ class MimePart:
         return self.body
 
     def text(self) -> str:
-        """The part as text; bytes that its charset cannot mean become U+FFFD."""
+        """The part as text; bytes that are invalid in its charset become U+FFFD."""
         return decode_text(self.payload(), self.charset)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLetter:
-    """A letter taken apart. `cut` is true when a bound was reached and something was left out."""
+    """Headers and parts. `truncated` is true when a bound was reached and something was left out."""
 
     headers: Headers
     parts: tuple[MimePart, ...]
     truncated: bool = False
 
     def header(self, name: str) -> str:
-        """The first header of that name, or an empty string."""
-        wanted = name.lower()
-        return next((value for key, value in self.headers if key.lower() == wanted), "")
+        """The value of the first header of that name, or an empty string."""
+        lowered = name.lower()
+        return next((value for key, value in self.headers if key.lower() == lowered), "")
 
     def first(self, content_type: str) -> MimePart | None:
-        """The first part of that type that is meant to be read in place."""
+        """The first part of that type that is neither an attachment nor named as a file."""
         return next(
             (
                 p
@@ -102,11 +109,11 @@ class ParsedLetter:
 
     @property
     def attachments(self) -> tuple[MimePart, ...]:
-        """The parts that a reader is offered as files, in order."""
+        """The parts that are offered as files, in order."""
         return tuple(part for part in self.parts if part.is_attachment)
 
     def by_content_id(self, content_id: str) -> MimePart | None:
-        """The part that a `cid:` URL names (RFC 2392)."""
+        """The part that a `cid:` URL refers to (RFC 2392)."""
         return next((part for part in self.parts if part.content_id == content_id), None)
 
 
@@ -117,7 +124,7 @@ class _PartWalker:
     truncated: bool = False
 
     def walk(self, start: int, end: int, path: str, depth: int) -> None:
-        """Read the part in raw[start:end] and, where it is a multipart, its children."""
+        """Add the part in raw[start:end] and, for a multipart, its children."""
         if len(self.parts) >= MAX_PARTS:
             self.truncated = True
             return
@@ -137,14 +144,14 @@ class _PartWalker:
 
 
 def parse_letter(raw: bytes) -> ParsedLetter:
-    """Raw letter → its headers and parts; never raises."""
+    """Parse a raw letter; never raises."""
     walker = _PartWalker(raw)
     walker.walk(0, len(raw), "", 0)
     return ParsedLetter(read_headers(raw)[0], tuple(walker.parts), walker.truncated)
 
 
 def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[Headers, int]:
-    """The header block at `start` → (name, unfolded raw value) pairs, and where the body begins."""
+    """Parse the header block at `start`: pairs of name and unfolded raw value, and the offset of the body."""
     end = len(raw) if end is None else end
     if raw[start : start + 2] == b"\r\n" or raw[start : start + 1] == b"\n":
         return (), raw.index(b"\n", start) + 1
@@ -160,7 +167,7 @@ def read_headers(raw: bytes, start: int = 0, end: int | None = None) -> tuple[He
 
 
 def decode_header_text(value: str) -> str:
-    """A header's value with its encoded words decoded (RFC 2047) and control characters made visible."""
+    """A header's value with encoded words decoded (RFC 2047) and control characters replaced by U+FFFD."""
     if "=?" in value:
         with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             value = str(make_header(decode_header(value)))
@@ -170,7 +177,7 @@ def decode_header_text(value: str) -> str:
 
 
 def decode_text(data: bytes, charset: str) -> str:
-    """Bytes in a charset that a stranger named → text; an unknown name is read as UTF-8."""
+    """Decode bytes in the charset that a letter names; an unknown charset is read as UTF-8."""
     try:
         codec = codecs.lookup(charset or "utf-8").name
         return data.decode("utf-8" if codec in _UNFIT_CODECS else codec, "replace")
@@ -232,15 +239,15 @@ def _boundary(headers: Headers) -> str:
 
 
 def _value_or_none(read: Callable[[], str | None]) -> str | None:
-    """What the standard library reads from a header, or None where the header makes it stumble."""
+    """The value that the standard library reads from a header, or None when it raises an error."""
     try:
         return read()
-    except Exception:  # noqa: BLE001 - hostile parameters raise half a dozen kinds; each means "unreadable"
+    except Exception:  # noqa: BLE001 - hostile parameters raise several kinds of errors; each means "unreadable"
         return None
 
 
 def safe_filename(name: str) -> str:
-    """A file name without any path, control or directional character: safe to offer for saving."""
+    """A file name without path, control and directional characters, safe as the name of a download."""
     name = name.replace("\\", "/").rpartition("/")[2]
     clean = "".join(c for c in name if c.isprintable() and not "\u2000" <= c <= "\u206f").strip(" .")
     return clean[:MAX_NAME_CHARACTERS]
@@ -254,18 +261,9 @@ def _from_base64(data: bytes) -> bytes:
         return binascii.a2b_base64(trimmed[: len(trimmed) // 4 * 4])
 
 
-MAX_FIELD_CHARACTERS = 2000
-
-# Searched in the letter in lower case, behind a line end: a literal beginning makes that ten times quicker.
-_NAMES_A_FILE = re.compile(
-    rb"\ncontent-(?:disposition|type):[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*?(?:name|attachment)"
-)
-_NO_TEXT = re.compile(rb"\ncontent-type:[ \t]*(?!text/|multipart/)")
-
-
 @dataclass(frozen=True, slots=True)
 class SmtpEnvelope:
-    """What the SMTP dialogue said: who wrote, to whom, and from which network address it came."""
+    """The envelope of the SMTP session; `peer` is the client's network address."""
 
     mail_from: str
     recipients: tuple[str, ...]
@@ -274,7 +272,10 @@ class SmtpEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
-    """One line of the inbox. Times are milliseconds since 1970, UTC; `id` is 0 until the letter is stored."""
+    """The summary of a letter, as in a row of the inbox.
+
+    Times are milliseconds since 1970; `id` is 0 before the letter is stored.
+    """
 
     id: int
     received_at: int
@@ -293,7 +294,7 @@ class StoredLetter:
 
 
 def summarize_letter(envelope: SmtpEnvelope, raw: bytes, received_at: int) -> StoredLetter:
-    """Read the header block of a letter; a malformed one gives empty fields, never an error."""
+    """Summarize a letter; a malformed header gives an empty field, never an error."""
     headers, _ = read_headers(raw)
     template, _, revision = _header_value(headers, "x-postroom-template").partition("@")
     return StoredLetter(

@@ -1,7 +1,7 @@
-"""The mail server of the sandbox: takes every letter in, says 250 only once it is on disk, relays nothing.
+"""The mail server of the sandbox: stores every letter and relays none.
 
-An SMTP dialogue (postroom.smtpd) → `Store.capture`. When a letter cannot be stored its sender is told 452 and
-keeps it.
+Input: SMTP sessions (postroom.smtpd). Output: `LetterStore.capture`; the reply 250 is sent only after the
+letter is on disk. Failure: a letter that cannot be stored is refused with 452, and its sender keeps it.
 """
 
 import asyncio
@@ -24,21 +24,23 @@ OnCaptured = Callable[[StoredLetter], None]
 
 @dataclass(slots=True)
 class CaptureStats(ServerStats):
-    """What the server has done since it started; the metrics read it."""
+    """Counts of the mail server since its start, for the metrics."""
 
     captured: int = 0
     captured_bytes: int = 0
 
 
 class CaptureHandler(smtpd.MailHandler):
-    """The store, the figures, and who is told of an arrival."""
+    """Stores letters, counts them, and calls `on_captured` for each."""
 
     def __init__(self, store: LetterStore, on_captured: OnCaptured, stats: CaptureStats) -> None:
         super().__init__(ServerLimits("sandbox", GREETING, MAX_LETTER_BYTES, MAX_LETTER_BYTES), stats)
-        self._store, self._on_captured, self._stats = store, on_captured, stats
+        self._store = store
+        self._on_captured = on_captured
+        self._stats = stats
 
     async def take(self, incoming: ReceivedMail) -> str:
-        """Store a letter; the answer to its dot."""
+        """Store a letter and return the reply to the end of its data."""
         envelope = SmtpEnvelope(incoming.mail_from, incoming.recipients, incoming.peer)
         try:
             letter = await asyncio.wrap_future(self._store.capture(envelope, incoming.content))
@@ -52,7 +54,7 @@ class CaptureHandler(smtpd.MailHandler):
 
 
 class MailServer(SmtpServer):
-    """The sandbox's listening socket and its sessions, on the running loop."""
+    """The sandbox's SMTP listener and its sessions, on the running event loop."""
 
     def __init__(
         self, store: LetterStore, on_captured: OnCaptured, stats: CaptureStats | None = None
@@ -61,5 +63,5 @@ class MailServer(SmtpServer):
         super().__init__(CaptureHandler(store, on_captured, self.stats))
 
     async def start(self, listening: socket.socket) -> Endpoint:
-        """See SmtpServer."""
+        """Accept sessions on a listening socket; returns its endpoint."""
         return Endpoint(*await super().start(listening))

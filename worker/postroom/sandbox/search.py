@@ -1,22 +1,34 @@
-"""What somebody looks for in the inbox: a line of words and operators → a filter → SQL.
+"""Search the inbox: a line of words and operators → a filter → SQL; and the full-text index (FTS5) behind it.
 
-`to:mira template:receipt is:unread has:attachment order 20418` is read as four conditions and two words.
-An operator that does not exist is reported with the nearest one that does, never searched as a word.
+`to:mira template:receipt is:unread has:attachment order 20418` gives four conditions and two words. An
+operator that does not exist is reported with the nearest operator, never searched as a word.
+
+The store's writer indexes letters while it is idle and before a search for words, not at the capture, since
+the sender of a letter waits for the capture.
 """
 
 import difflib
 import re
 import shlex
+import sqlite3
 from dataclasses import dataclass, replace
 
+from postroom.sandbox.extract import plain_text
+from postroom.sandbox.mime import parse_letter
+
 OPERATORS = ("to", "from", "subject", "template", "is", "has")
+INDEX_BATCH = 50
 _VALUES = {"is": ("unread", "read"), "has": ("attachment",)}
 _OPERATOR = re.compile(r"([a-z]{2,12}):(.*)\Z", re.DOTALL)
+_FTS_TABLE = """
+    CREATE VIRTUAL TABLE IF NOT EXISTS words
+    USING fts5 (subject, sender, recipients, template, body, tokenize = 'unicode61 remove_diacritics 2')
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Conditions that a letter must all meet. Texts match without regard to case; None asks for nothing."""
+    """Conditions that a letter must all meet. Texts match regardless of case; None sets no condition."""
 
     to: str | None = None
     sender: str | None = None
@@ -33,7 +45,7 @@ class LetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class UnknownOperator:
-    """An operator or value that the search does not have, and the nearest one that it has."""
+    """An operator or value that does not exist, the nearest one that does, and the line corrected with it."""
 
     text: str
     nearest: str | None
@@ -41,7 +53,7 @@ class UnknownOperator:
 
 
 def parse_query(line: str, start: LetterFilter | None = None) -> LetterFilter | UnknownOperator:
-    """A search line → a `Filter`, or the first operator in it that does not exist."""
+    """Parse a search line; the result extends `start`, or is the first operator that does not exist."""
     found = start or LetterFilter()
     words = list(found.words)
     for token in _tokens(line):
@@ -60,7 +72,7 @@ def parse_query(line: str, start: LetterFilter | None = None) -> LetterFilter | 
 
 
 def where_clause(letter_filter: LetterFilter, full_text: bool) -> tuple[str, list[object]]:
-    """A filter → the WHERE clause over `letters` and its parameters."""
+    """The WHERE clause of a filter over the table `letters`, and its parameters."""
     clauses, values = ["deleted_at IS NULL"], list[object]()
     for clause, value in _column_clauses(letter_filter):
         if value is not None:
@@ -81,6 +93,44 @@ def where_clause(letter_filter: LetterFilter, full_text: bool) -> tuple[str, lis
         clauses.append(clause)
         values.extend(more)
     return " AND ".join(clauses), values
+
+
+def create_index(connection: sqlite3.Connection) -> bool:
+    """Create the full-text index unless it exists; false where SQLite has no FTS5."""
+    try:
+        connection.execute(_FTS_TABLE)
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def index_batch(connection: sqlite3.Connection) -> bool:
+    """Index the next letters that are not indexed yet; true when there may be more."""
+    query = (
+        "SELECT id, subject, sender, recipients, template, raw FROM letters JOIN contents USING (id) "
+        "WHERE indexed = 0 ORDER BY id LIMIT ?"
+    )
+    rows = connection.execute(query, (INDEX_BATCH,)).fetchall()
+    for number, subject, sender, recipients, template, raw in rows:
+        connection.execute(
+            "INSERT OR REPLACE INTO words (rowid, subject, sender, recipients, template, body) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (number, subject, sender, recipients, template, _body_text(raw)),
+        )
+    connection.executemany("UPDATE letters SET indexed = 1 WHERE id = ?", [(row[0],) for row in rows])
+    return len(rows) == INDEX_BATCH
+
+
+def purge_erased_words(connection: sqlite3.Connection) -> None:
+    """Rebuild the index without the words of erased letters; a DELETE alone only marks them as removed."""
+    connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+
+
+def _body_text(raw: bytes) -> str:
+    try:
+        return plain_text(parse_letter(raw))
+    except Exception:  # noqa: BLE001 - an unreadable letter must not stop the index of the others
+        return ""
 
 
 def _column_clauses(letter_filter: LetterFilter) -> tuple[tuple[str, object | None], ...]:
@@ -106,7 +156,7 @@ def _word_clause(word: str, full_text: bool) -> tuple[str, list[object]]:
         [phrase, like, like, like],
     )
     if not word.isascii():
-        # To the index, a script without spaces between its words is one long word.
+        # The index takes a text without spaces between its words, as in Japanese, for a single word.
         clauses.append("id IN (SELECT rowid FROM words WHERE body LIKE ? ESCAPE '\\')")
         values.append(like)
     return f"({' OR '.join(clauses)})", list[object](values)

@@ -1,14 +1,12 @@
-"""The sandbox's database: its tables, and how an older file becomes a current one.
+"""The database of captured letters, a SQLite file: raw bytes, summaries and the full-text index.
 
-`PRAGMA user_version` counts the steps a file has taken; opening it takes the missing ones, each in its own
-transaction, so that a step that fails leaves the file as it was. A file from a newer Postroom is refused.
+Captures, marks and deletions go through one writer thread that commits in groups; reads have connections of
+their own and never wait for it. The oldest letters are erased when more are stored than `RetentionLimits`
+allow, or when they are older. A deletion can be undone for ten minutes; then the bytes are overwritten.
 
-The letters on disk: raw bytes, the line that the list shows, and words to search.
-
-Captures, marks and deletions go through one writer that commits in groups; reads have connections of their
-own and never wait for it. The oldest letters go when there are more than `Limits` allow, or when they are
-older. A deletion can be undone for ten minutes, after which the bytes are overwritten. One process a file,
-kept by a lock beside it.
+A lock file beside the database admits one process. `PRAGMA user_version` counts the migrations of the file;
+opening it runs the missing migrations, each in its own transaction. Failure: `DatabaseInUse` when another
+process has the lock, `DatabaseTooNew` for a file of a newer Postroom, sqlite3.Error for everything else.
 """
 
 import contextlib
@@ -22,10 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from postroom.sandbox import fts_index
+from postroom.group_commit import GroupCommit, Job
 from postroom.sandbox.mime import SmtpEnvelope, StoredLetter, summarize_letter
-from postroom.sandbox.search import LetterFilter, where_clause
-from postroom.sandbox.writer import Writer
+from postroom.sandbox.search import (
+    LetterFilter,
+    create_index,
+    index_batch,
+    purge_erased_words,
+    where_clause,
+)
 
 MIGRATIONS = (
     """
@@ -58,18 +61,17 @@ MIGRATIONS = (
     """,
 )
 
-_FTS_TABLE = """
-    CREATE VIRTUAL TABLE IF NOT EXISTS words
-    USING fts5 (subject, sender, recipients, template, body, tokenize = 'unicode61 remove_diacritics 2')
-"""
+MAX_GROUP = 500
+UNDO_MS = 600_000
+DAY_MS = 86_400_000
 
 
 class DatabaseTooNew(Exception):
-    """The file was written by a newer Postroom than this one."""
+    """The file was written by a newer Postroom."""
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Open the file for writing: WAL, and durable at each commit."""
+    """Open the file for writing: in WAL mode, durable at each commit, with erased bytes overwritten."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -79,31 +81,25 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open the file so that no statement can change it."""
+    """Open the file for reading only."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def migrate(connection: sqlite3.Connection) -> bool:
-    """Bring the file up to date; returns whether full-text search (FTS5) is there."""
+    """Run the missing migrations; returns whether full-text search (FTS5) is available."""
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     if done > len(MIGRATIONS):
         raise DatabaseTooNew(
-            f"the sandbox's database has schema {done}, this Postroom knows {len(MIGRATIONS)}: "
-            "start the newer Postroom, or name another file in POSTROOM_SANDBOX_DATABASE"
+            f"the sandbox's database has schema {done}, this Postroom has {len(MIGRATIONS)}: "
+            "start the newer Postroom, or set another file in POSTROOM_SANDBOX_DATABASE"
         )
     for number, step in enumerate(MIGRATIONS[done:], start=done + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
-    try:
-        connection.execute(_FTS_TABLE)
-    except sqlite3.OperationalError:
-        return False
-    return True
+    return create_index(connection)
 
 
-UNDO_MS = 600_000
-DAY_MS = 86_400_000
 _COLUMNS = (
     "id, received_at, mail_from, recipients, sender, subject, message_id, date, "
     "template, revision, size, attachments, read, peer"
@@ -115,16 +111,16 @@ _INSERT = (
 
 
 _LETTERS_TO = "SELECT id FROM letters WHERE instr(lower(recipients), ?)"
-"""Letters to a recipient; recipients stand one a line, with a line end before and behind."""
+"""Letters to a recipient; the column has a line per recipient, with a line end before and after each."""
 
 
 class DatabaseInUse(Exception):
-    """Another process has this database open for writing."""
+    """Another process has the database open for writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How much is kept; whichever is reached first counts."""
+    """The limits of letters, bytes and days that are kept; the first limit that is reached applies."""
 
     letters: int = 10_000
     bytes: int = 1 << 30
@@ -133,7 +129,7 @@ class RetentionLimits:
 
 @dataclass(frozen=True, slots=True)
 class InboxCounts:
-    """How many letters there are, how many of them nobody has opened, and how many bytes they take."""
+    """The number of letters and of unread letters, and their bytes."""
 
     letters: int
     unread: int
@@ -142,7 +138,7 @@ class InboxCounts:
 
 @dataclass(frozen=True, slots=True)
 class TemplateGroup:
-    """The letters of one template: how many there are, and how many of them nobody has opened."""
+    """The letters of one template: their number, and the number of unread letters."""
 
     template: str
     letters: int
@@ -150,7 +146,7 @@ class TemplateGroup:
 
 
 class LetterStore:
-    """Open the file, or make it. `now` gives milliseconds since 1970, UTC."""
+    """The database; the constructor opens or creates the file. `now` returns milliseconds since 1970."""
 
     def __init__(
         self, path: Path, limits: RetentionLimits | None = None, now: Callable[[], int] | None = None
@@ -166,91 +162,95 @@ class LetterStore:
         except BaseException:
             self._lock.close()
             raise
+        self._connection = connection
         self._recount(connection)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._writer = Writer(connection, self._idle_work, self._recount)
+        self._writer = GroupCommit[sqlite3.Connection](
+            self._commit, name="sandbox-writer", max_group=MAX_GROUP, idle=self._commit_idle_work
+        )
 
     def close(self) -> None:
-        """Finish what is being written and let go of the file."""
+        """Finish the queued writes, close all connections and release the lock."""
         self._writer.close()
+        self._connection.close()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
         self._lock.close()
 
-    # -- writing: each returns a future that is done when the change is on disk
+    # -- writes: each returns a future that is done when the change is on disk
 
     def capture(self, envelope: SmtpEnvelope, raw: bytes) -> "Future[StoredLetter]":
-        """Keep a letter; the future gives its summary with the id it got."""
+        """Store a letter; the future's result is its summary with its new id."""
         return self._writer.submit(lambda connection: self._insert(connection, envelope, raw))
 
     def mark(self, letter: int, *, read: bool) -> "Future[bool]":
-        """Mark a letter read or unread; false when there is no such letter."""
+        """Mark a letter as read or unread; false when it does not exist."""
         change = "UPDATE letters SET read = ? WHERE id = ? AND deleted_at IS NULL"
         return self._writer.submit(lambda connection: connection.execute(change, (read, letter)).rowcount > 0)
 
     def mark_all_read(self) -> "Future[int]":
-        """Mark every letter read; gives how many were not."""
+        """Mark all letters as read; the result is the number of letters that were unread."""
         change = "UPDATE letters SET read = 1 WHERE read = 0 AND deleted_at IS NULL"
         return self._writer.submit(lambda connection: connection.execute(change).rowcount)
 
     def delete(self, letter: int | None = None) -> "Future[tuple[int, int]]":
-        """Delete one letter, or all; gives the deletion's number (for `restore`) and how many it took."""
+        """Delete one letter, or all; the result is the deletion's id, for `restore`, and the count."""
         return self._writer.submit(lambda connection: self._delete(connection, letter))
 
     def restore(self, deletion: int) -> "Future[int]":
-        """Undo a deletion; gives how many letters are back."""
+        """Undo a deletion; the result is the number of restored letters."""
         return self._writer.submit(lambda connection: self._restore(connection, deletion))
 
     def erase(self, address: str) -> "Future[int]":
-        """Erase every letter to a recipient for good, deleted ones too; gives how many there were."""
+        """Erase all letters to a recipient for good, also deleted letters; the result is their number."""
         return self._writer.submit(lambda connection: self._erase_to(connection, address))
 
     def finish_indexing(self) -> None:
-        """Wait until every stored letter's words can be searched."""
+        """Wait until the words of all stored letters are in the index."""
         if self.full_text:
-            while self._writer.submit(fts_index.index_batch).result():
+            while self._writer.submit(index_batch).result():
                 pass
 
-    # -- reading
+    # -- reads
 
     def find(
         self, letter_filter: LetterFilter, limit: int, *, oldest_first: bool = False
     ) -> list[StoredLetter]:
-        """Letters that meet the filter, newest first; with `oldest_first` those that came first."""
+        """Up to `limit` letters that meet the filter, newest first or oldest first."""
         if letter_filter.words:
             self.finish_indexing()
         clause, values = where_clause(letter_filter, self.full_text)
         order = "ASC" if oldest_first else "DESC"
-        query = f"SELECT {_COLUMNS} FROM letters WHERE {clause} ORDER BY id {order} LIMIT ?"  # noqa: S608 - made of constants; every value is a parameter
+        query = f"SELECT {_COLUMNS} FROM letters WHERE {clause} ORDER BY id {order} LIMIT ?"  # noqa: S608 - built from constants; every value is a parameter
         with self._reader() as connection:
             return [_stored_letter(row) for row in connection.execute(query, [*values, limit])]
 
     def count(self, letter_filter: LetterFilter) -> int:
-        """How many letters meet the filter."""
+        """The number of letters that meet the filter."""
         if letter_filter.words:
             self.finish_indexing()
         clause, values = where_clause(letter_filter, self.full_text)
-        query = f"SELECT count(*) FROM letters WHERE {clause}"  # noqa: S608 - made of constants; every value is a parameter
+        query = f"SELECT count(*) FROM letters WHERE {clause}"  # noqa: S608 - built from constants; every value is a parameter
         with self._reader() as connection:
             return int(connection.execute(query, values).fetchone()[0])
 
     def letter(self, letter: int) -> StoredLetter | None:
         """One letter's summary, or None."""
         with self._reader() as connection:
-            query = f"SELECT {_COLUMNS} FROM letters WHERE id = ? AND deleted_at IS NULL"  # noqa: S608 - made of constants; every value is a parameter
+            query = f"SELECT {_COLUMNS} FROM letters WHERE id = ? AND deleted_at IS NULL"  # noqa: S608 - built from constants; every value is a parameter
             row = connection.execute(query, (letter,)).fetchone()
         return _stored_letter(row) if row else None
 
     def raw(self, letter: int) -> bytes | None:
-        """One letter's bytes as they came after DATA, without dot-stuffing, or None."""
+        """One letter's bytes as received after DATA, without dot-stuffing, or None."""
         query = "SELECT raw FROM contents JOIN letters USING (id) WHERE id = ? AND deleted_at IS NULL"
         with self._reader() as connection:
             row = connection.execute(query, (letter,)).fetchone()
         return bytes(row[0]) if row else None
 
     def templates(self) -> list[TemplateGroup]:
-        """The templates that letters came from, by name; letters without one are not among them."""
+        """The templates of the letters, sorted by name; letters without a template are left out."""
         query = (
             "SELECT template, count(*), sum(read = 0) FROM letters "
             "WHERE deleted_at IS NULL AND template != '' GROUP BY template ORDER BY template"
@@ -259,12 +259,12 @@ class LetterStore:
             return [TemplateGroup(*row) for row in connection.execute(query)]
 
     def count_to(self, address: str) -> int:
-        """How many letters to a recipient there are, deleted ones too."""
+        """The number of letters to a recipient, deleted letters included."""
         with self._reader() as connection:
             return len(connection.execute(_LETTERS_TO, (_recipient_line(address),)).fetchall())
 
     def counts(self) -> InboxCounts:
-        """The figures that the page and the metrics show."""
+        """The counts for pages and metrics."""
         query = (
             "SELECT count(*), coalesce(sum(read = 0), 0), coalesce(sum(size), 0) "
             "FROM letters WHERE deleted_at IS NULL"
@@ -272,7 +272,44 @@ class LetterStore:
         with self._reader() as connection:
             return InboxCounts(*connection.execute(query).fetchone())
 
-    # -- inside the writer's thread
+    # -- in the writer's thread
+
+    def _commit(self, jobs: Sequence[Job[sqlite3.Connection]]) -> None:
+        """Run the jobs in one transaction; a job that raises is rolled back alone."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._run_in_savepoint(job)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            self._recount(self._connection)
+            raise
+
+    def _run_in_savepoint(self, job: Job[sqlite3.Connection]) -> None:
+        self._connection.execute("SAVEPOINT work")
+        try:
+            job.result = job.work(self._connection)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite itself has rolled back the whole transaction, as it does on a full disk
+            self._connection.execute("ROLLBACK TO work")
+            self._recount(self._connection)
+            job.error = error
+        else:
+            self._connection.execute("RELEASE work")
+
+    def _commit_idle_work(self) -> bool:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            is_left = self._idle_work(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception:  # noqa: BLE001 - captures must go on whatever the error; tried again in a minute
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            return False
+        return is_left
 
     def _insert(self, connection: sqlite3.Connection, envelope: SmtpEnvelope, raw: bytes) -> StoredLetter:
         letter = summarize_letter(envelope, raw, self.now())
@@ -318,7 +355,7 @@ class LetterStore:
         erased = [row[0] for row in connection.execute(_LETTERS_TO, (_recipient_line(address),))]
         self._erase(connection, erased)
         if erased and self.full_text:
-            fts_index.purge_erased_words(connection)
+            purge_erased_words(connection)
         self._recount(connection)
         return len(erased)
 
@@ -330,16 +367,16 @@ class LetterStore:
     def _idle_work(self, connection: sqlite3.Connection) -> bool:
         deleted = "SELECT id FROM letters WHERE deleted_at < ? LIMIT 2000"
         erased = [row[0] for row in connection.execute(deleted, (self.now() - UNDO_MS,))]
-        # numbers are given in the order of arrival, so that the oldest need no index on their times
+        # ids grow with the time of arrival, so that the oldest letters are found without an index on times
         oldest = "SELECT id, received_at FROM letters ORDER BY id LIMIT 2000"
-        old = f"SELECT id FROM ({oldest}) WHERE received_at < ?"  # noqa: S608 - made of constants
+        old = f"SELECT id FROM ({oldest}) WHERE received_at < ?"  # noqa: S608 - built from constants
         erased += [row[0] for row in connection.execute(old, (self.now() - self._limits.days * DAY_MS,))]
         self._erase(connection, erased)
         if erased:
             self._recount(connection)
         if erased and self.full_text:
-            fts_index.purge_erased_words(connection)
-        more = self.full_text and fts_index.index_batch(connection)
+            purge_erased_words(connection)
+        more = self.full_text and index_batch(connection)
         return bool(erased) or more
 
     def _erase(self, connection: sqlite3.Connection, letters: Sequence[int]) -> None:
@@ -367,7 +404,7 @@ def _lock(path: Path) -> IO[bytes]:
     except BlockingIOError:
         handle.close()
         raise DatabaseInUse(
-            f"{path} is open in another sandbox: stop that one, or name another file"
+            f"{path} is open in another sandbox: stop that sandbox, or set another file"
         ) from None
     return handle
 

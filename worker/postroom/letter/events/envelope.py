@@ -166,7 +166,7 @@ def _binary(value: bytes, headers: Headers, media_type: str) -> OpenedEnvelope:
         if content is None or len(name) == len(header) or name not in _HEADER_NAMES:
             continue
         if name in seen:
-            opened.problems.append(Problem(Code.DUPLICATE_KEY, f"ce_{name}", "is there twice; send it once"))
+            opened.problems.append(Problem(Code.DUPLICATE_KEY, f"ce_{name}", "occurs twice; send it once"))
         seen.add(name)
         text = _header_text(f"ce_{name}", content, opened)
         if name == "specversion":

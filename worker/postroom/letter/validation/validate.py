@@ -514,7 +514,7 @@ def _first_of_each(
     results: dict[ObjectKey, TemplateValidation] = {}
     for item in objects:
         if (key := object_key(item)) in known:
-            message = f"{key.kind} {key.name} is there twice; the first one counts"
+            message = f"{key.kind} {key.name} occurs twice; the first one counts"
             results[key] = TemplateValidation(
                 key.name, problems=(Problem(Code.MANIFEST_INVALID, "metadata.name", message),)
             )

@@ -11,12 +11,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from postroom.http.endpoint import Endpoint
+from postroom.http.host_guard import PageGuard
 from postroom.http.server import web_server
 from postroom.letter.problems import Rejected
 from postroom.local.errors import UserError
 from postroom.local.machine import LOOPBACK
 from postroom.local.studio import pages
-from postroom.sandbox.guard import Guard
 from postroom.startup import listen
 
 
@@ -29,7 +29,7 @@ def create_app(context: pages.StudioContext) -> FastAPI:
     app.mount("/studio", StaticFiles(directory=pages.HERE / "static"))
     app.add_exception_handler(pages.NoSuchTemplate, pages.on_missing)
     app.add_exception_handler(HTTPException, pages.on_missing)
-    app.add_middleware(Guard, name="studio")
+    app.add_middleware(PageGuard, server="studio")
     return app
 
 
