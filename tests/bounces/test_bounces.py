@@ -47,7 +47,7 @@ from tests.delivery.test_status_events import own_broker, telling, told
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 from tests.ledger.file_ledgers import prepared
-from tests.ledger.ledger_contract import LATER, bring, meet
+from tests.ledger.ledger_contract import LATER, find_row, letter_in
 from tests.ledger.postgres_ledgers import SCHEMA
 from tests.letter.test_dsn import RETURN_PATH, sample
 
@@ -163,7 +163,7 @@ async def worker(path: Path) -> AsyncIterator[SqliteLedger]:
 @async_test
 async def test_a_report_becomes_a_bounce_a_notice_and_an_entry(site: Site) -> None:
     async with worker(site.ledger) as ledger:
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         async with opened(site.settings()) as door:
             report = sample("postfix").replace(b"mira@example.net", b"a@example.net")
             report = report.replace(b"Mira@example.net", b"a@example.net")
@@ -175,7 +175,7 @@ async def test_a_report_becomes_a_bounce_a_notice_and_an_entry(site: Site) -> No
         assert data["smtp"] == {"code": 550, "enhanced": "5.1.1"}
         assert data["report"] == {"kind": "failed", "status": "5.1.1"}
         assert "@" not in notice.data.replace("@example.com", "")
-        assert (await meet(ledger)).state is State.BOUNCED
+        assert (await find_row(ledger)).state is State.BOUNCED
         assert (door.stats.reports, door.stats.letters) == ({"failed": 1}, {"bounced": 1})
         assert (door.stats.unkept, door.stats.suppressed) == ({"known": 1}, {"hard_bounce": 1})
 
@@ -185,13 +185,13 @@ async def test_a_report_becomes_a_bounce_a_notice_and_an_entry(site: Site) -> No
 async def test_a_relay_may_speak_smtp_or_lmtp(site: Site, protocol: type[smtplib.SMTP]) -> None:
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
         assert await door.send(sample("postfix-delivered"), protocol=protocol) == 250
-        assert (await meet(ledger)).state is State.DELIVERED
+        assert (await find_row(ledger)).state is State.DELIVERED
 
 
 @asynccontextmanager
 async def opened_after(ledger: SqliteLedger, site: Site) -> AsyncIterator[Door]:
     """The intake, with a letter that the relay has taken."""
-    await bring(ledger, State.ACCEPTED)
+    await letter_in(ledger, State.ACCEPTED)
     async with opened(site.settings()) as door:
         yield door
 
@@ -236,7 +236,7 @@ async def test_what_no_program_can_read_is_kept_as_it_is(site: Site, name: str) 
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
         assert await door.send(sample(name)) == 250
         assert door.stats.reports == {"unparsed": 1}
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert (await find_row(ledger)).state is State.ACCEPTED
     upkeep = LedgerAdministration.open_file(site.ledger)
     [content] = upkeep.transaction(lambda c: c.exec_driver_sql("SELECT content FROM report").scalars().all())
     upkeep.close()
@@ -252,12 +252,12 @@ async def test_a_provider_s_complaint_is_tied_to_its_letter_by_the_return_path_t
     async with worker(site.ledger) as ledger, opened_after(ledger, site) as door:
         assert await door.send(quoting, to=at.upper()) == 250
         assert (door.stats.reports, door.stats.suppressed) == ({"complaint": 1}, {"complaint": 1})
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert (await find_row(ledger)).state is State.ACCEPTED
         for unusable in (sample("complaint"), sample("postfix").replace(RETURN_PATH.encode(), PATH.encode())):
             assert await door.send(unusable, to=at) == 250
         assert door.stats.unkept == {"untied": 2}
         assert await door.send(quoting, to=RING.complaint_address("shop/other")) == 550
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert (await find_row(ledger)).state is State.ACCEPTED
 
 
 @async_test
@@ -273,14 +273,14 @@ async def test_a_report_before_the_relay_s_answer_is_applied_after_it(
 ) -> None:
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
     async with worker(site.ledger) as ledger:
-        claimed = await bring(ledger, State.SENDING)
+        claimed = await letter_in(ledger, State.SENDING)
         async with opened(site.settings()) as door:
             assert await door.send(sample("postfix")) == 250
             await asyncio.sleep(0.2)
-            assert (await meet(ledger)).state is State.SENDING
+            assert (await find_row(ledger)).state is State.SENDING
             await ledger.settle([ended(claimed)], NOON)
             await true(lambda: door.stats.letters == {"bounced": 1})
-            assert (await meet(ledger)).state is State.BOUNCED
+            assert (await find_row(ledger)).state is State.BOUNCED
 
 
 @async_test
@@ -296,7 +296,7 @@ async def test_of_a_huge_report_the_beginning_is_read_and_a_huger_one_is_refused
 ) -> None:
     huge = sample("postfix") + (b"x" * 2000 + b"\r\n") * 1000
     async with worker(site.ledger) as ledger:
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, most_bytes=1_000_000))
         async with opened(site.settings()) as door:
             assert await door.send(huge) == 552
@@ -313,7 +313,7 @@ async def test_without_its_key_a_return_path_is_asked_to_come_again(
     monkeypatch.setattr(looking, "LOOK_SECONDS", 0.05)
     (site.folder / "secrets" / "return-paths" / "bounces.key").unlink()
     async with worker(site.ledger) as ledger:
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         async with opened(site.settings(), ready=False) as door:
             assert await door.send(sample("postfix")) == 451
             assert await door.send(sample("postfix"), to="post@larkfield.example") == 550
@@ -338,7 +338,7 @@ async def test_a_ledger_that_takes_nothing_makes_the_sender_keep_its_report(site
         upkeep.transaction(lambda c: c.exec_driver_sql("ALTER TABLE gone RENAME TO report"))
         upkeep.close()
         assert await door.send(sample("postfix")) == 250
-        assert (await meet(ledger)).state is State.BOUNCED
+        assert (await find_row(ledger)).state is State.BOUNCED
 
 
 @pytest.mark.searches
@@ -472,7 +472,7 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
     async def letters() -> None:
         member = LedgerMember("shop/orders", "w")
         ledger = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         await ledger.close()
 
     asyncio.run(letters())

@@ -20,7 +20,7 @@ from tests.delivery.async_test import async_test
 from tests.delivery.letters import letter
 from tests.fixtures.pipeline import wait_until
 from tests.layers import find_postfix, missing_postfix, unavailable
-from tests.ledger.ledger_contract import bring, meet
+from tests.ledger.ledger_contract import find_row, letter_in
 from tests.letter.test_dsn import RETURN_PATH
 
 pytestmark = pytest.mark.postfix
@@ -127,14 +127,14 @@ def test_what_postfix_reports_is_a_bounce(tmp_path: Path, postfix: Postfix, way:
         remote = SmtpServer(NoSuchMailbox(ServerLimits("mx", "mx", 10**6, 10**6), ServerStats()))
         _, port = await remote.start(listen(Endpoint("127.0.0.1", 0), "the test"))
         async with worker(site.ledger) as ledger:
-            claimed = await bring(ledger, State.ACCEPTED)
+            claimed = await letter_in(ledger, State.ACCEPTED)
             assert isinstance(claimed, Claimed)
             async with opened(site.settings()) as door:
                 await asyncio.to_thread(postfix.start, way.format(door.endpoint[1]), port)
                 await asyncio.to_thread(send)
                 await true(lambda: door.stats.letters == {"bounced": 1})
                 assert door.stats.suppressed == {"hard_bounce": 1}
-                assert (await meet(ledger)).state is State.BOUNCED
+                assert (await find_row(ledger)).state is State.BOUNCED
         await remote.stop()
 
     def send() -> None:

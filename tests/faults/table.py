@@ -68,8 +68,8 @@ FAULTS = (
         (
             f"{SLEEPER}::test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record",
             f"{CRASH_SHARED}::test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked",
-            f"{STANDSTILL}::test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over",
-            f"{SHARED}::test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that",
+            f"{STANDSTILL}::test_the_locks_of_a_stopped_worker_are_released_when_its_lease_expires",
+            f"{SHARED}::test_a_late_reply_settles_only_letters_that_were_not_taken_over",
         ),
     ),
     Fault(
@@ -114,8 +114,8 @@ FAULTS = (
         "PostgreSQL dies over a COMMIT",
         "the outcome is asked for, never guessed",
         (
-            "ledger/test_outage.py::test_a_commit_whose_answer_was_lost_is_done_once",
-            "ledger/test_outage.py::test_a_takeover_whose_answer_was_lost_is_a_takeover",
+            "ledger/test_outage.py::test_a_commit_whose_reply_was_lost_is_executed_once",
+            "ledger/test_outage.py::test_a_take_over_whose_reply_was_lost_is_a_take_over",
         ),
     ),
     Fault(
@@ -228,7 +228,7 @@ FAULTS = (
         "no early takeover; expiry and retries by the database's time",
         (
             f"{LEDGER}::test_a_worker_whose_clock_is_wrong_keeps_the_databases_time",
-            f"{SHARED}::test_the_time_is_the_databases_however_wrong_this_machines_clock_is",
+            f"{SHARED}::test_the_time_is_the_database_s_however_wrong_the_machine_s_clock_is",
         ),
     ),
     Fault(

@@ -125,7 +125,7 @@ def test_a_second_worker_on_a_sqlite_file_is_refused_and_the_first_goes_on_sendi
             count += publish(plant.bootstrap, events(300, seed=number, prefix=f"t{number}-"), named)
             second = plant.start()
             assert second.wait(PATIENCE_SECONDS) == 2
-            assert plant.logged(b"a SQLite ledger takes one worker")
+            assert plant.logged(b"a SQLite ledger has one worker")
             assert first.poll() is None
         wait_until(lambda: plant.through(count), "the first worker's letters", PATIENCE_SECONDS)
     finally:

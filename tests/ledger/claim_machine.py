@@ -1,4 +1,4 @@
-"""The claim machine: workers on one ledger do anything in any order; Hypothesis looks for one that hurts.
+"""The claim machine: workers on one ledger act in any order; Hypothesis searches for a wrong one.
 
 They claim, fence, send, and are answered at once, late or never; they lose their leases, die and begin again;
 letters are given back, recalled and replayed; time passes, midnight with it, and no two clocks agree. After
@@ -23,7 +23,7 @@ from tests.ledger.ledger_contract import PROBLEM, carry
 
 PEOPLE = "ab"
 SKEW = timedelta(seconds=2)
-"""How far the second worker's clock is ahead: at midnight the two are on different days."""
+"""How far the second worker's clock is ahead: around midnight the two workers are on different days."""
 TO_MIDNIGHT = timedelta(hours=12) - SKEW / 2
 ROUNDS = 12
 HOWS = ("answered", "answered", "lost", "refused")
@@ -35,14 +35,14 @@ class Staff(Protocol):
 
     ledgers: list[Ledger]
     remembers: bool
-    """Whether a worker that loses its lease goes on with what it has in hand; else it has died."""
+    """Whether a worker that loses its lease continues with its claims; otherwise it has died."""
 
     async def begin(self) -> None:
         """Open a ledger for each worker."""
         ...
 
     async def lose(self, place: int) -> None:
-        """A worker's lease runs out, and the others have seen it; or it dies and begins again."""
+        """The lease of a worker expires and is declared dead; or the worker dies and starts again."""
         ...
 
     async def wake(self, place: int) -> None:
@@ -50,33 +50,33 @@ class Staff(Protocol):
         ...
 
     async def attempts(self, row: int) -> Sequence[str]:
-        """The results on record for a row."""
+        """The recorded results of a row."""
         ...
 
     async def end(self) -> None:
-        """Close what is open."""
+        """Close the open ledgers."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A letter whose content left; whether it arrived is decided, and its worker does not know yet."""
+    """A letter whose content left; whether it arrived is decided, but its worker does not know."""
 
     claimed: Claimed
     arrived: bool
 
 
 class ClaimMachine(RuleBasedStateMachine):
-    """Everything workers may do with a few letters; a subclass hires the staff."""
+    """All actions of workers on a few letters; a subclass provides the workers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.now = NOON
         self.known: dict[str, int] = {}
-        """By name: the row."""
+        """Letter name → row."""
         self.lives: list[set[int]] = [set(), set()]
-        """By worker: the generations that it claimed under."""
+        """Worker → the epochs that it claimed under."""
         self.copies: Counter[str] = Counter()
         self.accepted: set[str] = set()
         self.replays = 0
@@ -91,7 +91,7 @@ class ClaimMachine(RuleBasedStateMachine):
         self.hands: list[list[Claimed]] = [[] for _ in self.staff.ledgers]
         self.out: list[list[Sent]] = [[] for _ in self.staff.ledgers]
 
-    # --- what may happen ---
+    # --- actions ---
 
     @rule(at=st.integers(0, 1), who=st.sampled_from(PEOPLE), replay=st.sampled_from([False, False, True]))
     def claim(self, at: int, who: str, replay: bool) -> None:
@@ -133,7 +133,7 @@ class ClaimMachine(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), fences=st.booleans())
     def lose_all_to_the_other(self, at: int, fences: bool) -> None:
-        """The records of a worker that is taken for dead come to another, as after a rebalance."""
+        """The records of a worker that counts as dead come to another worker, as after a rebalance."""
         self.lose(at)
         for who in self.known:
             self.runner.run(self.claim_one(1 - at, who))
@@ -150,7 +150,7 @@ class ClaimMachine(RuleBasedStateMachine):
     def stand_still_over_a_letter(
         self, at: int, who: str, sent: bool, other_sends: bool, hows: tuple[str, str]
     ) -> None:
-        """A worker stops before or after the dot, another takes its letter, and the first goes on."""
+        """A worker stops before or after the end of the data; another takes over, and the first continues."""
         self.runner.run(self.claim_one(at, who))
         if sent:
             self.fence(at, len(PEOPLE), True)
@@ -168,7 +168,7 @@ class ClaimMachine(RuleBasedStateMachine):
     def pass_time(self, step: timedelta) -> None:
         self.now += step
 
-    # --- how it happens ---
+    # --- helpers ---
 
     def place(self, at: int) -> int:
         return at % len(self.staff.ledgers)
@@ -176,20 +176,20 @@ class ClaimMachine(RuleBasedStateMachine):
     async def claim_one(self, at: int, who: str, replay: str = "") -> None:
         place = self.place(at)
         ledger, now = self.staff.ledgers[place], self.now + SKEW * at
-        [met] = await ledger.claim([letter(who, replay=replay)], now)
-        if isinstance(met, ExistingRow) and met.state in IN_HAND and not self.is_mine(place, met):
-            [taken] = await ledger.take_over([met], now)
-            assert taken is None or not met.owner_alive, f"{who} was taken from a worker that lives"
+        [found] = await ledger.claim([letter(who, replay=replay)], now)
+        if isinstance(found, ExistingRow) and found.state in IN_HAND and not self.is_mine(place, found):
+            [taken] = await ledger.take_over([found], now)
+            assert taken is None or not found.owner_alive, f"{who} was taken from a worker that lives"
         else:
-            taken = met if isinstance(met, Claimed) else None
+            taken = found if isinstance(found, Claimed) else None
         if taken is not None:
             assert who not in self.accepted, f"{who} was accepted and is claimed again"
             self.known[who] = taken.row
             self.take(place, taken)
 
-    def is_mine(self, place: int, met: ExistingRow) -> bool:
-        """Whether a worker meets what it has in hand itself, which it leaves alone."""
-        return met.owner_alive and met.worker_epoch in self.lives[place]
+    def is_mine(self, place: int, found: ExistingRow) -> bool:
+        """Whether the row is a claim of the same worker, which it leaves unchanged."""
+        return found.owner_alive and found.worker_epoch in self.lives[place]
 
     def take(self, place: int, one: Claimed) -> None:
         self.hands[place].append(one)
@@ -214,8 +214,8 @@ class ClaimMachine(RuleBasedStateMachine):
         elif sent.arrived:
             done = ended(one)
         elif how == "refused":
-            buried = dead_letter(one.letter.record, PROBLEM)
-            done = ended(one, State.FAILED, problem=PROBLEM, dead_letter=buried)
+            dead = dead_letter(one.letter.record, PROBLEM)
+            done = ended(one, State.FAILED, problem=PROBLEM, dead_letter=dead)
         else:
             done = ended(one, State.DEFERRED, due=self.now, replies=one.replies + 1)
         await self.staff.ledgers[place].settle([done], self.now)
@@ -227,7 +227,7 @@ class ClaimMachine(RuleBasedStateMachine):
         for one in await ledger.claim_due(self.now, 2):
             self.take(place, carry(one, one.identity.id))
 
-    # --- what holds ---
+    # --- invariants ---
 
     @invariant()
     def second_copies_are_doubts_on_record(self) -> None:
@@ -245,12 +245,12 @@ class ClaimMachine(RuleBasedStateMachine):
                 assert who not in self.accepted
 
     async def state_of(self, who: str) -> State:
-        [met] = await self.staff.ledgers[0].claim([letter(who)], self.now)
-        assert isinstance(met, ExistingRow), f"{who} is forgotten"
-        return met.state
+        [found] = await self.staff.ledgers[0].claim([letter(who)], self.now)
+        assert isinstance(found, ExistingRow), f"{who} is forgotten"
+        return found.state
 
     def teardown(self) -> None:
-        """Let the workers go on until nothing more happens: then every letter has its end."""
+        """Let the workers continue until nothing changes: then every letter is in a final state."""
         try:
             if hasattr(self, "staff"):
                 self.runner.run(self.finish())

@@ -1,4 +1,4 @@
-"""Ledgers in files for tests: one is made, and the others are copies of it."""
+"""Ledgers in files for tests: copies of one prepared file."""
 
 import tempfile
 from functools import cache
@@ -8,7 +8,7 @@ from postroom.adapters.ledger import sqlite
 
 
 def prepared(path: Path) -> Path:
-    """The path, where a ledger without workers or letters is if there was none."""
+    """The path, after an empty ledger was copied to it if there was none."""
     if not path.exists():
         path.write_bytes(_made())
     return path
@@ -16,7 +16,7 @@ def prepared(path: Path) -> Path:
 
 @cache
 def _made() -> bytes:
-    """To make one takes longer than most tests."""
+    """The bytes of an empty ledger; to create one takes longer than most tests."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.sqlite")
         engine = sqlite._engine(path)

@@ -1,6 +1,6 @@
-"""What every ledger keeps: the contract of ports.ledger, asked of each adapter.
+"""The contract of ports.ledger, which every adapter must pass.
 
-A subclass gives a fixture `lives`: how a process begins on the same store, and how it dies.
+A subclass gives a fixture `lives`: how a process starts on the same store, and how it dies.
 """
 
 import asyncio
@@ -33,42 +33,42 @@ from tests.delivery.letters import DAY, NOON, PROFILE, dead_letter, ended, lette
 
 PROBLEM = Problem(Code.RELAY_DEFERRED, "smtp.rcpt", "the relay answered 451 4.7.1 greylisted")
 LATER = NOON + DAY / 24
-UNDECIDED = Problem(Code.UNDECIDED, "parkedFor", "nobody decided")
+UNDECIDED = Problem(Code.UNDECIDED, "parkedFor", "no decision within parkedFor")
 LIVING_STATES = [State.CLAIMED, State.SENDING]
 SETTLED_STATES = [state for state in State if state not in LIVING_STATES]
 
 
 class Lives(Protocol):
-    """The lives of a worker on one store."""
+    """Starts and kills processes of a worker on one store."""
 
     async def begin(self) -> Ledger:
-        """A process starts; the one before has ended."""
+        """Start a process; the previous one has ended."""
         ...
 
     async def die(self) -> None:
-        """The process that runs is killed."""
+        """Kill the running process."""
         ...
 
     async def attempts(self, row: int) -> Sequence[str]:
-        """The results on record for a row, oldest first."""
+        """The recorded results of a row, oldest first."""
         ...
 
 
 async def claim(ledger: Ledger, name: str = "a", offset: int = 0) -> Claimed:
-    """Claim a letter that is new."""
+    """Claim a new letter."""
     [claimed] = await ledger.claim([letter(name, offset)], NOON)
     assert isinstance(claimed, Claimed)
     return claimed
 
 
-async def meet(ledger: Ledger, name: str = "a") -> ExistingRow:
-    """Meet the row of a letter that is known."""
-    [met] = await ledger.claim([letter(name, 99)], LATER)
-    assert isinstance(met, ExistingRow)
-    return met
+async def find_row(ledger: Ledger, name: str = "a") -> ExistingRow:
+    """The row of a known letter."""
+    [found] = await ledger.claim([letter(name, 99)], LATER)
+    assert isinstance(found, ExistingRow)
+    return found
 
 
-async def bring(ledger: Ledger, state: State, name: str = "a") -> Claimed:
+async def letter_in(ledger: Ledger, state: State, name: str = "a") -> Claimed:
     """A letter in the given state."""
     claimed = await claim(ledger, name)
     if state is not State.CLAIMED:
@@ -80,23 +80,23 @@ async def bring(ledger: Ledger, state: State, name: str = "a") -> Claimed:
 
 
 def carry(recalled: Recalled, name: str = "a") -> Claimed:
-    """A recalled letter on its way again."""
+    """The claim of a recalled letter."""
     history = (recalled.received, recalled.replies, recalled.attempts, recalled.in_doubt_count)
     return Claimed(letter(name), recalled.row, *history, from_topic=False, worker_epoch=recalled.worker_epoch)
 
 
 def add_one(subject: str, text: str, at: LedgerTime) -> SharedState:
-    """A change that counts how often it took effect."""
+    """An update that counts how often it was applied."""
     return SharedState(str(int(text or 0) + 1))
 
 
 def keep(subject: str, text: str, at: LedgerTime) -> SharedState:
-    """No change."""
+    """An update without a change."""
     return SharedState(text)
 
 
 class LedgerContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @async_test
     async def test_a_new_letter_is_claimed(self, lives: Lives) -> None:
@@ -118,24 +118,34 @@ class LedgerContract:
     async def test_the_same_identity_twice_in_a_batch_is_claimed_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
         first, second, other = letter("a", 0), letter("a", 1), letter("b", 2)
-        claimed, met, third = await ledger.claim([first, second, other], NOON)
+        claimed, found, third = await ledger.claim([first, second, other], NOON)
         assert isinstance(claimed, Claimed)
-        assert isinstance(met, ExistingRow)
+        assert isinstance(found, ExistingRow)
         assert isinstance(third, Claimed)
-        assert (met.letter, met.row, met.state, met.owner_alive) == (second, claimed.row, State.CLAIMED, True)
-        assert met.same_payload
+        assert (found.letter, found.row, found.state, found.owner_alive) == (
+            second,
+            claimed.row,
+            State.CLAIMED,
+            True,
+        )
+        assert found.same_payload
 
     @async_test
-    async def test_a_known_letter_is_met_in_the_state_it_is_in(self, lives: Lives) -> None:
+    async def test_a_known_letter_is_returned_with_its_state(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
-            claimed = await bring(ledger, state, f"letter{number}")
-            met = await meet(ledger, f"letter{number}")
-            assert (met.row, met.state, met.owner_alive, met.received) == (claimed.row, state, True, NOON)
-            assert met.attempts == (state not in LIVING_STATES)
+            claimed = await letter_in(ledger, state, f"letter{number}")
+            found = await find_row(ledger, f"letter{number}")
+            assert (found.row, found.state, found.owner_alive, found.received) == (
+                claimed.row,
+                state,
+                True,
+                NOON,
+            )
+            assert found.attempts == (state not in LIVING_STATES)
 
     @async_test
-    async def test_another_payload_under_the_same_identity_shows(self, lives: Lives) -> None:
+    async def test_another_payload_under_the_same_identity_is_reported(self, lives: Lives) -> None:
         ledger = await lives.begin()
         await claim(ledger)
         first, second = await ledger.claim([letter("a", 1), letter("a", 2, data={"name": "b"})], NOON)
@@ -153,13 +163,13 @@ class LedgerContract:
             answers = await ledger.claim([letter(name, 9) for name in "dcba"], NOON + 2 * DAY)
         fresh = (four, three, two, one)
         assert all(isinstance(claimed, Claimed) for claimed in fresh)
-        met = [each for each in answers if isinstance(each, ExistingRow)]
-        assert [each.row for each in met] == [one.row for one in fresh if isinstance(one, Claimed)]
+        found = [each for each in answers if isinstance(each, ExistingRow)]
+        assert [each.row for each in found] == [one.row for one in fresh if isinstance(one, Claimed)]
 
     @async_test
-    async def test_an_identity_is_remembered_through_the_window_and_not_for_ever(self, lives: Lives) -> None:
+    async def test_an_identity_is_known_for_the_window_and_not_for_ever(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        first = await bring(ledger, State.ACCEPTED)
+        first = await letter_in(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON, 100) == 0
         [within] = await ledger.claim([letter("a", 1)], NOON + 8 * DAY)
         assert isinstance(within, ExistingRow)
@@ -170,14 +180,14 @@ class LedgerContract:
         assert beyond.row != first.row
 
     @async_test
-    async def test_a_letter_forgotten_within_its_day_is_new_again(self, lives: Lives) -> None:
+    async def test_a_letter_that_is_pruned_on_its_day_is_new_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.ACCEPTED)
+        await letter_in(ledger, State.ACCEPTED)
         assert await ledger.prune(NOON + DAY / 24, 100) == 1
         again, neighbour = await ledger.claim([letter("a", 1), letter("b", 2)], NOON + DAY / 8)
         assert isinstance(again, Claimed)
         assert isinstance(neighbour, Claimed)
-        assert (await meet(ledger)).row == again.row
+        assert (await find_row(ledger)).row == again.row
 
     @async_test
     async def test_a_letter_that_waits_longer_than_the_window_stays_known(self, lives: Lives) -> None:
@@ -187,9 +197,9 @@ class LedgerContract:
         await ledger.settle([ended(claimed, State.SCHEDULED, due=sent)], NOON)
         for day in range(10, 30, 5):
             assert await ledger.prune(NOON + (day - 8) * DAY, 100) == 0
-            [met] = await ledger.claim([letter("a", day)], NOON + day * DAY)
-            assert isinstance(met, ExistingRow)
-            assert (met.row, met.state) == (claimed.row, State.SCHEDULED)
+            [found] = await ledger.claim([letter("a", day)], NOON + day * DAY)
+            assert isinstance(found, ExistingRow)
+            assert (found.row, found.state) == (claimed.row, State.SCHEDULED)
 
     @async_test
     async def test_a_letter_stays_known_for_the_window_after_its_end(self, lives: Lives) -> None:
@@ -201,9 +211,9 @@ class LedgerContract:
         carried = carry(recalled)
         await ledger.settle([ended(carried)], sent)
         assert await ledger.prune(sent - DAY, 100) == 0
-        [met] = await ledger.claim([letter("a", 9)], sent + 7 * DAY)
-        assert isinstance(met, ExistingRow)
-        assert (met.row, met.state) == (claimed.row, State.ACCEPTED)
+        [found] = await ledger.claim([letter("a", 9)], sent + 7 * DAY)
+        assert isinstance(found, ExistingRow)
+        assert (found.row, found.state) == (claimed.row, State.ACCEPTED)
         assert await ledger.prune(sent + DAY, 100) == 1
         assert isinstance((await ledger.claim([letter("a", 10)], sent + 9 * DAY))[0], Claimed)
 
@@ -215,20 +225,20 @@ class LedgerContract:
         first = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
-        [met] = await ledger.claim([letter("a", 1)], NOON - days * DAY)
-        assert isinstance(met, ExistingRow)
-        assert met.row == first.row
+        [found] = await ledger.claim([letter("a", 1)], NOON - days * DAY)
+        assert isinstance(found, ExistingRow)
+        assert found.row == first.row
 
     # --- take over ---
 
     @async_test
-    async def test_a_dead_process_s_claim_is_taken_over_by_one(self, lives: Lives) -> None:
+    async def test_a_claim_of_a_dead_process_is_taken_over_once(self, lives: Lives) -> None:
         first = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
-        met = await meet(ledger)
-        assert not met.owner_alive
-        taken, again = await ledger.take_over([met, met], LATER)
+        found = await find_row(ledger)
+        assert not found.owner_alive
+        taken, again = await ledger.take_over([found, found], LATER)
         assert taken is not None
         assert (taken.row, taken.in_doubt_count, taken.was_sending) == (first.row, 0, False)
         assert again is None
@@ -237,44 +247,44 @@ class LedgerContract:
     async def test_a_row_that_changed_since_is_not_taken_over(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
-        met = await meet(ledger)
+        found = await find_row(ledger)
         await ledger.settle([ended(claimed)], NOON)
-        assert list(await ledger.take_over([met], LATER)) == [None]
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert list(await ledger.take_over([found], LATER)) == [None]
+        assert (await find_row(ledger)).state is State.ACCEPTED
 
     @async_test
-    async def test_a_death_in_sending_is_a_doubt_on_record(self, lives: Lives) -> None:
-        first = await bring(await lives.begin(), State.SENDING)
+    async def test_a_death_in_sending_is_recorded_as_a_doubt(self, lives: Lives) -> None:
+        first = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         assert (taken.in_doubt_count, taken.was_sending) == (1, True)
-        assert (await meet(ledger)).in_doubt_count == 1
+        assert (await find_row(ledger)).in_doubt_count == 1
         assert list(await lives.attempts(first.row)) == ["in_doubt"]
 
     # --- fence ---
 
     @async_test
-    async def test_the_fence_lets_through_what_is_ours(self, lives: Lives) -> None:
+    async def test_the_fence_grants_claims_of_this_process(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, two = await claim(ledger, "a"), await claim(ledger, "b")
         assert set(await ledger.fence([one, two], NOON)) == {one, two}
         assert set(await ledger.fence([one], NOON)) == {one}
-        assert (await meet(ledger, "a")).state is State.SENDING
+        assert (await find_row(ledger, "a")).state is State.SENDING
 
     @async_test
-    async def test_the_fence_holds_back_what_is_not_ours(self, lives: Lives) -> None:
+    async def test_the_fence_refuses_claims_that_this_process_does_not_own(self, lives: Lives) -> None:
         ledger = await lives.begin()
         mine, done, released = [await claim(ledger, name) for name in "abc"]
         await ledger.settle([ended(done)], NOON)
         await ledger.release([released])
         assert list(await ledger.fence([mine, done, released], NOON)) == [mine]
-        assert (await meet(ledger, "b")).state is State.ACCEPTED
-        assert (await meet(ledger, "c")).state is State.CLAIMED
+        assert (await find_row(ledger, "b")).state is State.ACCEPTED
+        assert (await find_row(ledger, "c")).state is State.CLAIMED
 
     @async_test
-    async def test_the_fence_holds_back_what_an_earlier_life_claimed(self, lives: Lives) -> None:
+    async def test_the_fence_refuses_claims_of_an_earlier_process(self, lives: Lives) -> None:
         old = await claim(await lives.begin())
         await lives.die()
         ledger = await lives.begin()
@@ -290,50 +300,50 @@ class LedgerContract:
             [ended(one, state, replies=1, attempts=2, in_doubt_count=3) for state, one in claims], NOON
         )
         for state, one in claims:
-            met = await meet(ledger, one.letter.identity.id)
-            assert (met.state, met.replies, met.attempts, met.in_doubt_count) == (state, 1, 2, 3)
+            found = await find_row(ledger, one.letter.identity.id)
+            assert (found.state, found.replies, found.attempts, found.in_doubt_count) == (state, 1, 2, 3)
             assert list(await lives.attempts(one.row)) == [state.value]
 
     @async_test
     async def test_a_late_settlement_leaves_the_row_and_keeps_the_reply(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         await ledger.settle([ended(taken, State.DEFERRED, due=LATER)], LATER)
         await lives.die()
         newest = await lives.begin()
         await newest.settle([ended(old)], LATER)
-        met = await meet(newest)
-        assert (met.state, met.in_doubt_count) == (State.DEFERRED, 1)
+        found = await find_row(newest)
+        assert (found.state, found.in_doubt_count) == (State.DEFERRED, 1)
         assert newest.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "deferred", "accepted"]
 
     @async_test
-    async def test_a_late_answer_resolves_a_doubt_that_nobody_acted_on(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+    async def test_a_late_reply_resolves_a_doubt_if_the_letter_was_not_sent_again(self, lives: Lives) -> None:
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        [taken] = await ledger.take_over([await meet(ledger)], LATER)
+        [taken] = await ledger.take_over([await find_row(ledger)], LATER)
         assert taken is not None
         await ledger.settle([ended(taken, State.IN_DOUBT, attempt=None)], LATER)
         await ledger.settle([ended(old, attempt=Attempt("unreachable"))], LATER)
-        assert (await meet(ledger)).state is State.IN_DOUBT
+        assert (await find_row(ledger)).state is State.IN_DOUBT
         await ledger.settle([ended(old)], LATER)
-        met = await meet(ledger)
-        assert (met.state, met.in_doubt_count) == (State.ACCEPTED, 0)
+        found = await find_row(ledger)
+        assert (found.state, found.in_doubt_count) == (State.ACCEPTED, 0)
         assert ledger.health.late_settlements == 1
         assert list(await lives.attempts(old.row)) == ["in_doubt", "unreachable", "accepted"]
 
     @async_test
-    async def test_a_letter_that_somebody_else_has_by_now_makes_no_dead_letter(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.SENDING)
+    async def test_a_letter_that_another_worker_owns_makes_no_dead_letter(self, lives: Lives) -> None:
+        old = await letter_in(await lives.begin(), State.SENDING)
         await lives.die()
         ledger = await lives.begin()
-        await ledger.take_over([await meet(ledger)], LATER)
-        buried = dead_letter(old.letter.record, PROBLEM)
-        await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=buried)], LATER)
+        await ledger.take_over([await find_row(ledger)], LATER)
+        dead = dead_letter(old.letter.record, PROBLEM)
+        await ledger.settle([ended(old, State.FAILED, problem=PROBLEM, dead_letter=dead)], LATER)
         assert list(await ledger.pending_dead_letters(10)) == []
 
     @async_test
@@ -344,16 +354,16 @@ class LedgerContract:
         assert list(await lives.attempts(claimed.row)) == []
 
     @async_test
-    async def test_a_reason_that_is_not_unicode_fails_nobody(self, lives: Lives) -> None:
+    async def test_a_reason_that_is_not_unicode_is_stored_with_question_marks(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one, neighbour = await claim(ledger, "a"), await claim(ledger, "b")
         problem = Problem(Code.VARIABLE_MISSING, "data.\ud83d", "`\ud83d` is not there")
         attempt = Attempt("failed", None, 554, "\udcff")
-        buried = dead_letter(one.letter.record, problem)
-        failed = ended(one, State.FAILED, problem=problem, attempt=attempt, dead_letter=buried)
+        dead = dead_letter(one.letter.record, problem)
+        failed = ended(one, State.FAILED, problem=problem, attempt=attempt, dead_letter=dead)
         await asyncio.gather(ledger.settle([failed], NOON), ledger.settle([ended(neighbour)], NOON))
-        assert (await meet(ledger, "a")).state is State.FAILED
-        assert (await meet(ledger, "b")).state is State.ACCEPTED
+        assert (await find_row(ledger, "a")).state is State.FAILED
+        assert (await find_row(ledger, "b")).state is State.ACCEPTED
         [waiting] = await ledger.pending_dead_letters(10)
         assert waiting.dead_letter.problems[0].code is Code.VARIABLE_MISSING
 
@@ -361,23 +371,23 @@ class LedgerContract:
     @async_test
     async def test_a_letter_given_back_is_taken_by_the_next_claim(self, lives: Lives, state: State) -> None:
         ledger = await lives.begin()
-        claimed = await bring(ledger, state)
+        claimed = await letter_in(ledger, state)
         await ledger.release([claimed])
-        met = await meet(ledger)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, False)
-        [taken] = await ledger.take_over([met], LATER)
+        found = await find_row(ledger)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([found], LATER)
         assert taken is not None
         assert not taken.was_sending
 
     @async_test
     async def test_what_another_took_over_cannot_be_given_back_by_who_had_it(self, lives: Lives) -> None:
-        old = await bring(await lives.begin(), State.CLAIMED)
+        old = await letter_in(await lives.begin(), State.CLAIMED)
         await lives.die()
         ledger = await lives.begin()
-        await ledger.take_over([await meet(ledger)], LATER)
+        await ledger.take_over([await find_row(ledger)], LATER)
         await ledger.release([old])
-        met = await meet(ledger)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, True)
+        found = await find_row(ledger)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, True)
 
     # --- due, recover ---
 
@@ -395,19 +405,19 @@ class LedgerContract:
         assert list(await ledger.claim_due(now, 10)) == []
         assert first[0].record == record("soon")
         assert (first[0].replies, first[0].attempts, first[0].received) == (1, 1, NOON)
-        assert (await meet(ledger, "soon")).state is State.CLAIMED
+        assert (await find_row(ledger, "soon")).state is State.CLAIMED
 
     @async_test
     async def test_a_scheduled_letter_comes_back_too_and_a_parked_one_does_not(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.SCHEDULED, "scheduled")
-        await bring(ledger, State.IN_DOUBT, "parked")
+        await letter_in(ledger, State.SCHEDULED, "scheduled")
+        await letter_in(ledger, State.IN_DOUBT, "parked")
         assert [one.identity.id for one in await ledger.claim_due(LATER, 10)] == ["scheduled"]
 
     @async_test
     async def test_a_letter_deferred_again_comes_back_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.DEFERRED)
+        await letter_in(ledger, State.DEFERRED)
         [recalled] = await ledger.claim_due(LATER, 10)
         claimed = carry(recalled)
         await ledger.fence([claimed], LATER)
@@ -423,7 +433,7 @@ class LedgerContract:
     ) -> None:
         ledger = await lives.begin()
         for name in ("claimed", "sending"):
-            await bring(ledger, State.DEFERRED, name)
+            await letter_in(ledger, State.DEFERRED, name)
         one, two = await ledger.claim_due(LATER, 10)
         dotted = carry(two, "sending")
         await ledger.fence([dotted], LATER)
@@ -431,23 +441,23 @@ class LedgerContract:
         ledger = await lives.begin()
         recovery = await ledger.recover(LATER, resend)
         assert (recovery.clean, recovery.recalled, recovery.in_doubt) == (False, 1, 1)
-        assert (await meet(ledger, "sending")).in_doubt_count == 1
-        assert (await meet(ledger, "sending")).state is (State.DEFERRED if resend else State.IN_DOUBT)
+        assert (await find_row(ledger, "sending")).in_doubt_count == 1
+        assert (await find_row(ledger, "sending")).state is (State.DEFERRED if resend else State.IN_DOUBT)
         assert list(await lives.attempts(two.row)) == ["deferred", "in_doubt"]
         due = sorted(again.row for again in await ledger.claim_due(LATER, 10))
         assert due == ([one.row, two.row] if resend else [one.row])
 
     @async_test
-    async def test_recovery_leaves_to_the_topic_what_will_come_from_it_again(self, lives: Lives) -> None:
+    async def test_recovery_leaves_letters_whose_record_comes_again(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for number, state in enumerate(State):
-            await bring(ledger, state, f"letter{number}")
+            await letter_in(ledger, state, f"letter{number}")
         await lives.die()
         ledger = await lives.begin()
         recovery = await ledger.recover(NOON, resend=True)
         assert (recovery.recalled, recovery.in_doubt) == (0, 0)
         for number, state in enumerate(State):
-            assert (await meet(ledger, f"letter{number}")).state is state
+            assert (await find_row(ledger, f"letter{number}")).state is state
 
     @async_test
     async def test_an_orderly_end_is_known_at_the_next_start(self, lives: Lives) -> None:
@@ -486,10 +496,10 @@ class LedgerContract:
         ],
     )
     @async_test
-    async def test_what_a_dead_process_had_in_hand_ends_with_its_record(
+    async def test_a_letter_that_a_dead_process_owned_ends_with_its_record(
         self, lives: Lives, code: Code, had: State, ends: State
     ) -> None:
-        first = await bring(await lives.begin(), had)
+        first = await letter_in(await lives.begin(), had)
         await lives.die()
         ledger = await lives.begin()
         other = await claim(ledger, "b", 1)
@@ -497,21 +507,21 @@ class LedgerContract:
         await ledger.add_dead_letters(
             [dead_letter(one.letter.record, problem, at=LATER) for one in (first, other)]
         )
-        met = await meet(ledger)
-        assert (met.state, met.in_doubt_count) == (ends, int(had is State.SENDING))
-        assert list(await lives.attempts(first.row)) == ["in_doubt"] * met.in_doubt_count
-        assert (await meet(ledger, "b")).state is State.CLAIMED  # it is this process's own
+        found = await find_row(ledger)
+        assert (found.state, found.in_doubt_count) == (ends, int(had is State.SENDING))
+        assert list(await lives.attempts(first.row)) == ["in_doubt"] * found.in_doubt_count
+        assert (await find_row(ledger, "b")).state is State.CLAIMED  # this process owns it
 
     @async_test
-    async def test_a_failed_letter_and_its_dead_letter_are_one(self, lives: Lives) -> None:
+    async def test_a_failed_letter_and_its_dead_letter_are_one_commit(self, lives: Lives) -> None:
         ledger = await lives.begin()
         claimed = await claim(ledger)
-        buried = dead_letter(claimed.letter.record, PROBLEM)
-        await ledger.settle([ended(claimed, State.FAILED, problem=PROBLEM, dead_letter=buried)], NOON)
+        dead = dead_letter(claimed.letter.record, PROBLEM)
+        await ledger.settle([ended(claimed, State.FAILED, problem=PROBLEM, dead_letter=dead)], NOON)
         await lives.die()
         ledger = await lives.begin()
-        assert [one.dead_letter for one in await ledger.pending_dead_letters(10)] == [buried]
-        assert (await meet(ledger)).state is State.FAILED
+        assert [one.dead_letter for one in await ledger.pending_dead_letters(10)] == [dead]
+        assert (await find_row(ledger)).state is State.FAILED
 
     @async_test
     async def test_a_published_dead_letter_leaves_the_outbox(self, lives: Lives) -> None:
@@ -523,7 +533,7 @@ class LedgerContract:
         assert list(await ledger.pending_dead_letters(10)) == [second]
 
     @async_test
-    async def test_marks_and_tries_are_kept_across_deaths_until_absolved(self, lives: Lives) -> None:
+    async def test_marks_and_attempts_survive_deaths_until_they_are_cleared(self, lives: Lives) -> None:
         one, two = record("a", 1), record("b", 2)
         ledger = await lives.begin()
         assert list(await ledger.mark_suspects([one])) == [0]
@@ -537,39 +547,39 @@ class LedgerContract:
         assert list(await ledger.mark_suspects([one, two])) == [0, 1]
 
     @async_test
-    async def test_only_final_letters_of_long_ago_are_forgotten(self, lives: Lives) -> None:
+    async def test_only_old_final_letters_are_pruned(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
-            await bring(ledger, state, state.value)
+            await letter_in(ledger, state, state.value)
         assert await ledger.prune(NOON, 100) == 0
         final = [state for state in SETTLED_STATES if state not in KEEPS_EVENT_STATES]
         assert await ledger.prune(LATER, 2) == 2
         assert await ledger.prune(LATER, 100) == len(final) - 2
         for state in (State.CLAIMED, State.SENDING, *KEEPS_EVENT_STATES):
-            assert (await meet(ledger, state.value)).state is state
+            assert (await find_row(ledger, state.value)).state is state
 
     @async_test
-    async def test_a_letter_that_nobody_decided_about_ends_as_a_dead_letter(self, lives: Lives) -> None:
+    async def test_a_letter_that_stays_in_doubt_ends_as_a_dead_letter(self, lives: Lives) -> None:
         ledger = await lives.begin()
         for state in State:
-            await bring(ledger, state, state.value)
+            await letter_in(ledger, state, state.value)
         assert await ledger.expire_in_doubt(NOON, UNDECIDED, LATER) == 0
         assert await ledger.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         [waiting] = await ledger.pending_dead_letters(10)
-        buried = waiting.dead_letter
-        assert buried.record == record("in_doubt")
-        assert (buried.problems, buried.at, buried.attempts) == ((UNDECIDED,), LATER, 1)
-        met = await meet(ledger, "in_doubt")
-        assert met.state is State.FAILED
+        dead = waiting.dead_letter
+        assert dead.record == record("in_doubt")
+        assert (dead.problems, dead.at, dead.attempts) == ((UNDECIDED,), LATER, 1)
+        found = await find_row(ledger, "in_doubt")
+        assert found.state is State.FAILED
         for state in State:
             if state is not State.IN_DOUBT:
-                assert (await meet(ledger, state.value)).state is state
+                assert (await find_row(ledger, state.value)).state is state
         assert await ledger.expire_in_doubt(LATER + DAY, UNDECIDED, LATER + DAY) == 0
 
     @async_test
-    async def test_a_letter_that_nobody_decided_about_is_sent_by_its_replay_once(self, lives: Lives) -> None:
+    async def test_a_letter_that_stayed_in_doubt_is_sent_by_its_replay_once(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.IN_DOUBT)
+        await letter_in(ledger, State.IN_DOUBT)
         assert await ledger.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         first, second = await ledger.claim(
             [letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER
@@ -578,7 +588,7 @@ class LedgerContract:
         assert isinstance(second, ExistingRow)
 
     @async_test
-    async def test_many_that_nobody_decided_about_end_bit_by_bit(self, lives: Lives) -> None:
+    async def test_many_letters_in_doubt_are_ended_in_batches(self, lives: Lives) -> None:
         ledger = await lives.begin()
         names = [f"n{number}" for number in range(450)]
         fresh = await ledger.claim([letter(name, at) for at, name in enumerate(names)], NOON)
@@ -592,7 +602,7 @@ class LedgerContract:
         }
 
     @async_test
-    async def test_nothing_to_do_is_done(self, lives: Lives) -> None:
+    async def test_empty_calls_do_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.claim([], NOON)) == []
         assert list(await ledger.take_over([], NOON)) == []
@@ -604,11 +614,11 @@ class LedgerContract:
 
     @pytest.mark.parametrize("state", State)
     @async_test
-    async def test_a_replay_opens_again_what_reached_nobody_and_nothing_else(
+    async def test_a_replay_reopens_only_letters_that_reached_no_mailbox(
         self, lives: Lives, state: State
     ) -> None:
         ledger = await lives.begin()
-        first = await bring(ledger, state)
+        first = await letter_in(ledger, state)
         again = letter("a", 7, replay="one")
         [answer] = await ledger.claim([again], LATER)
         if state not in REOPENABLE:
@@ -620,12 +630,12 @@ class LedgerContract:
         assert list(await lives.attempts(first.row)) == [state.value, "reopened"]
         await ledger.fence([answer], LATER)
         await ledger.settle([ended(answer)], LATER)
-        assert (await meet(ledger)).state is State.ACCEPTED
+        assert (await find_row(ledger)).state is State.ACCEPTED
 
     @async_test
     async def test_a_replay_counts_once_however_it_ends(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
+        await letter_in(ledger, State.FAILED)
         one, two = await ledger.claim([letter("a", 7, replay="one"), letter("a", 8, replay="one")], LATER)
         assert isinstance(one, Claimed)
         assert isinstance(two, ExistingRow)
@@ -641,20 +651,20 @@ class LedgerContract:
         self, lives: Lives
     ) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
+        await letter_in(ledger, State.FAILED)
         [claimed] = await ledger.claim([letter("a", 7, replay="one")], LATER)
         assert isinstance(claimed, Claimed)
         await lives.die()
         ledger = await lives.begin()
-        [met] = await ledger.claim([letter("a", 7, replay="one")], LATER)
-        assert isinstance(met, ExistingRow)
-        assert (met.state, met.owner_alive) == (State.CLAIMED, False)
-        [taken] = await ledger.take_over([met], LATER)
+        [found] = await ledger.claim([letter("a", 7, replay="one")], LATER)
+        assert isinstance(found, ExistingRow)
+        assert (found.state, found.owner_alive) == (State.CLAIMED, False)
+        [taken] = await ledger.take_over([found], LATER)
         assert taken is not None
         assert taken.row == claimed.row
 
     @async_test
-    async def test_a_replay_of_a_forgotten_letter_makes_one_letter_and_no_second(self, lives: Lives) -> None:
+    async def test_a_replay_of_a_pruned_letter_makes_one_letter_only(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [first] = await ledger.claim([letter("a", 7, replay="one")], NOON)
         assert isinstance(first, Claimed)
@@ -664,17 +674,17 @@ class LedgerContract:
         assert isinstance(second, ReplayConsumed)
 
     @async_test
-    async def test_a_replay_with_another_payload_opens_nothing(self, lives: Lives) -> None:
+    async def test_a_replay_with_another_payload_reopens_nothing(self, lives: Lives) -> None:
         ledger = await lives.begin()
-        await bring(ledger, State.FAILED)
-        [met] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
-        assert isinstance(met, ExistingRow)
-        assert not met.same_payload
+        await letter_in(ledger, State.FAILED)
+        [found] = await ledger.claim([letter("a", 7, replay="one", data={"name": "b"})], LATER)
+        assert isinstance(found, ExistingRow)
+        assert not found.same_payload
 
     # --- suppressions ---
 
     @async_test
-    async def test_an_address_that_bounced_is_known_to_every_later_attempt(self, lives: Lives) -> None:
+    async def test_a_suppression_is_attached_to_every_later_claim(self, lives: Lives) -> None:
         ledger = await lives.begin()
         [waits] = await ledger.claim([letter("waits", recipient="gone@example.net")], NOON)
         assert isinstance(waits, Claimed)
@@ -694,7 +704,7 @@ class LedgerContract:
         assert recalled == {"waits": {SuppressionReason.HARD_BOUNCE}, "other": set()}
 
     @async_test
-    async def test_another_profile_s_list_is_none_of_ours(self, lives: Lives) -> None:
+    async def test_the_suppression_list_of_another_profile_does_not_apply(self, lives: Lives) -> None:
         ledger = await lives.begin()
         one = await claim(ledger)
         entry = Suppression("shop/other", one.letter.identity.recipient, SuppressionReason.MANUAL, NOON)
@@ -703,10 +713,10 @@ class LedgerContract:
         assert isinstance(fresh, Claimed)
         assert not fresh.suppressions
 
-    # --- accords ---
+    # --- shared states ---
 
     @async_test
-    async def test_what_was_agreed_is_known_to_the_next_life(self, lives: Lives) -> None:
+    async def test_a_shared_state_is_known_to_the_next_process(self, lives: Lives) -> None:
         ledger = await lives.begin()
         assert list(await ledger.update_shared(["circuit a"], keep)) == [""]
         assert list(await ledger.update_shared(["circuit a"], add_one)) == ["1"]
@@ -725,7 +735,7 @@ class LedgerContract:
         assert list(await ledger.update_shared(["a", "b"], keep)) == ["10", "2"]
 
     @async_test
-    async def test_a_change_is_told_the_ledgers_own_time_and_who_asks(self, lives: Lives) -> None:
+    async def test_an_update_gets_the_time_of_the_ledger_and_the_epoch(self, lives: Lives) -> None:
         ledger = await lives.begin()
         moments: list[LedgerTime] = []
 

@@ -1,4 +1,4 @@
-"""A ledger in memory, for tests that are not about the disk. It passes the contract of the real one.
+"""A ledger in memory, for tests that need no disk. It passes the contract of the real ledgers.
 
 `MemoryStore` is what survives a process; each `MemoryLedger` on it is one life of a worker.
 """
@@ -36,7 +36,7 @@ from postroom.ports.notifications import LetterTransition, Notification, Notific
 from postroom.ports.world import LedgerHealth, Recovery
 from tests.ledger.memory_reports import MemoryReport, MemoryReportStore
 
-DEATH = Attempt("in_doubt", None, 0, "the worker died after the dot may have left")
+DEATH = Attempt("in_doubt", None, 0, "the worker died after the end of the data may have been sent")
 
 
 @dataclass
@@ -59,7 +59,7 @@ class MemoryRow:
 
 @dataclass
 class MemoryStore:
-    """What is on the disk."""
+    """The stored content, which survives a process."""
 
     rows: dict[int, MemoryRow] = field(default_factory=dict)
     outbox: list[PendingDeadLetter] = field(default_factory=list)
@@ -88,7 +88,7 @@ def _fate(row: MemoryRow, now: datetime) -> LetterTransition:
 
 
 class MemoryLedger:
-    """Implements ports.ledger.Ledger and ports.notices.Outbox: one life of a worker on a store."""
+    """Implements ports.ledger.Ledger and NotificationOutbox: one process of a worker on a store."""
 
     def __init__(self, store: MemoryStore, window: float) -> None:
         self.health = LedgerHealth()
@@ -174,9 +174,9 @@ class MemoryLedger:
                 MemoryReportStore(self.store).resolve(row, lambda _: self._notification_rules, now)
         return [self._take_over(one) for one in rows]
 
-    def _take_over(self, met: ExistingRow) -> Claimed | None:
-        row = self.store.rows[met.row]
-        if (row.state, row.worker_epoch) != (met.state, met.worker_epoch):
+    def _take_over(self, found: ExistingRow) -> Claimed | None:
+        row = self.store.rows[found.row]
+        if (row.state, row.worker_epoch) != (found.state, found.worker_epoch):
             return None
         doubt = row.state is State.SENDING
         row.in_doubt_count += doubt
@@ -184,8 +184,8 @@ class MemoryLedger:
             row.history.append(DEATH)
         row.state, row.worker_epoch = State.CLAIMED, self.worker_epoch
         history = (row.received, row.replies, row.attempts, row.in_doubt_count)
-        taken = Claimed(met.letter, row.row, *history, was_sending=doubt, worker_epoch=self.worker_epoch)
-        taken.suppressions = self._barred(met.letter.identity)
+        taken = Claimed(found.letter, row.row, *history, was_sending=doubt, worker_epoch=self.worker_epoch)
+        taken.suppressions = self._barred(found.letter.identity)
         return taken
 
     def _ours(self, one: Claimed) -> MemoryRow | None:
@@ -237,7 +237,7 @@ class MemoryLedger:
                 self._end(row, one)
 
     def _strays(self, record: Record) -> list[MemoryRow]:
-        """What dead processes had in hand of this record."""
+        """End the letters that dead processes had made of this record."""
         place = (record.topic, record.partition, record.offset)
         return [
             row
@@ -248,16 +248,16 @@ class MemoryLedger:
             and row.stored is None
         ]
 
-    def _end(self, row: MemoryRow, buried: DeadLetter) -> None:
-        row.updated = buried.at
+    def _end(self, row: MemoryRow, dead: DeadLetter) -> None:
+        row.updated = dead.at
         if row.state is State.SENDING:
-            row.state, row.stored = State.IN_DOUBT, buried.record
+            row.state, row.stored = State.IN_DOUBT, dead.record
             row.in_doubt_count += 1
             row.history.append(DEATH)
         else:
-            poison = buried.problems[0].code is Code.POISON
+            poison = dead.problems[0].code is Code.POISON
             row.state = State.RENDER_FAILED if poison else State.FAILED
-        self._tell(replace(_fate(row, buried.at), code=buried.problems[0].code.value))
+        self._tell(replace(_fate(row, dead.at), code=dead.problems[0].code.value))
 
     async def claim_due(self, now: datetime, limit: int) -> Sequence[Recalled]:
         ready = [row for row in self.store.rows.values() if row.due is not None and row.due <= now]

@@ -1,4 +1,4 @@
-"""Reports in memory, beside a memory ledger. They keep the contract of the real ones."""
+"""Reports in memory, beside a memory ledger. They pass the contract of the real store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ Heralds = Callable[[str], Sequence[NotificationRule]]
 
 @dataclass
 class MemoryReportStore:
-    """Implements ports.returns.Returns."""
+    """Implements ports.bounces.ReportStore in memory."""
 
     store: "MemoryStore"
 
@@ -54,16 +54,16 @@ class MemoryReportStore:
         profile = row.letter.identity.profile
         theirs = [each for each in self.store.reports if each.letter == row.row]
         if len(theirs) >= MAX_REPORTS_PER_LETTER:
-            return ReportResult(profile, full=True)
+            return ReportResult(profile, limit_reached=True)
         fresh = []
-        for number, said in enumerate(one.said):
+        for number, said in enumerate(one.entries):
             name = f"{one.fingerprint}-{number}"
             if all(each.fingerprint != name for each in theirs):
                 meaning = houses[profile].policy(said, row.letter.identity.recipient)
                 fresh.append(MemoryReport(row.row, name, said, meaning, meaning != ReportEffect()))
         self.store.reports += fresh
         if not fresh:
-            return ReportResult(profile, known=True)
+            return ReportResult(profile, is_duplicate=True)
         return self._apply(
             ReportResult(profile), row, fresh, lambda each: houses[each].notification_rules, now
         )
@@ -97,7 +97,7 @@ class MemoryReportStore:
     ) -> ReportResult:
         meaningful = [one for one in reports if one.meaning != ReportEffect()]
         if meaningful and row.state in IN_PROGRESS and not of_the_dead:
-            return replace(taken, waits=True)
+            return replace(taken, is_pending=True)
         captured = any(one.result == State.CAPTURED.value for one in row.history)
         for one in meaningful:
             after, one.pending = one.meaning.proves, False

@@ -1,4 +1,4 @@
-"""What every outbox of notices keeps: the contract of ports.notices.Outbox, asked of each ledger.
+"""The contract of ports.notifications.NotificationOutbox, which every ledger must pass.
 
 A subclass gives a fixture `lives`, as the contract of the ledger itself asks for it.
 """
@@ -12,15 +12,15 @@ from postroom.ports.ledger import Claimed, Ledger, State
 from postroom.ports.notifications import TOPIC, LetterTransition, Notification, NotificationOutbox
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, dead_letter, ended, record
-from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, bring, carry, claim, meet
+from tests.ledger.ledger_contract import LATER, PROBLEM, UNDECIDED, Lives, carry, claim, find_row, letter_in
 
 
-class Book(Ledger, NotificationOutbox, Protocol):
-    """A ledger with its outbox of notices."""
+class LedgerWithOutbox(Ledger, NotificationOutbox, Protocol):
+    """A ledger with its outbox of notifications."""
 
 
-def told(fate: LetterTransition) -> Sequence[Notification]:
-    """Everybody is told everything: the topic, and a callback."""
+def notify_all(fate: LetterTransition) -> Sequence[Notification]:
+    """A rule that notifies the status topic and a callback of every transition."""
     data = f'{{"state": "{fate.state}", "code": "{fate.code}", "tries": {fate.attempts}}}'
     name = f"{fate.identity.id}-{fate.state}"
     return [
@@ -29,23 +29,23 @@ def told(fate: LetterTransition) -> Sequence[Notification]:
     ]
 
 
-async def begin(lives: Lives) -> Book:
-    book = cast("Book", await lives.begin())
-    book.announce(told)
+async def begin(lives: Lives) -> LedgerWithOutbox:
+    book = cast("LedgerWithOutbox", await lives.begin())
+    book.announce(notify_all)
     return book
 
 
-async def names(book: Book, destination: str = TOPIC) -> list[str]:
+async def names(book: LedgerWithOutbox, destination: str = TOPIC) -> list[str]:
     return [one.id for one in await book.pending(destination, LATER, 100)]
 
 
 class NotificationContract:
-    """The claims; pytest collects them in the subclasses."""
+    """The tests; pytest collects them in the subclasses."""
 
     @async_test
-    async def test_a_settlement_is_told_to_everybody_who_asked(self, lives: Lives) -> None:
+    async def test_a_settlement_is_notified_to_every_destination(self, lives: Lives) -> None:
         book = await begin(lives)
-        claimed = await bring(book, State.ACCEPTED)
+        claimed = await letter_in(book, State.ACCEPTED)
         [one] = await book.pending(TOPIC, LATER, 100)
         assert (one.id, one.key, one.type, one.at) == ("a-accepted", "a", "letter.accepted", NOON)
         assert (one.data, one.letter) == ('{"state": "accepted", "code": "", "tries": 1}', claimed.row)
@@ -53,38 +53,38 @@ class NotificationContract:
         assert await names(book, "nobody") == []
 
     @async_test
-    async def test_nobody_is_told_anything_where_nobody_asked(self, lives: Lives) -> None:
-        book = cast("Book", await lives.begin())
-        await bring(book, State.FAILED)
+    async def test_without_rules_there_are_no_notifications(self, lives: Lives) -> None:
+        book = cast("LedgerWithOutbox", await lives.begin())
+        await letter_in(book, State.FAILED)
         assert await names(book) == []
 
     @async_test
-    async def test_notices_come_in_the_order_in_which_things_happened(self, lives: Lives) -> None:
+    async def test_notifications_come_in_the_order_of_the_transitions(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.DEFERRED, "a")
-        await bring(book, State.ACCEPTED, "b")
+        await letter_in(book, State.DEFERRED, "a")
+        await letter_in(book, State.ACCEPTED, "b")
         [recalled] = await book.claim_due(LATER, 10)
         await book.settle([ended(carry(recalled))], LATER)
         assert await names(book) == ["a-deferred", "b-accepted", "a-accepted"]
         assert [one.id for one in await book.pending(TOPIC, LATER, 2)] == ["a-deferred", "b-accepted"]
 
     @async_test
-    async def test_what_arrived_is_cleared_for_its_destination_alone(self, lives: Lives) -> None:
+    async def test_an_arrived_notification_is_deleted_for_its_destination_only(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         await book.delivered(await book.pending(TOPIC, LATER, 100))
         assert (await names(book), await names(book, "crm")) == ([], ["a-accepted"])
 
     @async_test
-    async def test_what_was_not_cleared_is_there_in_the_next_life(self, lives: Lives) -> None:
-        await bring(await begin(lives), State.ACCEPTED)
+    async def test_a_pending_notification_survives_the_process(self, lives: Lives) -> None:
+        await letter_in(await begin(lives), State.ACCEPTED)
         await lives.die()
         assert await names(await begin(lives)) == ["a-accepted"]
 
     @async_test
-    async def test_a_postponed_notice_comes_back_at_its_time_with_one_more_try(self, lives: Lives) -> None:
+    async def test_a_postponed_notification_is_due_again_with_one_more_attempt(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         [one] = await book.pending("crm", NOON, 10)
         await book.postpone([(one, LATER)])
         assert await book.pending("crm", LATER - timedelta(seconds=1), 10) == []
@@ -92,16 +92,16 @@ class NotificationContract:
         assert (again.id, again.attempts) == (one.id, 1)
 
     @async_test
-    async def test_notices_to_a_destination_that_is_gone_are_dropped(self, lives: Lives) -> None:
+    async def test_notifications_to_a_removed_destination_are_deleted(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.ACCEPTED)
+        await letter_in(book, State.ACCEPTED)
         assert await book.abandon([TOPIC]) == 1
         assert (await names(book), await names(book, "crm")) == (["a-accepted"], [])
         assert await book.abandon([]) == 1
         assert await names(book) == []
 
     @async_test
-    async def test_a_letter_that_goes_on_waiting_untried_is_no_news(self, lives: Lives) -> None:
+    async def test_a_letter_that_is_deferred_untried_is_not_notified_again(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
         waits = ended(claimed, State.DEFERRED, due=LATER, problem=PROBLEM, attempt=None, attempts=0)
@@ -112,20 +112,20 @@ class NotificationContract:
         assert await names(book) == ["a-deferred"]
 
     @async_test
-    async def test_an_answer_that_came_too_late_is_no_news(self, lives: Lives) -> None:
+    async def test_a_late_reply_is_not_notified(self, lives: Lives) -> None:
         book = await begin(lives)
         claimed = await claim(book)
         await lives.die()
         book = await begin(lives)
-        [taken] = await book.take_over([await meet(book)], LATER)
+        [taken] = await book.take_over([await find_row(book)], LATER)
         assert isinstance(taken, Claimed)
         await book.settle([ended(claimed)], LATER)
         assert await names(book) == []
 
     @async_test
-    async def test_a_doubt_that_a_dead_worker_left_is_told(self, lives: Lives) -> None:
+    async def test_a_doubt_that_a_dead_worker_left_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.DEFERRED)
+        await letter_in(book, State.DEFERRED)
         [recalled] = await book.claim_due(LATER, 10)
         await book.fence([carry(recalled)], LATER)
         await lives.die()
@@ -136,16 +136,16 @@ class NotificationContract:
         assert '"code": "connection_lost_at_end_of_data"' in last.data
 
     @async_test
-    async def test_a_letter_that_ends_because_nobody_decided_is_told(self, lives: Lives) -> None:
+    async def test_a_letter_that_stayed_in_doubt_too_long_is_notified(self, lives: Lives) -> None:
         book = await begin(lives)
-        await bring(book, State.IN_DOUBT)
+        await letter_in(book, State.IN_DOUBT)
         assert await book.expire_in_doubt(LATER, UNDECIDED, LATER) == 1
         assert await names(book) == ["a-in_doubt", "a-failed"]
         last = (await book.pending(TOPIC, LATER, 10))[-1]
         assert '"code": "undecided"' in last.data
 
     @async_test
-    async def test_a_letter_that_ends_with_its_refused_record_is_told(self, lives: Lives) -> None:
+    async def test_a_letter_that_ends_with_its_refused_record_is_notified(self, lives: Lives) -> None:
         await claim(await begin(lives))
         await lives.die()
         book = await begin(lives)

@@ -1,4 +1,4 @@
-"""Ledgers on a PostgreSQL server, for tests: workers that share one, and a look from outside."""
+"""Ledgers on a PostgreSQL server for tests: workers that share one, and statements beside them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ SCHEMA = "postroom_shop"
 
 
 def execute(url: str, statement: str, schema: str = SCHEMA) -> list[tuple[object, ...]]:
-    """Run a statement as somebody else would."""
+    """Run a statement as another client would."""
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     try:
         with engine.begin() as connection:
@@ -26,12 +26,12 @@ def execute(url: str, statement: str, schema: str = SCHEMA) -> list[tuple[object
 
 
 async def run_out(url: str) -> None:
-    """Let every lease run out that runs; none is declared ended by it."""
+    """Let every live lease expire; none is declared dead by it."""
     await asyncio.to_thread(execute, url, "UPDATE worker SET lease_until = least(lease_until, 1)")
 
 
 def stop(ledger: PostgresLedger) -> None:
-    """End a ledger's threads as the end of its process would: nothing is signed off."""
+    """End a ledger's threads as the death of its process would: without deregistering."""
     ledger._heartbeat.stop()
     ledger._commits.stop()
     ledger._engine.dispose()

@@ -1,4 +1,4 @@
-"""Ledgers on SQLite and PostgreSQL keep the contract of upkeep, while a worker is on them."""
+"""Ledgers on SQLite and PostgreSQL pass the contract of administration while a worker uses them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from postroom.ports.ledger import State
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON
 from tests.ledger.administration_contract import AdministrationContract
-from tests.ledger.ledger_contract import bring
+from tests.ledger.ledger_contract import letter_in
 from tests.ledger.postgres_ledgers import SCHEMA
 from tests.ledger.test_postgres import SharedLives
 from tests.ledger.test_sqlite import FileLives
@@ -30,59 +30,59 @@ def all_of(made: Engine) -> str:
 
 
 @dataclass
-class FileHouse(FileLives):
-    desks: list[LedgerAdministration] = field(default_factory=list)
+class FileSetup(FileLives):
+    opened_ledgers: list[LedgerAdministration] = field(default_factory=list)
 
-    def upkeep(self) -> LedgerAdministration:
-        self.desks.append(LedgerAdministration.open_file(self.path))
-        return self.desks[-1]
+    def administration(self) -> LedgerAdministration:
+        self.opened_ledgers.append(LedgerAdministration.open_file(self.path))
+        return self.opened_ledgers[-1]
 
     def everything(self) -> str:
         return all_of(create_engine(f"sqlite:///{self.path}"))
 
 
 @dataclass
-class ServerHouse(SharedLives):
-    desks: list[LedgerAdministration] = field(default_factory=list)
+class ServerSetup(SharedLives):
+    opened_ledgers: list[LedgerAdministration] = field(default_factory=list)
 
-    def upkeep(self) -> LedgerAdministration:
-        self.desks.append(LedgerAdministration.open_server(self.url, SCHEMA))
-        return self.desks[-1]
+    def administration(self) -> LedgerAdministration:
+        self.opened_ledgers.append(LedgerAdministration.open_server(self.url, SCHEMA))
+        return self.opened_ledgers[-1]
 
     def everything(self) -> str:
         return all_of(ledger_engine(self.url, SCHEMA))
 
 
-class TestUpkeepOfAFile(AdministrationContract):
+class TestAdministrationOfAFile(AdministrationContract):
     @pytest.fixture
-    def house(self, tmp_path: Path) -> Iterator[FileHouse]:
-        house = FileHouse(tmp_path / "shop.sqlite")
-        yield house
-        for desk in house.desks:
-            desk.close()
-        house.dead_letter()
+    def setup(self, tmp_path: Path) -> Iterator[FileSetup]:
+        setup = FileSetup(tmp_path / "shop.sqlite")
+        yield setup
+        for ledger_ in setup.opened_ledgers:
+            ledger_.close()
+        setup.dead_letter()
 
     @async_test
-    async def test_what_was_erased_is_in_no_byte_of_the_file(self, house: FileHouse) -> None:
-        ledger, desk = await house.begin(), house.upkeep()
-        await bring(ledger, State.DEFERRED)
-        desk.erase("a@example.net", NOON, dry_run=False)
+    async def test_erased_text_is_in_no_byte_of_the_file(self, setup: FileSetup) -> None:
+        ledger, ledger_ = await setup.begin(), setup.administration()
+        await letter_in(ledger, State.DEFERRED)
+        ledger_.erase("a@example.net", NOON, dry_run=False)
         await ledger.close()
-        assert not [path for path in house.path.parent.iterdir() if b"a@example.net" in path.read_bytes()]
+        assert not [path for path in setup.path.parent.iterdir() if b"a@example.net" in path.read_bytes()]
 
 
 @pytest.mark.postgres
-class TestUpkeepOnAServer(AdministrationContract):
+class TestAdministrationOnAServer(AdministrationContract):
     @pytest.fixture
-    def house(self, postgres_ledger: str) -> Iterator[ServerHouse]:
-        house = ServerHouse(postgres_ledger)
-        yield house
-        for desk in house.desks:
-            desk.close()
-        house.dead_letter()
+    def setup(self, postgres_ledger: str) -> Iterator[ServerSetup]:
+        setup = ServerSetup(postgres_ledger)
+        yield setup
+        for ledger_ in setup.opened_ledgers:
+            ledger_.close()
+        setup.dead_letter()
 
 
-def test_a_file_that_is_no_ledger_of_this_release_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_another_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     made = create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
     with made.begin() as connection:
         connection.exec_driver_sql(f"PRAGMA user_version = {VERSION - 1}")

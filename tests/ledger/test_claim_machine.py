@@ -22,7 +22,7 @@ from tests.ledger.test_sqlite import FileLives
 
 
 class Alone:
-    """One worker, which loses what it has only by dying."""
+    """One worker, which loses its claims only when it dies."""
 
     remembers = False
 
@@ -48,7 +48,7 @@ class Alone:
 
 
 class Pair:
-    """Two workers on one PostgreSQL. One that loses its lease stands still, and goes on later."""
+    """Two workers on one PostgreSQL. A worker that loses its lease stops and continues later."""
 
     remembers = True
 

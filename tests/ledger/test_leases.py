@@ -1,4 +1,4 @@
-"""Workers that share a ledger: leases, takeovers, one claim an identity, one queue for all."""
+"""Workers that share a ledger: leases, take-overs, one claim for each identity, one retry queue."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed, SharedState, State
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, dead_letter, ended, letter, record
-from tests.ledger.ledger_contract import LATER, PROBLEM, add_one, bring, carry, claim, keep, meet
+from tests.ledger.ledger_contract import LATER, PROBLEM, add_one, carry, claim, find_row, keep, letter_in
 from tests.ledger.postgres_ledgers import execute, run_out, stop, working
 
 pytestmark = pytest.mark.postgres
@@ -35,55 +35,55 @@ async def beat(ledger: PostgresLedger) -> None:
 
 
 @async_test
-async def test_what_a_living_worker_has_is_held(postgres_ledger: str) -> None:
+async def test_a_claim_of_a_live_worker_is_not_taken_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for state in (State.CLAIMED, State.SENDING):
-            await bring(one, state, state.value)
-            met = await meet(two, state.value)
-            assert (met.state, met.owner_alive) == (state, True)
-            assert list(await two.take_over([met], LATER)) == [None]
+            await letter_in(one, state, state.value)
+            found = await find_row(two, state.value)
+            assert (found.state, found.owner_alive) == (state, True)
+            assert list(await two.take_over([found], LATER)) == [None]
 
 
 @async_test
-async def test_what_was_let_go_of_or_signed_off_is_free_at_once(postgres_ledger: str) -> None:
+async def test_released_and_deregistered_claims_are_free_at_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         await one.release([await claim(one, "released")])
         await claim(one, "left")
         await one._commits.run(lambda c: leases.deregister(c, one._writer.worker_epoch))
         for name in ("released", "left"):
-            met = await meet(two, name)
-            assert not met.owner_alive
-            assert (await two.take_over([met], LATER))[0] is not None
+            found = await find_row(two, name)
+            assert not found.owner_alive
+            assert (await two.take_over([found], LATER))[0] is not None
 
 
 @async_test
-async def test_a_lease_that_ran_out_ends_only_when_somebody_takes_from_it(postgres_ledger: str) -> None:
-    """After an outage of the server every lease has run out, and nobody is dead."""
+async def test_an_expired_lease_ends_only_when_a_worker_takes_from_it(postgres_ledger: str) -> None:
+    """After an outage of the server every lease has expired, and no worker is dead."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one, "a")
         await run_out(postgres_ledger)
-        met = await meet(two)
-        assert not met.owner_alive
+        found = await find_row(two)
+        assert not found.owner_alive
         await beat(one)
-        assert list(await two.take_over([met], LATER)) == [None]
+        assert list(await two.take_over([found], LATER)) == [None]
         assert list(await one.fence([mine], LATER)) == [mine]
 
 
 @async_test
-async def test_a_worker_that_was_declared_dead_goes_on_as_a_new_one(postgres_ledger: str) -> None:
+async def test_a_worker_that_was_declared_dead_registers_again(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         taken, kept = await claim(one, "taken"), await claim(one, "kept")
         before = one._writer.worker_epoch
         await run_out(postgres_ledger)
         await beat(two)
-        [got] = await two.take_over([await meet(two, "taken")], LATER)
+        [got] = await two.take_over([await find_row(two, "taken")], LATER)
         assert got is not None
         await beat(one)
         assert one._writer.worker_epoch > before
-        # nothing is sent under the old worker_epoch, not even what nobody took
+        # nothing is sent under the old epoch, not even letters that were not taken over
         assert list(await one.fence([taken, kept], LATER)) == []
         assert list(await two.fence([got], LATER)) == [got]
-        again = await meet(one, "kept")
+        again = await find_row(one, "kept")
         assert not again.owner_alive
         [mine] = await one.take_over([again], LATER)
         assert mine is not None
@@ -91,25 +91,25 @@ async def test_a_worker_that_was_declared_dead_goes_on_as_a_new_one(postgres_led
 
 
 @async_test
-async def test_an_answer_that_comes_late_settles_what_nobody_took_and_only_that(postgres_ledger: str) -> None:
+async def test_a_late_reply_settles_only_letters_that_were_not_taken_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        taken, kept = [await bring(one, State.SENDING, name) for name in ("taken", "kept")]
+        taken, kept = [await letter_in(one, State.SENDING, name) for name in ("taken", "kept")]
         await run_out(postgres_ledger)
         await beat(two)
-        [got] = await two.take_over([await meet(two, "taken")], LATER)
+        [got] = await two.take_over([await find_row(two, "taken")], LATER)
         assert got is not None
         assert (got.in_doubt_count, got.was_sending) == (1, True)
         await beat(one)
         await one.settle([ended(taken), ended(kept)], LATER)
         assert one.health.late_settlements == 1
-        assert (await meet(two, "kept")).state is State.ACCEPTED
-        assert (await meet(two, "taken")).state is State.CLAIMED
+        assert (await find_row(two, "kept")).state is State.ACCEPTED
+        assert (await find_row(two, "taken")).state is State.CLAIMED
         attempts = await look(postgres_ledger, f"SELECT result FROM attempt WHERE row = {taken.row}")
         assert sorted(attempts) == [("accepted",), ("in_doubt",)]
 
 
 @async_test
-async def test_a_lease_is_held_for_less_time_here_than_in_the_database(postgres_ledger: str) -> None:
+async def test_a_lease_is_trusted_for_less_time_than_the_database_grants(postgres_ledger: str) -> None:
     asked = monotonic()
     async with working(postgres_ledger) as ledger:
         left = ledger.lease_until - monotonic()
@@ -134,29 +134,29 @@ async def test_a_worker_that_cannot_renew_knows_when_its_lease_is_over(
 
 
 @async_test
-async def test_a_worker_that_starts_again_in_its_place_need_not_wait_for_its_former_lease(
+async def test_a_restarted_worker_need_not_wait_for_its_earlier_lease(
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger, "pod-7") as former:
-        await bring(former, State.DEFERRED, "recalled")
+        await letter_in(former, State.DEFERRED, "recalled")
         await former.claim_due(LATER, 10)
-        await bring(former, State.SENDING, "sending")
+        await letter_in(former, State.SENDING, "sending")
     async with working(postgres_ledger, "pod-7") as ledger:
         recovery = await ledger.recover(LATER, resend=True)
         assert (recovery.clean, recovery.recalled) == (False, 1)
-        met = await meet(ledger, "sending")
-        assert not met.owner_alive
-        assert (await ledger.take_over([met], LATER))[0] is not None
+        found = await find_row(ledger, "sending")
+        assert not found.owner_alive
+        assert (await ledger.take_over([found], LATER))[0] is not None
 
 
-# --- what the dead leave ---
+# --- recovery ---
 
 
 @async_test
-async def test_recovery_touches_nothing_of_the_living_and_all_of_the_dead_once(postgres_ledger: str) -> None:
+async def test_recovery_handles_letters_of_dead_workers_only_and_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for name in ("x", "y"):
-            await bring(one, State.DEFERRED, name)
+            await letter_in(one, State.DEFERRED, name)
         first, second = await one.claim_due(LATER, 10)
         await one.fence([carry(second, second.identity.id)], LATER)
         assert (await two.recover(LATER, resend=False)).recalled == 0
@@ -170,14 +170,14 @@ async def test_recovery_touches_nothing_of_the_living_and_all_of_the_dead_once(p
 
 
 @async_test
-async def test_after_an_outage_nobody_is_taken_for_dead_before_he_could_come_back(
+async def test_after_an_outage_no_worker_is_recovered_before_the_grace_time(
     postgres_ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        await bring(one, State.DEFERRED)
+        await letter_in(one, State.DEFERRED)
         await one.claim_due(LATER, 10)
         await run_out(postgres_ledger)
-        two._heartbeat._renewed_at -= LEASE_SECONDS + 1  # as if it had not reached the server for so long
+        two._heartbeat._renewed_at -= LEASE_SECONDS + 1  # as if it had not reached the server for that time
         await beat(two)
         assert (await two.recover(LATER, resend=True)).recalled == 0
         two._heartbeat.grace_until = monotonic()
@@ -186,9 +186,9 @@ async def test_after_an_outage_nobody_is_taken_for_dead_before_he_could_come_bac
 
 @async_test
 async def test_a_worker_whose_lease_was_lost_recalls_nothing_under_it(postgres_ledger: str) -> None:
-    """It would be nobody's: the dead are cleared once."""
+    """A dead epoch is recovered once: the letter would never be recovered."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        await bring(one, State.DEFERRED)
+        await letter_in(one, State.DEFERRED)
         await run_out(postgres_ledger)
         await beat(two)
         await two.recover(LATER, resend=True)
@@ -197,7 +197,7 @@ async def test_a_worker_whose_lease_was_lost_recalls_nothing_under_it(postgres_l
 
 
 @async_test
-async def test_dead_letters_are_published_by_one_worker_and_outlive_it(postgres_ledger: str) -> None:
+async def test_dead_letters_are_published_by_one_worker_and_survive_it(postgres_ledger: str) -> None:
     problem = Problem(Code.FIELD_INVALID, "x", "y")
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         await one.add_dead_letters(
@@ -213,23 +213,23 @@ async def test_dead_letters_are_published_by_one_worker_and_outlive_it(postgres_
 
 
 @async_test
-async def test_a_refused_record_ends_no_letter_of_a_living_worker(postgres_ledger: str) -> None:
+async def test_a_refused_record_ends_no_letter_of_a_live_worker(postgres_ledger: str) -> None:
     problem = Problem(Code.FIELD_INVALID, "x", "y")
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one, "a", 7)
         await two.add_dead_letters([dead_letter(mine.letter.record, problem)])
-        assert (await meet(two)).state is State.CLAIMED
+        assert (await find_row(two)).state is State.CLAIMED
         await run_out(postgres_ledger)
         await beat(two)
         await two.add_dead_letters([dead_letter(mine.letter.record, problem)])
-        assert (await meet(two)).state is State.FAILED
+        assert (await find_row(two)).state is State.FAILED
 
 
-# --- one queue ---
+# --- the retry queue ---
 
 
 @async_test
-async def test_workers_share_the_retry_queue_and_no_letter_twice(postgres_ledger: str) -> None:
+async def test_workers_share_the_retry_queue_and_recall_each_letter_once(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         claims = await one.claim([letter(f"letter{n}", n) for n in range(60)], NOON)
         fresh = [each for each in claims if isinstance(each, Claimed)]
@@ -239,11 +239,11 @@ async def test_workers_share_the_retry_queue_and_no_letter_twice(postgres_ledger
         assert len(rows) == len(set(rows)) == 60
 
 
-# --- one claim an identity ---
+# --- one claim for each identity ---
 
 
 @async_test
-async def test_of_two_claims_at_once_one_is_first(postgres_ledger: str) -> None:
+async def test_of_two_concurrent_claims_one_succeeds(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         for turn in range(20):
             names = [f"{turn}-{n}" for n in range(30)]
@@ -252,8 +252,8 @@ async def test_of_two_claims_at_once_one_is_first(postgres_ledger: str) -> None:
 
 
 @async_test
-async def test_of_two_claims_at_midnight_one_is_first(postgres_ledger: str) -> None:
-    """The workers' clocks are days apart, and the ledger's day turns all the time."""
+async def test_of_two_claims_at_midnight_one_succeeds(postgres_ledger: str) -> None:
+    """The workers' clocks are days apart, and the calendar advances all the time."""
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         finished = asyncio.Event()
         turning = asyncio.create_task(turn_days(one, finished))
@@ -313,7 +313,7 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
     """Another profile has another relay: a letter of a sandbox must not leave through a real one."""
     async with (
         working(postgres_ledger, "a") as ours,
-        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "b") as successor,
         working(postgres_ledger, "c", "shop/orders-live") as others,
     ):
         late, lost, done = await ours.claim([letter("late"), letter("lost"), letter("done")], NOON)
@@ -330,10 +330,10 @@ async def test_profiles_that_share_a_database_keep_their_letters_apart(postgres_
         await asyncio.to_thread(stop, ours)
         await run_out(postgres_ledger)
         assert (await others.recover(NOON, True)).recalled == 0
-        assert (await heir.recover(NOON, True)).recalled == 2
+        assert (await successor.recover(NOON, True)).recalled == 2
         assert await others.claim_due(NOON + DAY, 10) == []
-        assert len(await heir.claim_due(NOON + DAY, 10)) == 2
-        assert await heir.prune(NOON + 9 * DAY, 10) == 1
+        assert len(await successor.claim_due(NOON + DAY, 10)) == 2
+        assert await successor.prune(NOON + 9 * DAY, 10) == 1
 
 
 @async_test
@@ -342,7 +342,7 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
 ) -> None:
     async with (
         working(postgres_ledger, "a") as ours,
-        working(postgres_ledger, "b") as heir,
+        working(postgres_ledger, "b") as successor,
         working(postgres_ledger, "c", "shop/orders-live") as others,
     ):
         left = dead_letter(record("one"), PROBLEM)
@@ -350,14 +350,14 @@ async def test_a_dead_workers_dead_letters_are_published_by_its_own_profiles_wor
         await asyncio.to_thread(stop, ours)
         await run_out(postgres_ledger)
         assert await others.pending_dead_letters(10) == []
-        assert [one.dead_letter for one in await heir.pending_dead_letters(10)] == [left]
+        assert [one.dead_letter for one in await successor.pending_dead_letters(10)] == [left]
 
 
-# --- accords ---
+# --- shared states ---
 
 
 @async_test
-async def test_workers_that_change_an_accord_at_once_lose_no_change(postgres_ledger: str) -> None:
+async def test_concurrent_updates_of_a_shared_state_are_all_applied(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         subjects = ["x", "y"]
         await asyncio.gather(
@@ -371,7 +371,7 @@ async def test_workers_that_change_an_accord_at_once_lose_no_change(postgres_led
 
 
 @async_test
-async def test_an_accord_that_need_not_be_kept_is_forgotten(postgres_ledger: str) -> None:
+async def test_an_expired_shared_state_is_deleted(postgres_ledger: str) -> None:
     async with working(postgres_ledger) as ledger:
         await ledger.update_shared(["old"], lambda *_: SharedState("1", keep_seconds=-1))
         await ledger.update_shared(["new"], lambda *_: SharedState("1", keep_seconds=60))
@@ -381,7 +381,7 @@ async def test_an_accord_that_need_not_be_kept_is_forgotten(postgres_ledger: str
 
 @async_test
 async def test_due_letters_are_found_by_an_index_of_their_profile(postgres_ledger: str) -> None:
-    """The backlog of another profile in the same database is passed over, not read."""
+    """The backlog of another profile in the same database is not read."""
     async with working(postgres_ledger) as ledger:
         plan = await ledger._commits.run(_plan_of_due)
     assert "letter_due_of_profile" in plan
@@ -403,7 +403,7 @@ def _plan_of_due(connection: Connection) -> str:
 
 @pytest.mark.parametrize("hours", [-1, 1])
 @async_test
-async def test_the_time_is_the_databases_however_wrong_this_machines_clock_is(
+async def test_the_time_is_the_database_s_however_wrong_the_machine_s_clock_is(
     postgres_ledger: str, hours: int
 ) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:

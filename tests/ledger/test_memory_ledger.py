@@ -1,4 +1,4 @@
-"""The memory ledger of the tests keeps the ledger's contract, so that what it proves holds."""
+"""The memory ledger of the tests passes the contract of the ledger."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tests.ledger.notification_contract import NotificationContract
 
 @dataclass
 class MemoryLives:
-    """A process dies by being forgotten."""
+    """A process dies when its ledger is dropped."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
 

@@ -1,4 +1,4 @@
-"""`postroom migrate` as a process on a real PostgreSQL: how it ends, and what it says."""
+"""`postroom migrate` as a process on a real PostgreSQL: exit status and output."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ SECONDS = "3"
 
 @dataclass
 class Ended:
-    """How it ended."""
+    """Exit status and output."""
 
     code: int
     said: str
@@ -36,7 +36,7 @@ def migrate(secret: Path, url: str = "", **more: str) -> Ended:
     if url:
         (secret / "ledger-url").write_text(url)
         (secret / "ledger-schema").write_text(SCHEMA)
-    told = {
+    notify_all = {
         "POSTROOM_CONNECTIONS": str(secret),
         "POSTROOM_MIGRATE_SECONDS": SECONDS,
         "POSTROOM_LOG_FORMAT": "console",
@@ -44,7 +44,7 @@ def migrate(secret: Path, url: str = "", **more: str) -> Ended:
     }
     command = [sys.executable, "-m", "postroom", "migrate"]
     done = subprocess.run(
-        command, env=os.environ | told, capture_output=True, text=True, timeout=90, check=False
+        command, env=os.environ | notify_all, capture_output=True, text=True, timeout=90, check=False
     )
     return Ended(done.returncode, done.stdout + done.stderr)
 
@@ -86,7 +86,7 @@ def guarded(postgres_server: Server, postgres: str) -> Iterator[str]:
     execute(postgres, "SELECT pg_reload_conf(); DROP OWNED BY locked; DROP ROLE locked", "public")
 
 
-def test_a_wrong_password_is_1_and_is_not_told(secret: Path, guarded: str) -> None:
+def test_a_wrong_password_is_1_and_is_not_printed(secret: Path, guarded: str) -> None:
     ended = migrate(secret, guarded.replace("right@", "wr0ng@"))
     assert ended.code == 1
     assert 'password authentication failed for user "locked"' in ended.said
@@ -117,7 +117,7 @@ def test_a_ledger_that_needs_a_newer_release_is_1_and_stays_as_it_is(
     assert execute(postgres_ledger, f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
 
 
-def test_somebody_elses_tables_in_the_schema_are_1_and_stay_as_they_are(secret: Path, postgres: str) -> None:
+def test_tables_of_another_application_in_the_schema_are_1_and_stay(secret: Path, postgres: str) -> None:
     execute(postgres, f"CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.letter (love text)", "public")
     ended = migrate(secret, postgres)
     assert ended.code == 1

@@ -1,4 +1,4 @@
-"""The ledger's schema on PostgreSQL: made once, brought forward by whoever comes first, never torn down."""
+"""The ledger's schema on PostgreSQL: created, migrated and checked."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,7 +47,7 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_knows(postgres_led
     }
 
 
-def test_a_second_migration_changes_nothing_and_says_so(postgres: str) -> None:
+def test_a_second_migration_changes_nothing_and_reports_it(postgres: str) -> None:
     assert migrate(postgres, SCHEMA) == f"ledger schema {SCHEMA} migrated from nothing to revision {head()}"
     assert migrate(postgres, SCHEMA) == f"ledger schema {SCHEMA} is at revision {head()}"
 
@@ -65,7 +65,7 @@ def test_two_schemas_of_a_database_are_two_ledgers(postgres: str) -> None:
     assert execute(postgres, "SELECT count(*) FROM poison_mark", "two") == [(0,)]
 
 
-def test_a_user_who_may_not_make_the_schema_is_told_what_an_administrator_does(postgres: str) -> None:
+def test_a_user_without_the_privilege_gets_the_statements_for_an_administrator(postgres: str) -> None:
     execute(postgres, "CREATE ROLE clerk LOGIN", "public")
     try:
         with pytest.raises(Rejected, match=f"CREATE SCHEMA {SCHEMA} AUTHORIZATION"):
@@ -104,19 +104,19 @@ async def test_a_ledger_that_needs_a_newer_release_is_refused(postgres_ledger: s
 @pytest.mark.parametrize(
     "url", ["mysql://me:secret@host/base", "postgresql://me:secret@host", "me:secret", "sqlite:///secret"]
 )
-def test_a_url_that_is_none_is_refused_without_being_quoted(url: str) -> None:
+def test_an_invalid_url_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Rejected, match="ledger-url") as refused:
         migrate(url, SCHEMA)
     assert "secret" not in str(refused.value)
 
 
-def test_a_schema_with_signs_is_refused() -> None:
+def test_a_schema_with_special_characters_is_refused() -> None:
     with pytest.raises(Rejected, match="ledger-schema"):
         migrate("postgresql://host/base", 'shop"; DROP TABLE letter')
 
 
 @async_test
-async def test_a_server_that_is_away_is_unreachable_and_no_fault_of_a_setting() -> None:
+async def test_a_server_that_is_away_is_unavailable_and_no_wrong_setting() -> None:
     url = f"postgresql://me:secret@127.0.0.1:{free_port()}/base"
     with pytest.raises(LedgerUnavailable, match="refused") as away:
         await PostgresLedger.open(url, SCHEMA, LedgerMember(PROFILE, "worker-1"), WINDOW, NOON)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that goes away, comes back, or dies over a commit: nothing goes on or is guessed."""
+"""A PostgreSQL server that goes away, returns, or dies during a commit: no call is lost or guessed."""
 
 import asyncio
 import threading
@@ -16,19 +16,19 @@ from tests.delivery.async_test import async_test
 from tests.delivery.fakes import until
 from tests.delivery.letters import NOON, ended, letter
 from tests.fixtures.postgres import Server
-from tests.ledger.ledger_contract import LATER, bring, claim, meet
+from tests.ledger.ledger_contract import LATER, claim, find_row, letter_in
 from tests.ledger.postgres_ledgers import execute, working
 
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @pytest.fixture
-def moody(postgres_server: Server) -> Iterator[Server]:
+def restartable(postgres_server: Server) -> Iterator[Server]:
     """The server; it runs again after the test."""
     yield postgres_server
     if not (postgres_server.folder / "postmaster.pid").exists():
@@ -38,27 +38,27 @@ def moody(postgres_server: Server) -> Iterator[Server]:
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 @async_test
 async def test_a_server_that_is_away_holds_every_call_until_it_is_back(
-    postgres_ledger: str, moody: Server, how: str
+    postgres_ledger: str, restartable: Server, how: str
 ) -> None:
     async with working(postgres_ledger) as ledger:
         before = await claim(ledger, "before")
-        await asyncio.to_thread(moody.stop, how)
+        await asyncio.to_thread(restartable.stop, how)
         waiting = asyncio.ensure_future(ledger.fence([before], NOON))
         also = asyncio.ensure_future(ledger.claim([letter("after", 1)], NOON))
         await until(lambda: not ledger.health.ok)
         assert ledger.health.reason
         assert not waiting.done()
-        await asyncio.to_thread(moody.start)
+        await asyncio.to_thread(restartable.start)
         assert list(await waiting) == [before]
         assert isinstance((await also)[0], Claimed)
         assert (ledger.health.ok, ledger.health.reason) == (True, "")
 
 
 @async_test
-async def test_a_ledger_whose_server_is_away_can_be_closed(postgres_ledger: str, moody: Server) -> None:
-    """Else SIGTERM would wait for an administrator."""
+async def test_a_ledger_whose_server_is_away_can_be_closed(postgres_ledger: str, restartable: Server) -> None:
+    """Otherwise SIGTERM would wait for an administrator."""
     async with working(postgres_ledger) as ledger:
-        await asyncio.to_thread(moody.stop)
+        await asyncio.to_thread(restartable.stop)
         calling = asyncio.ensure_future(ledger.claim([letter()], NOON))
         await until(lambda: not ledger.health.ok)
         await ledger.close()
@@ -75,12 +75,12 @@ async def test_a_session_that_was_ended_is_replaced(postgres_ledger: str) -> Non
             "WHERE application_name LIKE 'postroom %' AND datname = current_database()"
         )
         assert await asyncio.to_thread(execute, postgres_ledger, kill) != [(0,)]
-        assert (await meet(ledger)).state is State.CLAIMED
+        assert (await find_row(ledger)).state is State.CLAIMED
 
 
 @pytest.mark.parametrize("landed", [True, False])
 @async_test
-async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str, landed: bool) -> None:
+async def test_a_commit_whose_reply_was_lost_is_executed_once(postgres_ledger: str, landed: bool) -> None:
     async with working(postgres_ledger) as ledger:
         with losing_the_answer(ledger, landed):
             [first, again] = await ledger.claim([letter("a"), letter("a", 1)], NOON)
@@ -100,13 +100,13 @@ async def test_a_commit_whose_answer_was_lost_is_done_once(postgres_ledger: str,
 
 
 @async_test
-async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: str) -> None:
+async def test_a_take_over_whose_reply_was_lost_is_a_take_over(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as former:
-        await bring(former, State.SENDING)
+        await letter_in(former, State.SENDING)
     async with working(postgres_ledger, "a") as ledger:
-        met = await meet(ledger)
+        found = await find_row(ledger)
         with losing_the_answer(ledger, landed=True):
-            [taken] = await ledger.take_over([met], LATER)
+            [taken] = await ledger.take_over([found], LATER)
         assert taken is not None
         assert taken.in_doubt_count == 1
         assert await asyncio.to_thread(execute, postgres_ledger, "SELECT result FROM attempt") == [
@@ -115,10 +115,10 @@ async def test_a_takeover_whose_answer_was_lost_is_a_takeover(postgres_ledger: s
 
 
 @async_test
-async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) -> None:
+async def test_groups_that_deadlock_are_both_executed(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine, yours = await claim(one, "mine"), await claim(two, "yours")
-        met = threading.Barrier(2, timeout=5)
+        found = threading.Barrier(2, timeout=5)
 
         def crosswise(first: int, second: int) -> Callable[[Any], int]:
             tries = 0
@@ -129,7 +129,7 @@ async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) ->
                 for row in (first, second):
                     connection.exec_driver_sql(f"UPDATE letter SET attempts = attempts + 1 WHERE row = {row}")
                     if tries == 1 and row == first:
-                        met.wait()
+                        found.wait()
                 return tries
 
             return work
@@ -145,7 +145,7 @@ async def test_groups_in_each_other_s_way_are_both_done(postgres_ledger: str) ->
 
 @contextmanager
 def losing_the_answer(ledger: PostgresLedger, landed: bool) -> Iterator[None]:
-    """The line drops over the next commit: after the server did it, or before it heard of it."""
+    """The connection drops at the next commit: after the server executed it, or before."""
     dialect = ledger._engine.dialect
     done, lost = dialect.do_commit, threading.Event()
 

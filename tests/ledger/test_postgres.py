@@ -1,4 +1,4 @@
-"""The ledger on PostgreSQL keeps the contract of every ledger."""
+"""The ledger on PostgreSQL passes the contract of the ledger."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.postgres
 
 @dataclass
 class SharedLives:
-    """A process dies with its threads stopped and nothing signed off; then its lease runs out."""
+    """A process dies with its threads stopped and without deregistering; then its lease expires."""
 
     url: str
     living: list[PostgresLedger] = field(default_factory=list)
@@ -44,7 +44,7 @@ class SharedLives:
         return [str(result) for (result,) in found]
 
     def dead_letter(self) -> None:
-        """Stop what a test left running; its event loop has ended by now."""
+        """Stop the ledgers that a test left running; its event loop has ended."""
         for ledger in self.living:
             stop(ledger)
 

@@ -1,4 +1,4 @@
-"""Ledgers in memory, on SQLite and on PostgreSQL take what comes back in the same way."""
+"""Ledgers in memory, on SQLite and on PostgreSQL handle reports in the same way."""
 
 import asyncio
 import sqlite3
@@ -19,9 +19,9 @@ from postroom.ports.notifications import TOPIC
 from postroom.ports.world import LedgerUnavailable
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, PROFILE, WINDOW
-from tests.ledger.ledger_contract import LATER, bring, meet
+from tests.ledger.ledger_contract import LATER, find_row, letter_in
 from tests.ledger.memory_reports import MemoryReportStore
-from tests.ledger.notification_contract import told
+from tests.ledger.notification_contract import notify_all
 from tests.ledger.postgres_ledgers import SCHEMA, execute, working
 from tests.ledger.report_contract import GONE, ReportContract, hand_in, report
 from tests.ledger.test_memory_ledger import MemoryLives
@@ -29,69 +29,69 @@ from tests.ledger.test_postgres import SharedLives
 from tests.ledger.test_sqlite import FileLives
 
 
-class MemoryPost(MemoryLives):
+class MemoryReportSetup(MemoryLives):
     def intake(self) -> ReportStore:
         return MemoryReportStore(self.store)
 
 
 @dataclass
-class FilePost(FileLives):
-    desks: list[ReportStore] = field(default_factory=list)
+class FileReportSetup(FileLives):
+    opened_ledgers: list[ReportStore] = field(default_factory=list)
 
     def intake(self) -> ReportStore:
-        self.desks.append(SqlReportStore.open_file(self.path))
-        return self.desks[-1]
+        self.opened_ledgers.append(SqlReportStore.open_file(self.path))
+        return self.opened_ledgers[-1]
 
 
 @dataclass
-class ServerPost(SharedLives):
-    desks: list[ReportStore] = field(default_factory=list)
+class ServerReportSetup(SharedLives):
+    opened_ledgers: list[ReportStore] = field(default_factory=list)
 
     def intake(self) -> ReportStore:
-        self.desks.append(SqlReportStore.open_server(self.url, SCHEMA))
-        return self.desks[-1]
+        self.opened_ledgers.append(SqlReportStore.open_server(self.url, SCHEMA))
+        return self.opened_ledgers[-1]
 
 
-class TestReturnsInMemory(ReportContract):
+class TestReportsInMemory(ReportContract):
     @pytest.fixture
-    def post(self) -> MemoryPost:
-        return MemoryPost()
+    def post(self) -> MemoryReportSetup:
+        return MemoryReportSetup()
 
 
-class TestReturnsInAFile(ReportContract):
+class TestReportsInAFile(ReportContract):
     @pytest.fixture
-    def post(self, tmp_path: Path) -> Iterator[FilePost]:
-        post = FilePost(tmp_path / "shop.sqlite")
+    def post(self, tmp_path: Path) -> Iterator[FileReportSetup]:
+        post = FileReportSetup(tmp_path / "shop.sqlite")
         yield post
-        for desk in post.desks:
-            desk.close()
+        for ledger_ in post.opened_ledgers:
+            ledger_.close()
         post.dead_letter()
 
 
 @pytest.mark.postgres
-class TestReturnsOnAServer(ReportContract):
+class TestReportsOnAServer(ReportContract):
     @pytest.fixture
-    def post(self, postgres_ledger: str) -> Iterator[ServerPost]:
-        post = ServerPost(postgres_ledger)
+    def post(self, postgres_ledger: str) -> Iterator[ServerReportSetup]:
+        post = ServerReportSetup(postgres_ledger)
         yield post
-        for desk in post.desks:
-            desk.close()
+        for ledger_ in post.opened_ledgers:
+            ledger_.close()
         post.dead_letter()
 
 
 @async_test
-async def test_an_unread_message_is_kept_as_it_came_up_to_a_bound(tmp_path: Path) -> None:
-    post = FilePost(tmp_path / "shop.sqlite")
-    await bring(await post.begin(), State.ACCEPTED)
+async def test_an_unparsed_message_is_stored_up_to_a_limit(tmp_path: Path) -> None:
+    post = FileReportSetup(tmp_path / "shop.sqlite")
+    await letter_in(await post.begin(), State.ACCEPTED)
     junk = replace(report(ReportEntry(ReportKind.UNPARSED)), content=b"\x00\xff" * 50_000)
     hand_in(post.intake(), junk)
     [[content]] = sqlite3.connect(post.path).execute("SELECT content FROM report")
     assert content == (b"\x00\xff" * 50_000)[:65_536]
-    post.desks[0].close()
+    post.opened_ledgers[0].close()
     await post.die()
 
 
-def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_still_known(
+def test_a_report_about_an_erased_person_stores_no_text_and_finds_the_letter(
     tmp_path: Path,
 ) -> None:
     erase_between_reports(tmp_path)
@@ -100,19 +100,19 @@ def test_of_a_person_who_was_erased_a_report_keeps_no_word_and_their_letter_is_s
 
 @async_test
 async def erase_between_reports(folder: Path) -> None:
-    post = FilePost(folder / "shop.sqlite")
+    post = FileReportSetup(folder / "shop.sqlite")
     ledger, intake = await post.begin(), post.intake()
-    await bring(ledger, State.ACCEPTED)
+    await letter_in(ledger, State.ACCEPTED)
     said = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
     hand_in(intake, report(said))
     junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
     hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
-    desk = LedgerAdministration.open_file(post.path)
-    erased = desk.erase("a@example.net", NOON, dry_run=False)
+    ledger_ = LedgerAdministration.open_file(post.path)
+    erased = ledger_.erase("a@example.net", NOON, dry_run=False)
     assert (erased.letters, erased.reports) == (1, 2)
-    assert desk.erase("a@example.net", NOON, dry_run=False).reports == 0
-    desk.close()
-    assert hand_in(intake, report(said)).known
+    assert ledger_.erase("a@example.net", NOON, dry_run=False).reports == 0
+    ledger_.close()
+    assert hand_in(intake, report(said)).is_duplicate
     late = [replace(report(each), fingerprint=name) for name, each in (("three", said), ("four", junk))]
     taken = [hand_in(intake, replace(each, content=b"<a@example.net>")) for each in late]
     assert [(each.changes, each.suppressed) for each in taken] == [((), ())] * 2
@@ -122,15 +122,15 @@ async def erase_between_reports(folder: Path) -> None:
 
 @pytest.mark.postgres
 @async_test
-async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile(
+async def test_notifications_of_a_report_belong_to_the_letter_s_own_profile(
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger) as mine, working(postgres_ledger, "w", "shop/other") as others:
-        mine.announce(told)
-        await bring(mine, State.ACCEPTED)
-        desk = SqlReportStore.open_server(postgres_ledger, SCHEMA)
-        hand_in(desk, report(GONE))
-        desk.close()
+        mine.announce(notify_all)
+        await letter_in(mine, State.ACCEPTED)
+        ledger_ = SqlReportStore.open_server(postgres_ledger, SCHEMA)
+        hand_in(ledger_, report(GONE))
+        ledger_.close()
         await asyncio.to_thread(execute, postgres_ledger, "UPDATE notification_outbox SET due = 0")
         assert await others.pending(TOPIC, LATER, 10) == []
         assert await others.abandon([]) == 0
@@ -140,18 +140,20 @@ async def test_what_follows_from_a_report_is_carried_by_the_letter_s_own_profile
 
 @pytest.mark.postgres
 @async_test
-async def test_what_came_while_no_worker_lived_is_carried_by_the_next(postgres_ledger: str) -> None:
-    post = ServerPost(postgres_ledger)
-    await bring(await post.begin(), State.ACCEPTED)
+async def test_notifications_of_a_report_without_a_live_worker_belong_to_the_next(
+    postgres_ledger: str,
+) -> None:
+    post = ServerReportSetup(postgres_ledger)
+    await letter_in(await post.begin(), State.ACCEPTED)
     await post.die()
     hand_in(post.intake(), report(GONE))
-    post.desks[0].close()
-    member = LedgerMember(PROFILE, "heir")
-    heir = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
+    post.opened_ledgers[0].close()
+    member = LedgerMember(PROFILE, "successor")
+    successor = await PostgresLedger.open(postgres_ledger, SCHEMA, member, WINDOW, NOON)
     await asyncio.to_thread(execute, postgres_ledger, "UPDATE notification_outbox SET due = 0")
-    assert [one.id for one in await heir.pending(TOPIC, LATER, 10)] == ["a-bounced"]
-    assert (await meet(heir)).state is State.BOUNCED
-    await heir.close()
+    assert [one.id for one in await successor.pending(TOPIC, LATER, 10)] == ["a-bounced"]
+    assert (await find_row(successor)).state is State.BOUNCED
+    await successor.close()
 
 
 def test_a_server_that_is_away_is_unreachable() -> None:

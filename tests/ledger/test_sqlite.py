@@ -28,7 +28,7 @@ from tests.ledger.notification_contract import NotificationContract
 
 @dataclass
 class FileLives:
-    """A process dies with its thread stopped, its lock gone and nothing signed off."""
+    """A process dies with its thread stopped, its lock released and without deregistering."""
 
     path: Path
     living: list[SqliteLedger] = field(default_factory=list)
@@ -52,7 +52,7 @@ class FileLives:
             return [one.result for one in reader._attempts(row)]
 
     def dead_letter(self) -> None:
-        """Stop what a test left running; its event loop has ended by now."""
+        """Stop the ledgers that a test left running; its event loop has ended."""
         for ledger in self.living:
             ledger._commits.stop()
             ledger._engine.dispose()
@@ -84,11 +84,11 @@ def path(tmp_path: Path) -> Path:
 @async_test
 async def test_a_second_process_on_the_file_is_refused_with_the_way_out(path: Path) -> None:
     async with opened(path):
-        with pytest.raises(Rejected, match="a SQLite ledger takes one worker") as refused:
+        with pytest.raises(Rejected, match="a SQLite ledger has one worker") as refused:
             await SqliteLedger.open(path, WINDOW, NOON)
     assert refused.value.code is Code.LEDGER_IN_USE
     async with opened(path):
-        pass  # the lock ends with its holder
+        pass  # the lock ends with its process
 
 
 @async_test
@@ -120,7 +120,7 @@ async def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path
 
 
 @async_test
-async def test_a_name_with_signs_of_a_url_is_a_name(tmp_path: Path) -> None:
+async def test_a_file_name_with_characters_of_a_url_is_a_file_name(tmp_path: Path) -> None:
     path = tmp_path / "a?b#c%20d.sqlite"
     async with opened(path) as ledger:
         await ledger.claim([letter()], NOON)
@@ -139,7 +139,7 @@ async def test_calls_that_wait_together_are_committed_together(path: Path) -> No
 
 
 @async_test
-async def test_what_a_call_did_is_on_the_disk_when_it_returns(path: Path) -> None:
+async def test_the_effect_of_a_call_is_on_disk_when_it_returns(path: Path) -> None:
     async with opened(path) as ledger:
         [claimed] = await ledger.claim([letter()], NOON)
         assert isinstance(claimed, Claimed)
@@ -181,7 +181,7 @@ async def test_a_full_disk_holds_the_call_until_there_is_space(
 
 @async_test
 async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else SIGTERM would wait for an administrator. What was not written comes from the topic again."""
+    """Otherwise SIGTERM would wait for an administrator. Unwritten records come again from the topic."""
     monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.01)
     async with opened(path) as ledger:
         await fill(ledger)
@@ -194,7 +194,7 @@ async def test_a_ledger_on_a_full_disk_can_be_closed(path: Path, monkeypatch: py
 
 
 @async_test
-async def test_an_error_that_no_wait_mends_reaches_the_caller(path: Path) -> None:
+async def test_an_error_that_does_not_pass_reaches_the_caller(path: Path) -> None:
     async with opened(path) as ledger:
         with pytest.raises(ZeroDivisionError):
             await ledger._commits.run(lambda _: 1 // 0)
@@ -205,13 +205,13 @@ async def test_an_error_that_no_wait_mends_reaches_the_caller(path: Path) -> Non
 async def test_an_error_of_the_database_names_no_address(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.claim([letter("ada")], NOON)
-        ledger._writer.row_keys._last = 0  # it makes the same key again
+        ledger._writer.row_keys._last = 0  # the same key is made again
         with pytest.raises(IntegrityError) as failed:
             await ledger.claim([letter("grace")], NOON)
     assert "grace" not in str(failed.value)
 
 
-def test_row_keys_are_in_the_order_of_arrival_however_many_come_in_a_moment() -> None:
+def test_row_keys_are_in_the_order_of_arrival_within_a_millisecond() -> None:
     keys = RowKeys(1025)
     at = NOON.timestamp()
     made = [keys.next(at) for _ in range(5000)] + [keys.next(at - 3600), keys.next(at + 3600)]
@@ -220,7 +220,7 @@ def test_row_keys_are_in_the_order_of_arrival_however_many_come_in_a_moment() ->
 
 
 @async_test
-async def test_a_reader_beside_the_writer_finds_a_letter_by_what_people_know_of_it(path: Path) -> None:
+async def test_a_reader_finds_a_letter_by_ids_and_recipient_while_a_worker_runs(path: Path) -> None:
     async with opened(path) as ledger:
         one = letter("a", user_id="user-7", request_id="request-9", recipient="Ann@example.net")
         claimed, _ = await ledger.claim([one, letter("b", 1)], NOON)
@@ -244,7 +244,7 @@ async def test_a_reader_beside_the_writer_finds_a_letter_by_what_people_know_of_
 
 
 @async_test
-async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> None:
+async def test_a_known_letter_is_found_by_its_whole_identity(path: Path) -> None:
     async with opened(path) as ledger:
         [first] = await ledger.claim([letter("a")], NOON)
         assert isinstance(first, Claimed)
@@ -256,7 +256,7 @@ async def test_a_letter_met_again_is_met_by_its_whole_identity(path: Path) -> No
 
 
 @async_test
-async def test_an_identity_goes_with_its_letter_and_one_that_waits_moves_on(path: Path) -> None:
+async def test_an_identity_is_deleted_with_its_letter_and_a_waiting_one_moves(path: Path) -> None:
     async with opened(path) as ledger:
         sent, waits = await ledger.claim([letter("a"), letter("b")], NOON)
         assert isinstance(sent, Claimed)
@@ -269,7 +269,7 @@ async def test_an_identity_goes_with_its_letter_and_one_that_waits_moves_on(path
 
 
 @async_test
-async def test_an_identity_whose_letter_is_gone_gives_its_place_away(path: Path) -> None:
+async def test_the_slot_of_an_identity_without_a_letter_is_free(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.claim([letter("a")], NOON)
         execute(path, "DELETE FROM letter")
@@ -279,7 +279,7 @@ async def test_an_identity_whose_letter_is_gone_gives_its_place_away(path: Path)
 
 
 def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
-    """Run a statement as a process of its own would."""
+    """Run a statement as another process would."""
     connection = sqlite3.connect(path)
     try:
         with connection:
@@ -289,17 +289,17 @@ def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
 
 
 async def limit(ledger: SqliteLedger, pages: int) -> None:
-    """How large the file may become: SQLite answers `database or disk is full` beyond it."""
+    """Limit the size of the file: beyond it SQLite raises `database or disk is full`."""
     raw: Callable[..., object] = ledger._engine.raw_connection().execute
     await asyncio.to_thread(raw, f"PRAGMA max_page_count = {pages}")
 
 
 async def fill(ledger: SqliteLedger) -> None:
-    await limit(ledger, 1)  # SQLite takes the present size for the least
+    await limit(ledger, 1)  # SQLite does not go below the present size
 
 
 @async_test
-async def test_whose_relay_an_attempt_went_through_is_on_record(path: Path) -> None:
+async def test_the_relay_of_an_attempt_is_recorded(path: Path) -> None:
     async with opened(path) as ledger:
         for name, relay in (("own", ""), ("other", "shop/spare")):
             [claimed] = await ledger.claim([letter(name)], NOON)

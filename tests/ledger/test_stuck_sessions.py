@@ -1,4 +1,4 @@
-"""A worker that stands still in the middle of a transaction, and what the others do about it."""
+"""A worker that is stopped in the middle of a transaction, and how other workers end its session."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from postroom.ports.ledger import State
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import PROFILE
 from tests.fixtures.pipeline import wait_until
-from tests.ledger.ledger_contract import LATER, bring, claim, meet
+from tests.ledger.ledger_contract import LATER, claim, find_row, letter_in
 from tests.ledger.postgres_ledgers import SCHEMA, execute, run_out, working
 
 pytestmark = pytest.mark.postgres
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction of a moment ago is old enough, and a refused group is tried again soon."""
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    """A transaction is old at once, and a refused group is repeated soon."""
+    monkeypatch.setattr(leases, "STUCK_SECONDS", 0.0)
     monkeypatch.setattr(database_writer, "RETRY_SECONDS", 0.05)
 
 
 @contextmanager
 def stopped(url: str, row: int, schema: str = SCHEMA) -> Iterator[Callable[[], bool]]:
-    """Worker `a`, stopped between two statements of a pipeline with a row's lock; says if it has it yet."""
+    """Worker `a`, stopped between two statements of a pipeline with a row lock; yields whether it has it."""
     called = session_name(schema, LedgerMember(PROFILE, "a").process)
     with closing(psycopg.connect(url, autocommit=True, application_name=called)) as connection:
         connection.execute(f"SET search_path = {SCHEMA}")
-        connection.execute("SET idle_in_transaction_session_timeout = 1")  # it does not reach a pipeline
+        connection.execute("SET idle_in_transaction_session_timeout = 1")  # not applied within a pipeline
         line, backend = connection.pgconn, connection.info.backend_pid
         line.enter_pipeline_mode()
         line.send_query_params(f"UPDATE letter SET attempts = attempts WHERE row = {row}".encode(), [])
@@ -43,22 +43,22 @@ def stopped(url: str, row: int, schema: str = SCHEMA) -> Iterator[Callable[[], b
 
 
 async def held_up(url: str) -> None:
-    """Return when somebody waits for a lock."""
+    """Return when a session waits for a lock."""
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
     await asyncio.to_thread(wait_until, lambda: bool(execute(url, waits)), "somebody who waits for a lock")
 
 
 @async_test
-async def test_what_a_worker_holds_that_stands_still_is_let_go_of_when_its_lease_is_over(
+async def test_the_locks_of_a_stopped_worker_are_released_when_its_lease_expires(
     postgres_ledger: str,
 ) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
-        mine = await bring(one, State.SENDING)
+        mine = await letter_in(one, State.SENDING)
         one._heartbeat.stop()
         with stopped(postgres_ledger, mine.row) as holds:
             await run_out(postgres_ledger)
-            met = await meet(two)
-            taking = asyncio.ensure_future(two.take_over([met], LATER))
+            found = await find_row(two)
+            taking = asyncio.ensure_future(two.take_over([found], LATER))
             await held_up(postgres_ledger)
             await asyncio.to_thread(two._heartbeat.beat)
             [taken] = await taking
@@ -73,7 +73,7 @@ async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgre
         mine = await claim(one)
         await one.release([mine])
         with stopped(postgres_ledger, mine.row):
-            taking = asyncio.ensure_future(two.take_over([await meet(two)], LATER))
+            taking = asyncio.ensure_future(two.take_over([await find_row(two)], LATER))
             await held_up(postgres_ledger)
             until = two.lease_until
             await asyncio.to_thread(two._heartbeat.beat)
@@ -83,7 +83,7 @@ async def test_a_worker_that_waits_for_anothers_lock_keeps_its_own_lease(postgre
 
 
 @async_test
-async def test_a_living_workers_transaction_may_take_as_long_as_it_takes(postgres_ledger: str) -> None:
+async def test_the_transaction_of_a_live_worker_is_not_ended(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "a") as one, working(postgres_ledger, "b") as two:
         mine = await claim(one)
         with stopped(postgres_ledger, mine.row) as holds:
@@ -92,7 +92,7 @@ async def test_a_living_workers_transaction_may_take_as_long_as_it_takes(postgre
 
 
 @async_test
-async def test_a_session_of_another_schema_is_none_of_its_business(postgres_ledger: str) -> None:
+async def test_a_session_of_another_schema_is_not_ended(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "b") as two:
         mine = await claim(two)
         with stopped(postgres_ledger, mine.row, schema="postroom_other") as holds:
@@ -101,7 +101,7 @@ async def test_a_session_of_another_schema_is_none_of_its_business(postgres_ledg
 
 
 @async_test
-async def test_every_session_of_a_worker_bears_its_name(postgres_ledger: str) -> None:
+async def test_every_session_of_a_worker_has_its_name(postgres_ledger: str) -> None:
     async with working(postgres_ledger, "pod-7") as ledger:
         await claim(ledger)
         await asyncio.to_thread(ledger._heartbeat.beat)
@@ -120,12 +120,12 @@ def test_a_session_name_is_as_the_server_keeps_it() -> None:
     assert all(len(name) <= MAX_SESSION_NAME and name.isascii() for name in names)
 
 
-def test_the_server_is_told_to_notice_a_worker_whose_machine_is_gone(postgres_ledger: str) -> None:
+def test_keepalives_are_set_so_that_the_server_notices_a_lost_machine(postgres_ledger: str) -> None:
     engine = postgres_server.ledger_engine(postgres_ledger, SCHEMA)
     with engine.connect() as connection:
-        told = connection.exec_driver_sql(
+        notify_all = connection.exec_driver_sql(
             "SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')"
         ).one()
     engine.dispose()
-    assert tuple(told) == ("5", "10000", "15s")
+    assert tuple(notify_all) == ("5", "10000", "15s")

@@ -202,7 +202,7 @@ def test_a_second_worker_on_the_ledger_is_refused_and_the_first_goes_on(
         wait_until(plant.is_member, "the first worker's partitions")
         second = plant.start()
         assert second.wait(120) == 2
-        assert "a SQLite ledger takes one worker" in (plant.folder / "worker.log").read_text()
+        assert "a SQLite ledger has one worker" in (plant.folder / "worker.log").read_text()
         publish(own_broker.bootstrap, events(10, seed=1))
         wait_until(lambda: plant.through(10), "the first worker's letters")
     finally:

@@ -217,18 +217,18 @@ class BounceHandler(smtpd.MailHandler):
         return f"451 4.3.0 Not taken: {reason}; try again"
 
     def _answer(self, taken: ReportResult, report: ParsedReport) -> str:
-        if taken.full:
+        if taken.limit_reached:
             self._stats.unkept["full"] += 1
             return "552 5.2.2 That letter has all the reports that are kept"
-        if taken.known or not taken.profile:
-            why = "known" if taken.known else "unknown_letter"
+        if taken.is_duplicate or not taken.profile:
+            why = "known" if taken.is_duplicate else "unknown_letter"
             self._stats.unkept[why] += 1
         else:
             self._stats.reports.update(said.kind.value for said in report.entries)
             self._stats.add(taken)
         told = [(said.kind.value, said.status) for said in report.entries]
         changes = [state.value for state in taken.changes]
-        log.info("report", profile=taken.profile, said=told, changes=changes, known=taken.known)
+        log.info("report", profile=taken.profile, said=told, changes=changes, known=taken.is_duplicate)
         return "250 2.0.0 Taken"
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from postroom.delivery.shared_state import Agreeing, RateShare, RecipientRateLimiter, RelayCircuit
+from postroom.delivery.shared_state import RateShare, RecipientRateLimiter, RelayCircuit
 from postroom.policy import rates
 from postroom.policy.circuit_breaker import CircuitRules, Phase
 from postroom.policy.replies import BEFORE_THE_LETTER
-from postroom.ports.ledger import Claimed
+from postroom.ports.ledger import Claimed, Ledger
 from postroom.ports.relay import (
     Fence,
     HoldReason,
@@ -55,7 +55,7 @@ class RelayTarget:
 class Route:
     """An outlet with what this worker knows of it."""
 
-    def __init__(self, outlet: RelayTarget, ledger: Agreeing, clock: Clock, via: str) -> None:
+    def __init__(self, outlet: RelayTarget, ledger: Ledger, clock: Clock, via: str) -> None:
         self.target, self.relay, self.via = outlet, outlet.relay, via
         self.breaker = RelayCircuit(outlet.profile, outlet.rules, ledger, clock)
         self.rate_share = RateShare(outlet.profile, outlet.rate, ledger) if outlet.rate else None
@@ -77,20 +77,18 @@ class Route:
 
     async def look(self, *, used: bool) -> None:
         """See what is agreed; a rate is shared in by those alone who use it."""
-        await self.breaker.look()
+        await self.breaker.sync()
         if self.rate_share is not None and used:
-            await self.rate_share.look()
+            await self.rate_share.sync()
             self.relay.limit(self.rate_share.rate)
         elif self.rate_share is not None and self.rate_share.count:
-            await self.rate_share.leave()
+            await self.rate_share.release()
 
 
 class RelayRouter:
     """The ways of one profile's letters."""
 
-    def __init__(
-        self, own: RelayTarget, fallback: RelayTarget | None, ledger: Agreeing, clock: Clock
-    ) -> None:
+    def __init__(self, own: RelayTarget, fallback: RelayTarget | None, ledger: Ledger, clock: Clock) -> None:
         self.own = Route(own, ledger, clock, "")
         self.fallback = Route(fallback, ledger, clock, fallback.profile) if fallback else None
         self.recipient_limits: RecipientRateLimiter | None = None
@@ -150,7 +148,7 @@ class RelayRouter:
         """Give the shares of the rates up."""
         for way in self._all:
             if way.rate_share:
-                await way.rate_share.leave()
+                await way.rate_share.release()
 
     def retry(self) -> None:
         """Try every relay as soon as there is a letter: its Secrets have changed, its answer may have too."""
@@ -246,8 +244,8 @@ class RelayRouter:
     ) -> None:
         breaker = way.breaker
         if probe or breaker.circuit.failures or any(not _is_success(result) for _, result in results):
-            breaker.hear([result for _, result in results], probe)
-            if breaker.news:
+            breaker.record_results([result for _, result in results], probe)
+            if breaker.has_news:
                 self._news.set()
         spare = way is self.own and self.fallback is not None and self.fallback.open
         report([(parcel, _wait_for_fallback(result)) for parcel, result in results] if spare else results)

@@ -1,8 +1,8 @@
-"""What comes back about letters, into the ledger: reports by return path, and what they prove.
+"""Reports about letters that were sent: stored in the ledger by return path, with what they prove.
 
-A report is kept with its letter. What it proves changes the letter's state in the same commit, with the
-notices that follow; while a worker has the letter in hand it waits for the worker's own word and is applied
-after it.
+A report is stored with its letter. What it proves changes the letter's state in the same commit, with the
+notifications that follow. While a worker owns the letter, the report waits and is applied after the worker's
+settlement.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,30 +21,31 @@ PROVABLE_STATES: dict[State, frozenset[State]] = {
     State.DELIVERED: frozenset({State.ACCEPTED, State.IN_DOUBT, State.DEFERRED}),
     State.ACCEPTED: frozenset({State.IN_DOUBT, State.DEFERRED}),
 }
-"""What a report can prove, and the states that it takes a letter out of. A letter that waits for another
-try is not tried again once a report says that the relay had it all along."""
+"""State that a report can prove → states that it replaces.
+
+A letter that waits for an attempt is not sent again once a report proves that the relay has it."""
 IN_PROGRESS = frozenset({State.CLAIMED, State.SENDING})
-"""States in which a worker has the last word still to say."""
+"""States in which a worker owns the letter and will settle it."""
 MAX_REPORTS_PER_LETTER = 64
-"""A letter's reports; more are not kept, since anybody who got the letter can write to its return path."""
+"""Reports that are stored for one letter; bounded, because every recipient can write to its return path."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportEffect:
-    """What a report means for its letter."""
+    """What a report entry does to its letter."""
 
     proves: State | None = None
-    """One of PROVES."""
+    """A key of PROVABLE_STATES."""
     suppress: SuppressionReason | None = None
 
 
 ReportPolicy = Callable[[ReportEntry, str], ReportEffect]
-"""What somebody said, and the letter's recipient → what it means. Pure."""
+"""Report entry and the letter's recipient → its effect. Pure."""
 
 
 @dataclass(frozen=True, slots=True)
 class BounceConfig:
-    """How a profile has its reports taken."""
+    """How the reports of one profile are handled."""
 
     policy: ReportPolicy
     notification_rules: Sequence[NotificationRule] = ()
@@ -52,32 +53,32 @@ class BounceConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedReport:
-    """A report that came to a return path of ours."""
+    """A report that arrived at a return path of a profile."""
 
     tag: bytes
-    """The letter's, from the return path: see letter.returnpath."""
+    """Identifies the letter; from the return path (see letter.verp)."""
     fingerprint: str
-    said: Sequence[ReportEntry]
+    entries: Sequence[ReportEntry]
     content: bytes = b""
-    """The message, where no program can read it."""
+    """The message, where it could not be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """What a report came to."""
+    """What storing a report did."""
 
     profile: str = ""
-    """Whose letter it is about; empty where no letter is known (any more)."""
-    known: bool = False
-    """It was here before."""
-    full: bool = False
-    """Its letter has all the reports that are kept."""
+    """The profile of the letter; empty where no letter is known (any more)."""
+    is_duplicate: bool = False
+    """The report was stored before."""
+    limit_reached: bool = False
+    """Its letter has MAX_REPORTS_PER_LETTER reports; this one was not stored."""
     changes: tuple[State, ...] = ()
-    """The states that the letter came to by it."""
+    """The states that the letter moved to, in order."""
     suppressed: tuple[SuppressionReason, ...] = ()
     """New entries of the suppression list."""
-    waits: bool = False
-    """The letter is in a worker's hand: it is applied afterwards."""
+    is_pending: bool = False
+    """A worker owns the letter; the report is applied after its settlement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +94,24 @@ class StoredReport:
 
 
 class ReportStore(Protocol):
-    """One ledger, opened by the side of its workers. Calls block; each is durable when it returns.
+    """One ledger, opened beside its workers. Calls block; each is durable when it returns.
 
-    Raises ports.health.Unreachable while the ledger is away.
+    Raises ports.health.Unreachable while the server is away.
     """
 
     def add(
-        self, returned: Sequence[ReceivedReport], houses: dict[str, BounceConfig], now: datetime
+        self, received: Sequence[ReceivedReport], configs: dict[str, BounceConfig], now: datetime
     ) -> Sequence[ReportResult]:
-        """Keep reports and apply what they prove; one answer each, in order. The same report twice is one.
+        """Store reports and apply what they prove; one result each, in order. A duplicate is not stored.
 
-        `houses`: the profiles whose return paths are read here; a letter of another's is not known.
+        `configs`: the profiles whose return paths are handled; letters of other profiles are unknown.
         """
         ...
 
-    def apply_pending(self, houses: dict[str, BounceConfig], now: datetime) -> Sequence[ReportResult]:
-        """Apply what waited for a worker that has settled its letter since; one answer for each report."""
+    def apply_pending(self, configs: dict[str, BounceConfig], now: datetime) -> Sequence[ReportResult]:
+        """Apply pending reports whose letter was settled meanwhile; one result for each report."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connections to the ledger."""
         ...

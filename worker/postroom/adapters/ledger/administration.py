@@ -1,10 +1,9 @@
-"""Erasing a person from a ledger: what is theirs goes, what keeps a letter from being sent twice stays.
+"""Administration of a ledger beside its workers: erase a person, keep the suppression list.
 
-Runs inside one transaction. A row's recipient becomes the digest of its whole identity, so that the same
-event is known when it comes again; nobody reads an address from it, though who knows the whole identity can
-check it. A letter that waited is withdrawn; one in a worker's hand is left to its worker.
-
-Upkeep of a ledger by the side of its workers, on a file and on a server alike.
+An erasure removes what belongs to an address and keeps what prevents a second copy: a row's recipient becomes
+the digest of its whole identity, so that the same event is recognized when it comes again. No address can be
+read from it, although a caller who has the whole identity can verify it. A letter that waited is withdrawn; a
+letter that a worker owns is left to its worker, and the erasure must be repeated.
 """
 
 import contextlib
@@ -49,7 +48,7 @@ _ERASE = (
     update(letter)
     .where(letter.c.row == bindparam("r"), letter.c.state == bindparam("s"))
     .values(
-        recipient=bindparam("veil"),
+        recipient=bindparam("pseudonym"),
         event_id=bindparam("id"),
         user_id=None,
         request_id=None,
@@ -66,62 +65,64 @@ _ERASE = (
 
 
 def erase(connection: Connection, address: str, now: datetime, dry_run: bool) -> ErasureResult:
-    """Remove all that is this address's; with `dry_run` only count it."""
+    """Remove everything that belongs to this address; with `dry_run` only count it."""
     wanted = address.lower()
     found = connection.execute(_SELECT_LETTERS, {"address": wanted}).all()
     rows = [row for row in found if row.state not in _IN_PROGRESS]
-    gone = rows if dry_run else [row for row in rows if _erase_letter(connection, row, wanted, stamp(now))]
-    numbers = [row.row for row in gone]
+    erased = rows if dry_run else [row for row in rows if _erase_letter(connection, row, wanted, stamp(now))]
+    row_ids = [row.row for row in erased]
     return ErasureResult(
-        letters=len(gone),
-        withdrawn=sum(row.state in _WAITING_STATES for row in gone),
-        attempts=_erase_attempts(connection, numbers, dry_run),
-        reports=_erase_reports(connection, numbers, dry_run),
+        letters=len(erased),
+        withdrawn=sum(row.state in _WAITING_STATES for row in erased),
+        attempts=_erase_attempts(connection, row_ids, dry_run),
+        reports=_erase_reports(connection, row_ids, dry_run),
         dead_letters=_erase_dead_letters(connection, wanted, dry_run),
-        notifications=_erase_notifications(connection, numbers, wanted, dry_run),
+        notifications=_erase_notifications(connection, row_ids, wanted, dry_run),
         suppressions=_erase_suppressions(connection, wanted, dry_run),
-        in_progress=len(found) - len(gone),
+        in_progress=len(found) - len(erased),
     )
 
 
 def _erase_letter(connection: Connection, row: Any, wanted: str, at: float) -> bool:
     identity = Identity(row.profile, row.source, row.event_id, row.recipient)
-    hidden = pseudonym(identity)
-    told = hidden if wanted in row.event_id.lower() else row.event_id
-    values = {"r": row.row, "s": row.state, "veil": hidden, "id": told, "now": at}
+    digest = pseudonym(identity)
+    event_id = digest if wanted in row.event_id.lower() else row.event_id
+    values = {"r": row.row, "s": row.state, "pseudonym": digest, "id": event_id, "now": at}
     return connection.execute(_ERASE, values).rowcount == 1
 
 
 def _erase_attempts(connection: Connection, rows: Sequence[int], dry_run: bool) -> int:
     count = 0
-    for some in _chunks(rows):
-        theirs = attempt.c.row.in_(some) & attempt.c.text.is_not(None)
-        count += connection.execute(select(func.count()).where(theirs)).scalar_one()
+    for chunk in _chunks(rows):
+        of_person = attempt.c.row.in_(chunk) & attempt.c.text.is_not(None)
+        count += connection.execute(select(func.count()).where(of_person)).scalar_one()
         if not dry_run:
-            connection.execute(update(attempt).where(theirs).values(text=None))
+            connection.execute(update(attempt).where(of_person).values(text=None))
     return count
 
 
 def _erase_reports(connection: Connection, rows: Sequence[int], dry_run: bool) -> int:
     count = 0
-    for some in _chunks(rows):
-        theirs = report.c.letter.in_(some) & or_(report.c.text.is_not(None), report.c.content.is_not(None))
-        count += connection.execute(select(func.count()).where(theirs)).scalar_one()
+    for chunk in _chunks(rows):
+        of_person = report.c.letter.in_(chunk) & or_(
+            report.c.text.is_not(None), report.c.content.is_not(None)
+        )
+        count += connection.execute(select(func.count()).where(of_person)).scalar_one()
         if not dry_run:
-            connection.execute(update(report).where(theirs).values(text=None, content=None))
+            connection.execute(update(report).where(of_person).values(text=None, content=None))
     return count
 
 
 def _erase_dead_letters(connection: Connection, wanted: str, dry_run: bool) -> int:
-    """The outbox is short: dead letters leave it as soon as the broker has them."""
+    """Reads the whole outbox, which is short: dead letters leave it when the broker acknowledges them."""
     rows = [
         row.row
         for row in connection.execute(select(dead_letter_outbox))
         if _is_about(bytes(row.record), wanted)
     ]
     if rows and not dry_run:
-        for some in _chunks(rows):
-            connection.execute(delete(dead_letter_outbox).where(dead_letter_outbox.c.row.in_(some)))
+        for chunk in _chunks(rows):
+            connection.execute(delete(dead_letter_outbox).where(dead_letter_outbox.c.row.in_(chunk)))
     return len(rows)
 
 
@@ -130,12 +131,12 @@ def _is_about(packed: bytes, wanted: str) -> bool:
     try:
         return parse_event(record).recipient.lower() == wanted
     except Rejected:
-        # it is no event: whoever is named in it is taken for its recipient
+        # not an event: an address anywhere in it is taken for its recipient
         return (
             wanted in (record.value or b"").decode(errors="replace").lower()
             or wanted
             in json.dumps(
-                [(name, (said or b"").decode(errors="replace")) for name, said in record.headers]
+                [(name, (value or b"").decode(errors="replace")) for name, value in record.headers]
             ).lower()
         )
 
@@ -143,24 +144,24 @@ def _is_about(packed: bytes, wanted: str) -> bool:
 def _erase_notifications(connection: Connection, rows: Sequence[int], wanted: str, dry_run: bool) -> int:
     naming = func.lower(notification_outbox.c.data).contains(wanted, autoescape=True)
     found = set(connection.execute(select(notification_outbox.c.row).where(naming)).scalars())
-    for some in _chunks(rows):
+    for chunk in _chunks(rows):
         found |= set(
             connection.execute(
-                select(notification_outbox.c.row).where(notification_outbox.c.letter.in_(some))
+                select(notification_outbox.c.row).where(notification_outbox.c.letter.in_(chunk))
             ).scalars()
         )
-    for some in () if dry_run else _chunks(sorted(found)):
-        connection.execute(delete(notification_outbox).where(notification_outbox.c.row.in_(some)))
+    for chunk in () if dry_run else _chunks(sorted(found)):
+        connection.execute(delete(notification_outbox).where(notification_outbox.c.row.in_(chunk)))
     return len(found)
 
 
 def _erase_suppressions(connection: Connection, wanted: str, dry_run: bool) -> int:
-    theirs = (suppression.c.hash == address_hash(wanted)) & or_(
+    of_person = (suppression.c.hash == address_hash(wanted)) & or_(
         suppression.c.address.is_not(None), suppression.c.note != ""
     )
-    count: int = connection.execute(select(func.count()).where(theirs)).scalar_one()
+    count: int = connection.execute(select(func.count()).where(of_person)).scalar_one()
     if count and not dry_run:
-        connection.execute(update(suppression).where(theirs).values(address=None, note=""))
+        connection.execute(update(suppression).where(of_person).values(address=None, note=""))
     return count
 
 
@@ -169,19 +170,20 @@ def _chunks(rows: Sequence[int], size: int = 500) -> list[Sequence[int]]:
 
 
 class LedgerAdministration(LedgerConnection):
-    """Implements ports.upkeep.Upkeep."""
+    """The commands on one ledger; each is one short transaction, and workers continue meanwhile."""
 
     def erase(self, address: str, now: datetime, dry_run: bool) -> ErasureResult:
-        """See the port."""
+        """Remove a person's data; the letters stay known by the digests of their identities."""
         done = self.transaction(lambda c: erase(c, address, now, dry_run))
         if self._file and not dry_run:
-            # the log still has the pages of before; where somebody reads at the moment, a later one does it
+            # the write-ahead log still has the old pages; a reader may prevent this, then a later checkpoint
+            # does it
             with contextlib.closing(sqlite3.connect(self._file, timeout=1)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
 
     def suppressions(self, profile: str = "", address: str = "") -> Sequence[Suppression]:
-        """See the port."""
+        """The suppression list, oldest first; of one profile or one address if they are given."""
         wanted = select(suppression).order_by(suppression.c.at, suppression.c.hash)
         if profile:
             wanted = wanted.where(suppression.c.profile == profile)
@@ -190,11 +192,11 @@ class LedgerAdministration(LedgerConnection):
         return self.transaction(lambda c: [_suppression(row) for row in c.execute(wanted)])
 
     def suppress(self, entries: Sequence[Suppression]) -> int:
-        """See the port."""
+        """Add entries to the suppression list; returns how many are new."""
         return self.transaction(lambda c: suppressions.add_suppressions(c, entries))
 
     def lift(self, profile: str, address: str, reason: SuppressionReason | None) -> int:
-        """See the port."""
+        """Remove an address from a profile's list, for one reason or all; returns how many entries."""
         gone = delete(suppression).where(
             suppression.c.profile == profile, suppression.c.hash == address_hash(address)
         )
@@ -203,7 +205,7 @@ class LedgerAdministration(LedgerConnection):
         return self.transaction(lambda c: c.execute(gone).rowcount)
 
     def profiles(self) -> Sequence[str]:
-        """See the port."""
+        """The profiles whose letters or suppressions are in this ledger."""
         query = select(letter.c.profile).union(select(suppression.c.profile))
         return self.transaction(lambda c: sorted(c.execute(query).scalars()))
 

@@ -1,7 +1,8 @@
-"""A ledger by the side of its workers, opened and held: what upkeep and the intake of reports have in common.
+"""A ledger that is opened beside its workers, by the administration commands and the bounce intake.
 
-SQLite orders the transactions of two processes by its own lock, so that the worker waits for a short one of
-ours and we for its; the lock file beside it only says who sends. A schema is never changed from here.
+Each piece of work is one short transaction. SQLite orders the transactions of two processes by its own lock,
+so that each waits for the other; the lock file beside the database only decides which worker sends. The
+schema is never changed from here.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 class LedgerConnection:
-    """A ledger that others write to as well; each piece of work is one short transaction."""
+    """A ledger that workers write to as well; each piece of work is one short transaction."""
 
     def __init__(self, engine: Engine, where: str, file: Path | None = None) -> None:
         self._engine = engine
@@ -33,7 +34,7 @@ class LedgerConnection:
 
     @classmethod
     def open_file(cls, path: Path) -> Self:
-        """A ledger in a file; raises Rejected where it is none that this release knows."""
+        """Open a ledger in a file; raises Rejected if it has not the schema of this release."""
         made = create_engine(
             URL.create("sqlite", database=f"file:{path.absolute()}", query={"mode": "rw", "uri": "true"}),
             poolclass=NullPool,
@@ -43,7 +44,7 @@ class LedgerConnection:
 
         @event.listens_for(made, "connect")
         def tune(connection: Any, _record: Any) -> None:
-            # what is erased is overwritten, not only unlinked
+            # erased content is overwritten and not only unlinked
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA synchronous = FULL")
 
@@ -55,25 +56,25 @@ class LedgerConnection:
         found = ledger.transaction(lambda c: c.exec_driver_sql("PRAGMA user_version").scalar_one())
         if found != VERSION:
             raise ledger._unusable(
-                f"has schema {found}, this Postroom knows {VERSION}: start its worker with this release first"
+                f"has schema {found}, this Postroom has {VERSION}: start its worker with this release first"
             )
         return ledger
 
     @classmethod
     def open_server(cls, url: str, schema: str) -> Self:
-        """A ledger on PostgreSQL; raises Unreachable, or Rejected where its schema is not this release's."""
+        """Open a ledger on PostgreSQL; raises Unreachable, or Rejected for a schema of another release."""
         ledger = cls(server_engine(url, schema), f"schema {schema}")
         with unreachable_errors():
             ledger.transaction(lambda c: check(c, schema))
         return ledger
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connections."""
         self._engine.dispose()
 
     def transaction(self, work: Callable[[Connection], T]) -> T:
-        """One transaction; raises Unreachable while a server is away, Rejected where a file cannot
-        be used.
+        """Run work in one transaction; raises Unreachable while the server is away, Rejected if the file is
+        unusable.
         """
         try:
             with unreachable_errors(), self._engine.begin() as connection:
@@ -81,5 +82,5 @@ class LedgerConnection:
         except DatabaseError as error:
             raise self._unusable(f"cannot be used: {' '.join(str(error.orig).split())}") from None
 
-    def _unusable(self, said: str) -> Rejected:
-        return Rejected(Problem(Code.SETTING_INVALID, "ledger", f"{self._where} {said}"))
+    def _unusable(self, problem: str) -> Rejected:
+        return Rejected(Problem(Code.SETTING_INVALID, "ledger", f"{self._where} {problem}"))

@@ -1,19 +1,15 @@
-"""Which letters are known: identities by hash, in buckets of the day they were first seen.
+"""Deduplication: finds the row of an identity, by hash, in buckets of the day on which it was first seen.
 
-A letter is known for exactly as long as its row is there, whatever the clock says: every bucket that holds
-an identity is looked at, and there are about as many as the window has days. In: letters to look up,
-claims to add, rows to forget. Out: the row that was met. A hash that matches is compared with the whole
-identity, never trusted; an identity whose row is gone is a free slot.
+A letter is known for exactly as long as its row exists, whatever any clock says: every bucket that holds an
+identity is searched, and there are about as many as the dedupe window has days. In: letters to look up,
+claims to add, rows to delete. Out: the existing row. A matching hash is compared with the whole identity; an
+identity whose row is gone is a free slot.
 
-Only one bucket at a time takes new identities, so that two claims of one identity meet in its primary key.
-On a file there is one writer; workers that share a database share a calendar.
-
-The calendar that workers share: which bucket takes identities, for all of them at any moment.
-
-Two claims of one identity must meet in one bucket's primary key, whatever their clocks say and even at
-midnight. So the bucket is a row of the database. Every transaction of a ledger holds the calendar's lock in
-common; the day is turned only by who holds it alone, when no such transaction is under way. The lock is an
-advisory one: it costs no write.
+Only one bucket at a time takes new identities, so that two claims of one identity collide in its primary
+key. A file has one writer, and its bucket is the current day. Workers that share a database share a calendar:
+the current bucket is a row of the database, independent of the workers' clocks. Every transaction of a ledger
+holds the calendar's advisory lock in shared mode; the day is advanced under the exclusive lock, when no such
+transaction is open. The lock costs no write.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -74,7 +70,7 @@ _INSERT = insert(identity).on_conflict_do_nothing()
 _SELECT_STORED = select(identity.c.hash, identity.c.row).where(
     identity.c.bucket == bindparam("bucket"), identity.c.hash.in_(bindparam("hashes", expanding=True))
 )
-# a letter and its identity come and go in one transaction each, so that this finds leftovers only
+# a letter and its identity are inserted and deleted in the same transactions: this finds only leftovers
 _DELETE_LEFTOVERS = delete(identity).where(
     identity.c.bucket == bindparam("bucket"),
     identity.c.hash.in_(bindparam("hashes", expanding=True)),
@@ -83,24 +79,24 @@ _DELETE_LEFTOVERS = delete(identity).where(
 
 
 class DedupeBuckets(Protocol):
-    """Which buckets there are."""
+    """The buckets that are searched, and the one that takes new identities."""
 
     known: set[int]
-    """Every bucket that may hold an identity; more do no harm."""
+    """Every bucket that may hold an identity; additional ones are harmless."""
 
     def current(self, connection: Connection, at: float) -> int:
-        """The bucket that takes identities in this transaction; it is among the known ones then."""
+        """The bucket that takes identities in this transaction; adds it to `known`."""
         ...
 
 
 class FileBuckets:
-    """The buckets of a file with one writer: today's takes the identities."""
+    """The buckets of a file, which has one writer: the bucket of the current day takes identities."""
 
     def __init__(self, known: set[int]) -> None:
         self.known = known
 
     def current(self, connection: Connection, at: float) -> int:
-        """See the protocol."""
+        """The bucket of the day of `at`."""
         today = bucket_of(at)
         self.known.add(today)
         return today
@@ -108,7 +104,7 @@ class FileBuckets:
 
 @dataclass(frozen=True, slots=True)
 class KnownLetter:
-    """A row that a letter may meet, in the table already or claimed by this very call."""
+    """An existing row: in the table already, or claimed by the same call."""
 
     identity: Identity
     digest: bytes
@@ -122,18 +118,18 @@ class KnownLetter:
 
     @property
     def erased(self) -> bool:
-        """Whether its person was erased: what is left of the identity is a digest."""
+        """Whether its person was erased, so that only a digest of the identity is left."""
         return is_pseudonym(self.identity.recipient)
 
     def is_of(self, wanted: Identity) -> bool:
-        """Whether it is the letter of this identity."""
+        """Whether it is the row of this identity."""
         return self.identity == wanted or (self.erased and self.identity.recipient == pseudonym(wanted))
 
 
 class IdentityLookup:
-    """The known letters by slot. A slot is a hash, or where a foreign identity has it, the next.
+    """The known letters by slot: the hash of the identity, or the next number if another identity has it.
 
-    The next slots are read when a letter comes to them, which two equal hashes make a matter of centuries.
+    Following slots are read only when they are needed; two equal hashes are extremely rare.
     """
 
     def __init__(self, connection: Connection, buckets: Iterable[int], hashes: Sequence[int]) -> None:
@@ -143,7 +139,7 @@ class IdentityLookup:
         self._read(hashes)
 
     def find(self, wanted: Identity) -> tuple[KnownLetter | None, int]:
-        """The row of this very identity, or None and the slot to use."""
+        """The row of this identity and its slot, or None and the slot to use."""
         slot = wanted.hash64()
         while found := self._at(slot):
             for known in found:
@@ -153,12 +149,12 @@ class IdentityLookup:
         return None, slot
 
     def add(self, slot: int, known: KnownLetter) -> None:
-        """Have the next letter meet a claim of this call."""
+        """Let the following letters of this call find a new claim."""
         self._slots[slot].append(known)
 
-    def replace(self, slot: int, known: KnownLetter, now: KnownLetter) -> None:
-        """Have the next letter meet a row as this call has changed it."""
-        self._slots[slot] = [now if each is known else each for each in self._slots[slot]]
+    def replace(self, slot: int, old: KnownLetter, new: KnownLetter) -> None:
+        """Let the following letters of this call find a row as the call has changed it."""
+        self._slots[slot] = [new if known is old else known for known in self._slots[slot]]
 
     def _at(self, slot: int) -> list[KnownLetter]:
         if slot not in self._slots:
@@ -166,7 +162,7 @@ class IdentityLookup:
         return self._slots[slot]
 
     def _read(self, hashes: Sequence[int]) -> None:
-        self._slots |= {each: [] for each in hashes}
+        self._slots |= {hash_: [] for hash_ in hashes}
         for row in self._connection.execute(_SELECT_KNOWN, {"buckets": self._buckets, "hashes": hashes}):
             known = KnownLetter(
                 identity=Identity(row.profile, row.source, row.event_id, row.recipient),
@@ -183,12 +179,12 @@ class IdentityLookup:
 
 
 def bucket_of(at: float) -> int:
-    """The bucket of a moment."""
+    """The bucket of a time."""
     return int(at // BUCKET_SECONDS)
 
 
 def all_buckets(connection: Connection) -> set[int]:
-    """Every bucket that holds an identity: one look at the primary key for each."""
+    """Every bucket that holds an identity: one lookup in the primary key for each."""
     found: set[int] = set()
     last: int | None = -(1 << 31)
     while (last := connection.execute(_NEXT_BUCKET, {"after": last}).scalar()) is not None:
@@ -197,19 +193,19 @@ def all_buckets(connection: Connection) -> set[int]:
 
 
 def insert_identities(connection: Connection, bucket: int, rows: Mapping[int, int]) -> Collection[int]:
-    """Store identities, row by slot, in a bucket; returns the slots that are theirs.
+    """Insert identities (row by slot) into a bucket; returns the slots that now belong to these rows.
 
-    A slot that a claim of another worker took meanwhile is that one's; leftovers are cleared away, so that
-    whoever asks again gets their place.
+    A slot that another worker's claim took meanwhile stays with that claim. Leftovers in these slots are
+    deleted, so that the next call can insert.
     """
-    slots = sorted(rows)  # in one order, so that two workers never wait for each other
+    slots = sorted(rows)  # in one order for all workers, so that they cannot deadlock
     done = connection.execute(
         _INSERT, [{"bucket": bucket, "hash": slot, "row": rows[slot]} for slot in slots]
     )
     if done.rowcount == len(slots):
         return slots
-    there = connection.execute(_SELECT_STORED, {"bucket": bucket, "hashes": slots})
-    ours = {each.hash for each in there if each.row == rows[each.hash]}
+    stored = connection.execute(_SELECT_STORED, {"bucket": bucket, "hashes": slots})
+    ours = {identity_.hash for identity_ in stored if identity_.row == rows[identity_.hash]}
     connection.execute(
         _DELETE_LEFTOVERS, {"bucket": bucket, "hashes": [slot for slot in slots if slot not in ours]}
     )
@@ -217,34 +213,33 @@ def insert_identities(connection: Connection, bucket: int, rows: Mapping[int, in
 
 
 def delete_identities(
-    connection: Connection, within: Iterable[int], gone: Sequence[tuple[int, Identity]]
+    connection: Connection, buckets: Iterable[int], deleted: Sequence[tuple[int, Identity]]
 ) -> None:
     """Delete the identities of rows that are deleted, in these buckets."""
-    hashes = [each.hash64() for _, each in gone]
-    rows = [row for row, _ in gone]
-    connection.execute(_DELETE, {"buckets": sorted(within), "hashes": hashes, "rows": rows})
+    hashes = [identity_.hash64() for _, identity_ in deleted]
+    rows = [row for row, _ in deleted]
+    connection.execute(_DELETE, {"buckets": sorted(buckets), "hashes": hashes, "rows": rows})
 
 
-def compact_buckets(connection: Connection, behind: int, today: int, limit: int) -> None:
-    """Empty the buckets behind the window, up to `limit` identities a call, so that few are looked at.
+def compact_buckets(connection: Connection, before: int, today: int, limit: int) -> None:
+    """Empty the buckets before the dedupe window, up to `limit` identities a call, so that few are searched.
 
-    What is left there belongs to letters that wait or ended late, and moves to today's bucket; an identity
-    whose row is gone goes.
+    Identities of letters that wait or ended late move to today's bucket; those without a row are deleted.
     """
-    left = connection.execute(
-        select(identity, letter.c.row.label("living"))
+    entries = connection.execute(
+        select(identity, letter.c.row.label("existing_row"))
         .join(letter, letter.c.row == identity.c.row, isouter=True)
-        .where(identity.c.bucket < behind)
+        .where(identity.c.bucket < before)
         .limit(limit)
     ).all()
-    if not left:
+    if not entries:
         return
     connection.execute(
         delete(identity).where(
-            tuple_(identity.c.bucket, identity.c.hash).in_([(each.bucket, each.hash) for each in left])
+            tuple_(identity.c.bucket, identity.c.hash).in_([(entry.bucket, entry.hash) for entry in entries])
         )
     )
-    if moved := {each.hash: each.row for each in left if each.living is not None}:
+    if moved := {entry.hash: entry.row for entry in entries if entry.existing_row is not None}:
         insert_identities(connection, today, moved)
 
 
@@ -252,35 +247,35 @@ _CURRENT_DAY = cast(func.floor(database_time() / BUCKET_SECONDS), Integer)
 _BUCKET = select(calendar.c.bucket)
 _DAY_IS_OVER = select(calendar.c.bucket < _CURRENT_DAY)
 _ADVANCE_DAY = update(calendar).where(calendar.c.bucket < _CURRENT_DAY).values(bucket=_CURRENT_DAY)
-# a claim that waits for its turn behind this one must not wait for a worker that was cut off
+# claims queue behind this lock, and must not wait for a worker whose connection was cut
 _LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '2s'")
 _LOCK_EXCLUSIVE = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 class SharedBuckets:
-    """Implements identities.Buckets for workers that share a database."""
+    """The buckets of a shared database: the calendar names the bucket that takes identities."""
 
     def __init__(self) -> None:
         self.known: set[int] = set()
         self._last: int | None = None
 
     def current(self, connection: Connection, at: float) -> int:
-        """See the protocol. `at` does not matter: no worker's clock does."""
+        """The bucket of the calendar; `at` is not used, since it is a worker's clock."""
         bucket: int = connection.execute(_BUCKET).scalar_one()
         if bucket != self._last:
-            # others put theirs where this worker was not looking yet; from now on all go into this one
+            # other workers may have used buckets that this worker has not read yet
             self.known = all_buckets(connection) | {bucket}
             self._last = bucket
         return bucket
 
 
 def is_day_over(connection: Connection) -> bool:
-    """Whether a new day has transaction_id by the database's clock."""
+    """Whether a new day has begun by the database's clock."""
     return bool(connection.execute(_DAY_IS_OVER).scalar_one())
 
 
 def advance_day(connection: Connection, key: int) -> None:
-    """Begin the new day; raises as a lock that can't be had does, and is tried again a little later."""
+    """Advance the calendar to the current day; raises when the lock is not granted in time."""
     connection.execute(_LOCK_TIMEOUT)
     connection.execute(_LOCK_EXCLUSIVE, {"key": key})
     connection.execute(_ADVANCE_DAY)

@@ -1,17 +1,11 @@
-"""Claims and fences: the statements that say who may send a letter.
+"""The life of a letter's row in SQL: claim, fence, settle, release, recall, recover.
 
-Each function runs inside a group's transaction. In: letters, or claimed letters. Out: a fresh claim or the
-row that was met, or those that the fence let through.
+These statements decide which worker may send a letter; `ports.ledger.State` describes the states. Each
+function runs inside a transaction of the group commit. In: letters, claims or settlements. Out: a claim or
+the existing row for each letter, the claims that passed the fence, the number of late settlements. A row that
+the claim does not own any more keeps its state; the relay's reply is recorded as an attempt all the same.
 
-Replays: records that a person published again, each of which counts once.
-
-Each function runs inside a group's transaction. In: letters whose record is a replay. Out: which of these
-replays were taken now for the first time; a letter that is opened again by one.
-
-Settlements, returns and the retry queue: the statements that end or postpone an attempt.
-
-Each function runs inside a group's transaction. A row that is no longer the claim's keeps its state; what
-the relay said is kept all the same, as an attempt.
+The order of this file: claims and take-overs, the fence, replays, settlements, the retry queue, recovery.
 """
 
 import json
@@ -82,7 +76,7 @@ _FENCE = (
     .where(
         letter.c.row == bindparam("r"),
         letter.c.worker_epoch == bindparam("g"),
-        # spelled out: an IN list cannot be used for many rows at once
+        # no IN list: executemany cannot expand one
         or_(letter.c.state == State.CLAIMED.value, letter.c.state == State.SENDING.value),
     )
     .values(state=State.SENDING.value, updated_at=bindparam("now"))
@@ -101,135 +95,142 @@ ClaimResult = Claimed | ExistingRow | ReplayConsumed
 def claim(
     connection: Connection, letters: Sequence[Letter], writer: WriterIdentity, now: datetime
 ) -> list[ClaimResult]:
-    """Insert what is new; meet what is known. One answer a letter, in order."""
+    """Insert rows for new identities; one result for each letter, in order."""
     bucket = writer.buckets.current(connection, stamp(now))
-    answers: dict[Letter, ClaimResult] = {}
+    results: dict[Letter, ClaimResult] = {}
     search = _ClaimLookup(connection, writer, now, consume_replays(connection, letters, now))
-    while missing := [one for one in letters if one not in answers]:
+    while missing := [item for item in letters if item not in results]:
         found, fresh = search.look_up(missing)
-        won = (
-            dedupe.insert_identities(connection, bucket, {slot: one.row for slot, one in fresh.items()})
+        inserted = (
+            dedupe.insert_identities(connection, bucket, {slot: item.row for slot, item in fresh.items()})
             if fresh
             else ()
         )
-        if won:
-            rows = [_letter_row(one, writer, stamp(now)) for slot, one in fresh.items() if slot in won]
+        if inserted:
+            rows = [_letter_row(item, writer, stamp(now)) for slot, item in fresh.items() if slot in inserted]
             connection.execute(_INSERT_LETTER, rows)
-        # another worker was quicker with these: they are met the next time round
-        lost = {one.row for slot, one in fresh.items() if slot not in won}
-        answers |= {
-            one: it for one, it in found.items() if isinstance(it, ReplayConsumed) or it.row not in lost
+        # another worker inserted these identities first: the next round finds its rows
+        lost = {item.row for slot, item in fresh.items() if slot not in inserted}
+        results |= {
+            item: result
+            for item, result in found.items()
+            if isinstance(result, ReplayConsumed) or result.row not in lost
         }
-    _attach_suppressions(connection, [one for one in answers.values() if isinstance(one, Claimed)])
-    return [answers[one] for one in letters]
+    _attach_suppressions(connection, [item for item in results.values() if isinstance(item, Claimed)])
+    return [results[item] for item in letters]
 
 
 class _ClaimLookup:
-    """What the letters of one call meet."""
+    """Finds the row, or makes the claim, for each letter of one call."""
 
     def __init__(
         self, connection: Connection, writer: WriterIdentity, now: datetime, fresh: set[str]
     ) -> None:
-        """`fresh`: ids of replays that were taken by this very call; each opens one letter again."""
+        """`fresh`: ids of replays that this call consumed; each may reopen one letter."""
         self._connection, self._writer, self._now = connection, writer, now
         self._replays = fresh
         self._workers = _LiveWorkers(connection, writer.worker_epoch)
 
     def look_up(self, letters: Sequence[Letter]) -> tuple[dict[Letter, ClaimResult], dict[int, Claimed]]:
-        """What each letter meets; where it meets nobody, a claim for the slot that it needs."""
+        """The result for each letter, and the new claims by the identity slot that they need."""
         known, mine, at = self._writer.buckets.known, self._writer.worker_epoch, stamp(self._now)
-        lookup = IdentityLookup(self._connection, known, [one.identity.hash64() for one in letters])
+        lookup = IdentityLookup(self._connection, known, [item.identity.hash64() for item in letters])
         found: dict[Letter, ClaimResult] = {}
         fresh: dict[int, Claimed] = {}
-        for one in letters:
-            met, slot = lookup.find(one.identity)
-            if met is not None:
-                found[one] = self._meet(lookup, met, slot, one)
-            elif one.replay and one.replay not in self._replays:
-                found[one] = ReplayConsumed(one)
+        for item in letters:
+            existing, slot = lookup.find(item.identity)
+            if existing is not None:
+                found[item] = self._result_for(lookup, existing, slot, item)
+            elif item.replay and item.replay not in self._replays:
+                found[item] = ReplayConsumed(item)
             else:
-                claimed = Claimed(one, self._writer.row_keys.next(at), self._now, worker_epoch=mine)
+                claimed = Claimed(item, self._writer.row_keys.next(at), self._now, worker_epoch=mine)
                 lookup.add(
-                    slot, KnownLetter(one.identity, one.digest, claimed.row, State.CLAIMED, mine, self._now)
+                    slot, KnownLetter(item.identity, item.digest, claimed.row, State.CLAIMED, mine, self._now)
                 )
-                found[one] = fresh[slot] = claimed
+                found[item] = fresh[slot] = claimed
         return found, fresh
 
-    def _meet(self, lookup: IdentityLookup, met: KnownLetter, slot: int, one: Letter) -> ClaimResult:
-        opens = one.replay in self._replays and met.state in REOPENABLE and met.digest == one.digest
-        if opens and not met.erased:
-            self._replays.discard(one.replay)
-            if again := reopen_letter(self._connection, met, one, self._writer.worker_epoch, self._now):
-                lookup.replace(slot, met, as_reopened(met, self._writer.worker_epoch))
+    def _result_for(
+        self, lookup: IdentityLookup, existing: KnownLetter, slot: int, item: Letter
+    ) -> ClaimResult:
+        opens = (
+            item.replay in self._replays and existing.state in REOPENABLE and existing.digest == item.digest
+        )
+        if opens and not existing.erased:
+            self._replays.discard(item.replay)
+            if again := reopen_letter(self._connection, existing, item, self._writer.worker_epoch, self._now):
+                lookup.replace(slot, existing, as_reopened(existing, self._writer.worker_epoch))
                 return again
-        return _existing_row(met, one, self._workers)
+        return _existing_row(existing, item, self._workers)
 
 
 def _attach_suppressions(connection: Connection, claimed: Sequence[Claimed]) -> None:
-    """Note on fresh claims what the suppression list says of their recipients."""
-    reasons = suppressions.suppression_reasons(connection, [one.letter.identity for one in claimed])
-    for one in claimed if reasons else ():
-        one.suppressions = reasons.get(one.letter.identity, ())
+    """Set on each claim why its recipient is on the suppression list."""
+    reasons = suppressions.suppression_reasons(connection, [item.letter.identity for item in claimed])
+    for item in claimed if reasons else ():
+        item.suppressions = reasons.get(item.letter.identity, ())
 
 
 class _LiveWorkers:
-    """Which generations live; asked of the database only where a letter in hand is another's."""
+    """Which workers are alive; read only when a row in `claimed` or `sending` has another owner."""
 
     def __init__(self, connection: Connection, mine: int) -> None:
         self._connection = connection
         self._mine = mine
         self._others: set[int] | None = None
 
-    def has(self, met: KnownLetter) -> bool:
-        """Whether the holder of this row lives."""
-        if met.worker_epoch == self._mine:
+    def has(self, existing: KnownLetter) -> bool:
+        """Whether the owner of this row is alive."""
+        if existing.worker_epoch == self._mine:
             return True
-        if met.state not in (State.CLAIMED, State.SENDING) or not met.worker_epoch:
+        if existing.state not in (State.CLAIMED, State.SENDING) or not existing.worker_epoch:
             return False
         if self._others is None:
             self._others = leases.live_epochs(self._connection)
-        return met.worker_epoch in self._others
+        return existing.worker_epoch in self._others
 
 
-def _existing_row(met: KnownLetter, one: Letter, workers: _LiveWorkers) -> ExistingRow:
+def _existing_row(existing: KnownLetter, item: Letter, workers: _LiveWorkers) -> ExistingRow:
     return ExistingRow(
-        letter=one,
-        row=met.row,
-        state=met.state,
-        worker_epoch=met.worker_epoch,
-        owner_alive=workers.has(met),
-        same_payload=met.digest == one.digest,
-        received=met.received,
-        replies=met.replies,
-        attempts=met.attempts,
-        in_doubt_count=met.in_doubt_count,
+        letter=item,
+        row=existing.row,
+        state=existing.state,
+        worker_epoch=existing.worker_epoch,
+        owner_alive=workers.has(existing),
+        same_payload=existing.digest == item.digest,
+        received=existing.received,
+        replies=existing.replies,
+        attempts=existing.attempts,
+        in_doubt_count=existing.in_doubt_count,
     )
 
 
 def take_over(
     connection: Connection, rows: Sequence[ExistingRow], writer: WriterIdentity, now: datetime
 ) -> list[Claimed | None]:
-    """Claim each row that is still as it was met and whose holder is dead."""
+    """Claim each row that has not changed since it was read and whose owner is dead."""
     free = _claimable_epochs(connection, rows, writer)
     at = stamp(now)
-    # what a report says the relay has is nobody's to send: it changes here, and is met as it is then
+    # a letter that the relay has, by a report, must not be sent again: its state changes here, and the
+    # statement below then finds a changed row
     context = ReportContext(connection, lambda _: writer.notification_rules, at, writer.profile_workers)
     reports.apply_for_dead_workers(context, [row.row for row in rows if row.state is State.SENDING], free)
     taken = [
         _take_over_row(connection, row, writer, at) if row.worker_epoch in free else None for row in rows
     ]
-    _attach_suppressions(connection, [one for one in taken if one is not None])
+    _attach_suppressions(connection, [claimed for claimed in taken if claimed is not None])
     return taken
 
 
 def _claimable_epochs(
     connection: Connection, rows: Sequence[ExistingRow], writer: WriterIdentity
 ) -> set[int]:
-    """The generations among these that may be taken from, if this worker may take at all."""
+    """The epochs whose rows this worker may claim; none when its own epoch is dead."""
     wanted = {row.worker_epoch for row in rows}
     if not wanted or not leases.lock_lease(connection, writer.worker_epoch):
         return set()
-    # its own letters are its own to take: it asks only for those it let go of
+    # rows of its own epoch may be claimed: the caller passes only those that it released
     return leases.declare_dead(connection, wanted - {writer.worker_epoch}) | {writer.worker_epoch}
 
 
@@ -262,36 +263,36 @@ def _take_over_row(
 def fence(
     connection: Connection, claimed: Sequence[Claimed], writer: WriterIdentity, now: datetime
 ) -> Collection[Claimed]:
-    """Mark `sending` what is still ours; the letters it returns may be sent once the commit is durable."""
+    """Move to `sending` what this epoch still owns; the result may be sent once the commit is durable."""
     at, mine = stamp(now), writer.worker_epoch
-    ours = [one for one in claimed if one.worker_epoch == mine]
+    ours = [claim for claim in claimed if claim.worker_epoch == mine]
     if not ours:
         return ()
-    done = connection.execute(_FENCE, [{"r": one.row, "g": mine, "now": at} for one in ours])
+    done = connection.execute(_FENCE, [{"r": claim.row, "g": mine, "now": at} for claim in ours])
     if done.rowcount == len(claimed):
         return claimed
     found = connection.execute(
-        _SELECT_FENCED, {"rows": [one.row for one in ours], "g": mine, "s": State.SENDING.value}
+        _SELECT_FENCED, {"rows": [claim.row for claim in ours], "g": mine, "s": State.SENDING.value}
     )
     rows = {row.row for row in found}
-    return [one for one in ours if one.row in rows]
+    return [claim for claim in ours if claim.row in rows]
 
 
-def _letter_row(one: Claimed, writer: WriterIdentity, at: float) -> dict[str, Any]:
-    carried, event, record = one.letter, one.letter.event, one.letter.record
+def _letter_row(claimed: Claimed, writer: WriterIdentity, at: float) -> dict[str, Any]:
+    item, event, record = claimed.letter, claimed.letter.event, claimed.letter.record
     return {
-        "row": one.row,
-        "profile": carried.identity.profile,
-        "source": carried.identity.source,
-        "event_id": carried.identity.id,
-        "recipient": carried.identity.recipient,
+        "row": claimed.row,
+        "profile": item.identity.profile,
+        "source": item.identity.source,
+        "event_id": item.identity.id,
+        "recipient": item.identity.recipient,
         "event_type": event.type,
-        "digest": carried.digest,
+        "digest": item.digest,
         "state": State.CLAIMED.value,
         "worker_epoch": writer.worker_epoch,
-        "template": carried.template,
-        "revision": carried.revision,
-        "message_id": carried.message_id,
+        "template": item.template,
+        "revision": item.revision,
+        "message_id": item.message_id,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
@@ -327,33 +328,32 @@ _REOPEN = (
         }
     )
 )
-_ADD_REOPENED = insert(attempt)
 
 
 def consume_replays(connection: Connection, letters: Sequence[Letter], now: datetime) -> set[str]:
-    """Put the ids of these letters' replays on record; returns those that were not there."""
-    digests = {_replay_digest(one.replay): one.replay for one in letters if one.replay}
+    """Record the ids of these letters' replays; returns those that were not recorded before."""
+    digests = {_replay_digest(item.replay): item.replay for item in letters if item.replay}
     if not digests:
         return set()
-    ids = sorted(digests)  # in one order, so that two workers never wait for each other
+    ids = sorted(digests)  # in one order for all workers, so that they cannot deadlock
     known = set(connection.execute(_SELECT_CONSUMED, {"ids": ids}).scalars())
-    fresh = set[str]()
-    for each in ids:
-        # one by one: of two workers that take the same one, the second waits for the first and then has none
-        if each not in known and connection.execute(_CONSUME, {"id": each, "at": stamp(now)}).first():
-            fresh.add(digests[each])
-    return fresh
+    new = set[str]()
+    for digest in ids:
+        # one statement each: a worker that inserts the same id as another waits, and then inserts nothing
+        if digest not in known and connection.execute(_CONSUME, {"id": digest, "at": stamp(now)}).first():
+            new.add(digests[digest])
+    return new
 
 
 def reopen_letter(
-    connection: Connection, met: KnownLetter, one: Letter, mine: int, now: datetime
+    connection: Connection, existing: KnownLetter, item: Letter, mine: int, now: datetime
 ) -> Claimed | None:
-    """Claim a letter that had ended without reaching anybody, anew; None where it had not."""
-    record = one.record
+    """Claim a letter again that ended without reaching a mailbox; None if its state is another by now."""
+    record = item.record
     done = connection.execute(
         _REOPEN,
         {
-            "r": met.row,
+            "r": existing.row,
             "mine": mine,
             "t": record.topic,
             "p": record.partition,
@@ -363,18 +363,20 @@ def reopen_letter(
     )
     if done.rowcount != 1:
         return None
-    note = {"row": met.row, "worker_epoch": mine, "at": stamp(now), "result": "reopened"}
-    connection.execute(_ADD_REOPENED, note | {"text": storable(f"replay {one.replay}")})
-    return Claimed(one, met.row, moment(stamp(now)), in_doubt_count=met.in_doubt_count, worker_epoch=mine)
+    note = {"row": existing.row, "worker_epoch": mine, "at": stamp(now), "result": "reopened"}
+    connection.execute(_INSERT_ATTEMPT, note | {"text": storable(f"replay {item.replay}")})
+    return Claimed(
+        item, existing.row, moment(stamp(now)), in_doubt_count=existing.in_doubt_count, worker_epoch=mine
+    )
 
 
-def as_reopened(met: KnownLetter, mine: int) -> KnownLetter:
-    """What the next letter meets where one was opened again."""
-    return replace(met, state=State.CLAIMED, worker_epoch=mine)
+def as_reopened(existing: KnownLetter, mine: int) -> KnownLetter:
+    """The row as the next letter of this call finds it."""
+    return replace(existing, state=State.CLAIMED, worker_epoch=mine)
 
 
 def delete_old_replays(connection: Connection, now: float) -> None:
-    """Forget the ids of long ago."""
+    """Delete the ids that are older than REPLAY_RETENTION."""
     connection.execute(delete(replay).where(replay.c.at < now - REPLAY_RETENTION.total_seconds()))
 
 
@@ -387,19 +389,8 @@ IN_DOUBT_CODE = Code.CONNECTION_LOST_AT_END_OF_DATA.value
 _SETTLED_COLUMNS: dict[str, Any] = {
     column: bindparam(column)
     for column in (
-        *(
-            "state",
-            "replies",
-            "attempts",
-            "in_doubt_count",
-            "due",
-            "code",
-            "reason",
-            "reply",
-            "template",
-            "revision",
-        ),
-        *("message_id", "event"),
+        *("state", "replies", "attempts", "in_doubt_count", "due", "code", "reason", "reply"),
+        *("template", "revision", "message_id", "event"),
     )
 }
 _SETTLE = (
@@ -407,7 +398,7 @@ _SETTLE = (
     .where(letter.c.row == bindparam("r"), letter.c.worker_epoch == bindparam("g"))
     .values(**_SETTLED_COLUMNS, updated_at=bindparam("now"))
 )
-# the doubt that is on the row is about this very attempt, and nobody has sent the letter again since
+# the doubt on the row is about this attempt, and the letter was not sent again since
 _RESOLVE_DOUBT = (
     update(letter)
     .where(
@@ -420,7 +411,6 @@ _RESOLVE_DOUBT = (
 _SELECT_OWNERS = select(letter.c.row, letter.c.worker_epoch).where(
     letter.c.row.in_(bindparam("rows", expanding=True))
 )
-_ADD_ATTEMPT = insert(attempt)
 _ADD_DEAD_LETTER = insert_or_ignore(dead_letter_outbox).on_conflict_do_nothing()
 
 _RELEASE = (
@@ -437,9 +427,9 @@ _SELECT_DUE = (
     )
     .order_by(letter.c.due)
     .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)  # workers share the queue: what one is taking, another passes over
+    .with_for_update(skip_locked=True)  # workers share the queue and skip rows that another one is claiming
 )
-# a condition of its own, and none where the ledger has one profile: an index serves no "or"
+# a separate statement: with an OR for ledgers of one profile the index would not be used
 _SELECT_DUE_OF_PROFILE = _SELECT_DUE.where(letter.c.profile == bindparam("profile", type_=String))
 _RECALL = (
     update(letter)
@@ -453,35 +443,51 @@ def settle(
 ) -> int:
     """End attempts; returns how many came too late to change their row."""
     at = stamp(now)
-    done = connection.execute(_SETTLE, [_settled_values(one, at) for one in settlements])
-    notes = [_attempt_row(one, at) for one in settlements if one.attempt]
-    if notes:
-        connection.execute(_ADD_ATTEMPT, notes)
+    done = connection.execute(_SETTLE, [_settled_values(settlement, at) for settlement in settlements])
+    attempts = [_attempt_row(settlement, at) for settlement in settlements if settlement.attempt]
+    if attempts:
+        connection.execute(_INSERT_ATTEMPT, attempts)
     late = _late(connection, settlements, at) if done.rowcount < len(settlements) else ()
-    # what somebody else is sending by now is not dead
-    ended = [one.dead_letter for one in settlements if one.dead_letter and one.claimed not in late]
-    add_dead_letters(connection, ended, writer)
-    suppressions.add_suppressions(connection, [one.suppress for one in settlements if one.suppress])
+    # a letter that another worker owns by now is not dead
+    dead_letters = [
+        settlement.dead_letter
+        for settlement in settlements
+        if settlement.dead_letter and settlement.claimed not in late
+    ]
+    add_dead_letters(connection, dead_letters, writer)
+    suppressions.add_suppressions(
+        connection, [settlement.suppress for settlement in settlements if settlement.suppress]
+    )
     if writer.notification_rules:
-        news = [one for one in settlements if one.claimed not in late and is_notifiable(one)]
-        outbox.add_notifications(connection, writer, [transition_of_settlement(one, now) for one in news])
+        notifiable = [
+            settlement
+            for settlement in settlements
+            if settlement.claimed not in late and is_notifiable(settlement)
+        ]
+        outbox.add_notifications(
+            connection, writer, [transition_of_settlement(settlement, now) for settlement in notifiable]
+        )
     return len(late)
 
 
 def _late(connection: Connection, settlements: Sequence[Settlement], at: float) -> Collection[Claimed]:
-    """Those whose row is somebody else's, after the answers among them have resolved what is in doubt."""
-    rows = [one.claimed.row for one in settlements]
-    standing = {row.row: row.worker_epoch for row in connection.execute(_SELECT_OWNERS, {"rows": rows})}
-    late = [one for one in settlements if standing.get(one.claimed.row) != one.claimed.worker_epoch]
-    return {one.claimed for one in late if not _resolves_doubt(connection, one, at)}
+    """The claims that do not own their row any more and whose reply resolves no doubt."""
+    rows = [settlement.claimed.row for settlement in settlements]
+    owners = {row.row: row.worker_epoch for row in connection.execute(_SELECT_OWNERS, {"rows": rows})}
+    late = [
+        settlement
+        for settlement in settlements
+        if owners.get(settlement.claimed.row) != settlement.claimed.worker_epoch
+    ]
+    return {settlement.claimed for settlement in late if not _resolves_doubt(connection, settlement, at)}
 
 
-def _resolves_doubt(connection: Connection, one: Settlement, at: float) -> bool:
-    if one.attempt is None or not one.attempt.code:
+def _resolves_doubt(connection: Connection, settlement: Settlement, at: float) -> bool:
+    if settlement.attempt is None or not settlement.attempt.code:
         return False
     return (
         connection.execute(
-            _RESOLVE_DOUBT, _settled_values(one, at) | {"before": one.claimed.in_doubt_count}
+            _RESOLVE_DOUBT, _settled_values(settlement, at) | {"before": settlement.claimed.in_doubt_count}
         ).rowcount
         == 1
     )
@@ -490,25 +496,27 @@ def _resolves_doubt(connection: Connection, one: Settlement, at: float) -> bool:
 def add_dead_letters(
     connection: Connection, dead_letters: Sequence[DeadLetter], writer: WriterIdentity
 ) -> None:
-    """Put dead letters into the outbox, once each; end what a dead process had made of these records."""
+    """Put dead letters into the outbox, once each; end the rows that dead workers made of these records."""
     if dead_letters:
         mine = {"worker_epoch": writer.worker_epoch}
-        connection.execute(_ADD_DEAD_LETTER, [dead_letter_row(one) | mine for one in dead_letters])
-        fates = writer.orphans.end(connection, dead_letters, writer.worker_epoch)
-        outbox.add_notifications(connection, writer, fates)
+        connection.execute(
+            _ADD_DEAD_LETTER, [dead_letter_row(dead_letter) | mine for dead_letter in dead_letters]
+        )
+        transitions = writer.orphans.end(connection, dead_letters, writer.worker_epoch)
+        outbox.add_notifications(connection, writer, transitions)
 
 
 def release(connection: Connection, claimed: Sequence[Claimed]) -> None:
-    """Let go of rows whose content never left: worker_epoch 0 is nobody's."""
+    """Remove the owner of rows whose content never left."""
     if not claimed:
         return
-    connection.execute(_RELEASE, [{"r": one.row, "g": one.worker_epoch} for one in claimed])
+    connection.execute(_RELEASE, [{"r": claim.row, "g": claim.worker_epoch} for claim in claimed])
 
 
 def claim_due(connection: Connection, writer: WriterIdentity, now: datetime, limit: int) -> list[Recalled]:
-    """Claim the letters whose time has come, longest due first."""
+    """Claim the letters whose time has come, in the order of `due`."""
     at, mine = stamp(now), writer.worker_epoch
-    # what is recalled under a lease that ended would be nobody's for ever
+    # a dead epoch is recovered once: letters that are recalled under one would never be recovered
     if not leases.lock_lease(connection, mine):
         return []
     wanted = {"now": at, "limit": limit}
@@ -521,7 +529,8 @@ def claim_due(connection: Connection, writer: WriterIdentity, now: datetime, lim
     identities = [Identity(row.profile, row.source, row.event_id, row.recipient) for row in rows]
     reasons = suppressions.suppression_reasons(connection, identities)
     return [
-        _recalled(row, one, mine, reasons.get(one, ())) for row, one in zip(rows, identities, strict=True)
+        _recalled(row, identity, mine, reasons.get(identity, ()))
+        for row, identity in zip(rows, identities, strict=True)
     ]
 
 
@@ -543,10 +552,10 @@ def _recalled(
 
 
 def recover(connection: Connection, writer: WriterIdentity, now: datetime, resend: bool) -> tuple[int, int]:
-    """Dead workers' recalled letters (the event is in the row): due again, or in doubt.
+    """Recover the letters that dead workers had recalled: `claimed` becomes due, `sending` is in doubt.
 
-    Returns how many became due and how many are in doubt. Letters that came from the topic need nothing:
-    their offsets were never committed, so they come again and are met by their claim.
+    Returns how many became due and how many are in doubt. Letters that came from the topic need no recovery:
+    their offsets were never committed, so that their records come again and take the claims over.
     """
     dead = leases.claim_recovery(connection, writer.worker_epoch, writer.profile_workers)
     if not dead:
@@ -558,7 +567,7 @@ def recover(connection: Connection, writer: WriterIdentity, now: datetime, resen
     if rows:
         note = {"at": at, "result": "in_doubt", "text": WORKER_DIED}
         connection.execute(
-            _ADD_ATTEMPT, [note | {"row": row.row, "worker_epoch": row.worker_epoch} for row in rows]
+            _INSERT_ATTEMPT, [note | {"row": row.row, "worker_epoch": row.worker_epoch} for row in rows]
         )
         after = State.DEFERRED if resend else State.IN_DOUBT
         connection.execute(
@@ -580,7 +589,7 @@ def recover(connection: Connection, writer: WriterIdentity, now: datetime, resen
         .where(left, letter.c.state == State.CLAIMED.value)
         .values(state=State.DEFERRED.value, due=at, updated_at=at)
     )
-    # what came back about them meanwhile says that the relay has them: they are not tried again
+    # reports that arrived meanwhile prove that the relay has these letters: they are not sent again
     reports.apply_pending(
         ReportContext(connection, lambda _: writer.notification_rules, at, writer.profile_workers),
         profile_filter(writer.profile),
@@ -588,23 +597,23 @@ def recover(connection: Connection, writer: WriterIdentity, now: datetime, resen
     return recalled.rowcount, len(rows)
 
 
-def _settled_values(one: Settlement, at: float) -> dict[str, Any]:
-    carried = one.claimed.letter
+def _settled_values(settlement: Settlement, at: float) -> dict[str, Any]:
+    item = settlement.claimed.letter
     return {
-        "r": one.claimed.row,
-        "g": one.claimed.worker_epoch,
-        "state": one.state.value,
-        "replies": one.replies,
-        "attempts": one.attempts,
-        "in_doubt_count": one.in_doubt_count,
-        "due": stamp(one.due) if one.due else None,
-        "code": one.problem.code.value if one.problem else None,
-        "reason": storable(str(one.problem)) if one.problem else None,
-        "reply": _reply(one.attempt),
-        "template": carried.template,
-        "revision": carried.revision,
-        "message_id": carried.message_id,
-        "event": pack_record(carried.record) if one.keeps_event else None,
+        "r": settlement.claimed.row,
+        "g": settlement.claimed.worker_epoch,
+        "state": settlement.state.value,
+        "replies": settlement.replies,
+        "attempts": settlement.attempts,
+        "in_doubt_count": settlement.in_doubt_count,
+        "due": stamp(settlement.due) if settlement.due else None,
+        "code": settlement.problem.code.value if settlement.problem else None,
+        "reason": storable(str(settlement.problem)) if settlement.problem else None,
+        "reply": _reply(settlement.attempt),
+        "template": item.template,
+        "revision": item.revision,
+        "message_id": item.message_id,
+        "event": pack_record(item.record) if settlement.keeps_event else None,
         "now": at,
     }
 
@@ -613,16 +622,16 @@ def _reply(attempt: Attempt | None) -> str | None:
     return storable(f"{attempt.code} {attempt.text}") if attempt and attempt.code else None
 
 
-def _attempt_row(one: Settlement, at: float) -> dict[str, Any]:
-    assert one.attempt is not None
+def _attempt_row(settlement: Settlement, at: float) -> dict[str, Any]:
+    assert settlement.attempt is not None
     return {
-        "row": one.claimed.row,
-        "worker_epoch": one.claimed.worker_epoch,
+        "row": settlement.claimed.row,
+        "worker_epoch": settlement.claimed.worker_epoch,
         "at": at,
-        "result": one.attempt.result,
-        "stage": one.attempt.stage,
-        "code": one.attempt.code,
-        "text": storable(one.attempt.text),
-        "revision": one.claimed.letter.revision,
-        "relay": one.attempt.relay or None,
+        "result": settlement.attempt.result,
+        "stage": settlement.attempt.stage,
+        "code": settlement.attempt.code,
+        "text": storable(settlement.attempt.text),
+        "revision": settlement.claimed.letter.revision,
+        "relay": settlement.attempt.relay or None,
     }

@@ -1,12 +1,8 @@
-"""Letters in doubt that nobody decided about: they end, and their events leave the ledger as dead letters.
+"""Maintenance: ends letters that stayed in doubt for too long, and deletes what the dedupe window has passed.
 
-Runs inside a group's transaction. Row keys are in time order, so what is old is found at the front of the
-table without an index; there is little else, since letters that ended are forgotten sooner.
-
-Forgetting: letters that ended before the dedupe window, and their identities.
-
-Runs inside a group's transaction. Row keys are in time order, so the oldest letters are found at the front
-of the table without an index; those among them that wait or ended late are passed over.
+In: a time before which letters are old, and how many to handle in one commit. Out: how many were handled. Row
+keys are in time order, so that old letters are found at the front of the table without an index; those that
+wait or ended late are skipped. Runs inside a transaction of the group commit.
 """
 
 from datetime import datetime
@@ -25,15 +21,15 @@ from postroom.letter.problems import Problem
 from postroom.ports.ledger import FINAL_STATES, DeadLetter, State
 
 EXPIRE_BATCH = 200
-"""Letters that are ended in one commit: small, so that those under way never wait for it."""
+"""Letters that are ended in one commit; small, so that sending never waits for it."""
 
 _EXPIRE = (
     update(letter)
     .where(letter.c.row == bindparam("r"))
     .values(
         state=State.FAILED.value,
-        code=bindparam("why"),
-        reason=bindparam("said"),
+        code=bindparam("problem"),
+        reason=bindparam("reason"),
         event=None,
         updated_at=bindparam("now"),
     )
@@ -43,14 +39,14 @@ _EXPIRE = (
 def expire_in_doubt(
     connection: Connection, writer: WriterIdentity, before: datetime, why: Problem, at: datetime
 ) -> int:
-    """End letters that are in doubt since before then, for this reason; how many of them there were."""
+    """Fail letters that are in doubt since before then; returns how many."""
     rows = connection.execute(_select_undecided(writer.profile, stamp(before))).all()
     if rows:
-        ended = {"why": why.code.value, "said": storable(str(why)), "now": stamp(at)}
-        connection.execute(_EXPIRE, [ended | {"r": row.row} for row in rows])
+        values = {"problem": why.code.value, "reason": storable(str(why)), "now": stamp(at)}
+        connection.execute(_EXPIRE, [values | {"r": row.row} for row in rows])
         deliveries.add_dead_letters(connection, [_expired_dead_letter(row, why, at) for row in rows], writer)
-        fates = [transition_of_row(row, State.FAILED, why.code.value, stamp(at)) for row in rows]
-        outbox.add_notifications(connection, writer, fates)
+        transitions = [transition_of_row(row, State.FAILED, why.code.value, stamp(at)) for row in rows]
+        outbox.add_notifications(connection, writer, transitions)
     return len(rows)
 
 
@@ -71,15 +67,15 @@ def _select_undecided(profile: str | None, before: float) -> Select[Any]:
 
 
 def _expired_dead_letter(row: Any, why: Problem, at: datetime) -> DeadLetter:
-    """Under an id of its own: the record may have had a dead letter before, for another reason."""
+    """With an id of its own, because the record may have had a dead letter for another reason before."""
     record = unpack_record(row.event)
     id_ = f"{record.topic}/{record.partition}/{record.offset}/{why.code.value}"
     return DeadLetter(id_, record, (why,), at, row.attempts)
 
 
 _DEAD_WORKER = worker.alias("dead")
-# workers of long ago whose letters were taken up: a worker_epoch that is not there is dead. The newest stays,
-# since it says at the next start whether the end before was in order
+# old workers that are recovered: an epoch without a row is dead. The newest dead worker stays, because the
+# next start reads from it whether the last end was in order
 _DELETE_OLD_WORKERS = delete(worker).where(
     worker.c.process.like(bindparam("profile_workers")),
     worker.c.recovered.is_(True),
@@ -92,24 +88,24 @@ _DELETE_OLD_WORKERS = delete(worker).where(
 
 
 def prune(connection: Connection, writer: WriterIdentity, before: datetime, limit: int) -> int:
-    """Delete up to `limit` letters that ended before then, with all that hangs on them; how many went."""
+    """Delete up to `limit` letters that ended before then, with their attempts, reports and identities."""
     at = stamp(before)
     shared_state.delete_expired(connection)
     buckets = dedupe.all_buckets(connection)
-    gone = _select_ended(connection, writer.profile, at, limit)
-    if gone:
-        rows = [row for row, _ in gone]
+    ended = _select_ended(connection, writer.profile, at, limit)
+    if ended:
+        rows = [row for row, _ in ended]
         connection.execute(delete(attempt).where(attempt.c.row.in_(rows)))
         connection.execute(delete(report).where(report.c.letter.in_(rows)))
         connection.execute(delete(letter).where(letter.c.row.in_(rows)))
-        dedupe.delete_identities(connection, buckets, gone)
+        dedupe.delete_identities(connection, buckets, ended)
     today = writer.buckets.current(connection, at + writer.dedupe_window)
-    if len(gone) < limit:
+    if len(ended) < limit:
         deliveries.delete_old_replays(connection, at + writer.dedupe_window)
         connection.execute(_DELETE_OLD_WORKERS, {"profile_workers": writer.profile_workers, "before": at})
         dedupe.compact_buckets(connection, dedupe.bucket_of(at), today, limit)
     writer.buckets.known = buckets | {today}
-    return len(gone)
+    return len(ended)
 
 
 def _select_ended(

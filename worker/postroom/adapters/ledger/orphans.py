@@ -1,7 +1,9 @@
-"""Letters that a dead worker had in hand and whose record is now refused: nobody will claim them again.
+"""Orphans: letters that a dead worker owned and whose record is refused when it comes again.
 
-In: dead letters that are being buried. What a dead worker had made of their records ends with them; a
-letter in `sending` is in doubt. Each function runs inside a group's transaction.
+No worker will claim such a letter, because its record becomes a dead letter before it is claimed. So the rows
+that a dead worker had made of a record end with the record: `claimed` fails, `sending` is in doubt. In: the
+dead letters that are being added. Out: the transitions of the letters that ended. Runs inside a transaction
+of the group commit.
 """
 
 from collections.abc import Sequence
@@ -19,12 +21,13 @@ from postroom.ports.ledger import DeadLetter, State
 from postroom.ports.notifications import LetterTransition
 
 RecordPosition = tuple[str, int, int]
-"""Where a record stands: topic, partition, offset."""
+"""Topic, partition and offset of a record."""
 
-WORKER_DIED = "the worker died after the dot may have left"
+WORKER_DIED = "the worker died after the end of the data may have been sent"
+"""The text of the attempt that records a doubt."""
 
 _OPEN = letter.c.state.in_([State.CLAIMED.value, State.SENDING.value])
-# a row that holds its event comes back by the retry queue, not by its position
+# a row that holds its event comes back from the retry queue, not from the topic
 _IN_PROGRESS = select(letter).where(_OPEN, letter.c.event.is_(None))
 _ROWS = _IN_PROGRESS.where(letter.c.row.in_(bindparam("rows", expanding=True)))
 _OFFSETS = _IN_PROGRESS.where(letter.c.offset.in_(bindparam("offsets", expanding=True)))
@@ -44,61 +47,69 @@ _ADD_ATTEMPT = insert(attempt)
 
 
 class Orphans(Protocol):
-    """How the letters of a dead worker are found by the position of their record."""
+    """Finds the letters of dead workers by the position of their record."""
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
-        """End what dead workers had made of these records; `mine` is the worker_epoch that asks.
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
+        """End the letters that dead workers had made of these records; `mine` is the caller's epoch.
 
-        Returns what became of each letter.
+        Returns the transition of each letter.
         """
         ...
 
 
 class InMemoryOrphans:
-    """The strays of a file: its table has no index on positions, so they are read once, when it is opened.
+    """The orphans of a file, which has one worker: read once when the file is opened.
 
-    A malformed record that is none of them costs a look into a dictionary.
+    SQLite has no index on positions; a malformed record costs one look into a dictionary.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """To be made before this process claims anything: the lock says that all there is is strays."""
+        """Read them before this process claims a letter: the file lock proves that every owner is dead."""
         self._rows: dict[RecordPosition, list[int]] = {}
         for row in connection.execute(_IN_PROGRESS):
             self._rows.setdefault((row.topic, row.partition, row.offset), []).append(row.row)
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
-        """See the protocol."""
-        left = [
-            (row, one)
-            for one in buried
-            if (rows := self._rows.get(_position(one)))
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
+        """See Orphans."""
+        orphans = [
+            (row, dead_letter)
+            for dead_letter in dead_letters
+            if (rows := self._rows.get(_position(dead_letter)))
             for row in connection.execute(_ROWS, {"rows": rows}).all()
             if row.worker_epoch != mine
         ]
-        return [_end_orphan(connection, row, one) for row, one in left]
+        return [_end_orphan(connection, row, dead_letter) for row, dead_letter in orphans]
 
 
 class IndexedOrphans:
-    """The strays of a shared ledger, where workers die at any time: an index on offsets finds them."""
+    """The orphans of a shared ledger, where workers die at any time: an index on offsets finds them."""
 
-    def end(self, connection: Connection, buried: Sequence[DeadLetter], mine: int) -> list[LetterTransition]:
-        """See the protocol."""
-        by_place = {_position(one): one for one in buried}
-        offsets = [offset for _, _, offset in by_place]
+    def end(
+        self, connection: Connection, dead_letters: Sequence[DeadLetter], mine: int
+    ) -> list[LetterTransition]:
+        """See Orphans."""
+        by_position = {_position(dead_letter): dead_letter for dead_letter in dead_letters}
+        offsets = [offset for _, _, offset in by_position]
         rows = connection.execute(_OFFSETS, {"offsets": offsets}).all()
-        found = [row for row in rows if (row.topic, row.partition, row.offset) in by_place]
+        found = [row for row in rows if (row.topic, row.partition, row.offset) in by_position]
         others = {row.worker_epoch for row in found} - {mine}
         dead = leases.declare_dead(connection, others) if others else ()
-        left = [row for row in found if row.worker_epoch in dead]
-        return [_end_orphan(connection, row, by_place[row.topic, row.partition, row.offset]) for row in left]
+        orphans = [row for row in found if row.worker_epoch in dead]
+        return [
+            _end_orphan(connection, row, by_position[row.topic, row.partition, row.offset]) for row in orphans
+        ]
 
 
-def _position(one: DeadLetter) -> RecordPosition:
-    return one.record.topic, one.record.partition, one.record.offset
+def _position(dead_letter: DeadLetter) -> RecordPosition:
+    return dead_letter.record.topic, dead_letter.record.partition, dead_letter.record.offset
 
 
-def _end_orphan(connection: Connection, row: Any, buried: DeadLetter) -> LetterTransition:
-    problem, at = buried.problems[0], stamp(buried.at)
+def _end_orphan(connection: Connection, row: Any, dead_letter: DeadLetter) -> LetterTransition:
+    problem, at = dead_letter.problems[0], stamp(dead_letter.at)
     doubt = row.state == State.SENDING.value
     if doubt:
         note = {
@@ -120,7 +131,7 @@ def _end_orphan(connection: Connection, row: Any, buried: DeadLetter) -> LetterT
             "doubt": int(doubt),
             "code": problem.code.value,
             "reason": storable(str(problem)),
-            "event": pack_record(buried.record) if doubt else None,
+            "event": pack_record(dead_letter.record) if doubt else None,
             "now": at,
         },
     )

@@ -1,10 +1,10 @@
-"""The outbox and the careful attempts: records on their way out, and records under suspicion.
+"""The outbox: dead letters and notifications that wait to be published, and the marks of suspected records.
 
-Each function runs inside a group's transaction.
-
-The outbox of notices: written in the commit that they are about, cleared when they have arrived.
-
-Each function runs inside a group's transaction. Where nobody wants notices nothing is done for them.
+Rows are written in the commit of the change that they report, and deleted when their destination has
+acknowledged them, so that each arrives at least once. A row belongs to the worker that wrote it; the rows of
+a dead worker are adopted by the next worker of its profile that looks, because workers of other profiles have
+other brokers and destinations. Each function runs inside a transaction of the group commit. Without
+notification rules nothing is written or read for notifications.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_ignore  # SQLite compiles it just as well
 from sqlalchemy.engine import Connection
 
@@ -30,21 +30,18 @@ from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import DeadLetter, PendingDeadLetter
 from postroom.ports.notifications import LetterTransition, Notification, NotificationRule
 
+
+def _adoptable(outbox: Table) -> ColumnElement[bool]:
+    """Rows of this worker, and of dead workers of its profile."""
+    others = select(worker.c.worker_epoch).where(
+        or_(worker.c.lease_until > database_time(), worker.c.process.not_like(bindparam("profile_workers")))
+    )
+    return or_(outbox.c.worker_epoch == bindparam("mine"), outbox.c.worker_epoch.not_in(others))
+
+
 _SELECT_DEAD_LETTERS = (
     select(dead_letter_outbox)
-    .where(
-        or_(
-            dead_letter_outbox.c.worker_epoch == bindparam("mine"),
-            dead_letter_outbox.c.worker_epoch.not_in(
-                select(worker.c.worker_epoch).where(
-                    or_(
-                        worker.c.lease_until > database_time(),
-                        worker.c.process.not_like(bindparam("profile_workers")),
-                    )
-                )
-            ),
-        )
-    )
+    .where(_adoptable(dead_letter_outbox))
     .order_by(dead_letter_outbox.c.row)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -81,25 +78,22 @@ _CLEAR_SUSPECT = delete(poison_marks).where(
 )
 
 
-def dead_letter_row(one: DeadLetter) -> dict[str, Any]:
+def dead_letter_row(dead_letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as its outbox row."""
-    problems = [[p.code.value, storable(p.field), storable(p.message), p.line] for p in one.problems]
+    problems = [[p.code.value, storable(p.field), storable(p.message), p.line] for p in dead_letter.problems]
     return {
-        "dead_letter": one.id,
-        "record": pack_record(one.record),
+        "dead_letter": dead_letter.id,
+        "record": pack_record(dead_letter.record),
         "problems": json.dumps(problems),
-        "at": stamp(one.at),
-        "attempts": one.attempts,
+        "at": stamp(dead_letter.at),
+        "attempts": dead_letter.attempts,
     }
 
 
 def pending_dead_letters(
     connection: Connection, writer: WriterIdentity, limit: int
 ) -> list[PendingDeadLetter]:
-    """The oldest dead letters that the broker has not acknowledged: this worker's and those of dead workers.
-
-    Another profile's workers may have other brokers, so theirs wait for their own.
-    """
+    """The oldest dead letters that the broker has not acknowledged; adopts those of dead workers."""
     mine = writer.worker_epoch
     rows = connection.execute(
         _SELECT_DEAD_LETTERS, {"mine": mine, "profile_workers": writer.profile_workers, "limit": limit}
@@ -117,52 +111,40 @@ def _dead_letter(row: Any) -> DeadLetter:
 
 
 def delete_dead_letters(connection: Connection, rows: Sequence[int]) -> None:
-    """Clear what the broker acknowledged."""
+    """Delete dead letters that the broker acknowledged."""
     if rows:
         connection.execute(_DELETE_DEAD_LETTER, [{"r": row} for row in rows])
 
 
 def mark_suspects(connection: Connection, records: Sequence[Record]) -> list[int]:
-    """Mark records as under suspicion; returns the counts found, 0 where there was no mark."""
-    found = [connection.execute(_SELECT_SUSPECT, _position(one)).scalar() or 0 for one in records]
-    connection.execute(_MARK_SUSPECT, [_position(one) for one in records])
+    """Mark records as suspected of killing workers; returns the counts found, 0 where there was no mark."""
+    found = [connection.execute(_SELECT_SUSPECT, _position(record)).scalar() or 0 for record in records]
+    connection.execute(_MARK_SUSPECT, [_position(record) for record in records])
     return found
 
 
 def count_suspect_attempt(connection: Connection, record: Record) -> int:
-    """Count a try at one record on its own; the mark itself is the first count and no try."""
-    tries: int = connection.execute(_COUNT_SUSPECT_ATTEMPT, _position(record)).scalar_one()
-    return tries - 1
+    """Count an attempt at one record alone; returns the attempts. The mark itself counts 1 and is none."""
+    count: int = connection.execute(_COUNT_SUSPECT_ATTEMPT, _position(record)).scalar_one()
+    return count - 1
 
 
 def clear_suspects(connection: Connection, records: Sequence[Record]) -> None:
-    """Forget records that proved harmless."""
+    """Delete the marks of records that proved harmless."""
     if records:
-        connection.execute(_CLEAR_SUSPECT, [_position(one) for one in records])
+        connection.execute(_CLEAR_SUSPECT, [_position(record) for record in records])
 
 
 def _position(record: Record) -> dict[str, Any]:
     return {"t": record.topic, "p": record.partition, "o": record.offset}
 
 
-# a worker's own, and those of dead workers of its profile: other profiles' workers have other destinations
-_ADOPTABLE = or_(
-    notification_outbox.c.worker_epoch == bindparam("mine"),
-    notification_outbox.c.worker_epoch.not_in(
-        select(worker.c.worker_epoch).where(
-            or_(
-                worker.c.lease_until > database_time(),
-                worker.c.process.not_like(bindparam("profile_workers")),
-            )
-        )
-    ),
-)
 _SELECT_NOTIFICATIONS = (
     select(notification_outbox)
     .where(
         notification_outbox.c.destination == bindparam("destination"),
         notification_outbox.c.due <= bindparam("now"),
-        _ADOPTABLE,
+        _adoptable(notification_outbox),
     )
     .order_by(notification_outbox.c.due, notification_outbox.c.row)
     .limit(bindparam("limit"))
@@ -180,27 +162,32 @@ _POSTPONE_NOTIFICATION = (
     .values(due=bindparam("until"), attempts=notification_outbox.c.attempts + 1)
 )
 _DROP_NOTIFICATIONS = delete(notification_outbox).where(
-    notification_outbox.c.destination.not_in(bindparam("wanted", expanding=True)), _ADOPTABLE
+    notification_outbox.c.destination.not_in(bindparam("wanted", expanding=True)),
+    _adoptable(notification_outbox),
 )
 _ADD_NOTIFICATION = insert(notification_outbox)
 
 
 def add_notifications(
-    connection: Connection, writer: WriterIdentity, fates: Sequence[LetterTransition]
+    connection: Connection, writer: WriterIdentity, transitions: Sequence[LetterTransition]
 ) -> None:
-    """Put down what others are to be told of these."""
-    add_notifications_for(connection, writer.notification_rules, writer.worker_epoch, fates)
+    """Write the notifications that this worker's rules make of these transitions."""
+    add_notifications_for(connection, writer.notification_rules, writer.worker_epoch, transitions)
 
 
 def add_notifications_for(
     connection: Connection,
-    heralds: Sequence[NotificationRule],
+    rules: Sequence[NotificationRule],
     worker_epoch: int,
-    fates: Sequence[LetterTransition],
+    transitions: Sequence[LetterTransition],
 ) -> None:
-    """The same for another worker's letters: the worker with this epoch carries it."""
-    for herald in heralds:
-        rows = [_notification_row(one, worker_epoch) for fate in fates for one in herald(fate)]
+    """Write the notifications that these rules make; the worker with this epoch publishes them."""
+    for rule in rules:
+        rows = [
+            _notification_row(notification, worker_epoch)
+            for transition in transitions
+            for notification in rule(transition)
+        ]
         if rows:
             connection.execute(_ADD_NOTIFICATION, rows)
 
@@ -208,48 +195,51 @@ def add_notifications_for(
 def pending_notifications(
     connection: Connection, writer: WriterIdentity, destination: str, now: datetime, limit: int
 ) -> list[Notification]:
-    """See the port."""
+    """The notifications of a destination whose time has come, oldest first; adopts those of dead workers."""
     mine = writer.worker_epoch
-    asked = {"mine": mine, "profile_workers": writer.profile_workers, "limit": limit}
+    parameters = {"mine": mine, "profile_workers": writer.profile_workers, "limit": limit}
     rows = connection.execute(
-        _SELECT_NOTIFICATIONS, asked | {"destination": destination, "now": stamp(now)}
+        _SELECT_NOTIFICATIONS, parameters | {"destination": destination, "now": stamp(now)}
     ).all()
     if adopted := [{"r": row.row, "mine": mine} for row in rows if row.worker_epoch != mine]:
         connection.execute(_ADOPT_NOTIFICATION, adopted)
     return [_notification(row) for row in rows]
 
 
-def delete_notifications(connection: Connection, notices: Sequence[Notification]) -> None:
-    """See the port."""
-    if notices:
-        connection.execute(_DELETE_NOTIFICATION, [{"r": one.row} for one in notices])
+def delete_notifications(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """Delete notifications that arrived or were given up."""
+    if notifications:
+        connection.execute(_DELETE_NOTIFICATION, [{"r": notification.row} for notification in notifications])
 
 
 def postpone_notifications(connection: Connection, until: Sequence[tuple[Notification, datetime]]) -> None:
-    """See the port."""
+    """Set when each is due again, and count the attempt."""
     if until:
-        connection.execute(_POSTPONE_NOTIFICATION, [{"r": one.row, "until": stamp(at)} for one, at in until])
+        connection.execute(
+            _POSTPONE_NOTIFICATION,
+            [{"r": notification.row, "until": stamp(at)} for notification, at in until],
+        )
 
 
 def drop_notifications(connection: Connection, writer: WriterIdentity, destinations: Collection[str]) -> int:
-    """See the port."""
-    asked = {
+    """Delete the notifications to all destinations but these; returns how many."""
+    parameters = {
         "wanted": list(destinations),
         "mine": writer.worker_epoch,
         "profile_workers": writer.profile_workers,
     }
-    return connection.execute(_DROP_NOTIFICATIONS, asked).rowcount
+    return connection.execute(_DROP_NOTIFICATIONS, parameters).rowcount
 
 
-def _notification_row(one: Notification, worker_epoch: int) -> dict[str, Any]:
-    at = stamp(one.at)
+def _notification_row(notification: Notification, worker_epoch: int) -> dict[str, Any]:
+    at = stamp(notification.at)
     return {
-        "destination": one.destination,
-        "notification_id": one.id,
-        "key": storable(one.key),
-        "type": one.type,
-        "data": storable(one.data),
-        "letter": one.letter,
+        "destination": notification.destination,
+        "notification_id": notification.id,
+        "key": storable(notification.key),
+        "type": notification.type,
+        "data": storable(notification.data),
+        "letter": notification.letter,
         "at": at,
         "due": at,
         "attempts": 0,

@@ -1,8 +1,8 @@
 """The ledger port on PostgreSQL, for workers that share a ledger.
 
-Each worker has one writing thread with one session and commits in groups, as on SQLite; synchronous_commit
-is on. Leases replace the lock: see leases. A server that can't be reached stops everything and is tried
-again until it is back.
+Each worker has one writer thread with one session and commits in groups, as on SQLite; `synchronous_commit`
+is on. Leases replace the file lock (see leases). While the server is away, the writer repeats its group until
+it succeeds, so that sending stops and no call is lost.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ class PostgresLedger(SqlLedger):
 
     def __init__(self, engine: Engine, heartbeat: Heartbeat, window: float, clean: bool) -> None:
         worker_epoch = heartbeat.worker_epoch
-        keys, whose = RowKeys(worker_epoch), heartbeat.member
+        keys, member = RowKeys(worker_epoch), heartbeat.member
         writer = WriterIdentity(
             worker_epoch,
             keys,
             window,
             SharedBuckets(),
             IndexedOrphans(),
-            whose.profile,
-            whose.profile_workers,
+            member.profile,
+            member.profile_workers,
         )
         super().__init__(engine, PostgresDatabase(engine, heartbeat.calendar_key), writer, clean)
         self._heartbeat = heartbeat
@@ -52,10 +52,10 @@ class PostgresLedger(SqlLedger):
     ) -> "PostgresLedger":
         """Join the workers of the ledger in `schema`.
 
-        `member` says who holds the lease: no two living workers have the same, and one that is started
-        again in the same place keeps it, so that it need not wait for its former lease to run out.
+        `member` names the owner of the lease: no two live workers have the same name, and a worker that is
+        restarted in the same place keeps its name, so that it need not wait for its earlier lease to expire.
         `window` is dedupe.window in seconds. Raises Unreachable while the server is away, Rejected when the
-        schema is not (rightly) migrated.
+        schema is not migrated.
         """
         with ExitStack() as undo:
             engine = postgres_server.ledger_engine(url, schema, session_name(schema, member.process))
@@ -67,28 +67,28 @@ class PostgresLedger(SqlLedger):
 
     @property
     def lease_until(self) -> float:
-        """See the port."""
+        """Monotonic seconds until which the lease is trusted."""
         return self._heartbeat.lease_until
 
     def now(self, wall: datetime) -> datetime:
-        """See the port."""
+        """The time of the database."""
         now = self._heartbeat.now(wall)
         self.health.clock_ahead = (wall - now).total_seconds()
         return now
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
-        """See the port."""
+        """Recover what dead workers had recalled, except in the grace time after an outage."""
         if monotonic() < self._heartbeat.grace_until:
             return Recovery(self._clean, 0, 0)
         return await super().recover(now, resend)
 
     async def close(self, *, in_order: bool = True) -> None:
-        """See the port."""
+        """End the heartbeat, then the writer."""
         await asyncio.to_thread(self._heartbeat.stop)
         await super().close(in_order=in_order)
 
     def _change_epoch(self, worker_epoch: int) -> None:
-        # one assignment: the writing thread reads it once for each piece of work
+        # one assignment: the writer thread reads it once for each piece of work
         self._writer = replace(self._writer, worker_epoch=worker_epoch, row_keys=RowKeys(worker_epoch))
 
 
@@ -102,24 +102,24 @@ def _join(engine: Engine, schema: str, heartbeat: Heartbeat, started_at: float) 
 
 
 class PostgresDatabase:
-    """What the writer has to know of PostgreSQL."""
+    """Transactions, commits and errors of PostgreSQL, for the database writer."""
 
     _BEGUN = text("SELECT CAST(pg_current_xact_id() AS text), pg_advisory_xact_lock_shared(:key)")
     _STATUS = text("SELECT pg_xact_status(CAST(:transaction AS xid8))")
     INVALID = "22023"
-    """The server has never heard of this transaction: it is not the one that was asked to commit it."""
+    """SQLSTATE for an unknown transaction id: this server is not the one that was asked to commit it."""
 
     def __init__(self, engine: Engine, calendar_key: int) -> None:
         self._engine = engine
         self._key = {"key": calendar_key}
 
     def transaction_id(self, connection: Connection) -> str:
-        """Hold the calendar's lock, in common with everybody, and learn the transaction's number."""
+        """Take the calendar's lock in shared mode and return the transaction's number."""
         number: str = connection.execute(self._BEGUN, self._key).scalar_one()
         return number
 
     def is_committed(self, transaction: str) -> bool:
-        """The server remembers what became of it; one that still commits it is waited for."""
+        """Read the status that the server keeps; waits while the commit is in progress."""
         while (status := self._status(transaction)) == "in progress":
             sleep(0.1)
         return status == "committed"
@@ -137,7 +137,7 @@ class PostgresDatabase:
             raise
 
     def error_action(self, error: DBAPIError) -> ErrorAction:
-        """See commit.Database; a server that is primary no more is let go of, so that the next is found."""
+        """The action after an error; the connections to a server that is no primary any more are closed."""
         if postgres_server.sqlstate(error) in postgres_server.RETRYABLE_STATES:
             return ErrorAction.RETRY
         if postgres_server.sqlstate(error) == postgres_server.READ_ONLY_STATE:

@@ -1,8 +1,8 @@
-"""A PostgreSQL server as the ledger reaches it: its address, its sessions, what its errors mean.
+"""A PostgreSQL server as the ledger uses it: its address, its sessions, the meaning of its errors.
 
-In: a URL and a schema. Out: an engine whose sessions live in that schema and notice within seconds when the
-server is gone; nothing connects before it is used. A URL or schema that can't be right is Rejected; a
-server that can't be reached is Unreachable.
+In: a URL and a schema. Out: an engine whose sessions use that schema and notice within seconds when the
+server is gone; no connection is made before the first use. A URL or schema that cannot be right is Rejected;
+a server that cannot be reached is Unreachable.
 """
 
 import re
@@ -20,9 +20,9 @@ from postroom.ports.world import LedgerUnavailable
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 RETRYABLE_STATES = ("40001", "40P01")
-"""serialization_failure and deadlock_detected: done again, they work."""
+"""SQLSTATEs serialization_failure and deadlock_detected: the transaction succeeds when it is repeated."""
 READ_ONLY_STATE = "25006"
-"""What a server says that was primary until a moment ago."""
+"""SQLSTATE read_only_sql_transaction: the server is no primary any more."""
 
 CONNECT_OPTIONS = {
     "connect_timeout": 5,
@@ -31,7 +31,7 @@ CONNECT_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""libpq's: a server that vanished without a word is noticed in some ten seconds, well within a lease."""
+"""Options of libpq: a server that vanishes is noticed in about ten seconds, less than a lease."""
 
 _SESSION = """
 SELECT set_config('search_path', %s, false),
@@ -47,37 +47,36 @@ SELECT set_config('search_path', %s, false),
        CASE WHEN current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', false) END
 """
-# every statement of a worker is made for an index; left to its estimates, the server reads all identities for
-# a batch of claims while they are hundreds of thousands. A table without an index for a statement is read all
-# the same, and nothing is to be compiled because of that
-# a commit is on the server's disk when it returns, which is what the fence relies on; a session whose worker
-# was cut off holds no lock for longer than a lease: the server notices as we do (one that only stands still
-# answers for its machine: see standstill)
+# enable_seqscan, jit: every statement of a worker has an index; by its estimates the server would read
+# hundreds of thousands of identities for one batch of claims. A table without a suitable index is still
+# read. synchronous_commit: a commit is on the server's disk when it returns, which the fence relies on.
+# keepalives: the server ends the session of a worker whose machine is gone, so that it holds no lock for
+# longer than a lease. A stopped worker's machine still answers them: see leases.end_stuck_sessions.
 
 
 def ledger_engine(url: str, schema: str, name: str = "postroom") -> Engine:
-    """An engine for the ledger in this schema; `name` is what its sessions are called."""
+    """An engine for the ledger in this schema; `name` is the application_name of its sessions."""
     if not SCHEMA.fullmatch(schema):
         raise invalid_setting(
-            "ledger-schema", f"`{schema}` is no plain name: use a-z, 0-9 and _, at most 63 signs"
+            "ledger-schema", f"`{schema}` is not a plain name: use a-z, 0-9 and _, at most 63 characters"
         )
     parsed = _parse(url)
-    told = {key: value for key, value in CONNECT_OPTIONS.items() if key not in parsed.query}
-    made = create_engine(
+    options = {key: value for key, value in CONNECT_OPTIONS.items() if key not in parsed.query}
+    created = create_engine(
         parsed,
         pool_size=2,  # the writer and the heartbeat
-        # an error that quotes the parameters would carry addresses into the log
+        # an error that quotes the parameters would put addresses into the log
         hide_parameters=True,
-        connect_args=told,
+        connect_args=options,
     )
 
-    @event.listens_for(made, "connect")
-    def settle_in(connection: Any, _record: Any) -> None:
+    @event.listens_for(created, "connect")
+    def configure_session(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(_SESSION, (schema, name))
         connection.commit()
 
-    return made
+    return created
 
 
 def _parse(url: str) -> URL:
@@ -86,20 +85,20 @@ def _parse(url: str) -> URL:
     except ArgumentError:
         parsed = None
     if parsed is None or parsed.drivername not in SCHEMES or not parsed.database:
-        # the URL itself holds a password: it is not quoted
+        # the URL contains a password: it is not quoted
         raise invalid_setting(
-            "ledger-url", "it is no URL of the form postgresql://user:password@host:5432/database"
+            "ledger-url", "not a URL of the form postgresql://user:password@host:5432/database"
         )
     return parsed.set(drivername="postgresql+psycopg")
 
 
 def invalid_setting(field: str, message: str) -> Rejected:
-    """A setting of the ledger that a person has to mend."""
+    """The error for a setting of the ledger that is wrong."""
     return Rejected(Problem(Code.SETTING_INVALID, field, message))
 
 
 def sqlstate(error: DBAPIError) -> str:
-    """The five signs that PostgreSQL has for an error; empty where the server said nothing."""
+    """The SQLSTATE of an error, five characters; empty where the server sent none."""
     return getattr(error.orig, "sqlstate", None) or ""
 
 
@@ -109,7 +108,7 @@ def error_text(error: DBAPIError) -> str:
 
 
 def is_transient(error: DBAPIError) -> bool:
-    """Whether time mends it: the server is away, refuses for now, or this is not the primary any more."""
+    """Whether the error passes: the server is away, refuses for now, or is no primary any more."""
     return (
         error.connection_invalidated
         or isinstance(error, OperationalError)
@@ -119,7 +118,7 @@ def is_transient(error: DBAPIError) -> bool:
 
 @contextmanager
 def unreachable_errors() -> Iterator[None]:
-    """Turn what a server that is away causes into Unreachable."""
+    """Turn the errors of a server that is away into Unreachable."""
     try:
         yield
     except DBAPIError as error:
@@ -129,7 +128,7 @@ def unreachable_errors() -> Iterator[None]:
 
 
 def lock_key(schema: str, purpose: str) -> int:
-    """The key of an advisory lock: they are shared by the whole database, so each schema has its own."""
+    """The key of an advisory lock; keys are shared by the whole database, so each schema has its own."""
     return int.from_bytes(
         blake2b(f"postroom {schema} {purpose}".encode(), digest_size=8).digest(), signed=True
     )

@@ -1,10 +1,8 @@
-"""Reading a ledger beside its writer: what became of a letter, and how many are where.
+"""Read-only views of a ledger, for the command line and the gateway.
 
-Opens a file read-only; safe while a worker runs. A ledger on a server is read by `server_reader`. There is
-no index on recipient or event id on purpose (random keys would cost every letter): a search reads the table,
-about a second a million rows.
-
-Reading a ledger on PostgreSQL beside its workers; what can be asked of it is what `reader` says.
+A file is opened read-only, which is safe while a worker runs; a ledger on PostgreSQL is read in a read-only
+session. There is deliberately no index on recipient or event id (random keys would slow down every letter):
+a search reads the whole table, about a second for a million rows.
 """
 
 import sqlite3
@@ -24,7 +22,7 @@ from postroom.adapters.ledger.rows import moment
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One try at a letter."""
+    """One attempt to send a letter."""
 
     at: datetime
     result: str
@@ -33,16 +31,16 @@ class AttemptView:
     text: str | None
     revision: str | None
     fallback: str | None = None
-    """The profile whose relay it went to in place of its own; None: its own, if it came to that."""
+    """The profile whose relay was used instead of its own; None: its own, if a relay was used."""
 
     def relay(self, own: str) -> str:
-        """The profile whose relay it went to, of a letter of profile `own`; empty where it is unknown."""
+        """The profile whose relay was used, for a letter of profile `own`; empty if no relay was used."""
         return self.fallback or (own if self.stage else "")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """What came back about a letter."""
+    """A report about a letter."""
 
     at: datetime
     kind: str
@@ -53,7 +51,7 @@ class ReportView:
 
 @dataclass(frozen=True, slots=True)
 class LetterView:
-    """What the ledger knows of one letter."""
+    """One letter as the ledger has it."""
 
     row: int
     profile: str
@@ -97,7 +95,7 @@ _COLUMNS = (
     *("reason", "reply", "template", "revision", "message_id", "topic", "partition", "offset", "user_id"),
     *("request_id", "received_at", "updated_at"),
 )
-# quoted: some are words of SQL
+# quoted: some names are keywords of SQL
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
 _LETTER = f"SELECT {_NAMES} FROM letter"  # noqa: S608 - constant names
 
@@ -115,11 +113,11 @@ class LedgerReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Close the connection."""
 
     @abstractmethod
     def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
-        """Every row of a query, whose values are question marks."""
+        """Every row of a query with question marks for its values."""
 
     def counts(self) -> dict[str, int]:
         """Letters by state."""
@@ -127,7 +125,7 @@ class LedgerReader(ABC):
         return dict(found)
 
     def pending_dead_letters(self) -> int:
-        """Dead letters that the broker has not acknowledged yet."""
+        """How many dead letters the broker has not acknowledged."""
         [[count]] = self._all("SELECT count(*) FROM dead_letter_outbox")
         return int(count)
 
@@ -136,7 +134,7 @@ class LedgerReader(ABC):
         return [_letter(row) for row in self._all(f'{_LETTER} ORDER BY "row" DESC LIMIT ?', limit)]
 
     def find(self, wanted: str, limit: int = 50) -> Sequence[LetterView]:
-        """Letters by event id, Message-ID, request id, user id or recipient, oldest first, with all of it."""
+        """Letters by event id, Message-ID, request id, user id or recipient, oldest first, with history."""
         key = wanted.strip()
         where = "WHERE ? IN (event_id, message_id, request_id, user_id) OR lower(recipient) = lower(?)"
         rows = self._all(f'{_LETTER} {where} ORDER BY "row" LIMIT ?', key, key, limit)
@@ -157,13 +155,13 @@ class LedgerReader(ABC):
 
 
 class FileLedgerReader(LedgerReader):
-    """A ledger in a file; raises sqlite3.Error where it can't be read."""
+    """A ledger in a file; raises sqlite3.Error if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
 
     def close(self) -> None:
-        """See Reader."""
+        """Close the connection."""
         self._db.close()
 
     def _all(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
@@ -199,7 +197,7 @@ class ServerLedgerReader(LedgerReader):
             raise invalid_setting("ledger-schema", f"there is no ledger in schema {schema}")
 
     def close(self) -> None:
-        """See Reader."""
+        """Close the connection."""
         self._session.close()
         self._engine.dispose()
 

@@ -1,9 +1,11 @@
-"""Reports that came back, in the ledger: kept with their letter, and what they prove applied to it.
+"""Reports in the ledger: stored with their letter, and what they prove applied to its state.
 
-Each function runs inside one transaction. Nothing is locked before it is changed: a letter that changed hands
-meanwhile is met as it was not expected, and its report waits for the next sweep.
+In: received reports with the tag of their return path. Out: one result for each: a duplicate, stored, applied
+or waiting. Each function runs inside one transaction. No row is locked before it is changed: if the letter
+changed meanwhile, the update matches no row, and the report waits for the next `apply_pending`.
 
-Taking reports into a ledger by the side of its workers, on a file and on a server alike.
+`SqlReportStore` is the store of the bounce intake, which opens a ledger beside its workers. The workers use
+the functions of this module when they take over or recover a letter.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -70,8 +72,8 @@ _CHANGE_STATE = (
     )
     .values(
         state=bindparam("after"),
-        code=bindparam("told"),
-        reason=bindparam("why"),
+        code=bindparam("code"),
+        reason=bindparam("bounce_reason"),
         due=None,
         event=None,
         updated_at=bindparam("now", type_=letter.c.updated_at.type),
@@ -88,44 +90,46 @@ _SELECT_CARRIER = select(func.max(worker.c.worker_epoch)).where(
 
 @dataclass(frozen=True, slots=True)
 class StoredEffect:
-    """A report as it is applied to its letter."""
+    """A stored report entry and its effect, as it is applied to the letter."""
 
     row: int
-    said: ReportEntry
-    meaning: ReportEffect
+    entry: ReportEntry
+    effect: ReportEffect
 
 
 @dataclass(frozen=True, slots=True)
 class ReportContext:
-    """What the statements of one transaction share."""
+    """What the functions of one transaction share."""
 
     connection: Connection
     notification_rules: Callable[[str], Sequence[NotificationRule]]
-    """By profile."""
+    """Profile → the rules that make notifications of its transitions."""
     at: float
     profile_workers: str | None = None
-    """The processes that carry the notices; None: those of the letter's profile."""
+    """LIKE pattern of the processes that publish the notifications; None: those of the letter's profile."""
 
     def carrier_epoch(self, profile: str) -> int:
-        """The worker that the notices of a profile are given to: its newest, or another when that one is
-        dead.
+        """The epoch that owns the notifications of a profile: the newest one.
+
+        When that worker is dead, another one of the profile adopts them.
         """
         profile_workers = self.profile_workers or f"{profile} %"
         return self.connection.execute(_SELECT_CARRIER, {"profile_workers": profile_workers}).scalar() or 0
 
 
 def store_reports(
-    context: ReportContext, returned: Sequence[ReceivedReport], houses: Mapping[str, BounceConfig]
+    context: ReportContext, reports: Sequence[ReceivedReport], configs: Mapping[str, BounceConfig]
 ) -> list[ReportResult]:
-    """Keep each report with its letter; see ports.returns."""
+    """Store each report with its letter and apply its effects; one result each, in order."""
     buckets = sorted(dedupe.all_buckets(context.connection))
     return [
-        _store_report(context, one, _find(context.connection, one.tag, buckets), houses) for one in returned
+        _store_report(context, report_, _find(context.connection, report_.tag, buckets), configs)
+        for report_ in reports
     ]
 
 
 def _find(connection: Connection, tag: bytes, buckets: Sequence[int]) -> Any | None:
-    """The letter's row. A foreign identity may have its slot: then it has the next."""
+    """The letter's row: in the slot of its hash, or in a following one if another identity has that."""
     slot = hash_of_tag(tag)
     while rows := connection.execute(_AT_SLOT, {"buckets": buckets, "hash": slot}).all():
         for row in rows:
@@ -136,30 +140,32 @@ def _find(connection: Connection, tag: bytes, buckets: Sequence[int]) -> Any | N
 
 
 def _store_report(
-    context: ReportContext, one: ReceivedReport, row: Any | None, houses: Mapping[str, BounceConfig]
+    context: ReportContext, received: ReceivedReport, row: Any | None, configs: Mapping[str, BounceConfig]
 ) -> ReportResult:
-    if row is None or row.profile not in houses:
+    if row is None or row.profile not in configs:
         return ReportResult()
-    taken = ReportResult(profile=row.profile)
+    result = ReportResult(profile=row.profile)
     if context.connection.execute(_COUNT, {"letter": row.row}).scalar_one() >= MAX_REPORTS_PER_LETTER:
-        return replace(taken, full=True)
-    if is_pseudonym(row.recipient):  # words may name the person, who was erased
-        one = replace(one, said=[replace(said, text="") for said in one.said], content=b"")
-    kept: list[StoredEffect] = []
-    for number, said in enumerate(one.said):
-        meaning = houses[row.profile].policy(said, row.recipient)
-        values = _values(one, said, meaning) | {"letter": row.row, "at": context.at}
-        values |= {"fingerprint": f"{one.fingerprint}-{number}"}
-        if (made := context.connection.execute(_INSERT_REPORT, values).scalar()) is not None:
-            kept.append(StoredEffect(made, said, meaning))
-    if not kept:
-        return replace(taken, known=True)
-    return _apply_all(context, taken, row, [proof for proof in kept if _has_effect(proof.meaning)])
+        return replace(result, limit_reached=True)
+    if is_pseudonym(row.recipient):  # the texts may name the person, who was erased
+        received = replace(
+            received, entries=[replace(entry, text="") for entry in received.entries], content=b""
+        )
+    stored: list[StoredEffect] = []
+    for number, entry in enumerate(received.entries):
+        effect = configs[row.profile].policy(entry, row.recipient)
+        values = _values(received, entry, effect) | {"letter": row.row, "at": context.at}
+        values |= {"fingerprint": f"{received.fingerprint}-{number}"}
+        if (row_id := context.connection.execute(_INSERT_REPORT, values).scalar()) is not None:
+            stored.append(StoredEffect(row_id, entry, effect))
+    if not stored:
+        return replace(result, is_duplicate=True)
+    return _apply_all(context, result, row, [proof_ for proof_ in stored if _has_effect(proof_.effect)])
 
 
-def apply_pending(context: ReportContext, whose: ColumnElement[bool]) -> list[ReportResult]:
-    """Apply what waited for a worker that is done with its letter; of these letters."""
-    rows = context.connection.execute(_SELECT_PENDING_OF_SETTLED.where(whose)).all()
+def apply_pending(context: ReportContext, letters: ColumnElement[bool]) -> list[ReportResult]:
+    """Apply the pending reports of letters that no worker owns any more, within this filter."""
+    rows = context.connection.execute(_SELECT_PENDING_OF_SETTLED.where(letters)).all()
     return [
         _apply_all(context, ReportResult(row.profile), row, [_stored_effect(row)])
         for row in _oldest_per_letter(rows)
@@ -167,15 +173,15 @@ def apply_pending(context: ReportContext, whose: ColumnElement[bool]) -> list[Re
 
 
 def apply_for_dead_workers(context: ReportContext, rows: Sequence[int], dead: Collection[int]) -> int:
-    """Apply what waits for those of these letters whose worker has died; how many changed by it.
+    """Apply the pending reports of those of these letters whose worker is dead; returns how many changed.
 
-    Called before anybody takes one of them up: it was in the relay's hands, so that it is not sent again.
+    Called before the letters are taken over: a letter that the relay has must not be sent again.
     """
     if not rows:
         return 0
     found = context.connection.execute(_SELECT_PENDING_OF_LETTERS, {"rows": list(rows)}).all()
     changed = 0
-    for row in _oldest_per_letter([one for one in found if one.worker_epoch in dead]):
+    for row in _oldest_per_letter([row for row in found if row.worker_epoch in dead]):
         changed += bool(
             _apply_all(
                 context, ReportResult(row.profile), row, [_stored_effect(row)], of_the_dead=True
@@ -185,101 +191,103 @@ def apply_for_dead_workers(context: ReportContext, rows: Sequence[int], dead: Co
 
 
 def _oldest_per_letter(rows: Sequence[Any]) -> list[Any]:
-    """One report of a letter at a time, the oldest: it may change what the next one meets."""
+    """The oldest report of each letter: it may change the state for the next one."""
     return list({row.row: row for row in reversed(rows)}.values())
 
 
 def _apply_all(
     context: ReportContext,
-    taken: ReportResult,
+    result: ReportResult,
     row: Any,
     proofs: Sequence[StoredEffect],
     of_the_dead: bool = False,
 ) -> ReportResult:
     state = State(row.state)
     if proofs and state in IN_PROGRESS and not of_the_dead:
-        return replace(taken, waits=True)
+        return replace(result, is_pending=True)
     changes: list[State] = []
     suppressed: list[SuppressionReason] = []
     for proof in proofs:
-        after = proof.meaning.proves
+        after = proof.effect.proves
         if after is not None and (state in PROVABLE_STATES[after] or (of_the_dead and state in IN_PROGRESS)):
             if not _change_state(context, row, state, proof):
-                return replace(taken, waits=True)  # somebody has it in hand now
+                return replace(result, is_pending=True)  # a worker owns it now
             state = after
             changes.append(after)
         if _suppress(context, row, proof):
-            assert proof.meaning.suppress is not None
-            suppressed.append(proof.meaning.suppress)
+            assert proof.effect.suppress is not None
+            suppressed.append(proof.effect.suppress)
         context.connection.execute(_MARK_APPLIED, {"r": proof.row})
-    return replace(taken, changes=tuple(changes), suppressed=tuple(suppressed))
+    return replace(result, changes=tuple(changes), suppressed=tuple(suppressed))
 
 
 def _change_state(context: ReportContext, row: Any, before: State, proof: StoredEffect) -> bool:
-    after, said = proof.meaning.proves, proof.said
+    after, entry = proof.effect.proves, proof.entry
     assert after is not None
     bounced = after is State.BOUNCED
     values = {"r": row.row, "g": row.worker_epoch, "before": before.value, "after": after.value}
     values |= {"now": context.at}
     values |= {
-        "told": Code.BOUNCED.value if bounced else None,
-        "why": _bounce_reason(said) if bounced else None,
+        "code": Code.BOUNCED.value if bounced else None,
+        "bounce_reason": _bounce_reason(entry) if bounced else None,
     }
     if context.connection.execute(_CHANGE_STATE, values).rowcount != 1:
         return False
-    if heralds := context.notification_rules(row.profile):
-        fate = transition_of_row(row, after, Code.BOUNCED.value if bounced else "", context.at)
-        told = {"kind": said.kind.value} | ({"status": said.status} if said.status else {})
-        fate = replace(fate, report=told, reply=said.text if bounced else "")
-        outbox.add_notifications_for(context.connection, heralds, context.carrier_epoch(row.profile), [fate])
+    if rules := context.notification_rules(row.profile):
+        transition = transition_of_row(row, after, Code.BOUNCED.value if bounced else "", context.at)
+        report_ = {"kind": entry.kind.value} | ({"status": entry.status} if entry.status else {})
+        transition = replace(transition, report=report_, reply=entry.text if bounced else "")
+        outbox.add_notifications_for(
+            context.connection, rules, context.carrier_epoch(row.profile), [transition]
+        )
     return True
 
 
 def _suppress(context: ReportContext, row: Any, proof: StoredEffect) -> bool:
-    """What is captured was sent to nobody: its reports are rehearsals, and fill no list."""
-    reason = proof.meaning.suppress
+    """Add the entry; not for captured letters, whose reports are simulated, or erased recipients."""
+    reason = proof.effect.suppress
     if (
         reason is None
         or is_pseudonym(row.recipient)
         or context.connection.execute(_CAPTURED, {"r": row.row}).first()
     ):
         return False
-    note = f"{proof.said.mta}: {proof.said.text}" if proof.said.mta else proof.said.text
+    note = f"{proof.entry.mta}: {proof.entry.text}" if proof.entry.mta else proof.entry.text
     entry = Suppression(row.profile, row.recipient, reason, moment(context.at), note)
     return suppressions.add_suppressions(context.connection, [entry]) == 1
 
 
-def _bounce_reason(said: ReportEntry) -> str:
-    who, words = said.mta or "a mail system", said.text or said.status or "it gave no reason"
-    return storable(str(Problem(Code.BOUNCED, "recipient", f"{who} could not deliver it: {words}")))
+def _bounce_reason(entry: ReportEntry) -> str:
+    reporter, text = entry.mta or "a mail system", entry.text or entry.status or "it gave no reason"
+    return storable(str(Problem(Code.BOUNCED, "recipient", f"{reporter} could not deliver it: {text}")))
 
 
-def _values(one: ReceivedReport, said: ReportEntry, meaning: ReportEffect) -> dict[str, Any]:
-    unread = said.kind is ReportKind.UNPARSED
+def _values(received: ReceivedReport, entry: ReportEntry, effect: ReportEffect) -> dict[str, Any]:
+    unread = entry.kind is ReportKind.UNPARSED
     return {
-        "kind": said.kind.value,
-        "status": said.status,
-        "text": storable(said.text),
-        "mta": storable(said.mta),
-        "proves": meaning.proves.value if meaning.proves else None,
-        "suppress": meaning.suppress.value if meaning.suppress else None,
-        "pending": _has_effect(meaning),
-        "content": one.content[:MAX_CONTENT_BYTES] if unread else None,
+        "kind": entry.kind.value,
+        "status": entry.status,
+        "text": storable(entry.text),
+        "mta": storable(entry.mta),
+        "proves": effect.proves.value if effect.proves else None,
+        "suppress": effect.suppress.value if effect.suppress else None,
+        "pending": _has_effect(effect),
+        "content": received.content[:MAX_CONTENT_BYTES] if unread else None,
     }
 
 
-def _has_effect(meaning: ReportEffect) -> bool:
-    return meaning.proves is not None or meaning.suppress is not None
+def _has_effect(effect: ReportEffect) -> bool:
+    return effect.proves is not None or effect.suppress is not None
 
 
 def _stored_effect(row: Any) -> StoredEffect:
-    meaning = ReportEffect(
+    effect = ReportEffect(
         State(row.proves) if row.proves else None, SuppressionReason(row.suppress) if row.suppress else None
     )
-    said = ReportEntry(
+    entry = ReportEntry(
         ReportKind(row.report_kind), row.report_status, row.report_text or "", row.report_mta or ""
     )
-    return StoredEffect(row.report_row, said, meaning)
+    return StoredEffect(row.report_row, entry, effect)
 
 
 def _identity(row: Any) -> Identity:
@@ -290,28 +298,28 @@ T = TypeVar("T")
 
 
 class SqlReportStore(LedgerConnection):
-    """Implements ports.returns.Returns."""
+    """Implements ports.bounces.ReportStore on a file or a server."""
 
     def add(
-        self, returned: Sequence[ReceivedReport], houses: Mapping[str, BounceConfig], now: datetime
+        self, received: Sequence[ReceivedReport], configs: Mapping[str, BounceConfig], now: datetime
     ) -> Sequence[ReportResult]:
-        """See the port."""
-        return self._in_context(houses, now, lambda context: store_reports(context, returned, houses))
+        """Store reports and apply what they prove."""
+        return self._in_context(configs, now, lambda context: store_reports(context, received, configs))
 
-    def apply_pending(self, houses: Mapping[str, BounceConfig], now: datetime) -> Sequence[ReportResult]:
-        """See the port."""
-        ours = letter.c.profile.in_(sorted(houses))
-        return self._in_context(houses, now, lambda context: apply_pending(context, ours))
+    def apply_pending(self, configs: Mapping[str, BounceConfig], now: datetime) -> Sequence[ReportResult]:
+        """Apply the reports that waited for a worker."""
+        letters = letter.c.profile.in_(sorted(configs))
+        return self._in_context(configs, now, lambda context: apply_pending(context, letters))
 
     def _in_context(
-        self, houses: Mapping[str, BounceConfig], now: datetime, work: Callable[[ReportContext], T]
+        self, configs: Mapping[str, BounceConfig], now: datetime, work: Callable[[ReportContext], T]
     ) -> T:
-        def heralds(profile: str) -> Sequence[NotificationRule]:
-            return houses[profile].notification_rules
+        def rules(profile: str) -> Sequence[NotificationRule]:
+            return configs[profile].notification_rules
 
-        def play(connection: Connection) -> T:
-            alone = self._file is not None
-            at = stamp(now) if alone else leases.database_now(connection)
-            return work(ReportContext(connection, heralds, at, leases.ALL_WORKERS if alone else None))
+        def run(connection: Connection) -> T:
+            is_file = self._file is not None
+            at = stamp(now) if is_file else leases.database_now(connection)
+            return work(ReportContext(connection, rules, at, leases.ALL_WORKERS if is_file else None))
 
-        return self.transaction(play)
+        return self.transaction(run)

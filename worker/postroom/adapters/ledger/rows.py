@@ -1,8 +1,7 @@
-"""How values stand in a row: times as seconds, text as UTF-8, keys in time order.
+"""How values are stored in rows: times as seconds, text as UTF-8, keys in time order.
 
-What became of letters, as heralds are told it: of a settlement, or of a row whose worker died.
-
-Whose letters a statement is about, where a database holds those of several profiles.
+Also the transitions that notification rules get, made from a settlement or from a row, and the filter for the
+letters of one profile.
 """
 
 import json
@@ -31,7 +30,7 @@ def moment(seconds: float) -> datetime:
 
 
 def storable(text: str) -> str:
-    """Text that can be stored: what UTF-8 or PostgreSQL does not know becomes a question mark."""
+    """Replace characters that UTF-8 or PostgreSQL cannot store with a question mark."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 
@@ -41,10 +40,10 @@ def first_key(at: float) -> int:
 
 
 class RowKeys:
-    """Time-ordered 63-bit keys: 41 bits of milliseconds, 10 of worker_epoch, 12 of sequence.
+    """Time-ordered 63-bit keys: 41 bits of milliseconds, 10 of the worker's epoch, 12 of sequence.
 
-    Inserts land at the end of the table, whatever the identities are; two processes never make the same
-    key as long as fewer than 1,024 live at once.
+    Rows are inserted at the end of the table, whatever their identities are. Two processes never make the
+    same key as long as fewer than 1,024 are alive at once.
     """
 
     def __init__(self, worker_epoch: int) -> None:
@@ -53,7 +52,7 @@ class RowKeys:
         self._sequence = 0
 
     def next(self, at: float) -> int:
-        """The next key; a clock that goes back or a full millisecond moves on into the next one."""
+        """The next key; when the clock goes back or a millisecond is full, the next millisecond is used."""
         millisecond = max(int(at * 1000), self._last)
         if millisecond == self._last:
             self._sequence += 1
@@ -65,28 +64,34 @@ class RowKeys:
         return (millisecond << (EPOCH_BITS + SEQUENCE_BITS)) | self._worker_epoch | self._sequence
 
 
-def is_notifiable(one: Settlement) -> bool:
-    """Whether a settlement says something new: a letter that goes on waiting untried was told of before."""
-    return one.state is not State.DEFERRED or one.attempt is not None or one.claimed.from_topic
+def is_notifiable(settlement: Settlement) -> bool:
+    """Whether a settlement changes what is known: a recalled letter that is deferred untried does not."""
+    return (
+        settlement.state is not State.DEFERRED
+        or settlement.attempt is not None
+        or settlement.claimed.from_topic
+    )
 
 
-def transition_of_settlement(one: Settlement, now: datetime) -> LetterTransition:
-    """What a settlement made of its letter."""
-    carried = one.claimed.letter
-    event = carried.event
+def transition_of_settlement(settlement: Settlement, now: datetime) -> LetterTransition:
+    """The transition of a settled letter."""
+    letter_ = settlement.claimed.letter
+    event = letter_.event
     return LetterTransition(
-        row=one.claimed.row,
-        identity=carried.identity,
+        row=settlement.claimed.row,
+        identity=letter_.identity,
         event_type=event.type,
-        state=one.state,
+        state=settlement.state,
         at=now,
-        attempts=one.attempts,
-        code=one.problem.code.value if one.problem else "",
-        reply=f"{one.attempt.code} {one.attempt.text}" if one.attempt and one.attempt.code else "",
-        due=one.due,
-        template=carried.template,
-        revision=carried.revision,
-        message_id=carried.message_id,
+        attempts=settlement.attempts,
+        code=settlement.problem.code.value if settlement.problem else "",
+        reply=f"{settlement.attempt.code} {settlement.attempt.text}"
+        if settlement.attempt and settlement.attempt.code
+        else "",
+        due=settlement.due,
+        template=letter_.template,
+        revision=letter_.revision,
+        message_id=letter_.message_id,
         user_id=event.user_id,
         request_id=event.request_id,
         metadata=event.metadata,
@@ -94,7 +99,7 @@ def transition_of_settlement(one: Settlement, now: datetime) -> LetterTransition
 
 
 def transition_of_row(row: Any, state: State, code: str, at: float) -> LetterTransition:
-    """What became of a letter whose worker died; `row` is all of it, as it was."""
+    """The transition of a letter whose worker died; `row` holds all columns as they were before."""
     return LetterTransition(
         row=row.row,
         identity=Identity(row.profile, row.source, row.event_id, row.recipient),
@@ -114,7 +119,7 @@ def transition_of_row(row: Any, state: State, code: str, at: float) -> LetterTra
 
 
 def profile_filter(profile: Any) -> ColumnElement[bool]:
-    """Letters of this profile (a text, or a parameter); of every profile where it is None."""
+    """The condition for letters of this profile (a text or a parameter); None: of every profile."""
     if profile is None:
         return true()
     wanted = literal(profile) if isinstance(profile, str) else profile

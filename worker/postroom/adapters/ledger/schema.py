@@ -1,8 +1,8 @@
 """The ledger's tables, in SQLAlchemy Core: the same rows on SQLite and on PostgreSQL.
 
-`letter` holds one row a letter under a time-ordered key; `identity` is the narrow table that makes an
-identity unique, in buckets of a day of first sight, so that inserts stay close together and few are
-searched. Random keys over the whole table would cost many times more at a million rows.
+`letter` holds one row for each letter under a time-ordered key. `identity` is the narrow table that makes an
+identity unique, in buckets of the day on which it was first seen, so that inserts stay close together and few
+pages are searched. Random keys over the whole table would cost many times more at a million rows.
 """
 
 from typing import Any
@@ -28,15 +28,16 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 VERSION = 1
-"""Written to SQLite's user_version; a ledger of a newer version is refused, never guessed at."""
+"""Stored in SQLite's user_version; a file with a newer version is refused."""
 
-# PostgreSQL's version is a revision of migrations/, which must make exactly these tables: a test compares.
+# on PostgreSQL the version is a revision of migrations/, which must create exactly these tables (a test
+# compares)
 
 metadata = MetaData()
 
 
 class database_time(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
-    """Seconds since 1970 by the database's clock, now and not at the transaction's begin."""
+    """Seconds since 1970 by the database's clock, at the time of the statement, not of the transaction."""
 
     type = Float()
     inherit_cache = True
@@ -83,23 +84,23 @@ letter = Table(
     Column("event", LargeBinary),
     Column("received_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # the retry queue: only rows with a time to come back have an entry
+    # the retry queue: only rows with a due time have an entry
     Index(
         "letter_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")
     ),
-    # the same for workers that share a database with those of other profiles, whose backlog they pass over
+    # the same for one profile: the backlog of other profiles in the database is not read
     Index("letter_due_of_profile", "profile", "due", postgresql_where=text("due IS NOT NULL")).ddl_if(
         dialect="postgresql"
     ),
-    # what a dead worker had recalled: only rows that hold their event have an entry
+    # recovery of recalled letters: only rows that hold their event have an entry
     Index(
         "letter_stored",
         "worker_epoch",
         sqlite_where=text("event IS NOT NULL"),
         postgresql_where=text("event IS NOT NULL"),
     ),
-    # letters by the position of their record, for records that are refused when they come again: offsets
-    # arrive in runs, so this index is a few bytes a page and costs a letter nothing
+    # orphans, by the position of their record: offsets arrive in runs, so that this index needs a few bytes
+    # for each page and costs almost nothing
     Index(
         "letter_position",
         "offset",
@@ -131,9 +132,9 @@ attempt = Table(
     Column("code", Integer),
     Column("text", Text),
     Column("revision", String),
-    # whose relay it went through, where that was not the profile's own
+    # the profile whose relay was used, if not the letter's own
     Column("relay", String),
-    # keys are in time order, so this index grows at its end as well
+    # keys are in time order, so that this index grows at its end too
     Index("attempt_row", "row"),
 )
 
@@ -145,7 +146,7 @@ dead_letter_outbox = Table(
     Column("record", LargeBinary, nullable=False),
     Column("problems", Text, nullable=False),
     Column("at", Float, nullable=False),
-    # the worker that publishes it; a dead one's are taken up by the next that looks
+    # the worker that publishes it; rows of a dead worker are adopted by another one of its profile
     Column("worker_epoch", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
 )
@@ -154,7 +155,7 @@ notification_outbox = Table(
     "notification_outbox",
     metadata,
     Column("row", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    # a callback's name; empty for the status topic
+    # the name of a callback; empty for the status topic
     Column("destination", String, nullable=False),
     Column("notification_id", String, nullable=False),
     Column("key", String, nullable=False),
@@ -164,11 +165,11 @@ notification_outbox = Table(
     Column("at", Float, nullable=False),
     Column("due", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
-    # the worker that carries it; a dead one's are taken up by the next that looks
+    # the worker that publishes it; rows of a dead worker are adopted by another one of its profile
     Column("worker_epoch", Integer, nullable=False),
     Index("notification_due", "destination", "due"),
 )
-"""What others are told of letters. Empty, and never looked at, where a profile tells nobody."""
+"""Notifications about letters. Empty and never read where a profile has no notification rules."""
 
 report = Table(
     "report",
@@ -181,16 +182,16 @@ report = Table(
     Column("status", String, nullable=False),
     Column("text", Text),
     Column("mta", String),
-    # the state that it proves, and why the address goes on the suppression list, where it does
+    # the state that it proves, and the reason for an entry of the suppression list, if any
     Column("proves", String),
     Column("suppress", String),
-    # what it proves is still to be applied: a worker has the letter in hand
+    # true while its effect is not applied, because a worker owns the letter
     Column("pending", Boolean, nullable=False),
     Column("content", LargeBinary),
     UniqueConstraint("letter", "fingerprint", name="report_once"),
     Index("report_pending", "letter", sqlite_where=text("pending"), postgresql_where=text("pending")),
 )
-"""What came back about letters."""
+"""Reports about letters."""
 
 worker = Table(
     "worker",
@@ -199,9 +200,9 @@ worker = Table(
     Column("process", String, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("ended_in_order", Boolean, nullable=False, default=False),
-    # in the database's own time; 0 where the worker ended or was declared dead, and then for good
+    # by the database's clock; 0 when the worker ended or was declared dead, which is final
     Column("lease_until", Float, nullable=False),
-    # whether what it left in hand has been taken up
+    # whether the letters that it had recalled were recovered
     Column("recovered", Boolean, nullable=False, default=False),
     sqlite_autoincrement=True,
 )
@@ -220,17 +221,17 @@ poison_marks = Table(
 replay = Table(
     "replay",
     metadata,
-    # a digest of the replay's id
+    # the digest of the replay's id
     Column("id", String, primary_key=True),
     Column("at", Float, nullable=False),
 )
-"""Replays that were taken: each may open a letter again once."""
+"""Replays that were consumed: each may reopen a letter once."""
 
 suppression = Table(
     "suppression",
     metadata,
     Column("profile", String, nullable=False),
-    # a digest of the address: what counts, and what is left when a person is erased
+    # the digest of the address: it identifies the entry, and it stays when a person is erased
     Column("hash", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("address", String),
@@ -244,20 +245,20 @@ shared_states = Table(
     metadata,
     Column("subject", String, primary_key=True),
     Column("text", Text, nullable=False),
-    # in the database's own time; what is older is forgotten
+    # by the database's clock; older states are deleted
     Column("until", Float, nullable=False),
 )
-"""What workers agree on: circuits, shares of a rate. Few rows, and nobody's addresses."""
+"""States that all workers share: circuits, shares of a rate. Few rows, and no addresses."""
 
 calendar = Table(
     "calendar",
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
-    # the one bucket that identities are put into now: never less than it was
+    # the only bucket that takes identities now; it never decreases
     Column("bucket", Integer, nullable=False),
-    # the oldest revision of this schema that a program must know to work with it
+    # the oldest revision that a program must know to use this schema
     Column("floor", String, nullable=False),
 )
-"""One row, on PostgreSQL only: what the workers of a ledger have to agree on. A file has one writer."""
+"""One row, on PostgreSQL only: what all workers of a ledger must share. A file has one worker."""
 
 TABLES_OF_A_FILE = [table for table in metadata.sorted_tables if table is not calendar]

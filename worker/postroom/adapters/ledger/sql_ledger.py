@@ -1,8 +1,7 @@
-"""The clock of all who share a ledger: see ports.ledger.Ledger.now.
+"""The ledger port in SQL, as far as SQLite and PostgreSQL have it in common.
 
-The ledger port in SQL: every call is a piece of work for the one writing thread.
-
-What SQLite and PostgreSQL have in common; how each is opened, held and closed is in a file of its own.
+Each call is a piece of work for the database writer, which commits queued calls in groups. `sqlite` and
+`postgres` open, own and close the database. Also the clock that counts in the ledger's time.
 """
 
 from collections.abc import Collection, Sequence
@@ -33,22 +32,22 @@ from postroom.ports.world import Clock, LedgerHealth, Recovery
 
 
 class LedgerClock:
-    """Implements ports.world.Clock in the ledger's time; `here` is this machine's clock."""
+    """A clock in the ledger's time (see ports.ledger.Ledger.now); `here` is the clock of this machine."""
 
     def __init__(self, here: Clock, ledger: Ledger) -> None:
         self._here = here
         self._ledger = ledger
 
     def now(self) -> datetime:
-        """See the port."""
+        """The time of the ledger."""
         return self._ledger.now(self._here.now())
 
     def monotonic(self) -> float:
-        """See the port."""
+        """The monotonic clock of this machine."""
         return self._here.monotonic()
 
     def random(self) -> float:
-        """See the port."""
+        """A random number of this machine."""
         return self._here.random()
 
 
@@ -56,7 +55,7 @@ log = structlog.get_logger("postroom.ledger")
 
 
 class SqlLedger:
-    """All of ports.ledger.Ledger but `lease_until`, `now`; its outbox of notices is ports.notices.Outbox."""
+    """Implements ports.ledger.Ledger without `lease_until` and `now`, and NotificationOutbox."""
 
     def __init__(self, engine: Engine, database: CommitDatabase, writer: WriterIdentity, clean: bool) -> None:
         self.health = LedgerHealth()
@@ -66,107 +65,109 @@ class SqlLedger:
         self._commits = DatabaseWriter(engine, database, self.health)
 
     async def recover(self, now: datetime, resend: bool) -> Recovery:
-        """See the port."""
+        """Recover what dead workers had recalled."""
         recalled, in_doubt = await self._commits.run(
             lambda c: deliveries.recover(c, self._writer, now, resend)
         )
         return Recovery(self._clean, recalled, in_doubt)
 
     async def claim(self, letters: Sequence[Letter], now: datetime) -> Sequence[deliveries.ClaimResult]:
-        """See the port."""
+        """Claim letters: a result for each, in order."""
         self.health.rows += len(letters)
         return await self._commits.run(lambda c: deliveries.claim(c, letters, self._writer, now))
 
     async def take_over(self, rows: Sequence[ExistingRow], now: datetime) -> Sequence[Claimed | None]:
-        """See the port."""
+        """Claim rows whose owner is dead."""
         return await self._commits.run(lambda c: deliveries.take_over(c, rows, self._writer, now))
 
     async def fence(self, claimed: Sequence[Claimed], now: datetime) -> Collection[Claimed]:
-        """See the port."""
+        """Move owned rows to `sending`; returns these claims."""
         self.health.rows += len(claimed)
         return await self._commits.run(lambda c: deliveries.fence(c, claimed, self._writer, now))
 
     async def settle(self, batch: Sequence[Settlement], now: datetime) -> None:
-        """See the port."""
+        """End attempts; late settlements are counted in `health`."""
         self.health.rows += len(batch)
         late = await self._commits.run(lambda c: deliveries.settle(c, batch, self._writer, now))
         self.health.late_settlements += late
 
     async def release(self, claimed: Sequence[Claimed]) -> None:
-        """See the port."""
+        """Give up claims whose content never left."""
         await self._commits.run(lambda c: deliveries.release(c, claimed))
 
     async def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """See the port."""
+        """Put records that become no letters into the outbox."""
         await self._commits.run(lambda c: deliveries.add_dead_letters(c, dead_letters, self._writer))
 
     async def claim_due(self, now: datetime, limit: int) -> Sequence[Recalled]:
-        """See the port."""
+        """Claim letters whose time has come."""
         return await self._commits.run(lambda c: deliveries.claim_due(c, self._writer, now, limit))
 
     async def pending_dead_letters(self, limit: int) -> Sequence[PendingDeadLetter]:
-        """See the port."""
+        """The oldest dead letters of the outbox."""
         return await self._commits.run(lambda c: outbox.pending_dead_letters(c, self._writer, limit))
 
     async def delete_dead_letters(self, batch: Sequence[PendingDeadLetter]) -> None:
-        """See the port."""
-        await self._commits.run(lambda c: outbox.delete_dead_letters(c, [one.row for one in batch]))
+        """Delete dead letters that the broker acknowledged."""
+        await self._commits.run(lambda c: outbox.delete_dead_letters(c, [letter.row for letter in batch]))
 
     def announce(self, herald: NotificationRule) -> None:
-        """See the port."""
+        """Apply this notification rule from now on."""
         self._writer.notification_rules.append(herald)
 
     async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
-        """See the port."""
+        """The notifications of a destination whose time has come."""
         return await self._commits.run(
             lambda c: outbox.pending_notifications(c, self._writer, destination, now, limit)
         )
 
     async def delivered(self, batch: Sequence[Notification]) -> None:
-        """See the port."""
+        """Delete notifications that arrived or were given up."""
         await self._commits.run(lambda c: outbox.delete_notifications(c, batch))
 
     async def postpone(self, until: Sequence[tuple[Notification, datetime]]) -> None:
-        """See the port."""
+        """Set when each notification is due again."""
         await self._commits.run(lambda c: outbox.postpone_notifications(c, until))
 
     async def abandon(self, destinations: Collection[str]) -> int:
-        """See the port."""
+        """Delete the notifications to all other destinations."""
         return await self._commits.run(lambda c: outbox.drop_notifications(c, self._writer, destinations))
 
     async def mark_suspects(self, records: Sequence[Record]) -> Sequence[int]:
-        """See the port."""
+        """Mark records before they are rendered in isolation; returns the counts found."""
         return await self._commits.run(lambda c: outbox.mark_suspects(c, records))
 
     async def count_suspect_attempt(self, record: Record) -> int:
-        """See the port."""
+        """Count an attempt at one marked record alone."""
         return await self._commits.run(lambda c: outbox.count_suspect_attempt(c, record))
 
     async def clear_suspects(self, records: Sequence[Record]) -> None:
-        """See the port."""
+        """Delete the marks of harmless records."""
         await self._commits.run(lambda c: outbox.clear_suspects(c, records))
 
     async def update_shared(self, subjects: Sequence[str], change: Update) -> Sequence[str]:
-        """See the port."""
+        """Change shared states; returns their texts."""
         return await self._commits.run(
             lambda c: shared_state.update_shared(c, subjects, change, self._writer.worker_epoch)
         )
 
     async def prune(self, before: datetime, limit: int) -> int:
-        """See the port."""
+        """Delete letters behind the dedupe window."""
         return await self._commits.run(lambda c: maintenance.prune(c, self._writer, before, limit))
 
     async def expire_in_doubt(self, before: datetime, why: Problem, at: datetime) -> int:
-        """See the port."""
+        """Fail letters that stayed in doubt for too long."""
         return await self._commits.run(
             lambda c: maintenance.expire_in_doubt(c, self._writer, before, why, at)
         )
 
     async def close(self, *, in_order: bool = True) -> None:
-        """See the port. Where nothing can be written it gives up; the next start finds an unclean end."""
+        """Commit the queued work and deregister; if that fails, the next start finds an unclean end."""
         try:
             await self._commits.finish(lambda c: leases.deregister(c, self._writer.worker_epoch, in_order))
         except DBAPIError as error:
-            log.error("ledger closed without its last writes", reason=str(error.orig))
+            log.error(
+                "last ledger writes failed; the next start counts this end as unclean", reason=str(error.orig)
+            )
         finally:
             self._engine.dispose()

@@ -1,7 +1,7 @@
 """The ledger port on one SQLite file.
 
-One writing process a file, held by flock (the lock dies with its holder, so it replaces the lease); WAL,
-synchronous FULL, local disk. A second process on the same file is refused at start. More workers need
+A file has one worker, which holds it by flock (the lock ends with its process, so that it replaces the
+lease); WAL, synchronous FULL, local disk. A second process is refused at its start. Several workers need
 PostgreSQL.
 """
 
@@ -30,7 +30,7 @@ from postroom.letter.problems import Code, Problem, Rejected
 
 CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000
-"""16 MiB of log between checkpoints: each is a second sync, so they are kept rare."""
+"""16 MiB of log between checkpoints: each one costs a second sync, so that they are rare."""
 
 
 class SqliteLedger(SqlLedger):
@@ -42,7 +42,7 @@ class SqliteLedger(SqlLedger):
 
     @classmethod
     async def open(cls, path: Path, window: float, now: datetime) -> "SqliteLedger":
-        """Open or create the file, become its one writer; raises Rejected when that can't be.
+        """Open or create the file as its only worker; raises Rejected if that is impossible.
 
         `window` is dedupe.window in seconds.
         """
@@ -65,15 +65,15 @@ class SqliteLedger(SqlLedger):
 
     @property
     def lease_until(self) -> float:
-        """The lock is held for as long as the process lives."""
+        """Infinite: the lock is held for as long as the process lives."""
         return math.inf
 
     def now(self, wall: datetime) -> datetime:
-        """A file has one worker, and no clock but that worker's."""
+        """The time of this machine: a file has one worker and no clock of its own."""
         return wall
 
     async def close(self, *, in_order: bool = True) -> None:
-        """See the port."""
+        """Close the writer, then release the lock."""
         try:
             await super().close(in_order=in_order)
         finally:
@@ -81,18 +81,18 @@ class SqliteLedger(SqlLedger):
 
 
 class SqliteDatabase:
-    """What the writer has to know of SQLite."""
+    """Transactions, commits and errors of SQLite, for the database writer."""
 
     def transaction_id(self, connection: Connection) -> str:
-        """A file knows its transactions by no name."""
+        """Empty: SQLite has no transaction ids."""
         return ""
 
     def is_committed(self, transaction: str) -> bool:
-        """A commit that fails has been rolled back."""
+        """False: a commit that fails is rolled back."""
         return False
 
     def error_action(self, error: DBAPIError) -> ErrorAction:
-        """A disk may get space, a lock may go."""
+        """Wait for errors of the disk and of locks, which pass."""
         return ErrorAction.WAIT if isinstance(error, OperationalError) else ErrorAction.FAIL
 
 
@@ -122,8 +122,8 @@ def _lock(path: Path) -> IO[str]:
             Problem(
                 Code.LEDGER_IN_USE,
                 "POSTROOM_LEDGER",
-                f"{path} is written by {holder} already; a SQLite ledger takes one worker. "
-                "Stop that one, or give this one a file of its own",
+                f"{path} is used by {holder} already; a SQLite ledger has one worker. "
+                "Stop that process, or give this worker a file of its own",
             )
         ) from None
     lock.truncate(0)
@@ -136,14 +136,14 @@ def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=StaticPool,
-        # an error that quotes the parameters would carry addresses into the log
+        # an error that quotes the parameters would put addresses into the log
         hide_parameters=True,
         connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 10},
     )
 
     @event.listens_for(engine, "connect")
     def tune(connection: Any, _record: Any) -> None:
-        # FULL: a commit is on the disk when it returns, which is what the fence relies on
+        # FULL: a commit is on the disk when it returns, which the fence relies on
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",

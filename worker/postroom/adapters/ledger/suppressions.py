@@ -1,6 +1,6 @@
-"""The suppression list in the ledger: asked at every claim, so it has to cost nothing while it is empty.
+"""The suppression list in the ledger: read at every claim, so that an empty list must cost almost nothing.
 
-Each function runs inside a group's transaction.
+Each function runs inside a transaction.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,28 +25,28 @@ _ADD = insert_or_ignore(suppression).on_conflict_do_nothing().returning(suppress
 def suppression_reasons(
     connection: Connection, identities: Sequence[Identity]
 ) -> Mapping[Identity, Collection[SuppressionReason]]:
-    """Why these letters' recipients are on the list of their profile; those that are not are left out."""
+    """Why these letters' recipients are on the list of their profile; other letters are omitted."""
     if not identities or connection.execute(_SELECT_ANY).first() is None:
         return {}
-    wanted = {one: (one.profile, address_hash(one.recipient)) for one in identities}
+    wanted = {identity: (identity.profile, address_hash(identity.recipient)) for identity in identities}
     found: dict[tuple[str, str], set[SuppressionReason]] = {}
-    for row in connection.execute(_SELECT_REASONS, {"hashes": [each for _, each in wanted.values()]}):
+    for row in connection.execute(_SELECT_REASONS, {"hashes": [hash_ for _, hash_ in wanted.values()]}):
         found.setdefault((row.profile, row.hash), set()).add(SuppressionReason(row.reason))
-    return {one: found[place] for one, place in wanted.items() if place in found}
+    return {identity: found[key] for identity, key in wanted.items() if key in found}
 
 
 def add_suppressions(connection: Connection, entries: Iterable[Suppression]) -> int:
-    """Put entries on the list; one that is there stays as it is. Returns how many are new."""
-    return sum(connection.execute(_ADD, _suppression_row(one)).first() is not None for one in entries)
+    """Add entries to the list; existing entries stay unchanged. Returns how many are new."""
+    return sum(connection.execute(_ADD, _suppression_row(entry)).first() is not None for entry in entries)
 
 
-def _suppression_row(one: Suppression) -> dict[str, Any]:
-    assert one.address is not None
+def _suppression_row(entry: Suppression) -> dict[str, Any]:
+    assert entry.address is not None
     return {
-        "profile": one.profile,
-        "hash": address_hash(one.address),
-        "reason": one.reason.value,
-        "address": one.address,
-        "note": storable(one.note),
-        "at": stamp(one.at),
+        "profile": entry.profile,
+        "hash": address_hash(entry.address),
+        "reason": entry.reason.value,
+        "address": entry.address,
+        "note": storable(entry.note),
+        "at": stamp(entry.at),
     }

@@ -1,4 +1,4 @@
-"""Who works on a ledger: a process as its statements know it."""
+"""The identity of the process that writes to a ledger, as every statement needs it."""
 
 from dataclasses import dataclass, field
 
@@ -11,17 +11,17 @@ from postroom.ports.notifications import NotificationRule
 
 @dataclass(frozen=True, slots=True)
 class WriterIdentity:
-    """This process as the ledger knows it: its worker_epoch, its row keys, where identities are."""
+    """The epoch of this process, its row keys, and what it needs to know of the database."""
 
     worker_epoch: int
     row_keys: RowKeys
     dedupe_window: float
-    """Seconds that ended letters are remembered (dedupe.window)."""
+    """Seconds for which ended letters are kept (dedupe.window)."""
     buckets: DedupeBuckets
     orphans: Orphans
     profile: str | None = None
-    """Whose letters are this process's, where a database holds those of several profiles."""
+    """The profile whose letters this process sends, where a database holds several; None: all letters."""
     profile_workers: str = ALL_WORKERS
-    """The processes of the same letters, as leases know them."""
+    """The LIKE pattern for the processes that send the same letters (see leases)."""
     notification_rules: list[NotificationRule] = field(default_factory=list)
-    """Who says what others are told; nobody where nobody is told anything."""
+    """The rules that make notifications of transitions; empty: no notifications."""

@@ -1,8 +1,8 @@
-"""The ledger's schema on PostgreSQL: made, brought forward, and judged.
+"""The ledger's schema on PostgreSQL: created, migrated and checked.
 
-Migrations only expand: tables and columns are added, never taken away, so that workers of the release
-before go on beside those of the next. A ledger that a newer release has migrated is used as it is, unless
-that release says (`calendar.floor`) that its schema needs programs that know it.
+Migrations only expand: they add tables and columns and never remove any, so that workers of one release
+continue beside those of the next. A schema that a newer release has migrated is used as it is, unless that
+release declares (`calendar.floor`) that older releases cannot use it.
 """
 
 from collections.abc import Iterator
@@ -35,10 +35,10 @@ _FLOOR = text("SELECT floor FROM calendar")
 
 
 def migrate(url: str, schema: str) -> str:
-    """Bring the ledger to this release's schema; returns one line that says what was done.
+    """Migrate the ledger to this release's schema; returns one line that describes what was done.
 
-    Safe to run any number of times and from many places at once: they wait for each other. All of it is
-    one transaction. Raises Unreachable when the server is away, Rejected when it may not or cannot do this.
+    Safe to run repeatedly and concurrently: runs wait for each other. One transaction. Raises Unreachable
+    when the server is away, Rejected when the user lacks a privilege or the schema cannot be migrated.
     """
     ledger = ledger_engine(url, schema)
     try:
@@ -50,12 +50,12 @@ def migrate(url: str, schema: str) -> str:
 
 
 def check(connection: Connection, schema: str) -> None:
-    """Raise Rejected unless this release can work with the schema as it is."""
+    """Raise Rejected unless this release can use the schema."""
     found = revision(connection, schema)
     if found is None or found < head():
         raise invalid_setting(
             "ledger-schema",
-            f"the ledger in schema {schema} is at {found or 'no revision'}, this Postroom needs {head()}; "
+            f"the ledger in schema {schema} is at {found or 'no revision'}, this Postroom needs {head()}: "
             "run `postroom migrate`",
         )
     floor = connection.execute(_FLOOR).scalar_one()
@@ -68,7 +68,7 @@ def check(connection: Connection, schema: str) -> None:
 
 
 def revision(connection: Connection, schema: str) -> str | None:
-    """The revision that the schema is at; None where there is no ledger yet."""
+    """The revision of the schema; None if there is no ledger yet."""
     if connection.execute(_TABLE, {"name": f"{schema}.{VERSION_TABLE}"}).scalar() is None:
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
@@ -76,13 +76,13 @@ def revision(connection: Connection, schema: str) -> str | None:
 
 
 def head() -> str:
-    """The newest revision that this release knows; revisions are numbers in order, as are their files."""
+    """The newest revision of this release; revisions are consecutive numbers, as are their files."""
     return max(path.name[1:5] for path in HOME.glob("versions/r*.py"))
 
 
 def _migrate(connection: Connection, schema: str) -> str:
     if connection.execute(_SCHEMA, {"schema": schema}).first() is None:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))  # a plain name: the engine has seen to it
+        connection.execute(text(f"CREATE SCHEMA {schema}"))  # a plain name: ledger_engine has checked it
     before = revision(connection, schema)
     if before is not None and before >= head():
         check(connection, schema)
@@ -93,7 +93,7 @@ def _migrate(connection: Connection, schema: str) -> str:
 
 
 def _upgrade(connection: Connection, schema: str) -> None:
-    # only here: it takes an eighth of a worker's start, and a ledger is brought forward once a release
+    # imported only here: it would take an eighth of a worker's start, and migrations are rare
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
@@ -105,7 +105,7 @@ def _upgrade(connection: Connection, schema: str) -> None:
 
 @contextmanager
 def _allowed(schema: str) -> Iterator[None]:
-    """Turn a refusal of the server into what an administrator has to do."""
+    """Turn a refusal of the server into what an administrator must do."""
     try:
         yield
     except DBAPIError as error:
@@ -116,17 +116,17 @@ def _allowed(schema: str) -> Iterator[None]:
         raise _refused(schema, error_text(error)) from None
 
 
-def _refused(schema: str, said: str) -> Rejected:
+def _refused(schema: str, refusal: str) -> Rejected:
     return invalid_setting(
         "ledger-schema",
-        f"the schema {schema} cannot be migrated: {said}. Nothing was changed; if it has tables of somebody "
-        "else, name another schema",
+        f"the schema {schema} cannot be migrated: {refusal}. Nothing was changed; "
+        "if it has tables of another application, name another schema",
     )
 
 
-def _forbidden(schema: str, said: str) -> Rejected:
+def _forbidden(schema: str, refusal: str) -> Rejected:
     return invalid_setting(
         "ledger-url",
-        f"its user may not make the ledger's schema: {said}. Let an administrator run "
+        f"its user may not create the ledger's schema: {refusal}. Let an administrator run "
         f"`CREATE SCHEMA {schema} AUTHORIZATION <user>`, or `GRANT CREATE ON DATABASE <database> TO <user>`",
     )

@@ -1,4 +1,4 @@
-"""Alembic's way into a migration: it runs in the connection and the transaction of who calls `migrate`."""
+"""Alembic environment: runs migrations in the connection and transaction of the caller of `migrate`."""
 
 from alembic import context
 
