@@ -1,7 +1,7 @@
-"""The rehearsal's other side: reads packed records, renders each, answers one byte.
+"""The isolated render process: packed records on standard input → one byte for each on standard output.
 
-Input: the profile's manifest and the folder of bundles as arguments; length-prefixed records on standard
-input. Output: `.` when ready and after every record, whatever came of it: only death and silence count.
+Arguments: the profile's manifest and the folder of bundles. It writes `.` when it is ready and after each
+record, whether the record renders or not: only a crash or a timeout counts as unsafe.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ CPU_SECONDS = 600
 
 def main() -> None:
     """Serve until standard input ends."""
-    logs.configure_logging("json")  # standard output is for answers
+    logs.configure_logging("json")  # standard output is for replies
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     policy = delivery_policy(read_profile(Path(sys.argv[1])), State.CAPTURED)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _render(record: Record, templates: FolderTemplates, policy: DeliveryPolicy) -> None:
-    # an ordinary bad record is the journey's to refuse
+    # the pipeline handles a malformed record
     with contextlib.suppress(Rejected):
         render_one(parse_record(record, policy.profile), templates.current(), policy, record.timestamp)
 
