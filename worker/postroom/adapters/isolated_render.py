@@ -1,8 +1,7 @@
-"""A rehearsal in a process of its own: does this record kill whoever renders it?
+"""Render records in a separate process: packed record → whether the process survived.
 
-In: one payload at a time. Out: True when the process answered in time, False when it died or hung over
-it; a new one takes its place. The process has limits on memory and on CPU time, so that it dies and not
-its parent. One that does not start is told apart from one that dies of a record: `trouble` says why.
+The process has limits on memory and CPU time, so that a poison record ends it and not the worker; it is
+replaced afterwards. A process that does not start at all is a different failure (`last_error`).
 """
 
 import asyncio
@@ -21,7 +20,7 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 class IsolatedRenderProcess:
-    """Implements ports.rehearsal.Rehearsal over `python -m MODULE`, which speaks length-prefixed records."""
+    """Implements `ports.world.IsolatedRenderer` over `python -m MODULE`, on framed records."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._command = (sys.executable, "-m", module, *arguments)
@@ -29,20 +28,22 @@ class IsolatedRenderProcess:
         self.last_error = ""
 
     async def ready(self) -> bool:
-        """See the port."""
         if self._process is not None and self._process.returncode is None:
             return True
         await self.close()
         trouble = await self._start()
         if trouble and not self.last_error:
-            log.error("no record can be tried; those that may have ended the worker wait", reason=trouble)
+            log.error(
+                "isolated renderer does not start; records that may have ended the worker wait",
+                reason=trouble,
+            )
         elif self.last_error and not trouble:
-            log.warning("records can be tried again")
+            log.warning("isolated renderer started")
         self.last_error = trouble
         return not trouble
 
     async def renders_safely(self, payload: bytes) -> bool:
-        """Hand over one payload and wait for the sign of life."""
+        """Send one payload and wait for the reply byte."""
         process = self._process
         assert process is not None, "ready comes first"
         assert process.stdin is not None
@@ -67,7 +68,7 @@ class IsolatedRenderProcess:
         await process.wait()
 
     async def _start(self) -> str:
-        """Start a process; says why there is none, or nothing."""
+        """Start the process; returns the error, or empty text."""
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -84,7 +85,7 @@ class IsolatedRenderProcess:
 
 
 async def _wait_for_start(process: asyncio.subprocess.Process) -> str:
-    """Wait until it is ready; says how it ended where it ends instead."""
+    """Wait until the process is ready; returns how it ended otherwise, or empty text."""
     assert process.stdout is not None
     if await process.stdout.read(1):
         return ""
