@@ -1,9 +1,7 @@
-"""A mounted Secret or ConfigMap, read: a folder with a file for each key, as the kubelet writes it.
+"""Read a mounted Secret or ConfigMap: folder → content by key, empty if the folder or all keys are missing.
 
-In: the folder. Out: what is in its files, by key; nothing where the folder or all keys are missing, for a
-source that is optional may come later. The kubelet writes all files anew in a folder beside and switches the
-link `..data` to it, so all are read from one such folder, or the old password could go with the new user
-name.
+The kubelet writes all files into a new folder and then switches the link `..data` to it. All keys are read
+from the same such folder, so that an old password is never combined with a new user name.
 """
 
 from contextlib import suppress
@@ -11,16 +9,16 @@ from pathlib import Path
 
 SWITCH = "..data"
 TRIES = 3
-"""A folder may be switched away while it is read; twice in a row is not its way."""
+"""The folder may be switched while it is read; repeated switches are unlikely."""
 
 
 def read_folder(folder: Path) -> dict[str, str]:
-    """Text by key; raises OSError where a file is there and cannot be read."""
+    """Return the text by key; raises OSError if an existing file cannot be read."""
     return {key: content.decode("utf-8", "replace") for key, content in read_files(folder).items()}
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Bytes by key, all of one moment where the kubelet writes them; raises OSError as `read_folder` does."""
+    """Return the bytes by key, all of one version if the kubelet writes them; raises OSError."""
     for _ in range(TRIES):
         if not folder.is_dir():
             return {}
@@ -35,7 +33,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 def generation(folder: Path) -> Path | None:
     """The folder that holds the kubelet's files now; it never changes, another takes its place.
 
-    None where somebody else writes them.
+    None if the kubelet does not write them.
     """
     switch = folder / SWITCH
     return switch.resolve() if switch.exists() else None

@@ -1,7 +1,4 @@
-"""The worker's figures for Prometheus. Counted a batch at a time, never a letter at a time.
-
-The figures of the bounce intake for Prometheus, read from its tally when somebody asks.
-"""
+"""Prometheus metrics of the worker (counted by group) and of the bounce intake (read at scrape time)."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +12,7 @@ DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 """Bucket bounds for the way from event to outcome: from a quick relay to a long retry."""
 
 GaugeValues = Mapping[str, tuple[float | None, str]]
-"""Name → value and help, for gauges and counters that somebody else keeps. None: nobody knows it."""
+"""Name → value and help, for gauges and counters that other components keep. None: unknown."""
 
 
 class WorkerMetrics:
@@ -79,14 +76,14 @@ class WorkerMetrics:
 
 
 class _GaugeCollector(Collector):
-    """Facts that are read when somebody asks."""
+    """Values that are read at scrape time."""
 
     def __init__(self, gauges: Callable[[], GaugeValues], counters: Callable[[], GaugeValues]) -> None:
         self._gauges = gauges
         self._counters = counters
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Every fact as a family of one sample; of none, while nobody knows it."""
+        """Yield each value as a family of one sample, or of none if it is unknown."""
         for name, (value, meaning) in self._gauges().items():
             yield GaugeMetricFamily(f"postroom_{name}", meaning, value)
         for name, (value, meaning) in self._counters().items():
@@ -126,20 +123,22 @@ class BounceMetrics(Collector):
         yield GaugeMetricFamily(f"{NAME}_smtp_sessions_open", "SMTP sessions now.", self._open())
         ready = "Whether every ledger and key is there, and the ledgers take reports."
         yield GaugeMetricFamily(f"{NAME}_ready", ready, float(self._ready()))
-        told = "Messages that were not taken, by why: no return path of ours, a key or ledger away, size."
-        yield _by(f"{NAME}_refused", told, "reason", tally.refused, REFUSALS)
+        help_text = (
+            "Messages that were not taken, by why: no return path of ours, a key or ledger away, size."
+        )
+        yield _by(f"{NAME}_refused", help_text, "reason", tally.refused, REFUSALS)
         yield _by(f"{NAME}_reports", "Reports that were kept, by kind.", "kind", tally.reports)
-        told = "Reports that were taken and not kept: known, letter forgotten, too many, of no letter."
-        yield _by(f"{NAME}_reports_unkept", told, "reason", tally.unkept, NOT_STORED)
+        help_text = "Reports that were taken and not kept: known, letter forgotten, too many, of no letter."
+        yield _by(f"{NAME}_reports_unkept", help_text, "reason", tally.unkept, NOT_STORED)
         yield _by(f"{NAME}_letters", "Letters that a report brought to a state.", "state", tally.letters)
-        told = "Addresses that a report put on a suppression list."
-        yield _by(f"{NAME}_suppressions", told, "reason", tally.suppressed)
+        help_text = "Addresses that a report put on a suppression list."
+        yield _by(f"{NAME}_suppressions", help_text, "reason", tally.suppressed)
 
 
 def _by(
-    name: str, told: str, label: str, counts: collections.Counter[str], zero: Sequence[str] = ()
+    name: str, help_text: str, label: str, counts: collections.Counter[str], zero: Sequence[str] = ()
 ) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, told, labels=[label])
+    family = CounterMetricFamily(name, help_text, labels=[label])
     for each in sorted({*zero, *counts}):
         family.add_metric([each], counts[each])
     return family

@@ -1,8 +1,7 @@
-"""Live templates from a folder of bundles, read again when its files change.
+"""Load templates from a folder of compiled bundles (`*.json`), and reload it when its files change.
 
-In: `*.json` shards of one profile, as a projected volume or `postroom up` writes them. Out: a Catalog. All
-shards are of one moment, and templates that did not change stay compiled. A shard that cannot be read keeps
-the catalog of before, with the reason in `problem`: a bad file never takes down good templates.
+All shards of a catalog are read together, and unchanged templates stay compiled. If a shard cannot be read,
+the previous catalog stays in use and `problem` has the reason.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ class FolderTemplates:
         self.problem = ""
         self._left_out: dict[str, frozenset[str]] = {}
         self.ready = asyncio.Event()
-        """Set once a first catalog was read: until then nobody knows which templates there are."""
+        """Set when the first catalog was read; until then a missing template means nothing."""
 
     @property
     def left_out(self) -> list[str]:
@@ -47,17 +46,16 @@ class FolderTemplates:
         return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
 
     def current(self) -> TemplateCatalog:
-        """See the port."""
         return self._catalog
 
     async def watch(self, changed: Callable[[TemplateCatalog], None]) -> None:
-        """Look at the folder until cancelled; `changed` hears of each catalog, of one read before too."""
-        told: TemplateCatalog | None = None
+        """Reload until cancelled; `changed` gets each catalog, also one that was read before."""
+        reported: TemplateCatalog | None = None
         while True:
             await asyncio.to_thread(self.refresh)
-            if self._read and self._catalog is not told:
-                told = self._catalog
-                changed(told)
+            if self._read and self._catalog is not reported:
+                reported = self._catalog
+                changed(reported)
             if self._read:
                 self.ready.set()
             await asyncio.sleep(LOOK_SECONDS)
@@ -97,12 +95,12 @@ class FolderTemplates:
         return True
 
     def _log_unknown_fields(self, texts: list[str]) -> None:
-        told = self.left_out
+        logged = self.left_out
         known = self._left_out
         self._left_out = {
             text: known[text] if text in known else unknown_bundle_fields(text) for text in texts
         }
-        if self.left_out and self.left_out != told:
+        if self.left_out and self.left_out != logged:
             log.warning("unknown fields are ignored; a later release may define them", fields=self.left_out)
 
     def _keep(self, reason: str) -> bool:

@@ -1,8 +1,7 @@
-"""The ledgers that reports go into, and the keys of the return paths that are honoured: opened, and looked
-at.
+"""Open the ledgers of the bounce intake and the keys of the return paths: settings → ReportTarget by address.
 
-On one machine every ledger of a folder; in a cluster that of each connections Secret which a profile names.
-Any of them, and any key, may come later or be replaced: they are looked at every second.
+On one machine: every ledger of a folder. In a cluster: the ledger of each connections Secret that a profile
+names. Ledgers and keys may arrive later or change; they are checked every second.
 """
 
 import asyncio
@@ -48,11 +47,11 @@ def bounce_config(profile: SmtpProfile) -> BounceConfig:
     """How a profile's reports are taken."""
     suppresses = profile.spec.suppression.hard_bounces == "Suppress"
 
-    def judge(said: ReportEntry, recipient: str) -> ReportEffect:
-        return interpret_report(said, recipient, suppresses)
+    def report_policy(entry: ReportEntry, recipient: str) -> ReportEffect:
+        return interpret_report(entry, recipient, suppresses)
 
     wanted = wanted_transitions(profile.spec)
-    return BounceConfig(judge, [notification_rule(wanted)] if wanted else [])
+    return BounceConfig(report_policy, [notification_rule(wanted)] if wanted else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class BounceLedger:
 
     @property
     def last_error(self) -> str:
-        """Why no report can be taken; empty while they can."""
+        """Why reports cannot be stored; empty if they can."""
         if self.intake and not self.intake.health.ok:
             return f"{self.source.name}: {self.intake.health.reason}"
         return self._waits
@@ -123,7 +122,7 @@ class BounceLedger:
 
 
 class BounceLedgers:
-    """All ledgers and keys of the profiles."""
+    """The ledgers and keys of all profiles."""
 
     def __init__(self, handed: Sequence[ParsedProfile], settings: BounceSettings) -> None:
         self._profiles, self._settings = [one.profile for one in handed], settings
@@ -137,12 +136,12 @@ class BounceLedgers:
     def parts(self, clock: Clock, stats: BounceStats) -> Iterator[Coroutine[Any, Any, None]]:
         """What runs as long as the program does."""
         yield self._watch()
-        yield from (office.run(clock, stats) for office in self.ledgers)
+        yield from (ledger.run(clock, stats) for ledger in self.ledgers)
 
     @property
     def problems(self) -> list[str]:
         """Why not every report can be taken."""
-        found = [office.last_error for office in self.ledgers if office.last_error]
+        found = [ledger.last_error for ledger in self.ledgers if ledger.last_error]
         broken = [one for one in self._rings.values() if isinstance(one, Problem)]
         return found + [f"{one.field}: {one.message}" for one in broken]
 
@@ -160,7 +159,7 @@ class BounceLedgers:
                 self._texts[name], self._rings[name] = text, read_keyring(profile, text)
 
     def find(self, address: str) -> ReportTarget | None:
-        """Implements delivery.returned.Addressee."""
+        """Find the letter of a return path; this is the ResolveAddress of the server."""
         tag, missing, names = b"", False, set()
         for profile in self._profiles:
             ring = self._rings[name_of(profile)]
@@ -227,7 +226,7 @@ class _SecretSource:
     namespace: str
 
     def texts(self) -> dict[str, str]:
-        """What cannot be read is as good as not there."""
+        """Return the texts by key; an unreadable Secret counts as missing."""
         try:
             return read_folder(self.folder)
         except OSError:

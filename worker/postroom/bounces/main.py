@@ -1,8 +1,8 @@
-"""`postroom bounces`: the mail server of the return paths, until SIGTERM.
+"""`postroom bounces`: run the mail server of the return paths until SIGTERM.
 
-In: settings from the environment, the profiles that ask for bounces. Out: exit status 0 after the reports
-under way are kept, 2 with one clear line when it cannot start. Ledgers and keys are waited for; meanwhile
-their senders are told 451, and /readyz says what is missing.
+Input: settings from the environment and the profiles with spec.bounces. Exit status 0 after the reports in
+progress are stored, 2 with one log line if it cannot start. It waits for missing ledgers and keys; meanwhile
+senders get 451, and /readyz reports what is missing.
 """
 
 import asyncio
@@ -29,23 +29,22 @@ log = structlog.get_logger("postroom.bounces")
 
 def main() -> None:
     """Run the intake; the process ends when it does."""
-    # aiosmtpd warns of every stranger's odd command; the tally counts them
+    # aiosmtpd logs every invalid command; the metrics count them
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     run_program("bounces", BounceSettings, serve)
 
 
 class BounceStatus:
-    """Implements status.Shown."""
+    """The StatusSource of the bounce intake."""
 
     def __init__(self, ledgers: BounceLedgers, stats: BounceStats, server: SmtpServer) -> None:
         self.registry = BounceMetrics(stats, server.count_sessions, lambda: not ledgers.problems).registry
-        self._offices = ledgers
+        self._ledgers = ledgers
 
     def status(self) -> dict[str, Any]:
-        """See the protocol."""
-        names = sorted({name for office in self._offices.ledgers for name in office.source.houses})
-        told = {"profiles": names, "complaints_at": self._offices.complaint_address}
-        return told | {"fields_left_out": self._offices.left_out, "problems": self._offices.problems}
+        names = sorted({name for ledger in self._ledgers.ledgers for name in ledger.source.houses})
+        status = {"profiles": names, "complaints_at": self._ledgers.complaint_address}
+        return status | {"fields_left_out": self._ledgers.left_out, "problems": self._ledgers.problems}
 
 
 async def serve(settings: BounceSettings) -> None:
@@ -77,13 +76,13 @@ def open_bounce_ledgers(settings: BounceSettings) -> BounceLedgers:
     """The ledgers and keys of the profiles; raises Rejected where there is nothing to take reports for."""
     profiles = read_profiles(settings.bounces_profiles)
     if not profiles:
-        said = (
+        message = (
             f"no SmtpProfile in {settings.bounces_profiles} has spec.bounces. Name the folder of one that has"
         )
-        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_PROFILES", said))
+        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_PROFILES", message))
     ledgers = BounceLedgers(profiles, settings)
     if not ledgers.ledgers:
-        said = f"{settings.bounces_ledgers} holds no ledger (*.sqlite). Start the worker first"
-        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_LEDGERS", said))
+        message = f"{settings.bounces_ledgers} holds no ledger (*.sqlite). Start the worker first"
+        raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_LEDGERS", message))
     log_unknown_fields(ledgers.left_out)
     return ledgers

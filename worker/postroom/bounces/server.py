@@ -1,9 +1,8 @@
-"""Messages that come back → reports in the ledger. 250 is said once the ledger has them, and not before.
+"""Receive bounce reports over SMTP or LMTP and store them in a ledger; 250 is sent after the commit.
 
-In: SMTP sessions, or LMTP ones: they differ in the greeting alone, since a transaction has one recipient
-here. A recipient is taken only where the signature of its return path holds, so that this is nobody's relay
-and sends no mail of its own. Out: one statement of the ledger for whatever came together. A ledger that is
-away makes it 451, and the sender keeps its message.
+A recipient is accepted only if the signature of its return path is valid, so the server relays no mail and
+sends none. Reports that arrive together are stored in one transaction. While a key or a ledger is not
+available, the reply is 451 and the sender keeps its message.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ log = structlog.get_logger("postroom.bounces")
 
 @dataclass(slots=True)
 class BounceStats(ServerStats):
-    """What came back since the start; the metrics read it."""
+    """Counts since the start, for the metrics."""
 
     reports: Counter[str] = field(default_factory=Counter)
     """By kind."""
@@ -53,16 +52,16 @@ class BounceStats(ServerStats):
     """New entries of suppression lists, by reason."""
 
     def add(self, taken: ReportResult) -> None:
-        """What a report came to."""
+        """Count the result of a report."""
         self.letters.update(state.value for state in taken.changes)
         self.suppressed.update(reason.value for reason in taken.suppressed)
 
 
 class ReportSink(Protocol):
-    """Where reports are handed in."""
+    """Accepts reports for one ledger; implemented by ReportWriter."""
 
     async def take(self, one: ReceivedReport) -> ReportResult:
-        """Returns when it is durable; raises Unreachable or Rejected where the ledger is not to be had."""
+        """Store a report durably; raises LedgerUnavailable or Rejected."""
         ...
 
 
@@ -77,15 +76,15 @@ class ReportTarget:
 
 
 class ReportPending(Exception):
-    """A key or a ledger is not there yet; the message says which, for whoever reads the sender's log."""
+    """A key or a ledger is not there yet; the message says which, for the sender's log."""
 
 
 ResolveAddress = Callable[[str], ReportTarget | None]
-"""A return path → where its letter is. None: it is none of ours. Raises NotYet."""
+"""Return path → target; None if it is not valid. Raises ReportPending."""
 
 
 class ReportWriter:
-    """One ledger's counter: what is handed in together is one transaction."""
+    """Writes reports to one ledger; reports that arrive together share a transaction."""
 
     def __init__(
         self, returns: ReportStore, houses: dict[str, BounceConfig], clock: Clock, stats: BounceStats
@@ -95,7 +94,6 @@ class ReportWriter:
         self._waiting: asyncio.Queue[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = asyncio.Queue()
 
     async def take(self, one: ReceivedReport) -> ReportResult:
-        """See the protocol."""
         answer: asyncio.Future[ReportResult] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((one, answer))
         return await answer
@@ -112,7 +110,7 @@ class ReportWriter:
                 handed.append(self._waiting.get_nowait())
             try:
                 await self._commit(handed)
-            finally:  # nobody waits for ever, whatever ends this
+            finally:  # no caller waits forever, whatever ends this
                 for _, answer in handed:
                     if not answer.done():
                         answer.set_exception(LedgerUnavailable("the ledger was closed"))
@@ -122,7 +120,7 @@ class ReportWriter:
         work = asyncio.to_thread(self._returns.add, [one for one, _ in handed], self._houses, now)
         taken = await self._try(work)
         for number, (_, answer) in enumerate(handed):
-            if not answer.done():  # whoever handed it in may have hung up
+            if not answer.done():  # the caller may have been cancelled
                 if isinstance(taken, Exception):
                     answer.set_exception(taken)
                 else:
@@ -177,7 +175,7 @@ class BounceHandler(smtpd.MailHandler):
         return None
 
     async def take(self, incoming: ReceivedMail) -> str:
-        """Read it, hand it in, and answer when it is kept."""
+        """Parse a message, store its report, and reply after the commit."""
         report = await asyncio.to_thread(parse_report, incoming.content)
         with contextlib.suppress(ReportPending):
             place = self._addressee(incoming.recipients[0])
@@ -194,13 +192,13 @@ class BounceHandler(smtpd.MailHandler):
         """By the return path that a complaint quotes (RFC 5965 §3.2, Original-Mail-From, or the letter
         itself).
         """
-        if all(said.kind is not ReportKind.COMPLAINT for said in complaint.entries):
+        if all(entry.kind is not ReportKind.COMPLAINT for entry in complaint.entries):
             return None
         places = (self._addressee(path) for path in complaint.paths)
         return next((place for place in places if place is not None and place.tag), None)
 
     async def _hand_in(self, place: ReportTarget, report: ParsedReport, content: bytes) -> str:
-        unread = any(said.kind is ReportKind.UNPARSED for said in report.entries)
+        unread = any(entry.kind is ReportKind.UNPARSED for entry in report.entries)
         one = ReceivedReport(place.tag, report.fingerprint, report.entries, content if unread else b"")
         taken = ReportResult()
         for window in place.sinks:
@@ -224,16 +222,16 @@ class BounceHandler(smtpd.MailHandler):
             why = "known" if taken.is_duplicate else "unknown_letter"
             self._stats.unkept[why] += 1
         else:
-            self._stats.reports.update(said.kind.value for said in report.entries)
+            self._stats.reports.update(entry.kind.value for entry in report.entries)
             self._stats.add(taken)
-        told = [(said.kind.value, said.status) for said in report.entries]
+        entries = [(entry.kind.value, entry.status) for entry in report.entries]
         changes = [state.value for state in taken.changes]
-        log.info("report", profile=taken.profile, said=told, changes=changes, known=taken.is_duplicate)
+        log.info("report", profile=taken.profile, entries=entries, changes=changes, known=taken.is_duplicate)
         return "250 2.0.0 Taken"
 
 
 class BounceSession(smtpd.SmtpSession):
-    """A session in either language."""
+    """An SMTP or LMTP session."""
 
     async def smtp_LHLO(self, hostname: str) -> None:  # noqa: N802 - the name is aiosmtpd's
         """RFC 2033's greeting: what follows is the same, with one recipient a transaction."""

@@ -1,10 +1,8 @@
-"""What a worker is told by its environment: variables that begin with POSTROOM_.
+"""Settings of the worker, of `postroom migrate` and of `postroom bounces`: environment variables POSTROOM_*.
 
-There are two ways to say where Kafka and the ledger are, and exactly one is given: POSTROOM_CONNECTIONS, the
-mounted connections Secret, in a cluster; POSTROOM_BOOTSTRAP_SERVERS and POSTROOM_LEDGER on one machine.
-
-At start one line says which are set and which took their default; a missing one is named with where to
-set it (`postroom.startup`).
+Kafka and the ledger are configured in exactly one of two forms: POSTROOM_CONNECTIONS, the mounted connections
+Secret, in a cluster; POSTROOM_BOOTSTRAP_SERVERS and POSTROOM_LEDGER on one machine. At start one log line
+lists the settings and defaults; a missing setting is an error that names it (`postroom.startup`).
 """
 
 import socket
@@ -18,7 +16,7 @@ from postroom.startup import ProgramSettings, exactly_one
 
 
 class MigrateSettings(ProgramSettings):
-    """What `postroom migrate` is told."""
+    """Settings of `postroom migrate`."""
 
     connections: Path = Field(
         description="The folder with the connections Secret: ledger-url and ledger-schema are read. Required."
@@ -32,7 +30,7 @@ class MigrateSettings(ProgramSettings):
 
 
 class BounceSettings(ProgramSettings):
-    """What `postroom bounces` is told, frozen once read."""
+    """Settings of `postroom bounces`, immutable."""
 
     bounces_smtp: EndpointSetting = Field(
         default=Endpoint("127.0.0.1", 2525),
@@ -63,7 +61,7 @@ class BounceSettings(ProgramSettings):
 
 
 class WorkerSettings(ProgramSettings):
-    """A worker's settings, frozen once read."""
+    """Settings of a worker, immutable."""
 
     profile: Path = Field(description="The SmtpProfile manifest that this worker serves. Required.")
     bundles: Path = Field(description="The folder with the profile's compiled templates (*.json). Required.")
@@ -95,7 +93,8 @@ class WorkerSettings(ProgramSettings):
         "host's name.",
     )
     profile_hash: str = Field(
-        default="", description="Which state of its profile this worker was started with; told in /statusz."
+        default="",
+        description="Which state of its profile this worker was started with; reported in /statusz.",
     )
     fallback: Path | None = Field(
         default=None,
@@ -139,6 +138,6 @@ class WorkerSettings(ProgramSettings):
 
     @field_validator("bootstrap_servers", "ledger")
     @classmethod
-    def _one_way(cls, value: object, told: ValidationInfo) -> object:
-        """Exactly one way to Kafka and the ledger is given."""
-        return exactly_one(value, told.data.get("connections"), "POSTROOM_CONNECTIONS")
+    def _one_way(cls, value: object, info: ValidationInfo) -> object:
+        """Exactly one form of connection settings is given."""
+        return exactly_one(value, info.data.get("connections"), "POSTROOM_CONNECTIONS")

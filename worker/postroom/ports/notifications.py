@@ -1,10 +1,7 @@
-"""Notices: what others are told of letters. They wait in the ledger's outbox until somebody has them.
+"""Notifications of letter transitions: ledger outbox → status topic and callbacks.
 
-A herald says which notices follow from what became of a letter; the ledger puts them into its outbox in the
-very commit that it happens in. Who carries them to their destination clears them afterwards, so that each
-arrives at least once, under an id that never changes.
-
-Callbacks: what carries notices to a URL, and what it reports.
+A NotificationRule builds the notifications of a transition, and the ledger stores them in its outbox in the
+same commit. They are deleted after delivery, so that each arrives at least once, under a stable id.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,12 +13,12 @@ from postroom.letter.identity import Identity
 from postroom.ports.ledger import State
 
 TOPIC = ""
-"""The destination of notices for the status topic; every other is a callback's name."""
+"""The destination of notifications for the status topic; every other is a callback's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterTransition:
-    """What became of a letter just now."""
+    """A change of a letter's state, with what notifications report of it."""
 
     row: int
     identity: Identity
@@ -30,11 +27,11 @@ class LetterTransition:
     at: datetime
     attempts: int = 0
     code: str = ""
-    """The problem code, where there is a problem."""
+    """The problem code, if there is a problem."""
     reply: str = ""
-    """The relay's answer with its code, where there is one."""
+    """The relay's reply with its code, if there is one."""
     report: Mapping[str, str] = field(default_factory=dict)
-    """The report that proves it, where one does: its kind and status."""
+    """Kind and status of the bounce report that caused the transition, if one did."""
     due: datetime | None = None
     template: str = ""
     revision: str = ""
@@ -49,10 +46,10 @@ class Notification:
     """One message to one destination."""
 
     id: str
-    """The same however often it is published, and the same for every destination."""
+    """Stable over repeated publication, and the same for every destination."""
     destination: str
     key: str
-    """What belongs together: notices with one key are published in order on the topic."""
+    """The Kafka key: notifications with the same key are published in order."""
     type: str
     data: str
     """JSON."""
@@ -60,7 +57,7 @@ class Notification:
     letter: int
     """The letter's row."""
     row: int = 0
-    """Its place in the outbox; 0 before it has one."""
+    """The row in the outbox; 0 before it is stored."""
     attempts: int = 0
 
 
@@ -68,31 +65,31 @@ NotificationRule = Callable[[LetterTransition], Sequence[Notification]]
 
 
 class NotificationOutbox(Protocol):
-    """Where notices wait; a part of the ledger."""
+    """Stores pending notifications; a part of the ledger."""
 
     def announce(self, herald: NotificationRule) -> None:
-        """From now on, put into the outbox what the herald says, in the commit that it is about."""
+        """From now on, store the rule's notifications in the commit of each transition."""
         ...
 
     async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
-        """The notices of a destination whose time has come, oldest first."""
+        """Return the due notifications of a destination, oldest first."""
         ...
 
     async def delivered(self, notices: Sequence[Notification]) -> None:
-        """Clear notices that arrived, or that are given up."""
+        """Delete notifications that were delivered or given up."""
         ...
 
     async def postpone(self, until: Sequence[tuple[Notification, datetime]]) -> None:
-        """Come back to each at its time; it counts as a try."""
+        """Retry each at its time; counts as an attempt."""
         ...
 
     async def abandon(self, destinations: Collection[str]) -> int:
-        """Drop the notices of this profile to all other destinations; how many went."""
+        """Drop this profile's notifications to all other destinations; returns how many."""
         ...
 
 
 class StatusEventPublisher(Protocol):
-    """What carries notices to the status topic."""
+    """Publishes notifications to the status topic."""
 
     async def publish(self, notices: Sequence[Notification]) -> Sequence[bool]:
         """Publish in order and wait for the acknowledgements; True for each that came."""
@@ -100,18 +97,18 @@ class StatusEventPublisher(Protocol):
 
     @property
     def last_error(self) -> str | None:
-        """Why the last one did not get through; empty when it did, None before the first."""
+        """Why the last publication failed; empty if it succeeded, None before the first."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackResponse:
-    """What came of one call."""
+    """The response to a callback request."""
 
     status: int = 0
-    """The HTTP status; 0 where none came."""
+    """The HTTP status; 0 if there was no response."""
     reason: str = ""
-    """Why none came, for people; without anything that a server said."""
+    """Why there was no response, for people; contains no text of the server."""
     blocked: bool = False
     """The address is not allowed."""
     retry_after: float = 0.0
@@ -119,12 +116,12 @@ class CallbackResponse:
 
 
 class CallbackClient(Protocol):
-    """Calls one URL."""
+    """Sends notifications to one URL."""
 
     async def call(self, notice: Notification, keys: Sequence[bytes], now: datetime) -> CallbackResponse:
-        """Send a notice, signed with each of the keys."""
+        """Send a notification, signed with each of the keys."""
         ...
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         ...

@@ -1,9 +1,4 @@
-"""Templates and time, as the programs ask for them.
-
-How a ledger is: what was found when it was opened, whether it takes writes, that it is away.
-
-A rehearsal: try a record where it can do no harm.
-"""
+"""Ports for templates, time, the health of the ledger and the isolated renderer."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +8,7 @@ from postroom.letter.catalog import TemplateCatalog
 
 
 class Templates(Protocol):
-    """The live templates; `current` is cheap and may answer differently between two batches."""
+    """The live templates; `current` is cheap and may change between two batches."""
 
     def current(self) -> TemplateCatalog:
         """The catalog to render with now; one batch uses one catalog throughout."""
@@ -38,7 +33,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What dead workers left in hand, and whether the last one before this had ended in order."""
+    """The letters that dead workers left, and whether the previous worker exited cleanly."""
 
     clean: bool
     recalled: int
@@ -59,21 +54,21 @@ class LedgerHealth:
 
 
 class LedgerUnavailable(Exception):
-    """The ledger's server is not there, or lets nobody in, at present; the reason is its message."""
+    """The ledger's server is unreachable or rejects the login at present; the message is the reason."""
 
 
 class IsolatedRenderer(Protocol):
-    """Renders a record in a process of its own."""
+    """Renders records in a separate process, which may crash without harm."""
 
     last_error: str
-    """Why no process starts; empty while one does."""
+    """Why the process does not start; empty if it does."""
 
     async def ready(self) -> bool:
-        """Have a process to try records in; False when none starts, which speaks against no record."""
+        """Start the process if necessary; False if it does not start, which counts against no record."""
         ...
 
     async def renders_safely(self, payload: bytes) -> bool:
-        """Whether the process, once it is ready, outlived this record; `payload` is a packed record."""
+        """Whether the process survived this packed record; call `ready` first."""
         ...
 
     async def close(self) -> None:

@@ -1,12 +1,11 @@
-"""Who is told what became of a profile's letters: the wiring of its herald.
+"""`postroom worker`: process the letters of one profile, from its topic to its relay, until SIGTERM.
 
-A running worker: its parts, started together and drained in order.
+`work` opens the resources, `assemble` recovers the ledger and loads the templates, `Worker.run` starts all
+parts as tasks and drains them in order at the end.
 
-`postroom worker`: one profile's letters, from its topic to its relay, until SIGTERM.
-
-In: settings from the environment. Out: exit status 0 after an orderly drain, 2 with one clear line when it
-cannot start, 1 when a part fails (its platform starts it again; nothing is lost by that). In a cluster it
-waits for what is not there yet, and ends with 0 when its connections Secret has changed.
+Input: settings from the environment. Exit status 0 after an orderly drain, also when the connections
+Secret has changed; 2 with one log line if it cannot start; 1 if a part fails. The platform restarts it, and
+no letter is lost.
 """
 
 import asyncio
@@ -57,27 +56,27 @@ log = structlog.get_logger("postroom.worker")
 
 
 def wanted_transitions(spec: SmtpProfileSpec) -> Mapping[str, Collection[str]]:
-    """Each destination, and the states that it wants to hear of."""
+    """Return each notification destination with the ledger states that it subscribes to."""
     wanted = {TOPIC: ledger_states(spec.kafka.status_events)} if spec.kafka.status_events else {}
     return wanted | {one.name: ledger_states(one.events) for one in spec.callbacks}
 
 
 async def configure_notifications(config: WorkerConfig, outbox: NotificationOutbox) -> None:
-    """Put a notice into the outbox for everybody who wants one, and drop those that nobody wants any more."""
+    """Announce the notification rule to the outbox, and drop notifications of removed destinations."""
     wanted = wanted_transitions(config.profile.spec)
     if wanted:
         outbox.announce(notification_rule(wanted))
     if gone := await outbox.abandon(list(wanted)):
-        log.warning("notices dropped: the profile names their destination no more", count=gone)
+        log.warning("notifications dropped: the profile no longer names their destination", count=gone)
 
 
 LOGGED_FIELDS = 5
-"""So many templates are named in a log line; a profile may have thousands."""
+"""The number of templates that a log line names; a profile may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker is made of."""
+    """The parts of a worker."""
 
     config: WorkerConfig
     secrets: SecretWatcher
@@ -94,7 +93,7 @@ class WorkerParts:
 
 
 async def assemble(config: WorkerConfig, secrets: SecretWatcher, resources: Resources) -> WorkerParts:
-    """Take up what was left in the ledger, read the templates; from now on the ledger's time is used."""
+    """Recover the ledger, load the templates and build the parts, which use the ledger's time."""
     config = replace(config, clock=LedgerClock(config.clock, resources.ledger))
     await configure_notifications(config, resources.outbox)
     resend = config.policy.retry.on_in_doubt == "Resend"
@@ -111,17 +110,17 @@ async def assemble(config: WorkerConfig, secrets: SecretWatcher, resources: Reso
 
 
 def open_router(config: WorkerConfig, ledger: Ledger) -> RelayRouter:
-    """Where the profile's letters leave."""
-    ways = RelayRouter(config.exit.target, config.exit.fallback, ledger, config.clock)
+    """Build the router of the profile's relay and its fallback."""
+    router = RelayRouter(config.exit.target, config.exit.fallback, ledger, config.clock)
     if config.exit.recipient_rate:
-        ways.recipient_limits = RecipientRateLimiter(
+        router.recipient_limits = RecipientRateLimiter(
             config.policy.profile, config.exit.recipient_rate, ledger
         )
-    return ways
+    return router
 
 
 class Worker:
-    """Runs once."""
+    """A running worker; `run` may be called once."""
 
     def __init__(self, parts: WorkerParts) -> None:
         config, resources = parts.config, parts.resources
@@ -129,25 +128,27 @@ class Worker:
         self._templates = parts.templates
         self._router = parts.router
         dispatch = Dispatch(parts.router, resources.ledger, config.clock, config.exit.room, parts.router)
-        self._post = DeliveryContext(config.policy, resources.ledger, parts.templates, dispatch, config.clock)
-        self._caution = PoisonFilter(
+        self._context = DeliveryContext(
+            config.policy, resources.ledger, parts.templates, dispatch, config.clock
+        )
+        self._poison_filter = PoisonFilter(
             resources.ledger, parts.rehearsal, 0 if parts.recovery.clean else MAX_UNCOMMITTED
         )
         self._events = KafkaConsumer(resources.kafka, config.topic, resources.member)
-        carrier = BatchHandler(self._carry, self._report, self._withdraw, config.settings.grace)
-        self._reception = BatchConsumer(self._events, carrier)
+        handler = BatchHandler(self._carry, self._report, self._withdraw, config.settings.grace)
+        self._consumer = BatchConsumer(self._events, handler)
         suspended = config.profile.spec.suspend
         self._backlog = (
             BacklogMonitor(resources.kafka, config.topic, resources.member.group) if suspended else None
         )
-        self.watch = WorkerStatus(parts, self._events, self._reception, self._backlog)
+        self.watch = WorkerStatus(parts, self._events, self._consumer, self._backlog)
         self._count_in_doubt(parts.recovery.in_doubt)
-        self._deferred = DueLetters(self._post, self._report)
+        self._deferred = DueLetters(self._context, self._report)
         self._live: Mapping[str, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until `stopping` is set or a part ends, then drain; what a part failed with is raised."""
-        await self._post.dispatch.open()
+        """Serve until `stopping` is set or a part ends, then drain; raises the error of a failed part."""
+        await self._context.dispatch.open()
         parts = [asyncio.create_task(part) for part in self._parts()]
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait({*parts, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -161,7 +162,7 @@ class Worker:
             part.result()
 
     def _parts(self) -> Sequence[Coroutine[Any, Any, None]]:
-        context = self._post
+        context = self._context
         parts = [
             self._redeliver(),
             self._router.watch(),
@@ -172,7 +173,7 @@ class Worker:
             maintenance.run_pruning(context.ledger, context.clock, context.policy, self._count_undecided),
             self._templates.watch(self._log_template_changes),
             self._secrets.watch(self._router.retry),
-            self._reception.run(),
+            self._consumer.run(),
         ]
         if self._resources.shared:
             parts.append(maintenance.run_lease_recovery(context, self._count_in_doubt))
@@ -181,17 +182,17 @@ class Worker:
     def _configure_notifications(self) -> Iterator[Coroutine[Any, Any, None]]:
         if courier := self._resources.courier:
             publish = partial(
-                maintenance.publish_notifications, self._resources.outbox, courier, self._post.clock
+                maintenance.publish_notifications, self._resources.outbox, courier, self._context.clock
             )
             yield maintenance.run_outbox(publish)
-        world = CallbackContext(self._resources.outbox, self._post.clock, self.watch.metrics.callbacks)
+        world = CallbackContext(self._resources.outbox, self._context.clock, self.watch.metrics.callbacks)
         for callback in self._config.callbacks:
             yield callback.run(world)
 
     @property
     def left_untried(self) -> bool:
-        """Whether the next life has to be as careful as this one was to be."""
-        return self._caution.gave_up
+        """Whether records were not tried, so that the next start must filter poison records too."""
+        return self._poison_filter.gave_up
 
     async def _redeliver(self) -> None:
         await self._templates.ready.wait()
@@ -199,18 +200,18 @@ class Worker:
 
     async def _receive(self) -> None:
         await self._templates.ready.wait()
-        await self._events.start(self._reception)
+        await self._events.start(self._consumer)
         await self._events.ended
 
     async def _drain(self) -> None:
-        """Bring what is under way to a decision, settle, commit, leave the group.
+        """Finish letters in progress, settle, commit offsets and leave the group.
 
-        Dead letters that are not out by now stay in the outbox: the next life publishes them.
+        Dead letters that are not published yet stay in the outbox for the next start.
         """
         self._deferred.stop()
-        self._caution.stop()
-        draining = asyncio.create_task(self._reception.drain())
-        await self._post.dispatch.drain(self._config.settings.grace)
+        self._poison_filter.stop()
+        draining = asyncio.create_task(self._consumer.drain())
+        await self._context.dispatch.drain(self._config.settings.grace)
         offsets = await draining
         await self._deferred.settled()
         await self._router.leave()
@@ -218,10 +219,10 @@ class Worker:
             await self._events.stop(offsets)
 
     async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
-        if self._caution.applies_to(records):
-            records, poisonous = await self._caution.filter(records)
-            yield await record_dead_letters(poisonous, self._post)
-        async for progress in deliver(records, self._post):
+        if self._poison_filter.applies_to(records):
+            records, poisonous = await self._poison_filter.filter(records)
+            yield await record_dead_letters(poisonous, self._context)
+        async for progress in deliver(records, self._context):
             yield progress
 
     def _report(self, progress: Progress) -> None:
@@ -235,7 +236,7 @@ class Worker:
 
     def _withdraw(self, partitions: Collection[Partition]) -> None:
         gone = set(partitions)
-        self._post.dispatch.withdraw(
+        self._context.dispatch.withdraw(
             lambda one: one.from_topic and (one.letter.record.topic, one.letter.record.partition) in gone
         )
 
@@ -246,7 +247,7 @@ class Worker:
 
 
 def template_changes(before: Mapping[str, str], live: Mapping[str, str]) -> dict[str, Any]:
-    """What a log line says of the templates' revisions, by name: how many, and the first of what changed."""
+    """Summarize changed template revisions for a log line: counts, and the first changed names."""
     changed = sorted(f"{name}@{revision}" for name, revision in live.items() if before.get(name) != revision)
     gone = sorted(before.keys() - live.keys())
     counts = {"templates": len(live), "changed": len(changed), "gone": len(gone)}
@@ -259,20 +260,20 @@ def main() -> None:
 
 
 async def work(settings: WorkerSettings) -> None:
-    """Show the pages, open what is needed, serve until a signal or a failure, drain."""
+    """Serve the status pages, open the resources, run until a signal or a failure, drain."""
     stopping = stop_signal()
     config = read_config(settings)
     announce(config)
     secrets = SecretWatcher(config)
     waiting = PendingResources(config, secrets)
-    board = StatusServer(waiting)
+    status_server = StatusServer(waiting)
     with listen(settings.http, "POSTROOM_HTTP") as listening:
-        server = web_server(status_pages(board), settings.http)
+        server = web_server(status_pages(status_server), settings.http)
         serving = asyncio.create_task(server.serve([listening]))
         try:
             if resources := await _open(config, waiting, stopping):
                 worker = Worker(await assemble(config, secrets, resources))
-                board.shown = worker.watch
+                status_server.shown = worker.watch
                 await worker.run(stopping)
                 await resources.ledger.close(in_order=not worker.left_untried)
         finally:
@@ -282,16 +283,16 @@ async def work(settings: WorkerSettings) -> None:
 
 
 async def _open(config: WorkerConfig, waiting: PendingResources, stopping: asyncio.Event) -> Resources | None:
-    """What the worker works with; None when it was told to end before that was there."""
+    """Open the resources; None if the worker was stopped before they were available."""
     settings = config.settings
     if settings.connections is None:
         assert settings.bootstrap_servers  # a rule of the settings
         assert settings.ledger
         return await open_local(config, settings.bootstrap_servers, settings.ledger)
     opening = asyncio.create_task(waiting.open())
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait({opening, told}, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
     if opening.done():
         return opening.result()
     opening.cancel()

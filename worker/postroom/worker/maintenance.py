@@ -1,17 +1,14 @@
-"""Forgetting: once an hour, what lies behind the dedupe window leaves the ledger, if it is final; and letters
-in doubt that nobody decided about end as dead letters, so that no event stays in the ledger for ever.
+"""The periodic tasks of a worker: prune the ledger, recover leases, publish outboxes, retry due letters.
 
-Taking up what dead workers left in a ledger that several share, soon after their leases have run out.
+| task                 | input → output                                                                     |
+|----------------------|------------------------------------------------------------------------------------|
+| `run_pruning`        | hourly: delete final rows behind the dedupe window; end letters parked for too long |
+| `run_lease_recovery` | rows of dead workers in a shared ledger → due again, or in doubt                    |
+| `run_outbox`         | dead letters and notifications → Kafka, deleted after the acknowledgement           |
+| `DueLetters`         | deferred and scheduled letters that are due → pipeline                              |
 
-The outbox: what has to be published out to its topic, cleared when the broker has it.
-
-Dead letters, and notices for the status topic. At least once, under stable ids: a crash in between publishes
-one again.
-
-Deferred and scheduled letters: recalled from the ledger when their time has come, and sent again.
-
-A slow relay holds up only the letters it has: each batch is carried by a task of its own, and others are
-recalled beside it as long as there is room.
+Publishing is at least once, under stable ids: a crash before the deletion publishes again. Due letters are
+processed in concurrent batches, so that a slow relay delays only the letters that it has.
 """
 
 import asyncio
@@ -32,7 +29,7 @@ from postroom.ports.world import Clock
 
 PRUNE_INTERVAL_SECONDS = 3600.0
 PRUNE_BATCH = 500
-"""Letters forgotten in one commit: small, so that those under way never wait for it."""
+"""Letters deleted in one commit: few, so that letters in progress do not wait for it."""
 
 PRUNE_PAUSE_SECONDS = 0.05
 
@@ -42,36 +39,36 @@ log = structlog.get_logger("postroom.ledger")
 async def run_pruning(
     ledger: Ledger, clock: Clock, policy: DeliveryPolicy, undecided: Callable[[int], None]
 ) -> None:
-    """Look once an hour until cancelled; `undecided` is told how many letters ended without a decision."""
+    """Prune once an hour until cancelled; `undecided` gets the number of letters ended without a decision."""
     while True:
         if count := await end_undecided(ledger, clock, policy):
             undecided(count)
-            said = "letters in doubt ended as dead letters: nobody decided about them"
-            log.warning(said, count=count, parked_for=policy.parked_for)
+            message = "letters in doubt ended as dead letters: parkedFor passed without a decision"
+            log.warning(message, count=count, parked_for=policy.parked_for)
         if count := await prune_ledger(ledger, clock, policy):
-            log.info("letters behind the dedupe window forgotten", count=count)
+            log.info("letters behind the dedupe window deleted", count=count)
         await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
 
 
 async def end_undecided(ledger: Ledger, clock: Clock, policy: DeliveryPolicy) -> int:
-    """End what has been in doubt for too long; how many letters that were."""
+    """End letters that were in doubt for too long; returns how many."""
     now = clock.now()
     before, why = now - timedelta(seconds=policy.parked_for), undecided_problem(policy.parked_for)
     return await _all_batches(lambda: ledger.expire_in_doubt(before, why, now))
 
 
 async def prune_ledger(ledger: Ledger, clock: Clock, policy: DeliveryPolicy) -> int:
-    """Forget what ended before the dedupe window; how many letters that were."""
+    """Delete letters that ended before the dedupe window; returns how many."""
     before = clock.now() - timedelta(seconds=policy.window)
     return await _all_batches(lambda: ledger.prune(before, PRUNE_BATCH))
 
 
 def undecided_problem(seconds: float) -> Problem:
-    """Why a letter in doubt ends."""
+    """Build the problem of a letter in doubt that ends without a decision."""
     return Problem(
         Code.UNDECIDED,
         "spec.parkedFor",
-        f"the relay's answer was lost, and nobody decided within {seconds / 3600:g} h: a copy may have "
+        f"the relay's answer was lost, and no decision was made within {seconds / 3600:g} h: a copy may have "
         "arrived; ask the relay's log. `postroom dlq replay --insist undecided` sends it again",
     )
 
@@ -88,32 +85,34 @@ RECOVERY_INTERVAL_SECONDS = 5.0
 
 
 async def run_lease_recovery(context: DeliveryContext, doubts: Callable[[int], None]) -> None:
-    """Look until cancelled; `doubts` hears how many letters were found in doubt."""
+    """Recover until cancelled; `doubts` gets the number of letters found in doubt."""
     while True:
         await asyncio.sleep(RECOVERY_INTERVAL_SECONDS)
         found = await context.ledger.recover(
             context.clock.now(), context.policy.retry.on_in_doubt == "Resend"
         )
         if found.recalled or found.in_doubt:
-            log.warning("took up what a dead worker left", recalled=found.recalled, in_doubt=found.in_doubt)
+            log.warning(
+                "recovered letters of a dead worker", recalled=found.recalled, in_doubt=found.in_doubt
+            )
             doubts(found.in_doubt)
 
 
 OUTBOX_INTERVAL_SECONDS = 0.5
 OUTBOX_BATCH = 200
 NOTIFICATION_BATCH = 1000
-"""Notices are small, and one follows each letter: the more in a round, the less each costs."""
+"""Notifications are small and frequent: larger batches cost less for each."""
 
 
 async def run_outbox(publish: Callable[[], Awaitable[int]]) -> None:
-    """Publish what waits until cancelled."""
+    """Publish pending entries until cancelled."""
     while True:
         if not await publish():
             await asyncio.sleep(OUTBOX_INTERVAL_SECONDS)
 
 
 async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetterPublisher) -> int:
-    """One round; returns how many dead letters the broker acknowledged."""
+    """Publish one batch; returns how many dead letters the broker acknowledged."""
     waiting = await ledger.pending_dead_letters(OUTBOX_BATCH)
     if not waiting:
         return 0
@@ -128,7 +127,7 @@ async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetterPublisher
 async def publish_notifications(
     outbox: NotificationOutbox, courier: StatusEventPublisher, clock: Clock
 ) -> int:
-    """One round; returns how many notices the broker acknowledged."""
+    """Publish one batch; returns how many notifications the broker acknowledged."""
     waiting = await outbox.pending(TOPIC, clock.now(), NOTIFICATION_BATCH)
     if not waiting:
         return 0
@@ -142,21 +141,21 @@ async def publish_notifications(
 RECALL_INTERVAL_SECONDS = 0.5
 RECALL_BATCH = 250
 MAX_RECALLED = 1000
-"""Recalled letters in hand, at most."""
+"""Maximum number of recalled letters in progress."""
 
 
 class DueLetters:
     """The retry queue of one worker."""
 
     def __init__(self, context: DeliveryContext, report: Callable[[Progress], None]) -> None:
-        self._post = context
+        self._context = context
         self._report = report
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_hand = 0
+        self._in_progress = 0
         self._stopped = False
 
     async def run(self) -> None:
-        """Look for due letters until stopped or cancelled; a failed batch ends it with the batch's error."""
+        """Process due letters until stopped or cancelled; raises the error of a failed batch."""
         while not self._stopped:
             for task in [task for task in self._tasks if task.done()]:
                 self._tasks.discard(task)
@@ -165,28 +164,28 @@ class DueLetters:
                 await asyncio.sleep(RECALL_INTERVAL_SECONDS)
 
     def stop(self) -> None:
-        """Recall no more; what is in hand goes on."""
+        """Recall no more letters; those in progress continue."""
         self._stopped = True
 
     async def settled(self) -> None:
-        """Wait until what is in hand is on record again."""
+        """Wait until all letters in progress are settled."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _recall(self) -> bool:
         """Recall a batch; True when there may be more."""
-        appetite = self._post.dispatch.recall_limit
-        room = min(RECALL_BATCH, MAX_RECALLED - self._in_hand, RECALL_BATCH if appetite is None else appetite)
-        due = await self._post.ledger.claim_due(self._post.clock.now(), room) if room > 0 else ()
+        limit = self._context.dispatch.recall_limit
+        room = min(RECALL_BATCH, MAX_RECALLED - self._in_progress, RECALL_BATCH if limit is None else limit)
+        due = await self._context.ledger.claim_due(self._context.clock.now(), room) if room > 0 else ()
         if not due:
             return False
         reach("recalled")
-        self._in_hand += len(due)
+        self._in_progress += len(due)
         self._tasks.add(asyncio.create_task(self._carry(due)))
         return len(due) == room
 
     async def _carry(self, due: Sequence[Recalled]) -> None:
         try:
-            async for progress in retry_due(due, self._post):
+            async for progress in retry_due(due, self._context):
                 self._report(progress)
         finally:
-            self._in_hand -= len(due)
+            self._in_progress -= len(due)

@@ -1,9 +1,8 @@
-"""The Secrets that a worker needs, looked at in their mounted folders, since any of them may come later.
+"""Watch the mounted Secrets of a worker: folders → connections, and a problem for each bad key.
 
-Out: the connections as they are now, and a problem for each Secret or key that is missing or wrong. A
-connections Secret that changes ends the worker, which starts again with the new one; one that is deleted or
-spoilt does not, for the connections of before still work. A relay's Secret ends nobody: each new connection
-reads it, and whoever waits for the relay is told that it may answer now.
+A changed connections Secret ends the worker, which restarts with the new one. A deleted or invalid one does
+not, because the open connections still work. A changed relay Secret does not end the worker: each new
+connection reads it, and the circuit of the relay is probed at once.
 """
 
 import asyncio
@@ -20,37 +19,37 @@ from postroom.worker.config import WorkerConfig
 
 LOOK_SECONDS = 1.0
 SPREAD_SECONDS = 30.0
-"""Workers that see the same change end at moments of their own within this time."""
+"""Workers that see the same change end at random times within this period."""
 CONNECTIONS_SECRET = "postroom-connections"
 
 log = structlog.get_logger("postroom.worker")
 
 
 class SecretWatcher:
-    """All Secrets of one worker; `look` blocks for as long as small files take."""
+    """All Secrets of one worker; `look` blocks while small files are read."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._namespace = config.profile.metadata.namespace
         self.connections: Connections | None = None
-        """What the Secret says now; None when it is missing or wrong, or there is none to read."""
+        """The current connections; None if the Secret is missing, invalid or not used."""
         self.texts: Mapping[str, str] = {}
         """The keys that were read into `connections`."""
         self.connection_problems: tuple[Problem, ...] = ()
         self.relay_problems: tuple[Problem, ...] = ()
         self.later_problems: tuple[Problem, ...] = ()
-        """What the relay would miss if delivery were allowed, while it is not; nothing waits for it."""
+        """Problems of the relay's Secrets while delivery is not allowed; they block nothing."""
         self.fallback_problems: tuple[Problem, ...] = ()
         self.relay_texts: Mapping[str, Mapping[str, str]] = {}
-        """By Secret: what the relays of the profile and of its fallback are opened with."""
+        """By Secret name: the texts that the relays of the profile and its fallback use."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All that is missing or wrong."""
+        """All missing and invalid keys that the worker needs."""
         return self.connection_problems + self.relay_problems
 
     def look(self) -> None:
-        """See how all of them are now."""
+        """Read all Secrets again."""
         if self._config.signing:
             self._config.signing.look()
         if self._config.returns:
@@ -70,7 +69,7 @@ class SecretWatcher:
             self.connection_problems = rejected.problems
 
     async def watch(self, relay_changed: Callable[[], None]) -> None:
-        """Look until the connections are others than they were, and a moment of this worker's own longer."""
+        """Watch until the connections change, then wait a random time and return."""
         used, known = self.texts, self.relay_texts
         while self.texts == used:
             await asyncio.sleep(LOOK_SECONDS)
@@ -81,7 +80,7 @@ class SecretWatcher:
                 relay_changed()
         wait = self._config.clock.random() * SPREAD_SECONDS
         log.warning(
-            "the connections Secret has changed; the worker ends in order and starts again with the new one",
+            "connections Secret has changed; the worker drains and restarts with the new one",
             changed=sorted(key for key in KEYS if self.texts.get(key) != used.get(key)),
             seconds=round(wait, 1),
         )
@@ -102,25 +101,25 @@ class SecretWatcher:
         return ref.name if ref else CONNECTIONS_SECRET
 
     def _missing(self, spec: SmtpProfileSpec, texts: dict[str, Mapping[str, str]]) -> Iterator[Problem]:
-        """What is missing of a relay's Secrets; what is there is added to `texts`."""
+        """Yield the missing keys of a relay's Secrets; add the existing texts to `texts`."""
         wanted: dict[str, list[str]] = {}
         for name, key in named_keys(spec):
             wanted.setdefault(name, []).append(key)
         for name, keys in wanted.items():
-            texts[name] = there = _read_texts(self._config.settings.secrets / name)
+            texts[name] = present = _read_texts(self._config.settings.secrets / name)
             secret = f"Secret {self._namespace}/{name}"
-            if not there:
-                said = f"is not there, or is empty. Create it with the keys {', '.join(keys)}"
-                yield Problem(Code.SECRET_MISSING, secret, said)
+            if not present:
+                description = f"is not there, or is empty. Create it with the keys {', '.join(keys)}"
+                yield Problem(Code.SECRET_MISSING, secret, description)
                 continue
             for key in keys:
-                if not there.get(key, "").strip():
-                    said = f"is not in {secret}. The relay of the profile asks for it; add the key"
-                    yield Problem(Code.SECRET_KEY_MISSING, key, said)
+                if not present.get(key, "").strip():
+                    description = f"is not in {secret}. The relay of the profile asks for it; add the key"
+                    yield Problem(Code.SECRET_KEY_MISSING, key, description)
 
 
 def named_keys(spec: SmtpProfileSpec) -> Iterator[tuple[str, str]]:
-    """Secret and key of all that a profile's relay needs."""
+    """Yield (Secret, key) for everything that a profile's relay needs."""
     if spec.smtp is None:
         return
     tls, auth = spec.smtp.tls, spec.smtp.auth
@@ -135,7 +134,7 @@ def named_keys(spec: SmtpProfileSpec) -> Iterator[tuple[str, str]]:
 
 
 def _read_texts(folder: Path) -> dict[str, str]:
-    """What cannot be read is as good as not there, and heals in the same way."""
+    """Read a folder; an unreadable Secret counts as missing and is read again later."""
     try:
         return read_folder(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A worker at work, looked at from outside: its page, its conditions, its figures."""
+"""The status of a running worker: /statusz, conditions, readiness problems and metrics."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from postroom.worker.telemetry import Reporter
 
 
 class InspectedWorker(Protocol):
-    """What is looked at, besides the intake."""
+    """The parts of a worker that its status reads."""
 
     @property
     def config(self) -> WorkerConfig: ...
@@ -53,7 +53,7 @@ class InspectedWorker(Protocol):
 
 
 class WorkerStatus:
-    """Implements status.Shown for a worker at work."""
+    """The StatusSource of a running worker."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class WorkerStatus:
         reception: BatchConsumer,
         backlog: BacklogMonitor | None,
     ) -> None:
-        """`backlog`: what is looked at while the profile is suspended, and nothing is received."""
+        """`backlog`: the source of the lag while the profile is suspended and nothing is received."""
         self._config, self._secrets = parts.config, parts.secrets
         self._ledger, self._templates, self._resources = parts.ledger, parts.templates, parts.resources
         self._events, self._reception, self._backlog = events, reception, backlog
@@ -73,7 +73,6 @@ class WorkerStatus:
         self.draining = False
 
     def status(self) -> dict[str, Any]:
-        """See the protocol."""
         conditions = self._conditions()
         return build_status(self._config, conditions, self._problems(conditions)) | {
             "templates": {one.name: one.revision for one in self._templates.current().templates.values()},
@@ -96,10 +95,10 @@ class WorkerStatus:
             "relay": relay_condition(self._config.exit),
             "circuit": circuit_condition(self._router.own, self._router.fallback),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
-        } | dict(self._of_some())
+        } | dict(self._optional_conditions())
 
-    def _of_some(self) -> Iterator[tuple[str, Condition]]:
-        """What not every profile has, or not at all times."""
+    def _optional_conditions(self) -> Iterator[tuple[str, Condition]]:
+        """Yield the conditions that only some profiles have."""
         if self._rehearsal.last_error:
             yield "rehearsal", rehearsal_condition(self._rehearsal.last_error)
         if self._config.signing:
@@ -118,7 +117,7 @@ class WorkerStatus:
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.
 
-        A connections Secret that was deleted or spoilt since is no reason: the connections still work.
+        A connections Secret that was deleted or became invalid is no problem: the connections still work.
         """
         problems = ["draining"] if self.draining else []
         problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
@@ -135,7 +134,7 @@ class WorkerStatus:
         return {
             "inflight_records": (
                 self._reception.open_records,
-                "Records received and not yet behind the watermark.",
+                "Records received and not yet finished.",
             ),
             "consumer_lag_records": (
                 None if self._backlog else self._events.lag,
@@ -143,33 +142,33 @@ class WorkerStatus:
             ),
             "suspended_lag_records": (
                 self._backlog.records if self._backlog else None,
-                "Records that wait for a suspended profile, on all partitions: each worker tells them.",
+                "Records that wait for a suspended profile, on all partitions; do not sum over workers.",
             ),
             "relay_reachable": (
                 None if reachable is None else float(reachable),
-                "Whether the relay answered last time; absent until a letter has gone to it.",
+                "Whether the last connection to the relay succeeded; absent before the first letter.",
             ),
             "ledger_ok": (float(self._ledger.health.ok), "Whether the ledger takes writes."),
             "clock_ahead_seconds": (
                 self._ledger.health.clock_ahead,
-                "Seconds that this machine's clock is ahead of the ledger's, whose time is used.",
+                "Seconds by which this machine's clock is ahead of the ledger's.",
             ),
-        } | self._ways_now()
+        } | self._route_gauges()
 
-    def _ways_now(self) -> dict[str, tuple[float | None, str]]:
+    def _route_gauges(self) -> dict[str, tuple[float | None, str]]:
         own = self._router.own
         facts: dict[str, tuple[float | None, str]] = {
             "circuit_open": (
                 float(own.breaker.phase is not Phase.CLOSED),
-                "Whether the circuit of the relay is open, or waits for its probe's answer.",
+                "Whether the circuit of the relay is open or half-open.",
             ),
             "circuit_failures": (
                 own.breaker.circuit.failures,
-                "Failures of the relay in a row, all workers'.",
+                "Consecutive failures of the relay, counted over all workers.",
             ),
         }
         if own.rate_share:
-            meaning = "Letters in the period of limits.rate that are this worker's share."
+            meaning = "This worker's share of limits.rate, in letters per period."
             facts["rate_share"] = (own.rate_share.count, meaning)
         return facts
 
@@ -180,12 +179,12 @@ class WorkerStatus:
             "ledger_rows": (health.rows, "Rows claimed, fenced or settled."),
             "late_settlements": (
                 health.late_settlements,
-                "Settlements that came after somebody else took over.",
+                "Settlements that came after another worker took over the letter.",
             ),
         }
         if self._router.fallback:
             through = self._router.fallback.letters
-            facts["fallback_letters"] = (through, "Letters handed to the fallback's relay.")
+            facts["fallback_letters"] = (through, "Letters given to the fallback's relay.")
         if relay is not None:
             facts |= {
                 "relay_connects": (relay.connects, "SMTP connections opened."),

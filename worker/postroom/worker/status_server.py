@@ -1,7 +1,7 @@
-"""The worker's small web server: /healthz, /readyz, /metrics, /statusz. No personal data in any of them.
+"""Status pages: /healthz, /readyz, /metrics and /statusz, without personal data.
 
-A worker is ready while it can take events and bring them to a decision. A relay that is down makes nobody
-unready: letters wait in the ledger, and another pod would find the same relay.
+A worker is ready while it can receive events and settle them. An unreachable relay does not affect readiness:
+letters wait in the ledger, and another pod would use the same relay.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from postroom.worker.config import WorkerConfig
 
 
 class StatusSource(Protocol):
-    """What the pages show: a worker at work, or one that waits."""
+    """The source of the pages: a running worker, a waiting worker or the bounce intake."""
 
     registry: CollectorRegistry
 
     def status(self) -> Mapping[str, Any]:
-        """What /statusz says; its member `problems` is empty when the worker is ready."""
+        """Return the content of /statusz; `problems` is empty if the program is ready."""
         ...
 
 
 class StatusServer:
-    """Where the pages look; the worker puts up something else when it gets to work."""
+    """Holds the current source of the pages; a worker replaces it when it starts running."""
 
     def __init__(self, shown: StatusSource) -> None:
         self.shown = shown
@@ -57,7 +57,7 @@ def status_pages(board: StatusServer) -> Starlette:
 def build_status(
     config: WorkerConfig, conditions: Mapping[str, Condition], problems: list[str]
 ) -> dict[str, Any]:
-    """What /statusz says at any time; a worker at work adds what it does."""
+    """Build the fields of /statusz that every worker has; a running worker adds its own."""
     return {
         "profile": config.policy.profile,
         "mode": config.exit.mode,

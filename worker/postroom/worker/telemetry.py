@@ -1,4 +1,4 @@
-"""What the journey says of a batch, told to the metrics and the log: once a group, never once a letter."""
+"""Report the progress of the pipeline to metrics and log: once for each group, never for each letter."""
 
 from collections import Counter
 from datetime import datetime
@@ -34,10 +34,10 @@ class Reporter:
         self._clock = clock
         self.totals: Counter[str] = Counter()
         self.last_refusal = ""
-        """The last record that went to the dead-letter topic unread, and why."""
+        """The last malformed record and its problem."""
 
     def take(self, progress: Progress) -> None:
-        """Take in one group."""
+        """Count and log one group."""
         self._settled(progress.settled, self._clock.now())
         self._refused(progress.malformed)
         tombstones = sum(record.value is None for record in progress.duplicates)
@@ -47,7 +47,7 @@ class Reporter:
         if progress.taken_in_doubt:
             self._metrics.in_doubt("worker_died", progress.taken_in_doubt)
             log.warning(
-                "letters found in doubt: a worker died after their dot may have left",
+                "letters in doubt: a worker died while it sent them",
                 count=progress.taken_in_doubt,
             )
 
@@ -81,7 +81,7 @@ class Reporter:
             self.totals[state] += count
             self._metrics.letters(state, code, count)
             if code and not waits_on(examples[state, code]):
-                self._tell(examples[state, code], state, count)
+                self._log_example(examples[state, code], state, count)
         doubts = sum(isinstance(one.outcome, InDoubt) and not one.outcome.counted for one in settled)
         if doubts:
             self._metrics.in_doubt("no_answer_to_the_dot", doubts)
@@ -91,10 +91,10 @@ class Reporter:
             if isinstance(one.outcome, Accepted)
         )
 
-    def _tell(self, one: Settled, state: str, count: int) -> None:
+    def _log_example(self, one: Settled, state: str, count: int) -> None:
         letter, problem = one.claimed.letter, ending(one)[1]
-        tell = log.info if state in (State.DEFERRED, State.SCHEDULED) else log.warning
-        tell(
+        log_line = log.info if state in (State.DEFERRED, State.SCHEDULED) else log.warning
+        log_line(
             f"letters {state}",
             count=count,
             first=letter.identity.id,
@@ -105,21 +105,21 @@ class Reporter:
 
 
 def _origin(letter: Letter) -> dict[str, str]:
-    """What a letter was made from; where there was no template, what asked for one."""
+    """Return the template of a letter, or its event type if there was no template."""
     if letter.template:
         return {"template": f"{letter.template}@{letter.revision}"}
     return {"event_type": letter.event.type}
 
 
 def waits_on(one: Settled) -> bool:
-    """Whether a letter goes on waiting for its template, as was said when it began to."""
+    """Whether a letter still waits for its template, which was logged when it started to wait."""
     return (
         isinstance(one.outcome, NoTemplate) and isinstance(one.step, TryAgain) and not one.claimed.from_topic
     )
 
 
 def ending(one: Settled) -> tuple[str, Problem | None]:
-    """The state that a letter went into, and why."""
+    """Return the state that a letter moved to, and the problem."""
     match one.step:
         case Finish(state=state, problem=problem) | TryAgain(state=state, problem=problem):
             return state.value, problem
