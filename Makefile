@@ -55,9 +55,10 @@ golden: .venv/.dev ## Write the golden letters and manifests anew; read the diff
 		tests/badinputs -k 'golden or manifests or bad_input' --golden
 	@git --no-pager diff --stat -- tests/golden docs/reference/bad-inputs.json
 
-manifests: .venv/.dev ## Render manifests/base and overlays from the chart; needs Helm
+manifests: .venv/.dev ## Generate the CRDs from the models; render manifests/base and overlays from the chart; needs Helm
+	@$(RUN)python -m postroom_operator.crds charts/postroom/files/crds
 	@$(RUN)python -m pytest -q tests/chart/test_manifests.py -k drift --golden
-	@git --no-pager diff --stat -- manifests
+	@git --no-pager diff --stat -- charts/postroom/files/crds manifests
 
 tools: ## Build Helm and the chart's linters into the user's cache; needs Go, takes minutes
 	@bash tests/chart/tools

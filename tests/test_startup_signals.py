@@ -1,4 +1,4 @@
-"""A program that is told to end while it still reads its code, as a container's first process."""
+"""A program that gets SIGTERM during its start, as a container's first process."""
 
 import signal
 import subprocess
@@ -15,19 +15,19 @@ class Slow(MetaPathFinder):
             time.sleep(120)
 
 sys.meta_path.insert(0, Slow())
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the kernel makes of a first process without a handler
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as the kernel does for a first process without a handler
 os.getpid = lambda: 1
 from postroom.__main__ import main
 main()
 """
 
 
-def test_a_containers_first_process_ends_at_once_while_it_starts() -> None:
-    assert told_to_end() == 128 + signal.SIGTERM
+def test_a_containers_first_process_exits_at_once_during_its_start() -> None:
+    assert exit_status_after_sigterm() == 128 + signal.SIGTERM
 
 
-def told_to_end(within: float = 60) -> int:
-    """The exit code of a program that was sent SIGTERM while it reads its code."""
+def exit_status_after_sigterm(within: float = 60) -> int:
+    """Return the exit status of a program that gets SIGTERM while it imports its code."""
     with subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

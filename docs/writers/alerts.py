@@ -26,12 +26,12 @@ metrics:
     enabled: true
     alertLabels: {team: platform}
     alerts:
-      PostroomLate: {for: 1h, labels: {severity: critical}}
-      PostroomBouncesNotTaken: {enabled: false}
+      PostroomDeliverySlow: {for: 1h, labels: {severity: critical}}
+      PostroomBounceServerNotReady: {enabled: false}
 ```
 
-Fields that are not named here keep their values. `PostroomNoOperator` fires if no operator holds its Lease.
-With several releases in a cluster, select each by its namespace:
+Fields that are not named here keep their values. `PostroomOperatorAbsent` fires if no operator holds its
+Lease. With several releases in a cluster, select each by its namespace:
 
 ```yaml
 # postroom.yaml
@@ -39,7 +39,7 @@ metrics:
   prometheusRule:
     enabled: true
     alerts:
-      PostroomNoOperator: {expr: 'absent(postroom_operator_leader{namespace="postroom-system"} == 1)'}
+      PostroomOperatorAbsent: {expr: 'absent(postroom_operator_leader{namespace="postroom-system"} == 1)'}
 ```
 
 Without the chart's PodMonitor, make sure that your metrics have the labels `namespace` and `pod`.

@@ -22,7 +22,7 @@ def bad_inputs(words: Words) -> str:
         lines.append(f"## {where}\n")
         lines.append(words.of("bad_inputs", where) + "\n")
         shown = [
-            (row.given, _response(row, answers[row.name]), _proofs(row, answers[row.name])) for row in rows
+            (row.given, _response(row, answers[row.name]), _tests(row, answers[row.name])) for row in rows
         ]
         lines.append(table(("Input", "Response", "Tests"), shown))
     return "\n".join(lines)
@@ -38,9 +38,9 @@ def _literal(line: str) -> str:
     return f"`` {line} ``" if "`" in line else f"`{line}`"
 
 
-def _proofs(row: BadInput, answers: Answers) -> str:
+def _tests(row: BadInput, answers: Answers) -> str:
     if not answers:
         return "none yet"
-    names = [f"`{proof.partition('::')[2]}`" for proof in row.tests]
+    names = [f"`{test.partition('::')[2]}`" for test in row.tests]
     server = ["`test_the_api_server_answers_a_bad_manifest_as_the_reference_says`"]
     return ", ".join([*names, *(server if "API server" in answers else [])]) or TEST

@@ -3,13 +3,13 @@
 A source has `title`, `description`, `size` and lists of `group`, `box`, `arrow` and `note`. Positions are
 pixels; `at` is the upper left corner. An arrow goes from a side of a box to a side of another
 ("claim:right", "send:left"; "claim:right+20" is 20 pixels below or right of the middle) and bends at its
-`via` points. Colours follow the reader's light or dark setting. A text that is wider than its box is an
-error, and so is an arrow to an unknown box.
+`via` points. Colours follow the reader's light or dark setting. Errors: a text that is wider than its box,
+boxes that overlap or leave the picture, and an arrow to an unknown box.
 """
 
 import tomllib
 from html import escape
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def diagram(source: Path) -> str:
     spec = tomllib.loads(source.read_text())
     width, height = spec["size"]
     boxes = {box["id"]: box for box in [*spec.get("box", []), *spec.get("group", [])]}
+    _check_places(spec.get("box", []), width, height)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="d" viewBox="0 0 {width} {height}"',
         f'width="{width}" height="{height}" role="img" aria-labelledby="t d">',
@@ -53,6 +54,19 @@ def diagram(source: Path) -> str:
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _check_places(boxes: list[dict[str, Any]], width: int, height: int) -> None:
+    """Raise ValueError where a box leaves the picture or two boxes overlap."""
+    for box in boxes:
+        (x, y), (w, h) = box["at"], box["size"]
+        if x < 0 or y < 0 or x + w > width or y + h > height:
+            raise ValueError(f"box {box['id']} leaves the picture")
+    for first, second in combinations(boxes, 2):
+        (x1, y1), (w1, h1) = first["at"], first["size"]
+        (x2, y2), (w2, h2) = second["at"], second["size"]
+        if x1 < x2 + w2 and x2 < x1 + w1 and y1 < y2 + h2 and y2 < y1 + h1:
+            raise ValueError(f"boxes {first['id']} and {second['id']} overlap")
 
 
 def _group(group: dict[str, Any]) -> str:
@@ -89,6 +103,8 @@ def _anchor(place: str, boxes: dict[str, dict[str, Any]]) -> tuple[float, float]
     name, _, side = place.partition(":")
     side, sign, offset = side.partition("+") if "+" in side else side.partition("-")
     shift = float(sign + offset) if offset else 0.0
+    if name not in boxes:
+        raise ValueError(f"an arrow leads to the unknown box {name}")
     (x, y), (width, height) = boxes[name]["at"], boxes[name]["size"]
     return {
         "left": (x, y + height / 2 + shift),

@@ -27,7 +27,7 @@ load.
 
 def faults(_: Words) -> str:
     """Every fault with its tests, then the figures."""
-    rows = [(str(fault.number), fault.what, fault.holds, _proofs(fault.proofs)) for fault in FAULTS]
+    rows = [(str(fault.number), fault.what, fault.holds, _tests(fault.proofs)) for fault in FAULTS]
     figures: dict[str, dict[str, str]] = json.loads(FIGURES.read_text())
     results = [(number, text) for number, tests in figures.items() for text in tests.values()]
     return "\n".join(
@@ -40,5 +40,5 @@ def faults(_: Words) -> str:
     )
 
 
-def _proofs(proofs: tuple[str, ...]) -> str:
-    return ", ".join(f"`{proof.partition('::')[2]}`" for proof in proofs)
+def _tests(tests: tuple[str, ...]) -> str:
+    return ", ".join(f"`{test.partition('::')[2]}`" for test in tests)

@@ -1,7 +1,7 @@
-"""The operator's program: `postroom operator`. Wiring only.
+"""The program `postroom operator`. Wiring only.
 
-It waits for the Lease, lists the cluster once, and then watches, reconciles and lists again until it is told
-to end. It ends with status 1 when it loses the Lease, so that its platform starts it anew as one who waits.
+It waits for the Lease, lists the cluster once, and then watches, reconciles and lists again until SIGTERM. It
+exits with status 1 when it loses the Lease, so that Kubernetes starts it again as a standby.
 """
 
 import asyncio
@@ -35,23 +35,25 @@ async def serve(settings: OperatorSettings) -> None:
     credentials = find_credentials()
     async with (
         KubernetesCluster(credentials, metrics.count_request, clock.random) as cluster,
-        KubernetesCluster(credentials, metrics.count_request, clock.random) as own_line,
+        KubernetesCluster(credentials, metrics.count_request, clock.random) as lease_cluster,
     ):
         ref = Ref("coordination.k8s.io/v1", "Lease", settings.pod_namespace, settings.lease)
-        # on connections of its own: a renewal must not queue behind everything else
-        lease = Lease(own_line, ref, settings.holder, clock)
-        running = Operator(settings, LeaseFencedCluster(cluster, lease), clock)
-        health = OperatorHealth(clock.monotonic, settings.resync_seconds, lambda: running.queue.oldest_age)
+        # with connections of its own: a renewal must not wait behind other requests
+        lease = Lease(lease_cluster, ref, settings.holder, clock)
+        operator = Operator(settings, LeaseFencedCluster(cluster, lease), clock)
+        health = OperatorHealth(clock.monotonic, settings.resync_seconds, lambda: operator.queue.oldest_age)
         metrics.register_gauges(
-            lambda: len(running.queue), lambda: running.queue.oldest_age, lambda: lease.held
+            lambda: len(operator.queue), lambda: operator.queue.oldest_age, lambda: lease.held
         )
-        metrics.register_objects(running.readiness)
+        metrics.register_objects(operator.readiness)
         server = web_server(HealthApp(health, metrics.registry), settings.operator_http)
-        page = asyncio.create_task(server.serve([listen(settings.operator_http, "POSTROOM_OPERATOR_HTTP")]))
+        serving = asyncio.create_task(
+            server.serve([listen(settings.operator_http, "POSTROOM_OPERATOR_HTTP")])
+        )
         lost: BaseException | None = None
         try:
             await run_until_first_ends(
-                _until(stopping), _lead(lease, running, RunContext(credentials, metrics, health))
+                _until(stopping), _lead(lease, operator, RunContext(credentials, metrics, health))
             )
         except* LeaseLost as group:
             lost = group.exceptions[0]
@@ -59,9 +61,9 @@ async def serve(settings: OperatorSettings) -> None:
             with contextlib.suppress(ClusterError):
                 await lease.release()
             server.should_exit = True
-            await page
+            await serving
     if lost is not None:
-        log.error("the Lease is lost; ending", why=str(lost))
+        log.error("lost the Lease; exiting", reason=str(lost))
         sys.exit(1)
 
 
@@ -69,11 +71,11 @@ async def _until(stopping: asyncio.Event) -> None:
     await stopping.wait()
 
 
-async def _lead(lease: Lease, running: Operator, watched: RunContext) -> None:
+async def _lead(lease: Lease, operator: Operator, run_context: RunContext) -> None:
     await lease.acquire(lambda holder: log.info("another operator holds the Lease; waiting", holder=holder))
-    log.info("holds the Lease; listing the cluster")
-    watched.health.standby = False
-    await run_until_first_ends(lease.keep(), running.run(watched))
+    log.info("acquired the Lease; listing the cluster")
+    run_context.health.standby = False
+    await run_until_first_ends(lease.keep(), operator.run(run_context))
 
 
 if __name__ == "__main__":

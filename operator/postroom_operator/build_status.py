@@ -1,7 +1,7 @@
-"""What is to be said of a key's objects: what was seen and found out → the statuses to write.
+"""The statuses to write after a reconcile: what was observed and done → `StatusUpdate`s.
 
-The wording is `status`'s, which is pure. Here its facts are brought together: the Deployment as it is after
-the plan was carried out, the topics and the workers' reports as they are known now.
+The texts are in `status`, which is pure. This module collects its input: the Deployment as it is after the
+plan was carried out, the topics and the workers' reports as they are known now.
 """
 
 import asyncio
@@ -20,79 +20,81 @@ from postroom_operator.store import ReconcileKey, is_urgent
 
 
 def build_profile_status(
-    seen: ObservedProfile,
-    view: EffectiveProfile | None,
-    standings: Sequence[TemplateState],
-    done: ReconcileResult,
+    observed: ObservedProfile,
+    profile: EffectiveProfile | None,
+    states: Sequence[TemplateState],
+    result: ReconcileResult,
     context: ReconcileContext,
 ) -> list[StatusUpdate]:
-    """The statuses of a profile's templates, and its own."""
-    if seen.namespace_terminating or seen.profile is None:
-        context.topics.forget(seen.key)
-    if seen.namespace_terminating:
+    """The statuses of a profile's templates, and the profile's own."""
+    if observed.namespace_terminating or observed.profile is None:
+        context.topics.forget(observed.key)
+    if observed.namespace_terminating:
         return []
-    reports = context.workers.reports(seen.group)
+    reports = context.workers.reports(observed.group)
     now = context.now()
-    found = [StatusUpdate(each.manifest, template_status(each, reports, now)) for each in standings]
-    if any(is_rolling_out(each.status) for each in found):
-        context.workers.poll_faster(seen.group)
-    if seen.profile is None:
-        return found
-    mode, guarded = (view.mode, view.guarded) if view else _of_faulty(seen.profile, seen.delivery_allowed)
+    updates = [StatusUpdate(state.manifest, template_status(state, reports, now)) for state in states]
+    if any(is_rolling_out(update.status) for update in updates):
+        context.workers.poll_faster(observed.group)
+    if observed.profile is None:
+        return updates
+    if profile is None:
+        mode, guarded = _mode_of_invalid(observed.profile, observed.delivery_allowed)
+    else:
+        mode, guarded = profile.mode, profile.guarded
     facts = ProfileFacts(
-        manifest=seen.profile,
+        manifest=observed.profile,
         mode=mode,
         guarded=guarded,
-        problems=seen.problems,
-        fallback_problem=view.fallback_problem if view else None,
-        apply_problem="; ".join(done.refused),
-        topics=_topics(seen, context),
+        problems=observed.problems,
+        fallback_problem=profile.fallback_problem if profile else None,
+        apply_problem="; ".join(result.refused),
+        topics=_topics(observed, context),
         reports=reports,
-        unresponsive=context.workers.unresponsive(seen.group),
-        deployment=_made(seen, "Deployment", context),
-        scaled_object=_made(seen, "ScaledObject", context),
+        unresponsive=context.workers.unresponsive(observed.group),
+        deployment=_child(observed, "Deployment", context),
+        scaled_object=_child(observed, "ScaledObject", context),
         keda_available=context.keda(),
-        templates=sum(each.serving is not None for each in standings),
-        effect_changing=view.effect_changing if view else False,
+        templates=sum(state.serving is not None for state in states),
+        effect_changing=profile.effect_changing if profile else False,
     )
-    return [*found, StatusUpdate(seen.profile, profile_status(facts, now))]
+    return [*updates, StatusUpdate(observed.profile, profile_status(facts, now))]
 
 
 async def build_layout_status(key: ReconcileKey, context: ReconcileContext) -> list[StatusUpdate]:
-    """The status of a layout: its own proof, and which of its templates do not pass because of it."""
+    """The status of a layout: its own validation, and the templates that are invalid because of it."""
     layout = context.store.get(Ref(API_VERSION, key.kind, key.namespace, key.name))
     if layout is None:
         return []
-    users, first = context.store.templates_using(layout), is_urgent(layout)
-    proved = await context.validator.validate(None, layout, first=first)
-    proofs = await asyncio.gather(*(context.validator.validate(each, layout, first=first) for each in users))
+    templates, urgent = context.store.templates_using(layout), is_urgent(layout)
+    own = await context.validator.validate(None, layout, urgent=urgent)
+    results = await asyncio.gather(
+        *(context.validator.validate(template, layout, urgent=urgent) for template in templates)
+    )
     failing = [
-        each["metadata"]["name"]
-        for each, proof in zip(users, proofs, strict=True)
-        if proof and any(is_layout_problem(problem, key.name) for problem in proof.problems)
+        template["metadata"]["name"]
+        for template, result in zip(templates, results, strict=True)
+        if result and any(is_layout_problem(problem, key.name) for problem in result.problems)
     ]
-    return [StatusUpdate(layout, layout_status(layout, proved, len(users), failing, context.now()))]
+    return [StatusUpdate(layout, layout_status(layout, own, len(templates), failing, context.now()))]
 
 
-def _of_faulty(profile: Manifest, allowed: bool) -> tuple[str, bool]:
-    """The mode of a profile of which nothing is made, and whether it is guarded.
-
-    Its workers go on as they were, if there were any.
-    """
+def _mode_of_invalid(profile: Manifest, allowed: bool) -> tuple[str, bool]:
+    """The mode of an invalid profile, and whether it is guarded. Its workers, if any, keep running."""
     guarded = profile["spec"].get("mode") == "SMTP" and not allowed
     return "Sandbox" if guarded else str((profile.get("status") or {}).get("mode") or ""), guarded
 
 
-def _topics(seen: ObservedProfile, context: ReconcileContext) -> tuple[TopicState, ...]:
-    """The profile's topics; which of them we made is on record in its status."""
-    if seen.model is None or seen.profile is None:
+def _topics(observed: ObservedProfile, context: ReconcileContext) -> tuple[TopicState, ...]:
+    """The profile's topics. Its status records which of them the operator created."""
+    if observed.model is None or observed.profile is None:
         return ()
-    before = (seen.profile.get("status") or {}).get("topics") or ()
-    ours = frozenset(each["name"] for each in before if each.get("created"))
-    return context.topics.request(seen.key, required_topics(seen.model), ours)
+    recorded = (observed.profile.get("status") or {}).get("topics") or ()
+    created = frozenset(topic["name"] for topic in recorded if topic.get("created"))
+    return context.topics.request(observed.key, required_topics(observed.model), created)
 
 
-def _made(seen: ObservedProfile, kind: str, context: ReconcileContext) -> Manifest | None:
+def _child(observed: ObservedProfile, kind: str, context: ReconcileContext) -> Manifest | None:
     """The profile's object of a kind, as it is now."""
-    made = context.store.worker_objects(seen.key.namespace, seen.key.name)
-    return next((each for each in made if each["kind"] == kind), None)
+    children = context.store.worker_objects(observed.key.namespace, observed.key.name)
+    return next((child for child in children if child["kind"] == kind), None)

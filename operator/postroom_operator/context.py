@@ -1,4 +1,6 @@
-"""What a reconcile has at hand: the store, the writer, the prover, the topics, the workers, the settings."""
+"""What a reconcile works with: the store, the writer, validation, topics, workers' reports, and the
+settings.
+"""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -18,38 +20,41 @@ from postroom_operator.store import ObjectStore
 
 
 class TopicService(Protocol):
-    """Whom to ask for topics; the answer is what is known now."""
+    """Creates topics and knows their state. The answers come from memory."""
 
     def forget(self, owner: Hashable) -> None:
-        """A profile is gone; its topics stay."""
+        """Stop looking after the topics of a profile that is gone; the topics stay."""
         ...
 
     def request(
-        self, owner: Hashable, topics: tuple[RequiredTopic, ...], ours: frozenset[str]
+        self, owner: Hashable, topics: tuple[RequiredTopic, ...], created: frozenset[str]
     ) -> tuple[TopicState, ...]:
-        """Say what a profile wants, and which of it we made."""
+        """Register the topics that a profile needs and return what is known of them.
+
+        `created` names those that the operator created, as recorded in the profile's status.
+        """
         ...
 
 
 class WorkerReports(Protocol):
-    """Whom to ask what workers say."""
+    """The /statusz pages of the workers. A group is the workers of one profile."""
 
     def reports(self, group: tuple[str, str]) -> tuple[WorkerReport, ...]:
-        """What a profile's workers said last."""
+        """The last reports of a profile's workers."""
         ...
 
     def unresponsive(self, group: tuple[str, str]) -> bool:
-        """Whether they have been asked for long, and none answered."""
+        """Whether the workers were polled for a minute and none answered."""
         ...
 
     def poll_faster(self, group: tuple[str, str]) -> None:
-        """Ask them more often for a while."""
+        """Poll these workers every second for a while."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileContext:
-    """Everything together."""
+    """The services of a reconcile, and the questions that need several of them."""
 
     store: ObjectStore
     cluster: Cluster
@@ -60,29 +65,39 @@ class ReconcileContext:
     workers: WorkerReports
     defaults: Callable[[], OperatorDefaults]
     keda: Callable[[], bool]
+    """Whether KEDA is installed."""
     now: Callable[[], datetime]
 
-    def defaults_for(self, seen: ObservedProfile) -> OperatorDefaults:
-        """What shows in a profile's manifests; of brokers that are not known now, as it was written last."""
-        fixed = self.defaults()
-        return (
-            fixed if fixed.kafka.bootstrap_servers else replace(fixed, kafka=last_kafka_access(seen.children))
-        )
+    def defaults_for(self, observed: ObservedProfile) -> OperatorDefaults:
+        """The operator's defaults for a profile's manifests.
+
+        Where the brokers are unknown now, the way to them is the one that the profile's objects were written
+        with.
+        """
+        defaults = self.defaults()
+        if defaults.kafka.bootstrap_servers:
+            return defaults
+        return replace(defaults, kafka=last_kafka_access(observed.children))
 
     def served_after(
-        self, seen: ObservedProfile, bundle: Bundle, done: ReconcileResult
+        self, observed: ObservedProfile, bundle: Bundle, result: ReconcileResult
     ) -> Mapping[str, CompiledTemplate]:
-        """What workers can read of a bundle: where something was refused, what is in the cluster."""
-        return self.observer.served(seen.key) if done.refused else bundle.served
+        """What workers can read after the plan: the bundle, or what the cluster has where a write was
+        rejected.
+        """
+        return self.observer.served(observed.key) if result.refused else bundle.served
 
-    def effective_profile(self, seen: ObservedProfile, bundle: Bundle) -> EffectiveProfile | None:
-        """A profile as its manifests are made from; None where nothing is to be made."""
-        if seen.model is None or seen.profile is None or seen.namespace_terminating:
+    def effective_profile(self, observed: ObservedProfile, bundle: Bundle) -> EffectiveProfile | None:
+        """The input of a profile's manifests; None where nothing is to be created."""
+        if observed.model is None or observed.profile is None or observed.namespace_terminating:
             return None
-        uid = seen.profile["metadata"]["uid"]
-        # read now: the label may have gone while templates were proved
-        allowed = self.observer.delivery_allowed(seen.key.namespace)
-        view = EffectiveProfile(seen.model, uid, allowed, bundle.shards, self.keda(), seen.fallback)
-        # what a pod says of itself can be edited, what it was told at its start cannot
-        forbidden = not allowed and any(may_deliver(pod) for pod in seen.pods if not has_ended(pod))
-        return replace(view, effect_changing=forbidden or other_effect_runs(seen.pods, view.effect))
+        uid = observed.profile["metadata"]["uid"]
+        # read again: the label may have been removed while templates were validated
+        allowed = self.observer.delivery_allowed(observed.key.namespace)
+        profile = EffectiveProfile(
+            observed.model, uid, allowed, bundle.shards, self.keda(), observed.fallback
+        )
+        # a pod's annotations can be edited, the environment of its containers cannot
+        forbidden = not allowed and any(may_deliver(pod) for pod in observed.pods if not has_ended(pod))
+        changing = forbidden or other_effect_runs(observed.pods, profile.effect)
+        return replace(profile, effect_changing=changing)

@@ -1,15 +1,14 @@
-"""What must change in the cluster: (desired, observed) → Plan. It says, and does nothing.
+"""The difference between the desired and the observed objects: (desired, observed) → `Plan`. Pure.
 
-An object is applied when it is not there, when what we want of it has changed since we applied it last (the
-hash in its annotation: fields that we stopped wanting have to go), or when a field of ours is no longer as
-we want it (somebody's edit). Everything else about it is the server's or somebody else's. What carries our
-label and belongs to the same owner, and is not wanted any more, is deleted. At rest a plan is empty.
+An object is applied when it does not exist, when its desired state has changed since the last apply (the hash
+in its annotation notices fields that are no longer desired), or when a field that the operator owns has
+another value than desired (an edit). All other fields belong to the API server or to other clients. An object
+with the operator's label and the same owner that is no longer desired is deleted. At rest a plan is empty.
 
-Whether an object of the cluster holds all that we want of it: (wanted, found) → bool.
-
-What the server or others added is overlooked: keys of a map, and elements of a list whose elements have an
-identity (containers, volumes, …; the server merges those by key). Any other list is one value, as it is for
-server-side apply, and so is a selector: both have to be equal. `500m` and `0.5` are the same quantity.
+`matches` decides whether an object has every desired field. Ignored is what the server or other clients
+added: keys of a map, and elements of a list whose elements have a key (containers, volumes, …; the server
+merges those by key). Any other list is one value, as it is for server-side apply, and so is a selector: both
+have to be equal. `500m` and `0.5` are the same quantity.
 """
 
 import json
@@ -24,20 +23,20 @@ from postroom_operator.models import API_VERSION, FIELD_MANAGER, Manifest, Ref, 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order; every step may be done again."""
+    """The steps, in this order; each can be repeated."""
 
     scale: tuple[tuple[Ref, int], ...] = ()
-    """Deployments whose number of workers we are about to leave to an autoscaler, and their number now.
+    """Deployments whose number of workers an autoscaler takes over, and their number now.
 
-    It has to be written through `/scale` first: to drop a field of which we are the only owner resets it.
+    The number is written through `/scale` first, because dropping a field with a single owner resets it.
     """
     apply: tuple[Manifest, ...] = ()
     new: frozenset[Ref] = frozenset()
-    """What of it is not there at all yet."""
+    """The objects of `apply` that do not exist yet."""
     delete: tuple[tuple[Ref, str], ...] = ()
-    """With the uid of the object that was seen: another of that name is left alone."""
+    """With the uid of the observed object: a later object of the same name is left alone."""
     foreign: tuple[Ref, ...] = ()
-    """What we want and somebody else has made under that name: never taken over, never deleted."""
+    """Desired objects whose name belongs to an object of another owner: never taken over, never deleted."""
 
     @property
     def empty(self) -> bool:
@@ -46,19 +45,23 @@ class Plan:
 
 
 def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str | None = None) -> Plan:
-    """Compare what should be there with what is.
+    """Compare the desired objects with the observed ones.
 
-    `owner` is the profile's uid; None: the objects belong to several profiles (sandbox, bounce intake).
+    `owner` is the profile's uid; None: the objects belong to several profiles (sandbox, bounce server).
     """
-    found = {ref_of(each): each for each in observed}
-    wanted = {ref_of(each): each for each in desired}
+    found = {ref_of(manifest): manifest for manifest in observed}
+    wanted = {ref_of(manifest): manifest for manifest in desired}
     foreign = tuple(ref for ref in wanted if ref in found and not is_managed(found[ref]))
     changed = [
         (ref, stamped)
-        for ref, each in wanted.items()
-        if ref not in foreign and needs_apply(stamped := with_hash(each), found.get(ref))
+        for ref, manifest in wanted.items()
+        if ref not in foreign and needs_apply(stamped := with_hash(manifest), found.get(ref))
     ]
-    gone = ((ref, each) for ref, each in found.items() if ref not in wanted and _may_delete(each, owner))
+    unwanted = (
+        (ref, manifest)
+        for ref, manifest in found.items()
+        if ref not in wanted and _may_delete(manifest, owner)
+    )
     return Plan(
         scale=tuple(
             (ref, found[ref]["spec"]["replicas"])
@@ -67,7 +70,7 @@ def diff(desired: Iterable[Manifest], observed: Iterable[Manifest], owner: str |
         ),
         apply=tuple(stamped for _, stamped in changed),
         new=frozenset(ref for ref, _ in changed if ref not in found),
-        delete=tuple((ref, each["metadata"]["uid"]) for ref, each in gone),
+        delete=tuple((ref, manifest["metadata"]["uid"]) for ref, manifest in unwanted),
         foreign=foreign,
     )
 
@@ -81,12 +84,15 @@ def with_hash(manifest: Manifest) -> Manifest:
 
 
 def needs_apply(stamped: Manifest, found: Manifest | None) -> bool:
-    """Whether a stamped manifest has to be applied. True right after an apply: the server dropped a field."""
+    """Whether a manifest with its hash has to be applied.
+
+    When this is true right after an apply, the server dropped a field.
+    """
     return found is None or not matches(stamped, found)
 
 
 def stale_pods(pods: Iterable[Manifest], bundle: str) -> tuple[Ref, ...]:
-    """The living pods that were not told yet that their bundle has the hash `bundle`."""
+    """The running pods whose annotation does not have the hash `bundle` yet."""
     return tuple(
         ref_of(pod)
         for pod in pods
@@ -97,10 +103,7 @@ def stale_pods(pods: Iterable[Manifest], bundle: str) -> tuple[Ref, ...]:
 
 
 def other_effect_runs(pods: Iterable[Manifest], effect: str) -> bool:
-    """Whether some pod does something else with events; one that is ending as well.
-
-    One that does not say what it does is of a release before this was said; it is replaced as ever.
-    """
+    """Whether a pod, possibly a terminating one, treats events differently (see `names.EFFECT`)."""
     return any(
         pod["metadata"].get("annotations", {}).get(names.EFFECT, effect) != effect
         for pod in pods
@@ -109,12 +112,14 @@ def other_effect_runs(pods: Iterable[Manifest], effect: str) -> bool:
 
 
 def is_managed(found: Manifest) -> bool:
-    """Whether we made it: its label, its hash or its owner says so; any one can be lost to an edit."""
+    """Whether the operator created the object: by its label, hash or owner, of which an edit may remove
+    any.
+    """
     metadata = found["metadata"]
     return (
         metadata.get("labels", {}).get(names.MANAGED_BY) == names.OPERATOR
         or names.DESIRED_HASH in metadata.get("annotations", {})
-        or any(True for _ in _profiles(metadata))
+        or any(True for _ in _profile_references(metadata))
     )
 
 
@@ -124,14 +129,14 @@ def _may_delete(found: Manifest, owner: str | None) -> bool:
         return False
     owners = metadata.get("ownerReferences", [])
     if owner is None:
-        return len(list(_profiles(metadata))) == len(owners)
-    return any(each.get("controller") and each["uid"] == owner for each in owners)
+        return len(list(_profile_references(metadata))) == len(owners)
+    return any(reference.get("controller") and reference["uid"] == owner for reference in owners)
 
 
-def _profiles(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for each in metadata.get("ownerReferences", []):
-        if (each.get("apiVersion"), each.get("kind")) == (API_VERSION, "SmtpProfile"):
-            yield each
+def _profile_references(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for reference in metadata.get("ownerReferences", []):
+        if (reference.get("apiVersion"), reference.get("kind")) == (API_VERSION, "SmtpProfile"):
+            yield reference
 
 
 def _releases_replicas(stamped: Manifest, found: Manifest) -> bool:
@@ -140,13 +145,13 @@ def _releases_replicas(stamped: Manifest, found: Manifest) -> bool:
     if found["spec"].get("replicas") is None:
         return False
     managers = found["metadata"].get("managedFields")
-    if managers is None:  # whoever keeps objects in memory may have cut this off
+    if managers is None:  # a store may drop this list to save memory
         return True
     return any(
-        each.get("manager") == FIELD_MANAGER
-        and each.get("operation") == "Apply"
-        and "f:replicas" in each.get("fieldsV1", {}).get("f:spec", {})
-        for each in managers
+        entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in managers
     )
 
 
@@ -160,13 +165,13 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-"""`x-kubernetes-list-map-keys` of the lists that we write, by the field's name."""
+"""`x-kubernetes-list-map-keys` of the lists that the operator writes, by the field's name."""
 _PORT_KEYS = (("containerPort", "protocol"), ("targetPort", "port", "protocol"))
 """Ports are keyed in containers and Services; in NetworkPolicies they are part of one value."""
 _ATOMIC = frozenset({"labelSelector", "matchLabels", "nodeSelector", "podSelector", "selector"})
-"""Maps that are one value (`mapType: atomic`): one label more, and a Service selects nothing."""
-_LEFT_OUT = frozenset({"paused"})
-"""Fields that the server leaves out when they are false."""
+"""Maps that are one value (`mapType: atomic`): with a label more a Service selects nothing."""
+_OMITTED_IF_FALSE = frozenset({"paused"})
+"""Fields that the server omits when they are false."""
 _QUANTITIES = frozenset({"limits", "requests"})
 _SUFFIXES = {suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -6, -3), strict=True)} | {
     "": Decimal(1),
@@ -176,7 +181,7 @@ _SUFFIXES = {suffix: Decimal(10) ** power for suffix, power in zip("num", (-9, -
 
 
 def matches(wanted: Any, found: Any, field: str = "") -> bool:
-    """Whether `found` has every leaf of `wanted`; `field` is the name of the field that both stand in."""
+    """Whether `found` has every leaf of `wanted`; `field` is the name of the field that holds both."""
     if isinstance(wanted, dict) and field in _ATOMIC:
         return bool(without_empty(wanted) == without_empty(found))
     if isinstance(wanted, dict):
@@ -191,24 +196,24 @@ def matches(wanted: Any, found: Any, field: str = "") -> bool:
             return False
         keys = _keys(field, wanted)
         return _elements_match(wanted, found, keys) if keys else without_empty(wanted) == without_empty(found)
-    if field in _LEFT_OUT and found is None:
+    if field in _OMITTED_IF_FALSE and found is None:
         return wanted is False
     return type(wanted) is type(found) and bool(wanted == found)
 
 
 def without_empty(value: Any) -> Any:
-    """The value without what the server leaves out when it is empty."""
+    """The value without the members that the server omits when they are empty."""
     if isinstance(value, dict):
         return {
-            key: without_empty(each)
-            for key, each in value.items()
-            if each not in (None, "", []) and not (key == "matchLabels" and each == {})
+            key: without_empty(member)
+            for key, member in value.items()
+            if member not in (None, "", []) and not (key == "matchLabels" and member == {})
         }
-    return [without_empty(each) for each in value] if isinstance(value, list) else value
+    return [without_empty(element) for element in value] if isinstance(value, list) else value
 
 
 def quantity(value: Any) -> Decimal | None:
-    """A quantity of Kubernetes as a number (`1Gi` is 1073741824), or None."""
+    """A Kubernetes quantity as a number (`1Gi` is 1073741824), or None."""
     text = str(value).strip()
     digits = text.rstrip("numkKMGTPEi")
     try:
@@ -229,9 +234,9 @@ def _same_quantity(wanted: Any, found: Any) -> bool:
 def _keys(field: str, wanted: list[Any]) -> tuple[str, ...] | None:
     if field != "ports":
         return _KEYS.get(field)
-    return next((keys for keys in _PORT_KEYS if all(keys[0] in each for each in wanted)), None)
+    return next((keys for keys in _PORT_KEYS if all(keys[0] in element for element in wanted)), None)
 
 
 def _elements_match(wanted: list[Any], found: list[Any], keys: tuple[str, ...]) -> bool:
-    there = {tuple(each.get(key) for key in keys): each for each in found}
-    return all(matches(each, there.get(tuple(each.get(key) for key in keys))) for each in wanted)
+    by_key = {tuple(element.get(key) for key in keys): element for element in found}
+    return all(matches(element, by_key.get(tuple(element.get(key) for key in keys))) for element in wanted)

@@ -1,8 +1,9 @@
-"""The guard as it is in the cluster: workers that may deliver where it is not allowed, and their end.
+"""The delivery guard: end workers that may send letters out of a namespace without the delivery label.
 
-In: a profile's key. It waits for nothing else, because what a tenant declares can make all else wait or fail:
-proofs that take minutes, a Deployment that the API server refuses, a profile that is faulty, or gone with its
-workers left behind. Workers become those of the sandbox; where that cannot be, there are none.
+Input: a profile's key. The guard has a queue of its own and depends on nothing else, because a tenant can
+delay or break all other steps: templates whose validation takes minutes, a Deployment that the API server
+rejects, an invalid profile, or a deleted profile whose workers were left behind. The guard replaces the
+workers by those of the sandbox; where that is not possible it deletes their Deployment.
 """
 
 from collections.abc import Iterable
@@ -23,52 +24,56 @@ EMPTY_BUNDLE = Bundle({}, {}, {})
 
 
 def guard_key(profile: ReconcileKey) -> ReconcileKey:
-    """Whether a profile's workers may do what they do, whatever else is to be done for it."""
+    """The key of a profile on the guard's queue."""
     return ReconcileKey("Guard", profile.namespace, profile.name)
 
 
 async def enforce(key: ReconcileKey, context: ReconcileContext) -> ReconcileResult:
-    """End what may deliver and must not."""
+    """End the workers of a profile that may deliver where delivery is not allowed."""
     if not _violations(key, context):
         return ReconcileResult()
-    followed = await _apply_workers(context.observer.profile(profile_key(key.namespace, key.name)), context)
-    # what is refused of it, the profile's own reconcile says
-    return ReconcileResult(followed.written) + await context.applier.apply(
-        _deletion(_violations(key, context))
-    )
+    observed = context.observer.profile(profile_key(key.namespace, key.name))
+    applied = await _apply_workers(observed, context)
+    deleted = await context.applier.apply(_deletion(_violations(key, context)))
+    # rejected objects are reported by the profile's own reconcile
+    return ReconcileResult(applied.written) + deleted
 
 
-async def delete_unlabelled(seen: ObservedProfile, context: ReconcileContext) -> ReconcileResult:
-    """The same for a Deployment that lost our label, of a profile of which nothing can be made."""
-    if seen.delivery_allowed or any(each["kind"] == "Deployment" for each in seen.children):
+async def delete_unlabelled(observed: ObservedProfile, context: ReconcileContext) -> ReconcileResult:
+    """Delete a delivering Deployment that lost the operator's label, where its profile cannot be applied."""
+    if observed.delivery_allowed or any(child["kind"] == "Deployment" for child in observed.children):
         return ReconcileResult()
-    return await context.applier.apply(_deletion(await _unlabelled(seen.key, context.cluster)))
+    return await context.applier.apply(_deletion(await _unlabelled(observed.key, context.cluster)))
 
 
 def _violations(key: ReconcileKey, context: ReconcileContext) -> list[Manifest]:
-    """The Deployments of a profile's workers that may deliver and must not."""
+    """The Deployments of a profile that may deliver where delivery is not allowed."""
     if context.observer.delivery_allowed(key.namespace):
         return []
-    made = context.store.worker_objects(key.namespace, key.name)
-    return [each for each in made if each["kind"] == "Deployment" and _delivers(each)]
+    children = context.store.worker_objects(key.namespace, key.name)
+    return [child for child in children if child["kind"] == "Deployment" and _delivers(child)]
 
 
-def _delivers(found: Manifest) -> bool:
-    return may_deliver(found["spec"].get("template") or {})
+def _delivers(deployed: Manifest) -> bool:
+    return may_deliver(deployed["spec"].get("template") or {})
 
 
-def _deletion(found: Iterable[Manifest]) -> Plan:
-    return Plan(delete=tuple((ref_of(each), each["metadata"]["uid"]) for each in found))
+def _deletion(manifests: Iterable[Manifest]) -> Plan:
+    return Plan(delete=tuple((ref_of(manifest), manifest["metadata"]["uid"]) for manifest in manifests))
 
 
-async def _apply_workers(seen: ObservedProfile, context: ReconcileContext) -> ReconcileResult:
-    """Make the workers of a sound profile as they should be, whatever becomes of its templates."""
-    view = context.effective_profile(seen, EMPTY_BUNDLE)
-    if view is None:
+async def _apply_workers(observed: ObservedProfile, context: ReconcileContext) -> ReconcileResult:
+    """Apply the workers of a valid profile without its templates."""
+    profile = context.effective_profile(observed, EMPTY_BUNDLE)
+    if profile is None:
         return ReconcileResult()
-    fixed = context.defaults_for(seen)
-    wanted = [profile_config_map(view), worker_policy(view, fixed), deployment(view, fixed)]
-    return await context.applier.apply(replace(diff(wanted, seen.children, view.uid), delete=()))
+    defaults = context.defaults_for(observed)
+    desired = [
+        profile_config_map(profile),
+        worker_policy(profile, defaults),
+        deployment(profile, defaults),
+    ]
+    return await context.applier.apply(replace(diff(desired, observed.children, profile.uid), delete=()))
 
 
 async def _unlabelled(key: ReconcileKey, cluster: Cluster) -> list[Manifest]:

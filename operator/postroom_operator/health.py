@@ -1,7 +1,7 @@
-"""The operator's page for the kubelet and Prometheus: /healthz, /readyz, /metrics.
+"""The HTTP endpoints for the kubelet and Prometheus: /healthz, /readyz, /metrics.
 
-Healthy: the queue moves, and the last complete listing is not old. Ready: everything was listed once, or
-another operator holds the Lease and this one stands by. Each answer says its figures.
+Healthy: the queue moves, and the last complete listing is recent. Ready: the cluster was listed once, or
+another operator holds the Lease and this one stands by. The answers state the measured times.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 STUCK_SECONDS = 300.0
-"""A key that waits so long will wait for ever."""
+"""A key that has waited this long is stuck."""
 MISSED_RESYNCS = 5
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -19,36 +19,37 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(slots=True)
 class OperatorHealth:
-    """What the probes are answered from."""
+    """The state that the probes report."""
 
     monotonic: Callable[[], float]
     resync_seconds: float
     oldest_age: Callable[[], float]
-    """Of the queue's oldest key."""
+    """The age of the queue's oldest key, in seconds."""
     standby: bool = True
     synced_at: float | None = None
-    """When everything was last listed, in monotonic seconds."""
+    """The end of the last complete listing, in monotonic seconds."""
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether this process does its work, and in what figures."""
+        """Whether the process makes progress, and the measured times."""
         if self.standby:
-            return True, "stands by"
+            return True, "standby"
         since = self.monotonic() - self.synced_at if self.synced_at is not None else None
-        said = f"oldest key waits {self.oldest_age():.0f} s; " + (
-            "nothing listed yet" if since is None else f"listed {since:.0f} s ago"
-        )
+        listed = "not listed yet" if since is None else f"listed {since:.0f} s ago"
         late = since is not None and since > MISSED_RESYNCS * self.resync_seconds
-        return self.oldest_age() < STUCK_SECONDS and not late, said
+        return (
+            self.oldest_age() < STUCK_SECONDS and not late,
+            f"oldest key waits {self.oldest_age():.0f} s; {listed}",
+        )
 
     def ready(self) -> tuple[bool, str]:
-        """Whether this process knows the cluster, or need not."""
+        """Whether the process has listed the cluster, or stands by."""
         if self.standby:
-            return True, "stands by: another operator holds the Lease"
-        return self.synced_at is not None, "listed" if self.synced_at is not None else "lists the cluster"
+            return True, "standby: another operator holds the Lease"
+        return self.synced_at is not None, "listed" if self.synced_at is not None else "listing the cluster"
 
 
 class HealthApp:
-    """An ASGI application."""
+    """The ASGI application with these endpoints."""
 
     def __init__(self, health: OperatorHealth, registry: CollectorRegistry) -> None:
         self._health = health
@@ -64,14 +65,16 @@ class HealthApp:
             case "/readyz":
                 await _answer_probe(send, *self._health.ready())
             case _:
-                await _answer(send, 404, b"there is /healthz, /readyz and /metrics\n")
+                await _answer(send, 404, b"not found; the paths are /healthz, /readyz and /metrics\n")
 
 
-async def _answer_probe(send: Send, good: bool, said: str) -> None:
-    await _answer(send, 200 if good else 503, f"{said}\n".encode())
+async def _answer_probe(send: Send, good: bool, text: str) -> None:
+    await _answer(send, 200 if good else 503, f"{text}\n".encode())
 
 
-async def _answer(send: Send, status: int, body: bytes, form: str = "text/plain; charset=utf-8") -> None:
-    headers = [(b"content-type", form.encode())]
+async def _answer(
+    send: Send, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8"
+) -> None:
+    headers = [(b"content-type", content_type.encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

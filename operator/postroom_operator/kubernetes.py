@@ -1,18 +1,12 @@
-"""How to reach the API server: a pod's service account, or the developer's kubeconfig.
+"""The API server over HTTP: `KubernetesCluster` implements `models.Cluster`.
 
-The client library reads both, including a token that is exchanged while we run (a pod's is good for an
-hour) and the plugins of cloud providers. Raises Rejected when there is neither.
+Credentials come from a pod's service account or the developer's kubeconfig; the Kubernetes client library
+reads both, including service account tokens, which expire after an hour, and the plugins of cloud providers.
 
-Where the API server keeps each kind of object that the operator touches.
-
-An API server's `Status` as one of the errors of `cluster`: what follows from it, in its own words.
-
-The API server over HTTP: implements `cluster.Cluster`.
-
-Server-side apply with our field manager, forced: a field that we send is ours. An answer that says later
-(429, 5xx) and a line that dropped are tried again a few times, with what `Retry-After` asks; then the
-caller's queue takes over. Objects come back without the bookkeeping of field managers, which would be half of
-their size.
+Server-side apply is forced with the operator's field manager. An answer that asks to come back later (429,
+5xx) and a dropped connection are retried a few times, with the delay of `Retry-After`; after that the error
+is raised and the caller's queue retries. Objects come back without managedFields, which would be half of
+their size. A response other than 2xx becomes one of the errors of `models` with the server's own message.
 """
 
 import asyncio
@@ -30,8 +24,8 @@ from pydantic_core import from_json
 
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom_operator.models import (
-    API_VERSION,
     FIELD_MANAGER,
+    PLURALS,
     ClusterError,
     Conflict,
     Invalid,
@@ -47,7 +41,7 @@ from postroom_operator.models import (
 
 
 class ApiCredentials:
-    """Where the API server is, whom we trust, and who we are."""
+    """The address of the API server, its certificate authority, and the operator's credentials."""
 
     def __init__(self, configuration: Any) -> None:
         self._configuration = configuration
@@ -58,17 +52,17 @@ class ApiCredentials:
         self.key = _existing_file(configuration.key_file)
 
     def token(self) -> str | None:
-        """The bearer token as it is now, read anew every minute; while it cannot be read, the one before."""
+        """The current bearer token, read again every minute; the last one while the file cannot be read."""
         known = self._configuration
         header: str | None
         try:
             header = known.get_api_key_with_prefix("BearerToken", "authorization")
-        except (OSError, config.ConfigException):  # it is being written
+        except (OSError, config.ConfigException):  # the kubelet is replacing the file
             header = known.api_key.get("BearerToken", known.api_key.get("authorization"))
         return header.partition(" ")[2] if header else None
 
     def tls(self) -> ssl.SSLContext:
-        """The context to connect with."""
+        """The TLS context of connections to the API server."""
         context = ssl.create_default_context(cafile=self.authority)
         if not self.verify:
             context.check_hostname = False
@@ -79,7 +73,7 @@ class ApiCredentials:
 
 
 def find_credentials() -> ApiCredentials:
-    """The service account where there is one, else the kubeconfig."""
+    """The service account in a pod, else the kubeconfig; raises Rejected where neither exists."""
     configuration = Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -88,8 +82,8 @@ def find_credentials() -> ApiCredentials:
             config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             message = (
-                f"leads to no cluster ({error}), and this is no pod with a service account. Set it to a "
-                "kubeconfig that kubectl can use"
+                f"names no usable cluster ({error}), and this is no pod with a service account; set it to "
+                "a kubeconfig that kubectl can use"
             )
             raise Rejected(Problem(Code.SETTING_MISSING, "KUBECONFIG", message)) from None
     return ApiCredentials(configuration)
@@ -99,24 +93,6 @@ def _existing_file(name: str | None) -> str | None:
     return name if name and Path(name).is_file() else None
 
 
-PLURALS = {
-    ResourceKind(API_VERSION, "EmailTemplate"): "emailtemplates",
-    ResourceKind(API_VERSION, "EmailLayout"): "emaillayouts",
-    ResourceKind(API_VERSION, "SmtpProfile"): "smtpprofiles",
-    ResourceKind("v1", "Namespace"): "namespaces",
-    ResourceKind("v1", "ConfigMap"): "configmaps",
-    ResourceKind("v1", "Service"): "services",
-    ResourceKind("v1", "Pod"): "pods",
-    ResourceKind("events.k8s.io/v1", "Event"): "events",
-    ResourceKind("apps/v1", "Deployment"): "deployments",
-    ResourceKind("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
-    ResourceKind("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
-    ResourceKind("coordination.k8s.io/v1", "Lease"): "leases",
-    ResourceKind("keda.sh/v1alpha1", "ScaledObject"): "scaledobjects",
-    ResourceKind("keda.sh/v1alpha1", "TriggerAuthentication"): "triggerauthentications",
-}
-
-
 def api_root(api_version: str) -> str:
     """The path of a group and version: `/apis/apps/v1`."""
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
@@ -124,8 +100,8 @@ def api_root(api_version: str) -> str:
 
 def collection_path(kind: ResourceKind, namespace: str) -> str:
     """The path of a kind's objects in a namespace, or in all with `""`."""
-    place = f"/namespaces/{namespace}" if namespace else ""
-    return f"{api_root(kind.api_version)}{place}/{PLURALS[kind]}"
+    namespaced = f"/namespaces/{namespace}" if namespace else ""
+    return f"{api_root(kind.api_version)}{namespaced}/{PLURALS[kind]}"
 
 
 def object_path(ref: Ref) -> str:
@@ -133,14 +109,14 @@ def object_path(ref: Ref) -> str:
     return f"{collection_path(ResourceKind(ref.api_version, ref.kind), ref.namespace)}/{ref.name}"
 
 
-MESSAGE_CHARACTERS = 1_000
+MAX_MESSAGE_CHARACTERS = 1_000
 
 
-def error_of_response(asked: str, status: int, body: Any, headers: Mapping[str, str]) -> ClusterError:
-    """What an answer other than 2xx means; `asked` is what was asked, for one that says nothing itself."""
+def error_of_response(request: str, status: int, body: Any, headers: Mapping[str, str]) -> ClusterError:
+    """The error for a response other than 2xx; `request` is for a message where the response has none."""
     answer = body if isinstance(body, dict) else {}
-    message = str(answer.get("message") or f"the API server answered {status} to {asked}")
-    message = message[:MESSAGE_CHARACTERS]
+    message = str(answer.get("message") or f"the API server answered {status} to {request}")
+    message = message[:MAX_MESSAGE_CHARACTERS]
     if status in (404, 410):
         return NotFound(message, status)
     if status == 409:
@@ -167,20 +143,20 @@ def _retry_after(answer: dict[str, Any], headers: Mapping[str, str]) -> float | 
 
 PAGE = 500
 CONNECTIONS = 12
-"""More bring nothing, and each takes a quarter of a megabyte for its TLS alone."""
+"""More connections gain nothing, and each takes a quarter of a megabyte for TLS alone."""
 TRIES = 4
 MAX_WAIT_SECONDS = 10.0
-"""Longest wait between two tries; what the server asks beyond it is the queue's to wait."""
+"""The longest delay between two tries. A longer `Retry-After` is left to the caller's queue."""
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
 OURS = {"fieldManager": FIELD_MANAGER}
 Count = Callable[[str, str, str], None]
-"""Told of each request: verb, kind, outcome (`ok` or the status)."""
+"""Called for each request with verb, kind and outcome (`ok`, the status, or `unreachable`)."""
 
 
 class KubernetesCluster:
-    """Implements cluster.Cluster; use as an async context manager."""
+    """Implements models.Cluster; use it as an async context manager."""
 
     def __init__(self, credentials: ApiCredentials, count: Count, chance: Callable[[], float]) -> None:
         self._credentials = credentials
@@ -197,43 +173,39 @@ class KubernetesCluster:
         await self._session.close()
 
     async def read(self, ref: Ref) -> Manifest | None:
-        """See the port."""
         try:
             return await self._request(ApiRequest("GET", object_path(ref), ref.kind))
         except NotFound:
             return None
 
     async def read_all(self, kind: ResourceKind, namespace: str = "", labels: str = "") -> Listing:
-        """See the port. A list that grew too old between two pages begins anew."""
+        """A list that expires between two pages (410) is read again from the beginning."""
         for _ in range(TRIES):
             try:
                 return await self._read_pages(kind, namespace, labels)
             except NotFound as error:
                 if error.status != 410:
                     raise
-        raise Unavailable(f"the list of {kind} was too old again and again", 410)
+        raise Unavailable(f"the list of {kind} expired {TRIES} times while it was read", 410)
 
     async def serves(self, kind: ResourceKind) -> bool:
-        """See the port."""
         try:
             found = await self._request(ApiRequest("GET", api_root(kind.api_version), "APIResourceList"))
         except NotFound:
             return False
-        return any(each["kind"] == kind.kind for each in found.get("resources", ()))
+        return any(served["kind"] == kind.kind for served in found.get("resources", ()))
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """See the port."""
         return await self._apply(object_path(ref_of(manifest)), manifest)
 
     async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
-        """See the port. The precondition is the version: a uid is ignored where only a status goes."""
+        """The precondition is the version, because the server ignores a uid in a status request."""
         ref, version = ref_of(seen), seen["metadata"]["resourceVersion"]
         metadata = {"name": ref.name, "namespace": ref.namespace, "resourceVersion": version}
         manifest = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "status": status}
         return await self._apply(f"{object_path(ref)}/status", manifest)
 
     async def delete(self, ref: Ref, uid: str) -> None:
-        """See the port."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
             await self._request(ApiRequest("DELETE", object_path(ref), ref.kind, body))
@@ -241,7 +213,6 @@ class KubernetesCluster:
             return
 
     async def annotate(self, ref: Ref, annotations: Mapping[str, str | None]) -> None:
-        """See the port."""
         body = {"metadata": {"annotations": dict(annotations)}}
         try:
             await self._request(ApiRequest("PATCH", object_path(ref), ref.kind, body, MERGE, OURS))
@@ -249,8 +220,7 @@ class KubernetesCluster:
             return
 
     async def scale(self, ref: Ref, replicas: int) -> None:
-        """See the port."""
-        # applied, because a merge of the number that is there already changes nothing, nor who owns it
+        # applied and not merged: merging the present number would change nothing, not even its owner
         manager = {"fieldManager": f"{FIELD_MANAGER}-handover", "force": "true"}
         body: Manifest = {
             "apiVersion": "autoscaling/v1",
@@ -261,13 +231,11 @@ class KubernetesCluster:
         await self._request(ApiRequest("PATCH", f"{object_path(ref)}/scale", ref.kind, body, APPLY, manager))
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """See the port."""
         ref = ref_of(manifest)
         path = collection_path(ResourceKind(ref.api_version, ref.kind), ref.namespace)
         return await self._request(ApiRequest("POST", path, ref.kind, manifest, query=OURS))
 
     async def replace(self, manifest: Manifest) -> Manifest:
-        """See the port."""
         ref = ref_of(manifest)
         return await self._request(ApiRequest("PUT", object_path(ref), ref.kind, manifest, query=OURS))
 
@@ -283,14 +251,14 @@ class KubernetesCluster:
                 ApiRequest("GET", collection_path(kind, namespace), kind.kind, query=query)
             )
             named = {"apiVersion": kind.api_version, "kind": kind.kind}
-            items += [without_managed_fields(named | each) for each in page["items"]]
+            items += [without_managed_fields(named | item) for item in page["items"]]
             metadata = page["metadata"]
             if not metadata.get("continue"):
                 return Listing(tuple(items), int(metadata["resourceVersion"]))
             query["continue"] = metadata["continue"]
 
     async def _request(self, request: "ApiRequest") -> Manifest:
-        """One request, tried again while that may help."""
+        """Send a request, and retry it while that may help."""
         tries = TRIES if request.verb in ("GET", "PATCH", "DELETE") else 1
         for attempt in range(1, tries + 1):
             try:
@@ -304,13 +272,13 @@ class KubernetesCluster:
             else:
                 self._count(request.verb, request.kind, "ok")
                 return without_managed_fields(answer)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("unreachable: the last try returns or raises")
 
     async def _send(self, request: "ApiRequest") -> Manifest:
         data, headers = None, {}
         if request.body is not None:
             data = json.dumps(request.body, ensure_ascii=False).encode()
-            headers["Content-Type"] = request.form
+            headers["Content-Type"] = request.content_type
         if token := self._credentials.token():
             headers["Authorization"] = f"Bearer {token}"
         try:
@@ -319,36 +287,37 @@ class KubernetesCluster:
             ) as answer:
                 text = await answer.read()
                 if answer.status >= 300:
-                    asked = f"{request.verb} {request.path}"
-                    raise error_of_response(asked, answer.status, _json_or_none(text), answer.headers)
-                # the same short text is one object in memory, however many objects have it
+                    raise error_of_response(
+                        f"{request.verb} {request.path}", answer.status, _json_or_none(text), answer.headers
+                    )
+                # equal short texts become one object in memory
                 found: Manifest = from_json(text, cache_strings="all")
                 return found
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable(f"no answer of the API server: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"the API server does not answer: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One request; `kind` is what it is counted under."""
+    """A request; `kind` is the label of its metric."""
 
     verb: str
     path: str
     kind: str
     body: Any = None
-    form: str = "application/json"
+    content_type: str = "application/json"
     query: Mapping[str, str] = field(default_factory=dict)
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:
-    """Without the bookkeeping of who owns which field, which would be half of what a template weighs.
+    """Remove managedFields, which would be half of a template's size.
 
-    A Deployment keeps ours: it tells whether the number of workers is still our own.
+    A Deployment keeps the operator's own entry, which tells whether the operator owns the number of workers.
     """
     metadata = manifest.get("metadata") or {}
     managed = metadata.pop("managedFields", None)
     if managed and manifest.get("kind") == "Deployment":
-        metadata["managedFields"] = [each for each in managed if each.get("manager") == FIELD_MANAGER]
+        metadata["managedFields"] = [entry for entry in managed if entry.get("manager") == FIELD_MANAGER]
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""What the operator counts, for Prometheus."""
+"""The metrics of the operator, for Prometheus."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class OperatorMetrics:
         self.registry = registry or CollectorRegistry()
         self._reconciles = Counter(
             "postroom_operator_reconciles_total",
-            "Reconciles by what was reconciled and how it ended.",
+            "Reconciles by kind of key and outcome: done, refused, retry, failed, or namespace_terminating.",
             ("kind", "outcome"),
             registry=self.registry,
         )
         self._seconds = Histogram(
             "postroom_operator_reconcile_seconds",
-            "How long a reconcile took.",
+            "Duration of a reconcile in seconds.",
             ("kind",),
             buckets=SECONDS,
             registry=self.registry,
@@ -38,58 +38,64 @@ class OperatorMetrics:
         )
         self._resync = Gauge(
             "postroom_operator_last_resync_timestamp_seconds",
-            "When everything was last listed anew; absent before the first time, as at a standby.",
+            "Time of the last complete listing of the cluster; absent before the first, and at a standby.",
             registry=None,
         )
         self._listed = False
 
     def count_reconcile(self, kind: str, outcome: str, seconds: float) -> None:
-        """One reconcile ended."""
+        """Count a reconcile that has ended."""
         self._reconciles.labels(kind, outcome).inc()
         self._seconds.labels(kind).observe(seconds)
 
     def count_request(self, verb: str, kind: str, outcome: str) -> None:
-        """One request to the API server was answered, or not."""
+        """Count a request to the API server."""
         self._requests.labels(verb, kind, outcome).inc()
 
     def record_resync(self, timestamp: float) -> None:
-        """Everything was listed anew."""
+        """Record the time of a complete listing."""
         self._resync.set(timestamp)
         if not self._listed:
             self.registry.register(self._resync)
             self._listed = True
 
     def register_objects(self, objects: Callable[[], Iterable[ObjectReadiness]]) -> None:
-        """Tell of each of these objects, whenever somebody asks, whether it is ready."""
+        """Export the readiness of these objects, which are read at each scrape."""
         self.registry.register(ObjectReadyCollector(objects))
 
     def register_gauges(
         self, depth: Callable[[], float], age: Callable[[], float], leads: Callable[[], float]
     ) -> None:
-        """Read these whenever somebody asks."""
+        """Export these gauges, which are read at each scrape."""
         gauges = {
-            "postroom_operator_queue_depth": ("Keys that wait to be reconciled.", depth),
-            "postroom_operator_queue_age_seconds": ("How long the oldest of them has waited.", age),
+            "postroom_operator_queue_depth": ("Keys that are ready to be reconciled.", depth),
+            "postroom_operator_queue_age_seconds": (
+                "Seconds for which the oldest of these keys has waited.",
+                age,
+            ),
             "postroom_operator_leader": ("Whether this process holds the Lease: 1 or 0.", leads),
         }
-        for name, (says, value) in gauges.items():
-            Gauge(name, says, registry=self.registry).set_function(value)
+        for name, (help_text, value) in gauges.items():
+            Gauge(name, help_text, registry=self.registry).set_function(value)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectReadyCollector(Collector):
-    """One series an object, made when somebody asks: what is gone leaves none behind, and nothing drifts."""
+    """One series for each object, created at each scrape, so that a deleted object leaves no series
+    behind.
+    """
 
     objects: Callable[[], Iterable[ObjectReadiness]]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauge, with a series for each object there is."""
+        """The gauge, with a series for each existing object."""
         family = GaugeMetricFamily(
             "postroom_operator_object_ready",
             "Whether a template, layout or profile is ready, by kind, namespace, name and the condition's"
-            " reason: 1, or 0 where it is not or nobody can tell yet. The leader alone says it.",
+            " reason: 1, or 0 where it is not ready or its state is unknown. Exported by the leader alone.",
             labels=("kind", "namespace", "name", "reason"),
         )
-        for each in self.objects():
-            family.add_metric((each.kind, each.namespace, each.name, each.reason), float(each.ready))
+        for state in self.objects():
+            labels = (state.kind, state.namespace, state.name, state.reason)
+            family.add_metric(labels, float(state.ready))
         yield family

@@ -1,16 +1,12 @@
-"""What the operator asks of a cluster, in plain objects.
+"""The values that the operator's modules exchange, and the interface to the API server.
 
-A `Manifest` is a Kubernetes object as a dictionary. What we send holds exactly the fields that we own; what
-comes back holds everything. A `Ref` says which object, without its content. Every call either does what
-it says or raises a `ClusterError`; each of its kinds says what follows from it.
+- Kubernetes: `Manifest`, `Ref`, `ResourceKind`, `Listing`, the errors of the API server, and `Cluster`, the
+  interface that `kubernetes.KubernetesCluster` implements and the tests' fake cluster under the same
+  contract.
+- What the operator learns beside the cluster's objects: validation results, the state of topics, the reports
+  of workers. Adapters create these values and `status` reads them.
 
-What the operator finds out beside the cluster's objects: proofs, topics, workers' own reports.
-
-Plain values. Adapters make them, `status` reads them; nothing here decides anything.
-
-One object for templates that are equal: the compiled template of a proof, and the one read from its shard.
-
-Each of thousands of templates would be in memory twice otherwise. Nothing is kept that nobody else keeps.
+Nothing here decides anything.
 """
 
 from collections.abc import Mapping
@@ -22,17 +18,26 @@ from postroom.letter.bundle import CompiledTemplate
 from postroom.letter.problems import Problem
 
 Manifest = dict[str, Any]
-"""A Kubernetes object. Treated as frozen: whoever changes one makes a copy."""
+"""A Kubernetes object. Treated as frozen: a change is made to a copy.
+
+A manifest that is applied holds exactly the fields that the operator owns; a manifest that was read holds all
+fields."""
 
 FIELD_MANAGER = "postroom-operator"
-"""Who owns the fields that we apply (server-side apply)."""
+"""The owner of the applied fields (server-side apply)."""
 API_VERSION = "postroom.dev/v1alpha1"
 """Of EmailTemplate, EmailLayout and SmtpProfile."""
 
 
+# --- Kubernetes ----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:
-    """Which object: `Ref("apps/v1", "Deployment", "shop", "postroom-orders")`; a Namespace is in none."""
+    """The identity of an object: `Ref("apps/v1", "Deployment", "shop", "postroom-orders")`.
+
+    `namespace` is empty for a cluster-scoped object.
+    """
 
     api_version: str
     kind: str
@@ -40,13 +45,13 @@ class Ref:
     name: str
 
     def __str__(self) -> str:
-        place = f"{self.namespace}/" if self.namespace else ""
-        return f"{self.kind} {place}{self.name}"
+        prefix = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {prefix}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceKind:
-    """A kind of object: `Kind("apps/v1", "Deployment")`."""
+    """A kind of object: `ResourceKind("apps/v1", "Deployment")`."""
 
     api_version: str
     kind: str
@@ -55,71 +60,110 @@ class ResourceKind:
         return f"{self.kind} of {self.api_version}"
 
 
+PLURALS = {
+    ResourceKind(API_VERSION, "EmailTemplate"): "emailtemplates",
+    ResourceKind(API_VERSION, "EmailLayout"): "emaillayouts",
+    ResourceKind(API_VERSION, "SmtpProfile"): "smtpprofiles",
+    ResourceKind("v1", "Namespace"): "namespaces",
+    ResourceKind("v1", "ConfigMap"): "configmaps",
+    ResourceKind("v1", "Service"): "services",
+    ResourceKind("v1", "Pod"): "pods",
+    ResourceKind("events.k8s.io/v1", "Event"): "events",
+    ResourceKind("apps/v1", "Deployment"): "deployments",
+    ResourceKind("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
+    ResourceKind("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ResourceKind("coordination.k8s.io/v1", "Lease"): "leases",
+    ResourceKind("keda.sh/v1alpha1", "ScaledObject"): "scaledobjects",
+    ResourceKind("keda.sh/v1alpha1", "TriggerAuthentication"): "triggerauthentications",
+}
+"""Every kind that the operator reads or writes, with the name of its collection at the API server."""
+CUSTOM_RESOURCES = tuple(
+    ResourceKind(API_VERSION, kind) for kind in ("EmailTemplate", "EmailLayout", "SmtpProfile")
+)
+CREATED_KINDS = (
+    ResourceKind("v1", "ConfigMap"),
+    ResourceKind("v1", "Service"),
+    ResourceKind("v1", "Pod"),
+    ResourceKind("apps/v1", "Deployment"),
+    ResourceKind("networking.k8s.io/v1", "NetworkPolicy"),
+    ResourceKind("policy/v1", "PodDisruptionBudget"),
+)
+"""The kinds that the operator creates, and their pods. They are listed and watched by their label."""
+KEDA_KINDS = tuple(
+    ResourceKind("keda.sh/v1alpha1", kind) for kind in ("ScaledObject", "TriggerAuthentication")
+)
+"""The same, where KEDA is installed."""
+NAMESPACE = ResourceKind("v1", "Namespace")
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Objects of one kind as they were at one moment; `version` is that moment's resourceVersion."""
+    """The objects of one kind at one moment; `version` is the resourceVersion of that moment."""
 
     items: tuple[Manifest, ...]
     version: int
 
 
 def version_of(manifest: Mapping[str, Any]) -> int:
-    """The resourceVersion, which grows (KEP-5504); 0 where there is none."""
+    """The resourceVersion as a number, which grows (KEP-5504); 0 where the object has none."""
     text = manifest["metadata"].get("resourceVersion", "")
     return int(text) if text.isdigit() else 0
 
 
 def ref_of(manifest: Mapping[str, Any]) -> Ref:
-    """Which object a manifest is of."""
+    """The identity of a manifest's object."""
     metadata = manifest["metadata"]
     return Ref(manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod runs no more and only tells of itself: evicted, say. Others may have its address."""
+    """Whether a pod has terminated and only its record is left, for example after an eviction.
+
+    Another pod may have its IP address by then.
+    """
     return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
 
 
 class ClusterError(Exception):
-    """The API server's refusal, or none of its answers. `message` is its own words."""
+    """The API server rejected a request or did not answer. `message` is the server's own text."""
 
     def __init__(self, message: str, status: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.retry_after = retry_after
-        """Seconds that the server asks us to wait."""
+        """Seconds that the server asks the client to wait."""
 
 
 class NotFound(ClusterError):
-    """The object, its namespace or its kind is not there (404, 410)."""
+    """The object, its namespace or its kind does not exist (404, 410)."""
 
 
 class Conflict(ClusterError):
-    """Somebody else was quicker, or a precondition does not hold (409): look again."""
+    """Another client changed the object first, or a precondition does not hold (409): read it again."""
 
 
 class Invalid(ClusterError):
-    """The object is not valid or not allowed (400, 403, 422): the same again will be refused again."""
+    """The object is not valid or not allowed (400, 403, 422): the same request would be rejected again."""
 
 
 class NamespaceTerminating(Invalid):
-    """The namespace is being deleted: nothing can be made in it, and nothing needs to be."""
+    """The namespace is being deleted: nothing can be created in it, and nothing needs to be."""
 
 
 class Unavailable(ClusterError):
-    """No answer, or one that says later (429, 5xx): the same again may do."""
+    """The API server did not answer, or asked to come back later (429, 5xx): the same request may succeed."""
 
 
 class Cluster(Protocol):
-    """The API server, for one who applies, never merges."""
+    """The API server. Each call does what its docstring says or raises a ClusterError."""
 
     async def read(self, ref: Ref) -> Manifest | None:
-        """The object, or None."""
+        """The object, or None where it does not exist."""
         ...
 
     async def read_all(self, kind: ResourceKind, namespace: str = "", labels: str = "") -> Listing:
-        """The objects that a label selector selects; namespace `""` means all, labels `""` too."""
+        """The objects of a kind that match a label selector; an empty namespace or selector matches all."""
         ...
 
     async def serves(self, kind: ResourceKind) -> bool:
@@ -127,37 +171,44 @@ class Cluster(Protocol):
         ...
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply, forced: the fields given are ours from now on. Returns the whole object."""
+        """Server-side apply, forced: the operator owns the given fields afterwards. Returns the whole
+        object.
+        """
         ...
 
     async def delete(self, ref: Ref, uid: str) -> None:
-        """Delete that very object; one that is gone or is another by now is left."""
+        """Delete the object with this uid; an object that is gone or was replaced is left alone."""
         ...
 
     async def write_status(self, seen: Mapping[str, Any], status: Mapping[str, Any]) -> Manifest:
-        """Replace the status of an object of ours; Conflict when it is another version by now than `seen`."""
+        """Replace the status of a custom resource; Conflict when its version is not that of `seen`."""
         ...
 
     async def annotate(self, ref: Ref, annotations: Mapping[str, str | None]) -> None:
-        """Set annotations (None removes one); an object that is gone is left."""
+        """Set annotations (None removes one); an object that is gone is ignored."""
         ...
 
     async def scale(self, ref: Ref, replicas: int) -> None:
-        """Write `/scale` under a field manager of its own, so that dropping `.spec.replicas` keeps it."""
+        """Write `/scale` under a field manager of its own, so that dropping `.spec.replicas` keeps the
+        number.
+        """
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create, and raise Conflict when it is there."""
+        """Create an object; Conflict when it exists."""
         ...
 
     async def replace(self, manifest: Manifest) -> Manifest:
-        """Replace at the manifest's own resourceVersion, and raise Conflict when that is not the newest."""
+        """Replace an object at the manifest's resourceVersion; Conflict when that is not the newest."""
         ...
+
+
+# --- validation of templates -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSizes:
-    """A sample's letter, by its sizes in UTF-8."""
+    """The sizes of one sample's letter, in bytes of UTF-8."""
 
     name: str
     locale: str
@@ -167,7 +218,7 @@ class SampleSizes:
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """What came of the proof of one template or layout. With problems there is no compiled template."""
+    """The result of validating one template or layout. With problems there is no compiled template."""
 
     compiled: CompiledTemplate | None = None
     problems: tuple[Problem, ...] = ()
@@ -176,27 +227,43 @@ class ValidationResult:
 
     @property
     def in_progress(self) -> bool:
-        """Whether nothing has come of a template's proof yet."""
+        """Whether the validation of a template has not finished."""
         return self.compiled is None and not self.problems
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateState:
-    """Where one template of a profile stands, once its neighbours were looked at."""
+    """One template of a profile, after it was compared with the profile and the other templates."""
 
     manifest: Mapping[str, Any]
-    """The EmailTemplate as the cluster has it."""
+    """The EmailTemplate as it is in the cluster."""
     validation: ValidationResult
-    """The proof of the template alone, with its layout."""
+    """The result for the template alone, with its layout."""
     problems: tuple[Problem, ...] = ()
-    """All that keeps the newest revision from going live: the proof's, a reference's, a neighbour's."""
+    """All that keeps the newest revision from going live: its own problems, missing references, and event
+    types that another template has."""
     serving: CompiledTemplate | None = None
-    """What workers get: the newest, or the last good one where the newest has problems."""
+    """The revision for the workers: the newest, or the last good one where the newest has problems."""
 
-    @property
-    def is_held_back(self) -> bool:
-        """Whether an older revision serves because the newest does not pass."""
-        return self.serving is not None and bool(self.problems)
+
+_interned: WeakValueDictionary[tuple[str, str, str], CompiledTemplate] = WeakValueDictionary()
+
+
+def intern(template: CompiledTemplate) -> CompiledTemplate:
+    """Return the equal template that is in memory already, or this one.
+
+    A template comes from its validation and from the ConfigMap of its shard; without this each of thousands
+    would be in memory twice. Only weak references are kept.
+    """
+    key = (template.namespace, template.name, template.revision)
+    known = _interned.get(key)
+    if known == template:  # a shard may have been edited by hand, and the revision does not cover `suspend`
+        return known
+    _interned[key] = template
+    return template
+
+
+# --- topics and workers ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +279,7 @@ class ObjectReadiness:
 
 @dataclass(frozen=True, slots=True)
 class RequiredTopic:
-    """A topic as a profile needs it. One with more partitions is as good; `config` in Kafka's own words."""
+    """A topic as a profile needs it; more partitions do as well. `config` holds Kafka's topic settings."""
 
     name: str
     partitions: int
@@ -225,20 +292,20 @@ class TopicState:
 
     name: str
     partitions: int = 0
-    """0: it is not there, or nobody could tell."""
+    """0: the topic does not exist, or its state is unknown."""
     created: bool = False
-    """Whether it was made just now."""
+    """Whether the operator created it."""
     differences: tuple[str, ...] = ()
-    """What is otherwise than the profile asks, in words: `partitions: 6, the profile asks for 3`."""
+    """Where it differs from the profile, as text: `partitions is 6 instead of 3`."""
     problem: str = ""
-    """Why nothing is known, or why it could not be made."""
+    """Why its state is unknown, or why it could not be created."""
     reason: str = ""
-    """A CamelCase word for the problem."""
+    """The problem as one CamelCase word, for a condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCondition:
-    """What a worker says of one thing it needs; `ok` None: it does not know yet."""
+    """The state of one dependency as a worker reports it; `ok` None: not known yet."""
 
     ok: bool | None
     reason: str = ""
@@ -247,7 +314,7 @@ class WorkerCondition:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """A worker's /statusz."""
+    """The /statusz page of a worker."""
 
     pod: str
     mode: str = ""
@@ -255,24 +322,12 @@ class WorkerReport:
     profile_hash: str = ""
     problems: tuple[str, ...] = ()
     conditions: Mapping[str, WorkerCondition] = field(default_factory=dict)
-    """By what was asked: secrets, ledger, kafka, relay, templates."""
+    """By dependency: secrets, ledger, kafka, relay, templates."""
     templates: Mapping[str, str] = field(default_factory=dict)
-    """Revision by template."""
+    """The revision of each template."""
     lag: int | None = None
-    """Events that wait for it; a suspended one tells all that wait, as its neighbours do. None: unknown."""
+    """Events that wait for this worker; None: unknown. A suspended worker reports the events of all
+    partitions, as the other workers of its profile do."""
     suspended: bool = False
     has_partitions: bool = False
-    """Whether partitions are assigned to it."""
-
-
-_interned: WeakValueDictionary[tuple[str, str, str], CompiledTemplate] = WeakValueDictionary()
-
-
-def intern(template: CompiledTemplate) -> CompiledTemplate:
-    """The template, or the equal one that was seen before."""
-    key = (template.namespace, template.name, template.revision)
-    before = _interned.get(key)
-    if before == template:  # a shard may have been edited by hand, and a revision says nothing of `suspend`
-        return before
-    _interned[key] = template
-    return template
+    """Whether partitions are assigned to the worker."""

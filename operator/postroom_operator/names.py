@@ -1,8 +1,8 @@
-"""What things are called in the cluster, and where they are: names, labels, annotations, a port.
+"""Names, labels, annotations and ports of the objects in the cluster. Pure.
 
-A profile's name in, Kubernetes names and labels out; pure, so that everybody derives the same. A name that
-is too long, holds a dot, would be one of our own fixed names or looks as if it were cut already is cut and
-ends in a hash of the whole, so that two profiles never share an object.
+Input: a profile's name. Output: Kubernetes names and labels. A name that is too long, holds a dot, equals one
+of the fixed names or looks as if it were shortened already is shortened and ends in a hash of the whole, so
+that two profiles never share an object.
 """
 
 import re
@@ -21,37 +21,38 @@ PROFILE = "postroom.dev/profile"
 DELIVERY = "postroom.dev/delivery"
 """The Namespace label that lets mode SMTP take effect; its value is `allowed`."""
 PROFILE_HASH = "postroom.dev/profile-hash"
-"""On the pod template: what a worker reads at its start. A change of it rolls the workers."""
+"""On the pod template: a hash of what a worker reads at its start. A change of it rolls the workers."""
 EFFECT = "postroom.dev/effect"
-"""On the pod template: what a worker does with events: a mode, or `Suspended`. Never two of them at once."""
+"""On the pod template: how a worker treats events: a mode, or `Suspended`. Workers of different effects never
+run at the same time."""
 BUNDLE_HASH = "postroom.dev/bundle"
-"""On living pods: which templates they should have. A change of it makes the kubelet look at once."""
+"""On running pods: the hash of their templates. A change makes the kubelet refresh the volumes at once."""
 DESIRED_HASH = "postroom.dev/desired-hash"
-"""On everything we apply: what was applied, so that fields we stopped wanting are noticed."""
+"""On every applied object: the hash of what was applied, which notices fields that are no longer desired."""
 
 KAFKA = "postroom.dev/kafka"
-"""On a profile's NetworkPolicy: how the brokers were reached when it was written, for times when the operator
+"""On a profile's NetworkPolicy: the way to the brokers when it was written, for times when the operator
 cannot read its own Secret. Never a credential."""
 
 MANAGED_SELECTOR = f"{MANAGED_BY}={OPERATOR}"
-"""The label selector of all that the operator makes."""
+"""The label selector of all objects that the operator creates."""
 
 SANDBOX = "postroom-sandbox"
 BOUNCES = "postroom-bounces"
 SHARDS = 16
 PROFILE_SUFFIX = "-profile"
-"""Of the ConfigMap that holds a profile's manifest."""
+"""The suffix of the ConfigMap with a profile's manifest."""
 
 WORKER_HTTP_PORT = 9464
-"""The port at which workers tell of their health, their figures and their state."""
+"""The port of a worker's health, metrics and /statusz."""
 
 LABEL_LENGTH = 63
 NAME_LENGTH = LABEL_LENGTH - len("-bundle-00")
-"""Of a profile's objects; the longest suffix still makes a DNS label."""
+"""The length of a profile's object names; with the longest suffix they are still DNS labels."""
 _HASH_LENGTH = 8
-_LOOKS_CUT = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}$")
+_LOOKS_SHORTENED = re.compile(rf"-[0-9a-f]{{{_HASH_LENGTH}}}$")
 _RESERVED = frozenset({"bounces", "connections", "gateway", "operator", "sandbox"})
-"""`postroom-<one of these>` is the name of a part that belongs to no profile."""
+"""`postroom-<name>` is an object that belongs to no profile."""
 
 
 def digest(text: str, length: int = _HASH_LENGTH) -> str:
@@ -63,9 +64,9 @@ def worker_object(profile: str) -> str:
     """The name of a profile's Deployment, NetworkPolicy, PodDisruptionBudget and ScaledObject."""
     wanted = f"postroom-{profile}"
     fits = "." not in wanted and len(wanted) <= NAME_LENGTH
-    if fits and profile not in _RESERVED and not _LOOKS_CUT.search(profile):
+    if fits and profile not in _RESERVED and not _LOOKS_SHORTENED.search(profile):
         return wanted
-    return _cut(wanted.replace(".", "-"), profile, NAME_LENGTH)
+    return _shorten(wanted.replace(".", "-"), profile, NAME_LENGTH)
 
 
 def profile_config_map(profile: str) -> str:
@@ -84,28 +85,30 @@ def shard_key(shard: int) -> str:
 
 
 def label_value(text: str) -> str:
-    """A name as a label's value: itself, or cut with a hash where it is too long."""
-    return text if len(text) <= LABEL_LENGTH else _cut(text, text, LABEL_LENGTH)
+    """A name as the value of a label, shortened with a hash where it is too long."""
+    return text if len(text) <= LABEL_LENGTH else _shorten(text, text, LABEL_LENGTH)
 
 
 def labels(component: str, profile: str | None = None) -> dict[str, str]:
-    """The labels of an object of a profile; without one, of a part that the namespace's profiles share."""
+    """The labels of a profile's object; without a profile, of an object that the namespace's profiles
+    share.
+    """
     instance = label_value(profile) if profile is not None else component
-    found = {
+    common = {
         NAME: "postroom",
         COMPONENT: component,
         INSTANCE: instance,
         "app.kubernetes.io/part-of": PART_OF,
         MANAGED_BY: OPERATOR,
     }
-    return found if profile is None else {**found, PROFILE: instance}
+    return common if profile is None else {**common, PROFILE: instance}
 
 
-def selector(of: Mapping[str, str]) -> dict[str, str]:
-    """Those of an object's labels that select its pods; a Deployment can never change them."""
-    return {key: of[key] for key in (NAME, COMPONENT, INSTANCE)}
+def selector(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that select an object's pods; a Deployment can never change them."""
+    return {key: labels[key] for key in (NAME, COMPONENT, INSTANCE)}
 
 
-def _cut(text: str, whole: str, length: int) -> str:
+def _shorten(text: str, whole: str, length: int) -> str:
     stem = text[: length - _HASH_LENGTH - 1].rstrip("-.")
     return f"{stem}-{digest(whole)}"

@@ -1,7 +1,7 @@
-"""The parts of one operator, put together: what is seen goes into the store, its keys through the loop.
+"""One operator and its parts: watches feed the store, the store wakes keys, loops reconcile them.
 
-Wiring only; nothing here decides. `run` lists the cluster once, and then everything goes on side by side
-until it is cancelled or the first part fails.
+Wiring only; nothing here decides. `run` lists the cluster once and then runs all parts concurrently until it
+is cancelled or a part fails.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ Work = Callable[[ReconcileKey, ReconcileContext], Awaitable[ReconcileResult]]
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Who we are to the API server, and who watches us."""
+    """What the process gives to the operator that leads: credentials, metrics, health."""
 
     credentials: ApiCredentials
     metrics: OperatorMetrics
@@ -43,19 +43,19 @@ class RunContext:
 
 
 class Operator:
-    """One operator at work."""
+    """One operator. It reconciles nothing before `run`."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, clock: SystemClock) -> None:
         self._settings = settings
         self._clock = clock
-        wiring = SettingsAdapter(settings)
+        adapter = SettingsAdapter(settings)
         self.store = ObjectStore()
         self.queue: WorkQueue[ReconcileKey] = WorkQueue(clock.random)
         self._guard: WorkQueue[ReconcileKey] = WorkQueue(clock.random)
-        """Of its own: on the other a key waits while its templates are proved, and for its neighbours."""
-        self._validator = Validator(settings.provers, self._proved_late)
-        self._topics = TopicManager(wiring.connect, settings.replication, self._topics_moved)
-        self._workers = WorkerPoller(self.store.pods, self._workers_spoke)
+        """A queue of its own: on the other a key waits for the validation of templates and for other keys."""
+        self._validator = Validator(settings.validators, self._validated_late)
+        self._topics = TopicManager(adapter.connect, settings.replication, self._topics_changed)
+        self._workers = WorkerPoller(self.store.pods, self._workers_changed)
         self._resync = Resync(cluster, self.store, settings.namespaces, self._wake)
         self._context = ReconcileContext(
             store=self.store,
@@ -65,75 +65,80 @@ class Operator:
             validator=self._validator,
             topics=self._topics,
             workers=self._workers,
-            defaults=wiring.defaults,
+            defaults=adapter.defaults,
             keda=lambda: self._resync.addons.keda,
             now=clock.now,
         )
 
     def readiness(self) -> Iterator[ObjectReadiness]:
-        """Of every template, layout and profile that was seen: none before this operator leads."""
+        """The readiness of every template, layout and profile; none before this operator leads."""
         return map(object_readiness, self.store.custom_resources())
 
-    async def run(self, watched: RunContext) -> None:
-        """Work until cancelled; raises what the first part to fail raised."""
+    async def run(self, run_context: RunContext) -> None:
+        """Run until cancelled; raises the exception of the first part that fails."""
         async with self._validator:
-            await self._lead(watched)
+            await self._lead(run_context)
 
-    async def _lead(self, watched: RunContext) -> None:
+    async def _lead(self, run_context: RunContext) -> None:
         await self._resync.initial()
-        synced = partial(self._synced, watched)
+        synced = partial(self._synced, run_context)
         synced()
-        told, keda = self._settings, self._resync.addons.keda
-        watches = ObjectWatcher(watched.credentials, told.namespaces, told.watch_seconds, keda=keda)
+        settings = self._settings
+        watcher = ObjectWatcher(
+            run_context.credentials,
+            settings.namespaces,
+            settings.watch_seconds,
+            keda=self._resync.addons.keda,
+        )
         await run_until_first_ends(
-            self._loop(self.queue, reconcile, watched).run(told.reconcilers),
-            self._loop(self._guard, enforce, watched).run(1),
-            self._resync.run(told.resync_seconds, synced),
+            self._loop(self.queue, reconcile, run_context).run(settings.reconcilers),
+            self._loop(self._guard, enforce, run_context).run(1),
+            self._resync.run(settings.resync_seconds, synced),
             self._resync.poll_namespaces(),
             self._workers.run(),
             self._topics.run(),
-            watches.run(self._seen, self._gone),
+            watcher.run(self._seen, self._gone),
         )
 
-    def _loop(self, queue: WorkQueue[ReconcileKey], work: Work, watched: RunContext) -> ReconcileLoop:
+    def _loop(self, queue: WorkQueue[ReconcileKey], work: Work, run_context: RunContext) -> ReconcileLoop:
         return ReconcileLoop(
-            queue, lambda key: work(key, self._context), watched.metrics, self._clock.monotonic
+            queue, lambda key: work(key, self._context), run_context.metrics, self._clock.monotonic
         )
 
-    def _synced(self, watched: RunContext) -> None:
-        watched.health.synced_at = self._clock.monotonic()
-        watched.metrics.record_resync(self._clock.now().timestamp())
+    def _synced(self, run_context: RunContext) -> None:
+        run_context.health.synced_at = self._clock.monotonic()
+        run_context.metrics.record_resync(self._clock.now().timestamp())
 
-    def _wake(self, keys: Iterable[ReconcileKey], first: Container[ReconcileKey] = ()) -> None:
+    def _wake(self, keys: Iterable[ReconcileKey], urgent: Container[ReconcileKey] = ()) -> None:
         for key in sorted(keys):
-            self.queue.add(key, first=key in first)
+            self.queue.add(key, urgent=key in urgent)
             if key.kind == "SmtpProfile":
                 self._guard.add(guard_key(key))
 
     def _seen(self, manifest: Manifest) -> None:
-        woken = self.store.put(without_managed_fields(manifest))
-        self._wake(woken, woken if is_urgent(manifest) else ())
+        keys = self.store.put(without_managed_fields(manifest))
+        self._wake(keys, keys if is_urgent(manifest) else ())
 
     def _gone(self, manifest: Manifest) -> None:
         ref = ref_of(manifest)
         self._validator.forget((ref.kind, ref.namespace, ref.name))
-        woken = self.store.drop(ref, version_of(manifest))
-        self._wake(woken, woken if ref.api_version == API_VERSION else ())
+        keys = self.store.drop(ref, version_of(manifest))
+        self._wake(keys, keys if ref.api_version == API_VERSION else ())
 
-    def _proved_late(self, owner: ValidatedObject) -> None:
-        kind, namespace, name = owner
+    def _validated_late(self, validated: ValidatedObject) -> None:
+        kind, namespace, name = validated
         self._wake(self.store.keys_of(Ref(API_VERSION, kind, namespace, name)))
 
-    def _topics_moved(self, owner: Hashable) -> None:
+    def _topics_changed(self, owner: Hashable) -> None:
         assert isinstance(owner, ReconcileKey)
         self._wake([owner])
 
-    def _workers_spoke(self, group: Group) -> None:
+    def _workers_changed(self, group: Group) -> None:
         self._wake(self.store.keys_of_workers(*group))
 
 
 async def run_until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Run side by side until the first ends; end the others, and raise what it raised."""
+    """Run concurrently until the first ends; then cancel the others and raise the exception of the first."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

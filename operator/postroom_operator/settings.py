@@ -1,10 +1,11 @@
-"""What the operator is told by its environment: variables that begin with POSTROOM_.
+"""The operator's settings, from environment variables that begin with POSTROOM_, and what is derived from
+them.
 
-What the settings come to: the part of manifests that they fix, and the way to the brokers.
-
-The operator has a connections Secret of its own, of which it reads Kafka's half; it is read anew each time,
-so that a rotated credential needs no restart. One that cannot be read leaves manifests as they were: while it
-runs the operator remembers the brokers, and afterwards `Office.fixed_for` reads them from what it wrote.
+`SettingsAdapter` derives the part of all manifests that the settings fix, and the way to the brokers. The
+operator has a connections Secret of its own and uses Kafka's half of it. The Secret is read each time, so
+that a rotated credential needs no restart. While it cannot be read manifests stay as they are: the running
+operator remembers the brokers, and after a restart `ReconcileContext.defaults_for` reads them from what the
+operator wrote.
 """
 
 import contextlib
@@ -27,14 +28,14 @@ from postroom_operator.desired.inputs import KafkaAccess, OperatorDefaults
 
 
 def _split_commas(value: object) -> object:
-    """`a,b` as two words; anything else is pydantic's to refuse."""
+    """Split `a,b` into two words; pydantic rejects anything but text."""
     if isinstance(value, str):
         return tuple(word.strip() for word in value.split(",") if word.strip())
     return value
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-"""The type of a setting that is written `a,b,c`."""
+"""The type of a setting that is written as `a,b,c`."""
 
 
 class OperatorSettings(ProgramSettings):
@@ -45,84 +46,94 @@ class OperatorSettings(ProgramSettings):
         default="IfNotPresent", description="When the kubelet fetches that image."
     )
     image_pull_secrets: CommaSeparated = Field(
-        default=(), description="Names of the Secrets to fetch it with, in each profile's namespace; a,b."
+        default=(), description="Names of the image pull Secrets in each profile's namespace; a,b."
     )
     namespaces: CommaSeparated = Field(
-        default=(), description="The namespaces to look after, a,b. Empty: all of the cluster."
+        default=(), description="The namespaces that the operator manages, a,b. Empty: all."
     )
     connections: Path = Field(
         default=Path("/var/run/postroom/connections"),
-        description="The folder with the operator's own Kafka connection, to make topics with: a Secret of "
-        "the same keys as the workers'. Without it topics are not made.",
+        description="The folder with the operator's own Kafka connection, which it creates topics with: a "
+        "Secret with the same keys as the workers'. Without it no topics are created.",
     )
     replication: int = Field(
-        default=-1, ge=-1, description="Replicas of a topic that is made; -1 is the broker's default."
+        default=-1,
+        ge=-1,
+        description="Replicas of a topic that the operator creates; -1 is the broker's default.",
     )
     operator_http: EndpointSetting = Field(
         default=Endpoint("0.0.0.0", 8080),  # noqa: S104 - the kubelet and Prometheus come from outside
-        description="Where /healthz, /readyz and /metrics are served, as host:port.",
+        description="The address of /healthz, /readyz and /metrics, as host:port.",
     )
     pod: str = Field(
         default="",
-        description="The name of the operator's pod, by which it holds the Lease. Empty: host and process.",
+        description="The name of the operator's pod, which holds the Lease. Empty: host name and process id.",
     )
     pod_namespace: str = Field(default="default", description="The operator's own namespace.")
     lease: str = Field(
-        default="postroom-operator", description="The Lease that one operator at a time holds, there."
+        default="postroom-operator",
+        description="The Lease in that namespace that one operator at a time holds.",
     )
     resync_seconds: float = Field(
-        default=120.0, ge=1, description="How often everything is listed anew, whatever the watches said."
+        default=120.0,
+        ge=1,
+        description="The interval at which everything is listed again, whatever the watches reported.",
     )
     watch_seconds: int = Field(
         default=45,
         ge=3,
-        description="How long one watch of the API server lasts; the next one follows on it. One that is "
-        "silent for 5 s longer is given up: that long it takes to see through a line that died quietly.",
+        description="The duration of one watch request to the API server; the next continues where it ended. "
+        "A watch that is silent for 5 s longer is closed: a dead connection is noticed after that time.",
     )
     callback_allow: str = Field(
         default="",
-        description="What callbacks of all profiles may reach beyond HTTPS to public addresses, a,b: a host, "
-        "*.domain, an address or a range; http:// before one allows it without TLS as well.",
+        description="Destinations of all profiles' callbacks that are allowed besides HTTPS to public "
+        "addresses, a,b: a host, *.domain, an address or a range; with the prefix http:// also without TLS.",
     )
-    reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are worked on at a time.")
-    provers: int = Field(
+    reconcilers: int = Field(default=8, ge=1, le=64, description="Profiles that are reconciled at a time.")
+    validators: int = Field(
         default=2,
         ge=1,
         le=16,
-        description="Processes that prove templates, about 50 MB each; all but one end when there is nothing "
-        "to prove.",
+        description="Processes that validate templates, about 50 MB each; all but one end while there is "
+        "nothing to validate.",
     )
 
     @field_validator("callback_allow")
     @classmethod
-    def _an_allowlist(cls, value: str) -> str:
+    def _check_allowlist(cls, value: str) -> str:
         read_allowlist(value)
         return value
 
     @property
     def holder(self) -> str:
-        """By which name the Lease is held: one that no other living operator has."""
+        """The identity in the Lease: no other running operator has it."""
         return self.pod or f"{socket.gethostname()}-{os.getpid()}"
 
 
 class SettingsAdapter:
-    """The settings at work."""
+    """Derives the defaults of manifests and the Kafka connection from the settings."""
 
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
-        self._known = KafkaAccess()
+        self._kafka_access = KafkaAccess()
+        """As it was last read."""
 
     def defaults(self) -> OperatorDefaults:
-        """What shows in every manifest."""
-        told = self._settings
-        with contextlib.suppress(Rejected):  # it is said where topics are made
-            self._known = _kafka_access(self._kafka())
+        """The part of every manifest that the settings fix."""
+        settings = self._settings
+        with contextlib.suppress(Rejected):  # the TopicManager reports it
+            self._kafka_access = _kafka_access(self._kafka())
         return OperatorDefaults(
-            told.image, told.image_pull_policy, told.image_pull_secrets, self._known, told.callback_allow
+            settings.image,
+            settings.image_pull_policy,
+            settings.image_pull_secrets,
+            self._kafka_access,
+            settings.callback_allow,
         )
 
     def connect(self) -> Mapping[str, Any]:
-        """The settings of the admin client; raises Rejected that says what is missing."""
+        """The settings of the admin client; raises Rejected with what is missing."""
         return self._kafka().client_settings()
 
     def _kafka(self) -> KafkaConnection:
@@ -139,7 +150,7 @@ class SettingsAdapter:
 def _kafka_access(kafka: KafkaConnection) -> KafkaAccess:
     return KafkaAccess(
         bootstrap_servers=kafka.bootstrap_servers,
-        sasl_mechanism=cast("Any", kafka.mechanism or None),  # `read_kafka` lets no other through
+        sasl_mechanism=cast("Any", kafka.mechanism or None),  # `read_kafka` accepts no other
         tls=kafka.protocol.endswith("SSL"),
         authority=kafka.ca_file is not None,
         client_certificate=kafka.certificate_file is not None,

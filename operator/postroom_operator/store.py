@@ -1,8 +1,9 @@
-"""What was seen of the cluster: objects in, the newest of each kept, and which keys a change concerns.
+"""The newest version of every object that was seen, and the keys that a change concerns.
 
-Fed by watches, by listings, and by the answers to our own writes; the resourceVersion tells which of two is
-newer, so that an echo of a write wakes nobody. `under` finds the objects that belong to a key without a
-search. Nothing here asks the cluster.
+Input: objects from watches, from listings, and from the answers to the operator's own writes. The
+resourceVersion decides which of two versions is newer, so that the echo of a write wakes no key. Output: the
+`ReconcileKey`s to put on the queue. `objects_of` finds the objects of a key without a search. This module
+never calls the cluster.
 """
 
 from collections import defaultdict
@@ -11,25 +12,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from postroom.letter.problems import Code
-from postroom_operator.models import API_VERSION, Listing, Manifest, Ref, ResourceKind, ref_of, version_of
+from postroom_operator.models import (
+    API_VERSION,
+    CREATED_KINDS,
+    KEDA_KINDS,
+    Listing,
+    Manifest,
+    Ref,
+    ResourceKind,
+    ref_of,
+    version_of,
+)
 from postroom_operator.names import COMPONENT, DELIVERY, MANAGED_BY, OPERATOR, PROFILE, label_value
 
-MADE = (
-    "ConfigMap",
-    "Deployment",
-    "NetworkPolicy",
-    "Pod",
-    "PodDisruptionBudget",
-    "ScaledObject",
-    "Service",
-    "TriggerAuthentication",
-)
-"""What the operator makes, and what comes of it."""
+CREATED = tuple(kind.kind for kind in (*CREATED_KINDS, *KEDA_KINDS))
+"""The kinds of objects that the operator creates, and their pods."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ReconcileKey:
-    """What is reconciled as one: a profile with its templates, a layout, what is a namespace's own."""
+    """The unit of a reconcile: a profile with its templates, a layout, or what a namespace's profiles
+    share.
+    """
 
     kind: str
     namespace: str
@@ -40,97 +44,107 @@ class ReconcileKey:
 
 
 def profile_key(namespace: str, name: str) -> ReconcileKey:
-    """A profile and the templates that refer to it, whether it is there or not."""
+    """The key of a profile, existing or not, and of the templates that refer to it."""
     return ReconcileKey("SmtpProfile", namespace, name)
 
 
 def layout_key(namespace: str, name: str) -> ReconcileKey:
-    """A layout by itself."""
+    """The key of a layout."""
     return ReconcileKey("EmailLayout", namespace, name)
 
 
 def sandbox_key(namespace: str) -> ReconcileKey:
-    """A namespace's sandbox and bounce intake, which its profiles share."""
+    """The key of a namespace's sandbox and bounce server, which its profiles share."""
     return ReconcileKey("Sandbox", namespace, "")
 
 
 class ObjectStore:
-    """The newest of every object seen."""
+    """The newest version of every object, indexed by the keys that it belongs to.
+
+    Besides keys to reconcile the index has places that only `objects_of` uses: `Workers` (what exists for a
+    profile's workers), `Users` (the templates of a layout), `Named` (a namespace's profiles and layouts) and
+    `Fallback` (the profiles that name a profile as their fallback).
+    """
 
     def __init__(self) -> None:
         self._objects: dict[Ref, Manifest] = {}
-        self._under: defaultdict[ReconcileKey, set[Ref]] = defaultdict(set)
+        self._index: defaultdict[ReconcileKey, set[Ref]] = defaultdict(set)
         self._gone: dict[Ref, int] = {}
-        """At which version an object was deleted; a listing begun before may still hold it."""
+        """The version at which an object was deleted; a listing that began before may still contain it."""
         self._listed: dict[tuple[ResourceKind, str], int] = {}
-        """At which version each kind was listed last."""
+        """The version at which each kind was listed last."""
 
     def __len__(self) -> int:
         return len(self._objects)
 
     def get(self, ref: Ref) -> Manifest | None:
-        """An object, or None."""
+        """An object, or None where it was not seen."""
         return self._objects.get(ref)
 
     def objects_of(self, key: ReconcileKey, *kinds: str) -> Iterator[Manifest]:
-        """The objects that belong to a key, of some kinds."""
-        for ref in sorted(self._under.get(key, ())):
+        """The objects of these kinds that belong to a key."""
+        for ref in sorted(self._index.get(key, ())):
             if ref.kind in kinds:
                 yield self._objects[ref]
 
     def put(self, manifest: Manifest) -> set[ReconcileKey]:
-        """Take an object in; which keys it concerns, none when it is not newer."""
+        """Store an object and return the keys that it concerns; none where a newer version is known."""
         ref, version = ref_of(manifest), version_of(manifest)
         before = self._objects.get(ref)
         if version <= self._gone.get(ref, -1) or (before and version <= version_of(before)):
             return set()
         self._gone.pop(ref, None)
         self._forget(ref)
-        self._objects[ref] = _on(before, manifest) if before else manifest
+        self._objects[ref] = _sharing_spec(before, manifest) if before else manifest
         for key in _places(manifest):
-            self._under[key].add(ref)
-        return self._woken(before, manifest)
+            self._index[key].add(ref)
+        return self._concerned(before, manifest)
 
     def drop(self, ref: Ref, version: int) -> set[ReconcileKey]:
-        """Take an object out that is gone since `version`; which keys that concerns."""
+        """Remove an object that was deleted at `version` and return the keys that this concerns."""
         before = self._objects.get(ref)
         if before and version_of(before) > version:
             return set()
         self._gone[ref] = version
         self._forget(ref)
-        return self._woken(before, None) if before else set()
+        return self._concerned(before, None) if before else set()
 
     def replace(self, kind: ResourceKind, namespace: str, listing: Listing) -> set[ReconcileKey]:
-        """Take in a whole listing: what is not in it and is not newer is gone. Which keys that concerns.
+        """Store a complete listing and return the keys that it concerns.
 
-        Versions grow, but for one case: the cluster's store was restored from a backup. What is known of the
-        kind is of a time that never was then, and nothing of it counts.
+        An object that is not in the listing and is not newer was deleted. Versions grow, except where etcd
+        was restored from a backup: everything known of the kind is then dropped first.
         """
-        woken: set[ReconcileKey] = set()
-        there = {ref_of(manifest) for manifest in listing.items}
+        keys: set[ReconcileKey] = set()
+        listed = {ref_of(manifest) for manifest in listing.items}
         rewound = listing.version < self._listed.get((kind, namespace), 0)
         self._listed[kind, namespace] = listing.version
         for ref in [*self._objects]:
-            mine = (ref.api_version, ref.kind) == (kind.api_version, kind.kind)
-            if mine and namespace in ("", ref.namespace) and (rewound or ref not in there):
-                woken |= self.drop(ref, version_of(self._objects[ref]) if rewound else listing.version)
+            same_kind = (ref.api_version, ref.kind) == (kind.api_version, kind.kind)
+            if same_kind and namespace in ("", ref.namespace) and (rewound or ref not in listed):
+                keys |= self.drop(ref, version_of(self._objects[ref]) if rewound else listing.version)
         if rewound:
             self._gone.clear()
         for manifest in listing.items:
-            woken |= self.put(manifest)
-        return woken
+            keys |= self.put(manifest)
+        return keys
 
     def forget_deletions(self) -> None:
-        """Forget deletions that every listing in use knows of."""
+        """Forget the recorded deletions, once every kind was listed after them."""
         self._gone.clear()
 
     def keys(self) -> set[ReconcileKey]:
-        """Every key there is anything to do for."""
-        return {key for place in self._under if place.kind != "Users" for key in self._served(place)}
+        """Every key that has objects."""
+        return {key for place in self._index if place.kind != "Users" for key in self._keys_at(place)}
 
     def urgent_keys(self) -> set[ReconcileKey]:
-        """The keys that an object concerns which is news."""
-        return {key for each in self.custom_resources() if is_urgent(each) for key in self._woken(None, each)}
+        """The keys of all objects that are urgent."""
+        return {
+            key
+            for manifest in self.custom_resources()
+            if is_urgent(manifest)
+            for key in self._concerned(None, manifest)
+        }
 
     def profiles(self, namespace: str) -> list[Manifest]:
         """A namespace's profiles, oldest first."""
@@ -139,11 +153,11 @@ class ObjectStore:
     def keys_of(self, ref: Ref) -> set[ReconcileKey]:
         """The keys that an object concerns."""
         manifest = self._objects.get(ref)
-        return {key for place in _places(manifest) for key in self._served(place)} if manifest else set()
+        return {key for place in _places(manifest) for key in self._keys_at(place)} if manifest else set()
 
     def keys_of_workers(self, namespace: str, label: str) -> set[ReconcileKey]:
-        """The keys of the profile whose workers have this label."""
-        return {*self._served(ReconcileKey("Workers", namespace, label))}
+        """The keys of the profiles whose workers have this label."""
+        return {*self._keys_at(ReconcileKey("Workers", namespace, label))}
 
     def templates_using(self, layout: Manifest) -> list[Manifest]:
         """The templates that refer to a layout."""
@@ -154,62 +168,67 @@ class ObjectStore:
         return self.objects_of(_named(namespace), "SmtpProfile", "EmailLayout")
 
     def worker_objects(self, namespace: str, profile: str) -> list[Manifest]:
-        """What is there for a profile's workers, pods too."""
-        return [*self.objects_of(ReconcileKey("Workers", namespace, label_value(profile)), *MADE)]
+        """The objects that exist for a profile's workers, including pods."""
+        return [*self.objects_of(ReconcileKey("Workers", namespace, label_value(profile)), *CREATED)]
 
     def custom_resources(self) -> Iterator[Manifest]:
         """Every template, layout and profile."""
-        return (each for ref, each in self._objects.items() if ref.api_version == API_VERSION)
+        return (manifest for ref, manifest in self._objects.items() if ref.api_version == API_VERSION)
 
     def pods(self) -> Iterator[Manifest]:
-        """Every pod of ours."""
-        return (each for ref, each in self._objects.items() if ref.kind == "Pod")
+        """Every pod that the operator's workloads created."""
+        return (manifest for ref, manifest in self._objects.items() if ref.kind == "Pod")
 
     def _forget(self, ref: Ref) -> None:
         before = self._objects.pop(ref, None)
         for key in _places(before) if before else ():
-            self._under[key].discard(ref)
-            if not self._under[key]:
-                del self._under[key]
+            self._index[key].discard(ref)
+            if not self._index[key]:
+                del self._index[key]
 
-    def _woken(self, before: Manifest | None, after: Manifest | None) -> set[ReconcileKey]:
-        either = after or before
-        assert either is not None
-        if either["kind"] == "Namespace":
-            changed = before is None or after is None or _standing(before) != _standing(after)
-            return self._in_namespace(either["metadata"]["name"]) if changed else set()
-        if either["kind"] == "Pod" and after is not None:
-            return set()  # its Deployment says as much; but nothing else says that it has ended at last
+    def _concerned(self, before: Manifest | None, after: Manifest | None) -> set[ReconcileKey]:
+        present = after or before
+        assert present is not None
+        if present["kind"] == "Namespace":
+            changed = before is None or after is None or _relevant_part(before) != _relevant_part(after)
+            return self._in_namespace(present["metadata"]["name"]) if changed else set()
+        if present["kind"] == "Pod" and after is not None:
+            return (
+                set()
+            )  # the Deployment's status changes as well; only the end of a pod is reported by itself
         places = {*(_places(before) if before else ()), *(_places(after) if after else ())}
-        woken = {key for place in places for key in self._served(place)}
-        if either["kind"] == "EmailLayout":
-            woken.update(key for template in self.templates_using(either) for key in _profile_of(template))
-        if either["kind"] == "SmtpProfile":
-            home, name = either["metadata"]["namespace"], either["metadata"]["name"]
-            others = [*self.objects_of(_fallback_of(home, name), "SmtpProfile")]
-            others += [each for each in self.profiles(home) if _waits_for_a_topic(each)]
-            woken.update(profile_key(home, each["metadata"]["name"]) for each in others)
-        return woken
+        keys = {key for place in places for key in self._keys_at(place)}
+        if present["kind"] == "EmailLayout":
+            keys.update(key for template in self.templates_using(present) for key in _profile_of(template))
+        if present["kind"] == "SmtpProfile":
+            namespace, name = present["metadata"]["namespace"], present["metadata"]["name"]
+            others = [*self.objects_of(_fallback_of(namespace, name), "SmtpProfile")]
+            others += [profile for profile in self.profiles(namespace) if _has_topic_conflict(profile)]
+            keys.update(profile_key(namespace, other["metadata"]["name"]) for other in others)
+        return keys
 
-    def _served(self, place: ReconcileKey) -> Iterator[ReconcileKey]:
-        """The keys to reconcile when something under a place changes; of workers that outlived theirs too."""
+    def _keys_at(self, place: ReconcileKey) -> Iterator[ReconcileKey]:
+        """The keys to reconcile when an object at a place changes.
+
+        Workers whose profile is gone are at `Workers` alone: the key is made from their label.
+        """
         if place.kind == "Workers":
-            found = [each["metadata"]["name"] for each in self.objects_of(place, "SmtpProfile")]
-            yield from (profile_key(place.namespace, name) for name in found or [place.name])
+            names = [profile["metadata"]["name"] for profile in self.objects_of(place, "SmtpProfile")]
+            yield from (profile_key(place.namespace, name) for name in names or [place.name])
         elif place.kind == "Users":
             yield layout_key(place.namespace, place.name)
         elif place.kind not in ("Named", "Fallback"):
             yield place
 
     def _in_namespace(self, namespace: str) -> set[ReconcileKey]:
-        mine = (each for each in self._under if (each.kind, each.namespace) == ("Workers", namespace))
-        return {sandbox_key(namespace), *(key for each in mine for key in self._served(each))}
+        places = (place for place in self._index if (place.kind, place.namespace) == ("Workers", namespace))
+        return {sandbox_key(namespace), *(key for place in places for key in self._keys_at(place))}
 
 
 def is_urgent(manifest: Manifest) -> bool:
-    """Whether somebody waits for us: an object of ours was made or edited since its status was written.
+    """Whether a person waits for the reconcile: a custom resource was edited since its status was written.
 
-    Of a namespace only what changes where letters may go wakes anybody, and an administrator waits for it.
+    A Namespace is always urgent: it wakes keys only where its delivery label changed or its deletion began.
     """
     if manifest["apiVersion"] != API_VERSION:
         return bool(manifest["kind"] == "Namespace")
@@ -218,45 +237,52 @@ def is_urgent(manifest: Manifest) -> bool:
 
 
 def age_order(manifest: Manifest) -> tuple[str, str]:
-    """What sorts objects from old to young: the one that came first counts."""
+    """A sort key from old to young: the oldest object has precedence."""
     metadata = manifest["metadata"]
     return metadata.get("creationTimestamp") or "", metadata["name"]
 
 
-def _waits_for_a_topic(profile: Manifest) -> bool:
-    """Whether another profile had its topic when it was looked at last."""
+def _has_topic_conflict(profile: Manifest) -> bool:
+    """Whether another profile had its topic at the last reconcile."""
     problems = (profile.get("status") or {}).get("problems") or ()
-    return any(each.get("code") == Code.TOPIC_CONFLICT for each in problems)
+    return any(problem.get("code") == Code.TOPIC_CONFLICT for problem in problems)
 
 
-def _on(before: Manifest, manifest: Manifest) -> Manifest:
-    """The newer of two, with the older one's spec where that is the same: it is most of what they weigh.
+def _sharing_spec(before: Manifest, manifest: Manifest) -> Manifest:
+    """The newer version, with the older version's spec where both are equal, to save memory.
 
-    The parts of one listing share their keys; the answers to thousands of status writes would share nothing.
+    The objects of one listing share strings; the answers to thousands of status writes would share nothing.
     """
     new, old = (
-        (each["metadata"].get("uid"), each["metadata"].get("generation")) for each in (manifest, before)
+        (version["metadata"].get("uid"), version["metadata"].get("generation"))
+        for version in (manifest, before)
     )
     return {**manifest, "spec": before["spec"]} if new == old and old[1] and "spec" in before else manifest
 
 
 def _places(manifest: Manifest) -> list[ReconcileKey]:
-    """Where an object is found: the keys it belongs to, `Workers` of a profile, `Users` of a layout."""
+    """The places of an object in the index."""
     metadata = manifest["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata["name"]
     if manifest["apiVersion"] != API_VERSION:
-        return _places_of_made(namespace, metadata.get("labels") or {})
+        return _places_of_created(namespace, metadata.get("labels") or {})
     match manifest["kind"]:
         case "SmtpProfile":
             workers = ReconcileKey("Workers", namespace, label_value(name))
-            other = _text(manifest, "fallbackRef")
-            leans = [_fallback_of(namespace, other)] if other else []
-            return [profile_key(namespace, name), sandbox_key(namespace), workers, _named(namespace), *leans]
+            fallback = _reference(manifest, "fallbackRef")
+            fallbacks = [_fallback_of(namespace, fallback)] if fallback else []
+            return [
+                profile_key(namespace, name),
+                sandbox_key(namespace),
+                workers,
+                _named(namespace),
+                *fallbacks,
+            ]
         case "EmailLayout":
             return [layout_key(namespace, name), _named(namespace)]
         case _:
-            page = _text(manifest, "layoutRef")
-            return [*_profile_of(manifest), *([ReconcileKey("Users", namespace, page)] if page else ())]
+            layout = _reference(manifest, "layoutRef")
+            return [*_profile_of(manifest), *([ReconcileKey("Users", namespace, layout)] if layout else ())]
 
 
 def _named(namespace: str) -> ReconcileKey:
@@ -265,7 +291,7 @@ def _named(namespace: str) -> ReconcileKey:
 
 
 def _fallback_of(namespace: str, name: str) -> ReconcileKey:
-    """The profiles that fall back to this one."""
+    """The profiles whose fallback is this profile."""
     return ReconcileKey("Fallback", namespace, name)
 
 
@@ -273,7 +299,7 @@ def _users_of(layout: Manifest) -> ReconcileKey:
     return ReconcileKey("Users", layout["metadata"]["namespace"], layout["metadata"]["name"])
 
 
-def _places_of_made(namespace: str, labels: dict[str, str]) -> list[ReconcileKey]:
+def _places_of_created(namespace: str, labels: dict[str, str]) -> list[ReconcileKey]:
     if labels.get(MANAGED_BY) != OPERATOR:
         return []
     if labels.get(COMPONENT) in ("sandbox", "bounces") and PROFILE not in labels:
@@ -282,19 +308,19 @@ def _places_of_made(namespace: str, labels: dict[str, str]) -> list[ReconcileKey
 
 
 def _profile_of(template: Manifest) -> list[ReconcileKey]:
-    name = _text(template, "smtpProfileRef")
+    name = _reference(template, "smtpProfileRef")
     return [profile_key(template["metadata"]["namespace"], name)] if name else []
 
 
-def _text(manifest: Manifest, reference: str) -> str:
-    """The name in a reference of a spec; the object may be of any shape, valid or not."""
+def _reference(manifest: Manifest, reference: str) -> str:
+    """The name in a reference of a spec, or an empty text; the object may have any shape, valid or not."""
     spec: Any = manifest.get("spec")
-    found = spec.get(reference) if isinstance(spec, dict) else None
-    name = found.get("name") if isinstance(found, dict) else None
+    target = spec.get(reference) if isinstance(spec, dict) else None
+    name = target.get("name") if isinstance(target, dict) else None
     return name if isinstance(name, str) else ""
 
 
-def _standing(namespace: Manifest) -> tuple[Any, bool]:
-    """What about a namespace concerns us: whether letters may leave, and whether it is being deleted."""
+def _relevant_part(namespace: Manifest) -> tuple[Any, bool]:
+    """What the operator reads of a namespace: its delivery label and whether it is being deleted."""
     metadata = namespace["metadata"]
     return (metadata.get("labels") or {}).get(DELIVERY), "deletionTimestamp" in metadata

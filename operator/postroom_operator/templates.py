@@ -1,13 +1,13 @@
-"""What each template of a profile comes to, once its neighbours are looked at: proofs in, `Standing` out.
+"""The state of each template of a profile, and conflicts of topics between profiles. Pure.
 
-Pure. The oldest template to claim an event type has it. A template whose newest revision has problems keeps
-serving the last good one; so does one whose proof is not done yet. Where the profile is missing nothing is
-served, and the template waits.
+Input: the templates with their validation results, and what surrounds them. Output: a `TemplateState` each.
+The oldest template that lists an event type has it. A template whose newest revision has problems, or whose
+validation is in progress, keeps its last good revision. Where the profile does not exist no template is
+served.
 
-Whose a topic is where two profiles of a namespace ask for it: manifests in, a problem or none out. Pure.
-
-Workers of both would be one group: each would get events that only the other has templates for. The profile
-whose status has the topic on record goes first, for it has workers there; then the older one.
+Two profiles of a namespace cannot share a topic: their workers would be one consumer group, and each would
+get events for which only the other has templates. The profile whose status has the topic on record keeps it,
+because its workers are running; otherwise the older profile has it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,44 +29,52 @@ from postroom_operator.store import age_order
 
 @dataclass(frozen=True, slots=True)
 class ValidationContext:
-    """What a profile's templates are judged against."""
+    """What the templates of a profile are compared with."""
 
     namespace: str
     profile: str
     existing: frozenset[ObjectKey]
-    """The profiles and layouts of the namespace, faulty ones too."""
+    """The profiles and layouts of the namespace, invalid ones too."""
     model: SmtpProfile | None
-    """The profile, where it is there and sound."""
+    """The profile, where it exists and is valid."""
     served: Mapping[str, CompiledTemplate]
-    """What workers have now, by template."""
+    """The revision that workers have now, by template."""
 
 
 def evaluate(
-    templates: Sequence[Manifest], proofs: Mapping[str, ValidationResult | None], around: ValidationContext
+    templates: Sequence[Manifest],
+    results: Mapping[str, ValidationResult | None],
+    context: ValidationContext,
 ) -> list[TemplateState]:
-    """Where each template stands; `templates` come oldest first, a proof is None while it is being made."""
+    """The state of each template.
+
+    `templates` are sorted from old to young; a result is None while the validation is in progress.
+    """
     serving = RevisionChoice()
-    return [_evaluate_template(each, proofs[each["metadata"]["name"]], around, serving) for each in templates]
+    return [
+        _evaluate_template(template, results[template["metadata"]["name"]], context, serving)
+        for template in templates
+    ]
 
 
 def finalize(
-    standings: Iterable[TemplateState],
+    states: Iterable[TemplateState],
     served: Mapping[str, CompiledTemplate],
     problems: Mapping[str, Problem],
-    left_alone: Collection[str] = (),
+    unchanged: Collection[str] = (),
 ) -> list[TemplateState]:
-    """Where they stand once they are packed: what did not fit has one more problem.
+    """The states after packing: a template that did not fit has one more problem.
 
-    Without those that are left alone: what was said of them stands.
+    The templates named in `unchanged` are left out: their statuses stay as they are.
     """
     return [
         replace(
-            each,
-            serving=served.get(name) if each.serving else None,
-            problems=(*each.problems, *((problems[name],) if name in problems else ())),
+            state,
+            serving=served.get(name) if state.serving else None,
+            problems=(*state.problems, *((problems[name],) if name in problems else ())),
         )
-        for each in standings
-        if (name := each.manifest["metadata"]["name"]) not in left_alone
+        for state in states
+        if (name := state.manifest["metadata"]["name"]) not in unchanged
     ]
 
 
@@ -78,57 +86,58 @@ def layout_reference(template: Manifest) -> ObjectKey | None:
     )
 
 
-def missing_layout(layout: ObjectKey, there: frozenset[ObjectKey]) -> ValidationResult:
-    """The proof of a template whose layout is not there: there is nothing to render."""
+def missing_layout(layout: ObjectKey, existing: frozenset[ObjectKey]) -> ValidationResult:
+    """The result for a template whose layout does not exist: there is nothing to render."""
     return ValidationResult(
-        problems=(not_found_problem(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", there),)
+        problems=(not_found_problem(Code.LAYOUT_NOT_FOUND, layout, "spec.layoutRef.name", existing),)
     )
 
 
 def _evaluate_template(
-    template: Manifest, proved: ValidationResult | None, around: ValidationContext, serving: RevisionChoice
+    template: Manifest, result: ValidationResult | None, context: ValidationContext, serving: RevisionChoice
 ) -> TemplateState:
     name = template["metadata"]["name"]
-    before = around.served.get(name)
-    if proved is None:
+    before = context.served.get(name)
+    if result is None:
         return TemplateState(template, ValidationResult(), serving=serving.choose(name, None, before))
-    problems = (*proved.problems, *_reference_problems(name, proved.compiled, around, serving))
-    fresh = proved.compiled if around.model and not problems else None
-    missing = ObjectKey("SmtpProfile", around.namespace, around.profile) not in around.existing
-    serves = None if missing else serving.choose(name, fresh, before)
-    return TemplateState(template, proved, problems, serves)
+    problems = (*result.problems, *_reference_problems(name, result.compiled, context, serving))
+    newest = result.compiled if context.model and not problems else None
+    profile_missing = ObjectKey("SmtpProfile", context.namespace, context.profile) not in context.existing
+    serves = None if profile_missing else serving.choose(name, newest, before)
+    return TemplateState(template, result, problems, serves)
 
 
 def _reference_problems(
-    name: str, compiled: CompiledTemplate | None, around: ValidationContext, serving: RevisionChoice
+    name: str, compiled: CompiledTemplate | None, context: ValidationContext, serving: RevisionChoice
 ) -> Iterator[Problem]:
-    """What stands in the way of a template besides its own proof."""
-    profile = ObjectKey("SmtpProfile", around.namespace, around.profile)
-    if profile not in around.existing:
-        yield not_found_problem(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", around.existing)
+    """The problems of a template that its own validation does not find."""
+    profile = ObjectKey("SmtpProfile", context.namespace, context.profile)
+    if profile not in context.existing:
+        yield not_found_problem(Code.PROFILE_NOT_FOUND, profile, "spec.smtpProfileRef.name", context.existing)
     if compiled is None:
         return
-    if around.model and compiled.sender and not allows_sender(around.model, compiled.sender[1]):
-        yield sender_problem(around.profile)
-    for index, event_type, by in serving.conflicts(name, compiled):
-        yield event_type_conflict_problem(index, event_type, by, around.profile)
+    if context.model and compiled.sender and not allows_sender(context.model, compiled.sender[1]):
+        yield sender_problem(context.profile)
+    for index, event_type, owner in serving.conflicts(name, compiled):
+        yield event_type_conflict_problem(index, event_type, owner, context.profile)
 
 
 def topic_conflict(profile: Manifest, profiles: Iterable[Manifest]) -> Problem | None:
-    """That another of the namespace's profiles has the topic of this one."""
-    topic, turn = _topic(profile), _precedence(profile)
+    """The problem that another profile of the namespace has the topic of this one, or None."""
+    topic, precedence = _topic(profile), _precedence(profile)
     for other in profiles:
-        if topics_conflict(topic, its := _topic(other)) and _precedence(other) < turn:
-            return topic_conflict_problem(topic, other["metadata"]["name"], its)
+        if topics_conflict(topic, other_topic := _topic(other)) and _precedence(other) < precedence:
+            return topic_conflict_problem(topic, other["metadata"]["name"], other_topic)
     return None
 
 
 def _topic(profile: Manifest) -> str:
-    """As `topic_of` has it, of a profile that may be faulty: its workers go on."""
-    named = (profile["spec"].get("kafka") or {}).get("topic")
-    return named or default_topic(profile["metadata"]["namespace"], profile["metadata"]["name"])
+    """The topic of a profile that may be invalid, because its workers keep running; see `topic_of`."""
+    topic = (profile["spec"].get("kafka") or {}).get("topic")
+    return topic or default_topic(profile["metadata"]["namespace"], profile["metadata"]["name"])
 
 
 def _precedence(profile: Manifest) -> tuple[bool, tuple[str, str]]:
-    on_record = (profile.get("status") or {}).get("topics") or ()
-    return _topic(profile) not in [each["name"] for each in on_record], age_order(profile)
+    """A sort key: the smallest keeps a contested topic."""
+    recorded = (profile.get("status") or {}).get("topics") or ()
+    return _topic(profile) not in [topic["name"] for topic in recorded], age_order(profile)

@@ -1,20 +1,14 @@
-"""Proof of templates in processes of their own: manifests in, `Proved` out; a hostile one harms only itself.
+"""Validation of templates in child processes: manifests → `ValidationResult`s.
 
-A few processes answer one question at a time. One that dies over a question, or does not answer in time, is
-replaced, and the question's template gets the problem; but one that was killed is asked once more. What was
-proved is kept by its content, so that the same template with the same layout costs nothing again. Whoever
-waits for a question that takes longer than a moment is let go (None) and told later, so that a slow proof
-holds up no neighbour. What somebody waits for is proved before what is only proved again; each namespace has
-its turn.
+A few processes (`validator_process`) validate one template at a time, so that a hostile template harms only
+itself.
 
-Whose question is proved next: those that somebody waits for first, and of them each namespace in its turn.
-
-A namespace that asks a hundred questions at once, each as slow as a proof may be, is not before one that asks
-a single one a moment later: the first of each goes before the second of any (start-time fair queueing).
-
-What the prover and its processes have in common: the limits of a proof, and the form of an answer.
-
-A process of its own proves; the operator reads what it says and knows nothing of how a letter is rendered.
+- A process that dies or exceeds its time is replaced, and the template gets a problem. Where the process was
+  killed from outside (the kernel does so when memory is short), the template is tried once more.
+- Results are cached by content: the same template with the same layout is not validated again.
+- A caller waits at most SLOW_SECONDS of work. Then it gets None, and `late` is called when the result is
+  there, so that a slow template does not delay the others of its profile.
+- Urgent requests go first; among equals each namespace has its turn (`FairQueue`).
 """
 
 import asyncio
@@ -22,7 +16,6 @@ import contextlib
 import json
 import math
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -31,22 +24,27 @@ from typing import Any, Self
 
 from pydantic_core import from_json as read_json
 
-from postroom.framing import LENGTH, encode_frame
+from postroom.isolated_process import IsolatedProcess, ProcessDied, StartFailed
 from postroom.letter.bundle import compiled_from_json
 from postroom.letter.problems import Code, Problem, Severity
 from postroom_operator.models import Manifest, SampleSizes, ValidationResult, intern
 
+MEMORY_BYTES = 512 * 1024 * 1024
+"""The address space of a process, of which it takes about 150 MB before its first template."""
+CPU_SECONDS = 10
+"""The CPU time of one validation. The limits of each rendering (`letter.language.bounds`) are far below
+it."""
 TIMEOUT_SECONDS = 30.0
-"""Wall time of one proof; its CPU time ends first unless the machine is overloaded."""
+"""The wall time of one validation; the CPU time ends first unless the machine is overloaded."""
 START_SECONDS = 60.0
 SLOW_SECONDS = 1.0
-"""After so long in work a question is slow."""
+"""A caller does not wait longer than this for a validation that has begun."""
 RETRY_SECONDS = 600.0
-"""What was given up by the wall clock, or killed, is tried again after that: the machine may be too small."""
+"""A validation that timed out or was killed is repeated after this time: the cause may be the machine."""
 IDLE_SECONDS = 60.0
-"""A process that has had no question for so long ends, but for the first: an edit must find one at work."""
+"""An idle process ends after this time. The first process stays, so that an edit finds it ready."""
 ValidatedObject = tuple[str, str, str]
-"""Whose proof it is: kind, namespace, name."""
+"""The object that a result is about: kind, namespace, name."""
 
 
 @dataclass(slots=True)
@@ -63,13 +61,15 @@ class _CachedResult:
 
 
 class Validator:
-    """Proves templates and layouts; use as an async context manager."""
+    """Validates templates and layouts; use it as an async context manager. Implements
+    observe.ValidationService.
+    """
 
     def __init__(self, processes: int, late: Callable[[ValidatedObject], None]) -> None:
-        """`late` is told whose question was answered after its asker had been let go."""
-        self._processes = [_ValidatorProcess(rests=number > 0) for number in range(processes)]
+        """`late` is called for each object whose result came after its caller had stopped waiting."""
+        self._processes = [_ValidatorProcess(ends_when_idle=number > 0) for number in range(processes)]
         self._idle: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
-        """The lowest number first, so that the others get to rest."""
+        """The idle processes, the lowest number first, so that the others can end."""
         for number in range(processes):
             self._idle.put_nowait(number)
         self._queue = FairQueue()
@@ -79,9 +79,9 @@ class Validator:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        """Start the processes, so that the first questions find them at work."""
-        self._tasks = [asyncio.create_task(self._begin()) for _ in self._processes]
-        self._tasks.append(asyncio.create_task(self._hand_out()))
+        """Start the processes, so that the first requests find them ready."""
+        self._tasks = [asyncio.create_task(self._start_idle()) for _ in self._processes]
+        self._tasks.append(asyncio.create_task(self._assign_processes()))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -93,17 +93,17 @@ class Validator:
         await asyncio.gather(*(process.close() for process in self._processes))
 
     async def validate(
-        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+        self, template: Manifest | None, layout: Manifest | None, *, urgent: bool = False
     ) -> ValidationResult | None:
-        """What came of the proof, or None while it is slow. Without a template the layout is proved alone.
+        """The result, or None while the validation is slow. Without a template the layout alone is validated.
 
-        `first`: before the questions that were not asked so.
+        `urgent`: before the requests that are not urgent.
         """
-        owner, question, digest = build_request(template, layout)
-        kept = self._cache.get(owner)
-        if kept and kept.digest == digest and asyncio.get_running_loop().time() < kept.until:
-            return kept.result
-        job = self._jobs.get(digest) or self._start(owner, question, digest, first)
+        validated, request, digest = build_request(template, layout)
+        cached = self._cache.get(validated)
+        if cached and cached.digest == digest and asyncio.get_running_loop().time() < cached.until:
+            return cached.result
+        job = self._jobs.get(digest) or self._start_job(validated, request, digest, urgent)
         slow = asyncio.ensure_future(job.slow.wait())
         try:
             await asyncio.wait({job.task, slow}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,163 +111,122 @@ class Validator:
             slow.cancel()
         return job.task.result() if job.task.done() else None
 
-    def forget(self, owner: ValidatedObject) -> None:
-        """Drop what is kept of an object that is gone."""
-        self._cache.pop(owner, None)
+    def forget(self, validated: ValidatedObject) -> None:
+        """Drop the cached result of an object that is gone."""
+        self._cache.pop(validated, None)
 
-    async def _begin(self) -> None:
+    async def _start_idle(self) -> None:
         number = await self._idle.get()
         try:
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                await self._processes[number].begin()  # what is in its way, the first question will say
+            with contextlib.suppress(StartFailed):  # the first request reports it
+                await self._processes[number].start()
         finally:
-            self._give_back(number)
+            self._release(number)
 
-    def _give_back(self, number: int) -> None:
+    def _release(self, number: int) -> None:
         self._processes[number].idle()
         self._idle.put_nowait(number)
 
-    async def _hand_out(self) -> None:
-        """Give each process that is idle to whose turn it is."""
+    async def _assign_processes(self) -> None:
+        """Give each idle process to the next request."""
         while True:
-            turn = await self._queue.next()
-            turn.set_result(await self._idle.get())
+            request = await self._queue.next()
+            request.set_result(await self._idle.get())
 
-    def _start(self, owner: ValidatedObject, question: bytes, digest: bytes, first: bool) -> _ValidationJob:
-        turn = self._queue.enqueue(owner[1], first=first)
-        job = self._jobs[digest] = _ValidationJob(
-            asyncio.create_task(self._answer(owner, question, digest, turn))
-        )
+    def _start_job(
+        self, validated: ValidatedObject, request: bytes, digest: bytes, urgent: bool
+    ) -> _ValidationJob:
+        process = self._queue.enqueue(validated[1], urgent=urgent)
+        task = asyncio.create_task(self._run_job(validated, request, digest, process))
+        job = self._jobs[digest] = _ValidationJob(task)
         return job
 
-    async def _answer(
-        self, owner: ValidatedObject, question: bytes, digest: bytes, turn: "asyncio.Future[int]"
+    async def _run_job(
+        self, validated: ValidatedObject, request: bytes, digest: bytes, assigned: "asyncio.Future[int]"
     ) -> ValidationResult:
-        number = await turn
+        number = await assigned
         process, job = self._processes[number], self._jobs[digest]
         try:
-            await process.begin()
+            await process.start()
             timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, job.slow.set)
-            proved, lasting = await process.ask(question) or await process.retry(question)
+            result, lasting = await process.validate(request)
             timer.cancel()
         finally:
-            self._give_back(number)
+            self._release(number)
             del self._jobs[digest]
         until = math.inf if lasting else asyncio.get_running_loop().time() + RETRY_SECONDS
-        self._cache[owner] = _CachedResult(digest, proved, until)
+        self._cache[validated] = _CachedResult(digest, result, until)
         if job.slow.is_set():
-            self._late(owner)
-        return proved
+            self._late(validated)
+        return result
 
 
 class _ValidatorProcess:
-    """One process of `proving`; started at its first question, and again after it died or was let go."""
+    """A child process that is started at its first request, and again after it died or was idle."""
 
-    def __init__(self, *, rests: bool) -> None:
-        """`rests`: whether it ends when nobody asks it anything for a while."""
-        self._rests = rests
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, *, ends_when_idle: bool) -> None:
+        self._ends_when_idle = ends_when_idle
+        self._process = IsolatedProcess("postroom_operator.validator_process", start_seconds=START_SECONDS)
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
 
     def idle(self) -> None:
-        """Say that it has nothing to do."""
-        if self._rests:
+        """Note that it has no request."""
+        if self._ends_when_idle:
             self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end)
 
     def _end(self) -> None:
-        # taken away at once: a question that comes before it is dead must begin another
-        process, self._process = self._process, None
-        self._ending = asyncio.create_task(_kill(process))
+        self._ending = self._process.stop()
 
-    async def begin(self) -> None:
-        """Start it, unless it runs."""
+    async def start(self) -> None:
+        """Start the process unless it runs; raises StartFailed."""
         if self._timer:
             self._timer.cancel()
-        if self._process is not None and self._process.returncode is None:
-            return
-        await self.close()
-        command = (sys.executable, "-m", "postroom_operator.validator_process")
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=2**24,
-            start_new_session=True,  # Ctrl-C is the operator's
-        )
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                assert self._process.stdout is not None
-                await _read_frame(self._process.stdout)
-        except BaseException:
-            await self.close()
-            raise
+        await self._process.start()
 
-    async def retry(self, question: bytes) -> tuple[ValidationResult, bool]:
-        """As `ask`, of a new process; killed as well, it is the question's fault as far as we know."""
-        await self.begin()
-        return await self.ask(question) or (_killed_result(), False)
+    async def validate(self, request: bytes) -> tuple[ValidationResult, bool]:
+        """The result of a request, and whether the same request would have the same result later.
 
-    async def ask(self, question: bytes) -> tuple[ValidationResult, bool] | None:
-        """The answer, and whether the same question would be answered so again.
-
-        None where the process was killed, perhaps for what others take: by the kernel, where memory is short.
+        A process that was killed from outside is replaced, and the request is repeated once.
         """
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                process.stdin.write(encode_frame(question))
-                await process.stdin.drain()
-                return read_result(await _read_frame(process.stdout)), True
-        except TimeoutError:
-            await self.close()
-            return _timed_out_result(f"took longer than {TIMEOUT_SECONDS:.0f} s"), False
-        except (OSError, asyncio.IncompleteReadError):
-            status = await process.wait()
-            await self.close()
-            return (_died_result(status), True) if status != -signal.SIGKILL else None
-        except asyncio.CancelledError:
-            await self.close()
-            raise
+        for _ in range(2):
+            await self.start()
+            try:
+                answer = await self._process.request(request, TIMEOUT_SECONDS)
+            except TimeoutError:
+                return _timed_out_result(f"took longer than {TIMEOUT_SECONDS:.0f} s"), False
+            except ProcessDied as died:
+                if died.status != -signal.SIGKILL:
+                    return _died_result(died.status), True
+            else:
+                return read_result(answer), True
+        return _killed_result(), False
 
     async def close(self) -> None:
         """End the process."""
         if self._timer:
             self._timer.cancel()
-        process, self._process = self._process, None
-        await _kill(process)
-
-
-async def _read_frame(stream: asyncio.StreamReader) -> bytes:
-    """The next answer; raises IncompleteReadError where the process has ended."""
-    head = await stream.readexactly(LENGTH.size)
-    return await stream.readexactly(LENGTH.unpack(head)[0])
-
-
-async def _kill(process: asyncio.subprocess.Process | None) -> None:
-    if process is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.communicate()  # to the end of its pipes, so that nothing of it stays open
+        await self._process.close()
+        if self._ending:
+            await self._ending
 
 
 def build_request(template: Manifest | None, layout: Manifest | None) -> tuple[ValidatedObject, bytes, bytes]:
-    """Whose proof it is, the question as JSON, and what it is kept by."""
-    asked = template or layout
-    assert asked is not None
-    metadata = asked["metadata"]
-    parts = {"template": template and _relevant_part(template), "layout": layout and _relevant_part(layout)}
-    question = json.dumps(parts, ensure_ascii=False).encode()
-    owner = (asked["kind"], metadata["namespace"], metadata["name"])
-    return owner, question, blake2b(question, digest_size=16).digest()
+    """The object that is validated, the request as JSON, and the digest that its result is cached by."""
+    subject = template or layout
+    assert subject is not None
+    metadata = subject["metadata"]
+    parts = {
+        "template": template and _relevant_part(template),
+        "layout": layout and _relevant_part(layout),
+    }
+    request = json.dumps(parts, ensure_ascii=False).encode()
+    validated = (subject["kind"], metadata["namespace"], metadata["name"])
+    return validated, request, blake2b(request, digest_size=16).digest()
 
 
 def _relevant_part(manifest: Manifest) -> Mapping[str, Any]:
-    """What a proof depends on."""
+    """The part of a manifest that its validation depends on."""
     metadata = manifest["metadata"]
     return {
         "apiVersion": manifest["apiVersion"],
@@ -281,82 +240,88 @@ def _died_result(status: int) -> ValidationResult:
     if status == -signal.SIGXCPU:
         return _timed_out_result(f"took more than {CPU_SECONDS} s of CPU time")
     message = (
-        f"its proof ended the process that ran it (status {status}); it needs more than "
-        f"{MEMORY_BYTES // 2**20} MiB of memory, or crashes. Make the template smaller"
+        f"its validation ended the process that ran it (status {status}): it needs more than "
+        f"{MEMORY_BYTES // 2**20} MiB of memory, or the renderer crashes; make the template smaller"
     )
     return ValidationResult(problems=(Problem(Code.RENDER_LIMIT, "spec", message),))
 
 
 def _killed_result() -> ValidationResult:
     message = (
-        "its proof was killed twice from outside, as the kernel does where memory is short; it comes again "
-        f"in {RETRY_SECONDS / 60:.0f} minutes. Make the template smaller, or give the operator more memory"
+        "its validation was killed twice from outside, as the kernel does when memory is short; it is "
+        f"repeated in {RETRY_SECONDS / 60:.0f} minutes. Make the template smaller, or give the operator "
+        "more memory"
     )
     return ValidationResult(problems=(Problem(Code.RENDER_LIMIT, "spec", message),))
 
 
-def _timed_out_result(why: str) -> ValidationResult:
-    message = f"its proof {why}; take out loops inside of loops, or some of the samples"
+def _timed_out_result(cause: str) -> ValidationResult:
+    message = f"its validation {cause}; remove nested loops or some of the samples"
     return ValidationResult(problems=(Problem(Code.VALIDATION_TIMED_OUT, "spec", message),))
 
 
+# --- order -----------------------------------------------------------------------------------------
+
 _Entry = tuple[bool, int, int, "asyncio.Future[int]"]
-"""Whether others go before it, its round, its place in it, and the process that it gets."""
+"""Whether the request is not urgent, its round, its position in the round, and the future for a process."""
 
 
 class FairQueue:
-    """The questions that wait for a process."""
+    """The requests that wait for a process (start-time fair queueing).
+
+    Urgent requests go first. Among equals the first request of each namespace goes before the second of any,
+    so that a namespace with a hundred slow templates does not delay a namespace with a single one.
+    """
 
     def __init__(self) -> None:
         self._waiting: asyncio.PriorityQueue[_Entry] = asyncio.PriorityQueue()
         self._positions = count()
         self._round = {False: 0, True: 0}
-        """Of the turn that was given last, by whether others go first."""
+        """The round of the last request that was served, for urgent requests (False) and others (True)."""
         self._last: dict[tuple[bool, str], int] = {}
-        """The round in which a namespace's newest question stands."""
+        """The round of each namespace's newest request."""
 
-    def enqueue(self, namespace: str, *, first: bool) -> "asyncio.Future[int]":
-        """Stand in line; the future becomes the number of a process."""
-        turn = asyncio.get_running_loop().create_future()
-        whose = (not first, namespace)
-        mine = max(self._round[not first], self._last.get(whose, -1) + 1)
-        self._last[whose] = mine
-        self._waiting.put_nowait((not first, mine, next(self._positions), turn))
-        return turn
+    def enqueue(self, namespace: str, *, urgent: bool) -> "asyncio.Future[int]":
+        """Add a request; the future becomes the number of a process."""
+        assigned = asyncio.get_running_loop().create_future()
+        line = (not urgent, namespace)
+        own_round = max(self._round[not urgent], self._last.get(line, -1) + 1)
+        self._last[line] = own_round
+        self._waiting.put_nowait((not urgent, own_round, next(self._positions), assigned))
+        return assigned
 
     async def next(self) -> "asyncio.Future[int]":
-        """Whose turn it is, once there is somebody."""
-        later, mine, _, turn = await self._waiting.get()
-        self._round[later] = mine
+        """Remove and return the next request, once there is one."""
+        not_urgent, current, _, assigned = await self._waiting.get()
+        self._round[not_urgent] = current
         if self._waiting.empty():
-            self._last.clear()  # nobody waits whom anybody could come before
-        return turn
+            self._last.clear()  # without waiting requests there is no order to keep
+        return assigned
 
 
-MEMORY_BYTES = 512 * 1024 * 1024
-"""Address space; the process takes about 150 MB of it before its first proof."""
-CPU_SECONDS = 10
-"""Of one proof. The limits on each rendering (`letter.language.bounds`) come long before it."""
+# --- results as JSON: the answers of validator_process -----------------------------------------------
 
 
-def result_to_json(proved: ValidationResult) -> dict[str, Any]:
-    """Plain JSON values."""
+def result_to_json(result: ValidationResult) -> dict[str, Any]:
+    """A result as plain JSON values."""
     return {
-        "compiled": proved.compiled.to_json() if proved.compiled else None,
-        "problems": [_problem_to_json(problem) for problem in proved.problems],
-        "warnings": [_problem_to_json(problem) for problem in proved.warnings],
-        "samples": [[each.name, each.locale, each.html_bytes, each.text_bytes] for each in proved.samples],
+        "compiled": result.compiled.to_json() if result.compiled else None,
+        "problems": [_problem_to_json(problem) for problem in result.problems],
+        "warnings": [_problem_to_json(problem) for problem in result.warnings],
+        "samples": [
+            [sample.name, sample.locale, sample.html_bytes, sample.text_bytes] for sample in result.samples
+        ],
     }
 
 
 def read_result(text: bytes) -> ValidationResult:
-    """Read what `to_json` wrote."""
+    """Parse what `result_to_json` wrote."""
     value = read_json(text, cache_strings="all")
     return ValidationResult(
         intern(compiled_from_json(value["compiled"])) if value["compiled"] else None,
-        tuple(_read_problem(each) for each in value["problems"]),
-        tuple(_read_problem(each) for each in value["warnings"]),
-        tuple(SampleSizes(*each) for each in value["samples"]),
+        tuple(_read_problem(problem) for problem in value["problems"]),
+        tuple(_read_problem(problem) for problem in value["warnings"]),
+        tuple(SampleSizes(*sample) for sample in value["samples"]),
     )
 
 
@@ -365,5 +330,5 @@ def _problem_to_json(problem: Problem) -> list[Any]:
 
 
 def _read_problem(value: list[Any]) -> Problem:
-    code, field, message, line, severity = value
-    return Problem(Code(code), field, message, line, severity=Severity(severity))
+    code, field_, message, line, severity = value
+    return Problem(Code(code), field_, message, line, severity=Severity(severity))

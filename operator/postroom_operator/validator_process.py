@@ -1,9 +1,9 @@
-"""The prover's other side: a process that proves what it is sent, and dies where its parent must not.
+"""The child process of `validation`: validates what it is sent, and dies where its parent must not.
 
-Input: questions on standard input, each a length (4 bytes) and JSON: `{"template": …, "layout": …}`, the
-objects as the API server gives them; without a template the layout alone is asked about. Output: an empty
-answer when ready, then one answer to each question in order, framed in the same way. Memory and the CPU
-time of one proof are bounded by the kernel: the process ends, and its parent says of which question.
+Input: frames on standard input, each with JSON: `{"template": …, "layout": …}`, the objects as the API server
+returns them; without a template the layout alone is validated. Output: an empty frame when ready, then one
+result for each request in order (`validation.result_to_json`). The kernel limits memory and the CPU time of
+one validation: where a limit is exceeded the process ends, and its parent reports the template.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from postroom.framing import read_frame, write_frame
+from postroom.isolated_process import read_frame, write_frame
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import compile_source
 from postroom.letter.manifest import parse_object
@@ -31,53 +31,56 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with contextlib.suppress(BrokenPipeError):  # the operator is gone
         write_frame(sys.stdout.buffer, b"")
-        while (question := read_frame(sys.stdin.buffer)) is not None:
+        while (request := read_frame(sys.stdin.buffer)) is not None:
             _allow_cpu()
-            write_frame(sys.stdout.buffer, json.dumps(validate_request(json.loads(question))).encode())
-            compile_source.cache_clear()  # a tenth of all memory, and not needed again
+            write_frame(sys.stdout.buffer, json.dumps(validate_request(json.loads(request))).encode())
+            compile_source.cache_clear()  # it would be a tenth of the memory, and no other template needs it
 
 
-def validate_request(question: ValidationRequest) -> dict[str, Any]:
-    """Prove what is asked, as plain JSON."""
+def validate_request(request: ValidationRequest) -> dict[str, Any]:
+    """Validate the objects of a request; the result is plain JSON."""
     try:
-        return result_to_json(_validate(question))
+        return result_to_json(_validate(request))
     except (MemoryError, RecursionError) as error:
-        message = f"the proof needs more than it may have ({type(error).__name__}); make the template simpler"
+        message = f"its validation exceeds its limits ({type(error).__name__}); make the template simpler"
         return result_to_json(ValidationResult(problems=(Problem(Code.RENDER_LIMIT, "spec", message),)))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this template's and nobody else's
-        message = f"the proof broke off: {type(error).__name__}: {error}. This is a mistake of Postroom's"
+    except Exception as error:  # noqa: BLE001 - the failure belongs to this template alone
+        message = (
+            f"its validation failed: {type(error).__name__}: {error}. This is an internal error of Postroom"
+        )
         return result_to_json(ValidationResult(problems=(Problem(Code.RENDER_FAILED, "spec", message),)))
 
 
-def _validate(question: ValidationRequest) -> ValidationResult:
-    layout, template = question.get("layout"), question.get("template")
-    page = None
+def _validate(request: ValidationRequest) -> ValidationResult:
+    layout, template = request.get("layout"), request.get("template")
+    layout_model = None
     if layout is not None:
-        page, problems, _ = parse_object(layout, "EmailLayout")
+        layout_model, problems, _ = parse_object(layout, "EmailLayout")
         if template is None:
-            return (
-                _result_of(validate_layout(page))
-                if isinstance(page, EmailLayout)
-                else ValidationResult(problems=problems)
-            )
+            if not isinstance(layout_model, EmailLayout):
+                return ValidationResult(problems=problems)
+            return _result_of(validate_layout(layout_model))
     model, problems, _ = parse_object(template or {}, "EmailTemplate")
     if not isinstance(model, EmailTemplate):
         return ValidationResult(problems=problems)
     clocks = Clocks(time.monotonic, time.process_time)
-    return _result_of(validate_template(model, page if isinstance(page, EmailLayout) else None, clocks))
-
-
-def _result_of(proof: TemplateValidation) -> ValidationResult:
-    samples = tuple(
-        SampleSizes(each.name, each.locale, each.html_bytes, each.text_bytes) for each in proof.samples
+    return _result_of(
+        validate_template(model, layout_model if isinstance(layout_model, EmailLayout) else None, clocks)
     )
-    # an info asks for nothing, so that a status leaves it to `postroom check`
-    warnings = tuple(each for each in proof.warnings if each.severity is Severity.WARNING)
-    return ValidationResult(proof.compiled, proof.problems, warnings, samples)
+
+
+def _result_of(validation: TemplateValidation) -> ValidationResult:
+    samples = tuple(
+        SampleSizes(sample.name, sample.locale, sample.html_bytes, sample.text_bytes)
+        for sample in validation.samples
+    )
+    # severity INFO needs no action: `postroom check` shows it, a status does not
+    warnings = tuple(warning for warning in validation.warnings if warning.severity is Severity.WARNING)
+    return ValidationResult(validation.compiled, validation.problems, warnings, samples)
 
 
 def _allow_cpu() -> None:
-    """Grant the next proof its time, on top of what the process used already."""
+    """Allow CPU_SECONDS for the next validation, on top of what the process has used already."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + CPU_SECONDS + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))

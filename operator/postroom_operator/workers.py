@@ -1,9 +1,9 @@
-"""What workers say of themselves: their /statusz, read from each pod every few seconds.
+"""The state of the workers: /statusz of each pod, polled every few seconds.
 
-Pods in, `Report`s out. A profile whose workers change to new templates is asked every second for a while.
-Bounded: a few requests at a time, two seconds each, and no more text than a page has; nobody is followed
-elsewhere, and nothing is unpacked. A pod that does not answer, or answers anything else, has no report: any
-tenant may run one with a worker's labels.
+Input: pods. Output: `WorkerReport`s. A profile whose workers change to new templates is polled every second
+for a while. A tenant may run a pod with a worker's labels, so that polling is bounded: a few requests at a
+time, two seconds and a maximum size each, no redirects, no decompression. A pod that does not answer, or
+answers anything else, has no report.
 """
 
 import asyncio
@@ -19,37 +19,37 @@ from postroom_operator.models import Manifest, WorkerCondition, WorkerReport, ha
 from postroom_operator.names import COMPONENT, PROFILE, WORKER_HTTP_PORT
 
 PORT = WORKER_HTTP_PORT
-EVERY_SECONDS = 5.0
+POLL_SECONDS = 5.0
 FAST_SECONDS = 1.0
 FAST_FOR_SECONDS = 60.0
 UNRESPONSIVE_SECONDS = 60.0
-"""What workers said before stands for so long while none of a profile's answers."""
-AT_A_TIME = 16
+"""While no worker of a profile answers, the last reports are used for this long."""
+MAX_CONCURRENT = 16
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-PAGE_BYTES = 512 * 1024
+MAX_PAGE_BYTES = 512 * 1024
 MAX_LAG = 2**53
-"""Of a lag; a number that a status cannot hold would keep it from being written."""
+"""A larger lag would not fit into a status, and the whole status would be rejected."""
 Group = tuple[str, str]
-"""The workers of one profile: namespace, and the profile as a label's value."""
+"""The workers of one profile: the namespace, and the profile as a label's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPoll:
-    """What came of asking a profile's workers."""
+    """The result of polling a profile's workers."""
 
     reports: Mapping[str, WorkerReport]
     """By the name of the pod."""
-    at: float
-    """When one of them answered last, or they were asked first."""
+    answered_at: float
+    """The time of the last answer, or of the first poll."""
     unresponsive: bool = False
-    """Whether that is long ago."""
+    """Whether that is longer ago than UNRESPONSIVE_SECONDS."""
 
 
 class WorkerPoller:
-    """The reports of all workers."""
+    """Polls all workers; implements context.WorkerReports."""
 
     def __init__(self, pods: Callable[[], Iterable[Manifest]], changed: Callable[[Group], None]) -> None:
-        """`changed` is told when workers say something else than before, but for how much waits for whom."""
+        """`changed` is called when the reports of a group change in more than their numbers."""
         self._pods = pods
         self._changed = changed
         self._polls: dict[Group, WorkerPoll] = {}
@@ -57,40 +57,43 @@ class WorkerPoller:
         self._polled_at: dict[Group, float] = {}
 
     def reports(self, group: Group) -> tuple[WorkerReport, ...]:
-        """What a profile's workers said last, by the name of their pod."""
-        heard = self._polls.get(group)
-        return tuple(report for _, report in sorted(heard.reports.items())) if heard else ()
+        """The last reports of a profile's workers, sorted by pod."""
+        poll = self._polls.get(group)
+        return tuple(report for _, report in sorted(poll.reports.items())) if poll else ()
 
     def unresponsive(self, group: Group) -> bool:
-        """Whether a profile's workers have been asked for long, and none answered."""
-        heard = self._polls.get(group)
-        return heard is not None and heard.unresponsive
+        """Whether a profile's workers were polled for a minute and none answered."""
+        poll = self._polls.get(group)
+        return poll is not None and poll.unresponsive
 
     def poll_faster(self, group: Group) -> None:
-        """Ask these every second for a while: they are about to change."""
+        """Poll these workers every second for a minute, because they are about to change."""
         self._fast_until[group] = asyncio.get_running_loop().time() + FAST_FOR_SECONDS
 
     async def run(self) -> None:
-        """Ask for ever."""
-        gate = asyncio.Semaphore(AT_A_TIME)
+        """Poll until cancelled."""
+        gate = asyncio.Semaphore(MAX_CONCURRENT)
         async with aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False) as session:
             while True:
                 groups = self._due(asyncio.get_running_loop().time())
-                await asyncio.gather(*(self._poll_group(session, gate, *each) for each in groups))
+                await asyncio.gather(
+                    *(self._poll_group(session, gate, group, pods) for group, pods in groups)
+                )
                 await asyncio.sleep(FAST_SECONDS)
 
     def _due(self, now: float) -> Iterator[tuple[Group, list[Manifest]]]:
+        """The groups to poll now, with their pods; groups without pods are forgotten."""
         groups: defaultdict[Group, list[Manifest]] = defaultdict(list)
         for pod in self._pods():
             labels = pod["metadata"].get("labels") or {}
             if labels.get(COMPONENT) == "worker" and PROFILE in labels:
                 groups[pod["metadata"]["namespace"], labels[PROFILE]].append(pod)
         for known in (self._polls, self._fast_until, self._polled_at):
-            for gone in [group for group in known if group not in groups]:
-                del known[gone]
+            for group in [group for group in known if group not in groups]:
+                del known[group]
         for group, pods in groups.items():
-            pace = FAST_SECONDS if self._fast_until.get(group, 0.0) > now else EVERY_SECONDS
-            if now - self._polled_at.get(group, 0.0) >= pace * 0.9:
+            interval = FAST_SECONDS if self._fast_until.get(group, 0.0) > now else POLL_SECONDS
+            if now - self._polled_at.get(group, 0.0) >= interval * 0.9:
                 self._polled_at[group] = now
                 yield group, pods
 
@@ -98,18 +101,19 @@ class WorkerPoller:
         self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, group: Group, pods: list[Manifest]
     ) -> None:
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(_poll(session, gate, pod)) for pod in pods]
-        found = {report.pod: report for each in asked if (report := each.result())}
+            polls = [tasks.create_task(_poll(session, gate, pod)) for pod in pods]
+        reports = {report.pod: report for poll in polls if (report := poll.result())}
         now = asyncio.get_running_loop().time()
         before = self._polls.get(group, WorkerPoll({}, now))
-        at = now if found else before.at
-        after = self._polls[group] = WorkerPoll(found, at, now - at >= UNRESPONSIVE_SECONDS)
-        if after.unresponsive != before.unresponsive or _stable_part(found) != _stable_part(before.reports):
+        answered_at = now if reports else before.answered_at
+        after = WorkerPoll(reports, answered_at, now - answered_at >= UNRESPONSIVE_SECONDS)
+        self._polls[group] = after
+        if after.unresponsive != before.unresponsive or _stable_part(reports) != _stable_part(before.reports):
             self._changed(group)
 
 
 def _stable_part(reports: Mapping[str, WorkerReport]) -> dict[str, WorkerReport]:
-    """Reports without what changes all the time; whether a lag is known does not."""
+    """Reports without the numbers that change all the time; whether a lag is known is kept."""
     return {
         name: replace(report, has_partitions=False, lag=None if report.lag is None else 0)
         for name, report in reports.items()
@@ -119,6 +123,7 @@ def _stable_part(reports: Mapping[str, WorkerReport]) -> dict[str, WorkerReport]
 async def _poll(
     session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Manifest
 ) -> WorkerReport | None:
+    """The report of a pod, or None where it gives none."""
     address = (pod.get("status") or {}).get("podIP")
     if not address or has_ended(pod):
         return None
@@ -132,30 +137,35 @@ async def _poll(
 
 
 async def _text(content: aiohttp.StreamReader) -> bytes:
-    """All of a page, which comes in as many pieces as the network likes; of one too long the beginning."""
+    """The whole page, which arrives in pieces; of a page that is too long the beginning."""
     text = b""
-    while piece := await content.read(PAGE_BYTES - len(text)):
+    while piece := await content.read(MAX_PAGE_BYTES - len(text)):
         text += piece
     return text
 
 
 def read_report(pod: str, page: dict[str, Any]) -> WorkerReport:
-    """A /statusz page as a Report; for anything else TypeError, AttributeError, ValueError, OverflowError."""
-    if page.get("pod", pod) != pod:  # an address goes to another pod as soon as its own is gone
-        raise ValueError(f"the page of pod {page['pod']}")
-    answers = {
+    """Parse a /statusz page.
+
+    Raises TypeError, AttributeError, ValueError or OverflowError for any other content.
+    """
+    if page.get("pod", pod) != pod:  # the address may belong to another pod by now
+        raise ValueError(f"this is the page of pod {page['pod']}")
+    conditions = {
         name: WorkerCondition(
-            _optional_bool(each.get("ok")), str(each.get("reason") or ""), str(each.get("message") or "")
+            _optional_bool(condition.get("ok")),
+            str(condition.get("reason") or ""),
+            str(condition.get("message") or ""),
         )
-        for name, each in (page.get("conditions") or {}).items()
+        for name, condition in (page.get("conditions") or {}).items()
     }
     return WorkerReport(
         pod=pod,
         mode=str(page.get("mode") or ""),
         guarded=bool(page.get("guarded")),
         profile_hash=str(page.get("profile_hash") or ""),
-        problems=tuple(str(each) for each in page.get("problems") or ()),
-        conditions=answers,
+        problems=tuple(str(problem) for problem in page.get("problems") or ()),
+        conditions=conditions,
         templates={str(name): str(revision) for name, revision in (page.get("templates") or {}).items()},
         lag=_event_count(page.get("lag")),
         suspended=bool(page.get("suspended")),
@@ -163,13 +173,13 @@ def read_report(pod: str, page: dict[str, Any]) -> WorkerReport:
     )
 
 
-def _optional_bool(said: Any) -> bool | None:
-    if not (said is None or isinstance(said, bool)):
-        raise ValueError(f"neither yes nor no: {said!r}")
-    return said
+def _optional_bool(value: Any) -> bool | None:
+    if not (value is None or isinstance(value, bool)):
+        raise ValueError(f"not a boolean or null: {value!r}")
+    return value
 
 
 def _event_count(lag: Any) -> int | None:
     if lag is not None and not 0 <= int(lag) <= MAX_LAG:
-        raise ValueError(f"no number of events: {lag}")
+        raise ValueError(f"not a number of events: {lag}")
     return None if lag is None else int(lag)

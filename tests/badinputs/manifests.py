@@ -24,7 +24,7 @@ RELAY: Object = {"host": "relay.larkfield.example"}
 AUTH: Object = {"method": "PLAIN", "secretRef": {"name": "relay", "namespace": "payments"}}
 SECRET = "Secret shop/postroom-connections"
 SPECS = "cluster/test_operator_specs.py"
-PARITY = "cluster/test_parity.py::test_the_api_server_judges_the_corpus_as_it_says"
+PARITY = "cluster/test_parity.py::test_the_api_server_gives_the_verdicts_of_the_corpus"
 SYNTAX = "<p>Hello</p>\n\n\n\n\n\n<p>{{ name </p>"
 
 
@@ -67,7 +67,7 @@ MANIFESTS = (
     _template(
         "syntax-error",
         "a syntax error on line 7 of `html`",
-        f"{SPECS}::test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on",
+        f"{SPECS}::test_a_bad_edit_names_line_and_rule_and_the_last_good_version_stays_in_use",
         html=SYNTAX,
     ),
     _template("unsafe-attribute", "`{{ ''.__class__ }}`", html="<p>{{ ''.__class__ }}</p>"),
@@ -85,7 +85,7 @@ MANIFESTS = (
         "event-type-of-two",
         "two templates of one profile with one event type (the older one keeps it)",
         (profile(), template(), template("rival", eventTypes=["shop.welcome"])),
-        (f"{SPECS}::test_two_templates_of_one_event_type_are_told_apart",),
+        (f"{SPECS}::test_two_templates_of_one_event_type_are_distinguished",),
     ),
     _profile(
         "topic-pattern",

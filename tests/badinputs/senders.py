@@ -64,7 +64,7 @@ ROWS = (
         _said(SMUGGLED + QUIT, 3, letters=1), (f"{MTA}::test_a_smuggled_envelope_stays_content",)),
     BadInput("smtp-starttls", "SMTP", "STARTTLS with commands pipelined behind it: read in the clear",
         _said(b"STARTTLS\r\n" + GOOD + QUIT, 0, 1, letters=1),
-        (f"{MTA}::test_starttls_is_not_to_be_had_and_what_follows_is_read_in_the_clear",)),
+        (f"{MTA}::test_starttls_is_refused_and_the_session_goes_on_in_plain_text",)),
     BadInput("smtp-size", "SMTP", "`SIZE=` over the limit; then a good letter",
         _said(b"MAIL FROM:<a@x.org> SIZE=26214401\r\n" + GOOD + QUIT, 0, 4, letters=1),
         (f"{MTA}::test_a_declared_size_over_the_limit_is_refused_and_the_session_goes_on",)),

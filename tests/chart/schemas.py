@@ -1,4 +1,4 @@
-"""`python -m tests.chart.schemas FOLDER`: JSON Schemas of our kinds, for kubeconform and for editors.
+"""`python -m tests.chart.schemas FOLDER`: JSON Schemas of Postroom's kinds, for kubeconform and editors.
 
 In: the CustomResourceDefinitions of the chart. Out: a file KIND_VERSION.json each, in lower case, in which a
 field that the definition does not name is an error, as it is for the API server under strict validation.
@@ -14,7 +14,7 @@ import yaml
 from tests.fixtures.helm import CHART
 
 PATTERN = "{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json"
-"""How kubeconform is told to find them."""
+"""The location pattern for kubeconform."""
 
 
 def write(folder: Path) -> None:
@@ -24,7 +24,7 @@ def write(folder: Path) -> None:
         spec = yaml.safe_load(path.read_text())["spec"]
         for version in spec["versions"]:
             schema = strict(version["schema"]["openAPIV3Schema"])
-            # what every object has, and what the definition leaves to the API server
+            # fields of every object that a CRD does not declare
             schema["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
             schema["properties"]["metadata"] = {"type": "object"}
             (folder / f"{spec['names']['kind'].lower()}_{version['name']}.json").write_text(
@@ -33,7 +33,7 @@ def write(folder: Path) -> None:
 
 
 def strict(schema: Any) -> Any:
-    """A structural schema as plain JSON Schema: no field beyond those named, int-or-string spelled out."""
+    """A structural schema as plain JSON Schema, without unknown fields and with int-or-string expanded."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The alerts: they ask for figures and labels that there are; the chart makes a PrometheusRule of them."""
+"""The alerts use existing metrics and labels, and the chart renders a PrometheusRule of them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ MATCHER = re.compile(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
 SHOWN = re.compile(r"\$labels\.(\w+)")
 OF_THE_TARGET = {"namespace", "pod"}
-"""What Prometheus adds to every series of a pod."""
+"""The labels that Prometheus adds to every series of a pod."""
 ON = ("--set", "metrics.prometheusRule.enabled=true")
 
 
@@ -36,7 +36,7 @@ def labels_of(collector: Collector) -> dict[str, set[str]]:
 
 
 def known() -> dict[str, set[str]]:
-    """Every series of worker, bounce intake and operator, once each has counted something."""
+    """Every series of worker, bounce server and operator, after each counter was incremented."""
     worker = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), None).metrics
     suspended = WorkerStatus(MagicMock(), MagicMock(), MagicMock(), MagicMock()).metrics
     worker.letters(State.ACCEPTED, "", 1)
@@ -52,7 +52,7 @@ def known() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_an_alert_asks_for_figures_and_labels_that_there_are(name: str) -> None:
+def test_an_alert_uses_existing_metrics_and_labels(name: str) -> None:
     there = known()
     expression: str = RULES[name]["expr"]
     asked = SELECTOR.findall(expression)
@@ -66,7 +66,7 @@ def test_an_alert_asks_for_figures_and_labels_that_there_are(name: str) -> None:
     assert shown <= ((grouped - {"le"}) or OF_THE_TARGET.union(*of_series))
 
 
-def test_the_states_that_alerts_ask_for_are_those_of_the_ledger() -> None:
+def test_the_states_in_alerts_are_those_of_the_ledger() -> None:
     asked = {
         state
         for rule in RULES.values()
@@ -79,7 +79,7 @@ def test_the_states_that_alerts_ask_for_are_those_of_the_ledger() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_an_alert_has_a_severity_a_summary_and_a_way_out(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert set(rule["annotations"]) == {"summary", "description"}
 
@@ -97,7 +97,7 @@ def rule_of(helm: Helm, *settings: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.chart
-def test_the_chart_makes_the_alerts_where_it_is_asked_to(helm: Helm) -> None:
+def test_the_chart_renders_the_alerts_where_they_are_enabled(helm: Helm) -> None:
     assert rule_of(helm) == []
     [made] = rule_of(helm, *ON, "--set", "metrics.labels.release=prometheus")
     assert made["spec"]["groups"] == GROUPS
@@ -105,22 +105,22 @@ def test_the_chart_makes_the_alerts_where_it_is_asked_to(helm: Helm) -> None:
 
 
 @pytest.mark.chart
-def test_labels_and_single_alerts_can_be_otherwise(helm: Helm) -> None:
+def test_labels_and_single_alerts_can_be_changed(helm: Helm) -> None:
     prefix = "metrics.prometheusRule"
     settings = {
         f"{prefix}.alertLabels.team": "platform",
         f"{prefix}.alertAnnotations.runbook_url": "https://example.org/postroom",
-        f"{prefix}.alerts.PostroomLate.for": "1h",
-        f"{prefix}.alerts.PostroomLate.labels.severity": "critical",
-        f"{prefix}.alerts.PostroomClockWrong.enabled": "false",
+        f"{prefix}.alerts.PostroomDeliverySlow.for": "1h",
+        f"{prefix}.alerts.PostroomDeliverySlow.labels.severity": "critical",
+        f"{prefix}.alerts.PostroomClockSkew.enabled": "false",
     }
     chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     [made] = rule_of(helm, *ON, *chosen)
     rules = {rule["alert"]: rule for group in made["spec"]["groups"] for rule in group["rules"]}
-    assert set(RULES) - set(rules) == {"PostroomClockWrong"}
+    assert set(RULES) - set(rules) == {"PostroomClockSkew"}
     assert {rule["labels"]["team"] for rule in rules.values()} == {"platform"}
-    late = RULES["PostroomLate"]
-    assert rules["PostroomLate"] == late | {
+    late = RULES["PostroomDeliverySlow"]
+    assert rules["PostroomDeliverySlow"] == late | {
         "for": "1h",
         "labels": {"severity": "critical", "team": "platform"},
         "annotations": late["annotations"] | {"runbook_url": "https://example.org/postroom"},
@@ -132,11 +132,11 @@ def test_labels_and_single_alerts_can_be_otherwise(helm: Helm) -> None:
     ("setting", "named"),
     [
         ("alerts.PostroomLatte.for=1h", "PostroomLatte"),
-        ("alerts.PostroomLate.for=soon", "for"),
-        ("alerts.PostroomLate.expression=up", "expression"),
+        ("alerts.PostroomDeliverySlow.for=soon", "for"),
+        ("alerts.PostroomDeliverySlow.expression=up", "expression"),
     ],
 )
-def test_an_alert_that_is_none_is_refused_by_name(helm: Helm, setting: str, named: str) -> None:
+def test_an_unknown_alert_is_rejected_by_name(helm: Helm, setting: str, named: str) -> None:
     done = helm("template", "postroom", CHART, "--set", f"metrics.prometheusRule.{setting}")
     assert done.returncode != 0
     assert named in done.stderr

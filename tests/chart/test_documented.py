@@ -1,4 +1,4 @@
-"""What the documentation has people type: each `helm` command renders the chart, as it is printed.
+"""The commands in the documentation: each `helm` command renders the chart as it is printed.
 
 A page gives values as a block whose first line is a comment with a file's name. Every version of such a file
 is rendered, and each command with the version that stands before it.
@@ -23,11 +23,11 @@ VALUES = re.compile(r"```yaml\n# ([\w-]+\.yaml)\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^ {4}helm ((?:.*\\\n)*.*)$", re.MULTILINE)
 FLAG = re.compile(r"--[a-z][a-z-]+")
 OF_UPGRADE = {"--reset-then-reuse-values"}
-"""What `helm template` does not know: without a release there is nothing to reuse."""
+"""Options that `helm template` does not have, because there is no release."""
 
 
 class Command(NamedTuple):
-    """One command of a page, with the values file that the page has shown last."""
+    """A command of a page, with the last values file above it."""
 
     page: str
     words: list[str]
@@ -47,14 +47,14 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 REMOVAL = re.compile(r"kubectl delete (\S+) --namespace \S+ \\\n +--selector (\S+component=test)")
-"""What removes what `helm test` has left."""
+"""The commands that remove the objects of a failed `helm test`."""
 
 ALL = [each for page in PAGES for each in commands(page)]
 RENDERED = [each for each in ALL if each.words[0] in {"install", "upgrade"}]
 FILES = [(shown(page), found[2]) for page in PAGES for found in VALUES.finditer(page.read_text())]
 
 
-def test_the_pages_that_install_and_upgrade_are_found() -> None:
+def test_the_documentation_pages_about_installation_are_found() -> None:
     kinds = [(each.page, each.words[0]) for each in RENDERED]
     assert ("docs/how-to/install-with-helm.md", "install") in kinds
     assert kinds.count(("docs/how-to/install-with-helm.md", "upgrade")) == 2
@@ -88,7 +88,7 @@ def test_a_values_file_of_the_documentation_renders_the_chart(
     assert "kind: Deployment" in helm.render("--values", tmp_path / "values.yaml"), page
 
 
-def test_what_a_test_may_leave_is_what_the_page_removes(helm: Helm) -> None:
+def test_the_documentation_removes_what_a_test_may_leave(helm: Helm) -> None:
     removal = REMOVAL.search((ROOT / "docs" / "how-to" / "install-with-helm.md").read_text())
     assert removal
     rendered = [each for each in yaml.safe_load_all(helm.render()) if each]

@@ -1,4 +1,4 @@
-"""The program of `helm test`, where it cannot send its letter: it ends at once and says what is missing."""
+"""The program of `helm test` where it cannot send its letter: it exits at once with what is missing."""
 
 import os
 import subprocess
@@ -13,11 +13,11 @@ PROGRAM = CHART / "files" / "letter_test.py"
 
 
 def end_of(**settings: str) -> str:
-    """What the program says at its end, on a machine without the mounted Secret."""
-    told = {"TEST_NAMESPACE": "mail", "TEST_SECRET": "postroom-connections", "TEST_TIMEOUT": "240"}
+    """The last output of the program, on a machine without the mounted Secret."""
+    environment = {"TEST_NAMESPACE": "mail", "TEST_SECRET": "postroom-connections", "TEST_TIMEOUT": "240"}
     done = subprocess.run(
         [sys.executable, str(PROGRAM)],
-        env={**os.environ, **told, **settings},
+        env={**os.environ, **environment, **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -27,14 +27,14 @@ def end_of(**settings: str) -> str:
 
 
 def test_a_missing_secret_is_named_with_the_way_out() -> None:
-    said = end_of()
-    assert "Secret mail/postroom-connections" in said
-    assert "kafka-bootstrap-servers, ledger-url" in said
-    assert "tests.connectionsSecret" in said
-    assert "Traceback" not in said
+    output = end_of()
+    assert "Secret mail/postroom-connections" in output
+    assert "kafka-bootstrap-servers, ledger-url" in output
+    assert "tests.connectionsSecret" in output
+    assert "Traceback" not in output
 
 
 def test_a_namespace_that_the_operator_does_not_watch_is_named() -> None:
-    said = end_of(TEST_WATCHED="shop,billing")
-    assert "shop, billing only" in said
-    assert "mail: add that one" in said
+    output = end_of(TEST_WATCHED="shop,billing")
+    assert "shop, billing only" in output
+    assert "mail: add it" in output

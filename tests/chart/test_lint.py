@@ -1,4 +1,4 @@
-"""What linters of manifests say of the chart, and our own schemas of the examples."""
+"""Linters on the chart, and Postroom's schemas on the examples."""
 
 import json
 import subprocess
@@ -17,28 +17,28 @@ pytestmark = pytest.mark.chart
 EXAMPLES = ROOT / "manifests" / "examples"
 CASES = sorted(path for path in (ROOT / "tests" / "golden" / "chart").iterdir() if path.is_dir())
 ACCEPTED = {
-    # a tag that never moves, or a digest, needs no look into the registry at each start
+    # a digest or an immutable tag needs no pull at each start
     ("container-image-pull-policy", ""),
     # one operator is the default: a second one only waits
     ("deployment-replicas", ""),
     ("deployment-strategy", ""),
-    # the pod of `helm test` lives for seconds and talks to the API server, Kafka and the sandbox
+    # the pod of `helm test` runs for seconds and connects to the API server, Kafka and the sandbox
     ("pod-networkpolicy", "Pod"),
-    # the images of Kafka and PostgreSQL bring users of their own, and Kafka writes its settings beside itself
+    # Kafka and PostgreSQL have their own users, and Kafka writes its settings into the image
     ("container-security-context-user-group-id", "StatefulSet"),
     ("container-security-context-readonlyrootfilesystem", "StatefulSet"),
 }
 
 
 def tool(name: str) -> str:
-    """A linter of this machine."""
+    """A linter that is installed on this machine."""
     if (program := find_tool(name)) is None:
         unavailable(f"no {name}", "build it with `make tools` (needs Go)")
     return program
 
 
 def run(*command: str, stdin: str = "") -> str:
-    """A linter's output, whatever it thinks."""
+    """A linter's output, whatever its exit code."""
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False).stdout
 
 
@@ -48,23 +48,23 @@ def test_kube_score_finds_nothing_but_what_is_accepted(case: Path, helm: Helm) -
     text = helm.render("--values", case / "values.yaml", *settings)
     score = (tool("kube-score"), "score", "--output-format", "json", "--kubernetes-version", "v1.36", "-")
     found: list[dict[str, Any]] = json.loads(run(*score, stdin=text))
-    said = {
+    output = {
         (check["check"]["id"], each["type_meta"]["kind"], each["object_meta"]["name"])
         for each in found
         for check in each["checks"]
         if not check["skipped"] and check["grade"] < 7
     }
-    assert {each for each in said if not {(each[0], ""), each[:2]} & ACCEPTED} == set()
+    assert {each for each in output if not {(each[0], ""), each[:2]} & ACCEPTED} == set()
 
 
 def conform(folder: Path, stdin: str) -> list[dict[str, Any]]:
-    """What kubeconform says of objects of our kinds."""
+    """The errors of kubeconform for custom resources."""
     write(folder)
     program = tool("kubeconform")
-    said = run(
+    output = run(
         program, "-strict", "-output", "json", "-schema-location", f"{folder}/{PATTERN}", "-", stdin=stdin
     )
-    resources: list[dict[str, Any]] = json.loads(said).get("resources", [])
+    resources: list[dict[str, Any]] = json.loads(output).get("resources", [])
     return resources
 
 

@@ -1,6 +1,6 @@
-"""The kustomize manifests: rendered from the chart, and whole with every overlay.
+"""The kustomize manifests: rendered from the chart, and complete with every overlay.
 
-`make manifests` writes the rendered files anew.
+`make manifests` writes the rendered files.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ DEV = ("--values", MANIFESTS / "overlays" / "dev" / "values.yaml")
 
 
 def rendered(helm: Helm) -> dict[str, str]:
-    """Each rendered file and what it should hold; what Helm alone reads is left out."""
+    """Each rendered file and its content; parts for Helm alone are omitted."""
     operator = helm.render(*BASE, "--set", "crds.enabled=false", namespace=SYSTEM)
     definitions = helm.render("--set", "crds.keep=false", "--show-only", "templates/crds.yaml")
     parts = [
@@ -37,7 +37,7 @@ def rendered(helm: Helm) -> dict[str, str]:
 
 
 def plain(text: str) -> str:
-    """Without the labels that speak of Helm: kubectl, not Helm, manages what comes of these files."""
+    """The text without Helm's labels, because kubectl manages these objects."""
     dropped = ("helm.sh/chart:", "app.kubernetes.io/managed-by: Helm", "# Source: ")
     return HEAD + "".join(
         line for line in text.splitlines(keepends=True) if not line.strip().startswith(dropped)
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 
 def built(kubectl: str, overlay: str) -> list[dict[str, Any]]:
-    """What `kubectl kustomize` makes of an overlay."""
+    """The objects that `kubectl kustomize` builds from an overlay."""
     command = [kubectl, "kustomize", str(MANIFESTS / "overlays" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -56,11 +56,11 @@ def test_no_drift_between_the_chart_and_the_manifests(helm: Helm, rewrite: bool)
     for name, text in rendered(helm).items():
         if rewrite:
             (MANIFESTS / name).write_text(text)
-        assert (MANIFESTS / name).read_text() == text, f"{name}: `make manifests` renders it anew"
+        assert (MANIFESTS / name).read_text() == text, f"{name}: `make manifests` renders it again"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_whole(kubectl: str, overlay: str) -> None:
+def test_an_overlay_is_complete(kubectl: str, overlay: str) -> None:
     objects = built(kubectl, overlay)
     kinds = [each["kind"] for each in objects]
     assert kinds.count("CustomResourceDefinition") == 3

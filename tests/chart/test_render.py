@@ -1,9 +1,9 @@
-"""The chart, rendered: each folder of tests/golden/chart has values and what comes of them.
+"""The rendered chart: each folder of tests/golden/chart has values and the rendered objects.
 
     values.yaml     what a user writes
     rendered.yaml   the manifests, without the CustomResourceDefinitions
 
-`make golden` writes the second anew. Read the diff before you commit it.
+`make golden` rewrites the second. Read the diff before you commit it.
 """
 
 from itertools import pairwise
@@ -41,12 +41,12 @@ def test_the_manifests_are_the_golden_ones(case: Path, helm: Helm, rewrite: bool
     found = helm.render("--values", case / "values.yaml", "--set", "crds.enabled=false")
     if rewrite:
         (case / "rendered.yaml").write_text(found)
-    advice = "`make golden` writes the manifests anew; read the diff before you commit it"
+    advice = "`make golden` rewrites the manifests; read the diff before you commit it"
     assert found == (case / "rendered.yaml").read_text(), advice
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_helm_lint_has_nothing_to_say(case: Path, helm: Helm) -> None:
+def test_helm_lint_reports_nothing(case: Path, helm: Helm) -> None:
     done = helm("lint", "--strict", CHART, "--values", case / "values.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
@@ -71,7 +71,7 @@ def test_the_definitions_come_with_the_release_and_stay_after_it(helm: Helm) -> 
     )
 
 
-def test_nobody_may_read_a_secret_and_no_right_is_a_wildcard(helm: Helm) -> None:
+def test_no_role_reads_secrets_or_has_a_wildcard(helm: Helm) -> None:
     for case in CASES:
         for rule in rules_of(objects(helm.render("--values", case / "values.yaml"))):
             assert "secrets" not in rule.get("resources", [])
@@ -79,7 +79,7 @@ def test_nobody_may_read_a_secret_and_no_right_is_a_wildcard(helm: Helm) -> None
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
 
 
-def test_an_operator_for_some_namespaces_has_rights_in_no_other(helm: Helm) -> None:
+def test_an_operator_for_some_namespaces_has_no_rights_elsewhere(helm: Helm) -> None:
     rendered = objects(
         helm.render("--set", "watchNamespaces={shop,billing}", "--set", "rbac.aggregate=false")
     )
@@ -155,13 +155,13 @@ def test_every_pod_is_admitted_where_pod_security_is_restricted(
         ("quickstart.postgresql.password=a/b", "password"),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_by_name(helm: Helm, setting: str, named: str) -> None:
+def test_a_value_that_cannot_work_is_rejected_by_name(helm: Helm, setting: str, named: str) -> None:
     done = helm("template", "postroom", CHART, "--set", setting)
     assert done.returncode != 0
     assert named in done.stderr
 
 
-def test_two_sources_of_the_kafka_connection_are_refused(helm: Helm) -> None:
+def test_two_sources_of_the_kafka_connection_are_rejected(helm: Helm) -> None:
     both = ("--set", "kafka.existingSecret=admin", "--set", "kafka.bootstrapServers=kafka:9092")
     assert helm("template", "postroom", CHART, *both).returncode != 0
 

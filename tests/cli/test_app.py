@@ -1,4 +1,4 @@
-"""The command line: lines instead of tracebacks, and an exit code that says what happened."""
+"""The command line: errors as lines instead of tracebacks, and exit statuses."""
 
 import sys
 from pathlib import Path
@@ -16,9 +16,9 @@ from tests.local.manifest_texts import PROFILE, TEMPLATE, write_manifests
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["postroom", *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         app.main()
-    return int(ended.value.code or 0)
+    return int(exit_.value.code or 0)
 
 
 def test_help_names_every_command() -> None:
@@ -27,7 +27,7 @@ def test_help_names_every_command() -> None:
         assert command in text
 
 
-def test_check_ends_with_1_when_something_may_not_go_live(
+def test_check_exits_with_1_when_an_object_may_not_go_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_manifests(tmp_path, profile=PROFILE, welcome=TEMPLATE)
@@ -37,7 +37,9 @@ def test_check_ends_with_1_when_something_may_not_go_live(
     assert "::error file=" in capsys.readouterr().out
 
 
-def test_check_is_told_what_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_accepts_references_to_a_context_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform = tmp_path / "platform"
     platform.mkdir()
     write_manifests(platform, profile=PROFILE)
@@ -50,37 +52,37 @@ def test_check_is_told_what_is_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", [None, "", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n"])
-def test_a_folder_without_a_manifest_is_no_folder_that_passes(
+def test_a_folder_without_a_manifest_does_not_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:
     if text is not None:
         write_manifests(tmp_path, other=text)
     assert run(monkeypatch, "check", str(tmp_path)) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"postroom: {tmp_path} holds no ")
-    assert "EmailTemplate" in said
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"postroom: {tmp_path} holds ")
+    assert "EmailTemplate" in errors
 
 
-def test_trouble_is_two_lines_on_standard_error(
+def test_a_user_error_is_two_lines_on_standard_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "send", "user.welcomed", "--to", "a@example.org", "--data", str(tmp_path)) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("postroom: Nothing runs on the data folder")
-    assert "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert errors.startswith("postroom: No `postroom up` runs on the data folder")
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
     "command", [["send", "x"], ["letter", "x", "--data", "nowhere"], ["check", "nowhere"]]
 )
-def test_what_is_missing_is_said_with_the_way_out(
+def test_a_missing_input_is_an_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run(monkeypatch, *command) == 1
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_letter_that_nobody_knows_is_looked_for_on_the_dead_letter_topics(
+def test_an_unknown_letter_points_to_the_dead_letter_topics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bundles" / "shop").mkdir(parents=True)
@@ -97,13 +99,13 @@ def test_the_version_is_an_option_too(
     assert capsys.readouterr().out.startswith("postroom ")
 
 
-def test_what_the_domain_refuses_is_a_line_for_each_problem(
+def test_a_rejection_is_a_line_for_each_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse() -> None:
+    def reject() -> None:
         raise Rejected(Problem(Code.SETTING_MISSING, "POSTROOM_LEDGER", "is not set"))
 
-    monkeypatch.setattr(app, "app", refuse)
+    monkeypatch.setattr(app, "app", reject)
     assert run(monkeypatch) == 1
     assert capsys.readouterr().err == "postroom: POSTROOM_LEDGER: is not set (setting_missing)\n"
 
@@ -112,17 +114,17 @@ def test_the_examples_are_found() -> None:
     assert list(app._examples().glob("*.yaml"))
 
 
-def test_a_taken_port_is_replaced_and_said() -> None:
+def test_a_taken_port_is_replaced_and_reported() -> None:
     import socket
 
-    told: list[str] = []
+    messages: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        wanted = Ports(broker=0, smtp=0, inbox=taken, gateway=free_port())
-        ports = choose_ports(UpOptions(Path(), Path(), ports=wanted), told.append)
-        with pytest.raises(UserError, match=f"Port {taken} is taken") as trouble:
-            choose_ports(UpOptions(Path(), Path(), ports=wanted, fixed_ports=frozenset({"inbox"})), print)
-    assert "--port-inbox" in trouble.value.remedy
+        preferred = Ports(broker=0, smtp=0, inbox=taken, gateway=free_port())
+        ports = choose_ports(UpOptions(Path(), Path(), ports=preferred), messages.append)
+        with pytest.raises(UserError, match=f"Port {taken} is taken") as raised:
+            choose_ports(UpOptions(Path(), Path(), ports=preferred, fixed_ports=frozenset({"inbox"})), print)
+    assert "--port-inbox" in raised.value.remedy
     assert ports.inbox != taken
-    assert told == [f"port {taken} is taken; the inbox is on {ports.inbox}"]
+    assert messages == [f"port {taken} is taken; the inbox listens on {ports.inbox}"]
     assert len({ports.broker, ports.smtp, ports.inbox, ports.gateway}) == 4

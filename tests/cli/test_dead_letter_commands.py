@@ -1,4 +1,4 @@
-"""The desk's commands on a whole `postroom up`, as a person types them."""
+"""Commands about dead letters and recipients on a running `postroom up`."""
 
 import json
 from collections.abc import Iterator
@@ -27,18 +27,18 @@ def send(up: UpProcess, recipient: str) -> str:
     return str(answer.body["id"])
 
 
-def run(up: UpProcess, *words: str) -> str:
-    done = run_postroom(*words, "--data", str(up.data))
+def run(up: UpProcess, *arguments: str) -> str:
+    done = run_postroom(*arguments, "--data", str(up.data))
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def test_people_are_suppressed_and_erased_beside_a_worker_that_sends(up: UpProcess) -> None:
+def test_recipients_are_suppressed_and_erased_while_a_worker_sends(up: UpProcess) -> None:
     send(up, "ada@example.net")
     up.wait_for("ada@example.net")
     wait_until(lambda: "captured" in run(up, "letter", "ada@example.net"), "the letter in the ledger")
 
-    assert "on the list of default/shop as manual" in run(up, "suppressions", "add", "Ada@example.net")
+    assert "suppressed for default/shop as manual" in run(up, "suppressions", "add", "Ada@example.net")
     assert "already" in run(up, "suppressions", "add", "ada@example.net")
     assert "ada@" not in run(up, "suppressions", "list").lower()
     second = send(up, "ada@example.net")
@@ -46,20 +46,20 @@ def test_people_are_suppressed_and_erased_beside_a_worker_that_sends(up: UpProce
         lambda: "suppressed" in run_postroom("letter", second, "--data", str(up.data)).stdout, "no letter"
     )
 
-    would = run(up, "erase", "ada@example.net", "--dry-run")
-    assert "2 letters in the ledger would be erased" in would
-    told = json.loads(run(up, "erase", "ada@example.net", "--json"))
-    assert (told["letters"], told["inbox"], told["suppressions"], told["under_way"]) == (2, 1, 1, 0)
-    assert told["topics"] == ["postroom.default.shop", "postroom.default.shop.dlq"]
+    dry_run = run(up, "erase", "ada@example.net", "--dry-run")
+    assert "2 letters in the ledger would be erased" in dry_run
+    report = json.loads(run(up, "erase", "ada@example.net", "--json"))
+    assert (report["letters"], report["inbox"], report["suppressions"], report["in_progress"]) == (2, 1, 1, 0)
+    assert report["topics"] == ["postroom.default.shop", "postroom.default.shop.dlq"]
     assert "0 letters in the ledger erased" in run(up, "erase", "ada@example.net")
     assert run_postroom("letter", "ada@example.net", "--data", str(up.data)).returncode == 1
     assert "(erased)" in run(up, "suppressions", "list")
-    assert "taken off" in run(up, "suppressions", "remove", "ada@example.net")
+    assert "removed from the list" in run(up, "suppressions", "remove", "ada@example.net")
     assert run(up, "dlq", "list").strip() == "no dead letters"
     assert run_postroom("dlq", "replay", "--data", str(up.data)).returncode == 1
 
 
-def test_a_dead_letter_is_seen_in_the_sandbox_before_it_is_replayed(up: UpProcess) -> None:
+def test_a_dead_letter_is_sent_to_the_sandbox_before_its_replay(up: UpProcess) -> None:
     producer = Producer({"bootstrap.servers": up.addresses.bootstrap_servers})
     event = {"message_id": "m1", "event_type": "user.welcomed", "timestamp": "2026-11-23T12:00:00Z"}
     producer.produce(

@@ -1,4 +1,4 @@
-"""Dead letters as the desk reads them: what they were, which are meant, which may be replayed."""
+"""Dead letters: parsing, filters, and which may be replayed."""
 
 import json
 from dataclasses import replace
@@ -25,23 +25,26 @@ from tests.delivery.letters import DAY, KIND, NOON, TOPIC, record
 PROBLEM = Problem(Code.VARIABLE_MISSING, "data.name", "is required; a@example.net has none")
 
 
-def on_the_topic(one: Record, problem: Problem = PROBLEM, offset: int = 0, attempts: int = 3) -> Record:
-    """A record as it stands on the dead-letter topic."""
-    buried = ledger.DeadLetter(f"{TOPIC}/0/{one.offset}", one, (problem,), NOON, attempts)
+def on_the_topic(original: Record, problem: Problem = PROBLEM, offset: int = 0, attempts: int = 3) -> Record:
+    """Return a record as the dead-letter topic has it."""
+    dead_letter = ledger.DeadLetter(f"{TOPIC}/0/{original.offset}", original, (problem,), NOON, attempts)
     headers = tuple(
-        (name, said if isinstance(said, bytes) else None) for name, said in dead_letter_headers(buried)
+        (name, value if isinstance(value, bytes) else None)
+        for name, value in dead_letter_headers(dead_letter)
     )
-    return replace(one, topic=f"{TOPIC}.dlq", partition=0, offset=offset, headers=(*one.headers, *headers))
+    return replace(
+        original, topic=f"{TOPIC}.dlq", partition=0, offset=offset, headers=(*original.headers, *headers)
+    )
 
 
-def only(one: Record) -> StoredDeadLetter:
-    [found] = parse_dead_letters([one], TOPIC)
+def only(stored: Record) -> StoredDeadLetter:
+    [found] = parse_dead_letters([stored], TOPIC)
     return found
 
 
-def test_a_dead_letter_says_what_it_was_and_what_was_wrong() -> None:
-    was = replace(record("a", 7), headers=(("x-trace", b"1"),))
-    found = only(on_the_topic(was))
+def test_a_dead_letter_has_its_record_and_its_problem() -> None:
+    original = replace(record("a", 7), headers=(("x-trace", b"1"),))
+    found = only(on_the_topic(original))
     assert (found.id, found.code, found.field, found.attempts) == (
         f"{TOPIC}/0/7",
         "variable_missing",
@@ -53,22 +56,22 @@ def test_a_dead_letter_says_what_it_was_and_what_was_wrong() -> None:
         KIND,
         "a@example.net",
     )
-    assert found.record == was
+    assert found.record == original
     assert found.at == NOON
 
 
-def test_one_that_was_published_twice_is_one_and_foreign_records_are_none() -> None:
+def test_duplicates_and_foreign_records_are_dropped() -> None:
     twice = [on_the_topic(record("a", 7), offset=offset) for offset in (0, 1)]
     assert len(parse_dead_letters([*twice, record("b", 9)], TOPIC)) == 1
 
 
-def test_a_replay_is_the_record_with_an_id_that_is_the_same_each_time() -> None:
+def test_a_replay_is_the_record_with_a_stable_replay_id() -> None:
     first, second = (only(on_the_topic(record("a", 7), offset=offset)).as_replay() for offset in (0, 5))
     assert replay_id(first) == replay_id(second) != ""
     assert (first.topic, first.value, first.key) == (TOPIC, record("a", 7).value, None)
 
 
-def test_a_replay_that_died_again_has_an_id_of_its_own() -> None:
+def test_a_replay_that_failed_again_has_a_new_replay_id() -> None:
     first = only(on_the_topic(record("a", 7))).as_replay()
     second = only(on_the_topic(replace(first, offset=9))).as_replay()
     assert replay_id(second) != replay_id(first)
@@ -76,7 +79,7 @@ def test_a_replay_that_died_again_has_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "summary"),
     [
         (b'{"message_id": "m1", "event_type": "k", "recipient": 7}', ("m1", "k", "")),
         (b"\xff", ("", "", "")),
@@ -84,13 +87,15 @@ def test_a_replay_that_died_again_has_an_id_of_its_own() -> None:
         (b"[]", ("", "", "")),
     ],
 )
-def test_of_what_is_no_event_as_much_is_told_as_can_be(value: bytes, told: tuple[str, str, str]) -> None:
+def test_an_invalid_event_is_summarized_as_far_as_it_parses(
+    value: bytes, summary: tuple[str, str, str]
+) -> None:
     found = summarize_event(Record(TOPIC, 0, 0, NOON, None, value))
-    assert (found.event_id, found.event_type, found.recipient) == told
+    assert (found.event_id, found.event_type, found.recipient) == summary
 
 
 @pytest.mark.parametrize(
-    ("choice", "meant"),
+    ("selection", "matches"),
     [
         (DeadLetterFilter(), True),
         (DeadLetterFilter(ids=frozenset({f"{TOPIC}/0/7"})), True),
@@ -106,12 +111,12 @@ def test_of_what_is_no_event_as_much_is_told_as_can_be(value: bytes, told: tuple
         (DeadLetterFilter(until=NOON), False),
     ],
 )
-def test_dead_letters_are_chosen(choice: DeadLetterFilter, meant: bool) -> None:
-    assert choice.matches(only(on_the_topic(record("a", 7)))) is meant
+def test_a_filter_matches_dead_letters(selection: DeadLetterFilter, matches: bool) -> None:
+    assert selection.matches(only(on_the_topic(record("a", 7)))) is matches
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "reason"),
     [
         (Code.RELAY_REFUSED, ""),
         (Code.RENDER_FAILED, ""),
@@ -121,24 +126,24 @@ def test_dead_letters_are_chosen(choice: DeadLetterFilter, meant: bool) -> None:
         (Code.UNDECIDED, "--insist undecided"),
     ],
 )
-def test_what_would_be_refused_or_doubled_is_not_replayed(code: Code, says: str) -> None:
-    one = only(on_the_topic(record("a", 7), Problem(code, "x", "y")))
-    assert (says in replay_blocker(one, NOON)) if says else not replay_blocker(one, NOON)
-    assert bool(replay_blocker(one, NOON, {code})) is (code is Code.IDEMPOTENCY_MISMATCH)
-    assert "older than" in replay_blocker(one, NOON + timedelta(days=400), {code})
+def test_a_replay_that_would_be_rejected_or_duplicated_is_blocked(code: Code, reason: str) -> None:
+    dead_letter = only(on_the_topic(record("a", 7), Problem(code, "x", "y")))
+    assert (reason in replay_blocker(dead_letter, NOON)) if reason else not replay_blocker(dead_letter, NOON)
+    assert bool(replay_blocker(dead_letter, NOON, {code})) is (code is Code.IDEMPOTENCY_MISMATCH)
+    assert "older than" in replay_blocker(dead_letter, NOON + timedelta(days=400), {code})
 
 
-def test_only_what_expired_is_replayed_late() -> None:
+def test_only_expired_letters_are_replayed_late() -> None:
     late = only(on_the_topic(record("a", 7), Problem(Code.EXPIRED, "expires", "y"))).as_replay()
     again = only(on_the_topic(record("a", 7), Problem(Code.RENDER_FAILED, "x", "y"))).as_replay()
     assert (is_late_replay(late), is_late_replay(again)) == (True, False)
-    assert not is_late_replay(replace(late, headers=late.headers[1:])), "not without a replay's id"
+    assert not is_late_replay(replace(late, headers=late.headers[1:])), "only together with a replay id"
 
 
-def test_nobody_s_address_is_shown_unless_it_is_asked_for() -> None:
-    one = only(on_the_topic(record("a", 7, message_id="welcome-a@example.net")))
-    assert "a@example.net" not in json.dumps(tables.dead_letter_json(one, reveal=False))
-    assert "a@example.net" in json.dumps(tables.dead_letter_json(one, reveal=True))
+def test_addresses_are_masked_without_reveal() -> None:
+    dead_letter = only(on_the_topic(record("a", 7, message_id="welcome-a@example.net")))
+    assert "a@example.net" not in json.dumps(tables.dead_letter_json(dead_letter, reveal=False))
+    assert "a@example.net" in json.dumps(tables.dead_letter_json(dead_letter, reveal=True))
 
 
 @pytest.mark.parametrize(
@@ -150,10 +155,10 @@ def test_nobody_s_address_is_shown_unless_it_is_asked_for() -> None:
         ("2026-11-22T12:00:00Z", NOON - DAY),
     ],
 )
-def test_times_are_read_as_people_write_them(text: str, moment: object) -> None:
+def test_times_are_parsed_relative_or_as_rfc_3339(text: str, moment: object) -> None:
     assert parse_time(text, NOON) == moment
 
 
-def test_what_is_no_time_is_refused() -> None:
-    with pytest.raises(UserError, match="no time"):
+def test_an_invalid_time_is_an_error() -> None:
+    with pytest.raises(UserError, match="not a time"):
         parse_time("yesterday", NOON)

@@ -3,7 +3,7 @@
 Each is looked for in `KUBEBUILDER_ASSETS` (a folder as envtest's `setup-envtest` makes it; that brings no
 controller manager, which is then looked for further on), and in the user's cache, which
 `python -m tests.cluster.binaries` fills: some six minutes on two cores, once, with the Go toolchain that
-builds the broker, too. Output: the path of each. Failure: `Trouble`, with what to do.
+builds the broker, too. Output: the path of each. Failure: `UserError`, with what to do.
 """
 
 import fcntl
@@ -43,13 +43,13 @@ class Binaries:
 
 
 def cached() -> Path:
-    """Where built programs are kept, by version and platform."""
+    """The cache of built programs, by version and platform."""
     system = f"{platform.system()}-{platform.machine()}".lower()
     return cache_folder() / "kubernetes" / f"{KUBERNETES}-{system}"
 
 
 def find() -> Binaries:
-    """All four, or Trouble that names those that are not here."""
+    """All four programs; raises an error that names the missing ones."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     folders = [*([Path(assets)] if assets else []), cached()]
     found = {
@@ -62,7 +62,7 @@ def find() -> Binaries:
 
 
 def missing() -> str | None:
-    """What to install for the tests marked `apiserver`, or nothing."""
+    """What to install for the tests marked `apiserver`, or None."""
     try:
         find()
     except UserError:
@@ -74,7 +74,7 @@ def missing() -> str | None:
 
 
 def build() -> None:
-    """Build what the cache does not hold. A second builder waits for the first and finds its work done."""
+    """Build what the cache does not have. A second process waits for the first and uses its results."""
     target = cached()
     target.mkdir(parents=True, exist_ok=True)
     with Path(target, ".lock").open("w") as held:
@@ -101,9 +101,9 @@ def _build_kubernetes(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target) as text:
         folder = Path(text)
         _go(folder, "mod", "init", "postroom.dev/kubernetes")
-        told = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}")
+        output = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}")
         staged = re.findall(
-            r"^\t(k8s\.io/\S+) => \./staging/", Path(json.loads(told)["GoMod"]).read_text(), re.MULTILINE
+            r"^\t(k8s\.io/\S+) => \./staging/", Path(json.loads(output)["GoMod"]).read_text(), re.MULTILINE
         )
         published = KUBERNETES.replace("v1.", "v0.", 1)
         replaced = [f"-replace={module}={module}@{published}" for module in staged]
@@ -135,13 +135,13 @@ def _go(folder: Path, *arguments: str) -> str:
         [find_go(), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        told = "\n  ".join(done.stderr.strip().splitlines()[-12:])
-        raise UserError(f"`go {arguments[0]}` failed:\n  {told}", REMEDY)
+        output = "\n  ".join(done.stderr.strip().splitlines()[-12:])
+        raise UserError(f"`go {arguments[0]}` failed:\n  {output}", REMEDY)
     return done.stdout
 
 
 def main() -> int:
-    """Build them where they are missing, and say where they are."""
+    """Build the missing programs and print their paths."""
     if missing() is not None:
         began = time.monotonic()
         print(f"building etcd {ETCD} and Kubernetes {KUBERNETES}, once; it takes minutes", flush=True)

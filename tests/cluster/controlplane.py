@@ -48,21 +48,21 @@ AUDIT_POLICY = {
 
 
 class KubectlError(Exception):
-    """kubectl's refusal, in its own words."""
+    """kubectl failed; the text is its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who may ask the API server: a ServiceAccount with its token."""
+    """A ServiceAccount with its token."""
 
     user: str
-    """As in the audit log: `system:serviceaccount:NAMESPACE:NAME`."""
+    """The name in the audit log: `system:serviceaccount:NAMESPACE:NAME`."""
     kubeconfig: Path
     token: str
 
 
 class ControlPlane:
-    """A cluster to apply things to. `kubeconfig` and `api` are those of an administrator."""
+    """A cluster. `kubeconfig` and `api` are those of an administrator."""
 
     def __init__(self, folder: Path, binaries: Binaries) -> None:
         self.folder = folder
@@ -90,24 +90,24 @@ class ControlPlane:
         return self.folder / "ca.crt"
 
     def start(self) -> None:
-        """Start all of it; return when the kinds of Postroom are served and the controllers run."""
+        """Start all programs; return when the CRDs are served and the controllers run."""
         self.etcd.start()
         self.start_apiserver()
-        # before the controllers, because the garbage collector learns of new kinds every 30 s only
+        # before the controllers, because the garbage collector discovers new kinds every 30 s
         self.kubectl("apply", "--server-side", "-f", str(CRDS))
         self.kubectl("wait", "--for=condition=Established", "crd", "--all")
         self.controllers.start()
         self.until(lambda: self.api.get("/api/v1/namespaces/default/serviceaccounts/default").is_success)
 
     def stop(self) -> None:
-        """End all of it."""
+        """End all programs."""
         for client in self._clients:
             client.close()
         for program in (self.controllers, self.apiserver, self.etcd):
             program.stop()
 
     def start_apiserver(self) -> None:
-        """Start the API server, on its port, with what etcd holds; return when it is ready."""
+        """Start the API server with etcd's content; return when it is ready."""
         self.apiserver.start()
         self.until(lambda: self.api.get("/readyz").is_success)
 
@@ -117,7 +117,7 @@ class ControlPlane:
         self.start_apiserver()
 
     def until(self, true: Callable[[], Any], within: float = READY_SECONDS) -> None:
-        """Return when `true()` is; an API server that does not answer is not true yet."""
+        """Return when `true()` holds; while the API server does not answer it does not hold."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             try:
@@ -131,7 +131,8 @@ class ControlPlane:
         raise AssertionError(f"not within {within:.0f} s; the logs are in {self.folder}")
 
     def kubectl(self, *arguments: str, stdin: Any = None, account: Account | None = None) -> str:
-        """What kubectl prints; `stdin` is an object, or a list of them, for `-f -`. Raises KubectlError."""
+        """The output of kubectl; `stdin` is an object, or a list of objects, for `-f -`. Raises
+        KubectlError."""
         kubeconfig = account.kubeconfig if account else self.kubeconfig
         objects = stdin if isinstance(stdin, list) else [stdin] if stdin else []
         done = subprocess.run(
@@ -147,12 +148,12 @@ class ControlPlane:
         return done.stdout
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        """POST an object as an administrator; much quicker than kubectl."""
+        """POST an object as an administrator; much faster than kubectl."""
         found: dict[str, Any] = self.api.post(path, json=manifest).raise_for_status().json()
         return found
 
     def client(self, token: str) -> httpx.Client:
-        """A client that speaks with a token, for requests that kubectl would be slow for."""
+        """A client with a token, for requests that are slow with kubectl."""
         trust = ssl.create_default_context(cafile=self.authority)
         bearer = {"Authorization": f"Bearer {token}"}
         client = httpx.Client(base_url=self.server, headers=bearer, verify=trust, timeout=60.0)
@@ -160,7 +161,7 @@ class ControlPlane:
         return client
 
     def account(self, namespace: str, name: str) -> Account:
-        """A new ServiceAccount with a token for a day; it may do nothing until a role is bound to it."""
+        """A new ServiceAccount with a token for a day; it has no rights until a role is bound to it."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         self.create(path, {"metadata": {"name": name}})
         day = {
@@ -173,14 +174,14 @@ class ControlPlane:
         return Account(f"system:serviceaccount:{namespace}:{name}", kubeconfig, token)
 
     def requests(self, user: str, *verbs: str) -> Iterator[dict[str, Any]]:
-        """The audit log of a user's requests, oldest first. An administrator's are not in it."""
+        """The audit log of a user's requests, oldest first, without those of administrators."""
         for line in (self.folder / "audit.log").read_text().splitlines():
             event: dict[str, Any] = json.loads(line)
             if event["user"]["username"] == user and (not verbs or event["verb"] in verbs):
                 yield event
 
     def write_kubeconfig(self, name: str, token: str, server: str = "") -> Path:
-        """A kubeconfig for somebody with a token; `server` where it is not the API server itself."""
+        """A kubeconfig with a token; `server` where it is not the API server itself."""
         path = self.folder / f"{name}.kubeconfig"
         cluster = {"server": server or self.server, "certificate-authority": str(self.authority)}
         text = {

@@ -1,4 +1,4 @@
-"""What the steps of the story on a cluster with nodes share."""
+"""What the steps of the test on a cluster with nodes share."""
 
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +13,7 @@ RELEASE = "postroom"
 
 
 class KindSteps:
-    """What the steps share: the place, the release's values, and the letters they wait for."""
+    """The namespace, the release's values, and the letters that the steps wait for."""
 
     def __init__(self, kind: Kind, namespace: str) -> None:
         self.kind = kind
@@ -27,36 +27,36 @@ class KindSteps:
 
     def values(self, image: str) -> list[str]:
         """The quickstart, with the images that were loaded."""
-        told = {
+        images = {
             "image": image,
             **{f"quickstart.{name}.image": each for name, each in self.kind.images.items()},
         }
         settings = []
-        for where, name in told.items():
+        for where, name in images.items():
             repository, _, tag = name.rpartition(":")
             settings += [f"{where}.registry=", f"{where}.repository={repository}", f"{where}.tag={tag}"]
         chosen = [part for setting in settings for part in ("--set", setting)]
         return ["--values", str(CHART / "values-quickstart.yaml"), *chosen]
 
     def send(self, event_type: str, recipient: str, data: Object) -> None:
-        """One event, acknowledged."""
+        """Publish an event that the broker acknowledges."""
         assert publish(self.place, self.topic, [event(uuid4().hex, event_type, recipient, data)]) == 1
 
     def letters(self, recipient: str) -> list[Any]:
-        """What the sandbox has for a recipient, newest first."""
+        """The letters to a recipient in the sandbox, newest first."""
         return self.found(f"to={quote(recipient)}")
 
     def found(self, query: str) -> list[Any]:
-        """What the sandbox's API finds, newest first."""
+        """The letters that the sandbox's API finds, newest first."""
         path = f"/api/v1/letters?{query}"
         answer = self.place.kubectl.through(self.place.namespace, "postroom-sandbox:8025", path)
         return list(answer["letters"])
 
     def ledger(self, query: str) -> str:
-        """What PostgreSQL answers, one line a row, in the namespace's schema."""
+        """The answer of PostgreSQL in the namespace's schema, a line for each row."""
         schema = f"postroom_{self.place.namespace.replace('-', '_')}"
         command = ("psql", "-U", "postroom", "-d", "postroom", "-tA", "-c", f"SET search_path={schema}")
-        said = self.place.kubectl(
+        output = self.place.kubectl(
             "exec", "-n", self.place.namespace, f"{RELEASE}-postgresql-0", "--", *command, "-c", query
         )
-        return said.removeprefix("SET\n").strip()
+        return output.removeprefix("SET\n").strip()

@@ -1,4 +1,4 @@
-"""kubectl for tests: objects in and out, waits with a deadline, and what was there when one was not met."""
+"""kubectl for tests: objects in and out, waits with a deadline, and a dump where a deadline passes."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 Object = dict[str, Any]
 PATIENCE = 0.5
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Kubectl:
     def __call__(
         self, *arguments: str, stdin: str | None = None, check: bool = True, within: float = 120
     ) -> str:
-        """Run kubectl; its output, or an assertion with what it said."""
+        """Run kubectl and return its output; fails with its error."""
         done = subprocess.run(
             [self.program, "--context", self.context, *arguments],
             input=stdin,
@@ -37,7 +37,7 @@ class Kubectl:
         return done.stdout
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start kubectl and go on; the caller waits for it."""
+        """Start kubectl in the background; the caller waits for it."""
         return subprocess.Popen(
             [self.program, "--context", self.context, *arguments],
             stdin=subprocess.PIPE,
@@ -47,7 +47,7 @@ class Kubectl:
         )
 
     def get(self, kind: str, namespace: str, name: str = "", labels: str = "") -> Any:
-        """An object, or None where it is not there; without a name the list of them."""
+        """An object, or None where it does not exist; without a name the list of all."""
         selector = ("-l", labels) if labels else ()
         wanted = [name] if name else []
         text = self("get", kind, *wanted, "-n", namespace, "-o", "json", "--ignore-not-found", *selector)
@@ -61,7 +61,7 @@ class Kubectl:
         self("apply", "-n", namespace, "-f", "-", stdin=text)
 
     def through(self, namespace: str, service: str, path: str) -> Any:
-        """What a Service answers to GET, as JSON, through the API server's proxy."""
+        """The JSON that a Service returns for GET, through the API server's proxy."""
         return json.loads(
             self("get", "--raw", f"/api/v1/namespaces/{namespace}/services/{service}/proxy{path}")
         )
@@ -73,7 +73,7 @@ class Kubectl:
 
 @dataclass(frozen=True, slots=True)
 class KubeNamespace:
-    """A namespace of a cluster: what a test looks at."""
+    """The namespace of a cluster that a test uses."""
 
     kubectl: Kubectl
     namespace: str
@@ -83,12 +83,13 @@ class KubeNamespace:
         return self.kubectl.get(kind, self.namespace, name, labels)
 
     def ready(self, kind: str, name: str) -> bool:
-        """Whether an object of ours says Ready for its present generation."""
+        """Whether a custom resource is Ready in its current generation."""
         found = self.get(kind, name)
         return bool(found) and is_true(found, "Ready")
 
     def wait(self, what: str, look: Callable[[], object], within: float) -> float:
-        """Look until it is so, and return the seconds; past the deadline fail with all that is there."""
+        """Poll until `look` returns a true value, and return the seconds; past the deadline fail with a
+        dump."""
         begin = time.monotonic()
         seen: object = None
         while time.monotonic() - begin < within:
@@ -102,28 +103,28 @@ class KubeNamespace:
         raise AssertionError(f"not within {within:.0f} s: {what}; seen: {seen}\n{self.dump()}")
 
     def dump(self) -> str:
-        """Pods, objects, events and logs: what a person would look at first."""
+        """Pods, objects, events and logs."""
         statuses = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.status}{'\\n'}{end}"
         looks = (
             ("get", "pods,deployments,statefulsets,jobs", "-o", "wide"),
             ("get", "events", "--sort-by=.lastTimestamp"),
-            # where KEDA is not there, its kind is unknown, which is an answer too
+            # without KEDA its kind is unknown, and the error is part of the dump
             ("get", "emailtemplates,smtpprofiles", "-o", statuses),
             ("get", "scaledobjects", "-o", statuses),
             ("describe", "hpa"),
         )
         names = [pod["metadata"]["name"] for pod in self.get("pods")]
         logs = [("logs", name, "--all-containers", "--tail=40", "--prefix") for name in names]
-        parts = [self._said(*look) for look in (*logs, *looks)]
+        parts = [self._output(*look) for look in (*logs, *looks)]
         return "\n".join(parts)[-30_000:]
 
-    def _said(self, *arguments: str) -> str:
-        said = self.kubectl(*arguments, "-n", self.namespace, check=False)
-        return f"--- kubectl {' '.join(arguments)}\n{said}"
+    def _output(self, *arguments: str) -> str:
+        output = self.kubectl(*arguments, "-n", self.namespace, check=False)
+        return f"--- kubectl {' '.join(arguments)}\n{output}"
 
 
 def is_true(found: Object, condition: str) -> bool:
-    """Whether a condition is True and speaks of the object as it is now."""
+    """Whether a condition is True for the current generation."""
     generation = found["metadata"]["generation"]
     return any(
         each["type"] == condition

@@ -1,4 +1,4 @@
-"""The smallest manifests that scenarios are made of."""
+"""The smallest manifests, for tests to extend."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A real operator process on the test's API server, with exactly the rights that the chart gives it.
+"""A real operator process on the test's API server, with exactly the chart's roles.
 
 `World` is a namespace of a tenant with an operator that looks after it; the operator lives in a namespace of
 its own, as in a real installation. Tests say what they want to be true and wait for it (`until`).
@@ -20,12 +20,12 @@ from tests.cluster.program import ServerProcess, free_ports
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "chart"
 NAMESPACED = GOLDEN / "namespaced" / "rendered.yaml"
-"""The chart for an operator in namespace `mail` that looks after `shop` (and `billing`)."""
+"""The chart for an operator in namespace `mail` that manages `shop` (and `billing`)."""
 CLUSTER_WIDE = GOLDEN / "defaults" / "rendered.yaml"
-"""The chart for an operator in namespace `mail` that looks after all of the cluster."""
+"""The chart for an operator in namespace `mail` that manages all namespaces."""
 IMAGE = "postroom.test/postroom:1"
 WITHIN_SECONDS = 120.0
-"""Ten times what it takes on a machine that does nothing else."""
+"""Ten times the duration on an idle machine."""
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 PATHS = {
     "EmailTemplate": "apis/postroom.dev/v1alpha1/namespaces/{}/emailtemplates",
@@ -58,7 +58,7 @@ def rights(chart: Path, office: str, tenant: str) -> Iterator[tuple[str, Object]
 
 
 def _is_operators(manifest: Object) -> bool:
-    """Whether it is not another tenant's, nor people's, nor the chart's test's."""
+    """Whether it belongs to the operator, and not to another tenant, to users, or to the chart's test."""
     name: str = manifest["metadata"]["name"]
     namespace = manifest["metadata"].get("namespace")
     return namespace != "billing" and name.startswith("postroom-operator")
@@ -89,13 +89,13 @@ class OperatorProcess(ServerProcess):
 
     @property
     def words(self) -> str:
-        """All that it said."""
+        """Its log."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 @dataclass(slots=True)
 class OperatedNamespace:
-    """A tenant's namespace and the operator that looks after it."""
+    """A tenant's namespace and the operator that manages it."""
 
     cluster: ControlPlane
     namespace: str
@@ -111,7 +111,7 @@ class OperatedNamespace:
         return self.operators[0]
 
     def another(self) -> OperatorProcess:
-        """One more operator, not started yet."""
+        """Another operator, not started yet."""
         name = f"operator-{len(self.operators)}"
         own = {"POSTROOM_POD": name, "POSTROOM_OPERATOR_HTTP": f"127.0.0.1:{free_ports(1)[0]}"}
         found = OperatorProcess(name, {**self.settings, **own}, self.folder)
@@ -119,7 +119,7 @@ class OperatedNamespace:
         return found
 
     def apply(self, *objects: Object) -> None:
-        """Apply as an administrator (server-side): what an object no longer says is taken away."""
+        """Apply as an administrator (server-side); fields that are no longer in an object are removed."""
         how = {"fieldManager": "test", "force": "true", "fieldValidation": "Strict"}
         headers = {"Content-Type": "application/apply-patch+yaml"}
         for each in objects:
@@ -128,7 +128,7 @@ class OperatedNamespace:
             assert answer.is_success, answer.text
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete as an administrator; what is not there is as good as deleted."""
+        """Delete as an administrator; a missing object is no error."""
         self.cluster.api.delete(self._path(kind, name))
 
     def patch(self, kind: str, name: str, change: Object) -> None:
@@ -138,14 +138,14 @@ class OperatedNamespace:
         self.cluster.api.patch(path, json=change, headers=headers).raise_for_status()
 
     def label(self, value: str | None) -> None:
-        """Label the namespace for delivery, or take the label away."""
+        """Add or remove the namespace's delivery label."""
         change = {"metadata": {"labels": {"postroom.dev/delivery": value}}}
         headers = {"Content-Type": "application/merge-patch+json"}
         path = f"/api/v1/namespaces/{self.namespace}"
         self.cluster.api.patch(path, json=change, headers=headers).raise_for_status()
 
     def get(self, kind: str, name: str) -> Object:
-        """The object; empty where it is not there."""
+        """The object; empty where it does not exist."""
         answer = self.cluster.api.get(self._path(kind, name))
         if answer.status_code == 404:
             return {}
@@ -153,33 +153,33 @@ class OperatedNamespace:
         return found
 
     def all(self, kind: str) -> list[Object]:
-        """All of a kind in the namespace."""
+        """All objects of a kind in the namespace."""
         answer = self.cluster.api.get(self._path(kind)).raise_for_status()
         found: list[Object] = answer.json()["items"]
         return found
 
     def made(self, kind: str) -> list[Object]:
-        """Those of them that the operator made."""
+        """All objects of a kind that the operator created."""
         ours = {"labelSelector": "app.kubernetes.io/managed-by=postroom-operator"}
         answer = self.cluster.api.get(self._path(kind), params=ours).raise_for_status()
         found: list[Object] = answer.json()["items"]
         return found
 
     def condition(self, kind: str, name: str, type_: str = "Ready") -> Object:
-        """A condition that speaks of the newest generation; empty until there is one."""
+        """A condition of the newest generation; empty until it exists."""
         found = self.get(kind, name)
         if not found or found.get("status", {}).get("observedGeneration") != found["metadata"]["generation"]:
             return {}
         return next((each for each in found["status"]["conditions"] if each["type"] == type_), {})
 
-    def said(self, kind: str, name: str, status: str) -> Object:
-        """The Ready condition, once the operator says `status` of the newest generation."""
+    def ready_condition(self, kind: str, name: str, status: str) -> Object:
+        """The Ready condition, once its status is `status` for the newest generation."""
         return self.until(
             lambda: found if (found := self.condition(kind, name)).get("status") == status else None
         )
 
     def served(self, profile: str = "shop") -> dict[str, CompiledTemplate]:
-        """The templates that the profile's workers would write with, by name."""
+        """The templates that the profile's workers would use, by name."""
         maps = [self.get("ConfigMap", f"postroom-{profile}-bundle-{number:02}") for number in range(16)]
         texts = {
             number: text for number, each in enumerate(maps) for text in (each.get("data") or {}).values()
@@ -187,7 +187,7 @@ class OperatedNamespace:
         return {name: each.template for name, each in read_shards(texts).items()}
 
     def until(self, found: Callable[[], T | None], within: float = WITHIN_SECONDS) -> T:
-        """What `found` finds, once it finds something; with the operators' last words when it does not."""
+        """The result of `found`, once it is true; fails with the operators' logs."""
         last: list[T | None] = []
 
         def something() -> bool:

@@ -1,4 +1,5 @@
-"""One program of a control plane as a child on a leash: start, stop, kill; its words are in a log file."""
+"""A program of a control plane as a child that ends with the tests: start, stop, kill; it writes a log
+file."""
 
 import os
 import signal
@@ -15,18 +16,18 @@ STOP_SECONDS = 15.0
 
 @dataclass(slots=True)
 class ServerProcess:
-    """A command that may be started again and again; it ends with the tests, however they end."""
+    """A command that can be started repeatedly; it ends with the tests, however they end."""
 
     name: str
     command: list[str]
     folder: Path
     _wrapper: subprocess.Popen[bytes] | None = None
     pid: int = field(default=0, init=False)
-    """The program's own process id, not the leash's."""
+    """The program's own process id, not the wrapper's."""
 
     @property
     def log(self) -> Path:
-        """What it said, of all its runs."""
+        """The log of all its runs."""
         return self.folder / f"{self.name}.log"
 
     @property
@@ -35,7 +36,7 @@ class ServerProcess:
         return self._wrapper is not None and self._wrapper.poll() is None
 
     def start(self) -> None:
-        """Start it; whether it is ready is for the caller to find out."""
+        """Start it; the caller waits until it is ready."""
         with self.log.open("ab") as log:
             self._wrapper = subprocess.Popen(
                 [sys.executable, "-I", str(KILL_WITH_PARENT), *self.command],
@@ -49,18 +50,18 @@ class ServerProcess:
         self.pid = int(self._wrapper.stdout.readline() or 0)
 
     def stop(self) -> None:
-        """End it in order, and the hard way when it takes too long."""
+        """End it with SIGTERM, and with SIGKILL when it takes too long."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End it with SIGKILL."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
         if self._wrapper is None:
             return
         if self.running:
-            with suppress(ProcessLookupError):  # it died by itself, and the leash tells of it in a moment
+            with suppress(ProcessLookupError):  # it died by itself, and the wrapper is about to end
                 os.kill(self.pid, how)
         try:
             self._wrapper.wait(STOP_SECONDS)
@@ -79,7 +80,7 @@ class ServerProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on at this moment."""
+    """Free ports of the loopback interface."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [int(each.getsockname()[1]) for each in sockets]

@@ -1,9 +1,8 @@
-"""A proxy between an operator and its API server that can do to it what networks and API servers do.
+"""A proxy between an operator and its API server that injects faults of networks and API servers.
 
-It speaks TLS with the API server's own certificate, so that the operator need trust nobody else, and asks the
-API server over TLS in its turn. `fault` looks at each request and says what is done instead of passing it on;
-a watch that is under way is looked at again with each piece, and takes its fault up at once. Every
-request is on record with what it was answered.
+It serves TLS with the API server's own certificate, so that the operator needs no other authority, and
+connects to the API server over TLS. `fault` decides for each request whether it is passed on; a running watch
+is checked again with each chunk. Every request is recorded with the status of its answer.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from aiohttp import web
 from tests.cluster.controlplane import ControlPlane
 
 DROPPED = frozenset({"Connection", "Content-Encoding", "Content-Length", "Host", "Transfer-Encoding"})
-"""Headers that speak of one line, not of the message."""
+"""Headers of a connection, which are not passed on."""
 LOOK_SECONDS = 0.05
 
 
@@ -34,7 +33,7 @@ class RequestView:
     path: str
     watch: bool
     under_way: bool = False
-    """Whether it is a watch that was begun before."""
+    """Whether it is a watch that is running already."""
 
     @property
     def kind(self) -> str:
@@ -46,7 +45,7 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True)
 class FaultAnswer:
-    """Answered by the proxy, with a Status; `event`: as an ERROR in the stream of a watch."""
+    """The proxy answers with a Status; `event`: as an ERROR in the stream of a watch."""
 
     code: int
     reason: str
@@ -55,12 +54,12 @@ class FaultAnswer:
 
 
 Fault = FaultAnswer | Literal["silent", "drop"] | None
-"""`silent`: taken, and not a word more; `drop`: the line is cut. None: passed on."""
+"""`silent`: the request is read and never answered; `drop`: the connection is closed. None: passed on."""
 
 
 @dataclass(slots=True)
 class ProxiedRequest:
-    """What was asked, when (monotonic seconds), and what was answered; 0: nothing yet, or nothing at all."""
+    """The request, its time (monotonic seconds), and the status of the answer; 0: none."""
 
     request: RequestView
     at: float
@@ -73,7 +72,7 @@ def _pass(_: RequestView) -> Fault:
 
 @dataclass(slots=True)
 class Proxy:
-    """Runs in a thread of its own."""
+    """The proxy; it runs in a thread of its own."""
 
     cluster: ControlPlane
     fault: Callable[[RequestView], Fault] = _pass
@@ -91,7 +90,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(30)
 
     def stop(self) -> None:
-        """Cut every line and end."""
+        """Close all connections and end."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         assert self._thread is not None
@@ -99,7 +98,7 @@ class Proxy:
         self._loop.close()
 
     def seen(self, since: float = 0.0, **like: object) -> list[ProxiedRequest]:
-        """Requests since a time (monotonic) whose attributes are like these."""
+        """The requests since a time (monotonic) with these attributes."""
         return [
             each
             for each in [*self.records]
@@ -168,7 +167,7 @@ class Proxy:
     async def _stream(
         self, asked: web.Request, request: RequestView, found: aiohttp.ClientResponse
     ) -> web.StreamResponse:
-        """Pass a watch on, piece by piece, until a fault takes hold of it."""
+        """Pass a watch on in chunks, until a fault applies to it."""
         answer = await _begin(asked, found.status, found.content_type)
         request = replace(request, under_way=True)
         async for piece in _pieces(found):
@@ -178,7 +177,7 @@ class Proxy:
                 return answer
             if fault == "drop":
                 return _cut(asked)
-            if fault == "silent":  # a line that died quietly: nothing of it comes back
+            if fault == "silent":  # a dead connection: nothing comes back
                 return await _mute()
             if piece:
                 await answer.write(piece)
@@ -186,7 +185,7 @@ class Proxy:
 
 
 async def _pieces(found: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """What comes, as it comes; an empty piece now and then while nothing does."""
+    """The chunks as they arrive; an empty chunk periodically while none arrives."""
     reading = asyncio.ensure_future(found.content.readany())
     try:
         while True:
@@ -212,9 +211,9 @@ async def _begin(asked: web.Request, status: int, form: str) -> web.StreamRespon
 
 
 async def _mute() -> NoReturn:
-    """Say nothing until the other side has had enough, which cancels us."""
+    """Answer nothing until the client closes the connection, which cancels this."""
     await asyncio.Event().wait()
-    raise AssertionError("nobody sets it")
+    raise AssertionError("unreachable: nothing sets it")
 
 
 def _cut(asked: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Events into the cluster's Kafka and mail to its intake, from a pod in it: a client outside reaches neither.
+"""Events for the cluster's Kafka and mail for its bounce server, from a pod in the cluster.
 
 The pod runs Postroom's image with the namespace's connections mounted; the program below is handed to its
 Python. It takes lines on standard input (topic, key, event) and says how many the broker acknowledged.
@@ -40,7 +40,7 @@ with smtplib.SMTP(server, timeout=20) as line:
 
 
 def event(identity: str, event_type: str, recipient: str, data: Object) -> Object:
-    """A message in the plain form."""
+    """An event in the plain form."""
     return {
         "message_id": identity,
         "event_type": event_type,
@@ -51,7 +51,7 @@ def event(identity: str, event_type: str, recipient: str, data: Object) -> Objec
 
 
 def pod(image: str, secret: str) -> Object:
-    """The publisher; admitted where Pod Security is restricted."""
+    """The publisher's pod, which passes restricted Pod Security."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -80,19 +80,19 @@ def pod(image: str, secret: str) -> Object:
 
 
 def publish(place: KubeNamespace, topic: str, events: Iterable[Object]) -> int:
-    """Send events at once; how many were acknowledged."""
-    said = place.kubectl(*_command(place), stdin="".join(_line(topic, each) for each in events))
-    return int(said.split()[-1])
+    """Send events together; returns how many were acknowledged."""
+    output = place.kubectl(*_command(place), stdin="".join(_line(topic, each) for each in events))
+    return int(output.split()[-1])
 
 
 def report(place: KubeNamespace, server: str, recipient: str, message: str) -> None:
-    """A mail system's report, over SMTP from the publisher's pod; refused, it is an assertion."""
+    """Send a delivery report over SMTP from the publisher's pod; fails when it is rejected."""
     command = ("exec", "-i", "-n", place.namespace, POD, "--", "python", "-c", REPORTER, server, recipient)
     place.kubectl(*command, stdin=message)
 
 
 class Load:
-    """Events at a steady rate, while something else happens, until it is ended."""
+    """Publishes events at a steady rate in the background."""
 
     def __init__(self, place: KubeNamespace, topic: str, events: Iterator[Object], rate: float) -> None:
         self.sent = 0
@@ -111,12 +111,12 @@ class Load:
                 return
 
     def end(self, within: float) -> int:
-        """Send no more; how many the broker acknowledged."""
+        """Stop and return how many events the broker acknowledged."""
         self._ending.set()
         self._thread.join()
-        said, _ = self._process.communicate(timeout=within)
-        assert self._process.returncode == 0, said
-        return int(said.split()[-1])
+        output, _ = self._process.communicate(timeout=within)
+        assert self._process.returncode == 0, output
+        return int(output.split()[-1])
 
 
 def _command(place: KubeNamespace) -> tuple[str, ...]:

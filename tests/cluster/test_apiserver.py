@@ -1,4 +1,4 @@
-"""The control plane itself: what every test of this layer relies on."""
+"""The control plane itself, which all tests of this layer use."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_objects_survive_the_death_of_the_api_server(cluster: ControlPlane, name
     assert "shop" in cluster.kubectl("get", "smtp", f"--namespace={namespace}", "-o", "name")
 
 
-def test_what_a_profile_owns_goes_with_it(cluster: ControlPlane, namespace: str) -> None:
+def test_owned_objects_are_deleted_with_their_profile(cluster: ControlPlane, namespace: str) -> None:
     cluster.kubectl("create", f"--namespace={namespace}", "-f", "-", stdin=PROFILE)
     place = f"--namespace={namespace}"
     uid = cluster.kubectl("get", "smtp", "shop", place, "-o", "jsonpath={.metadata.uid}")
@@ -47,7 +47,7 @@ def test_what_a_profile_owns_goes_with_it(cluster: ControlPlane, namespace: str)
     cluster.until(lambda: "child" not in cluster.kubectl("get", "configmaps", place, "-o", "name"))
 
 
-def test_an_account_may_do_what_it_was_given_and_its_requests_are_on_record(
+def test_an_account_has_its_rights_and_its_requests_are_recorded(
     cluster: ControlPlane, namespace: str
 ) -> None:
     place = f"--namespace={namespace}"
@@ -77,7 +77,7 @@ def test_a_program_ends_when_the_tests_are_gone(tmp_path: Path) -> None:
     program.start()
     assert program._wrapper is not None
     assert program._wrapper.stdin is not None
-    program._wrapper.stdin.close()  # as it is when the process that held it was killed
+    program._wrapper.stdin.close()  # as when the parent process was killed
     program._wrapper.wait(10)
     with pytest.raises(ProcessLookupError):
         os.kill(program.pid, 0)

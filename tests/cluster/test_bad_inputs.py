@@ -1,4 +1,4 @@
-"""What the API server says of bad manifests is what the reference says that it says."""
+"""The API server rejects bad manifests with the messages in the reference."""
 
 import pytest
 
@@ -14,13 +14,13 @@ NAMESPACE = "bad-inputs"
 
 @pytest.fixture(scope="module")
 def tenant(cluster: ControlPlane) -> str:
-    """A namespace in which nothing is ever stored: every request is a dry run."""
+    """A namespace in which nothing is stored: every request is a dry run."""
     cluster.kubectl("create", "namespace", NAMESPACE)
     return NAMESPACE
 
 
-def said(cluster: ControlPlane, case: Manifested, namespace: str) -> list[str]:
-    """The API server's words; each cause of a refusal is a line."""
+def messages(cluster: ControlPlane, case: Manifested, namespace: str) -> list[str]:
+    """The API server's message; a line for each cause."""
     manifest = case.objects[-1]
     path = f"/apis/postroom.dev/v1alpha1/namespaces/{namespace}/{PLURALS[manifest['kind']]}"
     how = {"dryRun": "All", "fieldValidation": "Strict"}
@@ -36,7 +36,7 @@ def said(cluster: ControlPlane, case: Manifested, namespace: str) -> list[str]:
 def test_the_api_server_answers_a_bad_manifest_as_the_reference_says(
     cluster: ControlPlane, tenant: str, case: Manifested, rewrite: bool
 ) -> None:
-    answer = said(cluster, case, tenant)
+    answer = messages(cluster, case, tenant)
     if rewrite:
         keep(case.name, {SERVER: answer})
     assert kept()[case.name][SERVER] == answer

@@ -1,4 +1,4 @@
-"""From earlier definitions to today's and back, while the operator runs: what was stored stays usable.
+"""An upgrade and a downgrade of the CRDs while the operator runs: stored objects stay usable.
 
 No earlier definitions were released. What stands for them is derived from today's: without rules in CEL and
 without some optional fields, which is how definitions grow. So an object can be stored that today's refuse;
@@ -27,7 +27,7 @@ YOUNGER = {
     "EmailTemplate": ("spec.expiresAfter", "spec.preheader", "status.warnings"),
     "EmailLayout": ("status.templates",),
 }
-"""Optional fields that the earlier definitions do not have."""
+"""Optional fields that the earlier CRDs do not have."""
 CLEAR: Object = {
     "mode": "SMTP",
     "smtp": {
@@ -36,7 +36,7 @@ CLEAR: Object = {
         "auth": {"method": "PLAIN", "secretRef": {"name": "relay"}},
     },
 }
-"""A password in clear: refused today, and taken before there was a rule."""
+"""A password in clear: rejected today, and accepted before the rule existed."""
 
 
 def today() -> list[Any]:
@@ -44,7 +44,7 @@ def today() -> list[Any]:
 
 
 def earlier(definition: Any) -> Any:
-    """A definition as it might have been."""
+    """A CRD as an earlier release might have had it."""
     old = _without_rules(definition)
     [version] = old["spec"]["versions"]
     for path in YOUNGER[old["spec"]["names"]["kind"]]:
@@ -67,7 +67,7 @@ def define(cluster: ControlPlane, definitions: list[Any]) -> None:
 
 @pytest.fixture
 def before(tmp_path: Path) -> Iterator[OperatedNamespace]:
-    """A control plane of its own with the earlier definitions, and a running operator."""
+    """A separate control plane with the earlier CRDs, and a running operator."""
     try:
         binaries = find()
     except UserError as trouble:
@@ -85,7 +85,7 @@ def before(tmp_path: Path) -> Iterator[OperatedNamespace]:
 
 
 def taken(world: OperatedNamespace, manifest: Object) -> bool:
-    """Whether the API server takes an object, as a dry run."""
+    """Whether the API server accepts an object, as a dry run."""
     path = world._path(manifest["kind"], manifest["metadata"]["name"])
     how = {"fieldManager": "test", "force": "true", "dryRun": "All"}
     headers = {"Content-Type": "application/apply-patch+yaml"}
@@ -97,7 +97,7 @@ def live(world: OperatedNamespace, *names: str) -> bool:
     return ready == {"True"} and sorted(world.served()) == sorted(names)
 
 
-def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(
+def test_an_object_that_was_stored_before_the_rules_stays_usable_and_reports_its_problems(
     before: OperatedNamespace,
 ) -> None:
     world = before
@@ -117,25 +117,25 @@ def test_what_was_stored_before_the_rules_stays_usable_and_says_what_is_wrong(
     assert world.served()["welcome"].revision == revision
     assert world.get("Deployment", "postroom-shop")["metadata"]["uid"] == uid
 
-    said = world.said("SmtpProfile", "old", "False")
-    assert "spec.smtp.auth" in said["message"]
-    assert "TLS" in said["message"]
+    found = world.ready_condition("SmtpProfile", "old", "False")
+    assert "spec.smtp.auth" in found["message"]
+    assert "TLS" in found["message"]
 
     world.apply(profile("old", from_={"address": "news@larkfield.example"}, **CLEAR))  # ratcheting
     generation = world.get("SmtpProfile", "old")["metadata"]["generation"]
     assert generation == 2
-    assert world.said("SmtpProfile", "old", "False")["observedGeneration"] == generation
+    assert world.ready_condition("SmtpProfile", "old", "False")["observedGeneration"] == generation
 
-    mended = {**CLEAR, "smtp": {**CLEAR["smtp"], "tls": {"mode": "Required"}}}
-    world.apply(profile("old", **mended))
+    corrected = {**CLEAR, "smtp": {**CLEAR["smtp"], "tls": {"mode": "Required"}}}
+    world.apply(profile("old", **corrected))
     world.until(lambda: world.get("Deployment", "postroom-old"))
-    assert not taken(world, profile("old", **CLEAR)), "once it is mended there is no way back"
+    assert not taken(world, profile("old", **CLEAR)), "once it is corrected it cannot be reverted"
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words
 
 
-def test_the_way_back_takes_the_fields_that_came_and_leaves_the_objects(before: OperatedNamespace) -> None:
-    """What `helm rollback` does to the definitions, which belong to the release."""
+def test_a_downgrade_removes_the_new_fields_and_keeps_the_objects(before: OperatedNamespace) -> None:
+    """Apply the earlier CRDs, as `helm rollback` does."""
     world = before
     define(world.cluster, today())
     young = template(preheader="Hello")

@@ -29,15 +29,15 @@ WORKERS = "postroom-shop"
 INTAKE = "postroom-bounces"
 MINE = "app.kubernetes.io/managed-by=postroom-operator"
 HELD_SECONDS = 8.0
-"""For so long a suspended profile is watched while events come."""
+"""The seconds for which a suspended profile is observed while events arrive."""
 LIVE_WITHIN = 10.0
-"""Seconds from `kubectl apply` of a template to its next letter: what is promised."""
+"""The documented seconds from `kubectl apply` of a template to its next letter."""
 RATE = 20.0
 
 
 @pytest.fixture(scope="module")
 def story(kind: Kind, phases: Phases) -> Iterator[KindSteps]:
-    """The chart, installed with its quickstart in a namespace of its own; all of it goes at the end."""
+    """The chart, installed with its quickstart in its own namespace; everything is deleted at the end."""
     namespace = f"mail-{uuid4().hex[:6]}"
     story = KindSteps(kind, namespace)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -48,7 +48,7 @@ def story(kind: Kind, phases: Phases) -> Iterator[KindSteps]:
     try:
         with phases("helm install, until all of it is ready"):
             try:
-                # definitions that an earlier release has left are taken over
+                # CRDs that an earlier release has left are adopted
                 install = ("install", RELEASE, str(CHART), *story.values(OWN), "--take-ownership")
                 story.helm(*install, "--wait", "--timeout", "240s")
             except AssertionError as error:
@@ -60,7 +60,7 @@ def story(kind: Kind, phases: Phases) -> Iterator[KindSteps]:
 
 
 def clean(kind: Kind, story: KindSteps) -> None:
-    """Leave a cluster that was there as it was."""
+    """Clean up in an existing cluster."""
     for kinds in ("emailtemplates", "emaillayouts", "smtpprofiles"):
         kind.kubectl("delete", kinds, "--all", "-n", story.place.namespace, "--wait=false", check=False)
     listed = story.helm("list", "--short")
@@ -150,7 +150,7 @@ def test_a_suspended_profile_sends_nothing_until_it_is_resumed(story: KindSteps,
 
 
 def why(place: KubeNamespace, kind: str, name: str) -> str:
-    """The reason that an object's Ready condition gives."""
+    """The reason of an object's Ready condition."""
     found = (place.get(kind, name).get("status") or {}).get("conditions") or []
     return next((each["reason"] for each in found if each["type"] == "Ready"), "")
 
@@ -174,7 +174,7 @@ def test_a_bad_edit_is_named_and_the_last_good_revision_keeps_serving(story: Kin
     place.wait("the template is ready again", lambda: place.ready("emailtemplate", "welcome"), 30)
 
 
-def test_a_secret_that_is_missing_is_named_and_the_workers_go_on_once_it_is_there(
+def test_a_missing_secret_is_named_and_the_workers_continue_once_it_exists(
     story: KindSteps, phases: Phases
 ) -> None:
     place = story.place
@@ -248,7 +248,7 @@ def test_a_report_that_comes_back_bounces_its_letter(story: KindSteps, phases: P
 
 
 def is_whole(found: Any) -> bool:
-    """Whether a Deployment runs as many pods as it wants, all of its newest revision."""
+    """Whether a Deployment runs all its pods, all of its newest revision."""
     if not found or found["status"].get("observedGeneration") != found["metadata"]["generation"]:
         return False
     counts = {found["status"].get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
@@ -264,14 +264,14 @@ def test_workers_grow_with_the_lag(story: KindSteps, phases: Phases) -> None:
         return
     grown = example("profile")
     autoscaling = {"minReplicas": 1, "maxReplicas": 3, "lagThreshold": 100}
-    # a worker that lag is sure to build up at: it gets a fifth of a core
+    # a slow worker with a fifth of a core, so that lag builds up
     grown["spec"]["workers"] = {"autoscaling": autoscaling, "resources": {"limits": {"cpu": "200m"}}}
     place.kubectl.apply(grown, namespace=place.namespace)
     place.wait("KEDA has the ScaledObject", lambda: is_scaled(place), 90)
     place.wait("one slow worker is all there is", lambda: is_alone(place), 180)
     backlog = LagSampler(story, welcomes("lag"))
     with phases(f"a lag of {LagSampler.LEAST:,} events and more, until the autoscaler asks for more workers"):
-        # kept up, because a quick machine has worked it off before the autoscaler looks
+        # kept up, because a fast machine would process it before the autoscaler polls
         place.wait("more workers are wanted", lambda: backlog.keep_up() and is_grown(place), 300)
     place.wait("more than one is ready", lambda: deployment(place)["status"].get("readyReplicas", 0) > 1, 180)
     print(place.kubectl("get", "scaledobjects,hpa,pods", "-n", place.namespace))
@@ -281,11 +281,11 @@ def test_workers_grow_with_the_lag(story: KindSteps, phases: Phases) -> None:
 
 
 class LagSampler:
-    """Events that workers have still to work off; more of them whenever there are few."""
+    """A backlog of events that is refilled whenever it is small."""
 
     LEAST = 3_000
     MOST = 60_000
-    """In all: what three workers send in the minutes that the test waits for its end."""
+    """The total: what three workers send in the minutes that the test waits for its end."""
 
     def __init__(self, story: KindSteps, events: Iterator[Object]) -> None:
         self._story = story
@@ -293,7 +293,7 @@ class LagSampler:
         self.published = 0
 
     def keep_up(self) -> bool:
-        """Publish as many again where less than the least is left; always true."""
+        """Publish again where the backlog is below its minimum; always true."""
         left = self.published - settled(self._story, "lag")
         if left < self.LEAST and self.published < self.MOST:
             events = list(islice(self._events, 2 * self.LEAST))
@@ -303,7 +303,7 @@ class LagSampler:
 
 
 def is_grown(place: KubeNamespace) -> bool:
-    """Whether the autoscaler has asked for more than one worker."""
+    """Whether the autoscaler has requested more than one worker."""
     return bool(deployment(place)["spec"]["replicas"] > 1)
 
 
@@ -326,7 +326,7 @@ def is_alone(place: KubeNamespace) -> bool:
 
 
 def welcomes(batch: str) -> Iterator[Object]:
-    """Events without end, each to a recipient of its own, whose ids begin with the batch's name."""
+    """Endless events, each to its own recipient, whose ids begin with the batch's name."""
     for number in count():
         yield event(
             f"{batch}-{number}",
@@ -337,7 +337,7 @@ def welcomes(batch: str) -> Iterator[Object]:
 
 
 def settled(story: KindSteps, batch: str) -> int:
-    """How many letters of a batch the ledger holds as accepted by the sandbox."""
+    """The number of letters of a batch that the ledger records as accepted by the sandbox."""
     done = "state IN ('accepted', 'captured')"
     return int(story.ledger(f"SELECT count(*) FROM letter WHERE event_id LIKE '{batch}-%' AND {done}"))
 
@@ -356,21 +356,23 @@ def test_an_upgrade_under_load_loses_nothing(story: KindSteps, phases: Phases) -
     assert acknowledged == load.sent
     with phases(f"the end of the load, until each of {acknowledged} letters is settled"):
         place.wait("every letter is settled", lambda: settled(story, batch) == acknowledged, 600)
-    told = (
+    query = (
         "SELECT state, count(*), sum(in_doubt_count) FROM letter "
         f"WHERE event_id LIKE '{batch}-%' GROUP BY state"
     )
-    print(f"after the upgrade, by state, with doubts: {story.ledger(told)}")
+    print(f"after the upgrade, by state, with doubts: {story.ledger(query)}")
 
 
 def runs(place: KubeNamespace, deployment: str, image: str) -> bool:
-    """Whether a Deployment is whole on an image and no pod is of another."""
+    """Whether a Deployment runs completely on an image and no pod has another."""
     pods = place.get("pods", labels=f"{MINE},app.kubernetes.io/component=worker")
     images = {each["spec"]["containers"][0]["image"] for each in pods}
     return is_whole(place.get("deployment", deployment)) and images == {image}
 
 
-def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: KindSteps, phases: Phases) -> None:
+def test_helm_uninstall_keeps_objects_and_workers_which_are_deleted_with_their_profile(
+    story: KindSteps, phases: Phases
+) -> None:
     place = story.place
     with phases("helm uninstall"):
         story.helm("uninstall", RELEASE, "--wait", "--timeout", "180s")
@@ -387,7 +389,7 @@ def test_what_helm_uninstall_leaves_and_what_goes_with_the_objects(story: KindSt
 
 
 def remains(place: KubeNamespace) -> list[str]:
-    """What the operator made and nobody has removed."""
+    """The objects of the operator that still exist."""
     kinds = "deployments,configmaps,services,networkpolicies,poddisruptionbudgets,pods"
     found = place.kubectl("get", kinds, "-n", place.namespace, "-l", MINE, "-o", "name")
     return found.split()

@@ -1,4 +1,4 @@
-"""The golden manifests on a real API server: it takes every one, and afterwards nothing is left to write."""
+"""The golden manifests on a real API server: it accepts all, and afterwards nothing is left to write."""
 
 import json
 from dataclasses import replace
@@ -21,11 +21,11 @@ PLURALS = {
     "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Service": "api/v1/namespaces/{}/services",
 }
-"""All but KEDA's, whose kinds this API server does not have."""
+"""All kinds but KEDA's, which this API server does not have."""
 
 
 class AppliedObjects:
-    """A namespace that takes restricted pods only."""
+    """A namespace with restricted Pod Security."""
 
     def __init__(self, cluster: ControlPlane, namespace: str) -> None:
         self.cluster, self.namespace = cluster, namespace
@@ -55,14 +55,14 @@ class AppliedObjects:
     def patch(self, manifest: Manifest, part: Any, sub: str = "") -> None:
         answer = self.cluster.api.patch(
             self.address(manifest) + sub,
-            params={"fieldManager": "somebody"},
+            params={"fieldManager": "another"},
             headers={"Content-Type": "application/merge-patch+json"},
             content=json.dumps(part),
         )
         assert answer.is_success, answer.text
 
     def hand_over(self, manifest: Manifest, replicas: int) -> None:
-        """Apply `/scale`: an update to the number that is there already would not even change the owner."""
+        """Apply `/scale`, because an update to the present number would not change the owner."""
         scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": replicas}}
         answer = self.cluster.api.patch(
             self.address(manifest) + "/scale",
@@ -73,7 +73,8 @@ class AppliedObjects:
         assert answer.is_success, answer.text
 
     def manifests(self, case: str) -> list[Manifest]:
-        """What a golden profile asks for, once it is there: what has no owner would be collected."""
+        """The objects of a golden profile with an existing owner, because the garbage collector deletes
+        orphans."""
         [folder] = [each for each in CASES if each.name == case]
         text = (folder / "profile.yaml").read_text().replace("shop", self.namespace)
         created = self.cluster.kubectl("create", "-f", "-", "-o", "json", stdin=yaml.safe_load(text))
@@ -91,14 +92,14 @@ def server(cluster: ControlPlane, namespace: str) -> AppliedObjects:
 
 
 @pytest.mark.parametrize("case", [each.name for each in CASES])
-def test_what_a_real_api_server_took_is_not_applied_again(server: AppliedObjects, case: str) -> None:
+def test_what_a_real_api_server_accepted_is_not_applied_again(server: AppliedObjects, case: str) -> None:
     wanted = server.manifests(case)
     answers = [server.apply(each) for each in diff(wanted, [], server.uid).apply]
     assert diff(wanted, answers, server.uid) == Plan()
     assert server.plan(wanted) == Plan()
 
 
-def test_somebodys_edits_are_seen_and_put_back(server: AppliedObjects) -> None:
+def test_edits_are_noticed_and_reverted(server: AppliedObjects) -> None:
     wanted = server.manifests("smtp-allowed")
     for each in wanted:
         server.apply(with_hash(each))
@@ -113,7 +114,7 @@ def test_somebodys_edits_are_seen_and_put_back(server: AppliedObjects) -> None:
     assert server.plan(wanted) == Plan()
 
 
-def test_an_autoscaler_takes_the_number_of_workers_over_where_it_stands(server: AppliedObjects) -> None:
+def test_an_autoscaler_takes_over_the_present_number_of_workers(server: AppliedObjects) -> None:
     [ours] = [each for each in server.manifests("smtp-allowed") if each["kind"] == "Deployment"]
     theirs = ours | {"spec": {key: value for key, value in ours["spec"].items() if key != "replicas"}}
     server.apply(with_hash(ours))

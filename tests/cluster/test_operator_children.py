@@ -1,4 +1,4 @@
-"""What the operator makes stays as it made it, whoever touches it, and whether it looks or not."""
+"""The operator's objects are restored after any edit or deletion, also of a time when it was down."""
 
 import copy
 
@@ -20,7 +20,7 @@ CHILDREN = (
 
 
 def settled(world: OperatedNamespace) -> None:
-    """A profile and a template, and all that is made of them."""
+    """A profile and a template, and all objects that are created for them."""
     world.apply(profile(), template())
     world.until(lambda: world.condition("EmailTemplate", "welcome").get("status") == "True")
     for kind, name in CHILDREN:
@@ -36,7 +36,7 @@ EDITS: dict[str, Object] = {
 
 
 def spoil(world: OperatedNamespace) -> None:
-    """Edit everything that the operator made, as somebody with kubectl might."""
+    """Edit every object of the operator, as a user with kubectl might."""
     for kind, name in CHILDREN:
         child = world.get(kind, name)
         change = copy.deepcopy(EDITS.get(kind, {}))
@@ -48,12 +48,12 @@ def spoil(world: OperatedNamespace) -> None:
 
 
 def containers(deployment: Object) -> dict[str, str]:
-    """Image by container."""
+    """The images by container."""
     return {each["name"]: each["image"] for each in deployment["spec"]["template"]["spec"]["containers"]}
 
 
 def spoilt(world: OperatedNamespace) -> list[str]:
-    """The objects that are not as the operator makes them."""
+    """The objects that differ from the operator's."""
     found = []
     for kind, name in CHILDREN:
         child = world.get(kind, name)
@@ -83,7 +83,7 @@ def test_a_profile_and_a_template_become_workers_with_templates(world: OperatedN
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_deletes_comes_back(world: OperatedNamespace, looking: bool) -> None:
+def test_deleted_objects_are_created_again(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -103,7 +103,7 @@ def test_what_somebody_deletes_comes_back(world: OperatedNamespace, looking: boo
 
 
 @pytest.mark.parametrize("looking", [True, False], ids=["while it looks", "while it is down"])
-def test_what_somebody_edits_is_put_back(world: OperatedNamespace, looking: bool) -> None:
+def test_edited_objects_are_restored(world: OperatedNamespace, looking: bool) -> None:
     settled(world)
     if not looking:
         world.operator.kill()
@@ -115,7 +115,9 @@ def test_what_somebody_edits_is_put_back(world: OperatedNamespace, looking: bool
     world.until(lambda: "welcome" in world.served())
 
 
-def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: OperatedNamespace) -> None:
+def test_a_template_that_is_deleted_while_the_operator_is_down_is_no_longer_served(
+    world: OperatedNamespace,
+) -> None:
     settled(world)
     world.apply(template("other"))
     world.until(lambda: len(world.served()) == 2)
@@ -125,14 +127,16 @@ def test_a_template_that_goes_while_it_is_down_is_not_served_any_more(world: Ope
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_profile_that_goes_while_it_is_down_takes_its_workers_along(world: OperatedNamespace) -> None:
+def test_a_profile_that_is_deleted_while_the_operator_is_down_loses_its_workers(
+    world: OperatedNamespace,
+) -> None:
     settled(world)
     world.operator.kill()
     world.delete("SmtpProfile", "shop")
     world.until(lambda: not world.made("Deployment") and not world.made("ConfigMap"))
     world.operator.start()
-    said = world.said("EmailTemplate", "welcome", "False")
-    assert said["reason"] == "ProfileNotFound"
+    found = world.ready_condition("EmailTemplate", "welcome", "False")
+    assert found["reason"] == "ProfileNotFound"
 
 
 def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: OperatedNamespace) -> None:
@@ -141,4 +145,4 @@ def test_a_namespace_that_is_deleted_goes_and_the_operator_stays(world: Operated
     path = f"/api/v1/namespaces/{world.namespace}"
     world.until(lambda: world.cluster.api.get(path).status_code == 404)
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words

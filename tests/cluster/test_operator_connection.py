@@ -1,6 +1,6 @@
-"""Between the operator and its API server: 429, 409, 410, silence, dropped lines. It converges, and is calm.
+"""Faults between the operator and its API server: 429, 409, 410, silence, dropped connections.
 
-A proxy stands between the two. Each test counts what was asked while something was wrong: whoever asks in a
+Each test injects a fault with a proxy and counts the requests meanwhile, because a client that retries in a
 hot loop makes an outage longer.
 """
 
@@ -15,16 +15,16 @@ from tests.cluster.proxy import Fault, FaultAnswer, ProxiedRequest, Proxy, Reque
 
 pytestmark = pytest.mark.apiserver
 WATCH_SECONDS = 3
-"""Instead of 45; a watch that is silent for 5 s longer is given up."""
+"""Instead of 45; a watch that is silent for 5 s longer is closed."""
 SLACK_SECONDS = 5
 CHILDREN = ("configmaps", "deployments", "networkpolicies", "services", "poddisruptionbudgets")
 OFTEN_ENOUGH = 20.0
-"""Requests a second of all kinds that are calm: ten kinds are watched, and each may be tried again."""
+"""The allowed requests for each second over all kinds: ten kinds are watched, and each may be retried."""
 
 
 @pytest.fixture
 def proxy(world: OperatedNamespace) -> Iterator[Proxy]:
-    """A proxy that the operator goes through; nothing but the watches tells it of changes."""
+    """A proxy for the operator's connections; changes are visible to it through watches only."""
     proxy = Proxy(world.cluster)
     proxy.start()
     world.operator.stop()
@@ -41,7 +41,7 @@ def proxy(world: OperatedNamespace) -> Iterator[Proxy]:
 
 
 def serves(world: OperatedNamespace, *names: str) -> bool:
-    """Whether exactly these templates are live and say so."""
+    """Whether exactly these templates are live and report it."""
     ready = [world.condition("EmailTemplate", name).get("status") for name in names]
     return sorted(world.served()) == sorted(names) and set(ready) == {"True"}
 
@@ -52,26 +52,26 @@ def planted(world: OperatedNamespace) -> None:
 
 
 def unharmed(world: OperatedNamespace) -> None:
-    """It still runs, as the process that it was, and calls nothing a mistake of its own."""
+    """Assert that the same process still runs and logged no internal error."""
     assert world.operator.running
-    assert "a mistake of Postroom's" not in world.operator.words
-    assert world.operator.words.count("holds the Lease; listing") <= 2
+    assert "internal error" not in world.operator.words
+    assert world.operator.words.count("acquired the Lease; listing") <= 2
 
 
 def calm(proxy: Proxy, since: float) -> None:
-    """Whether it asked no more often than is calm."""
+    """Whether the operator sent no more requests than allowed."""
     asked, seconds = len(proxy.seen(since)), time.monotonic() - since
     assert asked < 60 + OFTEN_ENOUGH * seconds, f"{asked} requests in {seconds:.1f} s"
 
 
 def retried(proxy: Proxy, one: ProxiedRequest) -> float:
-    """When the same was asked again."""
+    """The times of repeated requests."""
     same = proxy.seen(path=one.request.path, method=one.request.method)
     return min((each.at for each in same if each.at > one.at), default=0.0)
 
 
 def only(fault: Fault, when: Callable[[RequestView], bool], at_most: int) -> Callable[[RequestView], Fault]:
-    """A fault that so many requests of some kind meet, and then no more."""
+    """A fault for a number of requests of some kind, and none afterwards."""
     left = [at_most]
 
     def found(request: RequestView) -> Fault:
@@ -84,7 +84,7 @@ def only(fault: Fault, when: Callable[[RequestView], bool], at_most: int) -> Cal
     return found
 
 
-def test_the_proxy_passes_on_what_is_said(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_the_proxy_passes_requests_on(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     assert proxy.seen(kind="smtpprofiles", watch=True)[0].status == 200
     assert {each.status for each in proxy.records} <= {0, 200, 201, 404}
@@ -92,7 +92,7 @@ def test_the_proxy_passes_on_what_is_said(world: OperatedNamespace, proxy: Proxy
 
 
 @pytest.mark.parametrize("after", [1, None], ids=["with Retry-After", "without"])
-def test_writes_that_are_too_many_come_later_and_no_sooner_than_asked(
+def test_throttled_writes_are_retried_after_the_requested_delay(
     world: OperatedNamespace, proxy: Proxy, after: int | None
 ) -> None:
     fault = FaultAnswer(429, "TooManyRequests", retry_after=after)
@@ -108,7 +108,7 @@ def test_writes_that_are_too_many_come_later_and_no_sooner_than_asked(
     unharmed(world)
 
 
-def test_watches_and_lists_that_are_too_many_come_later(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_watches_and_lists_beyond_the_limit_are_retried_later(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     reads = lambda each: each.method == "GET" and each.kind != "leases"  # noqa: E731
@@ -123,9 +123,7 @@ def test_watches_and_lists_that_are_too_many_come_later(world: OperatedNamespace
 @pytest.mark.parametrize(
     "kinds", [CHILDREN, ("emailtemplates", "smtpprofiles")], ids=["children", "statuses"]
 )
-def test_a_conflict_is_looked_at_again(
-    world: OperatedNamespace, proxy: Proxy, kinds: tuple[str, ...]
-) -> None:
+def test_a_conflict_is_read_again(world: OperatedNamespace, proxy: Proxy, kinds: tuple[str, ...]) -> None:
     since = time.monotonic()
     fault = FaultAnswer(409, "Conflict")
     proxy.fault = only(fault, lambda each: each.method == "PATCH" and each.kind in kinds, 4)
@@ -137,7 +135,7 @@ def test_a_conflict_is_looked_at_again(
 
 
 @pytest.mark.parametrize("event", [True, False], ids=["in the stream", "as an answer"])
-def test_a_watch_that_is_too_old_begins_anew_with_a_listing(
+def test_an_expired_watch_starts_again_with_a_listing(
     world: OperatedNamespace, proxy: Proxy, event: bool
 ) -> None:
     planted(world)
@@ -151,22 +149,22 @@ def test_a_watch_that_is_too_old_begins_anew_with_a_listing(
     unharmed(world)
 
 
-def test_an_error_in_a_stream_that_is_no_410_ends_nothing(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_an_error_other_than_410_in_a_stream_stops_nothing(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     error = FaultAnswer(500, "InternalError", event=True)
     proxy.fault = only(error, lambda each: each.watch and each.kind == "emailtemplates", 2)
-    world.until(lambda: world.operator.words.count("the watches broke off") == 2)
+    world.until(lambda: world.operator.words.count("watch stream failed") == 2)
     world.apply(template("other"))
     world.until(lambda: serves(world, "welcome", "other"))
     calm(proxy, since)
     unharmed(world)
 
 
-def test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_again(
+def test_a_change_during_silent_watches_is_noticed_soon_after_they_resume(
     world: OperatedNamespace, proxy: Proxy
 ) -> None:
-    """Ten minutes of silence are 13 times the 45 s of a watch; so is this, for watches of 3 s."""
+    """Ten minutes of silence are 13 watches of 45 s; this is 13 watches of 3 s."""
     planted(world)
     since = time.monotonic()
     proxy.fault = lambda each: "silent" if each.watch else None
@@ -181,14 +179,14 @@ def test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_aga
     unharmed(world)
 
 
-def test_an_api_server_that_says_nothing_at_all_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
-    """It cannot renew its Lease meanwhile, so that it ends, and its platform starts it anew."""
+def test_an_api_server_that_never_answers_is_survived(world: OperatedNamespace, proxy: Proxy) -> None:
+    """It cannot renew its Lease, so that it exits, and its platform restarts it."""
     planted(world)
     since = time.monotonic()
     proxy.fault = lambda _: "silent"
     world.apply(template("other"))
     world.until(lambda: not world.operator.running)
-    assert "the Lease is lost; ending" in world.operator.words
+    assert "lost the Lease; exiting" in world.operator.words
     world.operator.kill()
     world.operator.start()
     world.until(lambda: proxy.records[-1].at > since + 5.0)
@@ -200,7 +198,7 @@ def test_an_api_server_that_says_nothing_at_all_is_survived(world: OperatedNames
     unharmed(world)
 
 
-def test_lines_that_drop_are_taken_up_again(world: OperatedNamespace, proxy: Proxy) -> None:
+def test_dropped_connections_are_opened_again(world: OperatedNamespace, proxy: Proxy) -> None:
     planted(world)
     since = time.monotonic()
     proxy.fault = only("drop", lambda _: True, 30)

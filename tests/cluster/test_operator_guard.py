@@ -1,4 +1,4 @@
-"""The guard: mode SMTP takes effect only where an administrator labelled the namespace; no way around it."""
+"""The delivery guard: mode SMTP takes effect only where an administrator labelled the namespace."""
 
 import pytest
 
@@ -11,13 +11,13 @@ RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 
 
 def allowed(world: OperatedNamespace) -> str:
-    """What the workers are told: whether they may deliver."""
+    """The delivery setting of the workers."""
     deployment = world.get("Deployment", "postroom-shop")
     if not deployment:
         return ""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    told = {each["name"]: each.get("value", "") for each in container["env"]}
-    found: str = told["POSTROOM_DELIVERY_ALLOWED"]
+    environment = {each["name"]: each.get("value", "") for each in container["env"]}
+    found: str = environment["POSTROOM_DELIVERY_ALLOWED"]
     return found
 
 
@@ -28,7 +28,7 @@ def mode(world: OperatedNamespace) -> str:
 
 @pytest.fixture
 def tenant(world: OperatedNamespace) -> Account:
-    """Somebody with the built-in role `admin` in the namespace, and what the chart adds to it."""
+    """A user with the built-in role `admin` in the namespace, and the chart's additions to it."""
     account = world.cluster.account(world.namespace, "tenant")
     place, subject = f"--namespace={world.namespace}", f"--serviceaccount={world.namespace}:tenant"
     kubectl = world.cluster.kubectl
@@ -40,13 +40,13 @@ def tenant(world: OperatedNamespace) -> Account:
     return account
 
 
-def test_without_the_label_smtp_is_treated_as_sandbox_and_says_so(world: OperatedNamespace) -> None:
+def test_without_the_label_smtp_is_treated_as_sandbox_and_reported(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: mode(world) == "Sandbox")
     assert allowed(world) == "false"
-    said = world.until(lambda: world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
-    assert (said["status"], said["reason"]) == ("False", "NamespaceNotLabelled")
-    assert "postroom.dev/delivery=allowed" in said["message"]
+    found = world.until(lambda: world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
+    assert (found["status"], found["reason"]) == ("False", "NamespaceNotLabelled")
+    assert "postroom.dev/delivery=allowed" in found["message"]
     world.until(lambda: world.get("Service", "postroom-sandbox"))
 
 
@@ -86,7 +86,7 @@ def test_a_fault_in_the_profile_keeps_no_workers_that_may_deliver(
 
 
 def workers(world: OperatedNamespace) -> set[str]:
-    """What the profile's pods do with events, as they were made."""
+    """The effects of the profile's pods, as they were created."""
     found = world.cluster.api.get(
         f"/api/v1/namespaces/{world.namespace}/pods",
         params={"labelSelector": "postroom.dev/profile=shop,app.kubernetes.io/component=worker"},
@@ -99,8 +99,8 @@ def strategy(world: OperatedNamespace) -> Object:
     return found
 
 
-def test_workers_of_two_modes_never_stand_side_by_side(world: OperatedNamespace) -> None:
-    """Without a kubelet no pod gets ready, as where a Secret is missing: a roll-out would keep old ones."""
+def test_workers_of_two_modes_never_run_together(world: OperatedNamespace) -> None:
+    """Without a kubelet no pod becomes ready, as with a missing Secret: a rollout would keep old pods."""
     world.apply(profile(**RELAY))
     world.until(lambda: workers(world) == {"Sandbox"})
     rolling = world.until(lambda: strategy(world))
@@ -130,7 +130,7 @@ def test_a_tenant_cannot_write_a_status(world: OperatedNamespace, tenant: Accoun
     patch = ("patch", "smtp", "shop", place, "--type=merge", "--patch", '{"status": {"mode": "SMTP"}}')
     with pytest.raises(KubectlError, match="forbidden"):
         world.cluster.kubectl(*patch, "--subresource=status", account=tenant)
-    world.cluster.kubectl(*patch, account=tenant)  # taken, and the status in it ignored
+    world.cluster.kubectl(*patch, account=tenant)  # accepted, and its status ignored
     assert mode(world) == "Sandbox"
 
 
@@ -164,5 +164,5 @@ def test_a_template_cannot_send_for_a_domain_that_the_profile_does_not_allow(
     world: OperatedNamespace,
 ) -> None:
     world.apply(profile(), template(from_={"address": "ceo@bank.example"}))
-    assert world.said("EmailTemplate", "welcome", "False")["reason"] == "SenderNotAllowed"
+    assert world.ready_condition("EmailTemplate", "welcome", "False")["reason"] == "SenderNotAllowed"
     assert world.served() == {}

@@ -1,4 +1,4 @@
-"""The guard against who works round it: with the label gone, no worker that may deliver is left."""
+"""The delivery guard against bypasses: without the label no worker that may deliver is left."""
 
 import json
 
@@ -25,8 +25,8 @@ def kubectl(world: OperatedNamespace, *words: str) -> None:
     world.cluster.kubectl(*words, f"--namespace={world.namespace}")
 
 
-def told(world: OperatedNamespace) -> set[str]:
-    """What the profile's pods were told of delivery when they were made."""
+def delivery_settings(world: OperatedNamespace) -> set[str]:
+    """The delivery settings of the profile's pods, as they were created."""
     found = world.cluster.api.get(
         f"/api/v1/namespaces/{world.namespace}/pods", params={"labelSelector": "postroom.dev/profile=shop"}
     ).json()["items"]
@@ -34,10 +34,10 @@ def told(world: OperatedNamespace) -> set[str]:
     return {each["value"] for each in env if each["name"] == "POSTROOM_DELIVERY_ALLOWED"}
 
 
-def test_workers_that_the_api_server_lets_nobody_change_end(delivering: OperatedNamespace) -> None:
+def test_workers_that_cannot_be_changed_are_deleted(delivering: OperatedNamespace) -> None:
     world = delivering
     world.apply(profile(**RELAY, workers=TOO_MUCH))
-    assert world.said("SmtpProfile", "shop", "False")["reason"] == "NotApplied"
+    assert world.ready_condition("SmtpProfile", "shop", "False")["reason"] == "NotApplied"
     assert allowed(world) == "true"
     world.label(None)
     world.until(lambda: not world.get("Deployment", "postroom-shop"))
@@ -67,23 +67,23 @@ def test_a_paused_roll_out_keeps_no_worker(delivering: OperatedNamespace) -> Non
     world.until(lambda: workers(world) == {"Sandbox"})
 
 
-def test_what_a_pod_says_of_itself_keeps_it_not(delivering: OperatedNamespace) -> None:
-    """Without a kubelet no new pod gets ready: a roll-out in which both are side by side would never end."""
+def test_an_annotation_of_a_pod_does_not_keep_it(delivering: OperatedNamespace) -> None:
+    """Without a kubelet no new pod becomes ready: a rolling update would never end."""
     world = delivering
-    said = "postroom.dev/effect=Sandbox"
-    kubectl(world, "annotate", "pods", "--selector=postroom.dev/profile=shop", "--overwrite", said)
+    annotation = "postroom.dev/effect=Sandbox"
+    kubectl(world, "annotate", "pods", "--selector=postroom.dev/profile=shop", "--overwrite", annotation)
     world.label(None)
-    world.until(lambda: told(world) == {"false"})
+    world.until(lambda: delivery_settings(world) == {"false"})
 
 
-def test_workers_that_somebody_told_to_deliver_end(world: OperatedNamespace) -> None:
+def test_workers_that_a_user_allowed_to_deliver_end(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
-    world.until(lambda: mode(world) == "Sandbox" and told(world) == {"false"})
+    world.until(lambda: mode(world) == "Sandbox" and delivery_settings(world) == {"false"})
     kubectl(world, "set", "env", "deployment/postroom-shop", "POSTROOM_DELIVERY_ALLOWED=true")
-    world.until(lambda: allowed(world) == "false" and told(world) == {"false"})
+    world.until(lambda: allowed(world) == "false" and delivery_settings(world) == {"false"})
 
 
-def test_the_sandbox_is_no_name_for_a_relay_outside(world: OperatedNamespace) -> None:
+def test_the_sandbox_service_cannot_name_a_relay_outside(world: OperatedNamespace) -> None:
     world.apply(profile(**RELAY))
     world.until(lambda: world.get("Service", "postroom-sandbox"))
     elsewhere = json.dumps({"spec": {"type": "ExternalName", "externalName": "relay.larkfield.example"}})

@@ -1,6 +1,6 @@
-"""Killed by SIGKILL at any step of a reconcile, the operator leaves nothing that the next one does not mend.
+"""An operator that is killed at any step of a reconcile leaves a state that the next one completes.
 
-It converges; nothing is left over that nobody wants; and what was made is not made twice: a Deployment's
+It converges, no unwanted object is left, and nothing is created twice: a Deployment's
 generation and its ReplicaSets tell each roll-out. Eight kills in every run, thirty more with the faults.
 """
 
@@ -22,7 +22,7 @@ BUNDLES = {f"ConfigMap postroom-shop-bundle-{number:02}" for number in range(16)
 
 
 def letters(edit: int) -> Iterator[Object]:
-    """Two templates of one layout, in an edition of theirs."""
+    """Two templates of one layout, in a numbered version."""
     for number in range(2):
         html = f"<p>Hello {{{{ name }}}}, {edit}</p>"
         yield template(f"letter-{number}", html, layoutRef={"name": "larkfield"})
@@ -33,7 +33,7 @@ def made(world: OperatedNamespace) -> set[str]:
 
 
 def whole(world: OperatedNamespace, edit: int, mode: str) -> bool:
-    """Whether everything is as it was asked for, and there is nothing else."""
+    """Whether exactly the desired objects exist."""
     wanted = WORKERS | (SANDBOX if mode == "Sandbox" else set())
     names = ["letter-0", "letter-1"]
     live = [world.condition("EmailTemplate", name).get("status") == "True" for name in names]
@@ -48,7 +48,7 @@ def whole(world: OperatedNamespace, edit: int, mode: str) -> bool:
 
 
 def rollouts(world: OperatedNamespace) -> tuple[int, int]:
-    """How often the workers' pods were asked for in another way, by their controller, and the ReplicaSets."""
+    """How often the workers' pod template changed, and the number of ReplicaSets."""
     owner = world.get("Deployment", "postroom-shop")["metadata"]
     path = f"/apis/apps/v1/namespaces/{world.namespace}/replicasets"
     sets = world.cluster.api.get(path).raise_for_status().json()["items"]
@@ -58,21 +58,23 @@ def rollouts(world: OperatedNamespace) -> tuple[int, int]:
 
 
 def kill(world: OperatedNamespace, failpoint: str, *objects: Object) -> bool:
-    """Apply while the operator is away, let it die at a step (whether it came so far), and start the next."""
+    """Apply while the operator is down, let it die at a step (returns whether it did), and start the next."""
     world.operator.stop()
     world.apply(*objects)
-    said = len(world.operator.words)
+    offset = len(world.operator.words)
     world.operator.start(POSTROOM_FAILPOINT=failpoint)
-    ended = world.until(lambda: "died" if not world.operator.running else settled(world, said))
+    ended = world.until(lambda: "died" if not world.operator.running else settled(world, offset))
     world.operator.kill()
     world.operator.start()
     return ended == "died"
 
 
-def settled(world: OperatedNamespace, said: int) -> str:
-    """Whether it has worked and come to rest without reaching the step: `said` so much, it began."""
-    lines = world.operator.words[said:].splitlines()
-    done = any('"reconciled"' in line and "SmtpProfile" in line for line in lines)  # after its last step
+def settled(world: OperatedNamespace, offset: int) -> str:
+    """Whether it is idle and did not reach the step; `offset` is where its log of this run begins."""
+    lines = world.operator.words[offset:].splitlines()
+    done = any(
+        '"reconciled"' in line and "SmtpProfile" in line for line in lines
+    )  # logged after its last step
     ready = [world.condition("EmailTemplate", name).get("status") for name in ("letter-0", "letter-1")]
     return "rests" if done and ready == ["True", "True"] and world.operator.running else ""
 
@@ -80,11 +82,11 @@ def settled(world: OperatedNamespace, said: int) -> str:
 @pytest.mark.parametrize(
     "failpoint", [*(f"{step}:1" for step in STEPS if step != "annotated"), "applied:4", "status:3"]
 )
-def test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it(
+def test_an_operator_that_is_killed_at_a_step_is_followed_by_one_that_completes_it(
     world: OperatedNamespace, failpoint: str
 ) -> None:
     mode = "Sandbox"
-    if failpoint.startswith("deleted"):  # something has to be there that is not wanted any more: the sandbox
+    if failpoint.startswith("deleted"):  # an object that is no longer desired has to exist: the sandbox
         world.apply(profile(), layout(), *letters(0))
         world.until(lambda: whole(world, 0, "Sandbox"))
         mode = "Log"
@@ -114,7 +116,7 @@ def test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice(
         world.until(lambda edit=turn, mode=mode: whole(world, edit, mode))  # type: ignore[misc]
         world.until(lambda changes=changes: rollouts(world)[0] == changes)  # type: ignore[misc]
         assert turn < 4 * kills, f"only {died} of {turn} starts came to their step"
-    assert "a mistake of Postroom's" not in world.operator.words
+    assert "internal error" not in world.operator.words
     written = world.get("Deployment", "postroom-shop")["metadata"]["generation"]
-    assert changes <= written < 2 * changes  # how pods are replaced changes with the mode, and back again
+    assert changes <= written < 2 * changes  # the strategy changes with the mode, and back again
     fault.record(f"{died} kills in {turn} starts of the operator; roll-outs {rollouts(world)}")

@@ -1,4 +1,4 @@
-"""The operator's own life: at rest, doubled, and without its API server."""
+"""The operator at rest, with a second operator, and without its API server."""
 
 import json
 import time
@@ -16,7 +16,7 @@ WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def whole(world: OperatedNamespace, letters: int = 2) -> bool:
-    """Whether all that these tests apply has come to what it should."""
+    """Whether all applied objects have their desired state."""
     names = [f"letter-{number}" for number in range(letters)]
     live = [world.condition("EmailTemplate", name).get("status") == "True" for name in names]
     made = [world.get("Deployment", name) for name in ("postroom-shop", "postroom-sandbox")]
@@ -32,7 +32,7 @@ def plant(world: OperatedNamespace, letters: int = 2) -> None:
 
 
 def writes(world: OperatedNamespace) -> list[str]:
-    """What the operator wrote, but for the Lease that it renews."""
+    """The operator's writes, without renewals of the Lease."""
     return [
         f"{event['verb']} {event['objectRef']['resource']}/{event['objectRef'].get('name', '')}"
         for event in world.cluster.requests(world.account.user, *WRITES)
@@ -41,7 +41,7 @@ def writes(world: OperatedNamespace) -> list[str]:
 
 
 def quiet(world: OperatedNamespace, seconds: float) -> bool:
-    """Whether nothing was written for so long."""
+    """Whether nothing was written for a number of seconds."""
     before, deadline = len(writes(world)), time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(0.5)
@@ -55,7 +55,7 @@ def test_at_rest_nothing_is_written(world: OperatedNamespace) -> None:
     world.until(lambda: whole(world, 5))
     world.until(lambda: quiet(world, 3.0))
     before = writes(world)
-    world.operator.stop()  # a start over is rest, too: everything is listed and compared anew
+    world.operator.stop()  # a restart writes nothing either: everything is listed and compared
     world.operator.start(POSTROOM_RESYNC_SECONDS="2")
     holder = f"{world.operator.name}"
     path = f"/apis/coordination.k8s.io/v1/namespaces/{world.office}/leases/postroom-operator"
@@ -67,7 +67,7 @@ def test_at_rest_nothing_is_written(world: OperatedNamespace) -> None:
 
 @pytest.mark.faults
 def test_at_rest_for_long_nothing_is_written(world: OperatedNamespace) -> None:
-    """20 profiles with 10 templates each; at its whole size (POSTROOM_FAULTS_WHOLE=1) for five minutes.
+    """20 profiles with 10 templates each; at full size (POSTROOM_FAULTS_WHOLE=1) for five minutes.
 
     Those are two listings of everything and six watches of each kind.
     """
@@ -102,34 +102,34 @@ def test_a_second_operator_waits_and_takes_over_when_the_first_is_gone(world: Op
     world.apply(template("letter-2"))
     world.until(lambda: whole(world, 3))
     assert second.running
-    assert any('name="letter-2"' in line for line in told(world.operator))
-    assert told(second) == [], "a standby has seen nothing"
+    assert any('name="letter-2"' in line for line in exported(world.operator))
+    assert exported(second) == [], "a standby has listed nothing"
     world.operator.kill()
     world.apply(template("letter-3"))
     world.until(lambda: "/letter-3" in second.words)
     assert "letter-3" in world.served()
-    assert "holds the Lease; listing" in second.words
-    assert any('name="letter-3"' in line for line in told(second))
+    assert "acquired the Lease; listing" in second.words
+    assert any('name="letter-3"' in line for line in exported(second))
     ready = [line for line in second.words.splitlines() if "Ready changed" in line]
     assert [json.loads(line)["object"] for line in ready if "EmailTemplate" in line] == [
         f"EmailTemplate {world.namespace}/letter-3"
     ], "a new process says only what has changed"
 
 
-def told(operator: OperatorProcess) -> list[str]:
-    """What an operator tells Prometheus of objects."""
+def exported(operator: OperatorProcess) -> list[str]:
+    """The readiness metrics of an operator."""
     page = httpx.get(f"http://{operator.environment['POSTROOM_OPERATOR_HTTP']}/metrics").text
     return [line for line in page.splitlines() if line.startswith("postroom_operator_object_ready{")]
 
 
-def test_an_operator_that_ends_in_order_is_followed_at_once(world: OperatedNamespace) -> None:
+def test_an_operator_that_ends_in_order_is_replaced_at_once(world: OperatedNamespace) -> None:
     plant(world)
     world.until(lambda: whole(world))
     second = world.another()
     second.start()
     world.until(lambda: "another operator holds the Lease" in second.words)
     world.operator.stop()
-    world.until(lambda: "holds the Lease; listing" in second.words, within=10.0)
+    world.until(lambda: "acquired the Lease; listing" in second.words, within=10.0)
 
 
 def test_the_death_of_the_api_server_is_survived(world: OperatedNamespace) -> None:
@@ -139,10 +139,10 @@ def test_the_death_of_the_api_server_is_survived(world: OperatedNamespace) -> No
     world.apply(template("letter-2", layoutRef={"name": "larkfield"}))
     world.delete("Deployment", "postroom-shop")
 
-    def mended() -> bool:
-        if not world.operator.running:  # it could not renew its Lease in time: its platform starts it anew
+    def recovered() -> bool:
+        if not world.operator.running:  # it could not renew its Lease in time: its platform restarts it
             world.operator.kill()
             world.operator.start()
         return whole(world, 3)
 
-    world.until(mended)
+    world.until(recovered)

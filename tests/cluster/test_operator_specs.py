@@ -1,4 +1,4 @@
-"""What is wrong with an object is said at the object, and mended as soon as it is mended."""
+"""Problems of an object are in its status, and gone as soon as they are corrected."""
 
 import pytest
 
@@ -9,42 +9,42 @@ pytestmark = pytest.mark.apiserver
 
 
 def refused(world: OperatedNamespace, kind: str, name: str) -> Object:
-    """The Ready condition, once it says no."""
-    return world.said(kind, name, "False")
+    """The Ready condition, once it is False."""
+    return world.ready_condition(kind, name, "False")
 
 
 def ready(world: OperatedNamespace, kind: str, name: str) -> Object:
-    """The Ready condition, once it says yes."""
-    return world.said(kind, name, "True")
+    """The Ready condition, once it is True."""
+    return world.ready_condition(kind, name, "True")
 
 
-def test_an_impossible_profile_makes_nothing_until_it_is_mended(world: OperatedNamespace) -> None:
+def test_an_impossible_profile_creates_nothing_until_it_is_corrected(world: OperatedNamespace) -> None:
     world.apply(profile(kafka={"topic": "postroom.payments.orders"}))
-    said = refused(world, "SmtpProfile", "shop")
-    assert f"must begin with postroom.{world.namespace}." in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert f"must begin with postroom.{world.namespace}." in found["message"]
     assert world.get("Deployment", "postroom-shop") == {}
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
 
 
-def test_what_the_api_server_does_not_take_is_said_in_its_words_until_it_is_mended(
+def test_a_rejected_object_is_reported_with_the_servers_message_until_it_is_corrected(
     world: OperatedNamespace,
 ) -> None:
     bad = {"tolerations": [{"operator": "Sometimes"}]}
     world.apply(profile(workers=bad))
-    said = refused(world, "SmtpProfile", "shop")
-    assert "Sometimes" in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert "Sometimes" in found["message"]
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
-    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, said["reason"]})
+    world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, found["reason"]})
 
 
-def test_no_worker_starts_without_its_walls(world: OperatedNamespace) -> None:
+def test_no_worker_starts_without_its_network_policy(world: OperatedNamespace) -> None:
     peers = [{"ipBlock": {"cidr": "10.0.0.0/99"}}]
     world.apply(profile(networkPolicy={"peers": peers}))
-    said = refused(world, "SmtpProfile", "shop")
-    assert "10.0.0.0/99" in said["message"]
-    assert "is not made without NetworkPolicy" in said["message"]
+    found = refused(world, "SmtpProfile", "shop")
+    assert "10.0.0.0/99" in found["message"]
+    assert "is not created without NetworkPolicy" in found["message"]
     assert world.get("Deployment", "postroom-shop") == {}
     world.apply(profile())
     world.until(lambda: world.get("Deployment", "postroom-shop"))
@@ -67,7 +67,7 @@ def test_a_template_waits_for_its_layout(world: OperatedNamespace) -> None:
     assert world.get("EmailLayout", "larkfield")["status"]["templates"] == 1
 
 
-def test_a_changed_partial_proves_its_dependents_anew(world: OperatedNamespace) -> None:
+def test_a_changed_partial_validates_its_dependents_again(world: OperatedNamespace) -> None:
     world.apply(profile(), layout(), template(layoutRef={"name": "larkfield"}), template("plain"))
     ready(world, "EmailTemplate", "welcome")
     first = world.until(lambda: world.served().get("welcome"))
@@ -79,25 +79,27 @@ def test_a_changed_partial_proves_its_dependents_anew(world: OperatedNamespace) 
     second = world.served()["welcome"].revision
     world.apply(layout(button="<b>{{ surname }}</b>"))
     world.until(lambda: "surname" in world.condition("EmailTemplate", "welcome").get("message", ""))
-    assert world.served()["welcome"].revision == second, "the last good version serves on"
+    assert world.served()["welcome"].revision == second, "the last good version stays in use"
     world.until(lambda: world.condition("EmailLayout", "larkfield").get("status") == "False")
 
 
-def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(world: OperatedNamespace) -> None:
+def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_stays_in_use(
+    world: OperatedNamespace,
+) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     good = world.served()["welcome"].revision
     world.apply(template(html="<p>Hello</p>\n<p>{{ nmae }}</p>"))
-    said = refused(world, "EmailTemplate", "welcome")
-    assert said["reason"] == "VariableUndeclared"
-    assert "spec.html, line 2" in said["message"]
-    assert "did you mean" in said["message"]
+    found = refused(world, "EmailTemplate", "welcome")
+    assert found["reason"] == "VariableUndeclared"
+    assert "spec.html, line 2" in found["message"]
+    assert "did you mean" in found["message"]
     status = world.get("EmailTemplate", "welcome")["status"]
     assert status["revision"] == good
     assert status["problems"][0]["line"] == 2
     assert world.served()["welcome"].revision == good
 
-    world.operator.kill()  # its memory is in the cluster
+    world.operator.kill()  # it stores nothing outside the cluster
     world.operator.start()
     world.apply(template("other"))
     world.until(lambda: "other" in world.served())
@@ -108,27 +110,27 @@ def test_a_bad_edit_names_line_and_rule_and_the_last_good_version_serves_on(worl
     assert world.served()["welcome"].revision != good
 
 
-def test_a_template_that_never_was_good_is_not_served(world: OperatedNamespace) -> None:
+def test_a_template_that_was_never_valid_is_not_served(world: OperatedNamespace) -> None:
     world.apply(profile(), template(html="{% if %}"), template("other"))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "TemplateSyntax"
     world.until(lambda: list(world.served()) == ["other"])
 
 
-def test_a_suspended_template_says_so_and_comes_back(world: OperatedNamespace) -> None:
+def test_a_suspended_template_reports_it_and_resumes(world: OperatedNamespace) -> None:
     world.apply(profile(), template(suspend=True))
     assert refused(world, "EmailTemplate", "welcome")["reason"] == "Suspended"
     world.apply(template())
     ready(world, "EmailTemplate", "welcome")
 
 
-def test_a_suspended_profile_says_so_and_comes_back(world: OperatedNamespace) -> None:
+def test_a_suspended_profile_reports_it_and_resumes(world: OperatedNamespace) -> None:
     world.apply(profile(suspend=True))
     assert refused(world, "SmtpProfile", "shop")["reason"] == "Suspended"
     world.apply(profile(suspend=False))
     world.until(lambda: world.condition("SmtpProfile", "shop").get("reason") not in {None, "Suspended"})
 
 
-def test_two_templates_of_one_event_type_are_told_apart(world: OperatedNamespace) -> None:
+def test_two_templates_of_one_event_type_are_distinguished(world: OperatedNamespace) -> None:
     world.apply(profile(), template())
     ready(world, "EmailTemplate", "welcome")
     world.apply(template("rival", eventTypes=["shop.welcome"]))

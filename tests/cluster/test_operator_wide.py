@@ -1,4 +1,4 @@
-"""One operator for all of the cluster, with the rights that the chart gives it by default."""
+"""One operator for all namespaces, with the chart's default roles."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,8 +15,8 @@ RELAY: Object = {"mode": "SMTP", "smtp": {"host": "relay.larkfield.example"}}
 
 @pytest.fixture
 def elsewhere(wide_world: OperatedNamespace) -> Iterator[OperatedNamespace]:
-    """A namespace that is made while the operator runs."""
-    wide_world.until(lambda: "holds the Lease; listing" in wide_world.operator.words)
+    """A namespace that is created while the operator runs."""
+    wide_world.until(lambda: "acquired the Lease; listing" in wide_world.operator.words)
     name = f"late-{uuid4().hex[:10]}"
     wide_world.cluster.create("/api/v1/namespaces", {"metadata": {"name": name}})
     yield replace(wide_world, namespace=name)
@@ -34,15 +34,16 @@ def mode(world: OperatedNamespace) -> str:
 
 
 def owned(world: OperatedNamespace) -> bool:
-    """Whether the workers are of the profile of their own namespace."""
+    """Whether the workers belong to the profile of their own namespace."""
     [owner] = world.get("Deployment", "postroom-shop")["metadata"]["ownerReferences"]
     return bool(owner["uid"] == world.get("SmtpProfile", "shop")["metadata"]["uid"])
 
 
-def test_namespaces_of_any_age_are_looked_after_each_by_itself(
+def test_namespaces_of_any_age_are_managed_separately(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
-    """The same names in two namespaces are two profiles with workers, walls and sandboxes of their own."""
+    """Two profiles of the same name in two namespaces have their own workers, NetworkPolicies and
+    sandboxes."""
     for world, word in ((wide_world, "one"), (elsewhere, "two")):
         page = template("same", f"<p>{word} {{{{ name }}}}</p>", layoutRef={"name": "larkfield"})
         world.apply(profile(), layout(), page, template(word))
@@ -58,16 +59,16 @@ def test_namespaces_of_any_age_are_looked_after_each_by_itself(
     assert live(wide_world, "same", "one")
 
 
-def test_the_label_of_one_namespace_opens_no_other(
+def test_the_label_of_a_namespace_allows_no_other(
     wide_world: OperatedNamespace, elsewhere: OperatedNamespace
 ) -> None:
-    """Where all namespaces are watched the guard follows a label at once."""
+    """Where all namespaces are watched the guard reacts to a label at once."""
     elsewhere.label("allowed")
     for world in (wide_world, elsewhere):
         world.apply(profile(**RELAY))
     elsewhere.until(lambda: mode(elsewhere) == "SMTP")
-    said = wide_world.until(lambda: wide_world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
-    assert (said["status"], said["reason"]) == ("False", "NamespaceNotLabelled")
+    found = wide_world.until(lambda: wide_world.condition("SmtpProfile", "shop", "DeliveryAllowed"))
+    assert (found["status"], found["reason"]) == ("False", "NamespaceNotLabelled")
     elsewhere.label(None)
     elsewhere.until(lambda: mode(elsewhere) == "Sandbox")
 
@@ -85,7 +86,7 @@ def test_a_namespace_that_goes_takes_its_own_along_and_no_other_is_touched(
     wide_world.apply(template("other"))
     wide_world.until(lambda: live(wide_world, "welcome", "other"))
     assert wide_world.get("Deployment", "postroom-shop")["metadata"]["uid"] == uid
-    assert "a mistake of Postroom's" not in wide_world.operator.words
+    assert "internal error" not in wide_world.operator.words
 
 
 def test_the_rights_of_the_chart_are_enough(

@@ -1,4 +1,4 @@
-"""`kubectl apply -k` of each overlay on a real API server: every object is taken, and without a warning."""
+"""`kubectl apply -k` of each overlay on a real API server: every object is accepted without a warning."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.apiserver
 FOLDER = ROOT / "manifests" / "overlays"
 OVERLAYS = ("dev", "sandbox", "production")
 WARN = {"pod-security.kubernetes.io/warn": "restricted"}
-"""Says of a Deployment what would keep its pods from being made."""
+"""The warning about a Deployment whose pods would be rejected."""
 DRY = ("apply", "--server-side", "--dry-run=server", "--warnings-as-errors")
 
 
 @pytest.fixture(scope="module")
 def spaces(cluster: ControlPlane) -> Iterator[None]:
-    """The overlays' namespaces: a dry run makes none that its other objects could be in."""
+    """The overlays' namespaces, which a dry run does not create."""
     texts = [cluster.kubectl("kustomize", str(FOLDER / name)) for name in OVERLAYS]
     objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
     found = {each["metadata"]["name"]: each for each in objects if each["kind"] == "Namespace"}
@@ -31,9 +31,9 @@ def spaces(cluster: ControlPlane) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_taken_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
-    said = cluster.kubectl(*DRY, "-k", str(FOLDER / overlay))
-    assert said.count("serverside-applied (server dry run)") >= 10
+def test_an_overlay_is_applied_without_a_warning(cluster: ControlPlane, spaces: None, overlay: str) -> None:
+    output = cluster.kubectl(*DRY, "-k", str(FOLDER / overlay))
+    assert output.count("serverside-applied (server dry run)") >= 10
 
 
 def test_workers_get_the_image_that_an_overlay_names(cluster: ControlPlane, tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_workers_get_the_image_that_an_overlay_names(cluster: ControlPlane, tmp_
     objects = yaml.safe_load_all(cluster.kubectl("kustomize", str(copied)))
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
-    told = {each["name"]: each.get("value") for each in container["env"]}
+    environment = {each["name"]: each.get("value") for each in container["env"]}
     assert container["image"] == f"registry.example/postroom@sha256:{'0' * 64}"
-    assert told["POSTROOM_IMAGE"] == container["image"]
-    assert told["POSTROOM_IMAGE_PULL_POLICY"] == "IfNotPresent"
+    assert environment["POSTROOM_IMAGE"] == container["image"]
+    assert environment["POSTROOM_IMAGE_PULL_POLICY"] == "IfNotPresent"
 
 
-def test_pods_that_would_not_be_made_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
+def test_pods_that_would_be_rejected_are_a_warning(cluster: ControlPlane, spaces: None) -> None:
     text = cluster.kubectl("kustomize", str(FOLDER / "dev")).replace(
         "runAsNonRoot: true", "runAsNonRoot: false"
     )

@@ -1,5 +1,5 @@
-"""The API server's rules and the models' are the same: what it takes, they take, and of what it refuses, they
-complain in the same place. tests/letter/test_crd_corpus.py holds the models' half."""
+"""The rules of the API server and of the models are the same: both accept the same manifests, and reject
+others at the same field. tests/letter/test_crd_corpus.py holds the models' half."""
 
 import pytest
 
@@ -15,13 +15,13 @@ UNFINISHED = "<nil>"
 
 @pytest.fixture(scope="module")
 def tenant(cluster: ControlPlane) -> str:
-    """A namespace that nothing is ever stored in: every request is a dry run."""
+    """A namespace in which nothing is stored: every request is a dry run."""
     cluster.kubectl("create", "namespace", "tenant")
     return "tenant"
 
 
 def complaints(cluster: ControlPlane, case: Case, namespace: str) -> set[str]:
-    """The fields that the API server refuses the object for."""
+    """The fields for which the API server rejects the object."""
     answer = cluster.api.post(
         f"/apis/postroom.dev/v1alpha1/namespaces/{namespace}/{PLURALS[case.kind]}",
         params={"dryRun": "All", "fieldValidation": "Strict"},
@@ -39,6 +39,8 @@ def complaints(cluster: ControlPlane, case: Case, namespace: str) -> set[str]:
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)
-def test_the_api_server_judges_the_corpus_as_it_says(cluster: ControlPlane, tenant: str, case: Case) -> None:
+def test_the_api_server_gives_the_verdicts_of_the_corpus(
+    cluster: ControlPlane, tenant: str, case: Case
+) -> None:
     found = complaints(cluster, case.placed(tenant), tenant)
     assert found == ({case.server} if case.verdict == "refused" else set())

@@ -1,4 +1,4 @@
-"""Statuses and Events on a real API server: nothing of them is dropped, and an Event is taken once."""
+"""Statuses and Events on a real API server: no field is dropped, and an Event is created once."""
 
 import json
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ def created(cluster: ControlPlane, namespace: str, kind: str, spec: Any) -> dict
 
 
 def kept(cluster: ControlPlane, plural: str, found: dict[str, Any], status: Any) -> Any:
-    """The status as the API server has it once it was written."""
+    """The status as the API server stores it."""
     namespace = found["metadata"]["namespace"]
     answer = cluster.api.put(
         f"/apis/postroom.dev/v1alpha1/namespaces/{namespace}/{plural}/one/status",
@@ -56,8 +56,8 @@ def kept(cluster: ControlPlane, plural: str, found: dict[str, Any], status: Any)
 
 def test_a_real_api_server_keeps_every_field_of_a_status(cluster: ControlPlane, namespace: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    for proved, serving in ((GOOD, GOOD.compiled), (ValidationResult(problems=BROKEN), template("one"))):
-        status = template_status(TemplateState(letter, proved, proved.problems, serving), [], NOW)
+    for result, serving in ((GOOD, GOOD.compiled), (ValidationResult(problems=BROKEN), template("one"))):
+        status = template_status(TemplateState(letter, result, result.problems, serving), [], NOW)
         assert kept(cluster, "emailtemplates", letter, status) == status
         letter = json.loads(cluster.kubectl("get", "et", "one", "-n", namespace, "-o", "json"))
     page = created(
@@ -73,19 +73,19 @@ def test_a_real_api_server_keeps_every_field_of_a_status(cluster: ControlPlane, 
     assert kept(cluster, "smtpprofiles", home, status) == status
 
 
-def test_an_event_is_taken_once(cluster: ControlPlane, namespace: str) -> None:
+def test_an_event_is_created_once(cluster: ControlPlane, namespace: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    said = event_manifest(letter, EventContent("Warning", "SampleFailed", "no"), "operator-0", NOW)
+    manifest = event_manifest(letter, EventContent("Warning", "SampleFailed", "no"), "operator-0", NOW)
     path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-    first = cluster.api.post(path, json=said, params={"fieldValidation": "Strict"})
+    first = cluster.api.post(path, json=manifest, params={"fieldValidation": "Strict"})
     assert first.is_success, first.text
-    assert cluster.api.post(path, json=said).status_code == 409
+    assert cluster.api.post(path, json=manifest).status_code == 409
     assert "SampleFailed" in cluster.kubectl("describe", "et", "one", "-n", namespace)
 
 
 @pytest.mark.parametrize("word", ["no ", "größer "])
-def test_an_event_with_much_to_say_is_taken_too(cluster: ControlPlane, namespace: str, word: str) -> None:
+def test_an_event_with_a_long_message_is_accepted(cluster: ControlPlane, namespace: str, word: str) -> None:
     letter = created(cluster, namespace, "EmailTemplate", TEMPLATE)
-    said = event_manifest(letter, EventContent("Warning", "SampleFailed", word * 500), "operator-0", NOW)
-    answer = cluster.api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", json=said)
+    manifest = event_manifest(letter, EventContent("Warning", "SampleFailed", word * 500), "operator-0", NOW)
+    answer = cluster.api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", json=manifest)
     assert answer.is_success, answer.text

@@ -236,7 +236,7 @@ FAULTS = (
         "the operator killed at each step of its work",
         "the next one converges; no orphan, no second roll-out",
         (
-            f"{KILLS}::test_an_operator_killed_at_a_step_is_followed_by_one_that_mends_it",
+            f"{KILLS}::test_an_operator_that_is_killed_at_a_step_is_followed_by_one_that_completes_it",
             f"{KILLS}::test_kills_one_after_the_other_leave_no_orphan_and_roll_nothing_out_twice",
         ),
     ),
@@ -246,7 +246,7 @@ FAULTS = (
         "changes are seen soon after its return",
         (
             f"{LIFE}::test_the_death_of_the_api_server_is_survived",
-            f"{LINE}::test_what_changes_while_watches_are_silent_is_seen_soon_after_they_speak_again",
+            f"{LINE}::test_a_change_during_silent_watches_is_noticed_soon_after_they_resume",
         ),
     ),
     Fault(
@@ -254,8 +254,8 @@ FAULTS = (
         "an object deleted while the operator is down",
         "its workers stop on its return; nothing waits for a finalizer",
         (
-            f"{CHILDREN}::test_a_profile_that_goes_while_it_is_down_takes_its_workers_along",
-            f"{CHILDREN}::test_a_template_that_goes_while_it_is_down_is_not_served_any_more",
+            f"{CHILDREN}::test_a_profile_that_is_deleted_while_the_operator_is_down_loses_its_workers",
+            f"{CHILDREN}::test_a_template_that_is_deleted_while_the_operator_is_down_is_no_longer_served",
         ),
     ),
     Fault(
@@ -269,8 +269,8 @@ FAULTS = (
         "a child object edited or deleted by hand",
         "put back",
         (
-            f"{CHILDREN}::test_what_somebody_edits_is_put_back",
-            f"{CHILDREN}::test_what_somebody_deletes_comes_back",
+            f"{CHILDREN}::test_edited_objects_are_restored",
+            f"{CHILDREN}::test_deleted_objects_are_created_again",
         ),
     ),
     Fault(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class MemoryReport:
     letter: int
     fingerprint: str
-    said: ReportEntry
+    entry: ReportEntry
     meaning: ReportEffect
     pending: bool
 
@@ -56,11 +56,11 @@ class MemoryReportStore:
         if len(theirs) >= MAX_REPORTS_PER_LETTER:
             return ReportResult(profile, limit_reached=True)
         fresh = []
-        for number, said in enumerate(one.entries):
+        for number, entry in enumerate(one.entries):
             name = f"{one.fingerprint}-{number}"
             if all(each.fingerprint != name for each in theirs):
-                meaning = houses[profile].policy(said, row.letter.identity.recipient)
-                fresh.append(MemoryReport(row.row, name, said, meaning, meaning != ReportEffect()))
+                meaning = houses[profile].policy(entry, row.letter.identity.recipient)
+                fresh.append(MemoryReport(row.row, name, entry, meaning, meaning != ReportEffect()))
         self.store.reports += fresh
         if not fresh:
             return ReportResult(profile, is_duplicate=True)
@@ -108,7 +108,7 @@ class MemoryReportStore:
             reason = one.meaning.suppress
             if reason and not captured:
                 identity = row.letter.identity
-                entry = Suppression(identity.profile, identity.recipient, reason, now, one.said.text)
+                entry = Suppression(identity.profile, identity.recipient, reason, now, one.entry.text)
                 if all(
                     (each.profile, address_hash(each.address or ""), each.reason)
                     != (entry.profile, address_hash(identity.recipient), reason)
@@ -120,7 +120,7 @@ class MemoryReportStore:
 
     def _tell(self, row: "MemoryRow", one: MemoryReport, heralds: Heralds, now: datetime) -> None:
         code = Code.BOUNCED.value if row.state is State.BOUNCED else ""
-        report = {"kind": one.said.kind.value, "status": one.said.status}
+        report = {"kind": one.entry.kind.value, "status": one.entry.status}
         fate = LetterTransition(
             row.row, row.letter.identity, row.letter.event.type, row.state, now, attempts=row.attempts
         )

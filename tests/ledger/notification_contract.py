@@ -1,6 +1,6 @@
 """The contract of ports.notifications.NotificationOutbox, which every ledger must pass.
 
-A subclass gives a fixture `lives`, as the contract of the ledger itself asks for it.
+A subclass gives a fixture `lives` as the contract of the ledger does.
 """
 
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ THERE = ReportEntry(ReportKind.DELIVERED, "2.0.0")
 SPAM = ReportEntry(ReportKind.COMPLAINT, text="feedback-report: abuse")
 READERS: dict[str, BounceConfig] = {
     PROFILE: BounceConfig(
-        lambda said, recipient: interpret_report(said, recipient, suppresses_bounces=True), [notify_all]
+        lambda entry, recipient: interpret_report(entry, recipient, suppresses_bounces=True), [notify_all]
     )
 }
 
@@ -48,9 +48,9 @@ class ReportSetup(Lives, Protocol):
         ...
 
 
-def report(said: ReportEntry, name: str = "a", fingerprint: str = "one", **event: Any) -> ReceivedReport:
+def report(entry: ReportEntry, name: str = "a", fingerprint: str = "one", **event: Any) -> ReceivedReport:
     """A report about a letter."""
-    return ReceivedReport(letter_tag(letter(name, **event).identity), fingerprint, [said])
+    return ReceivedReport(letter_tag(letter(name, **event).identity), fingerprint, [entry])
 
 
 def hand_in(

@@ -14,14 +14,14 @@ from postroom.adapters.ledger.postgres import PostgresLedger
 from postroom.ports.ledger import Ledger
 from tests.delivery.letters import NOON, PROFILE, WINDOW
 from tests.fixtures.postgres import Server
-from tests.ledger.claim_machine import ClaimMachine, Staff
+from tests.ledger.claim_machine import ClaimMachine, Workers
 from tests.ledger.ledger_contract import Lives
 from tests.ledger.postgres_ledgers import SCHEMA, execute, run_out, stop
 from tests.ledger.test_memory_ledger import MemoryLives
 from tests.ledger.test_sqlite import FileLives
 
 
-class Alone:
+class SingleWorker:
     """One worker, which loses its claims only when it dies."""
 
     remembers = False
@@ -33,7 +33,7 @@ class Alone:
     async def begin(self) -> None:
         self.ledgers = [await self._lives.begin()]
 
-    async def lose(self, place: int) -> None:
+    async def lose_lease(self, place: int) -> None:
         await self._lives.die()
         await self.begin()
 
@@ -47,7 +47,7 @@ class Alone:
         await self._lives.die()
 
 
-class Pair:
+class TwoWorkers:
     """Two workers on one PostgreSQL. A worker that loses its lease stops and continues later."""
 
     remembers = True
@@ -63,7 +63,7 @@ class Pair:
             self._workers.append(await PostgresLedger.open(self._url, SCHEMA, member, WINDOW, NOON))
         self.ledgers = [*self._workers]
 
-    async def lose(self, place: int) -> None:
+    async def lose_lease(self, place: int) -> None:
         await run_out(self._url)
         await self.wake(1 - place)
 
@@ -71,8 +71,8 @@ class Pair:
         await asyncio.to_thread(self._workers[place]._heartbeat.beat)
 
     async def attempts(self, row: int) -> Sequence[str]:
-        said = f"SELECT result FROM attempt WHERE row = {row}"
-        return [str(result) for (result,) in await asyncio.to_thread(execute, self._url, said)]
+        query = f"SELECT result FROM attempt WHERE row = {row}"
+        return [str(result) for (result,) in await asyncio.to_thread(execute, self._url, query)]
 
     async def end(self) -> None:
         for worker in self._workers:
@@ -80,14 +80,14 @@ class Pair:
 
 
 class InMemory(ClaimMachine):
-    def hire(self) -> Staff:
-        return Alone(MemoryLives())
+    def make_workers(self) -> Workers:
+        return SingleWorker(MemoryLives())
 
 
 class OnDisk(ClaimMachine):
-    def hire(self) -> Staff:
+    def make_workers(self) -> Workers:
         self.folder = tempfile.TemporaryDirectory()
-        return Alone(FileLives(Path(self.folder.name, "ledger.sqlite")))
+        return SingleWorker(FileLives(Path(self.folder.name, "ledger.sqlite")))
 
     def teardown(self) -> None:
         try:
@@ -108,9 +108,9 @@ def test_on_postgresql_two_workers_double_nothing_without_a_doubt(
     postgres_server: Server, migrated: str
 ) -> None:
     class OnPostgres(ClaimMachine):
-        def hire(self) -> Staff:
+        def make_workers(self) -> Workers:
             self.url = postgres_server.database(like=migrated)
-            return Pair(self.url)
+            return TwoWorkers(self.url)
 
         def teardown(self) -> None:
             try:

@@ -22,7 +22,7 @@ class Ended:
     """Exit status and output."""
 
     code: int
-    said: str
+    output: str
 
 
 @pytest.fixture
@@ -52,23 +52,23 @@ def migrate(secret: Path, url: str = "", **more: str) -> Ended:
 def test_it_ends_with_0_when_the_schema_is_there_and_says_what_it_did(secret: Path, postgres: str) -> None:
     first, second = migrate(secret, postgres), migrate(secret, postgres)
     assert (first.code, second.code) == (0, 0)
-    assert f"migrated from nothing to revision {head()}" in first.said
-    assert f"is at revision {head()}" in second.said
+    assert f"migrated from nothing to revision {head()}" in first.output
+    assert f"is at revision {head()}" in second.output
 
 
 def test_without_a_secret_it_ends_with_0_and_leaves_it_to_the_worker(secret: Path) -> None:
     ended = migrate(secret)
     assert ended.code == 0
-    assert "the worker waits for its Secret and migrates then" in ended.said
+    assert "the worker waits for its Secret and migrates then" in ended.output
 
 
 def test_a_server_that_is_away_is_1_with_the_servers_address(secret: Path) -> None:
     port = free_port()
     ended = migrate(secret, f"postgresql://post:s3cret@127.0.0.1:{port}/post")
     assert ended.code == 1
-    assert f"did not let us in within {SECONDS} s: connection failed" in ended.said
-    assert f"port {port}" in ended.said
-    assert "Traceback" not in ended.said
+    assert f"did not let us in within {SECONDS} s: connection failed" in ended.output
+    assert f"port {port}" in ended.output
+    assert "Traceback" not in ended.output
 
 
 @pytest.fixture
@@ -89,21 +89,21 @@ def guarded(postgres_server: Server, postgres: str) -> Iterator[str]:
 def test_a_wrong_password_is_1_and_is_not_printed(secret: Path, guarded: str) -> None:
     ended = migrate(secret, guarded.replace("right@", "wr0ng@"))
     assert ended.code == 1
-    assert 'password authentication failed for user "locked"' in ended.said
-    assert "wr0ng" not in ended.said
-    assert "Traceback" not in ended.said
+    assert 'password authentication failed for user "locked"' in ended.output
+    assert "wr0ng" not in ended.output
+    assert "Traceback" not in ended.output
 
 
 def test_a_user_who_may_not_make_the_schema_is_1_with_the_way_out(secret: Path, guarded: str) -> None:
     ended = migrate(secret, guarded)
     assert ended.code == 1
-    assert f"CREATE SCHEMA {SCHEMA} AUTHORIZATION" in ended.said
+    assert f"CREATE SCHEMA {SCHEMA} AUTHORIZATION" in ended.output
 
 
 def test_a_database_that_is_not_there_is_1_by_its_name(secret: Path, postgres: str) -> None:
     ended = migrate(secret, postgres + "_gone")
     assert ended.code == 1
-    assert '_gone" does not exist' in ended.said
+    assert '_gone" does not exist' in ended.output
 
 
 def test_a_ledger_that_needs_a_newer_release_is_1_and_stays_as_it_is(
@@ -113,7 +113,7 @@ def test_a_ledger_that_needs_a_newer_release_is_1_and_stays_as_it_is(
     execute(postgres_ledger, "UPDATE calendar SET floor = '0998'")
     ended = migrate(secret, postgres_ledger)
     assert ended.code == 1
-    assert f"this one knows {head()}: use the newer Postroom" in ended.said
+    assert f"this one knows {head()}: use the newer Postroom" in ended.output
     assert execute(postgres_ledger, f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
 
 
@@ -121,8 +121,8 @@ def test_tables_of_another_application_in_the_schema_are_1_and_stay(secret: Path
     execute(postgres, f"CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.letter (love text)", "public")
     ended = migrate(secret, postgres)
     assert ended.code == 1
-    assert "name another schema" in ended.said
-    assert "Traceback" not in ended.said
+    assert "name another schema" in ended.output
+    assert "Traceback" not in ended.output
     tables = f"SELECT tablename FROM pg_tables WHERE schemaname = '{SCHEMA}'"
     assert execute(postgres, tables) == [("letter",)]
 
@@ -130,4 +130,4 @@ def test_tables_of_another_application_in_the_schema_are_1_and_stay(secret: Path
 def test_a_setting_that_cannot_be_read_is_2_by_its_name(secret: Path) -> None:
     ended = migrate(secret, POSTROOM_MIGRATE_SECONDS="soon")
     assert ended.code == 2
-    assert "POSTROOM_MIGRATE_SECONDS" in ended.said
+    assert "POSTROOM_MIGRATE_SECONDS" in ended.output

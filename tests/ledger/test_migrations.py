@@ -54,8 +54,8 @@ def test_a_second_migration_changes_nothing_and_reports_it(postgres: str) -> Non
 
 def test_migrations_that_begin_at_once_wait_for_each_other(postgres: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        said = list(pool.map(lambda _: migrate(postgres, SCHEMA), range(4)))
-    assert sum("migrated from nothing" in line for line in said) == 1
+        lines = list(pool.map(lambda _: migrate(postgres, SCHEMA), range(4)))
+    assert sum("migrated from nothing" in line for line in lines) == 1
 
 
 def test_two_schemas_of_a_database_are_two_ledgers(postgres: str) -> None:

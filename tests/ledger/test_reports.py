@@ -103,8 +103,8 @@ async def erase_between_reports(folder: Path) -> None:
     post = FileReportSetup(folder / "shop.sqlite")
     ledger, intake = await post.begin(), post.intake()
     await letter_in(ledger, State.ACCEPTED)
-    said = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
-    hand_in(intake, report(said))
+    entry = replace(GONE, text="550 5.1.1 <a@example.net> unknown", recipients=("b@example.net",))
+    hand_in(intake, report(entry))
     junk = ReportEntry(ReportKind.UNPARSED, text="from <a@example.net>")
     hand_in(intake, replace(report(junk, fingerprint="two"), content=b"from <a@example.net>"))
     ledger_ = LedgerAdministration.open_file(post.path)
@@ -112,8 +112,8 @@ async def erase_between_reports(folder: Path) -> None:
     assert (erased.letters, erased.reports) == (1, 2)
     assert ledger_.erase("a@example.net", NOON, dry_run=False).reports == 0
     ledger_.close()
-    assert hand_in(intake, report(said)).is_duplicate
-    late = [replace(report(each), fingerprint=name) for name, each in (("three", said), ("four", junk))]
+    assert hand_in(intake, report(entry)).is_duplicate
+    late = [replace(report(each), fingerprint=name) for name, each in (("three", entry), ("four", junk))]
     taken = [hand_in(intake, replace(each, content=b"<a@example.net>")) for each in late]
     assert [(each.changes, each.suppressed) for each in taken] == [((), ())] * 2
     intake.close()

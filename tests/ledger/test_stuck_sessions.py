@@ -45,7 +45,7 @@ def stopped(url: str, row: int, schema: str = SCHEMA) -> Iterator[Callable[[], b
 async def held_up(url: str) -> None:
     """Return when a session waits for a lock."""
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
-    await asyncio.to_thread(wait_until, lambda: bool(execute(url, waits)), "somebody who waits for a lock")
+    await asyncio.to_thread(wait_until, lambda: bool(execute(url, waits)), "a session that waits for a lock")
 
 
 @async_test

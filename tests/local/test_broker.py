@@ -1,4 +1,4 @@
-"""The embedded broker keeps what it acknowledged, stays on its port, and never outlives its parent."""
+"""The embedded broker keeps acknowledged records, stays on its port, and never outlives its parent."""
 
 import socket
 import subprocess
@@ -25,11 +25,11 @@ broker = LocalBroker(config=BrokerConfig(inherited_fds=(os.dup(1),))).start()
 print(broker.port, flush=True)
 sys.stdin.read()
 """
-"""Starts a broker that holds this process's output open as long as it lives."""
+"""Starts a broker that inherits this process's standard output."""
 
 
 def produce(bootstrap: str, topic: str, count: int, patience_ms: int = 10_000) -> list[object]:
-    """Send `count` messages; the errors of those that were not acknowledged."""
+    """Send `count` messages; returns the errors of messages that were not acknowledged."""
     errors: list[object] = []
     producer = Producer(
         {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": patience_ms, "log_level": 0}
@@ -66,12 +66,12 @@ def consume(bootstrap: str, topic: str, count: int) -> set[bytes]:
 
 @pytest.fixture
 def durable(tmp_path: Path, broker: LocalBroker) -> Iterator[LocalBroker]:
-    """A broker that fsyncs to a folder; `broker` is asked for so that its skip holds here too."""
+    """A broker that fsyncs to a folder; it requests `broker`, so that its skip applies here too."""
     with LocalBroker(tmp_path / "broker", fsync=True) as running:
         yield running
 
 
-def test_what_was_produced_is_consumed(broker: LocalBroker, topic: str) -> None:
+def test_produced_records_are_consumed(broker: LocalBroker, topic: str) -> None:
     assert produce(broker.bootstrap, topic, 100) == []
     assert consume(broker.bootstrap, topic, 100) == {str(number).encode() for number in range(100)}
 
@@ -79,7 +79,7 @@ def test_what_was_produced_is_consumed(broker: LocalBroker, topic: str) -> None:
 def test_it_listens_on_the_loopback_interface_only(broker: LocalBroker) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines() if sys.platform == "linux" else []
     port = f":{broker.port:04X} "
-    # state 0A is LISTEN; lines of clients' connections name the same port
+    # state 0A is LISTEN; client connections have the same port
     addresses = [f[1] for f in map(str.split, listening) if port in f"{f[1]} " and f[3] == "0A"]
     assert addresses == [f"0100007F:{broker.port:04X}"] if listening else True
 
@@ -94,8 +94,8 @@ def test_a_killed_broker_has_kept_every_acknowledged_message(durable: LocalBroke
     assert len(consume(address, topic, 500)) == 500
 
 
-def test_a_durable_broker_makes_no_topics_of_its_own(durable: LocalBroker, topic: str) -> None:
-    """It would lose them when it is killed."""
+def test_a_durable_broker_creates_no_topics_by_itself(durable: LocalBroker, topic: str) -> None:
+    """A topic that the broker created by itself would be lost in a kill."""
     assert len(produce(durable.bootstrap, topic, 1, patience_ms=500)) == 1
 
 
@@ -107,7 +107,7 @@ def test_a_topic_is_created_once_and_survives_a_kill(durable: LocalBroker, topic
     assert create_topics(durable.bootstrap, wanted) == []
 
 
-def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, topic: str) -> None:
+def test_an_injected_fault_fails_and_is_cleared(broker: LocalBroker, topic: str) -> None:
     produce(broker.bootstrap, topic, 1)
     broker.control("fault", keys=["Produce"], topic=topic, code=TOPIC_AUTHORIZATION_FAILED, count=-1)
     assert len(produce(broker.bootstrap, topic, 1)) == 1
@@ -117,20 +117,20 @@ def test_a_broker_that_is_told_to_fail_fails_and_recovers(broker: LocalBroker, t
     broker.control("clear")
 
 
-def test_topics_on_a_broker_that_does_not_answer_are_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_topics_on_an_unreachable_broker_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "CONNECT_SECONDS", 0.5)
     with pytest.raises(UserError, match="No Kafka broker answers"):
         create_topics("127.0.0.1:1", [TopicSpec("t", 1, 1000)])
 
 
-def test_an_unknown_fault_is_refused_by_name(broker: LocalBroker) -> None:
+def test_an_unknown_fault_is_rejected(broker: LocalBroker) -> None:
     with pytest.raises(ValueError, match="Prodouce"):
         broker.control("fault", keys=["Prodouce"])
     with pytest.raises(ValueError, match="unknown op"):
         broker.control("explode")
 
 
-def test_a_taken_port_is_told_by_its_number(broker: LocalBroker) -> None:
+def test_a_taken_port_is_an_error_with_the_port_number(broker: LocalBroker) -> None:
     with pytest.raises(UserError, match=f"Port {broker.port} is taken"):
         LocalBroker(port=broker.port).start()
 
@@ -140,20 +140,20 @@ def test_a_broker_ends_when_its_parent_is_killed(broker: LocalBroker) -> None:
         assert parent.stdout is not None
         port = int(parent.stdout.readline())
         parent.kill()
-        assert parent.stdout.read() == ""  # the end of the output: nobody holds it any more
+        assert parent.stdout.read() == ""  # end of file: no process holds the pipe
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_a_broker_without_a_parent_stays_for_its_clients_until_they_leave(broker: LocalBroker) -> None:
-    """Workers commit their offsets then."""
+def test_a_broker_without_a_parent_serves_connected_clients_until_they_close(broker: LocalBroker) -> None:
+    """In this time workers commit their offsets."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=PIPE, stdout=PIPE, text=True) as parent:
         assert parent.stdout is not None
         address = ("127.0.0.1", int(parent.stdout.readline()))
         with socket.create_connection(address, timeout=10) as client:
             parent.kill()
             parent.wait()
-            client.settimeout(1.5)  # longer than a broker without clients stays
+            client.settimeout(1.5)  # longer than a broker without clients runs
             with pytest.raises(TimeoutError):
                 client.recv(1)
         assert parent.stdout.read() == ""

@@ -1,4 +1,4 @@
-"""The judge on pairs made by hand: what it must call equal, and each kind of damage that it must find."""
+"""The browser check on hand-made pairs: pages that must be equal, and damage that it must find."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +18,15 @@ def page(css: str, body: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[BrowserCheck]:
+def browser() -> Iterator[BrowserCheck]:
     if (missing := missing_browser()) is not None:
-        unavailable("the judge", missing)
+        unavailable("the browser", missing)
     with BrowserCheck() as check:
         yield check
 
 
-def judged(judge: BrowserCheck, source: str, delivered: str, css: str = "") -> Comparison:
-    (found,) = judge.compare([PagePair(source, delivered, css)])
+def compared(browser: BrowserCheck, source: str, delivered: str, css: str = "") -> Comparison:
+    (found,) = browser.compare([PagePair(source, delivered, css)])
     return found
 
 
@@ -70,9 +70,9 @@ EQUAL = {
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", EQUAL)
-def test_pages_that_come_out_alike_are_equal(judge: BrowserCheck, name: str) -> None:
+def test_equal_pages_are_equal_in_every_check(browser: BrowserCheck, name: str) -> None:
     source, delivered = EQUAL[name]
-    found = judged(judge, source, delivered)
+    found = compared(browser, source, delivered)
     assert found.differences == ()
     assert found.equal
     assert found.elements > 2
@@ -184,25 +184,25 @@ DAMAGE = {
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_named(judge: BrowserCheck, name: str) -> None:
+def test_each_kind_of_damage_is_found(browser: BrowserCheck, name: str) -> None:
     source, delivered, check, name_of_property = DAMAGE[name]
-    found = judged(judge, source, delivered)
+    found = compared(browser, source, delivered)
     assert not found.equal
     assert (check, name_of_property) in {(each.check, each.property) for each in found.differences}
 
 
 @pytest.mark.browser
-def test_the_separate_sheet_comes_before_the_pages_own_styles(judge: BrowserCheck) -> None:
+def test_the_separate_sheet_comes_before_the_pages_own_styles(browser: BrowserCheck) -> None:
     source = page("p{color:red}", "<p>x")
-    assert judged(judge, source, page("", '<p style="color:red">x'), "p{color:blue}").equal
-    assert not judged(judge, source, page("", '<p style="color:blue">x'), "p{color:blue}").equal
+    assert compared(browser, source, page("", '<p style="color:red">x'), "p{color:blue}").equal
+    assert not compared(browser, source, page("", '<p style="color:blue">x'), "p{color:blue}").equal
 
 
 @pytest.mark.browser
-def test_a_difference_names_element_line_and_both_values(judge: BrowserCheck) -> None:
+def test_a_difference_names_element_line_and_both_values(browser: BrowserCheck) -> None:
     body = '<table>\n<tr><td class="a">1<td class="a">2</table>'
-    found = judged(
-        judge, page(".a{color:red}", body), page("", body.replace('a">1', 'a" style="color:red">1'))
+    found = compared(
+        browser, page(".a{color:red}", body), page("", body.replace('a">1', 'a" style="color:red">1'))
     )
     first = found.differences[0]
     assert (first.line, first.property) == (2, "color")
@@ -216,48 +216,48 @@ def test_a_difference_names_element_line_and_both_values(judge: BrowserCheck) ->
 
 
 @pytest.mark.browser
-def test_elements_that_cannot_carry_a_style_are_left_out_and_counted(judge: BrowserCheck) -> None:
+def test_elements_that_cannot_have_a_style_are_excluded_and_counted(browser: BrowserCheck) -> None:
     implied = "<style>tbody{color:red}</style><table><tr><td>x</table>"
-    assert judged(judge, implied, implied).excluded == 3  # html, body, tbody
+    assert compared(browser, implied, implied).excluded == 3  # html, body, tbody
     twice = page("b{color:red}", "<p><b>x<p>y")
-    assert judged(judge, twice, twice.replace("<b>", '<b style="color:red">')).excluded == 2
+    assert compared(browser, twice, twice.replace("<b>", '<b style="color:red">')).excluded == 2
 
 
 @pytest.mark.browser
-def test_scripts_of_a_page_do_not_run(judge: BrowserCheck) -> None:
+def test_scripts_of_a_page_do_not_run(browser: BrowserCheck) -> None:
     source = page("", "<script>document.write('<b>x</b>')</script><p onclick=x>")
-    assert judged(judge, source, source).elements == len(["html", "body", "p"])
+    assert compared(browser, source, source).elements == len(["html", "body", "p"])
 
 
 @pytest.mark.browser
-def test_many_pairs_keep_their_order(judge: BrowserCheck) -> None:
+def test_many_pairs_keep_their_order(browser: BrowserCheck) -> None:
     pairs = [PagePair(page("", "<p>" * n), page("", "<p>" * n), name=str(n)) for n in range(60)]
-    found = judge.compare(pairs)
+    found = browser.compare(pairs)
     assert [(each.name, each.elements) for each in found] == [(str(n), n + 2) for n in range(60)]
 
 
 @pytest.mark.browser
-def test_pictures_are_compared_within_a_tolerance(judge: BrowserCheck) -> None:
+def test_pictures_are_compared_within_a_tolerance(browser: BrowserCheck) -> None:
     source = page("p{color:red;height:2000px}", "<p>some words")
-    assert judge.compare_pictures(PagePair(source, source)) == 0
-    assert judge.compare_pictures(PagePair(source, source.replace("red", "blue"))) > 0
+    assert browser.compare_pictures(PagePair(source, source)) == 0
+    assert browser.compare_pictures(PagePair(source, source.replace("red", "blue"))) > 0
     taller = source.replace("2000px", "2100px")
-    assert judge.compare_pictures(PagePair(source, taller)) > PICTURE_TOLERANCE
+    assert browser.compare_pictures(PagePair(source, taller)) > PICTURE_TOLERANCE
 
 
 @pytest.mark.browser
-def test_a_fault_of_the_page_is_trouble_and_the_next_call_works() -> None:
+def test_an_exception_in_the_page_is_an_error_and_the_next_call_works() -> None:
     if (missing := missing_browser()) is not None:
-        unavailable("the judge", missing)
+        unavailable("the browser", missing)
     with Chromium() as chromium:
         with pytest.raises(UserError, match="nowhere is not defined"):
             chromium.evaluate("nowhere()")
-        with pytest.raises(UserError, match=r"refused Page\.noSuchCommand"):
+        with pytest.raises(UserError, match=r"rejected Page\.noSuchCommand"):
             chromium.call("Page.noSuchCommand")
         assert chromium.evaluate("1 + 1") == 2
 
 
-def test_without_chromium_the_error_says_what_to_install(
+def test_without_chromium_the_error_names_the_package_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -266,7 +266,7 @@ def test_without_chromium_the_error_says_what_to_install(
 
 
 @pytest.mark.parametrize("names", [["chromium-browser"], ["google-chrome", "chromium-browser"]])
-def test_the_first_known_program_on_path_is_taken(
+def test_the_first_browser_on_path_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: list[str]
 ) -> None:
     for name in names:
@@ -276,7 +276,7 @@ def test_the_first_known_program_on_path_is_taken(
 
 
 @pytest.mark.processes
-def test_a_program_that_is_no_browser_is_trouble(tmp_path: Path) -> None:
+def test_a_program_that_is_not_a_browser_is_an_error(tmp_path: Path) -> None:
     program = tmp_path / "chromium"
     program.write_text("#!/bin/sh\necho no display >&2\n")
     program.chmod(0o755)
@@ -285,6 +285,6 @@ def test_a_program_that_is_no_browser_is_trouble(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_program_that_does_not_start_is_trouble(tmp_path: Path) -> None:
+def test_a_program_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not start"), BrowserCheck(tmp_path / "chromium"):
         pass

@@ -1,4 +1,4 @@
-"""`postroom check --browser`: what is said of a letter that comes out otherwise than its source page."""
+"""`postroom check --browser`: the findings about a letter that looks different from its source page."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Differs:
         return [Comparison(pair.name, 3, 3, 0, 0, 1, self.differences) for pair in pairs]
 
 
-def said(browser: Differs, html: str = PAGE, **spec: object) -> list[tuple[str, int | None]]:
+def reported(browser: Differs, html: str = PAGE, **spec: object) -> list[tuple[str, int | None]]:
     item = template(html, **spec)
     found = appearance_problems(item, None, validate_template(item, None), browser)  # type: ignore[arg-type]
     return [(problem.message, problem.line) for problem in found]
@@ -73,7 +73,7 @@ def difference(
 
 
 def test_a_difference_names_the_sample_the_element_and_both_values() -> None:
-    assert said(Differs(difference(line=4))) == [
+    assert reported(Differs(difference(line=4))) == [
         ("sample `zoe`: `html > p`: color red became blue at 600 pixels, light", 4)
     ]
 
@@ -82,63 +82,63 @@ def test_a_difference_names_the_sample_the_element_and_both_values() -> None:
     ("check", "words"),
     [
         ("hover", "blue while it is hovered or focused"),
-        ("gmail", "blue with what Gmail puts into a page"),
+        ("gmail", "blue with the elements that Gmail adds"),
         ("inlined", "blue in clients that ignore `<style>`"),
     ],
 )
-def test_a_difference_says_under_which_circumstances(check: str, words: str) -> None:
-    assert said(Differs(difference(check)))[0][0].endswith(words)
+def test_a_difference_names_the_check_that_found_it(check: str, words: str) -> None:
+    assert reported(Differs(difference(check)))[0][0].endswith(words)
 
 
-def test_a_line_that_data_wrote_is_no_line_of_the_source() -> None:
-    assert said(Differs(difference(line=3)))[0][1] is None
-    assert said(Differs(difference(line=4)))[0][1] == 4
-    assert said(Differs(difference(line=None)))[0][1] is None
+def test_a_line_that_comes_from_data_has_no_source_line() -> None:
+    assert reported(Differs(difference(line=3)))[0][1] is None
+    assert reported(Differs(difference(line=4)))[0][1] == 4
+    assert reported(Differs(difference(line=None)))[0][1] is None
     twice = PAGE.replace("Hello {{ name }}", "Bye").replace('"a"', '"b"')
-    assert said(Differs(difference(line=4)), twice + "{{ name }}")[0][1] is None
+    assert reported(Differs(difference(line=4)), twice + "{{ name }}")[0][1] is None
 
 
-def test_one_finding_has_an_elements_properties_and_at_most_four() -> None:
+def test_a_finding_lists_at_most_four_properties_of_an_element() -> None:
     names = ["a", "b", "c", "d", "e", "f"]
-    found = said(
+    found = reported(
         Differs(*(difference(name=name, scheme=scheme) for scheme in ("light", "dark") for name in names))
     )
     assert len(found) == 1
-    assert "d red became blue and 2 properties more" in found[0][0]
+    assert "d red became blue and 2 more properties" in found[0][0]
 
 
-def test_what_follows_from_another_difference_is_left_out() -> None:
+def test_a_consequence_of_another_difference_is_omitted() -> None:
     follows = difference(name="border-top-color"), difference(name="width")
-    assert "border" not in said(Differs(difference(), *follows))[0][0]
-    assert "border-top-color red became blue, width red became blue at" in said(Differs(*follows))[0][0]
+    assert "border" not in reported(Differs(difference(), *follows))[0][0]
+    assert "border-top-color red became blue, width red became blue at" in reported(Differs(*follows))[0][0]
 
 
-def test_of_many_elements_eight_are_named_and_the_rest_counted() -> None:
-    found = said(Differs(*(difference(path=f"p:nth({n})") for n in range(20))))
+def test_eight_elements_are_reported_and_the_rest_is_counted() -> None:
+    found = reported(Differs(*(difference(path=f"p:nth({n})") for n in range(20))))
     assert len(found) == 9
     assert found[-1] == ("sample `zoe`: 12 more elements differ", None)
 
 
-def test_the_same_difference_in_two_samples_is_said_once() -> None:
+def test_the_same_difference_in_two_samples_is_reported_once() -> None:
     samples = [{"name": "zoe", "data": {"name": "Zoë"}}, {"name": "al", "data": {"name": "Al"}}]
-    assert len(said(Differs(difference()), samples=samples)) == 1
+    assert len(reported(Differs(difference()), samples=samples)) == 1
 
 
-def test_bytes_and_elements_have_words_of_their_own() -> None:
-    bytes_, elements = said(
+def test_differences_of_bytes_and_elements_have_their_own_messages() -> None:
+    bytes_, elements = reported(
         Differs(
             difference("bytes", "text", "", source="&nbsp;", delivered=" "),
             difference("elements", "element", "html > a", source="TD 4", delivered="TD (implied)"),
         )
     )
     assert "outside of `style` attributes and `<style>` elements: '&nbsp;' became ' '" in bytes_[0]
-    assert "the browser makes other elements of it: TD 4 became TD (implied)" in elements[0]
+    assert "the browser creates other elements: TD 4 became TD (implied)" in elements[0]
 
 
 def test_the_source_page_has_the_samples_data_and_its_own_styles() -> None:
     browser = Differs()
     html = PAGE.replace("</title>", "</title><style>.b { color: red }</style>")
-    said(browser, html, css=".a { color: red }")
+    reported(browser, html, css=".a { color: red }")
     assert browser.sources == [html.replace("{{ name }}", "Zoë").removesuffix("\n")] or browser.sources == [
         html.replace("{{ name }}", "Zoë")
     ]
@@ -164,7 +164,7 @@ def test_source_pages_come_in_the_order_of_the_letters_with_the_layouts_sheet() 
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("_chromium")
-def test_check_compares_templates_that_pass_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_check_compares_only_templates_that_pass(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(MANIFESTS)
     done = CliRunner().invoke(app, ["check", str(tmp_path), "--browser"])
     assert done.exit_code == 0, done.output
@@ -193,7 +193,9 @@ def test_a_difference_is_a_warning_of_the_template(monkeypatch: pytest.MonkeyPat
     assert not validation.results[object_key(item)].problems
 
 
-def test_check_without_chromium_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_without_chromium_names_the_package_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "all.yaml").write_text(MANIFESTS)
     monkeypatch.setenv("PATH", str(tmp_path))
     done = CliRunner().invoke(app, ["check", str(tmp_path), "--browser"])

@@ -1,4 +1,4 @@
-"""`postroom check` says what is wrong as people, programs and GitHub read it."""
+"""`postroom check` reports findings for people, programs and GitHub."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_good_folder_is_one_line_of_summary(manifest_set: ManifestSet) -> None
     ]
 
 
-def test_a_finding_is_shown_with_its_words_underlined_and_the_way_out() -> None:
+def test_a_finding_has_its_range_underlined_and_a_remedy() -> None:
     assert lines(ManifestSet(findings=(WARNING,), files=1), "text")[:10] == [
         "warning[image_without_alt] this image has no alt text",
         "  --> m/b.yaml:14:7",
@@ -63,9 +63,9 @@ def test_a_rule_is_explained_once() -> None:
     assert (text.count("warning[image_without_alt]"), text.count("why:")) == (2, 1)
 
 
-def test_an_error_whose_message_says_the_way_out_needs_no_help() -> None:
-    told = Finding("a.yaml", 1, "css_invalid", "`x` is wrong; write `y`")
-    assert "help" not in "".join(lines(ManifestSet(findings=(told,)), "text"))
+def test_an_error_with_a_remedy_in_its_message_has_no_help() -> None:
+    finding = Finding("a.yaml", 1, "css_invalid", "`x` is wrong; write `y`")
+    assert "help" not in "".join(lines(ManifestSet(findings=(finding,)), "text"))
     assert "help" in "".join(lines(ManifestSet(findings=(ERROR,)), "text"))
 
 
@@ -86,7 +86,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert "^" not in line.plain or line.plain.count("^") >= 2
 
 
-def test_an_excerpt_keeps_the_words_in_sight() -> None:
+def test_an_excerpt_keeps_the_underlined_range_visible() -> None:
     source = " " * 8 + "a" * 100 + "WORD" + "b" * 100
     shown, start, length = excerpt(Finding("a", 1, "x", "", column=109, end_column=113, source=source), 40)
     assert shown[start : start + length] == "WORD"
@@ -97,13 +97,13 @@ def test_an_excerpt_keeps_the_words_in_sight() -> None:
 
 def test_a_source_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2Jb\tc\u202ed") == "a·[2Jb c·d"
-    told = Finding("a.yaml", 1, "x", "m\x1b", source="s\x1b")
+    finding = Finding("a.yaml", 1, "x", "m\x1b", source="s\x1b")
     assert "\x1b" not in "".join(
-        lines(ManifestSet(findings=(told,)), "text") + lines(ManifestSet(findings=(told,)), "concise")
+        lines(ManifestSet(findings=(finding,)), "text") + lines(ManifestSet(findings=(finding,)), "concise")
     )
 
 
-def test_concise_is_one_line_a_finding() -> None:
+def test_concise_is_one_line_for_each_finding() -> None:
     assert lines(ManifestSet(findings=(WARNING, ERROR), files=2), "concise")[1] == (
         "m/b.yaml:14:7: warning[image_without_alt] this image has no alt text"
     )
@@ -126,7 +126,7 @@ def test_json_is_one_document_with_revisions(manifest_set: ManifestSet) -> None:
     assert (document["files"], document["version"]) == (2, 1)
 
 
-def test_a_finding_in_json_has_its_place_and_its_way_out() -> None:
+def test_a_finding_in_json_has_its_position_and_its_remedy() -> None:
     (text,) = lines(ManifestSet(findings=(WARNING,)), "json")
     (finding,) = json.loads(text)["findings"]
     assert list(finding) == [
@@ -145,40 +145,40 @@ def test_a_finding_in_json_has_its_place_and_its_way_out() -> None:
     assert finding["help"].startswith("Write what the image says")
 
 
-def test_a_link_of_the_reference_becomes_words() -> None:
+def test_a_markdown_link_becomes_its_text() -> None:
     (text,) = lines(ManifestSet(findings=(Finding("a", 1, "filter_not_allowed", "m"),)), "json")
     assert (
         json.loads(text)["findings"][0]["help"] == "Use a filter of the list in the page template-language."
     )
 
 
-def test_a_template_that_cannot_be_read_counts_as_one_that_does_not_pass(tmp_path: Path) -> None:
+def test_an_unreadable_template_counts_as_failed(tmp_path: Path) -> None:
     write_manifests(tmp_path, profile=PROFILE, welcome=TEMPLATE.replace("html:", "htm:"))
     assert "; 0 of 1 templates pass; " in lines(read_manifest_folder(tmp_path), "text", 200)[-1]
 
 
-def test_what_could_not_be_rendered_is_counted_and_neither_passes_nor_fails(tmp_path: Path) -> None:
+def test_a_template_without_its_layout_is_counted_as_not_rendered(tmp_path: Path) -> None:
     write_manifests(
         tmp_path, welcome=TEMPLATE.replace("  eventTypes:", "  layoutRef: {name: page}\n  eventTypes:")
     )
     found = read_input(tmp_path, elsewhere=True)
     assert may_go_live(found, strict=True)
     assert lines(found, "text", 200)[-1] == (
-        "1 file, 0 profiles; 0 of 1 templates pass; 1 template not rendered, for want of a layout; "
+        "1 file, 0 profiles; 0 of 1 templates pass; 1 template not rendered, because the layout is missing; "
         "0 sample letters rendered; 0 errors, 2 warnings"
     )
     (text,) = lines(found, "json")
     assert [each["passes"] for each in json.loads(text)["templates"]] == [None]
 
 
-def test_strict_takes_a_warning_for_an_error_and_an_info_for_nothing() -> None:
+def test_strict_counts_warnings_as_errors_and_ignores_infos() -> None:
     assert may_go_live(ManifestSet(findings=(WARNING, INFO)), strict=False)
     assert not may_go_live(ManifestSet(findings=(WARNING,)), strict=True)
     assert may_go_live(ManifestSet(findings=(INFO,)), strict=True)
     assert not may_go_live(ManifestSet(findings=(ERROR,)), strict=False)
 
 
-def test_findings_are_counted_by_rule_and_infos_can_be_left_out() -> None:
+def test_findings_are_grouped_by_rule_and_infos_can_be_omitted() -> None:
     found = ManifestSet(findings=(WARNING, INFO, WARNING))
     assert {rule: len(each) for rule, each in found.by_rule().items()} == {
         "image_without_alt": 2,

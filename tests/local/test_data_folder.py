@@ -1,4 +1,4 @@
-"""One run owns a data folder, and its programs keep it theirs until the last of them has ended."""
+"""One run owns a data folder until the last of its programs has exited."""
 
 import os
 import subprocess
@@ -16,38 +16,38 @@ ADDRESSES = RunAddresses(
 )
 
 
-def test_a_second_owner_is_refused_by_the_first_ones_process(tmp_path: Path) -> None:
+def test_a_second_owner_is_rejected_with_the_process_id_of_the_first(tmp_path: Path) -> None:
     first, second = DataFolder(tmp_path), DataFolder(tmp_path)
     first.acquire(print)
     first.write_addresses(ADDRESSES)
-    with pytest.raises(UserError, match=f"in use by process {os.getpid()}") as trouble:
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()}") as raised:
         second.acquire(print)
-    assert "--data" in trouble.value.remedy
+    assert "--data" in raised.value.remedy
     first.release()
     second.acquire(print)
     second.release()
 
 
-def test_programs_that_are_left_over_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, told = DataFolder(tmp_path), list[str]()
-    first.acquire(told.append)
+def test_programs_of_a_killed_run_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, messages = DataFolder(tmp_path), list[str]()
+    first.acquire(messages.append)
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=first.inherited_fds) as left_over:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=first.inherited_fds) as remaining:
         first.release()  # as after a kill -9 of the run
-        assert left_over.stdin is not None
-        ending = left_over.stdin
+        assert remaining.stdin is not None
+        ending = remaining.stdin
 
-        def hear(line: str) -> None:
-            told.append(line)
-            ending.close()  # only now does the program end
+        def notify(line: str) -> None:
+            messages.append(line)
+            ending.close()  # now the program exits
 
         second = DataFolder(tmp_path)
-        second.acquire(hear)
+        second.acquire(notify)
         second.release()
-    assert told == ["waiting for the programs of the previous run to end"]
+    assert messages == ["waiting for the programs of the previous run to exit"]
 
 
-def test_programs_that_never_end_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_do_not_exit_fail_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "EXIT_SECONDS", 0.0)
     first = DataFolder(tmp_path)
     first.acquire(print)
@@ -68,12 +68,12 @@ def test_addresses_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert folder.addresses() is None
 
 
-def test_addresses_of_another_version_are_none(tmp_path: Path) -> None:
+def test_addresses_of_another_version_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text('{"pid": 1}')
     assert DataFolder(tmp_path).addresses() is None
 
 
-def test_nobody_else_looks_into_a_data_folder(tmp_path: Path) -> None:
+def test_a_data_folder_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "deep" / "data")
     folder.acquire(print)
     folder.release()
@@ -81,13 +81,13 @@ def test_nobody_else_looks_into_a_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["file", "file/data", "data"])
-def test_a_folder_that_cannot_be_used_is_named_with_the_way_out(tmp_path: Path, path: str) -> None:
+def test_an_unusable_folder_is_an_error_with_a_remedy(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "up.lock").mkdir()  # what may not be opened for writing
-    with pytest.raises(UserError, match=f"{path} cannot be used") as trouble:
+    (tmp_path / "data" / "up.lock").mkdir()  # cannot be opened for writing
+    with pytest.raises(UserError, match=f"{path} cannot be used") as raised:
         DataFolder(tmp_path / path).acquire(print)
-    assert "--data" in trouble.value.remedy
+    assert "--data" in raised.value.remedy
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

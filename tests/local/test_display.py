@@ -1,4 +1,4 @@
-"""What a person sees: the live page, a letter's history, the table of samples; at 80 columns and at 130."""
+"""What a person sees: the live page, a letter's facts, the table of samples, at 80 columns and at 130."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from postroom.adapters.ledger.reader import AttemptView, LetterView, ReportView
-from postroom.local import display, letters, send, session
+from postroom.local import display, letters, send, session, terminal
 from postroom.local.display import ProfileStatus, Rates, Snapshot
 from postroom.local.manifests import Finding
 from postroom.local.session import SampleDelivery
@@ -56,7 +56,7 @@ def test_the_page_fits_its_terminal(width: int) -> None:
 
 
 @pytest.mark.parametrize("height", [24, 50])
-def test_what_is_wrong_and_the_way_out_come_before_letters_that_fill_what_is_left(height: int) -> None:
+def test_problems_come_before_the_letters_which_fill_the_remaining_lines(height: int) -> None:
     findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no " * 30) for number in range(9)]
     lines = shown(display.draw_page(page([LETTER] * 90, findings=findings)), height=height).splitlines()
     places = {
@@ -66,7 +66,7 @@ def test_what_is_wrong_and_the_way_out_come_before_letters_that_fill_what_is_lef
     assert len(lines) == height
 
 
-def test_many_findings_leave_the_way_out_in_sight_on_a_small_terminal() -> None:
+def test_many_findings_leave_the_last_line_visible_on_a_small_terminal() -> None:
     findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no " * 60) for number in range(9)]
     lines = shown(display.draw_page(page([LETTER], findings=findings)), height=16).splitlines()
     assert len(lines) <= 16
@@ -74,10 +74,12 @@ def test_many_findings_leave_the_way_out_in_sight_on_a_small_terminal() -> None:
     assert any("more: postroom check" in line for line in lines)
 
 
-def test_refused_records_are_counted_with_the_last_reason() -> None:
-    refused = replace(PROFILE, rejected=3, last_rejection="postroom.default.shop/0/7: recipient: no address")
-    text = " ".join(shown(display.draw_page(page(snapshot=Snapshot(0.0, (refused,))))).split())
-    assert "3 records are refused, on postroom.default.shop.dlq" in text
+def test_rejected_records_are_counted_with_the_last_reason() -> None:
+    rejecting = replace(
+        PROFILE, rejected=3, last_rejection="postroom.default.shop/0/7: recipient: no address"
+    )
+    text = " ".join(shown(display.draw_page(page(snapshot=Snapshot(0.0, (rejecting,))))).split())
+    assert "3 records are rejected, on postroom.default.shop.dlq" in text
     assert "recipient: no address" in text
 
 
@@ -89,12 +91,12 @@ def test_a_long_example_can_be_copied_from_a_narrow_page() -> None:
     assert first.endswith("\\")
 
 
-def test_people_are_masked_on_the_page_and_named_in_a_letters_history() -> None:
+def test_recipients_are_masked_on_the_page_and_shown_by_postroom_letter() -> None:
     assert "mira.de.smet" not in shown(display.draw_page(page([LETTER])))
     assert "mira.de.smet@example.org" in shown(letters.draw_letters([LETTER]))
 
 
-def test_what_came_back_about_a_letter_stands_below_its_attempts() -> None:
+def test_reports_about_a_letter_follow_its_attempts() -> None:
     lines = shown(letters.draw_letters([LETTER]), width=120).splitlines()
     [line] = [line for line in lines if "mx.example.org" in line]
     assert line.split() == [
@@ -108,26 +110,26 @@ def test_what_came_back_about_a_letter_stands_below_its_attempts() -> None:
     ]
 
 
-def test_an_empty_page_says_how_to_send_a_letter() -> None:
+def test_an_empty_page_has_a_command_that_sends_a_letter() -> None:
     assert "postroom send x" in shown(display.draw_page(page()))
 
 
-def test_findings_that_stand_are_on_the_page_and_many_are_counted() -> None:
+def test_current_findings_are_on_the_page_and_the_rest_is_counted() -> None:
     findings = [Finding(f"m/{number}.yaml", 1, "css_invalid", "no") for number in range(9)]
-    text = shown(display.draw_page(page(findings=findings, notes=["the broker ended; starting it again"])))
+    text = shown(display.draw_page(page(findings=findings, notes=["the broker exited; restarting"])))
     assert "m/0.yaml:1:1: css_invalid" in text
     assert "and 3 more" in text
-    assert "the broker ended" in text
+    assert "the broker exited" in text
 
 
-def test_a_worker_in_trouble_and_a_held_template_are_named() -> None:
-    troubled = replace(PROFILE, problems=("kafka: no broker answers",), held_back=("welcome",), lag=None)
-    text = shown(display.draw_page(page(snapshot=Snapshot(0.0, (troubled,)))))
+def test_an_unhealthy_worker_and_a_held_back_template_are_shown() -> None:
+    unhealthy = replace(PROFILE, problems=("kafka: no broker answers",), held_back=("welcome",), lag=None)
+    text = shown(display.draw_page(page(snapshot=Snapshot(0.0, (unhealthy,)))))
     assert "shop: kafka: no broker answers" in text
     assert "welcome serves its last good revision" in text
 
 
-def test_what_a_worker_does_not_tell_is_not_made_up() -> None:
+def test_values_that_a_worker_does_not_report_are_shown_as_unknown() -> None:
     silent = replace(PROFILE, mode="", lag=None)
     lines = shown(display.draw_page(page(snapshot=Snapshot(0.0, (silent,))))).splitlines()
     [row] = [line for line in lines if line.strip().startswith("shop")]
@@ -135,17 +137,17 @@ def test_what_a_worker_does_not_tell_is_not_made_up() -> None:
     assert [display.total_lag(each) for each in ([PROFILE], [PROFILE, silent], [])] == ["3", "–", "0"]
 
 
-def test_no_profile_at_all_is_said() -> None:
+def test_a_run_without_a_profile_says_so() -> None:
     assert "No SmtpProfile yet" in shown(display.draw_page(page(snapshot=Snapshot(0.0))))
 
 
-def test_every_state_of_the_ledger_has_its_colour() -> None:
+def test_every_state_of_the_ledger_has_a_colour() -> None:
     from postroom.ports.ledger import State
 
-    assert set(display.STATE_COLOURS) == {str(state) for state in State}
+    assert set(terminal.STATE_COLOURS) == {str(state) for state in State}
 
 
-def test_a_letters_history_holds_every_fact() -> None:
+def test_a_letter_is_shown_with_all_facts() -> None:
     text = shown(letters.draw_letters([LETTER]), 120)
     for word in (
         "deferred",
@@ -162,7 +164,7 @@ def test_a_letters_history_holds_every_fact() -> None:
     assert "rcpt" in text
 
 
-def test_each_attempt_says_whose_relay_it_went_to() -> None:
+def test_each_attempt_names_the_profile_of_its_relay() -> None:
     lines = shown(letters.draw_letters([LETTER]), 140).splitlines()
     first, second, third = (line for line in lines if line.strip()[:1].isdigit())
     assert "default/shop" in first
@@ -171,9 +173,9 @@ def test_each_attempt_says_whose_relay_it_went_to() -> None:
     assert "default/spare (fallback)" in third
 
 
-def test_a_code_is_said_once() -> None:
-    told = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
-    assert shown(letters.draw_letters([told]), 120).count("relay_deferred") == 1
+def test_a_problem_code_is_not_repeated() -> None:
+    letter = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
+    assert shown(letters.draw_letters([letter]), 120).count("relay_deferred") == 1
     assert send.letter_reason(LETTER) == "relay_deferred: the relay said not now"
 
 
@@ -190,7 +192,7 @@ def test_the_samples_table_keeps_state_and_time_at_every_width(width: int) -> No
         assert word in text
 
 
-def test_a_rate_is_taken_over_the_last_looks() -> None:
+def test_a_rate_is_averaged_over_the_last_snapshots() -> None:
     rates = Rates()
     assert rates.update(Snapshot(0.0, (PROFILE,))) == {"shop": 0.0}
     assert rates.update(Snapshot(2.0, (replace(PROFILE, letters={"captured": 24, "claimed": 9}),))) == {

@@ -1,4 +1,4 @@
-"""`postroom letter` on the ledger that workers share."""
+"""`postroom letter` on the PostgreSQL ledger that workers share."""
 
 from pathlib import Path
 
@@ -32,13 +32,13 @@ async def test_a_letter_is_found_where_the_connections_secret_says(
         for wanted in ("a", "A@example.NET", "<a@example.com>"):
             [found] = letters.find_letters_on_server(wanted, tmp_path, "shop")
             assert (found.row, found.state, found.due) == (claimed.row, "deferred", LATER)
-            assert [tried.result for tried in found.attempts] == ["deferred"]
+            assert [attempt.result for attempt in found.attempts] == ["deferred"]
         [again] = await ledger.claim_due(LATER, 10)
-        through = Attempt("refused", Stage.RCPT, 550, "no such user", "shop/spare")
-        await ledger.settle([ended(carry(again), State.FAILED, attempt=through)], LATER)
+        attempt = Attempt("refused", Stage.RCPT, 550, "no such user", "shop/spare")
+        await ledger.settle([ended(carry(again), State.FAILED, attempt=attempt)], LATER)
         [found] = letters.find_letters_on_server("a", tmp_path, "shop")
-        assert [tried.relay(found.profile) for tried in found.attempts] == ["shop/orders", "shop/spare"]
-        assert letters.find_letters_on_server("nobody", tmp_path, "shop") == []
+        assert [attempt.relay(found.profile) for attempt in found.attempts] == ["shop/orders", "shop/spare"]
+        assert letters.find_letters_on_server("unknown", tmp_path, "shop") == []
 
 
 @pytest.mark.postgres
@@ -48,10 +48,10 @@ def test_a_schema_without_a_ledger_is_named(postgres: str, tmp_path: Path) -> No
         letters.find_letters_on_server("a", tmp_path, "")
 
 
-def test_a_folder_or_a_server_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_secret_or_an_unreachable_server_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ledger-url"):
         letters.find_letters_on_server("a", tmp_path, "shop")
     kubelet.write(tmp_path, {"ledger-url": f"postgresql://me:secret@127.0.0.1:{free_port()}/base"})
-    with pytest.raises(UserError, match="does not answer") as away:
+    with pytest.raises(UserError, match="does not answer") as raised:
         letters.find_letters_on_server("a", tmp_path, "shop")
-    assert "secret" not in str(away.value)
+    assert "secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""A field of a manifest may stand in a file beside it, inside the folder that was named and nowhere else."""
+"""A field of a manifest may be in a file beside it, inside the named folder and nowhere else."""
 
 import asyncio
 from pathlib import Path
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def said(folder: Path, name: str = "") -> list[str]:
+def reported(folder: Path, name: str = "") -> list[str]:
     manifest_set = read_manifest_folder(folder) if not name else read_input(folder / name, [folder])
     return [f"{Path(each.file).name}:{each.line}: {each.message}" for each in manifest_set.errors]
 
@@ -75,19 +75,19 @@ def test_text_css_locales_layouts_and_partials_have_files_too(folder: Path) -> N
     assert "#111" in compiled.variants[0].html
 
 
-def test_a_problem_is_at_the_files_own_line(folder: Path) -> None:
+def test_a_problem_is_located_in_the_named_file(folder: Path) -> None:
     (folder / "order.html").write_text(PAGE.replace("{{ name }}", "{{ nmae }}"))
-    assert said(folder) == [
+    assert reported(folder) == [
         "order.html:3: spec.html `nmae` is not declared in `variables`; did you mean name?"
     ]
 
 
-def test_a_problem_of_a_file_as_a_whole_is_at_its_first_line(folder: Path) -> None:
+def test_a_problem_of_a_whole_file_is_at_its_first_line(folder: Path) -> None:
     (folder / "order.html").write_text("")
-    assert said(folder) == ["order.html:1: spec.html must be at least 1 characters long"]
+    assert reported(folder) == ["order.html:1: spec.html must be at least 1 characters long"]
 
 
-def test_a_layouts_file_has_the_problems_of_the_layout(folder: Path) -> None:
+def test_a_layouts_problem_is_located_in_its_file(folder: Path) -> None:
     layout = "apiVersion: postroom.dev/v1alpha1\nkind: EmailLayout\nmetadata: {name: page}\nspec:\n"
     write_manifests(folder, page=layout + "  htmlFile: page.html\n")
     (folder / "page.html").write_text(
@@ -95,34 +95,34 @@ def test_a_layouts_file_has_the_problems_of_the_layout(folder: Path) -> None:
     )
     (folder / "order.html").write_text("<p>Hello {{ name }}</p>")
     (folder / "welcome.yaml").write_text(BESIDE.replace("htmlFile:", "layoutRef: {name: page}\n  htmlFile:"))
-    assert [line.partition(" `")[0] for line in said(folder)] == ["page.html:2: spec.html"]
+    assert [line.partition(" `")[0] for line in reported(folder)] == ["page.html:2: spec.html"]
 
 
-def test_a_mark_of_byte_order_is_dropped_and_line_ends_are_one(folder: Path) -> None:
+def test_a_byte_order_mark_is_dropped_and_line_ends_are_normalized(folder: Path) -> None:
     (folder / "order.html").write_bytes(b"\xef\xbb\xbf" + PAGE.replace("\n", "\r\n").encode())
     (template,) = [each for each in read_manifest_folder(folder).objects if each.kind == "EmailTemplate"]
     assert template.spec.html == PAGE
 
 
-def test_a_file_that_is_not_there_is_named_with_the_nearest_one(folder: Path) -> None:
+def test_a_missing_file_is_reported_with_a_similar_name(folder: Path) -> None:
     (folder / "order.html").rename(folder / "orders.html")
     shown = folder / "welcome.yaml"
     rule = f"spec.htmlFile there is no file order.html beside {shown}; did you mean orders.html?"
-    assert said(folder) == [f"welcome.yaml:{LINE}: {rule}"]
+    assert reported(folder) == [f"welcome.yaml:{LINE}: {rule}"]
 
 
-def test_both_forms_of_a_field_are_refused(folder: Path) -> None:
+def test_a_field_with_text_and_file_is_rejected(folder: Path) -> None:
     (folder / "welcome.yaml").write_text(TEMPLATE.replace("  html: |", "  htmlFile: order.html\n  html: |"))
-    assert said(folder) == [f"welcome.yaml:{LINE}: spec.htmlFile and html are both there; keep one of them"]
+    assert reported(folder) == [f"welcome.yaml:{LINE}: spec.htmlFile and html are both set; keep one of them"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "rule"),
     [
-        ("../secret.html", "leads out of"),
-        ("sub/../../secret.html", "leads out of"),
-        ("link.html", "leads out of"),
-        ("linked/secret.html", "leads out of"),
+        ("../secret.html", "is outside of"),
+        ("sub/../../secret.html", "is outside of"),
+        ("link.html", "is outside of"),
+        ("linked/secret.html", "is outside of"),
         ("/etc/hostname", "must be a path relative to the manifest"),
         ("file:///etc/hostname", "must be a path relative to the manifest"),
         ("https://shop.example/page.html", "must be a path relative to the manifest"),
@@ -140,7 +140,7 @@ def test_a_path_stays_inside_the_folder(folder: Path, wanted: str, rule: str) ->
     (folder / "link.html").symlink_to(secret)
     (folder / "linked").symlink_to(folder.parent)
     (folder / "welcome.yaml").write_text(BESIDE.replace("order.html", wanted))
-    (line,) = said(folder)
+    (line,) = reported(folder)
     assert line.startswith(f"welcome.yaml:{LINE}: spec.htmlFile")
     assert rule in line
 
@@ -148,37 +148,42 @@ def test_a_path_stays_inside_the_folder(folder: Path, wanted: str, rule: str) ->
 def test_a_link_inside_the_folder_is_followed(folder: Path) -> None:
     (folder / "order.html").rename(folder / "..data.html")
     (folder / "order.html").symlink_to("..data.html")
-    assert said(folder) == []
+    assert reported(folder) == []
 
 
-def test_of_one_file_the_folder_is_that_of_the_file(folder: Path) -> None:
-    assert said(folder, "welcome.yaml") == []
+def test_for_a_single_file_the_folder_is_its_parent(folder: Path) -> None:
+    assert reported(folder, "welcome.yaml") == []
     (folder / "welcome.yaml").write_text(BESIDE.replace("order.html", "../letters/order.html"))
-    assert said(folder, "welcome.yaml") == []
+    assert reported(folder, "welcome.yaml") == []
 
 
-def test_a_file_that_is_no_text_or_too_large_is_refused(folder: Path) -> None:
+def test_a_file_that_is_not_text_or_too_large_is_rejected(folder: Path) -> None:
     (folder / "order.html").write_bytes(b"<p>\xff</p>")
-    assert "order.html is not UTF-8 (byte 3)" in said(folder)[0]
+    assert "order.html is not UTF-8 (byte 3)" in reported(folder)[0]
     for size in (HTML_CHARACTERS * 4 + 1, HTML_CHARACTERS):
         (folder / "order.html").write_text("<p>" + "x" * size)
-        assert said(folder) == [f"order.html:1: spec.html must be at most {HTML_CHARACTERS} characters long"]
+        assert reported(folder) == [
+            f"order.html:1: spec.html must be at most {HTML_CHARACTERS} characters long"
+        ]
 
 
-def test_other_mistakes_of_the_manifest_show_at_once(folder: Path) -> None:
+def test_other_problems_of_the_manifest_are_reported_too(folder: Path) -> None:
     (folder / "order.html").unlink()
     (folder / "welcome.yaml").write_text(BESIDE.replace("subject: Welcome", "subjekt: Welcome"))
-    assert [line.partition(" ")[2].split()[0] for line in said(folder)] == ["spec.subjekt", "spec.htmlFile"]
+    assert [line.partition(" ")[2].split()[0] for line in reported(folder)] == [
+        "spec.subjekt",
+        "spec.htmlFile",
+    ]
 
 
-def test_without_a_folder_the_way_out_is_build() -> None:
+def test_without_a_folder_the_remedy_is_postroom_build() -> None:
     (located,) = read_manifests(BESIDE, "<stdin>")
     rules = {problem.field: problem.message for problem in located.problems}
     assert "postroom build DIR" in rules["spec.htmlFile"]
     assert rules["spec.html"] == "is required"
 
 
-def test_an_edit_of_such_a_file_is_followed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_of_a_named_file_is_watched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = folder / "note.txt"
     filters: list[Any] = []
 

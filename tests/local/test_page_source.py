@@ -1,4 +1,4 @@
-"""The tags of a page by position: what the judge's own tokenizer sees and what it leaves alone."""
+"""The tags of a page by position: what `scan_page` finds and what it skips."""
 
 import pytest
 
@@ -41,11 +41,11 @@ def names(page: str) -> list[str]:
         ("<v:roundrect arcsize=10%><w:anchorlock/>", ["v:roundrect", "w:anchorlock"]),
     ],
 )
-def test_start_tags_are_those_that_the_standard_sees(page: str, expected: list[str]) -> None:
+def test_start_tags_are_found_as_the_standard_defines(page: str, expected: list[str]) -> None:
     assert names(page) == expected
 
 
-def test_attributes_are_found_however_they_are_written() -> None:
+def test_attributes_are_found_in_every_notation() -> None:
     page = "<td/class=a\nSTYLE = 'x'  bgcolor=#fff style=\"y\" nowrap =b>"
     (tag,) = scan_page(page).tags
     assert [name for name, _, _ in tag.attributes] == [
@@ -59,7 +59,7 @@ def test_attributes_are_found_however_they_are_written() -> None:
     assert scan_page(page).without_styles() == "<td/class=a  bgcolor=#fff nowrap =b>"
 
 
-def test_markers_count_tags_and_the_sheet_comes_before_the_pages_own() -> None:
+def test_tags_are_numbered_and_the_sheet_comes_before_the_pages_styles() -> None:
     page = "<!doctype html>\n<html><head><style>b{}</style></head><body>"
     marked = scan_page(page).marked("a{}")
     assert marked == (
@@ -77,7 +77,7 @@ def test_markers_count_tags_and_the_sheet_comes_before_the_pages_own() -> None:
         ("<html lang=en><p>", '<html data-postroom-tag="0" lang=en><style>a{}</style><p'),
     ],
 )
-def test_a_page_without_a_head_takes_the_sheet_where_one_would_begin(page: str, expected: str) -> None:
+def test_a_page_without_a_head_gets_the_sheet_where_a_head_would_begin(page: str, expected: str) -> None:
     assert scan_page(page).marked("a{}").startswith(expected)
 
 

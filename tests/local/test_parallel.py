@@ -1,4 +1,4 @@
-"""Several processes prove what one proves, in the same order; and where there cannot be several, one does."""
+"""Several processes give the same results in the same order as one; without further processes one does it."""
 
 import multiprocessing
 import os
@@ -34,7 +34,7 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The processes in which proofs were made, as far as this one sees them."""
+    """The ids of processes that validated, as seen in this process."""
     seen: list[int] = []
     real = parallel._validate_pair
 
@@ -47,7 +47,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.usefixtures("two_processes")
-def test_processes_give_the_same_proofs_in_the_same_order() -> None:
+def test_several_processes_give_the_same_results_in_the_same_order() -> None:
     found = list(parallel.validate_in_processes(PAIRS))
     assert found == [parallel._validate_pair(pair) for pair in PAIRS]
     assert [proof.passed for proof in found] == [bool(number % 3) for number in range(8)]
@@ -67,7 +67,7 @@ def test_a_process_with_threads_does_not_fork(
 
 @pytest.mark.usefixtures("two_processes")
 @pytest.mark.parametrize("error", [OSError("no semaphores"), ImportError(), NotImplementedError()])
-def test_where_no_process_can_be_started_this_one_proves(
+def test_without_further_processes_this_process_validates(
     error: Exception, in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -98,7 +98,7 @@ class Pool:
 
 
 @pytest.mark.usefixtures("two_processes")
-def test_when_a_process_is_lost_this_one_proves(
+def test_after_the_loss_of_a_process_this_process_validates(
     in_this_process: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = Pool(BrokenProcessPool())
@@ -117,7 +117,7 @@ def test_an_interrupt_ends_the_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert pool.ended == ["process", "pool"]
 
 
-def test_a_folder_reads_the_same_either_way(tmp_path: Path, two_processes: None) -> None:
+def test_a_folder_has_the_same_results_with_several_processes(tmp_path: Path, two_processes: None) -> None:
     files = {
         f"t{number}": TEMPLATE.replace("welcome", f"t{number}").replace("user.", f"user{number}.")
         for number in range(6)
@@ -136,7 +136,7 @@ import os, signal
 from postroom.local import parallel
 from tests.local.test_parallel import PAIRS
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without this handler
 
 def stuck(pair):
     os.write(1, b"x")
@@ -148,7 +148,7 @@ parallel.validate_in_processes(PAIRS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
-def test_ctrl_c_ends_all_processes_and_only_the_first_one_speaks() -> None:
+def test_ctrl_c_ends_all_processes_and_only_the_parent_prints() -> None:
     command = [sys.executable, "-c", STUCK]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -156,6 +156,6 @@ def test_ctrl_c_ends_all_processes_and_only_the_first_one_speaks() -> None:
         assert check.stdout is not None
         assert check.stdout.read(2) == b"xx"
         os.killpg(check.pid, signal.SIGINT)
-        _, errors = check.communicate(timeout=60)  # its pipes are closed once all processes have ended
+        _, errors = check.communicate(timeout=60)  # the pipes close when all processes have exited
     assert errors.count(b"Traceback") == 1
     assert errors.rstrip().endswith(b"KeyboardInterrupt")

@@ -1,4 +1,4 @@
-"""A command that is shown works when it is copied: the same program, the same folders, whole lines."""
+"""Commands that are shown work when they are copied: the same program, folders and ports."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from postroom.local.plan import UpOptions, command_line, up_command, wrap_comman
 
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name that was called by its path, and is not on the PATH."""
+    """A program that was called by its path, and is not on PATH."""
     program = tmp_path / "my bin" / "postroom"
     program.parent.mkdir()
     program.touch(mode=0o755)
@@ -21,7 +21,9 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_the_program_is_named_as_it_was_called(called: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_names_the_program_as_the_user_called_it(
+    called: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert shlex.split(command_line("up")) == [str(called), "up"]
     monkeypatch.setenv("PATH", str(called.parent))
     assert command_line("up") == "postroom up"
@@ -29,7 +31,7 @@ def test_the_program_is_named_as_it_was_called(called: Path, monkeypatch: pytest
     assert shlex.split(command_line("up"))[-3:] == ["-m", "postroom", "up"]
 
 
-def test_folders_are_said_again_where_they_are_not_the_default_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_repeats_options_that_are_not_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["postroom"])
     assert up_command(UpOptions(Path("m"), Path("dp"))) == "postroom up m --data dp"
     assert up_command(UpOptions(Path("m"), Path(".postroom"), custom_manifests=False)) == "postroom up"
@@ -38,10 +40,10 @@ def test_folders_are_said_again_where_they_are_not_the_default_ones(monkeypatch:
 
 
 @pytest.mark.parametrize("width", [20, 40, 200])
-def test_a_long_command_is_broken_where_a_shell_reads_on(width: int) -> None:
+def test_a_long_command_is_wrapped_with_backslashes(width: int) -> None:
     line = "postroom send shop.user.welcomed --to mira@example.com 'name=Mira de Smet' code=1"
     lines = wrap_command(line, width).splitlines()
     assert all(each.endswith(" \\") for each in lines[:-1])
-    read_on = wrap_command(line, width).replace("\\\n", "")  # as a shell does; shlex does not
-    assert shlex.split(read_on) == shlex.split(line)
+    joined = wrap_command(line, width).replace("\\\n", "")  # as a shell does; shlex does not
+    assert shlex.split(joined) == shlex.split(line)
     assert width < 40 or max(map(len, lines)) <= width

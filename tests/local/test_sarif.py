@@ -1,4 +1,4 @@
-"""SARIF: what code scanning needs of the document is there and agrees with itself."""
+"""SARIF: the document has what code scanning needs, and is consistent."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FOUND = (
 )
 
 
-def test_the_document_names_tool_rules_and_places() -> None:
+def test_the_document_has_tool_rules_and_positions() -> None:
     (line,) = format_report(ManifestSet(findings=FOUND), "sarif")
     document = json.loads(line.plain)
     assert document["version"] == "2.1.0"
@@ -60,6 +60,6 @@ def test_an_absolute_file_below_the_working_folder_is_relative(
     assert found == ["m/a.yaml", "file:///other/a.yaml"]
 
 
-def test_no_finding_is_a_run_without_results() -> None:
+def test_without_findings_the_run_has_no_results() -> None:
     (run,) = to_sarif(())["runs"]
     assert (run["results"], run["tool"]["driver"]["rules"]) == ([], [])

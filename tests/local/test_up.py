@@ -17,7 +17,7 @@ from tests.local.up_process import ANY_PORT, UpProcess, run_postroom
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.skipif(sys.platform != "linux", reason="the tests find children through /proc"),
-    pytest.mark.usefixtures("broker"),  # its skip, where no broker can be built, holds here too
+    pytest.mark.usefixtures("broker"),  # skipped where no broker can be built
 ]
 EXAMPLES = Path(__file__).parents[2] / "manifests" / "examples"
 
@@ -26,13 +26,13 @@ Start = Callable[[], UpProcess]
 
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
-    """A copy of the examples to be edited."""
+    """A copy of the examples for edits."""
     return shutil.copytree(EXAMPLES, tmp_path / "manifests")
 
 
 @pytest.fixture
 def start(manifests: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start `postroom up` on the copy; every run is ended at the end."""
+    """Start `postroom up` on the copy; every run is stopped after the test."""
     running: list[UpProcess] = []
 
     def begin() -> UpProcess:
@@ -57,7 +57,7 @@ def test_every_example_arrives_in_the_inbox(tmp_path: Path) -> None:
 
 
 def test_every_example_arrives_through_apache_kafka_too(tmp_path: Path, apache_kafka: str) -> None:
-    """Brokers of one's own: nothing but the topics is created there."""
+    """On the user's brokers only topics are created."""
     done = run_postroom(
         "up", "--once", "--data", str(tmp_path / "data"), "--bootstrap-servers", apache_kafka, *ANY_PORT
     )
@@ -71,7 +71,7 @@ def test_letters_survive_kills_of_worker_broker_and_up(start: Start) -> None:
         (process,) = up.children(victim)
         os.kill(process, signal.SIGKILL)
         recipient = f"after-{'worker' if 'worker' in victim else 'broker'}@example.org"
-        up.until("starting it again")
+        up.until("restarting")
         up.send(recipient)
         assert up.wait_for(recipient)["to"] == [recipient]
     up.send("last@example.org")
@@ -82,7 +82,7 @@ def test_letters_survive_kills_of_worker_broker_and_up(start: Start) -> None:
     assert again.end() == 0
 
 
-def test_a_second_run_on_one_data_folder_is_refused(start: Start, manifests: Path) -> None:
+def test_a_second_run_on_a_data_folder_is_rejected(start: Start, manifests: Path) -> None:
     up = start()
     second = run_postroom("up", str(manifests), "--data", str(up.data), *ANY_PORT)
     assert second.returncode == 1
@@ -91,7 +91,9 @@ def test_a_second_run_on_one_data_folder_is_refused(start: Start, manifests: Pat
     assert not (up.data / "up.json").exists()
 
 
-def test_an_edit_is_live_at_once_and_a_bad_one_is_shown_and_not_served(start: Start, manifests: Path) -> None:
+def test_a_valid_edit_is_served_at_once_and_an_invalid_edit_is_reported(
+    start: Start, manifests: Path
+) -> None:
     up = start()
     file = manifests / "verification-code.yaml"
     good = file.read_text()
@@ -104,7 +106,7 @@ def test_an_edit_is_live_at_once_and_a_bad_one_is_shown_and_not_served(start: St
     assert "123456" in str(up.wait_for("before@example.org")["subject"])
     file.write_text(good.replace(subject[0], '  subject: "Now it is {{ code }}"'))
     up.until("now serves verification-code@")
-    for number in range(50):  # the gateway proves with the new one at once, a worker looks every second
+    for number in range(50):  # the gateway uses the new revision at once, a worker polls every second
         up.send(f"after{number}@example.org")
         if up.wait_for(f"after{number}@example.org")["subject"] == "Now it is 123456":
             break
@@ -133,7 +135,7 @@ def test_a_new_profile_gets_a_topic_and_a_worker(start: Start, manifests: Path) 
     assert "654321" in str(up.wait_for("new@example.org")["subject"])
 
 
-def test_send_and_letter_speak_with_a_running_up(start: Start) -> None:
+def test_send_and_letter_use_the_running_up(start: Start) -> None:
     up = start()
     data = ["--data", str(up.data)]
     refused = run_postroom("send", "shop.user.code-requested", "--to", "mira@example.org", *data)
@@ -146,12 +148,12 @@ def test_send_and_letter_speak_with_a_running_up(start: Start) -> None:
     message_id = sent.stdout.split()[2]
     known = http_client.get(f"{up.addresses.gateway}/v1/messages/{message_id}")
     assert [letter["state"] for letter in known.body["letters"]] == ["captured"]
-    told = run_postroom("letter", "mira@example.org", *data)
+    shown = run_postroom("letter", "mira@example.org", *data)
     for word in ("captured", "verification-code@", "Message-ID", "250"):
-        assert word in told.stdout
+        assert word in shown.stdout
 
 
-def test_a_letter_sent_from_the_studio_lies_in_the_inbox_and_a_save_shows_in_it(
+def test_a_letter_sent_from_the_studio_is_in_the_inbox_and_a_save_updates_the_studio(
     start: Start, manifests: Path
 ) -> None:
     up = start()

@@ -1,4 +1,4 @@
-"""What stops because its file went away is told, with the file; what comes back at once never stops."""
+"""A profile or template whose file was removed is reported; a file that is missing briefly is not."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,48 +30,48 @@ def serve(manifests: Path) -> tuple[ManifestSet, list[ServedProfile]]:
     )
 
 
-def test_a_profile_whose_file_is_gone_stops_and_says_so(manifests: Path) -> None:
-    before, stood = serve(manifests)
+def test_a_profile_whose_file_was_removed_stops_and_is_reported(manifests: Path) -> None:
+    before, served_before = serve(manifests)
     (manifests / "profile.yaml").unlink()
-    (line,) = watch.withdrawn(before, stood, serve(manifests)[1])
+    (line,) = watch.withdrawn(before, served_before, serve(manifests)[1])
     assert line.startswith("profile shop stopped with its 1 template: ")
-    assert f"{manifests / 'profile.yaml'} is gone" in line
+    assert f"{manifests / 'profile.yaml'} was removed" in line
 
 
-def test_a_template_that_is_gone_or_not_declared_any_more_says_so(manifests: Path) -> None:
-    before, stood = serve(manifests)
+def test_a_template_that_was_removed_is_reported_with_the_reason(manifests: Path) -> None:
+    before, served_before = serve(manifests)
     write_manifests(manifests, welcome=TEMPLATE.replace("name: welcome", "name: greeting"))
-    (line,) = watch.withdrawn(before, stood, serve(manifests)[1])
-    assert line == f"template welcome stopped: {manifests / 'welcome.yaml'} does not declare it any more"
+    (line,) = watch.withdrawn(before, served_before, serve(manifests)[1])
+    assert line == f"template welcome stopped: {manifests / 'welcome.yaml'} no longer declares it"
     (manifests / "welcome.yaml").unlink()
-    (line,) = watch.withdrawn(before, stood, serve(manifests)[1])
-    assert line == f"template welcome stopped: {manifests / 'welcome.yaml'} is gone"
+    (line,) = watch.withdrawn(before, served_before, serve(manifests)[1])
+    assert line == f"template welcome stopped: {manifests / 'welcome.yaml'} was removed"
 
 
-def test_nothing_is_told_while_everything_is_served(manifests: Path) -> None:
-    before, stood = serve(manifests)
-    assert list(watch.withdrawn(before, stood, stood)) == []
+def test_nothing_is_reported_while_everything_is_served(manifests: Path) -> None:
+    before, served_before = serve(manifests)
+    assert list(watch.withdrawn(before, served_before, served_before)) == []
 
 
-@pytest.mark.parametrize("away", [Path.unlink, lambda file: file.write_text("")])
-def test_a_file_that_comes_back_in_a_moment_is_waited_for(
-    manifests: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Path], object]
+@pytest.mark.parametrize("remove", [Path.unlink, lambda file: file.write_text("")])
+def test_a_file_that_is_missing_briefly_is_waited_for(
+    manifests: Path, monkeypatch: pytest.MonkeyPatch, remove: Callable[[Path], object]
 ) -> None:
-    """The look that follows the wait finds the file there, or its text where it was truncated."""
-    taken: list[bool] = []
+    """After the wait the file is read again, with its text."""
+    applied: list[bool] = []
     file = manifests / "welcome.yaml"
 
     async def edits(*_: object, **__: object) -> Any:
-        away(file)
+        remove(file)
         asyncio.get_running_loop().call_soon(lambda: write_manifests(manifests, welcome=TEMPLATE))
         yield {(Change.deleted, str(file))}
 
-    async def take(*_: object) -> None:
-        taken.append(file.stat().st_size > 0)
+    async def apply_edit(*_: object) -> None:
+        applied.append(file.stat().st_size > 0)
 
     monkeypatch.setattr(watch, "awatch", edits)
-    monkeypatch.setattr(watch, "apply_edit", take)
+    monkeypatch.setattr(watch, "apply_edit", apply_edit)
     monkeypatch.setattr(watch, "MISSING_SECONDS", 0.01)
     run: Any = SimpleNamespace(options=SimpleNamespace(manifests=manifests))
     asyncio.run(watch.watch_manifests(run, watch.EditListener(print, print), asyncio.Event()))
-    assert taken == [True]
+    assert applied == [True]

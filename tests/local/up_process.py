@@ -19,7 +19,7 @@ ANY_PORT = [f"--port-{name}=0" for name in ("inbox", "gateway", "smtp", "broker"
 
 
 def run_postroom(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
+    """Run a command until it exits."""
     command = [sys.executable, "-m", "postroom", *arguments]
     environment = {**os.environ, "COLUMNS": "140", "NO_COLOR": "1"}
     return subprocess.run(
@@ -35,7 +35,7 @@ def run_postroom(*arguments: str, cwd: Path | None = None) -> "subprocess.Comple
 
 
 class UpProcess:
-    """A running `postroom up`; its lines are read as they come."""
+    """A running `postroom up`; a thread reads its output."""
 
     def __init__(self, manifests: Path, data: Path) -> None:
         self.data = data
@@ -69,7 +69,7 @@ class UpProcess:
         return found
 
     def send(self, recipient: str, **data: str) -> str:
-        """Hand in one verification code; the letter's id."""
+        """Submit a message with a verification code; returns the letter's id."""
         content = {"code": "123456", **data}
         message = {"event_type": "shop.user.code-requested", "recipient": recipient, "data": content}
         answer = http_client.post(f"{self.addresses.gateway}/v1/messages", message)
@@ -114,7 +114,7 @@ def _command(entry: Path) -> str:
 
 
 def with_one_template(folder: Path) -> Iterator[UpProcess]:
-    """A run with a profile and one template that takes letters, for a fixture; it ends with the test."""
+    """Run `postroom up` with a profile and a template, for a fixture; it is stopped after the test."""
     manifests = folder / "manifests"
     manifests.mkdir()
     write_manifests(manifests, profile=PROFILE, welcome=TEMPLATE)

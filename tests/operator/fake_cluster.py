@@ -1,4 +1,4 @@
-"""A cluster in memory that implements `cluster.Cluster`; the rules that it keeps are under contract.
+"""A cluster in memory that implements `models.Cluster` and passes the same contract tests.
 
 Fields that one applied and does not apply any more go; a no-op changes no version; a status is apart from the
 rest; preconditions hold. It validates nothing and owns nothing: no CRDs, no controllers.
@@ -25,13 +25,13 @@ Leaves = dict[str, Any]
 
 
 class FakeCluster:
-    """Implements cluster.Cluster. `writes` lists what changed something, in order."""
+    """Implements models.Cluster. `writes` lists what changed something, in order."""
 
     def __init__(self) -> None:
         self.objects: dict[Ref, Manifest] = {}
         self.writes: list[tuple[str, Ref]] = []
         self.kinds: set[ResourceKind] = set()
-        """What `serves` knows beside the kinds that there are objects of."""
+        """The kinds that `serves` knows without an object."""
         self.listeners: list[Callable[[str, Manifest], None]] = []
         self.before: Callable[[str, Ref], None] = _allow
         """Called before each write; raises what the API server should answer."""
@@ -94,7 +94,7 @@ class FakeCluster:
         found = copy.deepcopy(self.objects[ref])
         found["spec"]["replicas"] = replicas
         applied = self._applied.get(ref, {}).get("spec", {})
-        applied.pop("replicas", None)  # the other manager owns it from now on
+        applied.pop("replicas", None)  # the other field manager owns it now
         self._keep("scale", ref, found)
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -114,14 +114,14 @@ class FakeCluster:
         return self._keep("replace", ref, copy.deepcopy(manifest))
 
     def put(self, manifest: Manifest) -> Manifest:
-        """Somebody else makes or changes an object."""
+        """Another client creates or changes an object."""
         ref = ref_of(manifest)
         status = self.objects.get(ref, {}).get("status")
         kept = {**copy.deepcopy(manifest), **({"status": status} if status else {})}
         return self._keep("", ref, kept)
 
     def remove(self, ref: Ref) -> None:
-        """Somebody else deletes an object."""
+        """Another client deletes an object."""
         gone = self.objects.pop(ref)
         self._applied.pop(ref, None)
         gone["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -153,7 +153,7 @@ class FakeCluster:
 
 
 def _allow(verb: str, ref: Ref) -> None:
-    """Any write may be done."""
+    """Allow any write."""
 
 
 def _content(manifest: Manifest) -> Manifest:
@@ -169,7 +169,7 @@ def _merge(old: Any, new: Any) -> Any:
 
 
 def _without(found: Any, before: Any, now: Any) -> Any:
-    """What is there without what was applied before and is not now."""
+    """The object without the fields that were applied before and are not applied now."""
     if not (isinstance(found, dict) and isinstance(before, dict)):
         return found
     now = now if isinstance(now, dict) else {}

@@ -1,4 +1,4 @@
-"""The golden profiles as the operator sees them, and what an API server makes of a manifest."""
+"""The golden profiles with their surroundings, and manifests as an API server returns them."""
 
 import copy
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ SECURED = KafkaAccess("kafka.kafka.svc:19093", "SCRAM-SHA-512", tls=True, author
 
 
 def view_of(text: str) -> tuple[EffectiveProfile, OperatorDefaults]:
-    """A profile's manifest; the annotations `test/…` say what else the operator sees."""
+    """A profile from its manifest; the annotations `test/…` describe its surroundings."""
     [located] = read_manifests(text, "profile.yaml")
     assert isinstance(located.object, SmtpProfile), located.problems
-    told: dict[str, Any] = yaml.safe_load(text)["metadata"].get("annotations", {})
-    view = EffectiveProfile(
+    annotations: dict[str, Any] = yaml.safe_load(text)["metadata"].get("annotations", {})
+    effective = EffectiveProfile(
         located.object,
         UID,
-        delivery_allowed=told.get("test/delivery") == "allowed",
+        delivery_allowed=annotations.get("test/delivery") == "allowed",
         shards={0: pack_bundle([])},
-        keda_available=told.get("test/keda") == "available",
+        keda_available=annotations.get("test/keda") == "available",
     )
-    kafka = SECURED if told.get("test/kafka") == "secured" else PLAIN
-    secrets = ("registry",) if told.get("test/registry") == "private" else ()
-    allow = told.get("test/callbacks", "")
-    return view, OperatorDefaults(
+    kafka = SECURED if annotations.get("test/kafka") == "secured" else PLAIN
+    secrets = ("registry",) if annotations.get("test/registry") == "private" else ()
+    allow = annotations.get("test/callbacks", "")
+    return effective, OperatorDefaults(
         "registry.example/postroom:1.2.3", pull_secrets=secrets, kafka=kafka, callback_allow=allow
     )
 
@@ -52,15 +52,15 @@ def profile(name: str = "orders", **spec: Any) -> SmtpProfile:
     )
 
 
-def everything(view: EffectiveProfile, fixed: OperatorDefaults) -> list[Manifest]:
-    """What is applied for a profile and, where it uses them, for its namespace's sandbox and intake."""
-    namespace = view.profile.metadata.namespace
-    owners = [(view.profile, view.uid)] if view.mode == "Sandbox" else []
-    bouncing = [(view.profile, view.uid)] if view.profile.spec.bounces else []
-    shared = sandbox.sandbox_manifests(namespace, owners, fixed) + bounces.bounces_manifests(
-        namespace, bouncing, fixed
+def everything(effective: EffectiveProfile, defaults: OperatorDefaults) -> list[Manifest]:
+    """All objects of a profile, with its namespace's sandbox and bounce server where it uses them."""
+    namespace = effective.profile.metadata.namespace
+    owners = [(effective.profile, effective.uid)] if effective.mode == "Sandbox" else []
+    bouncing = [(effective.profile, effective.uid)] if effective.profile.spec.bounces else []
+    shared = sandbox.sandbox_manifests(namespace, owners, defaults) + bounces.bounces_manifests(
+        namespace, bouncing, defaults
     )
-    return profile_manifests(view, fixed) + shared
+    return profile_manifests(effective, defaults) + shared
 
 
 def golden() -> Iterator[Manifest]:
@@ -70,7 +70,7 @@ def golden() -> Iterator[Manifest]:
 
 
 def applied(manifest: Manifest) -> Manifest:
-    """The manifest as an API server gives it back: with its metadata, and some of its defaults."""
+    """The manifest as an API server returns it, with its metadata and some of its defaults."""
     found = copy.deepcopy(manifest)
     owned: dict[str, Any] = {"f:replicas": {}} if "replicas" in found.get("spec", {}) else {}
     found["metadata"] |= {

@@ -1,4 +1,4 @@
-"""An operator without its program: a fake cluster, and the real store, observer, hand and reconcile.
+"""An operator without its process: a fake cluster with the real store, observer, applier and reconcile.
 
 `settle` works keys off until nothing is left to do, as the loop would; what the cluster answers with an error
 is tried again. `restart` forgets everything that a process forgets.
@@ -40,13 +40,13 @@ NAMESPACE = "shop"
 
 
 class InProcessValidator:
-    """Proofs without a process; those named in `slow` are not done yet."""
+    """Validates without a process; the validation of templates in `slow` stays in progress."""
 
     def __init__(self) -> None:
         self.slow: set[str] = set()
 
     async def validate(
-        self, template: Manifest | None, layout: Manifest | None, *, first: bool = False
+        self, template: Manifest | None, layout: Manifest | None, *, urgent: bool = False
     ) -> ValidationResult | None:
         if template and template["metadata"]["name"] in self.slow:
             return None
@@ -56,19 +56,19 @@ class InProcessValidator:
 
 @cache
 def _answer(question: bytes) -> bytes:
-    """Once for all tests: most ask about the same templates."""
+    """Cached for all tests, because most use the same templates."""
     return json.dumps(validate_request(json.loads(question))).encode()
 
 
 class FakeTopicsAndWorkers:
-    """Topics and workers, as a test says they are."""
+    """Topics and workers in the state that a test sets."""
 
     def __init__(self) -> None:
         self.topics: dict[str, TopicState] = {}
         self.worker_reports: tuple[WorkerReport, ...] = ()
         self.polled_faster: list[tuple[str, str]] = []
         self.wanted: set[Hashable] = set()
-        """Whose topics are looked after."""
+        """The profiles whose topics are managed."""
 
     def request(
         self, owner: Hashable, topics: tuple[RequiredTopic, ...], ours: frozenset[str]
@@ -90,7 +90,7 @@ class FakeTopicsAndWorkers:
 
 
 class OperatorHarness:
-    """A cluster, and one operator in it."""
+    """A cluster with one operator."""
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
@@ -104,12 +104,12 @@ class OperatorHarness:
         self.apply(namespace())
 
     def apply(self, *manifests: Manifest) -> None:
-        """Somebody applies manifests with kubectl."""
+        """A user applies manifests."""
         for manifest in manifests:
             self.cluster.put(manifest)
 
     async def settle(self) -> list[tuple[str, Ref]]:
-        """Work everything off; what was written."""
+        """Reconcile until no key is left; returns what was written."""
         before = len(self.cluster.writes)
         for _ in range(ROUNDS):
             if not self.pending:
@@ -126,7 +126,7 @@ class OperatorHarness:
         raise AssertionError(f"no end in sight: {sorted(self.pending)}")
 
     async def restart(self) -> None:
-        """A new process: it knows what it lists."""
+        """Start a new process, which knows only what it lists."""
         self._begin()
         await Resync(self.cluster, self.store, (), self.pending.update).once()
 
@@ -143,7 +143,7 @@ class OperatorHarness:
         return one["status"], one["reason"], one["message"]
 
     def served(self, profile: str = "orders") -> dict[str, CompiledTemplate]:
-        """What the workers of a profile would read."""
+        """The templates that the workers of a profile would read."""
         found: dict[str, CompiledTemplate] = {}
         for ref, each in self.cluster.objects.items():
             if ref.kind == "ConfigMap" and ref.name.startswith(f"postroom-{profile}-bundle-"):
@@ -152,7 +152,7 @@ class OperatorHarness:
         return found
 
     def created_objects(self) -> dict[str, Manifest]:
-        """Everything the operator made, by kind and name."""
+        """Everything that the operator created, by kind and name."""
         return {
             f"{ref.kind}/{ref.name}": each
             for ref, each in self.cluster.objects.items()

@@ -1,4 +1,4 @@
-"""The bundle: nothing moves without need, nothing is lost or too large, and all of it can be read back."""
+"""The bundle: nothing moves without need, nothing is lost or too large, and everything can be read back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_no_templates_make_one_empty_shard() -> None:
     assert unpack_bundle(bundle.shards[0]) == []
 
 
-def test_what_is_read_is_the_very_object_that_was_packed_unless_it_says_something_else() -> None:
+def test_a_template_that_is_read_is_the_packed_object_unless_it_differs() -> None:
     held = intern(template("t1"))
     text = assign([held], {}).shards[0]
     assert read_shards({0: text})["t1"].template is held
@@ -60,7 +60,7 @@ def test_an_edit_changes_one_shard() -> None:
     assert changed == [places(before)["t7"]]
 
 
-def test_a_template_that_grew_moves_and_its_neighbours_stay() -> None:
+def test_a_template_that_grew_moves_to_another_shard_and_the_others_stay() -> None:
     before = assign([template(f"t{n}", 30_000) for n in range(4)], {})
     grown = [template("t0", 120_000, 1), *(template(f"t{n}", 30_000) for n in range(1, 4))]
     after = assign(grown, then(before))
@@ -86,7 +86,7 @@ def test_a_template_that_grew_too_large_serves_its_last_good_revision() -> None:
     assert unpack_bundle(bundle.shards[0]) == [good]
 
 
-def test_a_full_bundle_takes_nobodys_place_away() -> None:
+def test_a_full_bundle_displaces_no_template() -> None:
     full = assign([template(f"t{n:02}", 120_000) for n in range(names.SHARDS)], {})
     assert full.problems == {}
     wanted = [template("a-new-one", 60_000), template("t00", 120_001, 1)] + [
@@ -97,7 +97,7 @@ def test_a_full_bundle_takes_nobodys_place_away() -> None:
     assert set(after.served) == {f"t{n:02}" for n in range(names.SHARDS)}
 
 
-def test_a_shard_that_cannot_be_read_is_written_anew() -> None:
+def test_an_unreadable_shard_is_rewritten() -> None:
     one = template("a")
     assert read_shards({0: "no bundle", 1: "{}"}) == {}
     assert assign([one], read_shards({0: "no bundle"})).served == {"a": one}
@@ -120,7 +120,7 @@ SIZES = st.dictionaries(
 
 @pytest.fixture(scope="module")
 def small_shards() -> Iterator[None]:
-    """So that a few short templates fill them."""
+    """Limits that a few short templates reach."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle, "HARD_LIMIT", SMALL)
         patch.setattr(bundle, "SOFT_LIMIT", SMALL // 4)
@@ -129,7 +129,7 @@ def small_shards() -> Iterator[None]:
 
 @settings(deadline=None)
 @given(first=SIZES, second=SIZES)
-def test_whatever_is_edited_the_rules_hold(
+def test_the_packing_rules_hold_for_any_sequence_of_edits(
     small_shards: None, first: dict[str, int], second: dict[str, int]
 ) -> None:
     before = assign([template(name, size) for name, size in first.items()], {})

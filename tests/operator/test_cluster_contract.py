@@ -1,4 +1,4 @@
-"""The port's contract: the fake and a real API server answer the same."""
+"""The contract of models.Cluster: the fake and a real API server behave the same."""
 
 import asyncio
 import copy
@@ -64,7 +64,7 @@ def own(namespace: str) -> Manifest:
     return {**made, "metadata": {**made["metadata"], "namespace": namespace}}
 
 
-def test_what_is_applied_is_there_and_applying_it_again_changes_nothing(run: Run) -> None:
+def test_an_applied_object_exists_and_applying_it_again_changes_nothing(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         assert await cluster.read(ref_of(config_map(namespace))) is None
         first = await cluster.apply(config_map(namespace, a="1"))
@@ -78,7 +78,7 @@ def test_what_is_applied_is_there_and_applying_it_again_changes_nothing(run: Run
     run(test)
 
 
-def test_a_field_that_is_not_applied_any_more_goes_and_somebody_elses_stays(run: Run) -> None:
+def test_a_field_that_is_no_longer_applied_is_removed_and_another_owners_field_stays(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         await cluster.apply(config_map(namespace, a="1", b="2"))
         found = await cluster.read(ref_of(config_map(namespace)))
@@ -121,7 +121,7 @@ def test_only_the_very_object_that_was_seen_is_deleted(run: Run) -> None:
     run(test)
 
 
-def test_a_status_is_replaced_whole_and_leaves_the_generation(run: Run) -> None:
+def test_a_status_is_replaced_as_a_whole_and_keeps_the_generation(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         made = await cluster.apply(own(namespace))
         problem = {"code": "template_syntax", "field": "spec.html", "message": "no"}
@@ -135,7 +135,7 @@ def test_a_status_is_replaced_whole_and_leaves_the_generation(run: Run) -> None:
     run(test)
 
 
-def test_a_status_of_another_version_is_a_conflict_and_of_what_is_gone_absent(run: Run) -> None:
+def test_a_status_of_another_version_is_a_conflict_and_of_a_deleted_object_not_found(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         made = await cluster.apply(own(namespace))
         now = await cluster.write_status(made, {"revision": "abc"})
@@ -148,7 +148,7 @@ def test_a_status_of_another_version_is_a_conflict_and_of_what_is_gone_absent(ru
     run(test)
 
 
-def test_annotations_are_set_and_removed_and_an_object_that_is_gone_is_left(run: Run) -> None:
+def test_annotations_are_set_and_removed_and_a_deleted_object_is_ignored(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         made = await cluster.apply(config_map(namespace))
         await cluster.annotate(ref_of(made), {"a": "1", "b": "2"})
@@ -156,7 +156,7 @@ def test_annotations_are_set_and_removed_and_an_object_that_is_gone_is_left(run:
         found = await cluster.read(ref_of(made))
         assert found is not None
         assert found["metadata"]["annotations"] == {"a": "1"}
-        await cluster.annotate(Ref("v1", "ConfigMap", namespace, "nobody"), {"a": "1"})
+        await cluster.annotate(Ref("v1", "ConfigMap", namespace, "absent"), {"a": "1"})
 
     run(test)
 
@@ -181,7 +181,7 @@ def test_replicas_that_are_handed_over_through_scale_stay_when_they_are_not_appl
     run(test)
 
 
-def test_what_is_there_is_not_created_twice_and_a_stale_replace_is_a_conflict(run: Run) -> None:
+def test_creating_an_existing_object_and_a_stale_replace_are_conflicts(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         made = await cluster.create(config_map(namespace))
         with pytest.raises(Conflict):
@@ -193,7 +193,7 @@ def test_what_is_there_is_not_created_twice_and_a_stale_replace_is_a_conflict(ru
     run(test)
 
 
-def test_a_kind_that_nobody_installed_is_not_served(run: Run) -> None:
+def test_a_kind_that_is_not_installed_is_not_served(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         assert not await cluster.serves(ResourceKind("keda.sh/v1alpha1", "ScaledObject"))
 
@@ -210,7 +210,7 @@ class Now:
         return 1000.0
 
 
-def test_a_lease_is_taken_renewed_and_handed_back(run: Run) -> None:
+def test_a_lease_is_acquired_renewed_and_released(run: Run) -> None:
     async def test(cluster: Cluster, namespace: str) -> None:
         ref = Ref("coordination.k8s.io/v1", "Lease", namespace, "postroom-operator")
         lease = Lease(cluster, ref, "one", Now())
@@ -226,14 +226,14 @@ def test_a_lease_is_taken_renewed_and_handed_back(run: Run) -> None:
 
 
 @pytest.mark.apiserver
-def test_what_is_not_valid_or_not_allowed_is_refused_in_the_servers_words(
+def test_an_invalid_or_forbidden_object_is_rejected_with_the_servers_message(
     cluster: Any, namespace: str
 ) -> None:
     async def test() -> None:
         async with connect(str(cluster.kubeconfig)) as real:
             with pytest.raises(Invalid, match=r"spec\.eventTypes"):
                 await real.apply({**own(namespace), "spec": {**own(namespace)["spec"], "eventTypes": []}})
-        account = cluster.account(namespace, "nobody")
+        account = cluster.account(namespace, "absent")
         async with connect(str(account.kubeconfig)) as real:
             with pytest.raises(Invalid, match="forbidden"):
                 await real.apply(config_map(namespace))

@@ -1,4 +1,4 @@
-"""What workers look like, claim by claim: who may run them, who may reach them, and where letters can go."""
+"""The manifests of workers, claim by claim: their rights, their network, and where letters can go."""
 
 import json
 from typing import Any
@@ -26,15 +26,15 @@ ANYWHERE = {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}
 
 
 def made(
-    kind: str, *, fixed: OperatorDefaults = FIXED, allowed: bool = False, keda: bool = True, **spec: Any
+    kind: str, *, defaults: OperatorDefaults = FIXED, allowed: bool = False, keda: bool = True, **spec: Any
 ) -> Any:
     """The object of a kind that a profile with this spec gets, or None."""
-    view = EffectiveProfile(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
-    return next((each for each in profile_manifests(view, fixed) if each["kind"] == kind), None)
+    effective = EffectiveProfile(profile(**spec), UID, delivery_allowed=allowed, keda_available=keda)
+    return next((each for each in profile_manifests(effective, defaults) if each["kind"] == kind), None)
 
 
 def open_ports(policy: Manifest) -> set[int]:
-    """Every port that a policy lets out, at whatever address."""
+    """Every port that a policy opens for connections out, at any address."""
     found: set[int] = set()
     for rule in policy["spec"]["egress"]:
         for port in rule.get("ports", [{"port": 1, "endPort": 65535}]):
@@ -59,7 +59,7 @@ def test_every_pod_passes_the_restricted_standard_and_holds_no_token() -> None:
             assert container["resources"]["requests"]
 
 
-def test_every_object_is_labelled_as_ours_and_owned_by_its_profile() -> None:
+def test_every_object_has_the_operators_label_and_its_profile_as_owner() -> None:
     for each in golden():
         assert each["metadata"]["labels"][names.MANAGED_BY] == names.OPERATOR
         assert [owner["uid"] for owner in each["metadata"]["ownerReferences"]] == [UID]
@@ -75,17 +75,15 @@ def test_a_pod_is_given_more_time_than_its_drain_takes() -> None:
     ("kind", "settings"),
     [("worker", WorkerSettings), ("sandbox", SandboxSettings), ("bounces", BounceSettings)],
 )
-def test_every_setting_of_a_pod_is_one_that_its_program_knows(
-    kind: str, settings: type[ProgramSettings]
-) -> None:
+def test_every_setting_of_a_pod_exists_in_its_program(kind: str, settings: type[ProgramSettings]) -> None:
     for each in golden():
         if each["kind"] == "Deployment" and each["metadata"]["labels"][names.COMPONENT] == kind:
             [container] = each["spec"]["template"]["spec"]["containers"]
-            told = {one["name"].removeprefix("POSTROOM_").lower() for one in container["env"]}
-            assert told <= set(settings.model_fields)
+            given = {variable["name"].removeprefix("POSTROOM_").lower() for variable in container["env"]}
+            assert given <= set(settings.model_fields)
 
 
-def test_replicas_are_left_out_under_an_autoscaler_and_given_otherwise() -> None:
+def test_replicas_are_omitted_under_an_autoscaler_and_given_otherwise() -> None:
     scaling = {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
     assert "replicas" not in made("Deployment", workers=scaling)["spec"]
     assert made("Deployment", workers=scaling, keda=False)["spec"]["replicas"] == 2
@@ -93,13 +91,13 @@ def test_replicas_are_left_out_under_an_autoscaler_and_given_otherwise() -> None
     assert made("Deployment", workers={"replicas": 0})["spec"]["replicas"] == 0
 
 
-def test_no_more_workers_than_partitions_are_asked_for() -> None:
+def test_no_more_workers_than_partitions_are_requested() -> None:
     workers = {"autoscaling": {"minReplicas": 5, "maxReplicas": 50}}
     spec = made("ScaledObject", kafka={"partitions": 4}, workers=workers)["spec"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (4, 4)
 
 
-def test_a_trigger_holds_nothing_but_strings() -> None:
+def test_a_trigger_holds_strings_only() -> None:
     [trigger] = made("ScaledObject", workers={"autoscaling": {}})["spec"]["triggers"]
     assert all(isinstance(value, str) for value in trigger["metadata"].values())
     assert "authenticationRef" not in trigger
@@ -111,7 +109,7 @@ def test_a_suspended_profile_keeps_its_workers_and_their_number() -> None:
     assert scaled["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "2"}
 
 
-def test_a_budget_is_there_only_where_more_than_one_worker_can_run() -> None:
+def test_a_disruption_budget_exists_only_where_several_workers_can_run() -> None:
     assert made("PodDisruptionBudget") is None
     assert made("PodDisruptionBudget", workers={"replicas": 2}) is not None
     assert made("PodDisruptionBudget", workers={"autoscaling": {}}) is not None
@@ -138,14 +136,14 @@ CRM = {"name": "crm", "url": "https://hooks.example.org:8443/", "secretRef": {"n
 AUDIT = {"name": "audit", "url": "http://audit.shop.svc:8080/", "secretRef": {"name": "audit"}}
 
 
-def test_callbacks_open_their_ports_to_the_internet_and_what_an_administrator_allows() -> None:
+def test_callbacks_open_their_ports_to_the_internet_and_to_allowed_addresses() -> None:
     assert open_ports(made("NetworkPolicy")) & {443, 8080, 8443} == set()
     egress = made("NetworkPolicy", callbacks=[CRM])["spec"]["egress"]
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
     assert [each["ipBlock"]["cidr"] for each in rule["to"]] == ["0.0.0.0/0", "::/0"]
     assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"]
     allowing = OperatorDefaults("i", callback_allow="http://audit.shop.svc,10.96.0.0/12")
-    egress = made("NetworkPolicy", fixed=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
+    egress = made("NetworkPolicy", defaults=allowing, callbacks=[CRM, AUDIT])["spec"]["egress"]
     assert {"ports": [{"protocol": "TCP", "port": 8080}]} in egress
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8443} in each["ports"]]
     assert {"ipBlock": {"cidr": "10.96.0.0/12"}} in rule["to"]
@@ -156,23 +154,23 @@ def test_a_callback_opens_no_port_of_a_relay_where_delivery_is_not_allowed() -> 
     assert 2526 not in open_ports(made("NetworkPolicy", callbacks=[sly], **SMTP))
 
 
-def test_workers_are_told_what_an_administrator_allows_and_nothing_by_their_profile() -> None:
-    fixed = OperatorDefaults("i", callback_allow="*.corp.example")
+def test_workers_get_the_administrators_allowlist_and_none_from_their_profile() -> None:
+    defaults = OperatorDefaults("i", callback_allow="*.corp.example")
 
-    def told(**spec: Any) -> dict[str, str]:
-        [container] = made("Deployment", fixed=fixed, **spec)["spec"]["template"]["spec"]["containers"]
+    def environment(**spec: Any) -> dict[str, str]:
+        [container] = made("Deployment", defaults=defaults, **spec)["spec"]["template"]["spec"]["containers"]
         return {each["name"]: each.get("value", "") for each in container["env"]}
 
-    assert told(callbacks=[CRM])["POSTROOM_CALLBACK_ALLOW"] == "*.corp.example"
-    assert "POSTROOM_CALLBACK_ALLOW" not in told()
+    assert environment(callbacks=[CRM])["POSTROOM_CALLBACK_ALLOW"] == "*.corp.example"
+    assert "POSTROOM_CALLBACK_ALLOW" not in environment()
 
 
-def test_kafka_is_reached_at_the_ports_that_the_operator_was_told() -> None:
-    fixed = OperatorDefaults("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
-    assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", fixed=fixed))
+def test_kafka_is_reached_at_the_ports_of_the_bootstrap_servers() -> None:
+    defaults = OperatorDefaults("i", kafka=KafkaAccess("a.example:31090,b.example:31091,[2001:db8::1]:31092"))
+    assert {31090, 31091, 31092} <= open_ports(made("NetworkPolicy", defaults=defaults))
 
 
-def test_workers_reach_the_inbox_that_an_erasure_asks_where_their_letters_go_there_and_nowhere_else() -> None:
+def test_workers_reach_the_inbox_for_an_erasure_only_in_mode_sandbox() -> None:
     [admits, *_] = sandbox.sandbox_manifests("shop", [(profile(), UID)], FIXED)
     egress = made("NetworkPolicy")["spec"]["egress"]
     [rule] = [each for each in egress if {"protocol": "TCP", "port": 8025} in each["ports"]]
@@ -183,7 +181,7 @@ def test_workers_reach_the_inbox_that_an_erasure_asks_where_their_letters_go_the
     assert 8025 not in open_ports(made("NetworkPolicy", allowed=True, **SMTP))
 
 
-def test_the_sandbox_can_ask_for_names_and_for_nothing_else() -> None:
+def test_the_sandbox_can_use_dns_and_nothing_else() -> None:
     found = sandbox.sandbox_manifests("shop", [(profile(), UID)], FIXED)
     [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
     assert open_ports(policy) == {53, 5353}
@@ -202,13 +200,13 @@ RETURN_PATHS = {"domain": "b.larkfield.example", "secretRef": {"name": "return-p
 BOUNCING: dict[str, Any] = {"bounces": RETURN_PATHS}
 
 
-def test_the_bounce_intake_asks_the_ledger_and_sends_no_mail() -> None:
+def test_the_bounce_server_reaches_the_ledger_and_sends_no_mail() -> None:
     found = bounces.bounces_manifests("shop", [(profile(**BOUNCING), UID)], FIXED)
     [policy] = [each for each in found if each["kind"] == "NetworkPolicy"]
     assert open_ports(policy) == {53, 5353, 5432}
 
 
-def test_the_bounce_intake_reads_every_profile_that_asks_and_goes_with_the_last() -> None:
+def test_the_bounce_server_mounts_every_profile_with_bounces_and_is_deleted_with_the_last() -> None:
     other = profile("a", connectionsSecretRef={"name": "own"}, **BOUNCING)
     found = bounces.bounces_manifests("shop", [(profile("b", **BOUNCING), "2"), (other, "1")], FIXED)
     [deployment] = [each for each in found if each["kind"] == "Deployment"]
@@ -221,14 +219,14 @@ def test_the_bounce_intake_reads_every_profile_that_asks_and_goes_with_the_last(
     assert bounces.bounces_manifests("shop", [], FIXED) == []
 
 
-def test_the_bounce_intake_rolls_for_what_it_reads_at_start_and_for_nothing_else() -> None:
-    def told(**spec: Any) -> str:
+def test_the_bounce_server_rolls_for_what_it_reads_at_start_and_for_nothing_else() -> None:
+    def hash_of(**spec: Any) -> str:
         [_, deployment, _] = bounces.bounces_manifests("shop", [(profile(**BOUNCING | spec), UID)], FIXED)
         return str(deployment["spec"]["template"]["metadata"]["annotations"][names.PROFILE_HASH])
 
-    assert told(retry={"maxAttempts": 6}) == told(mode="Log") == told()
+    assert hash_of(retry={"maxAttempts": 6}) == hash_of(mode="Log") == hash_of()
     for spec in ({"kafka": {"statusEvents": ["Bounced"]}}, {"suppression": {"hardBounces": "Ignore"}}):
-        assert told(**spec) != told()
+        assert hash_of(**spec) != hash_of()
 
 
 def test_workers_roll_for_what_they_read_at_start_and_for_nothing_else() -> None:
@@ -245,7 +243,7 @@ def test_workers_roll_for_what_they_read_at_start_and_for_nothing_else() -> None
         assert profile_hash(profile()) == profile_hash(profile(**same)), same
 
 
-def test_a_new_word_about_delivery_rolls_the_workers() -> None:
+def test_a_change_of_the_delivery_setting_rolls_the_workers() -> None:
     assert made("Deployment", **SMTP) != made("Deployment", allowed=True, **SMTP)
 
 
@@ -257,14 +255,14 @@ def test_a_profile_has_a_topic_and_one_for_its_dead_letters() -> None:
     assert dead.config["retention.ms"] == str(192 * 3600 * 1000)
 
 
-def test_a_profile_that_tells_has_a_topic_of_status_events_like_its_own() -> None:
+def test_a_profile_with_status_events_has_a_topic_for_them() -> None:
     letters, _, status = required_topics(profile(kafka={"partitions": 6, "statusEvents": ["Failed"]}))
     assert (status.name, status.partitions) == ("postroom.shop.orders.status", 6)
     assert status.config == letters.config
 
 
 @pytest.mark.parametrize("name", ["bounces", "sandbox", "operator", "gateway", "a.b", "x" * 100])
-def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: str) -> None:
+def test_no_profile_has_the_name_of_a_part_of_postroom_or_of_another_profile(name: str) -> None:
     found = names.worker_object(name)
     assert found not in {
         "postroom-sandbox",
@@ -278,8 +276,8 @@ def test_no_profile_is_called_as_a_part_of_postroom_or_as_another_profile(name: 
 
 
 @pytest.mark.parametrize("name", ["a.b", "sandbox", "x" * 100])
-def test_no_profile_is_called_as_the_objects_of_another_are(name: str) -> None:
-    """Whoever knows how names are cut could name a profile so; both would be written in turn, for ever."""
+def test_no_profile_has_the_name_of_another_profiles_objects(name: str) -> None:
+    """A user could choose a name that equals a shortened one: both profiles would write the same objects."""
     cut = names.worker_object(name)
     assert names.worker_object(cut.removeprefix("postroom-")) != cut
 
@@ -296,33 +294,33 @@ LEANS: dict[str, Any] = {"mode": "SMTP", "smtp": OWN, "fallbackRef": {"name": "s
 
 
 def leaning(spare: dict[str, Any] | None, *, allowed: bool = True, **spec: Any) -> EffectiveProfile:
-    """A profile that falls back to `spare`, as the operator sees both."""
+    """A profile with its fallback."""
     other = profile("spare", **spare) if spare is not None else None
     return EffectiveProfile(profile(**(LEANS | spec)), UID, delivery_allowed=allowed, fallback=other)
 
 
-def of(view: EffectiveProfile, kind: str) -> Manifest:
-    return next(each for each in profile_manifests(view, FIXED) if each["kind"] == kind)
+def of(effective: EffectiveProfile, kind: str) -> Manifest:
+    return next(each for each in profile_manifests(effective, FIXED) if each["kind"] == kind)
 
 
-def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
-    view = leaning(SPARE)
-    pod = of(view, "Deployment")["spec"]["template"]["spec"]
+def test_workers_get_the_fallback_its_secrets_and_access_to_its_relay() -> None:
+    effective = leaning(SPARE)
+    pod = of(effective, "Deployment")["spec"]["template"]["spec"]
     env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert env["POSTROOM_FALLBACK"] == "/etc/postroom/profile/fallback.yaml"
     secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
     assert secrets == ["postroom-connections", "other", "own"]
-    written = next(each for each in profile_manifests(view, FIXED) if "profile.yaml" in each.get("data", {}))[
-        "data"
-    ]
+    written = next(
+        each for each in profile_manifests(effective, FIXED) if "profile.yaml" in each.get("data", {})
+    )["data"]
     assert "spare.example" in written["fallback.yaml"]
-    for text in written.values():  # so that workers of an earlier release read them as well
+    for text in written.values():  # for workers of other releases
         assert json.loads(text)["metadata"]["annotations"][FORMAT_ANNOTATION] == PROFILE_FORMAT
-    assert open_ports(of(view, "NetworkPolicy")) >= {587, 2525}
+    assert open_ports(of(effective, "NetworkPolicy")) >= {587, 2525}
 
 
 @pytest.mark.parametrize(
-    ("view", "code"),
+    ("effective", "code"),
     [
         (leaning(None), Code.FALLBACK_MISSING),
         (leaning({"mode": "Sandbox"}), Code.FALLBACK_UNUSABLE),
@@ -331,18 +329,18 @@ def test_workers_get_the_fallback_its_secrets_and_a_door_to_its_relay() -> None:
     ],
     ids=["missing", "to a sandbox", "from a sandbox", "guarded"],
 )
-def test_from_a_sandbox_no_way_leads_to_a_relay_and_a_fallback_that_is_none_is_left_out(
-    view: EffectiveProfile, code: Code | None
+def test_a_sandbox_cannot_reach_a_relay_and_an_unusable_fallback_is_omitted(
+    effective: EffectiveProfile, code: Code | None
 ) -> None:
-    assert (view.fallback_problem.code if view.fallback_problem else None) == code
-    assert view.usable_fallback is None
-    text = str(profile_manifests(view, FIXED))
+    assert (effective.fallback_problem.code if effective.fallback_problem else None) == code
+    assert effective.usable_fallback is None
+    text = str(profile_manifests(effective, FIXED))
     assert "POSTROOM_FALLBACK" not in text
     assert "spare.example" not in text
-    assert 2525 not in open_ports(of(view, "NetworkPolicy"))
+    assert 2525 not in open_ports(of(effective, "NetworkPolicy"))
 
 
-def test_workers_start_anew_when_the_fallbacks_relay_changes_and_not_when_its_topic_does() -> None:
+def test_workers_roll_when_the_fallbacks_relay_changes_and_not_when_its_topic_does() -> None:
     own = profile(**LEANS)
     before = profile_hash(own, profile("spare", **SPARE))
     assert profile_hash(own, profile("spare", **(SPARE | {"limits": {"rate": {"count": 6}}}))) != before

@@ -1,4 +1,5 @@
-"""The plan: nothing is written at rest, every edit of ours is put back, and only what is ours is deleted."""
+"""The plan: at rest it is empty, every edit of an owned field is reverted, and only owned objects are
+deleted."""
 
 import copy
 import json
@@ -39,7 +40,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def edited(manifest: Manifest, path: Path, *, remove: bool) -> Manifest:
-    """Another object, which shares with this one what is not on the path."""
+    """A changed copy that shares the parts that are not on the path."""
     found = copy.copy(manifest)
     place: Any = found
     for step in path[:-1]:
@@ -60,7 +61,7 @@ def test_what_was_applied_is_not_applied_again(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("manifest", DISTINCT, ids=named)
 @pytest.mark.parametrize("remove", [False, True], ids=["changed", "removed"])
-def test_every_field_of_ours_is_put_back_when_somebody_edits_it(manifest: Manifest, remove: bool) -> None:
+def test_every_owned_field_is_restored_after_an_edit(manifest: Manifest, remove: bool) -> None:
     wanted = with_hash(manifest)
     found = applied(wanted)
     paths = [path for path in leaves(wanted) if path not in IDENTITY | (SAME_AS_FALSE if remove else set())]
@@ -74,7 +75,7 @@ IDENTITY: set[Path] = {("apiVersion",), ("kind",), ("metadata", "name"), ("metad
 
 
 @pytest.mark.parametrize("manifest", DISTINCT, ids=named)
-def test_a_change_of_what_we_want_is_applied_even_if_it_only_drops_a_field(manifest: Manifest) -> None:
+def test_a_changed_desired_state_is_applied_even_if_it_only_drops_a_field(manifest: Manifest) -> None:
     more = copy.deepcopy(manifest)
     more["metadata"]["labels"]["postroom.dev/former"] = "x"
     assert diff([manifest], [applied(with_hash(more))], UID).apply == (with_hash(manifest),)
@@ -82,24 +83,24 @@ def test_a_change_of_what_we_want_is_applied_even_if_it_only_drops_a_field(manif
 
 def with_additions(value: Any, chance: Random, within: str = "") -> Any:
     """Anything that a server or another manager may add: keys, and elements of keyed lists, in any order."""
-    if "elector" in within:  # one value, of which nobody may add a part
+    if "elector" in within:  # an atomic value: nothing may be added
         return value
     if isinstance(value, dict):
         whole = {key: with_additions(each, chance, key) for key, each in value.items()}
         return whole | ({"zAdded": chance.choice([0, "", "x", {}, []])} if chance.random() < 0.3 else {})
     if isinstance(value, list) and within in {"containers", "env", "volumes", "volumeMounts"}:
         key = "mountPath" if within == "volumeMounts" else "name"
-        more = [with_additions(each, chance) for each in value] + [{key: "added-by-somebody"}]
+        more = [with_additions(each, chance) for each in value] + [{key: "added-by-another"}]
         return chance.sample(more, len(more))
     return value
 
 
 @given(manifest=st.sampled_from(DISTINCT), chance=st.randoms(use_true_random=False))
-def test_what_others_add_is_left_to_them(manifest: Manifest, chance: Random) -> None:
+def test_fields_that_other_clients_add_are_left_alone(manifest: Manifest, chance: Random) -> None:
     assert not needs_apply(with_hash(manifest), with_additions(with_hash(manifest), chance))
 
 
-def test_an_added_rule_of_a_network_policy_is_taken_out_again() -> None:
+def test_an_added_rule_of_a_network_policy_is_removed() -> None:
     stamped = with_hash(only("NetworkPolicy"))
     found = applied(stamped)
     found["spec"]["egress"].append({})
@@ -109,7 +110,7 @@ def test_an_added_rule_of_a_network_policy_is_taken_out_again() -> None:
     assert needs_apply(stamped, widened)
 
 
-def test_a_label_that_somebody_adds_to_a_selector_is_taken_out_again() -> None:
+def test_a_label_that_a_user_adds_to_a_selector_is_removed() -> None:
     for kind, field in (("Service", "selector"), ("NetworkPolicy", "podSelector")):
         stamped = with_hash(only(kind))
         found = applied(stamped)
@@ -117,7 +118,7 @@ def test_a_label_that_somebody_adds_to_a_selector_is_taken_out_again() -> None:
         assert needs_apply(stamped, found)
 
 
-def test_what_is_missing_is_applied_and_what_is_not_wanted_is_deleted() -> None:
+def test_missing_objects_are_applied_and_unwanted_ones_deleted() -> None:
     deployment, policy = only("Deployment"), only("NetworkPolicy")
     budget = applied(only("PodDisruptionBudget"))
     plan = diff([deployment, policy], [applied(with_hash(policy)), budget], UID)
@@ -146,25 +147,25 @@ def going(found: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("changed", [without_label, of_another_profile, uncontrolled, going])
-def test_only_what_carries_our_label_and_our_reference_is_deleted(changed: Any) -> None:
+def test_only_objects_with_the_operators_label_and_owner_are_deleted(changed: Any) -> None:
     assert diff([], [changed(applied(only("PodDisruptionBudget")))], UID) == Plan()
 
 
-def test_the_sandbox_is_deleted_once_no_profile_wants_it() -> None:
+def test_the_sandbox_is_deleted_with_its_last_profile() -> None:
     service = applied(only("Service"))
     assert diff([], [service], None).delete == ((ref_of(service), service["metadata"]["uid"]),)
     service["metadata"]["ownerReferences"].append({"apiVersion": "v1", "kind": "Node", "uid": "n"})
     assert diff([], [service], None).delete == ()
 
 
-def test_an_object_that_somebody_else_made_is_neither_taken_over_nor_deleted() -> None:
+def test_an_object_of_another_owner_is_neither_taken_over_nor_deleted() -> None:
     deployment = only("Deployment")
     theirs = applied(deployment)
     theirs["metadata"] |= {"labels": {"app": "theirs"}, "ownerReferences": []}
     assert diff([deployment], [theirs], UID) == Plan(foreign=(ref_of(deployment),))
 
 
-def test_an_object_of_ours_whose_label_was_removed_is_healed() -> None:
+def test_a_child_whose_label_was_removed_gets_it_back() -> None:
     deployment = only("Deployment")
     found = without_label(applied(with_hash(deployment)))
     assert diff([deployment], [found], UID).apply == (with_hash(deployment),)
@@ -186,7 +187,7 @@ def test_replicas_are_written_through_scale_before_they_are_left_to_an_autoscale
     assert plan.apply == (with_hash(autoscaled()),)
 
 
-def test_replicas_that_are_somebody_elses_already_are_not_scaled_again() -> None:
+def test_replicas_of_another_owner_are_not_scaled_again() -> None:
     found = owned(3)
     found["metadata"]["managedFields"] = [
         {
@@ -210,7 +211,7 @@ def pod(name: str, bundle: str | None = None, **more: Any) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"}}
 
 
-def test_living_pods_are_told_of_a_new_bundle_once() -> None:
+def test_running_pods_are_annotated_once_for_a_new_bundle() -> None:
     done = pod("e") | {"status": {"phase": "Succeeded"}}
     pods = [pod("a", "new"), pod("b", "old"), pod("c"), pod("d", "old", deletionTimestamp="t"), done]
     assert [ref.name for ref in stale_pods(pods, "new")] == ["b", "c"]
@@ -234,7 +235,7 @@ def test_a_quantity_may_be_written_in_many_ways(one: Any, other: Any) -> None:
     assert not matches({"limits": {"x": one}}, {"limits": {"x": "7"}})
 
 
-def test_what_is_no_quantity_equals_only_itself() -> None:
+def test_a_text_that_is_no_quantity_equals_only_itself() -> None:
     assert quantity("lots") is None
     assert matches({"limits": {"x": "lots"}}, {"limits": {"x": "lots"}})
     assert not matches({"limits": {"x": "lots"}}, {"limits": {"x": "more"}})

@@ -1,4 +1,4 @@
-"""No way past the guard: workers that may deliver end with the label, whatever a tenant declares or edits."""
+"""The delivery guard: workers that may deliver end with the label, whatever a tenant declares or edits."""
 
 import asyncio
 import copy
@@ -23,17 +23,17 @@ TOLD = {"name": "POSTROOM_DELIVERY_ALLOWED", "value": "true"}
 def delivering(test: Test) -> None:
     """Run a test on workers that may deliver."""
 
-    async def begun(world: OperatorHarness) -> None:
-        world.apply(namespace(**ALLOWED), profile(**RELAY))
-        await world.settle()
-        assert may_deliver(workers(world))
-        await test(world)
+    async def begun(harness: OperatorHarness) -> None:
+        harness.apply(namespace(**ALLOWED), profile(**RELAY))
+        await harness.settle()
+        assert may_deliver(workers(harness))
+        await test(harness)
 
     run(begun)
 
 
-def workers(world: OperatorHarness) -> Manifest:
-    found: Manifest = world.cluster.objects[DEPLOYMENT]["spec"]["template"]
+def workers(harness: OperatorHarness) -> Manifest:
+    found: Manifest = harness.cluster.objects[DEPLOYMENT]["spec"]["template"]
     return found
 
 
@@ -41,145 +41,145 @@ def changed(manifest: Manifest, **metadata: Any) -> Manifest:
     return {**copy.deepcopy(manifest), "metadata": {**manifest["metadata"], **metadata}}
 
 
-def pod(world: OperatorHarness, **annotations: str) -> Manifest:
-    labels = world.cluster.objects[DEPLOYMENT]["metadata"]["labels"]
+def pod(harness: OperatorHarness, **annotations: str) -> Manifest:
+    labels = harness.cluster.objects[DEPLOYMENT]["metadata"]["labels"]
     metadata = {"namespace": NAMESPACE, "name": "postroom-orders-x", "labels": labels}
     metadata |= {"annotations": {"postroom.dev/bundle": "x", **annotations}}
-    spec, status = copy.deepcopy(workers(world)["spec"]), {"phase": "Running"}
+    spec, status = copy.deepcopy(workers(harness)["spec"]), {"phase": "Running"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
 
 
 def test_workers_that_cannot_be_changed_end() -> None:
-    async def test(world: OperatorHarness) -> None:
+    async def test(harness: OperatorHarness) -> None:
         def refuse(verb: str, ref: Ref) -> None:
             if verb == "apply" and ref.kind == "Deployment":
                 raise Invalid("is not valid", 422)
 
-        world.cluster.before = refuse
-        world.apply(
+        harness.cluster.before = refuse
+        harness.apply(
             profile(**RELAY, workers={"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})
         )
-        await world.settle()
-        assert DEPLOYMENT in world.cluster.objects, "they stay as they were"
-        world.apply(namespace())
-        await world.settle()
-        assert DEPLOYMENT not in world.cluster.objects
-        assert world.condition("SmtpProfile", "orders")[1] == "NotApplied"
+        await harness.settle()
+        assert DEPLOYMENT in harness.cluster.objects, "they stay as they were"
+        harness.apply(namespace())
+        await harness.settle()
+        assert DEPLOYMENT not in harness.cluster.objects
+        assert harness.condition("SmtpProfile", "orders")[1] == "NotApplied"
 
     delivering(test)
 
 
-def test_workers_of_a_profile_that_is_kept_from_going_end() -> None:
-    async def test(world: OperatorHarness) -> None:
+def test_workers_of_a_profile_whose_deletion_is_blocked_end() -> None:
+    async def test(harness: OperatorHarness) -> None:
         ending = {"deletionTimestamp": "2026-01-05T09:30:00Z", "finalizers": ["larkfield.example/hold"]}
-        world.apply(changed(world.cluster.objects[PROFILE], **ending))
-        await world.settle()
-        world.apply(namespace())
-        await world.settle()
-        assert DEPLOYMENT not in world.cluster.objects
+        harness.apply(changed(harness.cluster.objects[PROFILE], **ending))
+        await harness.settle()
+        harness.apply(namespace())
+        await harness.settle()
+        assert DEPLOYMENT not in harness.cluster.objects
 
     delivering(test)
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["by the same operator", "by the next one"])
-def test_workers_that_outlive_their_profile_end(anew: bool) -> None:
-    """As `kubectl delete --cascade=orphan` leaves them."""
+@pytest.mark.parametrize("restarted", [False, True], ids=["by the same operator", "by the next one"])
+def test_workers_that_outlive_their_profile_end(restarted: bool) -> None:
+    """Orphaned workers, as `kubectl delete --cascade=orphan` leaves them."""
 
-    async def test(world: OperatorHarness) -> None:
-        world.cluster.remove(PROFILE)
-        world.apply(changed(world.cluster.objects[DEPLOYMENT], ownerReferences=[]))
-        await world.settle()
-        assert DEPLOYMENT in world.cluster.objects, "they stay as they were"
-        world.apply(namespace())
-        if anew:
-            await world.restart()
-        await world.settle()
-        assert DEPLOYMENT not in world.cluster.objects
+    async def test(harness: OperatorHarness) -> None:
+        harness.cluster.remove(PROFILE)
+        harness.apply(changed(harness.cluster.objects[DEPLOYMENT], ownerReferences=[]))
+        await harness.settle()
+        assert DEPLOYMENT in harness.cluster.objects, "they stay as they were"
+        harness.apply(namespace())
+        if restarted:
+            await harness.restart()
+        await harness.settle()
+        assert DEPLOYMENT not in harness.cluster.objects
 
     delivering(test)
 
 
 @pytest.mark.parametrize("how", ["otherwise", "elsewhere", "twice", "nothing", "unlabelled"])
-def test_workers_of_a_faulty_profile_end_however_they_are_told(how: str) -> None:
-    async def test(world: OperatorHarness) -> None:
-        world.apply(profile(**RELAY, **FAULTY))
-        await world.settle()
-        found = copy.deepcopy(world.cluster.objects[DEPLOYMENT])
+def test_workers_of_an_invalid_profile_that_may_deliver_end(how: str) -> None:
+    async def test(harness: OperatorHarness) -> None:
+        harness.apply(profile(**RELAY, **FAULTY))
+        await harness.settle()
+        found = copy.deepcopy(harness.cluster.objects[DEPLOYMENT])
         (container,) = found["spec"]["template"]["spec"]["containers"]
         others = [each for each in container["env"] if each["name"] != TOLD["name"]]
         source = {"configMapKeyRef": {"name": "mine", "key": "yes"}}
-        told: dict[str, list[Any]] = {
+        variables: dict[str, list[Any]] = {
             "otherwise": [{**TOLD, "value": "1"}],
             "elsewhere": [{"name": TOLD["name"], "valueFrom": source}],
             "twice": [{**TOLD, "value": "false"}, TOLD],
-            "nothing": [],  # and by `envFrom`
+            "nothing": [],  # set by `envFrom`
             "unlabelled": [TOLD],
         }
-        container["env"] = [*others, *told[how]]
+        container["env"] = [*others, *variables[how]]
         if how == "unlabelled":
             found["metadata"]["labels"] = {}
-        world.apply(found)
-        await world.settle()
-        world.apply(namespace())
-        await world.settle()
-        assert DEPLOYMENT not in world.cluster.objects
+        harness.apply(found)
+        await harness.settle()
+        harness.apply(namespace())
+        await harness.settle()
+        assert DEPLOYMENT not in harness.cluster.objects
 
     delivering(test)
 
 
-def test_a_pod_that_may_deliver_ends_whatever_it_says_of_itself() -> None:
-    async def test(world: OperatorHarness) -> None:
-        world.apply(pod(world, **{"postroom.dev/effect": "Sandbox"}))
-        world.apply(namespace())
-        await world.settle()
-        assert not may_deliver(workers(world))
-        assert world.cluster.objects[DEPLOYMENT]["spec"]["strategy"]["type"] == "Recreate"
-        assert world.condition("SmtpProfile", "orders")[1] == "Replacing"
+def test_a_pod_that_may_deliver_ends_whatever_its_annotations_say() -> None:
+    async def test(harness: OperatorHarness) -> None:
+        harness.apply(pod(harness, **{"postroom.dev/effect": "Sandbox"}))
+        harness.apply(namespace())
+        await harness.settle()
+        assert not may_deliver(workers(harness))
+        assert harness.cluster.objects[DEPLOYMENT]["spec"]["strategy"]["type"] == "Recreate"
+        assert harness.condition("SmtpProfile", "orders")[1] == "Replacing"
 
     delivering(test)
 
 
-def test_a_roll_out_that_somebody_pauses_goes_on() -> None:
-    async def test(world: OperatorHarness) -> None:
-        found = copy.deepcopy(world.cluster.objects[DEPLOYMENT])
-        world.apply({**found, "spec": {**found["spec"], "paused": True}})
-        await world.settle()
-        assert world.cluster.objects[DEPLOYMENT]["spec"]["paused"] is False
+def test_a_rollout_that_a_user_pauses_continues() -> None:
+    async def test(harness: OperatorHarness) -> None:
+        found = copy.deepcopy(harness.cluster.objects[DEPLOYMENT])
+        harness.apply({**found, "spec": {**found["spec"], "paused": True}})
+        await harness.settle()
+        assert harness.cluster.objects[DEPLOYMENT]["spec"]["paused"] is False
 
     delivering(test)
 
 
-def test_the_guard_waits_for_no_proof() -> None:
-    async def test(world: OperatorHarness) -> None:
-        proving, proved = asyncio.Event(), asyncio.Event()
-        prove = world.validator.validate
+def test_the_guard_does_not_wait_for_validation() -> None:
+    async def test(harness: OperatorHarness) -> None:
+        validating, validated = asyncio.Event(), asyncio.Event()
+        prove = harness.validator.validate
 
-        async def slowly(*asked: Any, first: bool = False) -> Any:
-            proving.set()
-            await proved.wait()
-            return await prove(*asked, first=first)
+        async def slowly(*asked: Any, urgent: bool = False) -> Any:
+            validating.set()
+            await validated.wait()
+            return await prove(*asked, urgent=urgent)
 
-        world.validator.validate = slowly  # type: ignore[method-assign,assignment]
-        world.apply(template("paid"))
-        under_way = asyncio.create_task(reconcile(KEY, world.context))
-        await proving.wait()
-        world.apply(namespace())
-        await enforce(guard_key(KEY), world.context)
-        assert not may_deliver(workers(world)), "the guard"
-        proved.set()
-        await under_way
-        assert not may_deliver(workers(world)), "the reconcile that began while the label was there"
+        harness.validator.validate = slowly  # type: ignore[method-assign,assignment]
+        harness.apply(template("paid"))
+        running = asyncio.create_task(reconcile(KEY, harness.context))
+        await validating.wait()
+        harness.apply(namespace())
+        await enforce(guard_key(KEY), harness.context)
+        assert not may_deliver(workers(harness)), "the guard"
+        validated.set()
+        await running
+        assert not may_deliver(workers(harness)), "the reconcile that began while the label was there"
 
     delivering(test)
 
 
-def test_the_guard_writes_nothing_where_it_is_closed() -> None:
-    async def test(world: OperatorHarness) -> None:
-        world.apply(namespace())
-        await world.settle()
-        before = len(world.cluster.writes)
-        await enforce(guard_key(KEY), world.context)
-        assert len(world.cluster.writes) == before
-        assert await world.settle() == []
+def test_the_guard_writes_nothing_without_a_violation() -> None:
+    async def test(harness: OperatorHarness) -> None:
+        harness.apply(namespace())
+        await harness.settle()
+        before = len(harness.cluster.writes)
+        await enforce(guard_key(KEY), harness.context)
+        assert len(harness.cluster.writes) == before
+        assert await harness.settle() == []
 
     delivering(test)

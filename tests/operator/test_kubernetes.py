@@ -1,4 +1,4 @@
-"""Who a pod's operator is to the API server: its token is exchanged while it runs, every hour or sooner.
+"""Credentials in a pod: the token is rotated every hour or sooner.
 
 What follows from each answer of an API server that is no success.
 """
@@ -29,14 +29,14 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two minutes pass for the client library, which looks at the file once a minute."""
+    """Let two minutes pass for the client library, which reads the file once a minute."""
 
     then = datetime.now() + timedelta(minutes=2)  # noqa: DTZ005 - as the library has it
     clock = SimpleNamespace(now=lambda: then)
     monkeypatch.setattr(incluster_config, "datetime", SimpleNamespace(datetime=clock, timedelta=timedelta))
 
 
-def test_a_token_that_was_exchanged_is_used(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotated_token_is_used(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     access = find_credentials()
     assert (access.server, access.token()) == ("https://10.96.0.1:443", "first")
     (account / "token").write_text("second")
@@ -45,7 +45,7 @@ def test_a_token_that_was_exchanged_is_used(account: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["empty", "not there"])
-def test_a_token_that_is_written_just_now_leaves_the_one_before(
+def test_a_token_file_that_is_being_replaced_keeps_the_last_token(
     account: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     access: ApiCredentials = find_credentials()
@@ -55,7 +55,9 @@ def test_a_token_that_is_written_just_now_leaves_the_one_before(
     assert access.token() == "first"
 
 
-def test_who_is_nowhere_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_credentials_the_error_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     with pytest.raises(Rejected, match="KUBECONFIG"):
@@ -70,7 +72,7 @@ ENDING = {"message": "m", "details": {"causes": [{"reason": "NamespaceTerminatin
     ("status", "body", "kind"),
     [
         (400, None, Invalid),
-        (401, None, Unavailable),  # a token that is exchanged just now
+        (401, None, Unavailable),  # a token that is being rotated
         (403, {"message": "quota"}, Invalid),
         (403, ENDING, NamespaceTerminating),
         (404, None, NotFound),
@@ -82,13 +84,13 @@ ENDING = {"message": "m", "details": {"causes": [{"reason": "NamespaceTerminatin
         (503, [], Unavailable),
     ],
 )
-def test_each_status_says_what_follows(status: int, body: Any, kind: type[Exception]) -> None:
+def test_each_http_status_has_its_error(status: int, body: Any, kind: type[Exception]) -> None:
     found = error_of_response(ASKED, status, body, {})
     assert type(found) is kind
     assert found.status == status
 
 
-def test_an_answer_without_words_says_what_was_asked() -> None:
+def test_a_response_without_a_message_names_the_request() -> None:
     found = error_of_response(ASKED, 404, None, {})
     assert found.message == "the API server answered 404 to GET /api/v1/pods"
     assert error_of_response(ASKED, 404, {"message": "pods not found"}, {}).message == "pods not found"
@@ -103,5 +105,5 @@ def test_an_answer_without_words_says_what_was_asked() -> None:
         ({}, None, None),
     ],
 )
-def test_how_long_the_server_asks_us_to_wait(headers: Any, body: Any, seconds: float | None) -> None:
+def test_the_requested_delay_of_the_server_is_read(headers: Any, body: Any, seconds: float | None) -> None:
     assert error_of_response(ASKED, 429, body, headers).retry_after == seconds

@@ -17,12 +17,12 @@ CHILD = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "sho
 @dataclass
 class ManualClock:
     seconds: float = 1000.0
-    told: list[str] = field(default_factory=list)
-    said: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: list[str] = field(default_factory=list)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wait_for(self, holder: str) -> None:
-        self.told.append(holder)
-        self.said.set()
+        self.reported.append(holder)
+        self.waiting.set()
 
     def now(self) -> datetime:
         return datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
@@ -33,7 +33,7 @@ class ManualClock:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.001)
 
 
@@ -45,35 +45,35 @@ def run(test: Callable[[FakeCluster, ManualClock], Awaitable[None]]) -> None:
     asyncio.run(begin())
 
 
-def test_the_first_one_has_it_at_once() -> None:
+def test_the_first_operator_has_the_lease_at_once() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
         assert lease.held
-        assert clock.told == []
+        assert clock.reported == []
         assert cluster.objects[REF]["spec"]["holderIdentity"] == "one"
 
     run(test)
 
 
-def test_a_second_one_waits_and_says_for_whom_and_takes_over_when_the_first_is_silent() -> None:
+def test_a_second_operator_waits_reports_the_holder_and_takes_over_when_the_holder_stops() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         await Lease(cluster, REF, "one", clock).acquire(clock.wait_for)
         second = Lease(cluster, REF, "two", clock)
         waiting = asyncio.create_task(second.acquire(clock.wait_for))
-        await clock.said.wait()
+        await clock.waiting.wait()
         clock.seconds += DURATION_SECONDS
         await asyncio.sleep(0.01)
         assert not waiting.done(), "only silence of more than the whole duration counts"
         clock.seconds += 1
         await waiting
-        assert clock.told == ["one"]
+        assert clock.reported == ["one"]
         assert cluster.objects[REF]["spec"]["leaseTransitions"] == 1
 
     run(test)
 
 
-def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
+def test_the_holder_stops_writing_before_another_operator_can_take_over() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -96,7 +96,7 @@ def test_the_holder_stops_writing_before_anybody_may_take_over() -> None:
     run(test)
 
 
-def test_who_finds_another_holder_has_lost_it() -> None:
+def test_an_operator_that_finds_another_holder_has_lost_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -109,7 +109,7 @@ def test_who_finds_another_holder_has_lost_it() -> None:
     run(test)
 
 
-def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> None:
+def test_an_annotation_on_the_lease_does_not_lose_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -118,7 +118,7 @@ def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> No
         def note(verb: str, ref: Ref) -> None:
             nonlocal looks
             looks += 1
-            if looks == 1:  # between its look and its write
+            if looks == 1:  # between its read and its write
                 taken = cluster.objects[REF]
                 noted = {**taken["metadata"], "annotations": {"example.org/note": "ours"}}
                 cluster.put({**taken, "metadata": noted})
@@ -133,7 +133,7 @@ def test_a_note_that_somebody_writes_on_the_lease_costs_nobody_the_lease() -> No
     run(test)
 
 
-def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
+def test_a_holder_that_cannot_renew_in_time_loses_the_lease_and_not_before() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         lease = Lease(cluster, REF, "one", clock)
         await lease.acquire(clock.wait_for)
@@ -143,28 +143,28 @@ def test_who_cannot_renew_in_time_has_lost_it_and_not_before() -> None:
             nonlocal tries
             tries += 1
             clock.seconds += 1
-            raise Unavailable("nobody answers")
+            raise Unavailable("no answer")
 
         cluster.before = away
-        with pytest.raises(LeaseLost, match="nobody answers"):
+        with pytest.raises(LeaseLost, match="no answer"):
             await lease.keep()
         assert tries >= DURATION_SECONDS - MARGIN_SECONDS - 1
 
     run(test)
 
 
-def test_who_ends_in_order_hands_it_back_so_that_nobody_waits() -> None:
+def test_an_operator_that_ends_in_order_releases_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         first = Lease(cluster, REF, "one", clock)
         await first.acquire(clock.wait_for)
         await first.release()
         await Lease(cluster, REF, "two", clock).acquire(clock.wait_for)
-        assert clock.told == []
+        assert clock.reported == []
 
     run(test)
 
 
-def test_two_that_start_at_once_never_both_have_it() -> None:
+def test_two_operators_that_start_together_never_both_hold_the_lease() -> None:
     async def test(cluster: FakeCluster, clock: ManualClock) -> None:
         leases = [Lease(cluster, REF, name, clock) for name in ("one", "two", "three")]
         tasks = [asyncio.create_task(each.acquire(clock.wait_for)) for each in leases]

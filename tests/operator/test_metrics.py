@@ -1,4 +1,4 @@
-"""What Prometheus is told of objects: one series each, from the statuses, and none once they are gone."""
+"""The readiness metric: one series for each object, from its status, and none after its deletion."""
 
 import asyncio
 import re
@@ -14,12 +14,13 @@ from tests.operator.operator_harness import NAMESPACE, OperatorHarness, layout, 
 SERIES = re.compile(r"^postroom_operator_object_ready\{(.*)\} (.*)$", re.MULTILINE)
 MANY = 2_000
 SCRAPE_SECONDS = 0.5
-"""A scrape of so many takes a few hundredths; ten times that would hold up what the operator does."""
+"""A scrape of this many objects takes a few hundredths of a second; ten times that would block the
+operator."""
 
 
-def told(world: OperatorHarness) -> dict[str, str]:
+def exported(harness: OperatorHarness) -> dict[str, str]:
     metrics = OperatorMetrics()
-    metrics.register_objects(lambda: map(object_readiness, world.store.custom_resources()))
+    metrics.register_objects(lambda: map(object_readiness, harness.store.custom_resources()))
     return dict(SERIES.findall(generate_latest(metrics.registry).decode()))
 
 
@@ -27,18 +28,18 @@ def series(kind: str, name: str, reason: str) -> str:
     return f'kind="{kind}",name="{name}",namespace="{NAMESPACE}",reason="{reason}"'
 
 
-def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not() -> None:
+def test_every_object_has_one_series_with_its_readiness_and_reason() -> None:
     async def test() -> None:
-        world = OperatorHarness()
-        world.apply(layout(), profile(suspend=True), template(), template("owed", "{{ nmae }}"))
-        assert set(told(world)) == {
+        harness = OperatorHarness()
+        harness.apply(layout(), profile(suspend=True), template(), template("owed", "{{ nmae }}"))
+        assert set(exported(harness)) == {
             series("EmailLayout", "plain", "Pending"),
             series("SmtpProfile", "orders", "Pending"),
             series("EmailTemplate", "paid", "Pending"),
             series("EmailTemplate", "owed", "Pending"),
         }
-        await world.settle()
-        assert told(world) == {
+        await harness.settle()
+        assert exported(harness) == {
             series("EmailLayout", "plain", "Valid"): "1.0",
             series("SmtpProfile", "orders", "Suspended"): "0.0",
             series("EmailTemplate", "paid", "Serving"): "1.0",
@@ -48,23 +49,25 @@ def test_every_object_has_one_series_that_says_whether_it_is_ready_and_why_not()
     asyncio.run(test())
 
 
-def test_an_object_that_is_gone_or_has_turned_leaves_no_series_behind() -> None:
+def test_an_object_that_is_deleted_or_has_changed_leaves_no_series_behind() -> None:
     async def test() -> None:
-        world = OperatorHarness()
-        world.apply(profile(), template(), template("owed"))
-        await world.settle()
-        assert told(world)[series("EmailTemplate", "paid", "Serving")] == "1.0"
-        world.apply(template("paid", "{{ nmae }}"))
+        harness = OperatorHarness()
+        harness.apply(profile(), template(), template("owed"))
+        await harness.settle()
+        assert exported(harness)[series("EmailTemplate", "paid", "Serving")] == "1.0"
+        harness.apply(template("paid", "{{ nmae }}"))
         owed = Ref(API_VERSION, "EmailTemplate", NAMESPACE, "owed")
-        await world.cluster.delete(owed, world.cluster.objects[owed]["metadata"]["uid"])
-        await world.settle()
-        templates = {labels: value for labels, value in told(world).items() if "EmailTemplate" in labels}
+        await harness.cluster.delete(owed, harness.cluster.objects[owed]["metadata"]["uid"])
+        await harness.settle()
+        templates = {
+            labels: value for labels, value in exported(harness).items() if "EmailTemplate" in labels
+        }
         assert templates == {series("EmailTemplate", "paid", "VariableUndeclared"): "0.0"}
 
     asyncio.run(test())
 
 
-def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970() -> None:
+def test_the_time_of_the_last_listing_is_absent_before_the_first() -> None:
     metrics, name = OperatorMetrics(), "postroom_operator_last_resync_timestamp_seconds"
     assert metrics.registry.get_sample_value(name) is None
     for moment in (1_795_000_000.0, 1_795_000_120.0):
@@ -72,7 +75,7 @@ def test_when_everything_was_listed_is_told_once_it_was_and_not_as_the_year_1970
         assert metrics.registry.get_sample_value(name) == moment
 
 
-def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
+def test_an_operator_that_has_listed_nothing_exports_nothing() -> None:
     metrics = OperatorMetrics()
     metrics.register_objects(list)
     page = generate_latest(metrics.registry).decode()
@@ -80,7 +83,7 @@ def test_an_operator_that_has_seen_nothing_says_nothing() -> None:
     assert not SERIES.findall(page)
 
 
-def test_a_scrape_of_two_thousand_templates_holds_up_nothing() -> None:
+def test_a_scrape_of_two_thousand_templates_blocks_nothing() -> None:
     metrics = OperatorMetrics()
     metrics.register_objects(
         lambda: (ObjectReadiness("EmailTemplate", NAMESPACE, f"t-{n}", "Serving", True) for n in range(MANY))

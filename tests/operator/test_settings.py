@@ -19,7 +19,7 @@ def test_the_brokers_are_known_from_the_operators_own_secret(tmp_path: Path) -> 
     assert wiring.defaults().kafka.bootstrap_servers == "kafka:9095"
 
 
-def test_a_secret_that_cannot_be_read_ends_nothing_and_leaves_manifests_as_they_were(tmp_path: Path) -> None:
+def test_an_unreadable_secret_stops_nothing_and_leaves_manifests_as_they_are(tmp_path: Path) -> None:
     wiring = wired(tmp_path, kafka_bootstrap_servers="kafka:9095")
     assert wiring.defaults().kafka.bootstrap_servers == "kafka:9095"
     (tmp_path / "kafka-ca.crt").symlink_to(tmp_path / "not-there-yet")
@@ -29,6 +29,6 @@ def test_a_secret_that_cannot_be_read_ends_nothing_and_leaves_manifests_as_they_
     assert wiring.defaults().kafka.bootstrap_servers == "kafka:9095"
 
 
-def test_a_secret_that_is_not_there_says_which_keys_it_needs(tmp_path: Path) -> None:
+def test_a_missing_secret_is_reported_with_the_keys_that_it_needs(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="kafka-bootstrap-servers"):
         wired(tmp_path / "none").connect()

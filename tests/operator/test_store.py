@@ -42,50 +42,50 @@ def test_a_template_concerns_its_profile() -> None:
 def test_a_template_that_moves_concerns_both_profiles() -> None:
     store = ObjectStore()
     store.put(template("paid", 1))
-    woken = store.put(template("paid", 2, profile="other"))
-    assert woken == {profile_key("shop", "orders"), profile_key("shop", "other")}
+    keys = store.put(template("paid", 2, profile="other"))
+    assert keys == {profile_key("shop", "orders"), profile_key("shop", "other")}
     assert [*store.objects_of(profile_key("shop", "orders"), "EmailTemplate")] == []
 
 
-def test_an_echo_of_a_write_concerns_nobody() -> None:
+def test_an_echo_of_a_write_concerns_no_key() -> None:
     store = ObjectStore()
     store.put(template("paid", 5))
     assert store.put(template("paid", 5)) == set()
     assert store.put(template("paid", 4)) == set()
 
 
-def test_a_spec_is_kept_once_as_long_as_its_generation_is_the_same() -> None:
+def test_a_spec_is_in_memory_once_while_its_generation_is_the_same() -> None:
     store = ObjectStore()
-    seen, again, edited, anew = (template("paid", version) for version in (1, 2, 3, 4))
-    for each, generation in ((seen, 1), (again, 1), (edited, 2), (anew, 2)):
+    seen, again, edited, recreated = (template("paid", version) for version in (1, 2, 3, 4))
+    for each, generation in ((seen, 1), (again, 1), (edited, 2), (recreated, 2)):
         each["metadata"]["generation"] = generation
-    anew["metadata"]["uid"] = "deleted-and-made-again"
+    recreated["metadata"]["uid"] = "deleted-and-made-again"
     specs = []
-    for each in (seen, again, edited, anew):
+    for each in (seen, again, edited, recreated):
         store.put(each)
         specs.append(store.get(ref_of(each)) or {})
     assert specs[1]["spec"] is seen["spec"]
     assert specs[1]["metadata"]["resourceVersion"] == "2"
     assert specs[2]["spec"] is edited["spec"]
-    assert specs[3]["spec"] is anew["spec"]
+    assert specs[3]["spec"] is recreated["spec"]
 
 
 def test_a_layout_concerns_itself_and_the_profiles_of_its_templates() -> None:
     store = ObjectStore()
     store.put(template("paid", 1, layout="plain"))
     store.put(template("other", 2, profile="other"))
-    woken = store.put(ours("EmailLayout", "plain", 3))
-    assert woken == {layout_key("shop", "plain"), profile_key("shop", "orders")}
+    keys = store.put(ours("EmailLayout", "plain", 3))
+    assert keys == {layout_key("shop", "plain"), profile_key("shop", "orders")}
 
 
 def test_a_template_wakes_no_other_template_of_its_layout() -> None:
     store = ObjectStore()
     store.put(template("paid", 1, layout="plain"))
-    woken = store.put(template("sent", 2, profile="other", layout="plain"))
-    assert woken == {profile_key("shop", "other"), layout_key("shop", "plain")}
+    keys = store.put(template("sent", 2, profile="other", layout="plain"))
+    assert keys == {profile_key("shop", "other"), layout_key("shop", "plain")}
 
 
-def test_what_a_profile_made_concerns_it_and_a_pod_only_when_it_has_ended() -> None:
+def test_a_child_concerns_its_profile_and_a_pod_only_when_it_has_ended() -> None:
     store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1))
     assert store.put(made("ConfigMap", "postroom-orders-profile", 2)) == {profile_key("shop", "orders")}
@@ -99,18 +99,18 @@ def test_a_profile_concerns_those_that_fall_back_to_it() -> None:
     store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1, fallbackRef={"name": "spare"}))
     store.put(ours("SmtpProfile", "other", 2))
-    woken = store.put(ours("SmtpProfile", "spare", 3))
-    assert profile_key("shop", "orders") in woken
-    assert profile_key("shop", "other") not in woken
+    keys = store.put(ours("SmtpProfile", "spare", 3))
+    assert profile_key("shop", "orders") in keys
+    assert profile_key("shop", "other") not in keys
     assert profile_key("shop", "orders") in store.drop(ref_of(ours("SmtpProfile", "spare", 3)), 4)
 
 
-def test_the_sandbox_is_its_own() -> None:
+def test_the_sandbox_of_a_namespace_is_its_own() -> None:
     store = ObjectStore()
     assert store.put(made("Service", "postroom-sandbox", 1, "sandbox", None)) == {sandbox_key("shop")}
 
 
-def test_a_child_that_lost_its_labels_still_concerns_its_profile() -> None:
+def test_a_child_without_its_labels_still_concerns_its_profile() -> None:
     store = ObjectStore()
     store.put(ours("SmtpProfile", "orders", 1))
     child = made("ConfigMap", "postroom-orders-profile", 2)
@@ -123,22 +123,22 @@ def test_a_namespace_concerns_its_profiles_when_its_guard_changes_and_only_then(
     store.put(ours("SmtpProfile", "orders", 1))
     store.put(namespace(2))
     assert store.put(namespace(3, annotations={"seen": "yes"})) == set()
-    woken = store.put(namespace(4, labels={"postroom.dev/delivery": "allowed"}))
-    assert woken == {profile_key("shop", "orders"), sandbox_key("shop")}
+    keys = store.put(namespace(4, labels={"postroom.dev/delivery": "allowed"}))
+    assert keys == {profile_key("shop", "orders"), sandbox_key("shop")}
 
 
 def test_a_listing_drops_what_is_not_in_it() -> None:
     store = ObjectStore()
     store.put(template("gone", 1))
     store.put(template("stays", 2))
-    woken = store.replace(TEMPLATE, "", Listing((template("stays", 2),), version=9))
-    assert woken == {profile_key("shop", "orders")}
+    keys = store.replace(TEMPLATE, "", Listing((template("stays", 2),), version=9))
+    assert keys == {profile_key("shop", "orders")}
     assert [
         each["metadata"]["name"] for each in store.objects_of(profile_key("shop", "orders"), "EmailTemplate")
     ] == ["stays"]
 
 
-def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
+def test_a_listing_that_is_older_than_a_watch_reverts_nothing() -> None:
     store = ObjectStore()
     store.put(template("new", 12))
     gone = template("gone", 3)
@@ -149,7 +149,7 @@ def test_a_listing_that_is_older_than_a_watch_takes_nothing_back() -> None:
     assert store.get(ref_of(template("new", 12))) is not None
 
 
-def test_after_a_restore_from_a_backup_the_listing_counts_and_not_what_was_seen_before_it() -> None:
+def test_after_a_restore_from_a_backup_the_listing_replaces_what_was_seen_before() -> None:
     store = ObjectStore()
     store.replace(TEMPLATE, "", Listing((template("paid", 70), template("later", 80)), version=90))
     gone = template("gone", 85)
@@ -174,7 +174,7 @@ def at(manifest: Manifest, generation: int, observed: int | None) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "generation": generation}, "status": status}
 
 
-def test_news_is_what_has_no_status_of_its_newest_generation() -> None:
+def test_an_object_without_a_status_of_its_newest_generation_is_urgent() -> None:
     store = ObjectStore()
     store.put(at(template("old", 1, profile="quiet"), 3, observed=3))
     assert store.urgent_keys() == set()
@@ -185,6 +185,6 @@ def test_news_is_what_has_no_status_of_its_newest_generation() -> None:
     assert store.urgent_keys() == wanted, "an edited layout is news for the profiles of its templates too"
 
 
-def test_a_namespace_that_wakes_anybody_is_news_and_what_we_make_is_not() -> None:
+def test_a_changed_namespace_is_urgent_and_a_created_object_is_not() -> None:
     assert is_urgent(namespace(1))
     assert not is_urgent(made("ConfigMap", "orders-0", 1))

@@ -23,7 +23,7 @@ def wanted(partitions: int = 3, name: str = "postroom.shop.orders") -> RequiredT
 
 
 class Asking:
-    """Topics that run, and somebody who waits for their news."""
+    """A running TopicManager and the changes that it reports."""
 
     def __init__(self, connect: Callable[[], Mapping[str, Any]]) -> None:
         self._news = asyncio.Event()
@@ -33,7 +33,7 @@ class Asking:
         self._news.set()
 
     async def ask(self, *topics: RequiredTopic, ours: frozenset[str] = frozenset()) -> tuple[TopicState, ...]:
-        """What is known once something is."""
+        """The state of the topic once it is known."""
         self.topics.request("orders", topics, ours)
         await self._news.wait()
         self._news.clear()
@@ -53,7 +53,7 @@ def run(connect: Callable[[], Mapping[str, Any]], test: Callable[[Asking], Await
     asyncio.run(begin())
 
 
-def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
+def test_without_a_connection_the_topics_report_it_and_nothing_waits() -> None:
     def connect() -> Mapping[str, Any]:
         raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
 
@@ -68,7 +68,7 @@ def test_without_a_connection_it_says_so_and_nothing_waits() -> None:
     run(connect, test)
 
 
-def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_broker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
 
     async def test(asking: Asking) -> None:
@@ -79,10 +79,10 @@ def test_a_broker_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Headless:
-    """Brokers that know their topics, and have no controller: nothing is made, grown or described."""
+    """Brokers without a controller: they list topics and never answer other requests."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Nobody is connected to."""
+        """Connect to no broker."""
 
     def list_topics(self, timeout: float) -> Any:
         known = SimpleNamespace(partitions={0: None}, error=None)
@@ -98,7 +98,7 @@ class Headless:
         return {each: Future() for each in resources}
 
 
-def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at_again(
+def test_brokers_that_list_topics_and_do_not_answer_are_reported_and_polled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
@@ -108,7 +108,7 @@ def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at
     async def test(asking: Asking) -> None:
         for _ in range(2):
             known, missing = await asking.ask(wanted(3), wanted(1, f"{there}.dlq"), ours=frozenset({there}))
-            assert (known.partitions, known.differences) == (1, ("partitions: 1, asked for are 3",))
+            assert (known.partitions, known.differences) == (1, ("partitions is 1 instead of 3",))
             assert (missing.partitions, missing.reason) == (0, "CreateTimedOut")
             asking.topics.forget("orders")
             await asking.ask(wanted(3, "postroom.shop.other"))
@@ -117,7 +117,7 @@ def test_brokers_that_know_their_topics_and_do_nothing_are_said_to_and_looked_at
 
 
 class Reluctant(Headless):
-    """Brokers that have the topic, and list it from the second time on, or never."""
+    """Brokers that have the topic and list it from the second time on, or never."""
 
     listed = 1
 
@@ -136,7 +136,7 @@ class Reluctant(Headless):
 
 
 @pytest.mark.parametrize(("listed", "found"), [(1, (2, "")), (99, (0, "NotListed"))])
-def test_of_a_topic_that_is_there_unseen_no_partitions_are_told_but_those_it_has(
+def test_an_existing_topic_that_was_not_listed_has_its_own_partitions(
     monkeypatch: pytest.MonkeyPatch, listed: int, found: tuple[int, str]
 ) -> None:
     monkeypatch.setattr(module, "AdminClient", Reluctant)
@@ -149,7 +149,7 @@ def test_of_a_topic_that_is_there_unseen_no_partitions_are_told_but_those_it_has
     run(dict, test)
 
 
-def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
+def test_topics_that_are_no_longer_requested_are_forgotten() -> None:
     def connect() -> Mapping[str, Any]:
         raise Rejected(Problem(Code.SECRET_MISSING, "the operator's Secret", "is not there"))
 
@@ -163,7 +163,7 @@ def test_of_topics_that_nobody_wants_any_more_nothing_is_known() -> None:
 
 
 @pytest.mark.kafka
-def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
+def test_missing_topics_are_created_and_grow_and_never_shrink() -> None:
     with LocalBroker() as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
@@ -177,14 +177,14 @@ def test_what_is_missing_is_made_and_grows_and_never_shrinks() -> None:
             assert (grown.partitions, grown.differences) == (5, ())
             (kept,) = await asking.ask(wanted(2))
             assert kept.partitions == 5
-            assert kept.differences == ("partitions: 5, asked for are 2",)
+            assert kept.differences == ("partitions is 5 instead of 2",)
 
         run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
         assert len(admin.list_topics(timeout=10).topics["postroom.shop.orders"].partitions) == 5
 
 
 @pytest.mark.kafka
-def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> None:
+def test_an_existing_topic_is_used_as_it_is_and_its_differences_are_reported() -> None:
     with LocalBroker() as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         theirs = NewTopic("postroom.shop.orders", num_partitions=1, config={"retention.ms": "1000"})
@@ -194,8 +194,8 @@ def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> N
             (found,) = await asking.ask(wanted())
             assert (found.partitions, found.created) == (1, False)
             assert found.differences == (
-                "partitions: 1, asked for are 3",
-                "retention.ms: 1000, asked for is 604800000",
+                "partitions is 1 instead of 3",
+                "retention.ms is 1000 instead of 604800000",
             )
 
         run(lambda: {"bootstrap.servers": broker.bootstrap}, test)
@@ -203,7 +203,7 @@ def test_a_topic_that_was_there_is_used_as_it_is_and_what_differs_is_said() -> N
 
 
 @pytest.mark.kafka
-def test_a_topic_that_we_made_before_a_restart_is_still_ours_to_grow() -> None:
+def test_a_topic_that_the_operator_created_before_a_restart_still_grows() -> None:
     with LocalBroker() as broker:
         connect = {"bootstrap.servers": broker.bootstrap}
 

@@ -1,4 +1,4 @@
-"""Who is next in line for a process: each namespace in its turn, also of those that come again and again."""
+"""Validation in child processes: results, the cache, and processes that die, hang or are killed."""
 
 import asyncio
 import signal
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from postroom.isolated_process import IsolatedProcess, ProcessDied
 from postroom.letter.problems import Code
 from postroom_operator import validation
 from postroom_operator.models import API_VERSION, Manifest, ValidationResult
-from postroom_operator.validation import FairQueue, ValidatedObject, Validator
+from postroom_operator.validation import ValidatedObject, Validator
 
 pytestmark = pytest.mark.processes
 Test = Callable[[Validator, list[ValidatedObject]], Awaitable[None]]
@@ -45,33 +46,33 @@ HOSTILE = template(
     html="{% for i in range(99) %}{% for j in range(99) %}" + WORK + "{% endfor %}{% endfor %}<p>Hi</p>",
     samples=[{"name": f"s{n}", "data": {}} for n in range(32)],
 )
-"""Each rendering stays within its limits; all of them together take long."""
+"""Each rendering stays within its limits; together they take long."""
 
 
 def run(test: Test, processes: int = 1) -> None:
     async def begin() -> None:
         late: list[ValidatedObject] = []
-        async with asyncio.timeout(120), Validator(processes, late.append) as prover:
-            await test(prover, late)
+        async with asyncio.timeout(120), Validator(processes, late.append) as validator:
+            await test(validator, late)
 
     asyncio.run(begin())
 
 
-async def proved(
-    prover: Validator, template: Manifest | None, layout: Manifest | None = None
+async def validated(
+    validator: Validator, template: Manifest | None, layout: Manifest | None = None
 ) -> ValidationResult:
-    """The answer, however long it takes."""
-    found = await prover.validate(template, layout)
+    """The result, however long it takes."""
+    found = await validator.validate(template, layout)
     if found is None:
-        await asyncio.wait({job.task for job in prover._jobs.values()})
-        found = await prover.validate(template, layout)
+        await asyncio.wait({job.task for job in validator._jobs.values()})
+        found = await validator.validate(template, layout)
     assert found is not None
     return found
 
 
 def test_a_template_comes_back_compiled_with_the_sizes_of_its_samples() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        found = await proved(prover, template())
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        found = await validated(validator, template())
         assert found.problems == ()
         assert found.compiled is not None
         assert found.compiled.revision
@@ -81,64 +82,66 @@ def test_a_template_comes_back_compiled_with_the_sizes_of_its_samples() -> None:
 
 
 def test_a_mistake_comes_back_as_a_problem_with_its_field_and_line() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        found = await proved(prover, template(html="<p>\n{{ nobody }}</p>"))
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        found = await validated(validator, template(html="<p>\n{{ missing }}</p>"))
         assert found.compiled is None
         assert [(each.code, each.field, each.line) for each in found.problems] == [
             (Code.VARIABLE_UNDECLARED, "spec.html", 2)
         ]
-        unreadable = await proved(prover, template(samples=[]))
+        unreadable = await validated(validator, template(samples=[]))
         assert [each.field for each in unreadable.problems] == ["spec.samples"]
 
     run(test)
 
 
-def test_a_layout_is_proved_alone_and_with_its_templates() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        assert (await proved(prover, None, layout())).problems == ()
-        assert (await proved(prover, None, layout("{% block x %}"))).problems != ()
+def test_a_layout_is_validated_alone_and_with_its_templates() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        assert (await validated(validator, None, layout())).problems == ()
+        assert (await validated(validator, None, layout("{% block x %}"))).problems != ()
         html = "{% block content %}<p>Hi</p>{% endblock %}"
-        assert (await proved(prover, template(html=html), layout())).compiled is not None
+        assert (await validated(validator, template(html=html), layout())).compiled is not None
 
     run(test)
 
 
-def test_what_was_proved_is_not_proved_again_until_it_or_its_layout_changes() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        first = await proved(prover, template(), layout())
+def test_a_template_is_not_validated_again_until_it_or_its_layout_changes() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        first = await validated(validator, template(), layout())
         again = template()
         again["metadata"] = {**again["metadata"], "resourceVersion": "8", "labels": {"a": "b"}}
-        assert await prover.validate(again, layout()) is first
+        assert await validator.validate(again, layout()) is first
         other = layout("<html><body><i>{% block content %}{% endblock %}</i></body></html>")
-        assert await proved(prover, template(), other) is not first
+        assert await validated(validator, template(), other) is not first
 
     run(test)
 
 
-def test_what_somebody_waits_for_is_proved_before_what_is_proved_again() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        await proved(prover, template("warm"))
+def test_urgent_templates_are_validated_before_repeated_ones() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        await validated(validator, template("warm"))
         answered: list[str] = []
 
-        async def ask(name: str, first: bool) -> None:
-            await prover.validate(template(name), None, first=first)
+        async def ask(name: str, urgent: bool) -> None:
+            await validator.validate(template(name), None, urgent=urgent)
             answered.append(name)
 
         wanted = [("a", False), ("b", False), ("c", False), ("edited", True)]
-        await asyncio.gather(*(ask(name, first) for name, first in wanted))
+        await asyncio.gather(*(ask(name, urgent) for name, urgent in wanted))
         assert answered == ["edited", "a", "b", "c"]
 
     run(test)
 
 
-def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        await proved(prover, template("warm"))
+def test_a_namespace_with_many_requests_delays_no_other() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        await validated(validator, template("warm"))
         answered: list[str] = []
 
         async def ask(namespace: str, name: str) -> None:
             asked = template(name)
-            await prover.validate({**asked, "metadata": {**asked["metadata"], "namespace": namespace}}, None)
+            await validator.validate(
+                {**asked, "metadata": {**asked["metadata"], "namespace": namespace}}, None
+            )
             answered.append(f"{namespace}/{name}")
 
         wanted = [("many", "a"), ("many", "b"), ("many", "c"), ("few", "d"), ("few", "e"), ("one", "f")]
@@ -148,141 +151,118 @@ def test_a_namespace_that_asks_much_holds_up_no_other() -> None:
     run(test)
 
 
-async def dies(prover: Validator, how: signal.Signals) -> None:
-    """End the process that works on a question."""
-    [process] = prover._processes
-    before = process._process
+async def dies(validator: Validator, how: signal.Signals) -> None:
+    """End the process that works on a request."""
+    [process] = validator._processes
+    before = process._process._process
     assert before is not None
-    await asyncio.sleep(0.2)  # it has read the question
+    await asyncio.sleep(0.2)  # it has read the request
     before.send_signal(how)
     await before.wait()
 
 
-def test_a_process_that_dies_over_a_template_is_replaced_and_says_whose_fault_it_was() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        assert (await proved(prover, template())).compiled
-        asked = asyncio.create_task(prover.validate(HOSTILE, None))
-        await dies(prover, signal.SIGABRT)
-        found = await asked or await proved(prover, HOSTILE)
+def test_a_process_that_dies_is_replaced_and_its_template_gets_the_problem() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        assert (await validated(validator, template())).compiled
+        asked = asyncio.create_task(validator.validate(HOSTILE, None))
+        await dies(validator, signal.SIGABRT)
+        found = await asked or await validated(validator, HOSTILE)
         assert [each.code for each in found.problems] == [Code.RENDER_LIMIT]
-        assert (await proved(prover, template("next"))).compiled
+        assert (await validated(validator, template("next"))).compiled
 
     run(test)
 
 
-def test_a_template_whose_proof_is_killed_is_asked_again_and_not_told_that_it_was_its_fault() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        [process] = prover._processes
-        assert (await proved(prover, template())).compiled
-        assert process._process is not None
-        process._process.send_signal(signal.SIGSTOP)
-        asked = asyncio.create_task(proved(prover, template("asked")))
-        await dies(prover, signal.SIGKILL)
+def test_a_template_whose_validation_is_killed_is_validated_again_without_a_problem() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        [process] = validator._processes
+        assert (await validated(validator, template())).compiled
+        child = process._process._process
+        assert child is not None
+        child.send_signal(signal.SIGSTOP)
+        asked = asyncio.create_task(validated(validator, template("asked")))
+        await dies(validator, signal.SIGKILL)
         assert (await asked).compiled
-        process._process.kill()
-        await process._process.wait()
-        assert (await proved(prover, template("idle"))).compiled, "nor where nobody asked it anything"
+        child = process._process._process
+        assert child is not None
+        child.kill()
+        await child.wait()
+        assert (await validated(validator, template("idle"))).compiled, "also when it was idle"
 
     run(test)
 
 
-def test_a_template_whose_proof_is_killed_twice_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def killed(self: object, question: bytes) -> None:
-        """It has no answer."""
+def test_a_template_whose_validation_is_killed_twice_is_validated_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def killed(self: object, payload: bytes, seconds: float) -> bytes:
+        raise ProcessDied(-signal.SIGKILL)
 
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        monkeypatch.setattr(validation._ValidatorProcess, "ask", killed)
-        (problem,) = (await proved(prover, template())).problems
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        monkeypatch.setattr(IsolatedProcess, "request", killed)
+        (problem,) = (await validated(validator, template())).problems
         assert "killed twice from outside" in problem.message
         monkeypatch.undo()
-        [(owner, kept)] = prover._cache.items()
+        [(owner, kept)] = validator._cache.items()
         assert kept.until < asyncio.get_running_loop().time() + 601
-        prover._cache[owner] = replace(kept, until=0.0)
-        assert (await proved(prover, template())).compiled
+        validator._cache[owner] = replace(kept, until=0.0)
+        assert (await validated(validator, template())).compiled
 
     run(test)
 
 
-def test_a_proof_that_takes_too_long_is_given_up_and_its_neighbours_are_not(
+def test_a_validation_that_takes_too_long_is_ended_and_others_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(validation, "TIMEOUT_SECONDS", 2.0)
 
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        await proved(prover, template("first"))
-        assert await prover.validate(HOSTILE, None) is None, "whoever asks is let go"
-        found = await proved(prover, HOSTILE)
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        await validated(validator, template("first"))
+        assert await validator.validate(HOSTILE, None) is None, "a slow validation does not block the caller"
+        found = await validated(validator, HOSTILE)
         assert {each.code for each in found.problems} <= {Code.VALIDATION_TIMED_OUT, Code.RENDER_LIMIT}
         assert found.compiled is None
-        assert ("EmailTemplate", "shop", "hostile") in late, "and told when the answer is there"
-        assert (await proved(prover, template("second"))).compiled
+        assert ("EmailTemplate", "shop", "hostile") in late, "the result is reported later"
+        assert (await validated(validator, template("second"))).compiled
 
     run(test)
 
 
-def test_a_template_that_eats_memory_ends_as_a_problem_of_its_own() -> None:
+def test_a_template_that_exhausts_memory_gets_a_problem_of_its_own() -> None:
     eats = "{% set a = ['x' * 200000] %}" + "{% set a = a + a %}" * 17 + "{{ a | length }}"
 
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        found = await proved(prover, template("eats", html=eats))
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        found = await validated(validator, template("eats", html=eats))
         assert found.compiled is None
         assert found.problems
-        assert (await proved(prover, template("next"))).compiled
+        assert (await validated(validator, template("next"))).compiled
 
     run(test)
 
 
-def test_of_several_processes_all_but_the_first_end_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_processes_end_except_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "IDLE_SECONDS", 0.1)
 
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        await asyncio.gather(*(proved(prover, template(name)) for name in ("one", "two")))
-        first, second = prover._processes
-        if second._process:  # it may have ended already
-            await second._process.wait()
-        assert second._process is None
-        assert first._process is not None
-        assert first._process.returncode is None
-        both = (proved(prover, template(name)) for name in ("three", "four"))
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        await asyncio.gather(*(validated(validator, template(name)) for name in ("one", "two")))
+        first, second = validator._processes
+        if child := second._process._process:  # it may have ended already
+            await child.wait()
+        assert not second._process.running
+        assert first._process.running
+        both = (validated(validator, template(name)) for name in ("three", "four"))
         assert all(each.compiled for each in await asyncio.gather(*both)), "it comes back for work for two"
 
     run(test, processes=2)
 
 
-def test_a_question_that_comes_as_a_resting_process_ends_is_asked_of_another() -> None:
-    async def test(prover: Validator, late: list[ValidatedObject]) -> None:
-        [process] = prover._processes
-        assert (await proved(prover, template("before"))).compiled
+def test_a_request_that_comes_as_an_idle_process_ends_gets_another_process() -> None:
+    async def test(validator: Validator, late: list[ValidatedObject]) -> None:
+        [process] = validator._processes
+        assert (await validated(validator, template("before"))).compiled
         process._end()
-        await process.begin()
-        answer = await process.ask(validation.build_request(template("after"), None)[1])
-        assert answer
-        assert answer[0].compiled, "no good template is told that it crashed"
+        await process.start()
+        result, _ = await process.validate(validation.build_request(template("after"), None)[1])
+        assert result.compiled, "a valid template gets no problem"
 
     run(test)
-
-
-def test_who_asks_again_and_again_is_not_always_before_who_asked_much_at_once() -> None:
-    async def test() -> None:
-        turns = FairQueue()
-        whose = {turns.enqueue("many", first=True): f"many-{number}" for number in range(4)}
-        given = []
-        for number in range(3):
-            whose[turns.enqueue("again", first=True)] = f"again-{number}"
-            given += [whose[await turns.next()] for _ in range(2)]
-        assert given == ["many-0", "again-0", "many-1", "again-1", "many-2", "again-2"]
-
-    asyncio.run(test())
-
-
-def test_who_came_later_begins_in_the_round_that_is_on() -> None:
-    async def test() -> None:
-        turns = FairQueue()
-        whose = {turns.enqueue("many", first=False): f"many-{number}" for number in range(5)}
-        given = [whose[await turns.next()] for _ in range(3)]
-        whose |= {turns.enqueue("late", first=False): f"late-{number}" for number in range(2)}
-        whose[turns.enqueue("late", first=True)] = "urgent"
-        given += [whose[await turns.next()] for _ in range(5)]
-        assert given == ["many-0", "many-1", "many-2", "urgent", "late-0", "many-3", "late-1", "many-4"]
-
-    asyncio.run(test())

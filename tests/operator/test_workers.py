@@ -37,20 +37,20 @@ def pod(
 
 
 class WorkerServer:
-    """Workers that are asked, and what their pages say."""
+    """Polled workers and their pages."""
 
     def __init__(self) -> None:
         self.pods = [pod()]
         self.answer: Any = PAGE
         self.external = 0
-        self.told = asyncio.Event()
+        self.changed_event = asyncio.Event()
         self.news = 0
         self.workers = WorkerPoller(lambda: self.pods, self._changed)
 
     def _changed(self, group: Group) -> None:
         assert group == GROUP
         self.news += 1
-        self.told.set()
+        self.changed_event.set()
 
     async def page(self, request: web.Request) -> web.Response:
         self.external += 1
@@ -62,18 +62,18 @@ class WorkerServer:
         return web.json_response(PAGE)
 
     async def next(self) -> None:
-        self.told.clear()
-        await self.told.wait()
+        self.changed_event.clear()
+        await self.changed_event.wait()
 
     async def rounds(self, count: int) -> None:
-        """So many pages more are read."""
+        """Wait until this many more pages were read."""
         wanted = self.external + count
         while self.external < wanted:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0.005)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[WorkerServer], Awaitable[None]]) -> None:
-    monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(module, "FAST_SECONDS", 0.01)
 
     async def begin() -> None:
@@ -98,7 +98,7 @@ def run(monkeypatch: pytest.MonkeyPatch, test: Callable[[WorkerServer], Awaitabl
     asyncio.run(begin())
 
 
-def test_what_a_worker_says_is_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_page_becomes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(station: WorkerServer) -> None:
         await station.next()
         (report,) = station.workers.reports(GROUP)
@@ -111,7 +111,9 @@ def test_what_a_worker_says_is_a_report(monkeypatch: pytest.MonkeyPatch) -> None
     run(monkeypatch, test)
 
 
-def test_how_much_there_is_to_do_is_no_news_and_everything_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_lag_is_no_change_of_reports_and_everything_else_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = {**PAGE, "lag": 99}
@@ -137,12 +139,12 @@ NONSENSE = {
     "neither yes nor no": '{"conditions": {"relay": {"ok": "perhaps"}}}',
     "deep": "[" * 200_000,
     "another pod's": json.dumps(PAGE | {"pod": "payments-y"}),
-    "more than a page": json.dumps(PAGE | {"mode": "x" * module.PAGE_BYTES}),
+    "more than a page": json.dumps(PAGE | {"mode": "x" * module.MAX_PAGE_BYTES}),
 }
 
 
 @pytest.mark.parametrize("page", NONSENSE.values(), ids=NONSENSE)
-def test_who_answers_nonsense_has_no_report_and_ends_nothing(
+def test_a_pod_that_answers_nonsense_has_no_report_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     async def test(station: WorkerServer) -> None:
@@ -157,7 +159,7 @@ def test_who_answers_nonsense_has_no_report_and_ends_nothing(
     run(monkeypatch, test)
 
 
-def test_the_long_page_of_many_templates_comes_in_pieces_and_is_read_whole(
+def test_a_long_status_page_that_arrives_in_pieces_is_read_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     many = {f"template-{number}": "0123456789abcdef" for number in range(10_000)}
@@ -172,7 +174,7 @@ def test_the_long_page_of_many_templates_comes_in_pieces_and_is_read_whole(
     run(monkeypatch, test)
 
 
-def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirects_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(station: WorkerServer) -> None:
         await station.next()
         station.answer = web.HTTPFound
@@ -182,7 +184,7 @@ def test_nobody_is_followed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, test)
 
 
-def test_workers_that_are_asked_in_vain_for_long_are_silent_and_then_once_more_not(
+def test_workers_that_do_not_answer_for_a_minute_are_unresponsive_until_they_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test(station: WorkerServer) -> None:

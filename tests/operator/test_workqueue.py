@@ -20,7 +20,7 @@ def run(test: Test) -> None:
     asyncio.run(begin())
 
 
-def test_a_key_that_waits_is_there_once_however_often_it_is_added() -> None:
+def test_a_waiting_key_is_queued_once_however_often_it_is_added() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         for _ in range(40):
             queue.add("a")
@@ -31,14 +31,14 @@ def test_a_key_that_waits_is_there_once_however_often_it_is_added() -> None:
     run(test)
 
 
-def test_a_key_that_is_added_while_in_work_comes_once_more_when_it_is_done() -> None:
+def test_a_key_that_is_added_during_its_work_is_queued_once_more() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         assert await queue.get() == "a"
         queue.add("a", 0)
         queue.add("a", 0)
         queue.add("b", 0)
-        assert await queue.get() == "b", "nobody else gets a key that is in work"
+        assert await queue.get() == "b", "a key in work is not given to another taker"
         queue.done("a")
         assert await queue.get() == "a"
         queue.done("a")
@@ -48,12 +48,12 @@ def test_a_key_that_is_added_while_in_work_comes_once_more_when_it_is_done() -> 
     run(test)
 
 
-def test_what_somebody_waits_for_goes_before_what_is_looked_at_again() -> None:
+def test_urgent_keys_go_before_repeated_ones() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         for key in "abc":
             queue.add(key, 0)
         for key in "dc":
-            queue.add(key, 0, first=True)
+            queue.add(key, 0, urgent=True)
         await asyncio.sleep(0.01)
         assert [await queue.get() for _ in range(4)] == ["d", "c", "a", "b"]
         for key in "dc":
@@ -69,7 +69,7 @@ def test_an_urgent_key_in_work_is_first_again_when_it_is_done() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         await queue.get()
-        queue.add("a", 0, first=True)
+        queue.add("a", 0, urgent=True)
         queue.add("b", 0)
         await asyncio.sleep(0.01)
         queue.done("a")
@@ -79,7 +79,7 @@ def test_an_urgent_key_in_work_is_first_again_when_it_is_done() -> None:
     run(test)
 
 
-def test_what_fails_comes_back_later_and_later_up_to_a_limit() -> None:
+def test_a_failed_key_comes_back_with_growing_delays_up_to_a_limit() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         waits = []
         for _ in range(12):
@@ -107,7 +107,7 @@ def test_a_failed_key_waits_at_least_as_long_as_the_server_asks() -> None:
     run(test)
 
 
-def test_news_about_a_failed_key_does_not_wait_for_its_time() -> None:
+def test_a_change_of_a_failed_key_does_not_wait_for_its_retry() -> None:
     async def test(queue: WorkQueue[str]) -> None:
         queue.add("a", 0)
         await queue.get()

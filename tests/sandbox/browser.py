@@ -1,4 +1,4 @@
-"""A browser for the tests: Chromium without a screen, in a fresh profile, that reaches nobody else."""
+"""Headless Chromium for the tests, with a fresh profile and without access to other servers."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    # Nothing but the sandbox itself can be reached, whatever a letter tries.
+    # Only the server under test can be reached, whatever a letter contains.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 
 
 def missing() -> str | None:
-    """What has to be installed, or None."""
+    """The program that must be installed, or None."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
             return f"{program} is not installed: apt-get install chromium chromium-driver"

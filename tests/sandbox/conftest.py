@@ -1,4 +1,4 @@
-"""A sandbox to test: its store, its mail server on a loop of its own, and its HTTP side without a socket."""
+"""Fixtures of the sandbox: the store, the mail server on an event loop in a thread, the HTTP application."""
 
 import asyncio
 import shutil
@@ -20,12 +20,12 @@ from postroom.sandbox.store import LetterStore
 from postroom.startup import listen
 
 T = TypeVar("T")
-Ask = Callable[..., httpx.Response]
+Call = Callable[..., httpx.Response]
 ENVELOPE = SmtpEnvelope("orders@shop.example.com", ("mira@example.com",), "127.0.0.1")
 
 
 class Loop:
-    """An event loop in a thread, so that tests can speak to a server with blocking sockets."""
+    """An event loop in a thread, so that tests can use blocking sockets."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -43,7 +43,7 @@ class Loop:
 
 @pytest.fixture(scope="session")
 def without_letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as it is made: that takes longer than most tests."""
+    """A new database; to create it takes longer than most tests."""
     path = tmp_path_factory.mktemp("made") / "sandbox.sqlite"
     LetterStore(path).close()
     return path
@@ -62,19 +62,19 @@ def inbox(store: LetterStore) -> Inbox:
 
 
 @pytest.fixture
-def keep(store: LetterStore) -> Callable[..., StoredLetter]:
-    """Puts a raw letter into the store."""
+def capture(store: LetterStore) -> Callable[..., StoredLetter]:
+    """Stores a raw letter: `capture(raw, *recipients)`."""
 
-    def keep(raw: bytes, *recipients: str) -> StoredLetter:
+    def capture(raw: bytes, *recipients: str) -> StoredLetter:
         envelope = SmtpEnvelope("orders@shop.example.com", recipients or ("mira@example.com",), "127.0.0.1")
         return store.capture(envelope, raw).result(5)
 
-    return keep
+    return capture
 
 
 @pytest.fixture(scope="session")
 def any_app() -> FastAPI:
-    """The application, put together once: that takes longer than most tests."""
+    """The application, created once; to create it takes longer than most tests."""
     return create_sandbox_app(Inbox.__new__(Inbox), {"inbox.shop.example"})
 
 
@@ -86,8 +86,8 @@ def app(any_app: FastAPI, inbox: Inbox) -> FastAPI:
 
 
 @pytest.fixture
-def ask(app: FastAPI) -> Iterator[Ask]:
-    """Asks the HTTP side: `ask("GET", "/api/v1/letters")`."""
+def call(app: FastAPI) -> Iterator[Call]:
+    """Sends a request to the application: `call("GET", "/api/v1/letters")`."""
     transport = httpx.ASGITransport(app)
 
     async def send(method: str, url: str, **more: Any) -> httpx.Response:
@@ -114,7 +114,7 @@ def arrivals() -> list[StoredLetter]:
 def mail(
     store: LetterStore, loop: Loop, arrivals: list[StoredLetter]
 ) -> Iterator[tuple[Endpoint, MailServer]]:
-    """A mail server that listens, and where."""
+    """A running mail server and its endpoint."""
     server = MailServer(store, arrivals.append)
     yield loop.run(server.start(listen(Endpoint("127.0.0.1", 0), "the test"))), server
     loop.run(server.stop())

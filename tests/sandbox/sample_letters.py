@@ -1,4 +1,4 @@
-"""Letters for the sandbox's tests, made as senders make them."""
+"""Sample letters for the tests of the sandbox."""
 
 from email.message import EmailMessage
 
@@ -16,7 +16,7 @@ def letter(
     text: str | None = "Thank you.\n",
     template: str = "receipt@a3f9c21",
 ) -> EmailMessage:
-    """A letter such as a worker sends."""
+    """A letter as a worker sends it."""
     message = EmailMessage()
     message["From"] = "Larkfield Supply <orders@shop.example.com>"
     message["To"] = to
@@ -33,12 +33,12 @@ def letter(
 
 
 def raw(message: EmailMessage) -> bytes:
-    """The letter as it goes over the wire, without dot-stuffing."""
+    """The bytes of a letter as in DATA, without dot-stuffing."""
     return message.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def with_picture(subject: str = "With a picture") -> EmailMessage:
-    """A letter whose HTML shows a picture that it brings along."""
+    """A letter whose HTML refers to an image part."""
     message = letter(subject, html='<p>Look: <img src="cid:logo@shop" alt="Logo"></p>')
     alternatives = message.get_payload()
     assert isinstance(alternatives, list)
@@ -49,7 +49,7 @@ def with_picture(subject: str = "With a picture") -> EmailMessage:
 
 
 def with_file(name: str, content: bytes = b"%PDF-1.4") -> EmailMessage:
-    """A letter with an attachment of that name."""
+    """A letter with an attachment of the given name."""
     message = letter("With a file", html="<p>See the file.</p>")
     message.add_attachment(content, maintype="application", subtype="pdf", filename=name)
     return message

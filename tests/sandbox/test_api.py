@@ -1,4 +1,4 @@
-"""The JSON API: what end-to-end tests and other programs rely on."""
+"""The JSON API, which end-to-end tests and other programs rely on."""
 
 import asyncio
 import json
@@ -19,30 +19,30 @@ from postroom.sandbox.inbox import (
     Subscription,
 )
 from postroom.sandbox.mime import StoredLetter
-from tests.sandbox.conftest import ENVELOPE, Ask
+from tests.sandbox.conftest import ENVELOPE, Call
 from tests.sandbox.sample_letters import PIXEL, letter, raw, with_file, with_picture
 
-Keep = Callable[..., StoredLetter]
+Capture = Callable[..., StoredLetter]
 
 
-def test_the_list_is_newest_first_and_goes_on_by_cursor(ask: Ask, keep: Keep) -> None:
+def test_the_list_is_newest_first_and_continues_by_cursor(call: Call, capture: Capture) -> None:
     for number in range(5):
-        keep(raw(letter(f"Letter {number}")))
-    first = ask("GET", "/api/v1/letters?limit=2").json()
-    assert [line["subject"] for line in first["letters"]] == ["Letter 4", "Letter 3"]
+        capture(raw(letter(f"Letter {number}")))
+    first = call("GET", "/api/v1/letters?limit=2").json()
+    assert [entry["subject"] for entry in first["letters"]] == ["Letter 4", "Letter 3"]
     assert (first["total"], first["unread"], first["next"]) == (5, 5, "4")
-    second = ask("GET", f"/api/v1/letters?limit=3&cursor={first['next']}").json()
-    assert [line["subject"] for line in second["letters"]] == ["Letter 2", "Letter 1", "Letter 0"]
+    second = call("GET", f"/api/v1/letters?limit=3&cursor={first['next']}").json()
+    assert [entry["subject"] for entry in second["letters"]] == ["Letter 2", "Letter 1", "Letter 0"]
     assert second["next"] is None
 
 
-def test_a_line_carries_the_envelope_and_the_template(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter("Hello", template="welcome@5d1e9b0")), "mira@example.com", "jonas@example.com")
-    (line,) = ask("GET", "/api/v1/letters").json()["letters"]
-    assert line["to"] == ["mira@example.com", "jonas@example.com"]
-    assert (line["template"], line["revision"], line["read"]) == ("welcome", "5d1e9b0", False)
-    assert line["sender"] == "Larkfield Supply <orders@shop.example.com>"
-    assert line["received_at"].endswith("Z")
+def test_an_entry_has_the_envelope_and_the_template(call: Call, capture: Capture) -> None:
+    capture(raw(letter("Hello", template="welcome@5d1e9b0")), "mira@example.com", "jonas@example.com")
+    (entry,) = call("GET", "/api/v1/letters").json()["letters"]
+    assert entry["to"] == ["mira@example.com", "jonas@example.com"]
+    assert (entry["template"], entry["revision"], entry["read"]) == ("welcome", "5d1e9b0", False)
+    assert entry["sender"] == "Larkfield Supply <orders@shop.example.com>"
+    assert entry["received_at"].endswith("Z")
 
 
 @pytest.mark.parametrize(
@@ -58,74 +58,74 @@ def test_a_line_carries_the_envelope_and_the_template(ask: Ask, keep: Keep) -> N
         ("since=2101-01-01T00:00:00%2B02:00", []),
     ],
 )
-def test_filters_narrow_the_list(ask: Ask, keep: Keep, query: str, expected: list[int]) -> None:
-    keep(raw(letter("Hello", template="welcome@1")), "mira@example.com")
-    keep(raw(letter("Order")), "jonas@example.com")
-    assert [line["id"] for line in ask("GET", f"/api/v1/letters?{query}").json()["letters"]] == expected
+def test_filters_narrow_the_list(call: Call, capture: Capture, query: str, expected: list[int]) -> None:
+    capture(raw(letter("Hello", template="welcome@1")), "mira@example.com")
+    capture(raw(letter("Order")), "jonas@example.com")
+    assert [entry["id"] for entry in call("GET", f"/api/v1/letters?{query}").json()["letters"]] == expected
 
 
-def test_a_letter_is_read_whole(ask: Ask, keep: Keep) -> None:
+def test_the_detail_has_content_links_and_codes(call: Call, capture: Capture) -> None:
     html = '<p>Your code is <b>481920</b>, <a href="https://shop.example.com/v">verify</a></p>'
-    keep(raw(letter("Code", html=html, text="Your code is 481920\n")))
-    whole = ask("GET", "/api/v1/letters/1").json()
-    assert whole["codes"] == ["481920"]
-    assert whole["links"] == [{"url": "https://shop.example.com/v", "text": "verify"}]
-    assert {"name": "Subject", "value": "Code"} in whole["headers"]
-    assert (whole["has_html"], whole["has_text"], whole["text"]) == (True, True, "Your code is 481920\r\n")
-    assert not ask("GET", "/api/v1/letters").json()["letters"][0]["read"]
+    capture(raw(letter("Code", html=html, text="Your code is 481920\n")))
+    detail = call("GET", "/api/v1/letters/1").json()
+    assert detail["codes"] == ["481920"]
+    assert detail["links"] == [{"url": "https://shop.example.com/v", "text": "verify"}]
+    assert {"name": "Subject", "value": "Code"} in detail["headers"]
+    assert (detail["has_html"], detail["has_text"], detail["text"]) == (True, True, "Your code is 481920\r\n")
+    assert not call("GET", "/api/v1/letters").json()["letters"][0]["read"]
 
 
-def test_the_raw_letter_is_what_came(ask: Ask, keep: Keep) -> None:
+def test_the_raw_letter_is_unchanged(call: Call, capture: Capture) -> None:
     content = raw(letter("Hello"))
-    keep(content)
-    answer = ask("GET", "/api/v1/letters/1/raw")
+    capture(content)
+    answer = call("GET", "/api/v1/letters/1/raw")
     assert answer.content == content
     assert answer.headers["content-disposition"] == 'attachment; filename="letter-1.eml"'
 
 
-def test_an_attachment_is_a_download_whatever_it_claims(ask: Ask, keep: Keep) -> None:
+def test_an_attachment_is_a_download_regardless_of_its_type(call: Call, capture: Capture) -> None:
     message = with_file("../Rechnung für Mira.html", b"<script>alert(1)</script>")
     content = raw(message).replace(b"application/pdf", b"text/html")
-    keep(content)
-    answer = ask("GET", "/api/v1/letters/1/attachments/1")
+    capture(content)
+    answer = call("GET", "/api/v1/letters/1/attachments/1")
     assert answer.content == b"<script>alert(1)</script>"
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"] == (
         "attachment; filename=\"Rechnung_f_r_Mira.html\"; filename*=UTF-8''Rechnung%20f%C3%BCr%20Mira.html"
     )
-    assert ask("GET", "/api/v1/letters/1/attachments/2").status_code == 404
+    assert call("GET", "/api/v1/letters/1/attachments/2").status_code == 404
 
 
-def test_text_falls_back_to_the_html(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html="<style>p{}</style><p>One</p><p>Two &amp; three</p>", text=None)))
-    assert ask("GET", "/api/v1/letters/1/text").text.split() == ["One", "Two", "&", "three"]
+def test_text_falls_back_to_the_html(call: Call, capture: Capture) -> None:
+    capture(raw(letter(html="<style>p{}</style><p>One</p><p>Two &amp; three</p>", text=None)))
+    assert call("GET", "/api/v1/letters/1/text").text.split() == ["One", "Two", "&", "three"]
 
 
-def test_marking_and_deleting_and_undoing(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter()))
-    assert ask("PATCH", "/api/v1/letters/1", json={"read": True}).json()["read"] is True
-    deletion = ask("DELETE", "/api/v1/letters/1").json()
+def test_marking_and_deleting_and_undoing(call: Call, capture: Capture) -> None:
+    capture(raw(letter()))
+    assert call("PATCH", "/api/v1/letters/1", json={"read": True}).json()["read"] is True
+    deletion = call("DELETE", "/api/v1/letters/1").json()
     assert deletion["letters"] == 1
-    assert ask("GET", "/api/v1/letters/1").status_code == 404
-    assert ask("POST", f"/api/v1/deletions/{deletion['deletion']}/restore").json() == {"letters": 1}
-    assert ask("DELETE", "/api/v1/letters").json()["letters"] == 1
-    assert ask("DELETE", "/api/v1/letters/1").status_code == 404
-    assert ask("POST", "/api/v1/deletions/1/restore").status_code == 404
+    assert call("GET", "/api/v1/letters/1").status_code == 404
+    assert call("POST", f"/api/v1/deletions/{deletion['deletion']}/restore").json() == {"letters": 1}
+    assert call("DELETE", "/api/v1/letters").json()["letters"] == 1
+    assert call("DELETE", "/api/v1/letters/1").status_code == 404
+    assert call("POST", "/api/v1/deletions/1/restore").status_code == 404
 
 
-def test_a_person_s_letters_are_erased_for_good_and_others_stay(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter("One")), "mira@example.com")
-    keep(raw(letter("Two")), "jonas@example.com", "Mira@example.com")
-    keep(raw(letter("Three")), "notmira@example.com")
-    ask("DELETE", "/api/v1/letters/1")
-    wanted = {"address": "MIRA@example.com"}
-    assert ask("POST", "/api/v1/erasures", json=wanted | {"dry_run": True}).json() == {"letters": 2}
-    assert ask("GET", "/api/v1/letters").json()["total"] == 2
-    assert ask("POST", "/api/v1/erasures", json=wanted).json() == {"letters": 2}
-    assert ask("POST", "/api/v1/erasures", json=wanted).json() == {"letters": 0}
-    (left,) = ask("GET", "/api/v1/letters").json()["letters"]
-    assert left["subject"] == "Three"
+def test_the_letters_to_a_recipient_are_erased_for_good_and_others_stay(call: Call, capture: Capture) -> None:
+    capture(raw(letter("One")), "mira@example.com")
+    capture(raw(letter("Two")), "jonas@example.com", "Mira@example.com")
+    capture(raw(letter("Three")), "notmira@example.com")
+    call("DELETE", "/api/v1/letters/1")
+    body = {"address": "MIRA@example.com"}
+    assert call("POST", "/api/v1/erasures", json=body | {"dry_run": True}).json() == {"letters": 2}
+    assert call("GET", "/api/v1/letters").json()["total"] == 2
+    assert call("POST", "/api/v1/erasures", json=body).json() == {"letters": 2}
+    assert call("POST", "/api/v1/erasures", json=body).json() == {"letters": 0}
+    (remaining,) = call("GET", "/api/v1/letters").json()["letters"]
+    assert remaining["subject"] == "Three"
 
 
 @pytest.mark.parametrize(
@@ -142,24 +142,24 @@ def test_a_person_s_letters_are_erased_for_good_and_others_stay(ask: Ask, keep: 
         ("GET", "/api/v1/letters/1/html", 404, "letter 1"),
     ],
 )
-def test_errors_are_problems_that_name_the_place(
-    ask: Ask, method: str, url: str, status: int, word: str
+def test_errors_are_problems_that_name_the_parameter_or_path(
+    call: Call, method: str, url: str, status: int, word: str
 ) -> None:
-    answer = ask(method, url)
+    answer = call(method, url)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
     assert word in answer.json()["detail"]
 
 
-def test_a_cid_picture_has_an_address_of_its_own(ask: Ask, keep: Keep) -> None:
-    keep(raw(with_picture()))
-    frame = ask("GET", "/letters/1/frame")
+def test_a_cid_image_has_a_url_of_its_own(call: Call, capture: Capture) -> None:
+    capture(raw(with_picture()))
+    frame = call("GET", "/letters/1/frame")
     assert '<img src="/letters/1/pictures/2.2" alt="Logo">' in frame.text
     assert "img-src data: 127.0.0.1:8025/letters/1/pictures/;" in frame.headers["content-security-policy"]
-    picture = ask("GET", "/letters/1/pictures/2.2")
+    picture = call("GET", "/letters/1/pictures/2.2")
     assert (picture.content, picture.headers["content-type"]) == (PIXEL, "image/png")
-    assert ask("GET", "/letters/1/pictures/1").status_code == 404
+    assert call("GET", "/letters/1/pictures/1").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,12 @@ def test_a_cid_picture_has_an_address_of_its_own(ask: Ask, keep: Keep) -> None:
         ("<p>Write cid:logo@shop in the page.</p>", "<p>Write cid:logo@shop in the page.</p>"),
     ],
 )
-def test_a_cid_reference_is_resolved_wherever_it_stands(ask: Ask, keep: Keep, html: str, shown: str) -> None:
+def test_a_cid_reference_is_resolved_in_every_context(
+    call: Call, capture: Capture, html: str, shown: str
+) -> None:
     message = raw(with_picture()).replace(b'<img src="cid:logo@shop" alt="Logo">', html.encode())
-    keep(message)
-    assert shown in ask("GET", "/letters/1/frame").text
+    capture(message)
+    assert shown in call("GET", "/letters/1/frame").text
 
 
 # -- waiting and live news
@@ -197,17 +199,17 @@ def together(app: FastAPI, *work: Callable[[httpx.AsyncClient], Any]) -> list[An
     return asyncio.run(run())
 
 
-def test_waiting_finds_a_letter_that_is_there_already(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter("Early")))
-    assert ask("GET", "/api/v1/wait?to=mira@example.com").json()["subject"] == "Early"
+def test_waiting_finds_a_stored_letter_at_once(call: Call, capture: Capture) -> None:
+    capture(raw(letter("Early")))
+    assert call("GET", "/api/v1/wait?to=mira@example.com").json()["subject"] == "Early"
 
 
-def test_waiting_ends_when_the_letter_comes_and_not_before(app: FastAPI, inbox: Inbox) -> None:
+def test_waiting_ends_when_a_matching_letter_arrives(app: FastAPI, inbox: Inbox) -> None:
     async def wait(client: httpx.AsyncClient) -> httpx.Response:
         return await client.get("/api/v1/wait?subject=code&timeout=5")
 
     async def send(client: httpx.AsyncClient) -> None:
-        while not len(inbox.subscriptions):  # noqa: ASYNC110 - only to give the waiting call its turn
+        while not len(inbox.subscriptions):  # noqa: ASYNC110 - lets the waiting call run
             await asyncio.sleep(0)
         for subject in ("Other", "Your code is 481920", "code again"):
             found = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter(subject))))
@@ -219,25 +221,25 @@ def test_waiting_ends_when_the_letter_comes_and_not_before(app: FastAPI, inbox: 
     assert len(inbox.subscriptions) == 0
 
 
-def test_waiting_in_vain_is_a_408(ask: Ask) -> None:
-    answer = ask("GET", "/api/v1/wait?to=nobody@example.com&timeout=0.01")
+def test_a_wait_without_a_letter_is_408(call: Call) -> None:
+    answer = call("GET", "/api/v1/wait?to=nobody@example.com&timeout=0.01")
     assert answer.status_code == 408
     assert answer.json()["detail"] == "No letter met the filter within 0.01 s."
 
 
-def test_a_closing_sandbox_sends_waiting_callers_home(inbox: Inbox, ask: Ask) -> None:
+def test_waiting_calls_end_when_the_sandbox_shuts_down(inbox: Inbox, call: Call) -> None:
     inbox.subscriptions.close()
-    assert ask("GET", "/api/v1/wait?to=x@y.org").status_code == 503
+    assert call("GET", "/api/v1/wait?to=x@y.org").status_code == 503
 
 
 async def collect(stream: AsyncIterator[str], number: int) -> list[str]:
     return [await anext(stream) for _ in range(number)]
 
 
-def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, keep: Keep) -> None:
+def test_the_stream_repeats_missed_letters_once_and_continues(inbox: Inbox, capture: Capture) -> None:
     async def run() -> list[str]:
-        keep(raw(letter("One")))
-        keep(raw(letter("Two")))
+        capture(raw(letter("One")))
+        capture(raw(letter("Two")))
         stream = _event_stream(inbox, 1)
         begin = await collect(stream, 2)
         third = await asyncio.wrap_future(inbox.store.capture(ENVELOPE, raw(letter("Three"))))
@@ -260,12 +262,12 @@ def test_the_stream_catches_up_and_then_goes_on_without_doubles(inbox: Inbox, ke
     assert (data["id"], data["subject"]) == (3, "Three")
 
 
-def test_a_letter_cannot_write_into_the_stream(keep: Keep) -> None:
-    found = keep(b"Subject: =?utf-8?q?x=0A=0Aevent:_evil=E2=80=A8?=\r\n\r\n")
+def test_a_subject_cannot_inject_events_into_the_stream(capture: Capture) -> None:
+    found = capture(b"Subject: =?utf-8?q?x=0A=0Aevent:_evil=E2=80=A8?=\r\n\r\n")
     assert format_event(found).count("\n") == 4
 
 
-def test_a_listener_that_falls_behind_is_told_so() -> None:
+def test_a_full_subscription_gets_lagged() -> None:
     async def run() -> object:
         subscription = Subscription()
         for _ in range(MAX_QUEUED_EVENTS + 1):
@@ -275,7 +277,7 @@ def test_a_listener_that_falls_behind_is_told_so() -> None:
     assert asyncio.run(run()) == Lagged()
 
 
-def test_closing_outlives_a_drain() -> None:
+def test_drain_keeps_the_closed_event() -> None:
     async def run() -> object:
         subscription = Subscription()
         subscription.publish(InboxClosed())
@@ -285,7 +287,7 @@ def test_closing_outlives_a_drain() -> None:
     assert asyncio.run(run()) == InboxClosed()
 
 
-# -- who may ask
+# -- host names and origins
 
 
 @pytest.mark.parametrize(
@@ -304,8 +306,8 @@ def test_closing_outlives_a_drain() -> None:
         ("[", 421),
     ],
 )
-def test_only_known_names_are_answered(ask: Ask, host: str, status: int) -> None:
-    assert ask("GET", "/api/v1/letters", headers={"host": host}).status_code == status
+def test_only_allowed_host_names_are_answered(call: Call, host: str, status: int) -> None:
+    assert call("GET", "/api/v1/letters", headers={"host": host}).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -321,32 +323,32 @@ def test_only_known_names_are_answered(ask: Ask, host: str, status: int) -> None
         ({"sec-fetch-site": "same-site"}, 403),
     ],
 )
-def test_only_own_pages_and_programs_may_change_something(
-    ask: Ask, headers: dict[str, str], status: int
+def test_only_own_pages_and_programs_may_change_letters(
+    call: Call, headers: dict[str, str], status: int
 ) -> None:
-    assert ask("DELETE", "/api/v1/letters", headers=headers).status_code == status
-    assert ask("GET", "/api/v1/letters", headers=headers).status_code == 200
+    assert call("DELETE", "/api/v1/letters", headers=headers).status_code == status
+    assert call("GET", "/api/v1/letters", headers=headers).status_code == 200
 
 
-def test_no_other_origin_may_read_an_answer(ask: Ask) -> None:
-    answer = ask("GET", "/api/v1/letters", headers={"origin": "https://evil.example"})
+def test_no_other_origin_may_read_an_answer(call: Call) -> None:
+    answer = call("GET", "/api/v1/letters", headers={"origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
 
 
 # -- operation
 
 
-def test_metrics_and_health_are_answered(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter()))
-    assert ask("GET", "/healthz").json() == {"status": "alive"}
-    assert ask("GET", "/readyz").json() == {"status": "ready"}
-    lines = ask("GET", "/metrics").text.splitlines()
+def test_metrics_and_health_checks_are_served(call: Call, capture: Capture) -> None:
+    capture(raw(letter()))
+    assert call("GET", "/healthz").json() == {"status": "alive"}
+    assert call("GET", "/readyz").json() == {"status": "ready"}
+    lines = call("GET", "/metrics").text.splitlines()
     assert "postroom_sandbox_letters 1.0" in lines
     assert 'postroom_sandbox_letters_refused_total{reason="storage"} 0.0' in lines
 
 
-def test_the_description_is_served_and_no_page_with_foreign_scripts(ask: Ask) -> None:
-    paths = ask("GET", "/api/v1/openapi.json").json()["paths"]
+def test_openapi_is_served_and_the_documentation_pages_are_off(call: Call) -> None:
+    paths = call("GET", "/api/v1/openapi.json").json()["paths"]
     assert "/api/v1/wait" in paths
     assert "/letters/{letter}" not in paths
-    assert ask("GET", "/docs").status_code == 404
+    assert call("GET", "/docs").status_code == 404

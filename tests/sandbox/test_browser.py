@@ -1,6 +1,6 @@
-"""The inbox in a real browser: live arrival, the frame, the views, the keys, a phone, the dark theme.
+"""The inbox in a browser: live updates, the letter's frame, views, shortcuts, narrow windows, the dark theme.
 
-POSTROOM_SCREENSHOTS names a folder that is given pictures of what was seen.
+POSTROOM_SCREENSHOTS names a folder for screenshots.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ ATTACK = """<h1 id="head">Hello</h1><script>top.document.title = 'broken'; docum
 
 
 class Reader:
-    """Somebody in front of the inbox."""
+    """A user of the inbox, through a browser."""
 
     def __init__(self, driver: Chrome, address: str, folder: Path | None) -> None:
         self.driver = driver
@@ -61,10 +61,10 @@ class Reader:
     def open(self, path: str = "/") -> None:
         self.driver.get(self.address + path)
 
-    def one(self, selector: str) -> WebElement:
+    def element(self, selector: str) -> WebElement:
         return self.until(lambda: self.driver.find_elements(By.CSS_SELECTOR, selector))[0]
 
-    def all(self, selector: str) -> list[WebElement]:
+    def elements(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def texts(self, selector: str) -> list[str]:
@@ -76,13 +76,13 @@ class Reader:
     def run(self, script: str) -> object:
         return self.driver.execute_script(script)
 
-    def until(self, ask: Callable[[], T]) -> T:
-        """Wait until the answer is true."""
-        found: T = WebDriverWait(self.driver, 10, 0.05).until(lambda _: ask())
+    def until(self, condition: Callable[[], T]) -> T:
+        """Wait until the condition is true; returns its value."""
+        found: T = WebDriverWait(self.driver, 10, 0.05).until(lambda _: condition())
         return found
 
     def press(self, keys: str) -> None:
-        """Type on the keyboard, wherever the focus is: it may rest on what was just closed."""
+        """Type on the keyboard at the current focus, which may be on an element that was just closed."""
         ActionChains(self.driver).send_keys(keys).perform()
 
     def has_tab(self, name: str) -> bool:
@@ -92,13 +92,13 @@ class Reader:
         return bool(self.run("return !document.querySelector('#pulse').classList.contains('is-paused')"))
 
     def in_frame(self, script: str) -> object:
-        self.driver.switch_to.frame(self.one("iframe"))
+        self.driver.switch_to.frame(self.element("iframe"))
         try:
             return self.run(script)
         finally:
             self.driver.switch_to.default_content()
 
-    def picture(self, name: str) -> None:
+    def screenshot(self, name: str) -> None:
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
             self.driver.save_screenshot(str(self._folder / f"{name}.png"))
@@ -133,7 +133,7 @@ def reader(driver: Chrome, inbox: Inbox, loop: Loop) -> Iterator[Reader]:
 
 @pytest.fixture
 def arrive(inbox: Inbox, loop: Loop) -> Callable[..., StoredLetter]:
-    """A letter comes in, as the mail server would tell it."""
+    """Captures a letter and publishes it, as the mail server does."""
 
     def arrive(subject: str, html: str | None = HTML, **more: str) -> StoredLetter:
         found = inbox.store.capture(ENVELOPE, raw(letter(subject, html=html, **more))).result(5)
@@ -149,13 +149,13 @@ Arrive = Callable[..., StoredLetter]
 def test_a_letter_arrives_while_the_page_is_open(reader: Reader, arrive: Arrive) -> None:
     reader.open()
     reader.until(reader.is_live)
-    reader.picture("empty")
+    reader.screenshot("empty")
     arrive("The first")
     reader.until(lambda: reader.texts(".letter-row .subj") == ["The first"])
     reader.until(reader.is_live)
     arrive("The second")
     reader.until(lambda: reader.texts(".letter-row .subj") == ["The second", "The first"])
-    assert reader.one("#announcement").get_attribute("textContent") == "New letter: The second"
+    assert reader.element("#announcement").get_attribute("textContent") == "New letter: The second"
     assert reader.texts(".group .n") == ["2", "2", "2, 2 unread"]
 
 
@@ -165,32 +165,34 @@ def test_a_letter_opens_in_place_and_counts_as_read(reader: Reader, arrive: Arri
     reader.open()
     reader.until(reader.is_live)
     reader.run("window.stays = true")
-    reader.all(".letter-row")[1].click()
-    assert reader.one("#letter h1").text == "One"
+    reader.elements(".letter-row")[1].click()
+    assert reader.element("#letter h1").text == "One"
     assert reader.in_frame("return document.querySelector('#head').textContent") == "Thank you, Mira"
     assert reader.driver.current_url.endswith("/letters/1")
     assert inbox.store.counts().unread == 1
     assert reader.texts(".letter-row.is-new .subj") == ["Two"]
     reader.driver.back()
-    reader.until(lambda: not reader.all("#letter h1"))
+    reader.until(lambda: not reader.elements("#letter h1"))
     assert reader.run("return window.stays") is True
 
 
-def test_what_is_being_read_does_not_move(reader: Reader, arrive: Arrive) -> None:
+def test_rows_do_not_move_while_the_user_reads(reader: Reader, arrive: Arrive) -> None:
     for number in range(3):
         arrive(f"Letter {number}")
     reader.open()
     reader.until(reader.is_live)
     reader.press("j")
     arrive("Newcomer")
-    assert reader.one("#new-letters:not([hidden])").text == "Show the new letter"
+    assert reader.element("#new-letters:not([hidden])").text == "Show the new letter"
     assert reader.texts(".letter-row .subj") == ["Letter 2", "Letter 1", "Letter 0"]
-    reader.picture("held-back")
+    reader.screenshot("held-back")
     reader.press(".")
     reader.until(lambda: reader.texts(".letter-row .subj")[0] == "Newcomer")
 
 
-def test_nothing_in_a_letter_runs_loads_or_leaves(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:
+def test_a_letter_can_neither_run_scripts_nor_load_nor_navigate(
+    reader: Reader, arrive: Arrive, inbox: Inbox
+) -> None:
     arrive("Attack", html=ATTACK)
     reader.open("/letters/1")
     assert reader.in_frame("return document.querySelector('#head').textContent") == "Hello"
@@ -204,7 +206,7 @@ def test_nothing_in_a_letter_runs_loads_or_leaves(reader: Reader, arrive: Arrive
     assert reader.run("return [document.title, self.origin]") == ["", "null"]
 
 
-def test_a_letters_own_picture_is_shown(reader: Reader, inbox: Inbox) -> None:
+def test_a_letters_own_image_is_shown(reader: Reader, inbox: Inbox) -> None:
     inbox.store.capture(ENVELOPE, raw(with_picture())).result(5)
     reader.open("/letters/1")
     reader.until(lambda: reader.in_frame("return document.querySelector('img').naturalWidth") == 1)
@@ -214,8 +216,8 @@ def test_the_views_open_by_click_and_by_number(reader: Reader, arrive: Arrive) -
     arrive("Views", text="The plain text\n")
     reader.open("/letters/1")
     reader.until(reader.is_live)
-    reader.one('[data-tab="text"]').click()
-    assert "The plain text" in reader.one("#panel pre").text
+    reader.element('[data-tab="text"]').click()
+    assert "The plain text" in reader.element("#panel pre").text
     reader.press("5")
     reader.until(lambda: any("X-Postroom-Template:" in line for line in reader.texts("#panel .lines b")))
     reader.press("6")
@@ -223,30 +225,30 @@ def test_the_views_open_by_click_and_by_number(reader: Reader, arrive: Arrive) -
     reader.press("7")
     reader.until(lambda: "multipart/alternative" in reader.texts("#panel td"))
     reader.press("2")
-    reader.until(lambda: reader.all(".phone iframe"))
+    reader.until(lambda: reader.elements(".phone iframe"))
     assert reader.in_frame("return innerWidth") == 375
     reader.press("3")
-    reader.until(lambda: reader.all(".is-dark"))
+    reader.until(lambda: reader.elements(".is-dark"))
     ground = "return getComputedStyle(document.body).backgroundColor"
     assert reader.in_frame(ground) == "rgb(20, 24, 29)"
     reader.press("1")
-    reader.until(lambda: reader.all(".letter-frame:not(.is-dark)"))
+    reader.until(lambda: reader.elements(".letter-frame:not(.is-dark)"))
     assert reader.in_frame(ground) == "rgb(238, 241, 239)"
 
 
-def test_a_letter_is_deleted_by_key_and_comes_back(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:
+def test_a_letter_is_deleted_by_shortcut_and_restored(reader: Reader, arrive: Arrive, inbox: Inbox) -> None:
     arrive("Gone")
     arrive("Stays")
     reader.open("/letters/1")
     reader.until(reader.is_live)
     reader.press("#")
     reader.until(lambda: reader.texts(".letter-row .subj") == ["Stays"])
-    reader.one(".note button").click()
+    reader.element(".note button").click()
     reader.until(lambda: reader.texts(".letter-row .subj") == ["Stays", "Gone"])
     assert inbox.store.counts().letters == 2
 
 
-def test_keys_rest_while_somebody_writes_and_when_switched_off(reader: Reader, arrive: Arrive) -> None:
+def test_shortcuts_are_off_while_the_user_types_and_when_disabled(reader: Reader, arrive: Arrive) -> None:
     arrive("One")
     reader.open()
     reader.until(reader.is_live)
@@ -256,54 +258,54 @@ def test_keys_rest_while_somebody_writes_and_when_switched_off(reader: Reader, a
     reader.open()
     reader.until(reader.is_live)
     reader.press("?")
-    reader.one("#help[open] #keys-on").click()
-    reader.one('#help [data-do="close"]').click()
+    reader.element("#help[open] #keys-on").click()
+    reader.element('#help [data-do="close"]').click()
     reader.press("j")
     assert reader.run("return document.activeElement.className") != "letter-row"
     reader.run("localStorage.clear()")
 
 
-def test_the_theme_turns_and_stays(reader: Reader, arrive: Arrive) -> None:
+def test_the_theme_switches_and_persists(reader: Reader, arrive: Arrive) -> None:
     arrive("One")
     reader.open("/letters/1")
     reader.until(reader.is_live)
-    reader.one('[data-do="theme"]').click()
+    reader.element('[data-do="theme"]').click()
     reader.open("/letters/1")
     ground = "return getComputedStyle(document.documentElement).backgroundColor"
     assert reader.run(ground) == "rgb(13, 18, 24)"
 
 
-def test_one_pane_shows_on_a_phone(reader: Reader, arrive: Arrive) -> None:
+def test_a_narrow_window_shows_one_pane(reader: Reader, arrive: Arrive) -> None:
     arrive("One")
     reader.driver.set_window_size(500, 844)
     reader.open()
     reader.until(reader.is_live)
-    assert reader.one("#list").is_displayed()
-    assert not reader.one("#letter").is_displayed()
-    reader.one(".letter-row").click()
-    assert reader.one("#letter h1").is_displayed()
-    assert not reader.one("#list").is_displayed()
+    assert reader.element("#list").is_displayed()
+    assert not reader.element("#letter").is_displayed()
+    reader.element(".letter-row").click()
+    assert reader.element("#letter h1").is_displayed()
+    assert not reader.element("#list").is_displayed()
     assert reader.run("return document.documentElement.scrollWidth <= innerWidth") is True
-    reader.one('[data-do="back"]').click()
-    reader.until(lambda: reader.one("#list").is_displayed())
+    reader.element('[data-do="back"]').click()
+    reader.until(lambda: reader.element("#list").is_displayed())
 
 
-def test_the_rack_lies_over_the_list_where_there_is_no_room(reader: Reader, arrive: Arrive) -> None:
+def test_the_sidebar_opens_over_the_list_in_a_narrow_window(reader: Reader, arrive: Arrive) -> None:
     arrive("One")
     reader.driver.set_window_size(800, 900)
     reader.open()
     reader.until(reader.is_live)
-    assert not reader.one("#sidebar").is_displayed()
-    reader.one('[href="#sidebar"]').click()
-    reader.until(lambda: reader.one("#sidebar").is_displayed())
+    assert not reader.element("#sidebar").is_displayed()
+    reader.element('[href="#sidebar"]').click()
+    reader.until(lambda: reader.element("#sidebar").is_displayed())
     arrive("Two")
-    reader.until(lambda: len(reader.all(".letter-row")) == 2)
-    assert reader.one("#sidebar").is_displayed()
-    reader.one('#sidebar [href="#list"]').click()
-    reader.until(lambda: not reader.one("#sidebar").is_displayed())
+    reader.until(lambda: len(reader.elements(".letter-row")) == 2)
+    assert reader.element("#sidebar").is_displayed()
+    reader.element('#sidebar [href="#list"]').click()
+    reader.until(lambda: not reader.element("#sidebar").is_displayed())
 
 
-def test_the_browser_has_nothing_to_complain_about(reader: Reader, arrive: Arrive) -> None:
+def test_the_browser_logs_no_errors(reader: Reader, arrive: Arrive) -> None:
     reader.driver.get_log("browser")  # type: ignore[no-untyped-call]
     arrive("One")
     reader.open("/letters/1")
@@ -339,4 +341,4 @@ def test_nothing_overflows_at_any_width(reader: Reader, arrive: Arrive, width: i
         reader.open(path)
         reader.until(reader.is_live)
         assert reader.run("return document.documentElement.scrollWidth - innerWidth") == 0
-        reader.picture(f"{name}-{width}-{theme}")
+        reader.screenshot(f"{name}-{width}-{theme}")

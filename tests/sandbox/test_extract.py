@@ -1,4 +1,4 @@
-"""What tests look for in a letter: links and one-time codes."""
+"""Links and one-time codes of a letter."""
 
 import time
 
@@ -30,19 +30,19 @@ def found_codes(text: str, subject: str = "Hello") -> list[str]:
         ("Your code is 2026.", ["2026"]),
     ],
 )
-def test_codes_are_found_near_their_word(text: str, expected: list[str]) -> None:
+def test_codes_are_found_near_a_keyword(text: str, expected: list[str]) -> None:
     assert found_codes(text) == expected
 
 
-def test_the_code_next_to_the_word_comes_first() -> None:
+def test_the_code_nearest_to_the_keyword_is_first() -> None:
     assert found_codes("Order 20418 from 2026. Your code is 481920")[0] == "481920"
 
 
-def test_a_code_in_the_subject_counts() -> None:
+def test_a_code_in_the_subject_is_found() -> None:
     assert found_codes("See the subject.", subject="481920 is your code") == ["481920"]
 
 
-def test_links_are_listed_once_with_their_words() -> None:
+def test_links_are_listed_once_with_their_text() -> None:
     html = """<a class=x href="https://x.org/a?b=1&amp;c=2">See <b>it</b></a> <a href='https://x.org/z'>z</a>
       <a href=https://x.org/bare>bare</a> <a href="#top">top</a> <a href="https://x.org/z">again</a>"""
     found = extract_links(parse_letter(raw(letter(html=html, text="Or https://x.org/plain, if you like.\n"))))
@@ -57,7 +57,7 @@ def test_links_are_listed_once_with_their_words() -> None:
 @pytest.mark.parametrize(
     "piece", ["<a href=x>", "<a ", "code 123456 ", "https://", "<a href='", "code", "&#x41;"]
 )
-def test_hostile_letters_take_no_longer_than_their_length(piece: str) -> None:
+def test_the_time_for_a_hostile_letter_is_bounded(piece: str) -> None:
     content = b"Content-Type: text/html\r\n\r\n" + piece.encode() * (400_000 // len(piece))
     begin = time.perf_counter()
     letter = parse_letter(content)

@@ -1,4 +1,4 @@
-"""A 250 is a promise: what the sandbox acknowledged is there after it was killed at any moment."""
+"""A letter that the sandbox acknowledged with 250 is stored, even if the process is killed at any moment."""
 
 import json
 import os
@@ -19,7 +19,7 @@ KILLS = 8
 
 
 def start(database: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
-    """The program on ports of the system's choice, and where it takes letters."""
+    """Start the program on free ports; returns the process and its SMTP endpoint."""
     environment = {
         **os.environ,
         "POSTROOM_SANDBOX_DATABASE": str(database),
@@ -30,14 +30,14 @@ def start(database: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
     command = [sys.executable, "-m", "postroom.sandbox.main"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    said = map(json.loads, process.stderr)
-    ready = next(line for line in said if line["event"] == "sandbox ready")
+    log_lines = map(json.loads, process.stderr)
+    ready = next(line for line in log_lines if line["event"] == "sandbox ready")
     host, _, port = ready["smtp"].rpartition(":")
     return process, (host, int(port))
 
 
 def send_until_killed(process: subprocess.Popen[str], where: tuple[str, int], letters: int) -> set[int]:
-    """Send letters down one pipeline and kill the program after some replies; the ids it acknowledged."""
+    """Send pipelined letters and kill the program after some replies; returns the acknowledged ids."""
     acknowledged: set[int] = set()
     with socket.create_connection(where, timeout=10) as client, client.makefile("rb") as replies:
         client.sendall(b"EHLO test\r\n" + (ENVELOPE + b"Subject: x\r\n\r\nHello\r\n.\r\n") * letters * 2)
@@ -57,11 +57,11 @@ def send_until_killed(process: subprocess.Popen[str], where: tuple[str, int], le
 
 def test_a_killed_sandbox_has_every_letter_that_it_acknowledged(tmp_path: Path) -> None:
     database = tmp_path / "sandbox.sqlite"
-    promised: set[int] = set()
+    acknowledged_ids: set[int] = set()
     for kill in range(KILLS):
         process, where = start(database)
         try:
-            promised |= send_until_killed(process, where, 20 + 17 * kill)
+            acknowledged_ids |= send_until_killed(process, where, 20 + 17 * kill)
         finally:
             process.kill()
             process.communicate()
@@ -69,5 +69,5 @@ def test_a_killed_sandbox_has_every_letter_that_it_acknowledged(tmp_path: Path) 
     kept = {letter.id for letter in store.find(LetterFilter(), 10_000)}
     assert all(store.raw(letter) == b"Subject: x\r\n\r\nHello\r\n" for letter in kept)
     store.close()
-    assert len(promised) >= sum(20 + 17 * kill for kill in range(KILLS))
-    assert promised <= kept
+    assert len(acknowledged_ids) >= sum(20 + 17 * kill for kill in range(KILLS))
+    assert acknowledged_ids <= kept

@@ -1,4 +1,4 @@
-"""Taking letters apart, and the ones that were made to hurt."""
+"""Parsing of letters, including hostile letters."""
 
 import time
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from postroom.sandbox.mime import (
 )
 from tests.sandbox.sample_letters import PIXEL, letter, raw, with_file, with_picture
 
-QUICK = 5.0  # seconds; the hostile letters below take careless code minutes, or end it in RecursionError
+QUICK = 5.0  # seconds; a careless parser takes minutes for the letters below, or ends in a RecursionError
 
 
-def test_an_alternative_letter_has_its_two_readings() -> None:
+def test_a_multipart_alternative_has_text_and_html() -> None:
     found = parse_letter(raw(letter("x", text="Grüße\n", html="<p>Grüße</p>")))
     text, html = found.first("text/plain"), found.first("text/html")
     assert text is not None
@@ -33,7 +33,7 @@ def test_an_alternative_letter_has_its_two_readings() -> None:
     assert [part.path for part in found.parts] == ["0", "1", "2"]
 
 
-def test_a_picture_is_found_by_its_content_id() -> None:
+def test_an_image_is_found_by_its_content_id() -> None:
     found = parse_letter(raw(with_picture()))
     part = found.by_content_id("logo@shop")
     assert part is not None
@@ -41,7 +41,7 @@ def test_a_picture_is_found_by_its_content_id() -> None:
     assert found.attachments == ()
 
 
-def test_a_named_picture_that_is_shown_in_place_is_no_attachment() -> None:
+def test_an_inline_image_with_a_name_is_no_attachment() -> None:
     inline = (
         b'Content-Type: image/png\r\nContent-ID: <a>\r\nContent-Disposition: %s; filename="a.png"\r\n\r\nx'
     )
@@ -66,7 +66,7 @@ def test_an_attachment_keeps_its_name_and_bytes() -> None:
         ("x" * 500, "x" * 200),
     ],
 )
-def test_a_file_name_is_bare(given_name: str, kept: str) -> None:
+def test_a_file_name_has_no_path_and_no_control_characters(given_name: str, kept: str) -> None:
     assert safe_filename(given_name) == kept
 
 
@@ -80,14 +80,14 @@ def test_a_file_name_is_bare(given_name: str, kept: str) -> None:
         ("plain", "plain"),
     ],
 )
-def test_headers_are_made_readable(value: str, seen: str) -> None:
+def test_header_texts_are_decoded(value: str, seen: str) -> None:
     assert decode_header_text(value) == seen
 
 
 @pytest.mark.parametrize(
     "charset", ["idna", "punycode", "rot13", "zlib", "unicode_escape", "nonsense", "", "\x00"]
 )
-def test_charsets_that_are_none_are_read_as_utf8(charset: str) -> None:
+def test_unknown_charsets_are_read_as_utf8(charset: str) -> None:
     assert decode_text("é".encode(), charset) == "é"
 
 
@@ -134,7 +134,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_letter_is_shown_as_far_as_it_goes_and_quickly(name: str) -> None:
+def test_a_hostile_letter_is_parsed_in_bounded_time(name: str) -> None:
     content = HOSTILE[name]()
     begin = time.perf_counter()
     found = parse_letter(content)
@@ -147,7 +147,7 @@ def test_a_hostile_letter_is_shown_as_far_as_it_goes_and_quickly(name: str) -> N
     assert max(part.depth for part in found.parts) <= MAX_DEPTH
 
 
-def test_what_lies_beyond_a_bound_is_said_to_be_cut() -> None:
+def test_a_letter_beyond_a_bound_is_marked_as_truncated() -> None:
     assert parse_letter(nested(MAX_DEPTH + 1)).truncated
     assert parse_letter(many(MAX_PARTS + 1)).truncated
     assert not parse_letter(many(3)).truncated
@@ -155,7 +155,7 @@ def test_what_lies_beyond_a_bound_is_said_to_be_cut() -> None:
 
 @settings(max_examples=60)
 @given(st.binary(max_size=400))
-def test_no_bytes_make_it_raise(content: bytes) -> None:
+def test_no_input_raises_an_error(content: bytes) -> None:
     found = parse_letter(b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n' + content)
     summarize_letter(SmtpEnvelope("", ("b@y.org",)), content, 0)
     for part in (*found.parts, *parse_letter(content).parts):

@@ -1,4 +1,4 @@
-"""The pages: what they say, that they work without scripts, and that a letter cannot write into them."""
+"""The pages: their texts, that they work without scripts, and that a letter cannot inject markup."""
 
 import re
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from postroom.sandbox.list_view import SEND_COMMAND
 from postroom.sandbox.mime import StoredLetter
 from postroom.sandbox.store import RetentionLimits
 from postroom.sandbox.untrusted_content import with_color_scheme
-from tests.sandbox.conftest import Ask
+from tests.sandbox.conftest import Call
 from tests.sandbox.sample_letters import letter, raw, with_file
 
-Keep = Callable[..., StoredLetter]
+Capture = Callable[..., StoredLetter]
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -53,7 +53,7 @@ def visible(page: str) -> str:
 
 
 def hostile_letter(payload: str) -> bytes:
-    """A letter that carries the payload in every place that a page shows."""
+    """A letter with the payload in every field that a page shows."""
     encoded = payload.encode()
     return b"".join(
         [
@@ -69,10 +69,10 @@ def hostile_letter(payload: str) -> bytes:
 
 
 @pytest.mark.parametrize("payload", HOSTILE)
-def test_nothing_that_a_letter_says_becomes_markup(ask: Ask, keep: Keep, payload: str) -> None:
-    keep(hostile_letter(payload), f'"{payload}"@x.org')
+def test_no_content_of_a_letter_becomes_markup(call: Call, capture: Capture, payload: str) -> None:
+    capture(hostile_letter(payload), f'"{payload}"@x.org')
     for view in VIEWS:
-        page = Elements(ask("GET", f"/letters/1?view={view}").text)
+        page = Elements(call("GET", f"/letters/1?view={view}").text)
         assert len(page.named("script")) == 1
         for tag, attributes in page.found:
             assert not any(name.startswith("on") for name in attributes), (tag, attributes)
@@ -82,16 +82,16 @@ def test_nothing_that_a_letter_says_becomes_markup(ask: Ask, keep: Keep, payload
 
 
 @pytest.mark.parametrize("payload", HOSTILE)
-def test_nothing_that_a_reader_types_becomes_markup(ask: Ask, keep: Keep, payload: str) -> None:
-    keep(raw(letter()))
-    page = Elements(ask("GET", "/", params={"q": payload, "view": payload[:20]}).text)
+def test_no_input_of_the_user_becomes_markup(call: Call, capture: Capture, payload: str) -> None:
+    capture(raw(letter()))
+    page = Elements(call("GET", "/", params={"q": payload, "view": payload[:20]}).text)
     assert len(page.named("script")) == 1
     assert not any(name.startswith("on") for _, attributes in page.found for name in attributes)
 
 
-def test_pages_allow_no_inline_script_or_style(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html="<p>x</p>")))
-    answer = ask("GET", "/letters/1")
+def test_pages_allow_no_inline_script_or_style(call: Call, capture: Capture) -> None:
+    capture(raw(letter(html="<p>x</p>")))
+    answer = call("GET", "/letters/1")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self'" in policy
@@ -102,11 +102,13 @@ def test_pages_allow_no_inline_script_or_style(ask: Ask, keep: Keep) -> None:
     assert [a.get("src") for a in page.named("script")] == ["/static/postroom.js"]
 
 
-def test_a_letters_html_is_shown_under_a_policy_that_runs_and_loads_nothing(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html="<script>alert(1)</script><img src=https://evil.example/x.png>")))
-    (frame,) = Elements(ask("GET", "/letters/1").text).named("iframe")
+def test_a_letters_html_is_shown_under_a_policy_that_runs_and_loads_nothing(
+    call: Call, capture: Capture
+) -> None:
+    capture(raw(letter(html="<script>alert(1)</script><img src=https://evil.example/x.png>")))
+    (frame,) = Elements(call("GET", "/letters/1").text).named("iframe")
     assert frame["sandbox"] in ("", None)
-    answer = ask("GET", str(frame["src"]))
+    answer = call("GET", str(frame["src"]))
     policy = answer.headers["content-security-policy"]
     directives = {name: value for name, _, value in (part.partition(" ") for part in policy.split("; "))}
     assert directives["default-src"] == "'none'"
@@ -116,25 +118,25 @@ def test_a_letters_html_is_shown_under_a_policy_that_runs_and_loads_nothing(ask:
     assert "script-src" not in directives
 
 
-def test_a_hostile_host_header_stays_out_of_the_policy(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html="<p>x</p>")))
-    answer = ask("GET", "/letters/1/frame", headers={"host": "127.0.0.1; script-src *"})
+def test_a_hostile_host_header_stays_out_of_the_policy(call: Call, capture: Capture) -> None:
+    capture(raw(letter(html="<p>x</p>")))
+    answer = call("GET", "/letters/1/frame", headers={"host": "127.0.0.1; script-src *"})
     assert answer.status_code == 421
 
 
-def test_every_page_asset_is_our_own(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html="<p>x</p>")))
-    page = Elements(ask("GET", "/letters/1").text)
+def test_every_asset_is_served_by_the_inbox(call: Call, capture: Capture) -> None:
+    capture(raw(letter(html="<p>x</p>")))
+    page = Elements(call("GET", "/letters/1").text)
     links = [a["href"] for tag in ("link", "use") for a in page.named(tag)]
     links += [a["src"] for tag in ("script", "iframe") for a in page.named(tag)]
     for link in links:
         assert str(link).startswith(("/static/", "/letters/"))
-        assert ask("GET", str(link).partition("#")[0]).status_code == 200
+        assert call("GET", str(link).partition("#")[0]).status_code == 200
     for file in (pages.PACKAGE / "static").iterdir():
         assert not re.search(r"@import|url\(\s*['\"]?(?:https?:)?//", file.read_text())
 
 
-def test_every_icon_of_the_pages_is_drawn() -> None:
+def test_every_icon_of_the_pages_exists() -> None:
     drawn = set(re.findall(r'id="i-([\w-]+)"', (pages.PACKAGE / "static/icons.svg").read_text()))
     used = {icon for _, icon in VIEWS.values()}
     for template in (pages.PACKAGE / "templates").iterdir():
@@ -142,8 +144,8 @@ def test_every_icon_of_the_pages_is_drawn() -> None:
     assert used <= drawn
 
 
-def test_the_empty_inbox_says_how_to_send_a_letter(ask: Ask) -> None:
-    page = ask("GET", "/").text
+def test_the_empty_inbox_shows_how_to_send_a_letter(call: Call) -> None:
+    page = call("GET", "/").text
     assert "The inbox is empty" in page
     assert SEND_COMMAND in page
     event_type = SEND_COMMAND.split()[2]
@@ -152,50 +154,52 @@ def test_the_empty_inbox_says_how_to_send_a_letter(ask: Ask) -> None:
     assert "<code>127.0.0.1</code>, port <code>1025</code>" in page
 
 
-def test_the_list_shows_what_came(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter("Your receipt")), "mira@example.com", "jonas@example.com")
-    page = visible(ask("GET", "/").text)
+def test_the_list_shows_captured_letters(call: Call, capture: Capture) -> None:
+    capture(raw(letter("Your receipt")), "mira@example.com", "jonas@example.com")
+    page = visible(call("GET", "/").text)
     assert "Unread. Your receipt" in page
     assert "mira@example.com and 1 more receipt" in page
     assert "1 of 1 letter, times in UTC." in page
 
 
-def test_opening_a_letter_marks_it_read_but_a_foreign_page_cannot(ask: Ask, keep: Keep, inbox: Inbox) -> None:
-    keep(raw(letter()))
-    ask("GET", "/letters/1", headers={"sec-fetch-site": "cross-site"})
+def test_opening_a_letter_marks_it_read_but_a_foreign_page_cannot(
+    call: Call, capture: Capture, inbox: Inbox
+) -> None:
+    capture(raw(letter()))
+    call("GET", "/letters/1", headers={"sec-fetch-site": "cross-site"})
     assert inbox.store.counts().unread == 1
-    ask("GET", "/letters/1")
+    call("GET", "/letters/1")
     assert inbox.store.counts().unread == 0
-    ask("POST", "/letters/1/unread")
+    call("POST", "/letters/1/unread")
     assert inbox.store.counts().unread == 1
 
 
-def test_deleting_offers_an_undo_that_works(ask: Ask, keep: Keep, inbox: Inbox) -> None:
-    keep(raw(letter()))
-    answer = ask("POST", "/letters/1/delete")
+def test_a_deletion_can_be_undone(call: Call, capture: Capture, inbox: Inbox) -> None:
+    capture(raw(letter()))
+    answer = call("POST", "/letters/1/delete")
     assert answer.status_code == 303
-    page = ask("GET", answer.headers["location"]).text
+    page = call("GET", answer.headers["location"]).text
     undo = next(
         str(form["action"]) for form in Elements(page).named("form") if "/undo" in str(form["action"])
     )
     assert "1 letter deleted." in page
     assert inbox.store.counts().letters == 0
-    assert ask("POST", undo).headers["location"] == "/"
+    assert call("POST", undo).headers["location"] == "/"
     assert inbox.store.counts().letters == 1
 
 
-def test_a_letter_that_is_not_there_is_said_to_be_gone(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter()))
-    answer = ask("GET", "/letters/99")
+def test_a_missing_letter_is_404_with_an_explanation(call: Call, capture: Capture) -> None:
+    capture(raw(letter()))
+    answer = call("GET", "/letters/99")
     assert answer.status_code == 404
     assert "There is no letter 99." in answer.text
 
 
-def test_a_search_keeps_its_place_in_every_link(ask: Ask, keep: Keep) -> None:
+def test_every_link_keeps_the_search(call: Call, capture: Capture) -> None:
     for number in range(3):
-        keep(raw(letter(f"Order {number}")))
-    keep(raw(letter("Else")))
-    page = ask("GET", "/letters/2?q=subject:order&view=text").text
+        capture(raw(letter(f"Order {number}")))
+    capture(raw(letter("Else")))
+    page = call("GET", "/letters/2?q=subject:order&view=text").text
     hrefs = {str(a.get("href")) for a in Elements(page).named("a")}
     assert "/letters/3?q=subject%3Aorder&view=text" in hrefs
     assert "/letters/2?q=subject%3Aorder&view=source" in hrefs
@@ -203,25 +207,25 @@ def test_a_search_keeps_its_place_in_every_link(ask: Ask, keep: Keep) -> None:
     assert "Else" not in page
 
 
-def test_older_letters_are_a_link_away(ask: Ask, keep: Keep) -> None:
+def test_older_letters_are_on_further_pages(call: Call, capture: Capture) -> None:
     for number in range(53):
-        keep(raw(letter(f"Letter {number}")))
-    first = ask("GET", "/").text
+        capture(raw(letter(f"Letter {number}")))
+    first = call("GET", "/").text
     assert "50 of 53 letters" in first
-    second = ask("GET", "/?before=4").text
+    second = call("GET", "/?before=4").text
     assert "Letter 2" in second
     assert "Back to the newest" in second
 
 
-def test_an_unknown_operator_is_answered_with_the_right_one(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter()))
-    page = ask("GET", "/?q=has:attachement").text
+def test_an_unknown_operator_gets_a_suggestion(call: Call, capture: Capture) -> None:
+    capture(raw(letter()))
+    page = call("GET", "/?q=has:attachement").text
     assert 'href="/?q=has%3Aattachment"' in page
 
 
-def test_each_view_shows_its_side_of_the_letter(ask: Ask, keep: Keep) -> None:
-    keep(raw(with_file("invoice.pdf")))
-    shown = {view: visible(ask("GET", f"/letters/1?view={view}").text) for view in VIEWS}
+def test_each_view_shows_its_part_of_the_letter(call: Call, capture: Capture) -> None:
+    capture(raw(with_file("invoice.pdf")))
+    shown = {view: visible(call("GET", f"/letters/1?view={view}").text) for view in VIEWS}
     assert "Thank you." in shown["text"]
     assert "X-Postroom-Template: receipt@a3f9c21" in shown["source"]
     assert "X-Postroom-Template receipt@a3f9c21" in shown["headers"]
@@ -231,19 +235,19 @@ def test_each_view_shows_its_side_of_the_letter(ask: Ask, keep: Keep) -> None:
     assert "The letter has no dark style of its own" in shown["dark"]
 
 
-def test_views_say_what_a_letter_lacks(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter(html=None)))
-    keep(raw(letter(html="<p>x</p>", text=None)))
-    assert "No HTML part" in ask("GET", "/letters/1").text
-    assert "No text part" in ask("GET", "/letters/2?view=text").text
+def test_views_name_a_missing_part(call: Call, capture: Capture) -> None:
+    capture(raw(letter(html=None)))
+    capture(raw(letter(html="<p>x</p>", text=None)))
+    assert "No HTML part" in call("GET", "/letters/1").text
+    assert "No text part" in call("GET", "/letters/2?view=text").text
 
 
-def test_the_theme_comes_with_the_page(ask: Ask) -> None:
-    assert '<html lang="en" data-theme="dark">' in ask("GET", "/", headers={"cookie": "theme=dark"}).text
-    assert '<html lang="en">' in ask("GET", "/", headers={"cookie": 'theme="><script>'}).text
+def test_the_page_has_the_theme_of_the_cookie(call: Call) -> None:
+    assert '<html lang="en" data-theme="dark">' in call("GET", "/", headers={"cookie": "theme=dark"}).text
+    assert '<html lang="en">' in call("GET", "/", headers={"cookie": 'theme="><script>'}).text
 
 
-def test_a_dark_reader_gets_the_dark_rules() -> None:
+def test_the_dark_scheme_selects_the_dark_rules() -> None:
     css = (
         "@media (prefers-color-scheme: dark) { a {} } @media screen and (PREFERS-color-scheme:light) { b {} }"
     )
@@ -252,23 +256,23 @@ def test_a_dark_reader_gets_the_dark_rules() -> None:
     assert with_color_scheme(css, dark=False) != dark
 
 
-def test_how_full_the_inbox_is(ask: Ask, keep: Keep, inbox: Inbox) -> None:
+def test_the_gauge_shows_how_full_the_inbox_is(call: Call, capture: Capture, inbox: Inbox) -> None:
     inbox.limits = RetentionLimits(letters=4)
-    keep(raw(letter()))
-    assert '<rect class="fill" width="25" height="6"/>' in ask("GET", "/").text
+    capture(raw(letter()))
+    assert '<rect class="fill" width="25" height="6"/>' in call("GET", "/").text
 
 
-# -- contrast: the colours of text and of controls on their grounds, in both themes
+# -- contrast of text and controls with their backgrounds, in both themes
 
 
 def luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
+def contrast(first: str, second: str) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -294,29 +298,29 @@ def test_controls_and_focus_have_contrast(theme: int, ground: str, line: str) ->
     assert contrast(found[line][theme], found[ground][theme]) >= 3
 
 
-def test_the_number_of_a_pile_is_of_letters_and_its_words_say_how_many_are_unread(
-    ask: Ask, keep: Keep, inbox: Inbox
+def test_a_group_shows_its_letters_and_its_title_the_unread(
+    call: Call, capture: Capture, inbox: Inbox
 ) -> None:
     for _ in range(3):
-        keep(raw(letter("One")))
-    ask("GET", "/letters/1", headers={"sec-fetch-site": "none"})
-    page = ask("GET", "/").text
+        capture(raw(letter("One")))
+    call("GET", "/letters/1", headers={"sec-fetch-site": "none"})
+    page = call("GET", "/").text
     assert 'title="3 letters, 2 unread">3<' in page
 
 
-def test_an_international_domain_is_shown_as_people_write_it(ask: Ask, keep: Keep) -> None:
-    keep(raw(letter("One")), "ada@xn--bcher-kva.example")
-    page = ask("GET", "/letters/1").text
+def test_an_international_domain_is_shown_in_unicode(call: Call, capture: Capture) -> None:
+    capture(raw(letter("One")), "ada@xn--bcher-kva.example")
+    page = call("GET", "/letters/1").text
     assert "<b>ada@bücher.example</b>" in page
     assert 'title="ada@xn--bcher-kva.example"' in page
 
 
 @pytest.mark.parametrize("text", ["ada@xn--.example", "ada@xn--a.example", "xn--bcher-kva", "", "a@XN--0.b"])
-def test_a_domain_that_does_not_lead_back_is_shown_as_it_is(text: str) -> None:
+def test_a_domain_that_does_not_encode_back_is_shown_unchanged(text: str) -> None:
     assert formatting.display_address(text) == text
 
 
-def test_the_inbox_links_to_the_template_studio_only_where_there_is_one(ask: Ask, inbox: Inbox) -> None:
-    assert "Templates" not in ask("GET", "/").text
+def test_the_inbox_links_to_the_template_studio_if_there_is_one(call: Call, inbox: Inbox) -> None:
+    assert "Templates" not in call("GET", "/").text
     inbox.studio = "http://127.0.0.1:8026"
-    assert '<a href="http://127.0.0.1:8026/templates">' in ask("GET", "/").text
+    assert '<a href="http://127.0.0.1:8026/templates">' in call("GET", "/").text

@@ -1,4 +1,4 @@
-"""Searching: the line that a person types, and what it finds."""
+"""The search: its query language and its results."""
 
 from collections.abc import Callable
 
@@ -9,15 +9,17 @@ from postroom.sandbox.search import LetterFilter, UnknownOperator, parse_query
 from postroom.sandbox.store import LetterStore
 from tests.sandbox.sample_letters import letter, raw, with_file
 
-Keep = Callable[..., StoredLetter]
+Capture = Callable[..., StoredLetter]
 
 
 @pytest.fixture
-def letters(keep: Keep, store: LetterStore) -> LetterStore:
-    keep(raw(letter("Your receipt for order 20418", template="receipt@1")), "mira@example.com")
-    keep(raw(letter("Grüße aus Gent", text="Über den Wolken\n", template="welcome@1")), "xmira@example.com")
-    keep(raw(with_file("invoice.pdf")), "Jonas@Example.com", "mira@example.com")
-    keep(
+def letters(capture: Capture, store: LetterStore) -> LetterStore:
+    capture(raw(letter("Your receipt for order 20418", template="receipt@1")), "mira@example.com")
+    capture(
+        raw(letter("Grüße aus Gent", text="Über den Wolken\n", template="welcome@1")), "xmira@example.com"
+    )
+    capture(raw(with_file("invoice.pdf")), "Jonas@Example.com", "mira@example.com")
+    capture(
         raw(letter("ようこそ、Larkfield へ", html="<p>今日は<b>良い</b>日</p>", text=None)),
         "kenji@example.org",
     )
@@ -26,9 +28,9 @@ def letters(keep: Keep, store: LetterStore) -> LetterStore:
 
 
 def found(store: LetterStore, line: str) -> list[int]:
-    wanted = parse_query(line)
-    assert isinstance(wanted, LetterFilter)
-    return [summary.id for summary in store.find(wanted, 10)]
+    letter_filter = parse_query(line)
+    assert isinstance(letter_filter, LetterFilter)
+    return [summary.id for summary in store.find(letter_filter, 10)]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_a_line_finds(letters: LetterStore, line: str, expected: list[int]) -> N
     assert found(letters, line) == expected
 
 
-def test_an_operator_that_does_not_exist_is_named_with_its_neighbour() -> None:
+def test_an_unknown_operator_is_returned_with_the_nearest_operator() -> None:
     assert parse_query("has:attachement mira") == UnknownOperator(
         "has:attachement", "has:attachment", "has:attachment mira"
     )
@@ -69,16 +71,16 @@ def test_an_operator_that_does_not_exist_is_named_with_its_neighbour() -> None:
     assert parse_query("zzz:x") == UnknownOperator("zzz:", None, "")
 
 
-def test_a_page_begins_where_the_last_one_ended(letters: LetterStore) -> None:
+def test_a_page_begins_after_the_previous_page(letters: LetterStore) -> None:
     assert [s.id for s in letters.find(LetterFilter(before=3), 10)] == [2, 1]
     assert [s.id for s in letters.find(LetterFilter(after=2), 10, oldest_first=True)] == [3, 4]
 
 
-def test_words_of_an_erased_letter_are_not_found(letters: LetterStore) -> None:
+def test_the_words_of_a_deleted_letter_are_not_found(letters: LetterStore) -> None:
     letters.delete(2).result(5)
     assert found(letters, "wolken") == []
 
 
-def test_search_does_without_full_text(letters: LetterStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_works_without_full_text(letters: LetterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letters, "full_text", False)
     assert found(letters, "receipt") == [1]

@@ -1,4 +1,4 @@
-"""The sandbox's settings, and the program as a process."""
+"""The settings of the sandbox, and its program."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_the_defaults_stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.sandbox_allowed_hosts == frozenset()
 
 
-def test_places_and_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_and_host_names_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(
         monkeypatch, smtp="[::1]:2525", http="0.0.0.0:80", allowed_hosts="inbox, Inbox.shop.example"
     )
@@ -48,30 +48,30 @@ def test_places_and_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["1025", "localhost", "localhost:x", ":1025", "localhost:70000"])
-def test_a_place_without_host_or_port_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_endpoint_without_host_or_port_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     with pytest.raises(ValidationError, match="is not host:port, for instance"):
         settings(monkeypatch, smtp=value)
 
 
 def use_until_closed(smtp: Endpoint, http: Endpoint, seen: list[str]) -> None:
-    """A user's side: send a letter, wait for it, listen, and end the program while listening."""
+    """Send a letter, wait for it, open an event stream, and end the program while the stream is open."""
     try:
         with smtplib.SMTP(*smtp) as client:
             client.send_message(letter("Hello"))
         found = httpx.get(f"http://{http}/api/v1/wait?subject=Hello&timeout=10", timeout=20)
         seen.append(found.json()["subject"])
         with httpx.stream("GET", f"http://{http}/api/v1/events", timeout=20) as stream:
-            pieces = stream.iter_text()
-            next(pieces)
+            chunks = stream.iter_text()
+            next(chunks)
             os.kill(os.getpid(), signal.SIGTERM)
-            seen.append(f"{len(list(pieces))} after closing")
+            seen.append(f"{len(list(chunks))} after closing")
     except BaseException as error:
         seen.append(repr(error))
         os.kill(os.getpid(), signal.SIGTERM)
         raise
 
 
-def test_it_takes_letters_serves_them_and_ends_cleanly_on_sigterm(
+def test_the_program_captures_and_serves_letters_and_ends_on_sigterm(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen, users = list[str](), list[threading.Thread]()
@@ -88,15 +88,15 @@ def test_it_takes_letters_serves_them_and_ends_cleanly_on_sigterm(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"keep_letters": "0"}, "POSTROOM_SANDBOX_KEEP_LETTERS: Input should be greater"),
         ({"smtp": "nonsense"}, "POSTROOM_SANDBOX_SMTP: Value error, 'nonsense' is not host:port"),
         ({"database": "/dev/null/x"}, "POSTROOM_SANDBOX_DATABASE: cannot open it: [Errno"),
     ],
 )
-def test_what_it_cannot_start_with_is_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: dict[str, str], said: str
+def test_an_invalid_setting_is_one_error_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: dict[str, str], message: str
 ) -> None:
     for name, value in {"database": "x", **given}.items():
         monkeypatch.setenv(f"POSTROOM_SANDBOX_{name.upper()}", value)
@@ -104,18 +104,18 @@ def test_what_it_cannot_start_with_is_one_clear_line(
         main.main()
     assert ended.value.code == 2
     output = capsys.readouterr().err
-    assert said in output
+    assert message in output
     assert "Traceback" not in output
 
 
-def test_a_taken_port_is_one_clear_line(
+def test_a_port_in_use_is_one_error_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = f"127.0.0.1:{server.getsockname()[1]}"
         for kind in ("smtp", "http"):
-            place = {"smtp": "127.0.0.1:0", "http": "127.0.0.1:0", kind: taken}
-            settings(monkeypatch, database=str(tmp_path / kind), **place)
+            endpoints = {"smtp": "127.0.0.1:0", "http": "127.0.0.1:0", kind: taken}
+            settings(monkeypatch, database=str(tmp_path / kind), **endpoints)
             with pytest.raises(SystemExit):
                 main.main()
             assert taken.rpartition(":")[2] in capsys.readouterr().err

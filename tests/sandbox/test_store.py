@@ -1,4 +1,4 @@
-"""The store: what is kept, how long, and what can be undone."""
+"""The store: durability, retention, deletion and undo."""
 
 import sqlite3
 import threading
@@ -23,14 +23,14 @@ from postroom.sandbox.store import (
 from tests.sandbox.conftest import ENVELOPE
 from tests.sandbox.sample_letters import letter, raw
 
-Keep = Callable[..., StoredLetter]
+Capture = Callable[..., StoredLetter]
 
 
-def ids(store: LetterStore, wanted: LetterFilter | None = None) -> list[int]:
-    return [found.id for found in store.find(wanted or LetterFilter(), 1000)]
+def ids(store: LetterStore, letter_filter: LetterFilter | None = None) -> list[int]:
+    return [found.id for found in store.find(letter_filter or LetterFilter(), 1000)]
 
 
-def test_what_was_captured_is_there_after_reopening(tmp_path: Path) -> None:
+def test_a_captured_letter_is_there_after_reopening(tmp_path: Path) -> None:
     store = LetterStore(tmp_path / "s.sqlite")
     summary = store.capture(ENVELOPE, raw(letter("Kept"))).result(5)
     store.close()
@@ -48,9 +48,9 @@ def test_a_letter_is_on_disk_before_its_future_is_done(store: LetterStore, tmp_p
     other.close()
 
 
-def test_letters_that_wait_share_a_commit(store: LetterStore, tmp_path: Path) -> None:
+def test_queued_letters_share_a_commit(store: LetterStore, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "sandbox.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")  # holds up the writer, so that the rest queue behind the first
+    other.execute("BEGIN IMMEDIATE")  # blocks the writer, so that the other letters queue
     waiting = [store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number) for number in range(50)]
     before = other.execute("PRAGMA data_version").fetchone()
     other.execute("COMMIT")
@@ -59,7 +59,7 @@ def test_letters_that_wait_share_a_commit(store: LetterStore, tmp_path: Path) ->
     assert before is not None
 
 
-def test_one_failing_piece_of_work_does_not_harm_its_group(store: LetterStore) -> None:
+def test_a_failing_job_does_not_affect_its_group(store: LetterStore) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE letters SET read = 1")
         raise ValueError("no")
@@ -74,7 +74,7 @@ def test_one_failing_piece_of_work_does_not_harm_its_group(store: LetterStore) -
     assert store.counts().unread == 2
 
 
-def test_a_full_disk_is_told_and_recovered_from(store: LetterStore) -> None:
+def test_a_full_disk_is_an_error_and_the_store_recovers(store: LetterStore) -> None:
     pages = store._writer.submit(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result(5)
     store._writer.submit(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 4}").fetchone()).result(5)
     with pytest.raises(sqlite3.OperationalError, match="full"):
@@ -84,7 +84,7 @@ def test_a_full_disk_is_told_and_recovered_from(store: LetterStore) -> None:
     assert store.counts().letters == 1
 
 
-def test_the_oldest_letters_make_room(tmp_path: Path) -> None:
+def test_the_oldest_letters_are_erased_at_the_limit(tmp_path: Path) -> None:
     store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(letters=3))
     for number in range(5):
         store.capture(ENVELOPE, b"Subject: %d\r\n\r\n" % number).result(5)
@@ -93,7 +93,7 @@ def test_the_oldest_letters_make_room(tmp_path: Path) -> None:
     store.close()
 
 
-def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> None:
+def test_the_byte_limit_erases_all_but_the_newest_letter(tmp_path: Path) -> None:
     store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(bytes=1000))
     for _ in range(4):
         store.capture(ENVELOPE, b"x" * 400).result(5)
@@ -103,7 +103,7 @@ def test_bytes_are_bounded_too_but_the_newest_letter_stays(tmp_path: Path) -> No
     store.close()
 
 
-def test_letters_are_erased_when_they_are_older_than_is_kept(tmp_path: Path) -> None:
+def test_letters_older_than_the_limit_are_erased(tmp_path: Path) -> None:
     clock = [1_000_000]
     store = LetterStore(tmp_path / "s.sqlite", RetentionLimits(days=2), now=lambda: clock[0])
     for number in range(3):
@@ -122,8 +122,8 @@ def test_letters_are_erased_when_they_are_older_than_is_kept(tmp_path: Path) -> 
     assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
 
 
-def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: LetterStore, keep: Keep) -> None:
-    first, second = keep(b"Subject: one\r\n\r\n"), keep(b"Subject: two\r\n\r\n")
+def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: LetterStore, capture: Capture) -> None:
+    first, second = capture(b"Subject: one\r\n\r\n"), capture(b"Subject: two\r\n\r\n")
     deletion, number = store.delete(first.id).result(5)
     assert number == 1
     assert ids(store) == [second.id]
@@ -133,11 +133,11 @@ def test_a_deleted_letter_is_gone_and_comes_back_when_undone(store: LetterStore,
     assert store.restore(deletion).result(5) == 0
 
 
-def test_each_deletion_is_undone_by_itself(store: LetterStore, keep: Keep) -> None:
-    kept = [keep(b"Subject: x\r\n\r\n").id for _ in range(4)]
-    one, _ = store.delete(kept[0]).result(5)
+def test_each_deletion_is_undone_separately(store: LetterStore, capture: Capture) -> None:
+    kept = [capture(b"Subject: x\r\n\r\n").id for _ in range(4)]
+    first, _ = store.delete(kept[0]).result(5)
     rest, number = store.delete().result(5)
-    assert (number, one != rest) == (3, True)
+    assert (number, first != rest) == (3, True)
     store.restore(rest).result(5)
     assert ids(store) == kept[:0:-1]
 
@@ -155,7 +155,9 @@ def test_a_deletion_is_final_after_ten_minutes(tmp_path: Path) -> None:
     assert b"secretword" not in (tmp_path / "s.sqlite").read_bytes()
 
 
-def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_idle_work_does_not_stop_captures(
+    store: LetterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_raw: bytes) -> None:
         raise RecursionError
 
@@ -174,9 +176,9 @@ def test_idle_work_that_fails_stops_no_capture(store: LetterStore, monkeypatch: 
     assert store.capture(ENVELOPE, b"Subject: three\r\n\r\n").result(5).id == 3
 
 
-def test_marking_counts_down_the_unread(store: LetterStore, keep: Keep) -> None:
-    first = keep(b"Subject: one\r\n\r\n")
-    keep(b"Subject: two\r\n\r\n")
+def test_marking_as_read_lowers_the_unread_count(store: LetterStore, capture: Capture) -> None:
+    first = capture(b"Subject: one\r\n\r\n")
+    capture(b"Subject: two\r\n\r\n")
     assert store.mark(first.id, read=True).result(5)
     assert not store.mark(99, read=True).result(5)
     assert store.counts().unread == 1
@@ -184,12 +186,12 @@ def test_marking_counts_down_the_unread(store: LetterStore, keep: Keep) -> None:
     assert store.counts().unread == 0
 
 
-def test_piles_count_each_template(store: LetterStore, keep: Keep) -> None:
+def test_groups_count_the_letters_of_each_template(store: LetterStore, capture: Capture) -> None:
     for template in ("welcome@1", "receipt@2", "welcome@3"):
-        keep(raw(letter(template=template)))
-    keep(b"Subject: none\r\n\r\n")
-    piles = [(pile.template, pile.letters, pile.unread) for pile in store.templates()]
-    assert piles == [("receipt", 1, 1), ("welcome", 2, 2)]
+        capture(raw(letter(template=template)))
+    capture(b"Subject: none\r\n\r\n")
+    groups = [(group.template, group.letters, group.unread) for group in store.templates()]
+    assert groups == [("receipt", 1, 1), ("welcome", 2, 2)]
 
 
 def test_a_second_sandbox_on_the_file_is_refused(store: LetterStore, tmp_path: Path) -> None:
@@ -207,7 +209,9 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_migration_leaves_the_file_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = open_for_writing(tmp_path / "s.sqlite")
     migrate(connection)
     monkeypatch.setattr(

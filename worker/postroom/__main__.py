@@ -1,6 +1,6 @@
-"""Where `postroom` begins, by that name and as `python -m postroom`: it can be ended, then it reads its code.
+"""Entry point of `postroom` and `python -m postroom`.
 
-Reading takes a second, and many on a machine that is busy.
+It installs a SIGTERM handler before it imports the command line, because the imports take a second or more.
 """
 
 import importlib
@@ -9,21 +9,21 @@ import signal
 from types import FrameType
 
 INIT = 1
-"""A container's first process. The kernel keeps from it the signals that it has no handler for."""
+"""Process id of a container's first process, which the kernel protects from signals without a handler."""
 BY_SIGNAL = 128
-"""What a shell adds to the number of the signal that ended a program."""
+"""Added to a signal's number for the exit status, as shells do."""
 
 
 def main() -> None:
     """Run the command line."""
     if os.getpid() == INIT:
-        # otherwise a pod that is deleted while it starts would run for its whole grace period
+        # otherwise a pod that is deleted during its start runs for the whole grace period
         signal.signal(signal.SIGTERM, _end)
     importlib.import_module("postroom.cli.app").main()
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """End as a process does that is not the first; a program that has something to do then says so itself."""
+    """Exit as other processes do on this signal; a program that must clean up replaces the handler."""
     os._exit(BY_SIGNAL + number)
 
 

@@ -1,4 +1,4 @@
-"""The one place that reads the clock and draws chance, for the programs of both halves."""
+"""The system's clock and random numbers: the only module that reads them, for worker and operator."""
 
 import random
 import time
@@ -9,13 +9,13 @@ class SystemClock:
     """Implements ports.world.Clock."""
 
     def now(self) -> datetime:
-        """See the port."""
+        """Return the current time as an aware datetime in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """See the port."""
+        """Return monotonic seconds."""
         return time.monotonic()
 
     def random(self) -> float:
-        """See the port."""
-        return random.random()  # noqa: S311 - jitter, nothing secret
+        """Return a random number in [0, 1) for jitter."""
+        return random.random()  # noqa: S311 - for jitter, not for secrets

@@ -1,7 +1,7 @@
-"""Named places where a crash test may end the process, as etcd's failpoints do.
+"""Named points in the code where a crash test ends the process, as etcd's failpoints do.
 
-`POSTROOM_FAILPOINT=settled:3` ends the process with SIGKILL's force (no cleanup, nothing flushed) the
-third time that `reach("settled")` is called. Unset, as in production, a call costs a comparison.
+`POSTROOM_FAILPOINT=settled:3` kills the process (SIGKILL: no cleanup, nothing flushed) at the third call of
+`reach("settled")`. In production the variable is unset, and a call costs a comparison.
 """
 
 import os
@@ -17,18 +17,18 @@ POINTS = (
     "dead_letter_published",
     "dead_letter_cleared",
 )
-"""Every transition of a letter, in order; the crash test walks through them."""
+"""Every transition of a letter, in order; the crash test stops at each of them."""
 
 
 class Failpoint:
-    """The one point that this process may end at, and how many passes it has left."""
+    """The point at which this process is killed, and the number of calls until then."""
 
     def __init__(self, spec: str) -> None:
         self._name, _, count = spec.partition(":")
         self._left = int(count or 1)
 
     def reach(self, point: str) -> None:
-        """Say that the process is at `point`; it may not live to hear the answer."""
+        """Kill the process if `point` is the configured point and its count is reached."""
         if point != self._name:
             return
         self._left -= 1
@@ -36,4 +36,4 @@ class Failpoint:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-reach = Failpoint(os.environ.get("POSTROOM_FAILPOINT", "")).reach  # noqa: TID251 - a test's, not a setting
+reach = Failpoint(os.environ.get("POSTROOM_FAILPOINT", "")).reach  # noqa: TID251 - for tests, not a setting

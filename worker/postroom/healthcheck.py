@@ -1,7 +1,7 @@
-"""`python -m postroom.healthcheck`: whether the program in this container answers /healthz; exit code 0 or 1.
+"""Container health check: `python -m postroom.healthcheck` exits with 0 when /healthz returns 200, else 1.
 
-For container engines without probes of their own (the image's HEALTHCHECK). The image runs several programs
-on different ports; whichever of them is here answers on one, so each is asked at its configured place.
+For container engines without HTTP probes (the image's HEALTHCHECK). The image contains several programs with
+different ports, and a container runs one of them; so each configured endpoint is tried.
 """
 
 import sys
@@ -12,11 +12,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from postroom.http.endpoint import Endpoint, EndpointSetting
 
 TIMEOUT_SECONDS = 2.0
-"""Seconds that an answer may take; the engine gives three."""
+"""Time limit for a response; the engine's own limit is three seconds."""
 
 
 class HealthEndpoints(BaseSettings):
-    """Where each program serves /healthz, by the variables that the programs themselves read."""
+    """The endpoint of each program, from the variables that the programs read."""
 
     model_config = SettingsConfigDict(env_prefix="POSTROOM_", frozen=True)
 
@@ -28,7 +28,7 @@ class HealthEndpoints(BaseSettings):
 
 
 def is_healthy(endpoint: Endpoint) -> bool:
-    """Whether somebody says 200 there; a program that listens everywhere is asked on loopback."""
+    """Whether /healthz returns 200; an endpoint on all interfaces is queried on loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
     url = f"http://{Endpoint(host, endpoint.port)}/healthz"
     try:
@@ -39,8 +39,8 @@ def is_healthy(endpoint: Endpoint) -> bool:
 
 
 def main() -> int:
-    """0 when one of the programs answers."""
-    return 0 if any(is_healthy(place) for place in set(HealthEndpoints().__dict__.values())) else 1
+    """Return 0 when an endpoint is healthy, otherwise 1."""
+    return 0 if any(is_healthy(endpoint) for endpoint in set(HealthEndpoints().__dict__.values())) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How every program of ours writes its log: one JSON object a line, or colours for a person.
+"""Logging of all programs: one JSON object for each line, or coloured lines for people.
 
-Addresses are masked where the line is made (`letter.address.mask`), never here.
+Addresses are masked where a log line is created (`letter.address`), never here.
 """
 
 import logging
@@ -11,13 +11,13 @@ import structlog
 from pydantic import Field
 
 LOG_FORMAT: Any = Field(
-    default="json", description="How log lines are written: json for machines, console for people."
+    default="json", description="Format of log lines: json for machines, console for people."
 )
-"""The setting, the same in every program."""
+"""The setting `log_format`, the same in every program."""
 
 
 def configure_logging(form: Literal["json", "console"]) -> None:
-    """Set up structlog for this process, on standard error; foreign libraries only warn."""
+    """Configure structlog for this process, on standard error; other libraries log warnings only."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )

@@ -1,7 +1,7 @@
-"""How every program of ours begins: settings read or refused, ports bound or refused, signals heard.
+"""Start of every program: read settings, configure logs, bind sockets, handle stop signals.
 
-A program that cannot start says so in one line for each reason (the setting, the rule, the way out), and
-ends with status 2; its platform need not guess from a traceback.
+Input: a settings class and a coroutine function. A program that cannot start prints a line for each problem
+(the setting, the rule, the way out) and exits with status 2, without a traceback.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ BACKLOG = 512
 
 
 class ProgramSettings(BaseSettings):
-    """What every program is told; frozen once read."""
+    """Settings that every program has; immutable."""
 
     model_config = SettingsConfigDict(env_prefix="POSTROOM_", frozen=True)
 
@@ -38,12 +38,12 @@ Settings = TypeVar("Settings", bound=ProgramSettings)
 def run_program(
     program: str, settings: type[Settings], serve: Callable[[Settings], Coroutine[Any, Any, None]]
 ) -> None:
-    """Read the settings, say them in one line, and run `serve` to its end."""
+    """Read the settings, log them, and run `serve`; exits with status 2 when a setting is invalid."""
     try:
-        told = read_settings(settings)
-        logs.configure_logging(told.log_format)
-        structlog.get_logger(f"postroom.{program}").info("settings", **settings_summary(told))
-        asyncio.run(serve(told))
+        values = read_settings(settings)
+        logs.configure_logging(values.log_format)
+        structlog.get_logger(f"postroom.{program}").info("settings", **settings_summary(values))
+        asyncio.run(serve(values))
     except Rejected as rejected:
         sys.stderr.writelines(
             f"postroom {program}: {problem.field}: {problem.message}\n" for problem in rejected.problems
@@ -52,34 +52,34 @@ def run_program(
 
 
 def read_settings(settings: type[Settings]) -> Settings:
-    """The settings from the environment; raises Rejected that names every variable and what to do."""
+    """Read the settings from the environment; raises Rejected with a problem for each invalid variable."""
     try:
         return settings()
     except ValidationError as error:
-        raise Rejected(*(_problem(one, settings) for one in error.errors())) from None
+        raise Rejected(*(_problem(details, settings) for details in error.errors())) from None
 
 
 def exactly_one(value: object, other: object, variable: str) -> object:
-    """A validator of settings: exactly one of two ways is given; `variable` is the other one."""
+    """Validate that exactly one of two settings is set; `variable` is the name of the other setting."""
     if value is None and other is None:
         raise PydanticCustomError("missing", "is not set")
     if value is not None and other is not None:
-        raise ValueError(f"{variable} is set as well and says the same. Remove one of them")
+        raise ValueError(f"{variable} is set as well. Remove one of them")
     return value
 
 
 def settings_summary(settings: BaseSettings) -> dict[str, str]:
-    """What is set and what took its default, for one line at start. No setting holds a secret."""
+    """Return set values and defaults for a log line; no setting holds a secret."""
     chosen = settings.model_fields_set
-    told = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
-    defaulted = sorted(name for name in told if name not in chosen)
-    return {name: value for name, value in told.items() if name in chosen} | {
-        "defaults": ", ".join(f"{name}={told[name]}" for name in defaulted)
+    values = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+    defaulted = sorted(name for name in values if name not in chosen)
+    return {name: value for name, value in values.items() if name in chosen} | {
+        "defaults": ", ".join(f"{name}={values[name]}" for name in defaulted)
     }
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set, from now on."""
+    """Return an event that SIGTERM and SIGINT set."""
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
@@ -87,7 +87,7 @@ def stop_signal() -> asyncio.Event:
 
 
 def listen(endpoint: Endpoint, variable: str) -> socket.socket:
-    """Listen on an endpoint; raises Rejected that names the setting it came from."""
+    """Listen on an endpoint; raises Rejected with `variable`, the setting of the endpoint."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
         return socket.create_server(endpoint, family=family, backlog=BACKLOG)
@@ -107,7 +107,7 @@ def _problem(error: Any, settings: type[BaseSettings]) -> Problem:
     variable = f"POSTROOM_{name.upper()}"
     if error["type"] == "missing":
         about = settings.model_fields[name].description
-        remedy = "Set it in the program's environment, or start everything with postroom up"
+        remedy = "Set it in the program's environment, or run all programs with postroom up"
         return Problem(Code.SETTING_MISSING, variable, f"is not set. {about} {remedy}")
     given = os.environ.get(variable)  # noqa: TID251 - to show what was read
     return Problem(Code.SETTING_INVALID, variable, f"{error['msg']} (it is {given!r})")

@@ -1,9 +1,10 @@
 """What `helm test` runs: one letter, from an event to the sandbox's inbox.
 
 It applies a profile and a template of its own, waits until both are ready, produces an event to Kafka, and
-asks the sandbox for the letter. Both objects are deleted at the end; their topic stays, as topics do. Each
-step is a line with its seconds; the first that fails says what was found instead. Where the namespace has no
-connections Secret, or the operator does not look at it, nothing is applied: that is said at once.
+reads the letter from the sandbox. Both objects are deleted at the end; their topic stays, because topics are
+never deleted. Each completed step is a line with its time; the first failed step ends the test with the last
+state that it saw. Where the namespace has no connections Secret, or the operator does not manage it, the test
+ends at once and applies nothing.
 """
 
 import json
@@ -27,8 +28,8 @@ from postroom.secret_files import read_folder
 
 NAMESPACE = os.environ["TEST_NAMESPACE"]
 SECRET = os.environ["TEST_SECRET"]
-WATCHED = [each for each in os.environ.get("TEST_WATCHED", "").split(",") if each]
-"""The namespaces that the operator looks at; none: all."""
+WATCHED = [name for name in os.environ.get("TEST_WATCHED", "").split(",") if name]
+"""The namespaces that the operator manages; empty: all."""
 DEADLINE = time.monotonic() + float(os.environ["TEST_TIMEOUT"])
 CONNECTIONS = Path("/var/run/postroom/connections")
 NAME = "postroom-test"
@@ -65,25 +66,25 @@ TEMPLATE = {
 BEGAN = time.monotonic()
 
 
-def say(what: str) -> None:
-    """One line for a step that is done."""
-    print(f"{time.monotonic() - BEGAN:6.1f} s  {what}", flush=True)
+def report(step: str) -> None:
+    """Print a completed step with its time."""
+    print(f"{time.monotonic() - BEGAN:6.1f} s  {step}", flush=True)
 
 
-def wait(what: str, look: Callable[[], tuple[bool, str]]) -> None:
-    """Look each second until it is so; at the deadline say what was seen last."""
+def wait(step: str, look: Callable[[], tuple[bool, str]]) -> None:
+    """Look every second until the step is done; at the deadline exit with the last state."""
     seen = "nothing"
     while time.monotonic() < DEADLINE:
         done, seen = look()
         if done:
-            say(what)
+            report(step)
             return
         time.sleep(1)
-    sys.exit(f"not in time: {what}. Last seen: {seen}")
+    sys.exit(f"timeout: {step}. Last seen: {seen}")
 
 
 def call(method: str, path: str, body: object = None) -> Any:
-    """One call of the API server, as this pod's service account; None where the object is not there."""
+    """Call the API server as this pod's service account; returns None where the object does not exist."""
     request = urllib.request.Request(
         f"{API}/namespaces/{NAMESPACE}/{path}",
         method=method,
@@ -104,25 +105,25 @@ def call(method: str, path: str, body: object = None) -> Any:
 
 
 def ready(plural: str) -> tuple[bool, str]:
-    """Whether an object's Ready is True for its present generation."""
+    """Whether an object's Ready is True for its current generation, and all its conditions as text."""
     found = call("GET", f"{plural}/{NAME}") or {"metadata": {"generation": None}}
     conditions = found.get("status", {}).get("conditions", [])
-    is_so = any(
-        each["type"] == "Ready"
-        and each["status"] == "True"
-        and each.get("observedGeneration") == found["metadata"]["generation"]
-        for each in conditions
+    is_ready = any(
+        condition["type"] == "Ready"
+        and condition["status"] == "True"
+        and condition.get("observedGeneration") == found["metadata"]["generation"]
+        for condition in conditions
     )
-    told = {each["type"]: f"{each['status']} {each['reason']}: {each['message']}" for each in conditions}
-    return is_so, json.dumps(told)
+    texts = {each["type"]: f"{each['status']} {each['reason']}: {each['message']}" for each in conditions}
+    return is_ready, json.dumps(texts)
 
 
 def connect() -> Connections:
-    """What the Secret says; ends the test where its letter could never go."""
+    """Read the connections from the Secret; exit where the letter could not be sent."""
     if WATCHED and NAMESPACE not in WATCHED:
         sys.exit(
-            f"The operator looks at {', '.join(WATCHED)} only (watchNamespaces). This test sends its letter "
-            f"in the release's namespace, {NAMESPACE}: add that one, or do without the test (tests.enabled)."
+            f"The operator manages {', '.join(WATCHED)} only (watchNamespaces). This test sends its letter "
+            f"in the release's namespace, {NAMESPACE}: add it, or disable the test (tests.enabled)."
         )
     try:
         mounted = ConnectionsSecret(read_folder(CONNECTIONS), CONNECTIONS, f"Secret {NAMESPACE}/{SECRET}")
@@ -131,14 +132,14 @@ def connect() -> Connections:
         problems = "\n".join(map(str, rejected.problems))
         sys.exit(
             f"{problems}\nThis test sends its letter in the release's namespace: its profile and its worker "
-            "are there and need that Secret, with rights on the topics and the group "
-            f"postroom.{NAMESPACE}.{NAME}*. Make it there, or name another one of that namespace in "
-            "tests.connectionsSecret, or do without the test (tests.enabled)."
+            "need that Secret there, with rights on the topics and the group "
+            f"postroom.{NAMESPACE}.{NAME}*. Create it, name another Secret of that namespace in "
+            "tests.connectionsSecret, or disable the test (tests.enabled)."
         )
 
 
 def produce(connections: Connections, word: str, recipient: str) -> None:
-    """One event, acknowledged by the broker."""
+    """Produce an event that the broker acknowledges."""
     settings = connections.kafka.client_settings()
     failed: list[str] = []
     producer = Producer(settings | {"enable.idempotence": True})
@@ -156,11 +157,11 @@ def produce(connections: Connections, word: str, recipient: str) -> None:
         on_delivery=lambda error, _: failed.append(str(error)) if error else None,
     )
     if producer.flush(30) or failed:
-        sys.exit(f"Kafka did not take the event: {failed or 'no answer in 30 s'}")
+        sys.exit(f"Kafka did not accept the event: {failed or 'no answer within 30 s'}")
 
 
 def arrived(recipient: str) -> tuple[bool, str]:
-    """Whether the sandbox holds a letter to the recipient."""
+    """Whether the sandbox has a letter to the recipient, and what it returned."""
     url = f"http://postroom-sandbox:8025/api/v1/letters?to={recipient}"
     request = urllib.request.Request(url, headers={"Host": "localhost"})
     try:
@@ -172,7 +173,7 @@ def arrived(recipient: str) -> tuple[bool, str]:
 
 
 def remove() -> None:
-    """Delete what was applied; what is not there needs no deletion."""
+    """Delete the profile and the template, if they exist."""
     for plural in ("emailtemplates", "smtpprofiles"):
         call("DELETE", f"{plural}/{NAME}")
 
@@ -184,13 +185,13 @@ def main() -> None:
     try:
         for plural, manifest in (("smtpprofiles", PROFILE), ("emailtemplates", TEMPLATE)):
             call("POST", plural, manifest)
-        say("a profile and a template are applied")
+        report("a profile and a template are applied")
         wait("the template is ready", lambda: ready("emailtemplates"))
         wait("the profile is ready", lambda: ready("smtpprofiles"))
         word = uuid.uuid4().hex[:12]
         recipient = f"{word}@postroom.example"
         produce(connections, word, recipient)
-        say("an event is in Kafka")
+        report("an event is in Kafka")
         wait("its letter is in the sandbox", lambda: arrived(recipient))
     finally:
         remove()

@@ -1,9 +1,9 @@
-{{/* The chart's name, or what the user wants instead. */}}
+{{/* The chart's name, or nameOverride. */}}
 {{- define "postroom.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The release's name with the chart's, once: release "postroom" gives "postroom", release "mail" gives "mail-postroom". */}}
+{{/* The release's name and the chart's, without repetition: release "postroom" gives "postroom", release "mail" gives "mail-postroom". */}}
 {{- define "postroom.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -26,7 +26,7 @@
 {{- end }}
 {{- end }}
 
-{{/* The labels that select; `component` is added by whoever includes them. They never change over a release's life. */}}
+{{/* The selector labels without `component`, which the including template adds. They never change in a release's life. */}}
 {{- define "postroom.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "postroom.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* An image from registry, repository, tag and digest; a digest wins over the tag. Takes a dict with `image` and `tag`. */}}
+{{/* An image from registry, repository, tag and digest; a digest has precedence over the tag. Takes a dict with `image` and `tag`. */}}
 {{- define "postroom.image" -}}
 {{- $name := .image.repository -}}
 {{- with .image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
@@ -58,7 +58,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "postroom.image" (dict "image" .Values.image "tag" .Chart.AppVersion) }}
 {{- end }}
 
-{{/* The Secret with the operator's Kafka connection: an existing one, or the chart's. Empty: none at all. */}}
+{{/* The Secret with the operator's Kafka connection: an existing Secret, or the chart's. Empty: there is none. */}}
 {{- define "postroom.kafkaSecretName" -}}
 {{- if .Values.kafka.existingSecret }}
 {{- .Values.kafka.existingSecret }}

@@ -9,7 +9,7 @@ credentials reach the workers through the kubelet alone.
 - apiGroups: [postroom.dev]
   resources: [emailtemplates/status, emaillayouts/status, smtpprofiles/status]
   verbs: [get, patch, update]
-# where the API server demands it of whoever sets blockOwnerDeletion (OpenShift does)
+# required to set blockOwnerDeletion where the API server checks it (OpenShift does)
 - apiGroups: [postroom.dev]
   resources: [smtpprofiles/finalizers]
   verbs: [update]
@@ -31,7 +31,7 @@ credentials reach the workers through the kubelet alone.
 - apiGroups: [keda.sh]
   resources: [scaledobjects, triggerauthentications]
   verbs: [create, delete, get, list, patch, update, watch]
-# pods are annotated, so that the kubelet looks at a changed template at once
+# pods are annotated so that the kubelet refreshes their volumes at once
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, patch, watch]

@@ -1,1 +1,3 @@
-"""What should be in the cluster: spec in, plain manifests out. Pure. READ FIRST: profile."""
+"""The desired state: an SmtpProfile and its surroundings → manifests and topics. Pure. READ FIRST:
+profile.
+"""

@@ -1,9 +1,10 @@
-"""Workers by lag: ProfileView → KEDA's ScaledObject, and a TriggerAuthentication where Kafka asks who calls.
+"""Autoscaling by lag: `EffectiveProfile` → KEDA's ScaledObject, and a TriggerAuthentication where Kafka needs
+one. Pure.
 
-KEDA reads the group's lag with the credentials of the profile's own connections Secret, whose keys it is
-told by name; how it connects (TLS, SASL mechanism) is as the operator itself does. Every value of a trigger
-is a string, as KEDA wants it. While the profile is suspended its lag grows and says nothing, so the number
-of workers is held.
+KEDA reads the consumer group's lag with the credentials of the profile's own connections Secret, which the
+manifests name by key; how it connects (TLS, SASL mechanism) is how the operator itself connects. Every value
+of a trigger is text, as KEDA requires. The number of workers is kept while the profile is suspended, because
+its lag then grows without meaning.
 """
 
 from collections.abc import Iterator
@@ -18,31 +19,32 @@ from postroom_operator.models import Manifest
 API_VERSION = "keda.sh/v1alpha1"
 POLLING_SECONDS = 15
 SCALE_DOWN_SECONDS = 300
-"""Scaling down is a rebalance: it waits until the lag has been low this long, and takes one at a time."""
+"""Scaling down causes a rebalance, so that it waits until the lag was low this long, and removes one
+worker."""
 FAILURES = 3
-"""Failed looks at Kafka after which the number of workers falls back to the least."""
+"""Failed polls of Kafka after which the number of workers falls back to the minimum."""
 
 _SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
-"""KEDA's words for librdkafka's."""
+"""librdkafka's name of a mechanism → KEDA's."""
 
 
-def autoscaler(view: EffectiveProfile, fixed: OperatorDefaults) -> Iterator[Manifest]:
-    """Nothing where the profile does not ask for it or KEDA is not there."""
-    if not view.autoscaled:
+def autoscaler(effective: EffectiveProfile, defaults: OperatorDefaults) -> Iterator[Manifest]:
+    """The objects for KEDA; none where the profile has no autoscaling or KEDA is not installed."""
+    if not effective.autoscaled:
         return
-    secrets = list(_secrets(view, fixed.kafka))
+    secrets = list(_secrets(effective, defaults.kafka))
     if secrets:
-        yield _object(view, "TriggerAuthentication", {"secretTargetRef": secrets})
-    scaled = _object(view, "ScaledObject", _scaling(view, fixed, authenticated=bool(secrets)))
-    if view.profile.spec.suspend:
-        scaled["metadata"]["annotations"] = {"autoscaling.keda.sh/paused-replicas": str(view.replicas)}
+        yield _object(effective, "TriggerAuthentication", {"secretTargetRef": secrets})
+    scaled = _object(effective, "ScaledObject", _scaling(effective, defaults, authenticated=bool(secrets)))
+    if effective.profile.spec.suspend:
+        scaled["metadata"]["annotations"] = {"autoscaling.keda.sh/paused-replicas": str(effective.replicas)}
     yield scaled
 
 
-def _scaling(view: EffectiveProfile, fixed: OperatorDefaults, *, authenticated: bool) -> Fields:
-    trigger: Fields = {"type": "kafka", "metadata": _trigger(view, fixed.kafka)}
+def _scaling(effective: EffectiveProfile, defaults: OperatorDefaults, *, authenticated: bool) -> Fields:
+    trigger: Fields = {"type": "kafka", "metadata": _trigger(effective, defaults.kafka)}
     if authenticated:
-        trigger["authenticationRef"] = {"name": names.worker_object(view.profile.metadata.name)}
+        trigger["authenticationRef"] = {"name": names.worker_object(effective.profile.metadata.name)}
     down = {
         "stabilizationWindowSeconds": SCALE_DOWN_SECONDS,
         "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
@@ -51,29 +53,29 @@ def _scaling(view: EffectiveProfile, fixed: OperatorDefaults, *, authenticated: 
         "scaleTargetRef": {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "name": names.worker_object(view.profile.metadata.name),
+            "name": names.worker_object(effective.profile.metadata.name),
         },
         "pollingInterval": POLLING_SECONDS,
-        "minReplicaCount": view.replicas,
-        "maxReplicaCount": view.max_workers,
-        "fallback": {"failureThreshold": FAILURES, "replicas": view.replicas},
+        "minReplicaCount": effective.replicas,
+        "maxReplicaCount": effective.max_workers,
+        "fallback": {"failureThreshold": FAILURES, "replicas": effective.replicas},
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": down}}},
         "triggers": [trigger],
     }
 
 
-def _trigger(view: EffectiveProfile, kafka: KafkaAccess) -> dict[str, str]:
-    scaling = view.profile.spec.workers.autoscaling
-    assert scaling is not None  # `autoscaled` says so
-    topic = topic_of(view.profile)
+def _trigger(effective: EffectiveProfile, kafka: KafkaAccess) -> dict[str, str]:
+    scaling = effective.profile.spec.workers.autoscaling
+    assert scaling is not None  # as `autoscaled` implies
+    topic = topic_of(effective.profile)
     found = {
         "bootstrapServers": kafka.bootstrap_servers,
         "consumerGroup": consumer_group(topic),
         "topic": topic,
         "lagThreshold": str(scaling.lag_threshold),
-        # as the workers' own auto.offset.reset; KEDA's default is the other one
+        # as the workers' auto.offset.reset; KEDA's default is latest
         "offsetResetPolicy": "earliest",
-        # a partition whose head cannot be worked off must not hold workers for ever
+        # a partition whose first event cannot be processed must not keep workers running
         "excludePersistentLag": "true",
         "limitToPartitionsWithLag": "true",
     }
@@ -84,7 +86,7 @@ def _trigger(view: EffectiveProfile, kafka: KafkaAccess) -> dict[str, str]:
     return found
 
 
-def _secrets(view: EffectiveProfile, kafka: KafkaAccess) -> Iterator[dict[str, str]]:
+def _secrets(effective: EffectiveProfile, kafka: KafkaAccess) -> Iterator[dict[str, str]]:
     wanted = {
         "username": ("kafka-username", bool(kafka.sasl_mechanism)),
         "password": ("kafka-password", bool(kafka.sasl_mechanism)),
@@ -92,14 +94,14 @@ def _secrets(view: EffectiveProfile, kafka: KafkaAccess) -> Iterator[dict[str, s
         "cert": ("kafka-tls.crt", kafka.tls and kafka.client_certificate),
         "key": ("kafka-tls.key", kafka.tls and kafka.client_certificate),
     }
-    secret = connections_secret(view.profile)
+    secret = connections_secret(effective.profile)
     for parameter, (key, used) in wanted.items():
         if used:
             yield {"parameter": parameter, "name": secret, "key": key}
 
 
-def _object(view: EffectiveProfile, kind: str, spec: Fields) -> Manifest:
-    profile = view.profile
+def _object(effective: EffectiveProfile, kind: str, spec: Fields) -> Manifest:
+    profile = effective.profile
     return {
         "apiVersion": API_VERSION,
         "kind": kind,
@@ -107,7 +109,7 @@ def _object(view: EffectiveProfile, kind: str, spec: Fields) -> Manifest:
             "name": names.worker_object(profile.metadata.name),
             "namespace": profile.metadata.namespace,
             "labels": names.labels("worker", profile.metadata.name),
-            "ownerReferences": [owner_reference(profile, view.uid)],
+            "ownerReferences": [owner_reference(profile, effective.uid)],
         },
         "spec": spec,
     }

@@ -1,9 +1,9 @@
-"""The bounce intake of a namespace: the mail server of its profiles' return paths.
+"""The bounce server of a namespace: it receives mail for the return paths of the profiles. Pure.
 
-The namespace, the profiles that ask for bounces and the operator's settings in; manifests out, or none
-where no profile does. It belongs to all of those profiles and goes with the last of them. It reads their
-profiles, the keys of their return paths and their connections Secrets, whatever their mode: what was sent
-comes back for days.
+Input: the namespace, its profiles with spec.bounces, and the operator's defaults. Output: manifests, or none
+without such profiles. The server belongs to all of these profiles and is deleted with the last of them. It
+mounts their profiles, the keys of their return paths and their connections Secrets, whatever their mode is,
+because reports about sent letters arrive for days.
 """
 
 import json
@@ -32,31 +32,31 @@ from postroom_operator.models import Manifest
 
 PROFILES_FOLDER = "/etc/postroom/profiles"
 PORTS = {"smtp": 25}
-"""Of the Service."""
+"""The ports of the Service."""
 RESOURCES = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
 READ = {"bounces", "suppression", "kafka", "callbacks", "connections_secret_ref"}
-"""What the intake reads of a profile at its start."""
+"""The fields of a profile that the server reads at its start."""
 
 
 def bounces_manifests(
-    namespace: str, owners: Iterable[ProfileWithUid], fixed: OperatorDefaults
+    namespace: str, owners: Iterable[ProfileWithUid], defaults: OperatorDefaults
 ) -> list[Manifest]:
-    """What should be there for the intake of a namespace, in the order in which it is applied."""
-    profiles = sorted(owners, key=lambda each: each[0].metadata.name)
+    """The objects of a namespace's bounce server, in the order in which they are applied."""
+    profiles = sorted(owners, key=lambda owner: owner[0].metadata.name)
     if not profiles:
         return []
     metadata = shared_metadata(names.BOUNCES, "bounces", namespace, profiles)
     models = [profile for profile, _ in profiles]
-    return [bounces_policy(metadata), _deployment(metadata, models, fixed), service(metadata, PORTS)]
+    return [bounces_policy(metadata), _deployment(metadata, models, defaults), service(metadata, PORTS)]
 
 
-def _deployment(metadata: Fields, profiles: Sequence[SmtpProfile], fixed: OperatorDefaults) -> Manifest:
+def _deployment(metadata: Fields, profiles: Sequence[SmtpProfile], defaults: OperatorDefaults) -> Manifest:
     secrets = [(f"secret-{number}", name) for number, name in enumerate(secrets_of(profiles))]
     spec = {
         "replicas": 1,
         "selector": {"matchLabels": names.selector(metadata["labels"])},
         "revisionHistoryLimit": 3,
-        # the new one first: two may take reports side by side, and a report twice is one
+        # the new pod first: two can receive reports concurrently, and a report that comes twice counts once
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": {
             "metadata": {
@@ -64,9 +64,13 @@ def _deployment(metadata: Fields, profiles: Sequence[SmtpProfile], fixed: Operat
                 "annotations": {names.PROFILE_HASH: _hash(profiles)},
             },
             "spec": {
-                **pod_spec(fixed),
-                "containers": [_container(secrets, fixed)],
-                "volumes": [tmp_volume(), _profiles(profiles), *(secret_volume(*each) for each in secrets)],
+                **pod_spec(defaults),
+                "containers": [_container(secrets, defaults)],
+                "volumes": [
+                    tmp_volume(),
+                    _profiles(profiles),
+                    *(secret_volume(volume, name) for volume, name in secrets),
+                ],
             },
         },
     }
@@ -74,23 +78,23 @@ def _deployment(metadata: Fields, profiles: Sequence[SmtpProfile], fixed: Operat
 
 
 def secrets_of(profiles: Iterable[SmtpProfile]) -> list[str]:
-    """The Secrets that are mounted: keys of return paths and connections, sorted."""
-    found: set[str] = set()
+    """The mounted Secrets: keys of return paths, and connections; sorted."""
+    secrets: set[str] = set()
     for profile in profiles:
         assert profile.spec.bounces is not None
-        found |= {profile.spec.bounces.secret_ref.name, connections_secret(profile)}
-    return sorted(found)
+        secrets |= {profile.spec.bounces.secret_ref.name, connections_secret(profile)}
+    return sorted(secrets)
 
 
 def _hash(profiles: Sequence[SmtpProfile]) -> str:
-    said = {
-        each.metadata.name: each.spec.model_dump(mode="json", by_alias=True, include=READ)
-        for each in profiles
+    relevant = {
+        profile.metadata.name: profile.spec.model_dump(mode="json", by_alias=True, include=READ)
+        for profile in profiles
     }
-    return names.digest(json.dumps(said, sort_keys=True), 16)
+    return names.digest(json.dumps(relevant, sort_keys=True), 16)
 
 
-def _container(secrets: Sequence[tuple[str, str]], fixed: OperatorDefaults) -> Fields:
+def _container(secrets: Sequence[tuple[str, str]], defaults: OperatorDefaults) -> Fields:
     env = [
         variable("POSTROOM_BOUNCES_SMTP", f"0.0.0.0:{BOUNCES_SMTP}"),
         variable("POSTROOM_BOUNCES_HTTP", f"0.0.0.0:{BOUNCES_HTTP}"),
@@ -99,7 +103,7 @@ def _container(secrets: Sequence[tuple[str, str]], fixed: OperatorDefaults) -> F
     ]
     mounts = [mount(volume, f"{SECRETS_FOLDER}/{name}") for volume, name in secrets]
     return {
-        **container("bounces", ["bounces"], env, fixed),
+        **container("bounces", ["bounces"], env, defaults),
         **mail_server(BOUNCES_SMTP, BOUNCES_HTTP, RESOURCES),
         "volumeMounts": [TMP, mount("profiles", PROFILES_FOLDER), *mounts],
     }
@@ -109,10 +113,10 @@ def _profiles(profiles: Sequence[SmtpProfile]) -> Fields:
     sources = [
         {
             "configMap": {
-                "name": names.profile_config_map(each.metadata.name),
-                "items": [{"key": "profile.yaml", "path": f"{each.metadata.name}.yaml"}],
+                "name": names.profile_config_map(profile.metadata.name),
+                "items": [{"key": "profile.yaml", "path": f"{profile.metadata.name}.yaml"}],
             }
         }
-        for each in profiles
+        for profile in profiles
     ]
     return {"name": "profiles", "projected": {"sources": sources}}

@@ -1,4 +1,6 @@
-"""What the manifests are made from: one profile as the operator sees it, and what holds for all of them."""
+"""The input of all manifests: `EffectiveProfile`, one profile with its surroundings, and
+`OperatorDefaults`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,60 +15,60 @@ Mode = Literal["Sandbox", "SMTP", "Log"]
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
-    """The brokers as the operator itself reaches them. Never a credential: only which are in use."""
+    """How the operator reaches the brokers. It holds no credentials, only which kinds are in use."""
 
     bootstrap_servers: str = ""
-    """Empty: it is not known."""
+    """Empty: unknown."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     """None: no SASL."""
     tls: bool = False
     authority: bool = False
-    """Whether the brokers' certificate is checked against an authority of its own (`kafka-ca.crt`)."""
+    """Whether the brokers' certificate is verified with a private authority (`kafka-ca.crt`)."""
     client_certificate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorDefaults:
-    """The operator's settings that show in manifests."""
+    """The part of the operator's settings that all manifests depend on."""
 
     image: str
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     kafka: KafkaAccess = field(default_factory=KafkaAccess)
     callback_allow: str = ""
-    """What an administrator allows callbacks to reach beyond HTTPS to public addresses."""
+    """Destinations of callbacks that an administrator allows besides HTTPS to public addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveProfile:
-    """One SmtpProfile and what around it decides how its workers look."""
+    """One SmtpProfile and everything else that its manifests depend on."""
 
     profile: SmtpProfile
     uid: str
     delivery_allowed: bool = False
     """Whether an administrator labelled the namespace for delivery."""
     shards: Mapping[int, str] = field(default_factory=dict)
-    """The texts of the bundle's shards, as `desired.bundle` packs them."""
+    """The texts of the bundle's shards, as `bundle` packs them."""
     keda_available: bool = False
     fallback: SmtpProfile | None = None
-    """The profile of the namespace that `fallbackRef` names, whatever it is."""
+    """The profile that `fallbackRef` names, whether it can be used or not."""
     effect_changing: bool = False
-    """Whether workers are still there that do something else with events."""
+    """Whether workers still run that treat events differently."""
 
     @property
     def usable_fallback(self) -> SmtpProfile | None:
-        """The profile whose relay takes over: none where letters stay in the sandbox, whatever is named."""
+        """The profile whose relay takes over; None outside mode SMTP or where the fallback has a problem."""
         usable = self.mode == "SMTP" and self.fallback_problem is None
         return self.fallback if usable else None
 
     @property
     def fallback_problem(self) -> Problem | None:
-        """Why the fallback that the profile names cannot be used."""
+        """The reason why the fallback cannot be used."""
         return fallback_problem(self.profile, self.fallback)
 
     @property
     def guarded(self) -> bool:
-        """Whether the profile asks for SMTP and is treated as Sandbox, because delivery is not allowed."""
+        """Whether mode SMTP is treated as Sandbox, because delivery is not allowed in the namespace."""
         return self.profile.spec.mode == "SMTP" and not self.delivery_allowed
 
     @property
@@ -76,7 +78,7 @@ class EffectiveProfile:
 
     @property
     def effect(self) -> str:
-        """What workers do with events: the mode that takes effect, or nothing."""
+        """How workers treat events: the effective mode, or `Suspended`."""
         return "Suspended" if self.profile.spec.suspend else self.mode
 
     @property
@@ -86,7 +88,7 @@ class EffectiveProfile:
 
     @property
     def replicas(self) -> int:
-        """How many workers run; with an autoscaler, how many at least."""
+        """The number of workers; with an autoscaler the minimum."""
         workers = self.profile.spec.workers
         if workers.autoscaling is not None:
             return min(workers.autoscaling.min_replicas, self.profile.spec.kafka.partitions)
@@ -94,7 +96,7 @@ class EffectiveProfile:
 
     @property
     def max_workers(self) -> int:
-        """How many workers can run: more than the topic has partitions would sit idle."""
+        """The maximum number of workers. More workers than partitions would be idle."""
         scaling = self.profile.spec.workers.autoscaling
         if scaling is None or not self.autoscaled:
             return self.replicas
@@ -102,7 +104,7 @@ class EffectiveProfile:
 
 
 def owner_reference(profile: SmtpProfile, uid: str, *, controller: bool = True) -> dict[str, Any]:
-    """The owner reference that makes an object go when its profile goes."""
+    """The owner reference with which an object is deleted together with its profile."""
     reference = {
         "apiVersion": API_VERSION,
         "kind": "SmtpProfile",

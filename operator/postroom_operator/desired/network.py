@@ -1,10 +1,13 @@
-"""The walls around a profile's workers: ProfileView → NetworkPolicy.
+"""The NetworkPolicies of workers, sandboxes and bounce servers. Pure.
 
-Who may come in: pods of this cluster, at the port of health, metrics and status. Where workers may go: DNS,
-the ports of Kafka and the ledger at any address, and the sandbox, or in mode SMTP the ports of the relay and
-of the fallback's; for callbacks their ports at public addresses and at those that an administrator allows.
-Kafka's and the ledger's addresses are in a Secret that the operator does not read, so a policy can name their
-ports only. It backs the guard up and is no proof: a relay that listened at Kafka's port could be reached.
+Workers accept connections from pods of this cluster at the port of health, metrics and status. They may
+connect to DNS, to the ports of Kafka and of the ledger at any address, and to the sandbox, or in mode SMTP to
+the ports of the relay and of the fallback's relay; for callbacks to their ports at public addresses and at
+those that an administrator allows.
+
+The addresses of Kafka and the ledger are in a Secret that the operator does not read, so that a policy can
+name their ports only. The policy supports the delivery guard and does not replace it: a relay that listens at
+Kafka's port could be reached.
 """
 
 import json
@@ -23,11 +26,11 @@ from postroom_operator.desired.pod import Fields
 from postroom_operator.models import Manifest
 
 DNS_PORTS = (53, 5353)
-"""A policy sees the pod's port, not the Service's: OpenShift's DNS pods listen at 5353."""
+"""A policy applies to the port of the pod, not of the Service: OpenShift's DNS pods listen at 5353."""
 KAFKA_PORTS = (9092, 9093, 9094)
 LEDGER_PORTS = (5432,)
 MAIL_PORTS = (25, 465, 587, 2525)
-"""Where relays listen: submission (RFC 6409, RFC 8314), transport, and the usual alternative."""
+"""The ports of relays: submission (RFC 6409, RFC 8314), transport, and the usual alternative."""
 PUBLIC = (
     {
         "ipBlock": {
@@ -37,15 +40,15 @@ PUBLIC = (
     },
     {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
 )
-"""The Internet, without the ranges that clusters and clouds use for themselves."""
+"""The Internet, without the private ranges of clusters and clouds."""
 SANDBOX_SMTP, SANDBOX_HTTP = 1025, 8025
 BOUNCES_SMTP, BOUNCES_HTTP = 2525, 9465
 _ACCESS = TypeAdapter(KafkaAccess)
 
 
-def worker_policy(view: EffectiveProfile, fixed: OperatorDefaults) -> Manifest:
-    """What workers of a profile may be asked, and whom they may ask."""
-    profile = view.profile
+def worker_policy(effective: EffectiveProfile, defaults: OperatorDefaults) -> Manifest:
+    """The NetworkPolicy of a profile's workers."""
+    profile = effective.profile
     labels = names.labels("worker", profile.metadata.name)
     spec = {
         "podSelector": {"matchLabels": names.selector(labels)},
@@ -53,38 +56,40 @@ def worker_policy(view: EffectiveProfile, fixed: OperatorDefaults) -> Manifest:
         "ingress": [{"from": [{"namespaceSelector": {}}], "ports": [_tcp(names.WORKER_HTTP_PORT)]}],
         "egress": [
             dns_egress(),
-            *_kafka_and_ledger_egress(fixed),
-            *_mail_egress(view),
-            *_callback_egress(view, fixed),
-            *_additional_egress(view),
+            *_kafka_and_ledger_egress(defaults),
+            *_mail_egress(effective),
+            *_callback_egress(effective, defaults),
+            *_additional_egress(effective),
         ],
     }
     metadata = {
         "name": names.worker_object(profile.metadata.name),
         "namespace": profile.metadata.namespace,
         "labels": labels,
-        "ownerReferences": [owner_reference(profile, view.uid)],
+        "ownerReferences": [owner_reference(profile, effective.uid)],
     }
-    if fixed.kafka.bootstrap_servers:
-        metadata["annotations"] = {names.KAFKA: json.dumps(asdict(fixed.kafka), sort_keys=True)}
+    if defaults.kafka.bootstrap_servers:
+        metadata["annotations"] = {names.KAFKA: json.dumps(asdict(defaults.kafka), sort_keys=True)}
     return _policy(metadata, spec)
 
 
-def last_kafka_access(found: Iterable[Manifest]) -> KafkaAccess:
-    """How the brokers were reached when a profile's objects were written; without brokers where none says."""
-    for each in found:
-        text = each["metadata"].get("annotations", {}).get(names.KAFKA)
-        if each["kind"] == "NetworkPolicy" and text:
-            with suppress(ValidationError):  # somebody's edit
+def last_kafka_access(children: Iterable[Manifest]) -> KafkaAccess:
+    """The way to the brokers that a profile's objects were written with; empty where none has it."""
+    for child in children:
+        text = child["metadata"].get("annotations", {}).get(names.KAFKA)
+        if child["kind"] == "NetworkPolicy" and text:
+            with suppress(ValidationError):  # a user may have edited it
                 return _ACCESS.validate_json(text)
     return KafkaAccess()
 
 
 def sandbox_policy(metadata: Fields) -> Manifest:
-    """The sandbox takes letters from workers and shows them in its own namespace; it sends nothing at all.
+    """The NetworkPolicy of a sandbox: letters from workers, the inbox for its own namespace, no connections
+    out.
 
-    Its figures are on the inbox's port, and a policy knows no paths: who scrapes from elsewhere could read
-    letters. So the port is not opened to other namespaces, and the chart's PodMonitor leaves sandboxes out.
+    Metrics are on the port of the inbox, and a policy cannot distinguish paths: a client that may scrape
+    could read letters. So the port is closed to other namespaces, and the chart's PodMonitor excludes
+    sandboxes.
     """
     workers = {"matchLabels": {names.NAME: "postroom", names.COMPONENT: "worker"}}
     spec = {
@@ -100,7 +105,7 @@ def sandbox_policy(metadata: Fields) -> Manifest:
 
 
 def bounces_policy(metadata: Fields) -> Manifest:
-    """The intake takes mail from anywhere, asks the ledger, and sends nothing."""
+    """The NetworkPolicy of a bounce server: mail from anywhere, the ledger, no other connections out."""
     spec = {
         "podSelector": {"matchLabels": names.selector(metadata["labels"])},
         "policyTypes": ["Ingress", "Egress"],
@@ -114,50 +119,58 @@ def bounces_policy(metadata: Fields) -> Manifest:
 
 
 def dns_egress() -> Fields:
-    """Name resolution, wherever the cluster has it (a node-local cache is no pod)."""
+    """Name resolution at any address, because a node-local DNS cache is no pod."""
     return {
         "ports": [{"protocol": protocol, "port": port} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
     }
 
 
-def _kafka_and_ledger_egress(fixed: OperatorDefaults) -> Iterator[Fields]:
-    told = re.findall(r":(\d{1,5})(?=,|\s|$)", fixed.kafka.bootstrap_servers)
-    ports = {*KAFKA_PORTS, *LEDGER_PORTS, *map(int, told)}
+def _kafka_and_ledger_egress(defaults: OperatorDefaults) -> Iterator[Fields]:
+    listed = re.findall(r":(\d{1,5})(?=,|\s|$)", defaults.kafka.bootstrap_servers)
+    ports = {*KAFKA_PORTS, *LEDGER_PORTS, *map(int, listed)}
     yield {"ports": [_tcp(port) for port in sorted(ports)]}
 
 
-def _mail_egress(view: EffectiveProfile) -> Iterator[Fields]:
-    """Where letters leave: the sandbox of this namespace, the relay's port, or nowhere."""
-    if view.mode == "Sandbox":
-        # the inbox too: `postroom erase --inbox` runs in this pod, which sent there what it reads there
+def _mail_egress(effective: EffectiveProfile) -> Iterator[Fields]:
+    """The destination of letters: the namespace's sandbox, the relays' ports, or none in mode Log."""
+    if effective.mode == "Sandbox":
+        # and the inbox, for `postroom erase --inbox`, which runs in this pod
         sandbox = {"matchLabels": names.selector(names.labels("sandbox"))}
         yield {"to": [{"podSelector": sandbox}], "ports": [_tcp(SANDBOX_SMTP), _tcp(SANDBOX_HTTP)]}
-    elif view.mode == "SMTP":
-        relays = [each.spec.smtp for each in (view.profile, view.usable_fallback) if each and each.spec.smtp]
+    elif effective.mode == "SMTP":
+        relays = [
+            profile.spec.smtp
+            for profile in (effective.profile, effective.usable_fallback)
+            if profile and profile.spec.smtp
+        ]
         yield {"ports": [_tcp(port) for port in sorted({relay.port for relay in relays})]}
 
 
-def _callback_egress(view: EffectiveProfile, fixed: OperatorDefaults) -> Iterator[Fields]:
-    """Where callbacks go. A policy knows no names: a host that is allowed opens its port to any address."""
-    closed = set() if view.mode == "SMTP" else _relay_ports(view.profile)
-    callbacks = [one for one in view.profile.spec.callbacks if one.port not in closed]
-    allowed = read_allowlist(fixed.callback_allow)
-    listed = {one.port for one in callbacks if allowed.lists_host(one.host, plain=one.plain)}
+def _callback_egress(effective: EffectiveProfile, defaults: OperatorDefaults) -> Iterator[Fields]:
+    """The destinations of callbacks. A policy has no host names: an allowed host opens its port to any
+    address.
+    """
+    closed = set() if effective.mode == "SMTP" else _relay_ports(effective.profile)
+    callbacks = [callback for callback in effective.profile.spec.callbacks if callback.port not in closed]
+    allowed = read_allowlist(defaults.callback_allow)
+    listed = {
+        callback.port for callback in callbacks if allowed.lists_host(callback.host, plain=callback.plain)
+    }
     if listed:
         yield {"ports": [_tcp(port) for port in sorted(listed)]}
-    ports = [_tcp(port) for port in sorted({one.port for one in callbacks} - listed)]
+    ports = [_tcp(port) for port in sorted({callback.port for callback in callbacks} - listed)]
     if ports:
         ranges = [{"ipBlock": {"cidr": str(network)}} for _, network in allowed.networks]
         yield {"to": [*PUBLIC, *ranges], "ports": ports}
 
 
-def _additional_egress(view: EffectiveProfile) -> Iterator[Fields]:
-    """What the profile adds; where no letter may leave, not at the ports of relays."""
-    peers = view.profile.spec.network_policy.peers
-    if peers and view.mode == "SMTP":
+def _additional_egress(effective: EffectiveProfile) -> Iterator[Fields]:
+    """The peers that the profile adds; without mode SMTP not at the ports of relays."""
+    peers = effective.profile.spec.network_policy.peers
+    if peers and effective.mode == "SMTP":
         yield {"to": peers}
     elif peers:
-        yield {"to": peers, "ports": list(_all_but(_relay_ports(view.profile)))}
+        yield {"to": peers, "ports": list(_all_but(_relay_ports(effective.profile)))}
 
 
 def _relay_ports(profile: SmtpProfile) -> set[int]:

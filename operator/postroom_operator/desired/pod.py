@@ -1,12 +1,10 @@
-"""What every pod of ours has: nothing that it does not need.
+"""The parts that all pods of the operator's workloads share.
 
-It passes the restricted Pod Security Standard, holds no API token, writes to its own /tmp and nowhere
-else, and gets no environment from neighbouring Services (POSTROOM_SANDBOX_PORT=tcp://… would be a setting).
+A pod passes the restricted Pod Security Standard, has no API token, writes only to its own /tmp, and gets no
+environment from neighbouring Services (POSTROOM_SANDBOX_PORT=tcp://… would be read as a setting).
 
-What a namespace's own mail servers have in common, the sandbox and the bounce intake.
-
-There is one for all profiles that need it, and it goes with the last of them; it takes mail at one port and
-says how it is at another.
+The sandbox and the bounce server, of which a namespace has one for all profiles that use it, also share their
+metadata, their ports and probes, and their Service.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,17 +16,17 @@ from postroom_operator.desired.inputs import OperatorDefaults, owner_reference
 from postroom_operator.models import Manifest
 
 USER = 65532
-"""As the image has it; named so that the kubelet need not trust the image."""
+"""The user of the image, repeated so that the kubelet can verify that it is not root."""
 SECRET_MODE = 0o440
-"""Secrets are read by the pod's group, which is ours alone."""
+"""Secrets are readable by the pod's own group."""
 TMP = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - a volume of the pod's own
 TMP_SIZE = "64Mi"
 
 Fields = dict[str, Any]
 
 
-def pod_spec(fixed: OperatorDefaults) -> Fields:
-    """The security, the grace and the pull secrets of a pod; containers and volumes are the caller's."""
+def pod_spec(defaults: OperatorDefaults) -> Fields:
+    """The security context and pull secrets of a pod; the caller adds containers and volumes."""
     spec: Fields = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -41,17 +39,17 @@ def pod_spec(fixed: OperatorDefaults) -> Fields:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
-    if fixed.pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in fixed.pull_secrets]
+    if defaults.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in defaults.pull_secrets]
     return spec
 
 
-def container(name: str, args: list[str], env: list[Fields], fixed: OperatorDefaults) -> Fields:
-    """A container of our image that may do nothing special."""
+def container(name: str, args: list[str], env: list[Fields], defaults: OperatorDefaults) -> Fields:
+    """A container of the operator's image without privileges."""
     return {
         "name": name,
-        "image": fixed.image,
-        "imagePullPolicy": fixed.pull_policy,
+        "image": defaults.image,
+        "imagePullPolicy": defaults.pull_policy,
         "args": args,
         "env": env,
         "securityContext": {
@@ -68,27 +66,29 @@ def variable(name: str, value: str) -> Fields:
 
 
 def from_pod(name: str, path: str) -> Fields:
-    """A setting that the kubelet fills in from the pod's own fields."""
+    """A setting whose value the kubelet takes from a field of the pod."""
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
 def mount(volume: str, path: str) -> Fields:
-    """A volume as a container sees it; only `TMP` is written to."""
+    """A read-only volume mount; only `TMP` is writable."""
     return {"name": volume, "mountPath": path, "readOnly": True}
 
 
 def secret_volume(volume: str, name: str) -> Fields:
-    """A Secret as a volume. It may come later: what needs it says so, and waits."""
+    """A Secret as a volume. The Secret may be created later: the program that needs it reports that and
+    waits.
+    """
     return {"name": volume, "secret": {"secretName": name, "optional": True, "defaultMode": SECRET_MODE}}
 
 
 def tmp_volume() -> Fields:
-    """The only place where a container may write."""
+    """The writable volume at /tmp."""
     return {"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}}
 
 
 def probe(path: str, port: int, *, period: int, failures: int) -> Fields:
-    """An HTTP probe; `period` in seconds."""
+    """An HTTP probe; `period` is in seconds."""
     return {
         "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
@@ -98,22 +98,22 @@ def probe(path: str, port: int, *, period: int, failures: int) -> Fields:
 
 
 ProfileWithUid = tuple[SmtpProfile, str]
-"""A profile with its uid."""
+"""A profile with its uid, for an owner reference."""
 
 
 def shared_metadata(name: str, component: str, namespace: str, owners: Iterable[ProfileWithUid]) -> Fields:
-    """Of everything that the server is made of."""
+    """The metadata of all objects of a shared server. It is deleted with the last of its owners."""
     references = [owner_reference(profile, uid, controller=False) for profile, uid in owners]
     return {
         "name": name,
         "namespace": namespace,
         "labels": names.labels(component),
-        "ownerReferences": sorted(references, key=lambda each: str(each["uid"])),
+        "ownerReferences": sorted(references, key=lambda reference: str(reference["uid"])),
     }
 
 
 def mail_server(smtp: int, http: int, resources: Fields) -> Fields:
-    """The container's ports and resources, and how the kubelet learns whether it is well."""
+    """The ports, resources and probes of a mail server's container."""
     return {
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"}
@@ -127,7 +127,7 @@ def mail_server(smtp: int, http: int, resources: Fields) -> Fields:
 
 
 def service(metadata: Fields, ports: Mapping[str, int]) -> Manifest:
-    """The Service; `ports` by the name of the container's port."""
+    """The Service of a shared server; `ports` by the name of the container's port."""
     open_ports = [
         {"name": name, "port": port, "targetPort": name, "protocol": "TCP"} for name, port in ports.items()
     ]
@@ -135,7 +135,7 @@ def service(metadata: Fields, ports: Mapping[str, int]) -> Manifest:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        # of another type it could be a name for a relay outside, where a sandbox's letters would go
+        # a Service of type ExternalName could send a sandbox's letters to a relay outside
         "spec": {
             "type": "ClusterIP",
             "selector": names.selector(metadata["labels"]),

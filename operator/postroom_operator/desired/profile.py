@@ -1,13 +1,9 @@
-"""READ FIRST: everything that one SmtpProfile asks of the cluster, in the order in which it is applied.
+"""READ FIRST: everything that an SmtpProfile needs in the cluster and in Kafka. Pure.
 
-ProfileView and Fixed in, manifests out: exactly the fields that we own. The ConfigMaps and the NetworkPolicy
-come before the Deployment, so that no worker starts on what its profile said before, or without its walls.
-
-How many of a profile's workers a drain of nodes may take at once: ProfileView → PodDisruptionBudget.
-
-Only where more than one can run: a budget for a single worker would either do nothing or block every drain.
-
-The topics that a profile needs: SmtpProfile → WantedTopics. Topics are made and grown, never deleted.
+Input: an `EffectiveProfile` and the `OperatorDefaults`. Output: the manifests in the order in which they are
+applied, with exactly the fields that the operator owns. The ConfigMaps and the NetworkPolicy come before the
+Deployment, so that no worker starts with the profile's previous content or without its NetworkPolicy. Topics
+are created and grown, never deleted.
 """
 
 from collections.abc import Iterator
@@ -22,24 +18,30 @@ from postroom_operator.desired.inputs import EffectiveProfile, OperatorDefaults,
 from postroom_operator.desired.network import worker_policy
 from postroom_operator.models import Manifest, RequiredTopic
 
+DEAD_LETTER_PARTITIONS = 1
+"""There are few dead letters, and one partition keeps their order."""
 
-def profile_manifests(view: EffectiveProfile, fixed: OperatorDefaults) -> list[Manifest]:
-    """What should be there for a profile."""
+
+def profile_manifests(effective: EffectiveProfile, defaults: OperatorDefaults) -> list[Manifest]:
+    """All objects of a profile."""
     return [
-        *bundle_config_maps(view),
-        profile_config_map(view),
-        worker_policy(view, fixed),
-        deployment(view, fixed),
-        *budget(view),
-        *autoscaler(view, fixed),
+        *bundle_config_maps(effective),
+        profile_config_map(effective),
+        worker_policy(effective, defaults),
+        deployment(effective, defaults),
+        *disruption_budget(effective),
+        *autoscaler(effective, defaults),
     ]
 
 
-def budget(view: EffectiveProfile) -> Iterator[Manifest]:
-    """One worker at a time; a worker that is not ready holds no drain up."""
-    if view.max_workers < 2:
+def disruption_budget(effective: EffectiveProfile) -> Iterator[Manifest]:
+    """The PodDisruptionBudget: a node drain evicts one worker at a time, and any worker that is not ready.
+
+    Only where more than one worker can run: for a single worker it would have no effect or block every drain.
+    """
+    if effective.max_workers < 2:
         return
-    profile = view.profile
+    profile = effective.profile
     labels = names.labels("worker", profile.metadata.name)
     yield {
         "apiVersion": "policy/v1",
@@ -48,7 +50,7 @@ def budget(view: EffectiveProfile) -> Iterator[Manifest]:
             "name": names.worker_object(profile.metadata.name),
             "namespace": profile.metadata.namespace,
             "labels": labels,
-            "ownerReferences": [owner_reference(profile, view.uid)],
+            "ownerReferences": [owner_reference(profile, effective.uid)],
         },
         "spec": {
             "selector": {"matchLabels": names.selector(labels)},
@@ -58,24 +60,20 @@ def budget(view: EffectiveProfile) -> Iterator[Manifest]:
     }
 
 
-DEAD_LETTER_PARTITIONS = 1
-"""Few records, in the order in which they were given up."""
-
-
 def required_topics(profile: SmtpProfile) -> tuple[RequiredTopic, ...]:
-    """The topic of the profile's events, that of its dead letters, and that of status events if wanted.
+    """The topics of the profile's events, of its dead letters, and of its status events if it publishes any.
 
-    Dead letters stay as long as identities are remembered: replayed later, one could be a second copy.
+    Dead letters are kept as long as identities are remembered: a later replay could send a second copy.
     """
     spec, topic = profile.spec, topic_of(profile)
-    status = RequiredTopic(status_topic(topic), spec.kafka.partitions, _config(spec.kafka.retention))
+    status = RequiredTopic(status_topic(topic), spec.kafka.partitions, _topic_config(spec.kafka.retention))
     return (
-        RequiredTopic(topic, spec.kafka.partitions, _config(spec.kafka.retention)),
-        RequiredTopic(dead_letter_topic(topic), DEAD_LETTER_PARTITIONS, _config(spec.dedupe.window)),
+        RequiredTopic(topic, spec.kafka.partitions, _topic_config(spec.kafka.retention)),
+        RequiredTopic(dead_letter_topic(topic), DEAD_LETTER_PARTITIONS, _topic_config(spec.dedupe.window)),
         *((status,) if spec.kafka.status_events else ()),
     )
 
 
-def _config(retention: str) -> dict[str, str]:
-    # a compacted topic would drop all but the last letter of each key
+def _topic_config(retention: str) -> dict[str, str]:
+    # compaction would drop all events but the last of each key
     return {"cleanup.policy": "delete", "retention.ms": str(round(duration_seconds(retention) * 1000))}

@@ -1,8 +1,8 @@
-"""The sandbox of a namespace: a mail server that keeps every letter, and its inbox.
+"""The sandbox of a namespace: a mail server that keeps every letter, and its inbox. Pure.
 
-The namespace, the profiles that use it and the operator's settings in; manifests out, or none where no
-profile does. It belongs to all of those profiles and goes with the last of them. Letters are in the pod: a
-pod that is replaced begins with an empty inbox.
+Input: the namespace, its profiles in mode Sandbox, and the operator's defaults. Output: manifests, or none
+without such profiles. The sandbox belongs to all of these profiles and is deleted with the last of them.
+Letters are stored in the pod: a new pod begins with an empty inbox.
 """
 
 from collections.abc import Iterable
@@ -27,23 +27,23 @@ from postroom_operator.models import Manifest
 FOLDER = "/var/lib/postroom"
 KEEP_BYTES = 256 * 1024 * 1024
 VOLUME_SIZE = "1Gi"
-"""More than the letters: indexes, and what SQLite has not given back yet."""
+"""Larger than the letters: indexes, and pages that SQLite has not freed yet."""
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "384Mi"}}
 
 
 def sandbox_manifests(
-    namespace: str, owners: Iterable[ProfileWithUid], fixed: OperatorDefaults
+    namespace: str, owners: Iterable[ProfileWithUid], defaults: OperatorDefaults
 ) -> list[Manifest]:
-    """What should be there for the sandbox of a namespace, in the order in which it is applied."""
+    """The objects of a namespace's sandbox, in the order in which they are applied."""
     profiles = list(owners)
     if not profiles:
         return []
     metadata = shared_metadata(names.SANDBOX, "sandbox", namespace, profiles)
     ports = {"smtp": SANDBOX_SMTP, "http": SANDBOX_HTTP}
-    return [sandbox_policy(metadata), _deployment(metadata, fixed), service(metadata, ports)]
+    return [sandbox_policy(metadata), _deployment(metadata, defaults), service(metadata, ports)]
 
 
-def _deployment(metadata: Fields, fixed: OperatorDefaults) -> Manifest:
+def _deployment(metadata: Fields, defaults: OperatorDefaults) -> Manifest:
     spec = {
         "replicas": 1,
         "selector": {"matchLabels": names.selector(metadata["labels"])},
@@ -52,8 +52,8 @@ def _deployment(metadata: Fields, fixed: OperatorDefaults) -> Manifest:
         "template": {
             "metadata": {"labels": metadata["labels"]},
             "spec": {
-                **pod_spec(fixed),
-                "containers": [_container(metadata["namespace"], fixed)],
+                **pod_spec(defaults),
+                "containers": [_container(metadata["namespace"], defaults)],
                 "volumes": [tmp_volume(), {"name": "inbox", "emptyDir": {"sizeLimit": VOLUME_SIZE}}],
             },
         },
@@ -61,7 +61,7 @@ def _deployment(metadata: Fields, fixed: OperatorDefaults) -> Manifest:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-def _container(namespace: str, fixed: OperatorDefaults) -> Fields:
+def _container(namespace: str, defaults: OperatorDefaults) -> Fields:
     local = f"{names.SANDBOX}.{namespace}"
     hosts = (names.SANDBOX, local, f"{local}.svc", f"{local}.svc.cluster.local")
     env = [
@@ -72,7 +72,7 @@ def _container(namespace: str, fixed: OperatorDefaults) -> Fields:
         variable("POSTROOM_SANDBOX_ALLOWED_HOSTS", ",".join(hosts)),
     ]
     return {
-        **container("sandbox", ["sandbox"], env, fixed),
+        **container("sandbox", ["sandbox"], env, defaults),
         **mail_server(SANDBOX_SMTP, SANDBOX_HTTP, RESOURCES),
         "volumeMounts": [TMP, {"name": "inbox", "mountPath": FOLDER}],
     }

@@ -1,10 +1,11 @@
-"""The status of an EmailTemplate: where it stands, and how many workers have its newest revision.
+"""The statuses of EmailTemplates and EmailLayouts. Pure; time is an argument.
 
-Standing and the workers' reports in; conditions Compiled, ProfileResolved and Ready, revision, sizes,
-samples, warnings and problems out. Workers are counted while a new revision is on its way to them, and where
-there were none at first once one has it; not afterwards: a worker that starts anew must not touch every one.
+A template: its state and the workers' reports → the conditions Compiled, ProfileResolved and Ready, revision,
+sizes, samples, warnings and problems. Workers are counted during the roll-out of a revision, and where there
+were none at first as soon as one has the revision. They are not counted afterwards, so that a worker's
+restart does not write the status of every template.
 
-The status of an EmailLayout: whether it can be read, and whether its templates pass with it.
+A layout: its validation and the templates that use it → the conditions Compiled and Ready, and problems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,110 +25,110 @@ from postroom_operator.status.conditions import (
     without_empty,
 )
 
-SAMPLES = 64
+MAX_SAMPLES = 64
+NAMED_TEMPLATES = 5
+"""A layout's condition names this many of the templates that are invalid with it."""
 
 
-def template_status(
-    standing: TemplateState, reports: Sequence[WorkerReport], now: datetime
-) -> dict[str, Any]:
-    """The template's next status. `reports` are of the workers that answered."""
-    manifest = standing.manifest
+def template_status(state: TemplateState, reports: Sequence[WorkerReport], now: datetime) -> dict[str, Any]:
+    """The template's next status. `reports` come from the workers that answered."""
+    manifest = state.manifest
     before = manifest.get("status") or {}
-    if _is_unchanged(standing, before):
+    if _is_unchanged(state, before):
         return dict(before)
-    workers = _workers(standing, reports, before)
-    found = _conditions(standing, workers)
-    samples = _samples(standing)
+    workers = _workers(state, reports, before)
+    conditions = _conditions(state, workers)
+    samples = _samples(state)
     return without_empty(
         {
             "observedGeneration": generation(manifest),
-            "conditions": build_conditions(found, manifest, now),
-            "revision": standing.serving.revision if standing.serving else "",
-            "sizes": _sizes(standing.validation.samples),
-            "samples": samples[:SAMPLES],
-            "problems": problem_entries(standing.problems),
-            "warnings": problem_entries(standing.validation.warnings),
+            "conditions": build_conditions(conditions, manifest, now),
+            "revision": state.serving.revision if state.serving else "",
+            "sizes": _sizes(state.validation.samples),
+            "samples": samples[:MAX_SAMPLES],
+            "problems": problem_entries(state.problems),
+            "warnings": problem_entries(state.validation.warnings),
         }
     ) | dict(zip(("workersCurrent", "workersTotal"), workers or (), strict=False))
 
 
 def is_rolling_out(status: Mapping[str, Any]) -> bool:
-    """Whether some worker does not have the newest revision yet, so that it is worth asking again soon."""
+    """Whether a worker does not have the newest revision yet, so that workers should be polled soon."""
     return bool(ready_condition(status).get("reason") == ROLLING_OUT)
 
 
-def _is_unchanged(standing: TemplateState, before: Mapping[str, Any]) -> bool:
-    """Whether what was proved is proved again: an operator that has just started begins anew."""
-    serving = standing.serving.revision if standing.serving else ""
+def _is_unchanged(state: TemplateState, before: Mapping[str, Any]) -> bool:
+    """Whether the same revision is being validated again, as it is after a restart of the operator."""
+    serving = state.serving.revision if state.serving else ""
     return (
-        standing.validation.in_progress
-        and before.get("observedGeneration") == generation(standing.manifest)
+        state.validation.in_progress
+        and before.get("observedGeneration") == generation(state.manifest)
         and before.get("revision", "") == serving
     )
 
 
 def _workers(
-    standing: TemplateState, reports: Sequence[WorkerReport], before: Mapping[str, Any]
+    state: TemplateState, reports: Sequence[WorkerReport], before: Mapping[str, Any]
 ) -> tuple[int, int] | None:
-    """How many workers have the revision, of how many; as it was once the roll-out is done.
+    """The number of workers that have the revision, and of all; unchanged after the roll-out.
 
-    None while nobody has answered: none of none would say that nobody serves.
+    None while no worker has answered: 0 of 0 would mean that there are no workers.
     """
-    if standing.serving is None:
+    if state.serving is None:
         return None
-    name, revision = standing.manifest["metadata"]["name"], standing.serving.revision
+    name, revision = state.manifest["metadata"]["name"], state.serving.revision
     current = sum(report.templates.get(name) == revision for report in reports)
     if before.get("revision") != revision or is_rolling_out(before):
         return (current, len(reports)) if reports else None
     if before.get("workersTotal"):
         return before.get("workersCurrent", 0), before["workersTotal"]
-    # those that start answer before they have read a template: that is no roll-out
+    # workers that start answer before they have read templates, which is no roll-out
     return (current, len(reports)) if current else None
 
 
-def _conditions(standing: TemplateState, workers: tuple[int, int] | None) -> list[StatusCondition]:
-    compiled, resolved = _template_compiled(standing), _resolved(standing)
-    return [compiled, resolved, _template_ready(standing, (compiled, resolved), workers)]
+def _conditions(state: TemplateState, workers: tuple[int, int] | None) -> list[StatusCondition]:
+    compiled, resolved = _template_compiled(state), _resolved(state)
+    return [compiled, resolved, _template_ready(state, (compiled, resolved), workers)]
 
 
-def _template_compiled(standing: TemplateState) -> StatusCondition:
-    proved = standing.validation
-    if proved.problems:
-        return problem_condition("Compiled", proved.problems)
-    if proved.compiled is None:
-        return StatusCondition("Compiled", None, "Validating", "the proof is under way")
-    return StatusCondition("Compiled", True, "Valid", f"revision {proved.compiled.revision}")
+def _template_compiled(state: TemplateState) -> StatusCondition:
+    validation = state.validation
+    if validation.problems:
+        return problem_condition("Compiled", validation.problems)
+    if validation.compiled is None:
+        return StatusCondition("Compiled", None, "Validating", "validation is in progress")
+    return StatusCondition("Compiled", True, "Valid", f"revision {validation.compiled.revision}")
 
 
-def _resolved(standing: TemplateState) -> StatusCondition:
-    profile = standing.manifest["spec"]["smtpProfileRef"]["name"]
-    outside = [each for each in standing.problems if each not in standing.validation.problems]
-    if outside:
-        return problem_condition("ProfileResolved", outside)
-    if standing.validation.compiled and standing.serving != standing.validation.compiled:
-        message = f"SmtpProfile {profile} is not valid itself, or not applied; its own status says why"
+def _resolved(state: TemplateState) -> StatusCondition:
+    profile = state.manifest["spec"]["smtpProfileRef"]["name"]
+    others = [problem for problem in state.problems if problem not in state.validation.problems]
+    if others:
+        return problem_condition("ProfileResolved", others)
+    if state.validation.compiled and state.serving != state.validation.compiled:
+        message = f"SmtpProfile {profile} is invalid or not applied; see its status"
         return StatusCondition("ProfileResolved", False, "ProfileInvalid", message)
     return StatusCondition("ProfileResolved", True, "Resolved", f"SmtpProfile {profile}")
 
 
 def _template_ready(
-    standing: TemplateState, parts: tuple[StatusCondition, StatusCondition], workers: tuple[int, int] | None
+    state: TemplateState, parts: tuple[StatusCondition, StatusCondition], workers: tuple[int, int] | None
 ) -> StatusCondition:
-    serving = standing.serving
-    broken = next((each for each in parts if each.ok is not True), None)
-    if broken:
-        meanwhile = f"; revision {serving.revision} serves on" if serving else ""
-        if broken.ok is False and standing.problems:
-            return problem_condition("Ready", standing.problems, meanwhile)
-        return StatusCondition("Ready", broken.ok, broken.reason, broken.message + meanwhile)
-    assert serving is not None  # it is the newest, or ProfileResolved would be false
+    serving = state.serving
+    failed = next((part for part in parts if part.ok is not True), None)
+    if failed:
+        meanwhile = f"; revision {serving.revision} stays in use" if serving else ""
+        if failed.ok is False and state.problems:
+            return problem_condition("Ready", state.problems, meanwhile)
+        return StatusCondition("Ready", failed.ok, failed.reason, failed.message + meanwhile)
+    assert serving is not None  # it is the newest revision, or ProfileResolved would be False
     if serving.suspend:
-        message = "spec.suspend is set: letters of this template wait until it is lifted"
+        message = "spec.suspend is set: letters of this template wait until it is removed"
         return StatusCondition("Ready", False, "Suspended", message)
     if workers and workers[0] < workers[1]:
-        message = f"{workers[0]} of {workers[1]} workers write with revision {serving.revision}"
+        message = f"{workers[0]} of {workers[1]} workers use revision {serving.revision}"
         return StatusCondition("Ready", False, ROLLING_OUT, message)
-    return StatusCondition("Ready", True, "Serving", f"letters are written with revision {serving.revision}")
+    return StatusCondition("Ready", True, "Serving", f"letters are rendered with revision {serving.revision}")
 
 
 def _sizes(samples: Sequence[SampleSizes]) -> dict[str, int]:
@@ -139,20 +140,20 @@ def _sizes(samples: Sequence[SampleSizes]) -> dict[str, int]:
     }
 
 
-def _samples(standing: TemplateState) -> list[dict[str, Any]]:
-    """One line a sample: its largest letter, or why it could not be written."""
-    lines: dict[str, dict[str, Any]] = {}
-    for sample in sorted(standing.validation.samples, key=lambda each: -each.html_bytes):
-        lines.setdefault(sample.name, _rendered(sample))
-    names = [each["name"] for each in standing.manifest["spec"].get("samples", [])]
+def _samples(state: TemplateState) -> list[dict[str, Any]]:
+    """One entry for each sample: its largest letter, or why rendering failed."""
+    entries: dict[str, dict[str, Any]] = {}
+    for sample in sorted(state.validation.samples, key=lambda sample: -sample.html_bytes):
+        entries.setdefault(sample.name, _rendered(sample))
+    names = [sample["name"] for sample in state.manifest["spec"].get("samples", [])]
     for name in names:
-        if problem := _failure(name, standing.validation.problems):
-            lines[name] = {
+        if problem := _failure(name, state.validation.problems):
+            entries[name] = {
                 "name": name,
                 "result": "Failed",
                 "message": problem_entries([problem])[0]["message"],
             }
-    return [lines[name] for name in dict.fromkeys(names) if name in lines]
+    return [entries[name] for name in dict.fromkeys(names) if name in entries]
 
 
 def _rendered(sample: SampleSizes) -> dict[str, Any]:
@@ -166,37 +167,33 @@ def _rendered(sample: SampleSizes) -> dict[str, Any]:
 
 
 def _failure(name: str, problems: Sequence[Problem]) -> Problem | None:
-    """The proof names the sample at the beginning of what it says."""
-    return next((each for each in problems if each.message.startswith(f"sample `{name}`: ")), None)
-
-
-NAMED = 5
-"""So many of the templates that do not pass are named."""
+    """The problem of a sample: its message begins with the sample's name."""
+    return next((problem for problem in problems if problem.message.startswith(f"sample `{name}`: ")), None)
 
 
 def layout_status(
     manifest: Mapping[str, Any],
-    proved: ValidationResult | None,
+    validation: ValidationResult | None,
     templates: int,
     failing: Sequence[str],
     now: datetime,
 ) -> dict[str, Any]:
     """The layout's next status.
 
-    `proved` None: the proof is under way. `templates` is how many use it; `failing` are those whose newest
-    revision does not pass with it, for a problem that is the layout's too and not the template's own.
+    `validation` None: the validation is in progress. `templates` is the number of templates that use the
+    layout; `failing` names those whose newest revision is invalid because of the layout.
     """
     before = manifest.get("status") or {}
-    if proved is None and before.get("observedGeneration") == generation(manifest):
+    if validation is None and before.get("observedGeneration") == generation(manifest):
         return {**before, "templates": templates}
-    problems = proved.problems if proved else ()
-    compiled = _layout_compiled(proved)
-    found = [compiled, _layout_ready(compiled, templates, sorted(failing))]
+    problems = validation.problems if validation else ()
+    compiled = _layout_compiled(validation)
+    conditions = [compiled, _layout_ready(compiled, templates, sorted(failing))]
     return {
         **without_empty(
             {
                 "observedGeneration": generation(manifest),
-                "conditions": build_conditions(found, manifest, now),
+                "conditions": build_conditions(conditions, manifest, now),
                 "problems": problem_entries(problems),
             }
         ),
@@ -204,11 +201,11 @@ def layout_status(
     }
 
 
-def _layout_compiled(proved: ValidationResult | None) -> StatusCondition:
-    if proved is None:
-        return StatusCondition("Compiled", None, "Validating", "the proof is under way")
-    if proved.problems:
-        return problem_condition("Compiled", proved.problems)
+def _layout_compiled(validation: ValidationResult | None) -> StatusCondition:
+    if validation is None:
+        return StatusCondition("Compiled", None, "Validating", "validation is in progress")
+    if validation.problems:
+        return problem_condition("Compiled", validation.problems)
     return StatusCondition("Compiled", True, "Valid")
 
 
@@ -217,12 +214,13 @@ def _layout_ready(compiled: StatusCondition, templates: int, failing: Sequence[s
         return compiled.as_type("Ready")
     if failing:
         return StatusCondition("Ready", False, "TemplatesFail", _failing(failing))
-    used = "1 template uses it" if templates == 1 else f"{templates} templates use it"
+    used = "used by 1 template" if templates == 1 else f"used by {templates} templates"
     return StatusCondition("Ready", True, "Valid", used)
 
 
 def _failing(names: Sequence[str]) -> str:
     if len(names) == 1:
-        return f"{names[0]} does not pass with it; its own status says why"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more} do not pass with it; their own statuses say why"
+        return f"template {names[0]} is invalid with this layout; see its status"
+    more = f" and {len(names) - NAMED_TEMPLATES} more" if len(names) > NAMED_TEMPLATES else ""
+    listed = ", ".join(names[:NAMED_TEMPLATES])
+    return f"templates {listed}{more} are invalid with this layout; see their statuses"

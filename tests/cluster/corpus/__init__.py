@@ -1,4 +1,5 @@
-"""The corpus of manifests that models and API server must judge alike; how to read it: templates.yaml."""
+"""The corpus of manifests for which models and API server have the same verdict; its format:
+templates.yaml."""
 
 import re
 from collections.abc import Iterator
@@ -15,19 +16,19 @@ MANY = re.compile(r"(.)\*(\d+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One manifest, and what is to be said of it."""
+    """A manifest and its verdict."""
 
     kind: str
     name: str
     verdict: str
-    """`accepted`, `refused`, or `later`: refused by the models alone."""
+    """`accepted`, `refused`, or `later`: rejected by the models alone."""
     field: str
     server: str
     """The field as the API server names it."""
     manifest: dict[str, Any]
 
     def placed(self, namespace: str) -> "Case":
-        """The same in a namespace that exists."""
+        """The same case in an existing namespace."""
         metadata = {**self.manifest["metadata"], "namespace": namespace}
         spec = _replaced(self.manifest["spec"], namespace)
         return replace(self, manifest={**self.manifest, "metadata": metadata, "spec": spec})
@@ -44,7 +45,7 @@ def cases() -> tuple[Case, ...]:
 
 def _read() -> Iterator[Case]:
     for file in sorted(FOLDER.glob("*.yaml")):
-        # C: three files of tests ask for all of them before a test runs
+        # the C loader, because three test files read all cases at collection
         smallest, *documents = yaml.load_all(file.read_text(), yaml.CSafeLoader)
         for one in documents:
             spec = {**smallest["spec"], **_expanded(one.get("change", {}))}
@@ -63,7 +64,7 @@ def _read() -> Iterator[Case]:
 
 
 def _expanded(value: Any) -> Any:
-    """`x*300` written out in every text, and `{times: 9, of: a#}` in every list."""
+    """Expand `x*300` in every text, and `{times: 9, of: a#}` in every list."""
     if isinstance(value, str):
         return MANY.sub(lambda found: found[1] * int(found[2]), value)
     if isinstance(value, dict):

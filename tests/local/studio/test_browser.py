@@ -54,7 +54,7 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         server.start()
         return server, asyncio.create_task(watch_manifests(run, EditListener(print, print), stopping))
 
-    async def read_again() -> ManifestSet:
+    async def reread() -> ManifestSet:
         folder.read()
         return ManifestSet()
 
@@ -70,7 +70,7 @@ def reader(driver: Chrome, folder: Folder, loop: Loop) -> Iterator[Reader]:
         options=SimpleNamespace(manifests=folder.path),
         manifest_set=ManifestSet(),
         served=[],
-        read_again=read_again,
+        reread=reread,
         apply=apply,
     )
     pictures = os.environ.get("POSTROOM_SCREENSHOTS")
@@ -88,7 +88,7 @@ def save(folder: Folder, text: str) -> None:
 
 def heading(reader: Reader) -> object:
     """The letter's own heading; none while a frame is being loaded."""
-    if not reader.all("#panel iframe"):
+    if not reader.elements("#panel iframe"):
         return None
     try:
         return reader.in_frame("return document.querySelector('h1')?.textContent ?? ''")
@@ -106,13 +106,13 @@ def test_a_save_shows_by_itself_and_a_bad_one_keeps_the_last_good_letter(
     save(folder, ORDER.replace("Hello", "Good day"))
     reader.until(lambda: heading(reader) == "Good day Ada")
     save(folder, ORDER.replace("Hello {{ name }}", "Hello {{ nmae }}"))
-    reader.until(lambda: reader.all("#behind"))
+    reader.until(lambda: reader.elements("#behind"))
     assert heading(reader) == "Good day Ada"
     assert reader.texts("#letter-head .stamp .word") == ["PROOF", "ERROR"]
-    reader.picture("studio-behind")
+    reader.screenshot("studio-behind")
     save(folder, ORDER)
     reader.until(lambda: heading(reader) == "Hello Ada")
-    assert not reader.all("#behind")
+    assert not reader.elements("#behind")
     assert reader.run("return window.stays") is True
 
 
@@ -121,32 +121,32 @@ def test_a_frame_whose_letter_is_the_same_is_not_loaded_again(reader: Reader, fo
     reader.until(reader.is_live)
     reader.run("window.frame = document.querySelector('#panel iframe')")
     save(folder, ORDER.replace("maxLength: 20", "maxLength: 31"))
-    reader.until(lambda: reader.one("#announcement").get_attribute("textContent"))
+    reader.until(lambda: reader.element("#announcement").get_attribute("textContent"))
     assert reader.run("return window.frame === document.querySelector('#panel iframe')") is True
 
 
 def test_the_letter_is_rendered_while_someone_types(reader: Reader) -> None:
     reader.open(f"{PAGE}?view=data")
     reader.until(reader.is_live)
-    field = reader.one('[name="/name"]')
+    field = reader.element('[name="/name"]')
     field.clear()
     field.send_keys("Grace")
     reader.until(lambda: heading(reader) == "Hello Grace")
     assert reader.run("return document.activeElement.name") == "/name"
     field.send_keys(" and a name that is far too long")
-    reader.until(lambda: reader.all('[id="error:/name"]'))
-    assert reader.one('[name="/name"]').get_attribute("aria-invalid") == "true"
+    reader.until(lambda: reader.elements('[id="error:/name"]'))
+    assert reader.element('[name="/name"]').get_attribute("aria-invalid") == "true"
     assert reader.run("return document.activeElement.name") == "/name"
-    reader.picture("studio-mistake")
+    reader.screenshot("studio-mistake")
     for _ in range(40):
         field.send_keys(Keys.BACKSPACE)
     field.send_keys("Bo")
-    reader.until(lambda: heading(reader) == "Hello Bo" and not reader.all('[id="error:/name"]'))
-    reader.one('[name="add"]').click()
-    reader.until(lambda: reader.all('[name="/items/1/title"]'))
-    reader.one('[name="remove"][value="/items/0"]').click()
-    reader.until(lambda: not reader.all('[name="/items/1/title"]'))
-    assert reader.one('[name="/name"]').get_attribute("value") == "Bo"
+    reader.until(lambda: heading(reader) == "Hello Bo" and not reader.elements('[id="error:/name"]'))
+    reader.element('[name="add"]').click()
+    reader.until(lambda: reader.elements('[name="/items/1/title"]'))
+    reader.element('[name="remove"][value="/items/0"]').click()
+    reader.until(lambda: not reader.elements('[name="/items/1/title"]'))
+    assert reader.element('[name="/name"]').get_attribute("value") == "Bo"
 
 
 def test_views_samples_and_templates_open_by_key(reader: Reader) -> None:
@@ -163,7 +163,7 @@ def test_views_samples_and_templates_open_by_key(reader: Reader) -> None:
     reader.press("[")
     reader.until(lambda: heading(reader) == "Hello Ada")
     reader.press("?")
-    assert reader.one("#help").is_displayed()
+    assert reader.element("#help").is_displayed()
 
 
 def test_each_width_scheme_and_image_choice_shows(reader: Reader) -> None:
@@ -174,7 +174,7 @@ def test_each_width_scheme_and_image_choice_shows(reader: Reader) -> None:
         assert reader.in_frame("return document.querySelector('img').naturalWidth") == 120
     reader.open(f"{PAGE}?width=all")
     widths = []
-    for frame in reader.all("#panel iframe"):
+    for frame in reader.elements("#panel iframe"):
         reader.driver.switch_to.frame(frame)
         widths.append(reader.run("return innerWidth"))
         reader.driver.switch_to.default_content()
@@ -202,7 +202,7 @@ def test_nothing_overflows_at_any_width(reader: Reader, width: int, theme: str) 
         ):
             reader.open(path)
             assert reader.run("return document.documentElement.scrollWidth <= innerWidth") is True, path
-            reader.picture(f"studio-{path.rpartition('=')[2].strip('/')}-{width}-{theme}")
+            reader.screenshot(f"studio-{path.rpartition('=')[2].strip('/')}-{width}-{theme}")
     finally:
         reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

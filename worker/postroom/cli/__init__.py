@@ -1,1 +1,1 @@
-"""The desk: what a person does with letters afterwards. Dead letters, erasure, the suppression list."""
+"""The command line `postroom`: options, commands, and what only commands do."""

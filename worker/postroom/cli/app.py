@@ -1,7 +1,8 @@
-"""`postroom`: the command line. One function a command; what they do is elsewhere, imported when needed.
+"""The entry point of `postroom`: one function for each command.
 
-Exit codes: 0 done; 1 something is wrong, and it was said what and what to do; 2 the command line itself;
-130 ended by Ctrl-C. Errors of the domain are lines, never tracebacks.
+Input: the command line. Output: the exit status: 0 success; 1 a problem, printed with its remedy; 2 invalid
+usage; 130 ended by Ctrl-C. Each command imports its implementation when it runs, so that `--help` stays fast.
+`UserError` and `Rejected` become lines on standard error, never tracebacks.
 """
 
 import gc
@@ -15,7 +16,7 @@ import typer
 from typer import Argument, Option
 
 from postroom.cli.dead_letter_commands import dlq
-from postroom.cli.options import DATA, NO_WRAP_COLUMNS, Connections, Data, Namespace
+from postroom.cli.options import DATA, Connections, Data, Namespace
 from postroom.cli.recipient_commands import recipients, suppressions
 from postroom.letter.problems import Rejected, Severity
 from postroom.local.design_import.dialects import Dialect
@@ -28,13 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.add_typer(dlq, name="dlq", help="Dead letters: look at them, replay them.")
-app.add_typer(suppressions, name="suppressions", help="The addresses that are not written to.")
+app.add_typer(dlq, name="dlq", help="List, show and replay dead letters.")
+app.add_typer(suppressions, name="suppressions", help="List, add and remove suppressed addresses.")
 app.add_typer(recipients)
 
 
 class ReportFormat(StrEnum):
-    """How `check` says what it found."""
+    """The output format of `check`."""
 
     TEXT = "text"
     CONCISE = "concise"
@@ -50,10 +51,10 @@ BootstrapServers = Annotated[
     ),
 ]
 Gateway = Annotated[
-    str | None, Option("--gateway", help="The gateway; without it the running one's.", metavar="URL")
+    str | None, Option("--gateway", help="The gateway. Default: the gateway of the local run.", metavar="URL")
 ]
 Ledgers = Annotated[
-    list[Path] | None, Option("--ledger", help="Look in this ledger (repeatable).", metavar="FILE")
+    list[Path] | None, Option("--ledger", help="Search this ledger (repeatable).", metavar="FILE")
 ]
 Text = str | None
 
@@ -70,9 +71,9 @@ def root(
         bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Letters from events: templates are declared, proved before they are live, no letter is lost.
+    """Send e-mail letters from Kafka events, with templates that are validated before they go live.
 
-    Start with **postroom up**: it runs everything on this machine and says where the inbox is.
+    Start with **postroom up**: it runs everything on this machine and prints the address of the inbox.
     """
 
 
@@ -81,9 +82,11 @@ def up(
     context: typer.Context,
     folder: Annotated[Path | None, Argument(help="Your manifests. Default: examples.", metavar="DIR")] = None,
     data: Data = DATA,
-    once: Annotated[bool, Option("--once", help="Send every sample, see it arrive, end.")] = False,
+    once: Annotated[bool, Option("--once", help="Send every sample, wait for its letter, exit.")] = False,
     bootstrap_servers: BootstrapServers = None,
-    deliver: Annotated[bool, Option("--deliver", help="Let mode SMTP send to its relay.")] = False,
+    deliver: Annotated[
+        bool, Option("--deliver", help="Let profiles in mode SMTP send to their relay.")
+    ] = False,
     port_inbox: Annotated[int, Option(help="Port of the inbox.", min=0, max=65535)] = 8025,
     port_gateway: Annotated[int, Option(help="Port of the gateway.", min=0, max=65535)] = 8080,
     port_smtp: Annotated[int, Option(help="Port of the sandbox's mail server.", min=0, max=65535)] = 1025,
@@ -92,10 +95,10 @@ def up(
 ) -> None:
     """Run everything on this machine: broker, workers, inbox, gateway, template studio.
 
-    Edit a manifest: the studio shows its letters at once, and the next letter is of the new revision. A bad
-    edit is shown by file and line, and the last good revision keeps serving. Without --deliver every letter
-    ends in the inbox. Nothing listens beyond 127.0.0.1. Where a port is taken another one is chosen, unless
-    you named it.
+    After an edit of a manifest the studio shows its letters at once, and the next letter uses the new
+    revision. An invalid edit is reported with file and line, and the last good revision stays live. Without
+    --deliver every letter goes to the inbox. All programs listen on 127.0.0.1 only. If a default port is
+    taken, a free port is used.
     """
     import asyncio
 
@@ -123,13 +126,13 @@ def check(
     folder: Annotated[
         Path, Argument(help="A folder of manifests, one file, or - for a pipe.", metavar="DIR")
     ],
-    form: Annotated[ReportFormat, Option("--format", help="How to say it.")] = ReportFormat.TEXT,
+    form: Annotated[ReportFormat, Option("--format", help="The output format.")] = ReportFormat.TEXT,
     strict: Annotated[bool, Option("--strict", help="Warnings count as errors; infos do not.")] = False,
-    no_info: Annotated[bool, Option("--no-info", help="Leave infos out.")] = False,
+    no_info: Annotated[bool, Option("--no-info", help="Omit infos.")] = False,
     context: Annotated[
         list[Path] | None,
         Option(
-            help="What is declared here may be referred to; itself it is not checked (repeatable).",
+            help="A folder whose objects may be referenced; it is not checked itself (repeatable).",
             metavar="DIR",
         ),
     ] = None,
@@ -137,22 +140,22 @@ def check(
         bool,
         Option(
             "--ignore-missing-references",
-            help="Profiles and layouts that are not here are elsewhere: a warning, also with --strict.",
+            help="Report missing profiles and layouts as warnings that --strict does not count.",
         ),
     ] = False,
     browser: Annotated[
         bool,
         Option(
             "--browser",
-            help="Compare each sample's letter with its source page in Chromium, which must be on PATH.",
+            help="Compare each sample's letter with its source page in Chromium (on PATH).",
         ),
     ] = False,
 ) -> None:
-    """Prove every template offline, with the code that workers send with.
+    """Validate every template offline, with the code that workers use.
 
-    Each finding names file, line and column, underlines the words, and says why it matters and what to do.
-    The exit code is 1 when something may not go live. Formats: text for people, concise for editors (one line
-    a finding), json for programs, sarif for code scanning, github for annotations in a workflow.
+    Each finding has file, line, column, the reason and how to fix it. The exit status is 1 when an object may
+    not go live. Formats: text for people, concise for editors (one line for each finding), json for programs,
+    sarif for code scanning, github for annotations in a workflow.
     """
     from rich.console import Console
 
@@ -160,7 +163,7 @@ def check(
     from postroom.local.manifests import read_input, require_manifests
     from postroom.local.parallel import validate_in_processes
 
-    # a proof leaves few cycles behind; to look for them so often took a fifteenth of its time
+    # validation creates few reference cycles; the default thresholds cost a fifteenth of its time
     gc.set_threshold(100_000, 50, 100)
     inspection = None
     if browser:
@@ -191,17 +194,17 @@ def build(
     ] = None,
     context: Annotated[
         list[Path] | None,
-        Option(help="What is declared here may be referred to; it is not built (repeatable).", metavar="DIR"),
+        Option(help="A folder whose objects may be referenced; it is not built (repeatable).", metavar="DIR"),
     ] = None,
     ignore_missing_references: Annotated[
         bool,
-        Option("--ignore-missing-references", help="Profiles and layouts that are not here are elsewhere."),
+        Option("--ignore-missing-references", help="Accept missing profiles and layouts."),
     ] = False,
 ) -> None:
-    """Write whole manifests: one YAML stream with the texts of htmlFile, textFile and cssFile inside.
+    """Write one YAML stream, with the texts of htmlFile, textFile and cssFile inlined.
 
-    For instance: `postroom build letters | kubectl apply -f -`. Everything is proved first as `check` does.
-    With an error nothing is written, and the exit code is 1.
+    For example: `postroom build letters | kubectl apply -f -`. All objects are validated first, as `check`
+    does. After an error nothing is written, and the exit status is 1.
     """
     from postroom.local import build as building
     from postroom.local import check
@@ -211,7 +214,7 @@ def build(
     require_manifests(manifest_set, folder)
     for line in (
         *map(str, manifest_set.errors),
-        *(f"left out: {each}" for each in building.excluded_objects(manifest_set)),
+        *(f"excluded: {line}" for line in building.excluded_objects(manifest_set)),
     ):
         typer.echo(line, err=True)
     if not check.may_go_live(manifest_set, strict=False):
@@ -227,19 +230,21 @@ def import_page(
         "letters"
     ),
     dialect: Annotated[
-        Dialect | None, Option("--from", help="What its placeholders are. Default: what it looks like.")
+        Dialect | None, Option("--from", help="The placeholder syntax. Default: detected.")
     ] = None,
     name: Annotated[Text, Option(help="The template's name. Default: the file's.")] = None,
-    event_type: Annotated[Text, Option(help="The event that the letter answers.", metavar="TYPE")] = None,
+    event_type: Annotated[
+        Text, Option(help="The event type that triggers the letter.", metavar="TYPE")
+    ] = None,
     profile: Annotated[Text, Option(help="The SmtpProfile. Default: a new one, mail.")] = None,
     subject: Annotated[Text, Option(help="The subject. Default: the page's title.")] = None,
-    force: Annotated[bool, Option("--force", help="Write over what is there.")] = False,
+    force: Annotated[bool, Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Make a template out of a page: placeholders become Jinja, with a schema and a sample.
+    """Convert a page into a template: placeholders become Jinja, with a schema and a sample.
 
-    Handlebars, Mustache, Liquid, ERB, EJS, Django, Jinja, Go templates and merge tags are understood. The
-    page stays a file of its own, the same but for its placeholders. What has no translation is listed by
-    line, and the exit code is 1 then, or if `postroom check` refuses the result.
+    Supported: Handlebars, Mustache, Liquid, ERB, EJS, Django, Jinja, Go templates and merge tags. The page
+    stays a file of its own; only its placeholders change. Constructs without a translation are listed by
+    line; then, or if `postroom check` finds an error in the result, the exit status is 1.
     """
     from postroom.local import check
     from postroom.local.design_import.design import Wishes, import_design
@@ -249,7 +254,7 @@ def import_page(
     for file, found in done.dialects.items():
         typer.echo(f"{file}: read as {found.value}")
     for finding in done.findings:
-        typer.echo(f"{finding}{'' if finding.note.lost else ' (look at it)'}")
+        typer.echo(f"{finding}{'' if finding.note.lost else ' (please review)'}")
     for file in done.written:
         typer.echo(f"wrote {file}")
     manifest_set = read_manifest_folder(to)
@@ -260,39 +265,39 @@ def import_page(
 
 @app.command()
 def send(
-    event_type: Annotated[str, Argument(help="What happened, for instance shop.user.welcomed.")],
+    event_type: Annotated[str, Argument(help="The event type, for example shop.user.welcomed.")],
     pairs: Annotated[list[str] | None, Argument(help="name=text or name:=json.", metavar="DATA")] = None,
     to: Annotated[str, Option("--to", help="The recipient's address.", metavar="ADDRESS")] = "",
     file: Annotated[Path | None, Option(help="The data as a JSON file; DATA adds to it.")] = None,
-    message_id: Annotated[Text, Option("--id", help="The message's id; twice the same is sent once.")] = None,
-    locale: Annotated[Text, Option(help="The reader's language, for instance de.")] = None,
+    message_id: Annotated[
+        Text, Option("--id", help="The message's id; messages with the same id are sent once.")
+    ] = None,
+    locale: Annotated[Text, Option(help="The recipient's language, for example de.")] = None,
     not_before: Annotated[Text, Option(help="Send at this time (RFC 3339), not now.")] = None,
-    profile: Annotated[Text, Option(help="Where several profiles serve the event type.")] = None,
+    profile: Annotated[Text, Option(help="The profile, if several serve the event type.")] = None,
     gateway: Gateway = None,
     data: Data = DATA,
 ) -> None:
-    """Hand one message in, as an application would.
+    """Submit a message to the gateway, as an application does.
 
-    For instance: `postroom send shop.user.code-requested --to mira@example.com code=492087`
+    For example: `postroom send shop.user.code-requested --to mira@example.com code=492087`
     """
     from postroom.local import send
     from postroom.local.plan import command_line
 
     if not to:
-        raise UserError("A message has a recipient.", "Add --to mira@example.com")
+        raise UserError("The recipient is missing.", "Add --to mira@example.com")
     message = {"event_type": event_type, "recipient": to, "data": send.gather_data(pairs or (), file)}
     options = {"message_id": message_id, "locale": locale, "not_before": not_before}
     message |= {name: value for name, value in options.items() if value is not None}
     accepted = send.send_message(message, gateway, data, profile)
     if accepted.existing_state:
-        there = (
-            f"id {accepted.id} is on record already ({accepted.existing_state}): it will not be sent again"
-        )
-        typer.echo(f"accepted; {there}")
+        state = accepted.existing_state
+        typer.echo(f"accepted; a letter with id {accepted.id} exists ({state}) and is not sent again")
     else:
         typer.echo(f"accepted as {accepted.id} for profile {accepted.profile}")
     if accepted.inbox:
-        typer.echo(f"inbox: {accepted.inbox}   its way: {command_line('letter', accepted.id, data=data)}")
+        typer.echo(f"inbox: {accepted.inbox}   status: {command_line('letter', accepted.id, data=data)}")
 
 
 @app.command()
@@ -303,11 +308,10 @@ def letter(
     connections: Connections = None,
     namespace: Namespace = "",
 ) -> None:
-    """Say what became of a letter: its state, its times, every attempt and the relay's answers."""
-    from rich.console import Console
-
+    """Show a letter: its state, times, every attempt and the relay's replies."""
     from postroom.local import letters
     from postroom.local.data_folder import DataFolder
+    from postroom.local.terminal import wide_console
 
     if connections and not ledger:
         from postroom.local import letters
@@ -318,13 +322,10 @@ def letter(
     if not found:
         topics = " and ".join(letters.dead_letter_topics(DataFolder(data))) or "<topic>.dlq"
         raise UserError(
-            f"No ledger knows {wanted}.",
-            f"It is known once a worker has taken its event. Records that are no events are on {topics}.",
+            f"No letter found for {wanted}.",
+            f"A letter exists once a worker has claimed its event. Invalid records are on {topics}.",
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = NO_WRAP_COLUMNS  # a program reads it, line by line
-    console.print(letters.draw_letters(found))
+    wide_console().print(letters.draw_letters(found))
 
 
 @app.command()
@@ -335,11 +336,12 @@ def worker() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Make the PostgreSQL ledger's schema, or bring it forward; configured by POSTROOM_CONNECTIONS.
+    """Create or upgrade the schema of the PostgreSQL ledger; configured by POSTROOM_CONNECTIONS.
 
-    The exit code is 0 when the schema is there, and when the Secret with its address is not there yet; 1 when
-    PostgreSQL was not reached in time or refuses, or the ledger needs a newer Postroom; 2 when a setting is
-    missing or wrong. One line says which. Nothing is changed unless all of it is.
+    The exit status is 0 when the schema is current, and when the Secret with its address does not exist yet;
+    1 when PostgreSQL does not answer in time or rejects a statement, or when the ledger needs a newer
+    Postroom; 2 when a setting is missing or invalid. The result is printed as one line. The upgrade is one
+    transaction.
     """
     importlib.import_module("postroom.worker.migrate").main()
 
@@ -352,23 +354,23 @@ def sandbox() -> None:
 
 @app.command()
 def bounces() -> None:
-    """Take reports about letters in over SMTP or LMTP; configured by POSTROOM_BOUNCES_… and others."""
+    """Run the bounce server, which takes reports over SMTP or LMTP; configured by POSTROOM_BOUNCES_…."""
     importlib.import_module("postroom.bounces.main").main()
 
 
 @app.command()
 def gateway() -> None:
-    """Run the HTTP intake; configured by POSTROOM_GATEWAY_…, POSTROOM_BUNDLES and others."""
+    """Run the HTTP gateway; configured by POSTROOM_GATEWAY_…, POSTROOM_BUNDLES and others."""
     importlib.import_module("postroom.gateway.main").main()
 
 
 @app.command()
 def operator() -> None:
-    """Run the operator: from custom resources to running workers; configured by POSTROOM_IMAGE and others."""
+    """Run the Kubernetes operator; configured by POSTROOM_IMAGE and others."""
     try:
         program = importlib.import_module("postroom_operator.__main__")
     except ModuleNotFoundError as missing:
-        remedy = "Install it with pip install 'postroom[operator]'; the image has it."
+        remedy = "Install it: pip install 'postroom[operator]'. The container image contains it."
         raise UserError(f"The operator needs {missing.name}, which is not installed.", remedy) from None
     program.main()
 
@@ -382,18 +384,18 @@ def version() -> None:
 
 
 def _examples() -> Path:
-    """The example manifests: in the package of a wheel, in the tree of a checkout."""
+    """Return the folder of the example manifests, in an installed wheel or in a checkout."""
     here = Path(__file__).parents[1]
     shipped = here / "local" / "examples"
     return shipped if shipped.is_dir() else here.parents[1] / "manifests" / "examples"
 
 
 def main() -> None:
-    """Run the command line; what the domain refuses becomes lines on standard error."""
+    """Run the command line; a `UserError` or `Rejected` becomes lines on standard error."""
     try:
         app()
-    except UserError as trouble:
-        sys.stderr.write(f"postroom: {trouble}\n")
+    except UserError as error:
+        sys.stderr.write(f"postroom: {error}\n")
         sys.exit(1)
     except Rejected as rejected:
         sys.stderr.writelines(f"postroom: {problem}\n" for problem in rejected.problems)

@@ -1,4 +1,7 @@
-"""`postroom dlq`: list, show and replay dead letters. What they do is beside this, imported when needed."""
+"""`postroom dlq`: list, show and replay dead letters.
+
+Each command imports what it needs when it runs, so that `--help` stays fast.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -17,7 +20,6 @@ from postroom.cli.options import (
     Reveal,
     Sandbox,
     Topic,
-    console,
     parse_time,
     print_json,
 )
@@ -30,16 +32,17 @@ if TYPE_CHECKING:
 dlq = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 Codes = Annotated[
-    list[str] | None, Option("--code", help="Only with this problem code (repeatable).", metavar="CODE")
+    list[str] | None,
+    Option("--code", help="Only dead letters with this problem code (repeatable).", metavar="CODE"),
 ]
-EventType = Annotated[str, Option("--type", help="Only of this event type.", metavar="TYPE")]
-Recipient = Annotated[str, Option("--to", help="Only for this recipient.", metavar="ADDRESS")]
-Since = Annotated[str, Option(help="Only since then: 2h, 3d, or RFC 3339.", metavar="TIME")]
-Until = Annotated[str, Option(help="Only until then.", metavar="TIME")]
+EventType = Annotated[str, Option("--type", help="Only events of this type.", metavar="TYPE")]
+Recipient = Annotated[str, Option("--to", help="Only events for this recipient.", metavar="ADDRESS")]
+Since = Annotated[str, Option(help="Only since this time: 2h or 3d ago, or RFC 3339.", metavar="TIME")]
+Until = Annotated[str, Option(help="Only until this time.", metavar="TIME")]
 Insist = Annotated[
     list[str] | None,
     Option(
-        help="Also those with this code that are left where they are otherwise (repeatable): expired, "
+        help="Replay also dead letters with this code, which are skipped otherwise (repeatable): expired, "
         "too_old_to_deduplicate, undecided.",
         metavar="CODE",
     ),
@@ -63,23 +66,24 @@ def list_(
     profile_file: ProfileFile = None,
     bundles: Bundles = None,
 ) -> None:
-    """List dead letters: records that made no letter, and letters that were given up.
+    """List dead letters: records that could not become a letter, and letters that failed for good.
 
-    Addresses are masked, unless --reveal asks for them. Nothing is changed, and no consumer is moved by it.
+    Addresses are masked without --reveal. The command changes nothing and commits no consumer offset.
     """
     from postroom.cli import tables
     from postroom.cli.dead_letters import find_dead_letters
+    from postroom.local.terminal import wide_console
 
-    chosen = _filter((), code, event_type, to, (since, until))
+    filter_ = _filter((), code, event_type, to, (since, until))
     found = find_dead_letters(
-        _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, None)), chosen
+        _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, None)), filter_
     )
     if as_json:
-        print_json([tables.dead_letter_json(one, reveal) for one in found])
+        print_json([tables.dead_letter_json(dead_letter, reveal) for dead_letter in found])
     elif found:
-        console().print(tables.dead_letter_table(found, reveal))
+        wide_console().print(tables.dead_letter_table(found, reveal))
     else:
-        typer.echo("no dead letters" if chosen.is_empty else "no dead letter fits")
+        typer.echo("no dead letters" if filter_.is_empty else "no matching dead letter")
 
 
 @dlq.command("show")
@@ -94,19 +98,20 @@ def show_(
     profile_file: ProfileFile = None,
     bundles: Bundles = None,
 ) -> None:
-    """Show one dead letter: its problem, its record, and with --reveal what is in it."""
+    """Show a dead letter: its problem, its record, and with --reveal its content."""
     from postroom.cli import tables
     from postroom.cli.dead_letters import find_dead_letters
+    from postroom.local.terminal import wide_console
 
-    place = _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, None))
-    found = find_dead_letters(place, _filter((wanted,)))
+    environment = _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, None))
+    found = find_dead_letters(environment, _filter((wanted,)))
     if not found:
-        raise UserError(f"No dead letter has the id {wanted}.", "`postroom dlq list` shows which there are.")
+        raise UserError(f"No dead letter has the id {wanted}.", "See `postroom dlq list`.")
     if as_json:
-        print_json([tables.dead_letter_json(one, reveal) for one in found])
+        print_json([tables.dead_letter_json(dead_letter, reveal) for dead_letter in found])
         return
-    for one in found:
-        console().print(tables.dead_letter_detail(one, reveal))
+    for dead_letter in found:
+        wide_console().print(tables.dead_letter_detail(dead_letter, reveal))
 
 
 @dlq.command("replay")
@@ -117,10 +122,13 @@ def replay_(
     to: Recipient = "",
     since: Since = "",
     until: Until = "",
-    everything: Annotated[bool, Option("--all", help="All there are.")] = False,
+    everything: Annotated[bool, Option("--all", help="All dead letters.")] = False,
     dry_run: DryRun = False,
     to_sandbox: Annotated[
-        bool, Option("--to-sandbox", help="Send to the sandbox as it would be now; nothing else changes.")
+        bool,
+        Option(
+            "--to-sandbox", help="Render with today's template and send to the sandbox; nothing else changes."
+        ),
     ] = False,
     insist: Insist = None,
     as_json: Json = False,
@@ -132,33 +140,35 @@ def replay_(
     bundles: Bundles = None,
     sandbox: Sandbox = None,
 ) -> None:
-    """Publish dead letters again, once whatever was wrong is mended.
+    """Publish dead letters again, after their cause was fixed.
 
-    A replay opens a letter again that failed, could not be rendered or expired; never one that was accepted.
-    Each dead letter counts once: to replay it twice sends nothing twice.
+    A replay reopens a letter that failed, could not be rendered or expired, but never an accepted letter.
+    A replay takes effect once: replaying a dead letter twice does not send it twice.
     """
-    chosen = _filter(tuple(ids or ()), code, event_type, to, (since, until))
-    if chosen.is_empty and not everything:
+    filter_ = _filter(tuple(ids or ()), code, event_type, to, (since, until))
+    if filter_.is_empty and not everything:
         raise UserError(
-            "Which dead letters?", "Name ids, choose some with --code, --type, --to, --since, or --all"
+            "No dead letters are selected.", "Name ids, or use --code, --type, --to, --since or --all"
         )
-    place = _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, sandbox))
-    fates = _replay(place, chosen, _ReplayMode(dry_run, to_sandbox, frozenset(insist or ())))
+    environment = _environment(data, bootstrap_servers, connections, topic, (profile_file, bundles, sandbox))
+    results = _replay(environment, filter_, _ReplayMode(dry_run, to_sandbox, frozenset(insist or ())))
     done = "sent to the sandbox" if to_sandbox else "replayed"
-    _print_results(fates, f"to be {done}" if dry_run else done, as_json)
-    if any(fate.blocker for fate in fates) or not fates:
+    _print_results(results, f"to be {done}" if dry_run else done, as_json)
+    if any(result.blocker for result in results) or not results:
         raise typer.Exit(1)
 
 
 class _ReplayMode(NamedTuple):
-    """What a replay was asked to do, and the codes that it is to overlook."""
+    """The options of a replay; `overridden` are codes that do not block it."""
 
     dry_run: bool
     to_sandbox: bool
-    insisted: frozenset[str]
+    overridden: frozenset[str]
 
 
-def _replay(place: "Environment", chosen: "DeadLetterFilter", how: _ReplayMode) -> "list[ReplayResult]":
+def _replay(
+    environment: "Environment", filter_: "DeadLetterFilter", mode: _ReplayMode
+) -> "list[ReplayResult]":
     from postroom.cli.dead_letters import (
         ReplayResult,
         find_dead_letters,
@@ -168,36 +178,42 @@ def _replay(place: "Environment", chosen: "DeadLetterFilter", how: _ReplayMode) 
     )
     from postroom.clock import SystemClock
 
-    now, found = SystemClock().now(), find_dead_letters(place, chosen)
-    if how.to_sandbox:
-        return [ReplayResult(one) for one in found] if how.dry_run else send_to_sandbox(place, found, now)
-    judged = [ReplayResult(one, replay_blocker(one, now, how.insisted)) for one in found]
-    if how.dry_run:
-        return judged
-    going = [fate.dead_letter for fate in judged if not fate.blocker]
-    return [*publish_replays(place, going), *(fate for fate in judged if fate.blocker)]
+    now, found = SystemClock().now(), find_dead_letters(environment, filter_)
+    if mode.to_sandbox:
+        return (
+            [ReplayResult(dead_letter) for dead_letter in found]
+            if mode.dry_run
+            else send_to_sandbox(environment, found, now)
+        )
+    checked = [
+        ReplayResult(dead_letter, replay_blocker(dead_letter, now, mode.overridden)) for dead_letter in found
+    ]
+    if mode.dry_run:
+        return checked
+    replayable = [result.dead_letter for result in checked if not result.blocker]
+    return [*publish_replays(environment, replayable), *(result for result in checked if result.blocker)]
 
 
-def _print_results(fates: "list[ReplayResult]", done: str, as_json: bool) -> None:
+def _print_results(results: "list[ReplayResult]", done: str, as_json: bool) -> None:
     if as_json:
-        print_json([_result_json(fate, done) for fate in fates])
+        print_json([_result_json(result, done) for result in results])
         return
-    for fate in fates:
-        one = fate.dead_letter
-        typer.echo(f"{one.id}  {one.code}  {f'not {done}: {fate.blocker}' if fate.blocker else done}")
-    count = sum(not fate.blocker for fate in fates)
-    typer.echo(f"{count} of {len(fates)} {done}" if fates else "no dead letter fits")
+    for result in results:
+        outcome = f"not {done}: {result.blocker}" if result.blocker else done
+        typer.echo(f"{result.dead_letter.id}  {result.dead_letter.code}  {outcome}")
+    count = sum(not result.blocker for result in results)
+    typer.echo(f"{count} of {len(results)} {done}" if results else "no matching dead letter")
 
 
-def _result_json(fate: "ReplayResult", done: str) -> dict[str, Any]:
-    one: StoredDeadLetter = fate.dead_letter
-    outcome = "not done" if fate.blocker else done
+def _result_json(result: "ReplayResult", done: str) -> dict[str, Any]:
+    dead_letter: StoredDeadLetter = result.dead_letter
+    outcome = "not done" if result.blocker else done
     return {
-        "id": one.id,
-        "code": one.code,
-        "replay_id": one.replay_id,
+        "id": dead_letter.id,
+        "code": dead_letter.code,
+        "replay_id": dead_letter.replay_id,
         "outcome": outcome,
-        "blocker": fate.blocker,
+        "blocker": result.blocker,
     }
 
 

@@ -1,17 +1,13 @@
-"""Dead letters as a person looks at them: what the record was, what was wrong with it, what chooses some.
+"""Dead letters: parse the records of a dead-letter topic, filter them, replay them.
 
-In: records of a dead-letter topic. Out: DeadLetter values, the newest of each id, oldest first. Pure.
+Input: an `Environment` and a `DeadLetterFilter`. Output: `StoredDeadLetter`s, the newest of each id, oldest
+first; for each replay a `ReplayResult` with the reason when it was blocked or failed. A replay carries an id
+made of the dead letter and its content, so that the ledger reopens the letter once: replaying twice does not
+send twice.
 
-Replaying dead letters: which may go back to their topic, and the way there.
-
-In: chosen dead letters. Out: for each whether it was published, or why not. A replay has the dead letter's
-own replay id, so that the ledger lets it open its letter once: to replay twice sends nothing twice.
-
-`replay --to-sandbox`: a dead letter as it would be today, sent to the sandbox and to nobody else.
-
-In: dead letters, and the live templates of their profiles. Out: for each whether the sandbox took it, or why
-not. No topic and no ledger is touched, and nothing is connected to but a server that greets as the sandbox
-does: a letter stays as it is, and can be replayed in earnest afterwards.
+`send_to_sandbox` (`replay --to-sandbox`) renders a dead letter with today's template and sends it to the
+sandbox only. It touches no topic and no ledger, and refuses a server that does not greet as the sandbox does;
+the dead letter can be replayed afterwards. Failure: `UserError` when brokers or sandbox do not answer.
 """
 
 import json
@@ -39,12 +35,12 @@ from postroom.sandbox.mta import GREETING
 from postroom.worker.profile_config import delivery_policy
 
 HEADER_PREFIX = "postroom_"
-"""What the names of Postroom's own headers begin with; no event's."""
+"""The prefix of Postroom's own headers; an event has no such header."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventSummary:
-    """What can be told of the event, also where it is none; empty where nothing can be told."""
+    """Id, type and recipient of an event, also of an invalid one; unknown fields are empty."""
 
     event_id: str = ""
     event_type: str = ""
@@ -53,7 +49,7 @@ class EventSummary:
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """One dead letter: its problem and the record that it was."""
+    """A dead letter as its topic has it: the problem and the original record."""
 
     id: str
     at: datetime
@@ -62,20 +58,20 @@ class StoredDeadLetter:
     problem: str
     attempts: int
     record: Record
-    """As it was published: topic, partition and offset are those of the dead letter's source."""
+    """The original record; topic, partition and offset are its own."""
     position: str
-    """Where the dead letter itself stands."""
+    """Topic, partition and offset of the dead letter itself."""
     content_omitted: bool
-    """The record was too large: only its source has it."""
+    """The record was too large to copy; only the source topic has its content."""
     summary: EventSummary
 
     @property
     def replay_id(self) -> str:
-        """The same for every replay of this dead letter, so that it counts once."""
+        """The id of every replay of this dead letter; equal ids take effect once."""
         return f"{self.id}#{blake2b(self.record.value or b'', digest_size=4).hexdigest()}"
 
     def as_replay(self) -> Record:
-        """The record to publish. One that expired goes out late: without that it would expire again."""
+        """Return the record to publish; an expired record is marked late, so as not to expire again."""
         own = (
             (REPLAY_HEADER, self.replay_id.encode()),
             *([(LATE_REPLAY_HEADER, b"yes")] if self.code == Code.EXPIRED else []),
@@ -85,7 +81,7 @@ class StoredDeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """What chooses dead letters; what is empty chooses all."""
+    """Conditions for dead letters; an empty condition matches all."""
 
     ids: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
@@ -96,55 +92,56 @@ class DeadLetterFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was chosen by."""
+        """Whether all conditions are empty."""
         return self == DeadLetterFilter()
 
-    def matches(self, one: StoredDeadLetter) -> bool:
-        """Whether this one is meant. An id may be the dead letter's, or the event's."""
+    def matches(self, dead_letter: StoredDeadLetter) -> bool:
+        """Whether a dead letter matches; an id may be the dead letter's or the event's."""
         return (
-            (not self.ids or one.id in self.ids or one.summary.event_id in self.ids)
-            and (not self.codes or one.code in self.codes)
-            and (not self.event_type or one.summary.event_type == self.event_type)
-            and (not self.recipient or one.summary.recipient.lower() == self.recipient.lower())
-            and (self.since is None or one.at >= self.since)
-            and (self.until is None or one.at < self.until)
+            (not self.ids or dead_letter.id in self.ids or dead_letter.summary.event_id in self.ids)
+            and (not self.codes or dead_letter.code in self.codes)
+            and (not self.event_type or dead_letter.summary.event_type == self.event_type)
+            and (not self.recipient or dead_letter.summary.recipient.lower() == self.recipient.lower())
+            and (self.since is None or dead_letter.at >= self.since)
+            and (self.until is None or dead_letter.at < self.until)
         )
 
 
 def parse_dead_letters(records: Iterable[Record], topic: str) -> list[StoredDeadLetter]:
-    """The dead letters of an event topic; one that was published twice, as may happen, is one."""
-    found = {one.id: one for record in records for one in _dead_letter(record, topic)}
-    return sorted(found.values(), key=lambda one: one.at)
+    """Parse the dead letters of an event topic, oldest first; of equal ids only the last is kept."""
+    found = {dead_letter.id: dead_letter for record in records for dead_letter in _dead_letter(record, topic)}
+    return sorted(found.values(), key=lambda dead_letter: dead_letter.at)
 
 
 def _dead_letter(record: Record, topic: str) -> Iterator[StoredDeadLetter]:
-    told = {
-        name: (said or b"").decode(errors="replace")
-        for name, said in record.headers
-        if name[:9] == HEADER_PREFIX
+    fields = {
+        name: (value or b"").decode(errors="replace")
+        for name, value in record.headers
+        if name.startswith(HEADER_PREFIX)
     }
-    id_ = told.get("postroom_dead_letter_id", "")
-    source = _parse_position(told.get("postroom_source", id_))
-    if not id_ or source is None:
-        return  # somebody else's record: there is nothing to say of it
-    headers = tuple(each for each in record.headers if not each[0].startswith(HEADER_PREFIX))
-    was = replace(record, topic=topic, partition=source[1], offset=source[2], headers=headers)
+    id_ = fields.get("postroom_dead_letter_id", "")
+    position = _parse_position(fields.get("postroom_source", id_))
+    if not id_ or position is None:
+        return  # not a dead letter of Postroom
+    headers = tuple(header for header in record.headers if not header[0].startswith(HEADER_PREFIX))
+    source = replace(record, topic=topic, partition=position[1], offset=position[2], headers=headers)
+    attempts = fields.get("postroom_attempts", "")
     yield StoredDeadLetter(
         id=id_,
-        at=_parse_recorded_time(told.get("postroom_at", ""), record.timestamp),
-        code=told.get("postroom_problem_code", ""),
-        field=told.get("postroom_problem_field", ""),
-        problem=told.get("postroom_problem", ""),
-        attempts=int(said) if (said := told.get("postroom_attempts", "")).isdigit() else 0,
-        record=was,
+        at=_parse_recorded_time(fields.get("postroom_at", ""), record.timestamp),
+        code=fields.get("postroom_problem_code", ""),
+        field=fields.get("postroom_problem_field", ""),
+        problem=fields.get("postroom_problem", ""),
+        attempts=int(attempts) if attempts.isdigit() else 0,
+        record=source,
         position=f"{record.topic} partition {record.partition} offset {record.offset}",
-        content_omitted="postroom_value_omitted" in told,
-        summary=summarize_event(was),
+        content_omitted="postroom_value_omitted" in fields,
+        summary=summarize_event(source),
     )
 
 
 def summarize_event(record: Record) -> EventSummary:
-    """Whose event it is, as far as can be told; never raises."""
+    """Summarize an event, as far as it can be parsed; never raises."""
     try:
         event = parse_event(record)
     except Rejected:
@@ -153,7 +150,7 @@ def summarize_event(record: Record) -> EventSummary:
 
 
 def _guess_summary(record: Record) -> EventSummary:
-    headers = {name.lower(): (said or b"").decode(errors="replace") for name, said in record.headers}
+    headers = {name.lower(): (value or b"").decode(errors="replace") for name, value in record.headers}
     try:
         body: Any = json.loads(record.value or b"")
     except (ValueError, RecursionError):
@@ -162,7 +159,7 @@ def _guess_summary(record: Record) -> EventSummary:
 
     def first(*names: str) -> str:
         given = (headers.get(f"ce_{name}") or members.get(name) for name in names)
-        return next((each[:256] for each in given if isinstance(each, str)), "")
+        return next((value[:256] for value in given if isinstance(value, str)), "")
 
     return EventSummary(first("message_id", "id"), first("event_type", "type"), first("recipient"))
 
@@ -183,103 +180,113 @@ def _parse_recorded_time(text: str, otherwise: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What became of one dead letter; `why_not` is empty where it was done."""
+    """The result for a dead letter; `blocker` is the reason when it was not replayed, otherwise empty."""
 
     dead_letter: StoredDeadLetter
     blocker: str = ""
 
 
-def find_dead_letters(place: Environment, choice: DeadLetterFilter) -> list[StoredDeadLetter]:
-    """The chosen dead letters of all topics, oldest first; raises Trouble."""
+def find_dead_letters(environment: Environment, selection: DeadLetterFilter) -> list[StoredDeadLetter]:
+    """Return the matching dead letters of all topics, oldest first; raises UserError."""
     try:
-        with TopicReader(place.kafka) as reader:
+        with TopicReader(environment.kafka) as reader:
             found = [
-                one for topic in place.topics for one in _read_topic(reader, topic) if choice.matches(one)
+                dead_letter
+                for topic in environment.topics
+                for dead_letter in _read_topic(reader, topic)
+                if selection.matches(dead_letter)
             ]
-    except TopicUnreadable as reason:
-        raise UserError(f"The dead letters cannot be read: {reason}.") from None
-    return sorted(found, key=lambda one: one.at)
+    except TopicUnreadable as error:
+        raise UserError(f"The dead letters cannot be read: {error}.") from None
+    return sorted(found, key=lambda dead_letter: dead_letter.at)
 
 
 def _read_topic(reader: TopicReader, topic: str) -> Iterator[StoredDeadLetter]:
-    for one in parse_dead_letters(reader.records(dead_letter_topic(topic)), topic):
-        yield _with_content(reader, one) if one.content_omitted else one
+    for dead_letter in parse_dead_letters(reader.records(dead_letter_topic(topic)), topic):
+        yield _with_content(reader, dead_letter) if dead_letter.content_omitted else dead_letter
 
 
-def _with_content(reader: TopicReader, one: StoredDeadLetter) -> StoredDeadLetter:
-    """With its content from its own topic, where that still has it."""
-    was = reader.record(one.record.topic, one.record.partition, one.record.offset)
-    return (
-        one if was is None else replace(one, record=was, content_omitted=False, summary=summarize_event(was))
-    )
+def _with_content(reader: TopicReader, dead_letter: StoredDeadLetter) -> StoredDeadLetter:
+    """Return a dead letter with its content from the source topic, if that still has it."""
+    source = reader.record(dead_letter.record.topic, dead_letter.record.partition, dead_letter.record.offset)
+    if source is None:
+        return dead_letter
+    return replace(dead_letter, record=source, content_omitted=False, summary=summarize_event(source))
 
 
 REPLAY_RISKS: dict[str, str] = {
-    Code.TOO_OLD_TO_DEDUPLICATE: "it may have been sent before, and nobody remembers",
-    Code.EXPIRED: "its time has passed",
+    Code.TOO_OLD_TO_DEDUPLICATE: "it may have been sent before, and the ledger no longer has its record",
+    Code.EXPIRED: "it has expired",
     Code.UNDECIDED: "a copy of it may have arrived",
 }
-"""Why dead letters with these codes are not replayed, unless somebody insists."""
+"""Why dead letters with these codes are replayed only with `--insist`."""
 
 
-def replay_blocker(one: StoredDeadLetter, now: datetime, insisted: Collection[str] = ()) -> str:
-    """Why a dead letter should not be replayed; empty where it may. `insisted` are codes to be overlooked."""
-    if one.content_omitted or one.record.value is None:
-        return "its content is on no topic any more"
-    if now - one.at > REPLAY_RETENTION:
-        return f"it is older than {REPLAY_RETENTION.days} days, for which replays are remembered"
-    if one.code == Code.IDEMPOTENCY_MISMATCH:
+def replay_blocker(dead_letter: StoredDeadLetter, now: datetime, overridden: Collection[str] = ()) -> str:
+    """Return why a dead letter is not replayed, or an empty text; `overridden` codes do not block it."""
+    if dead_letter.content_omitted or dead_letter.record.value is None:
+        return "its content is no longer on any topic"
+    if now - dead_letter.at > REPLAY_RETENTION:
+        return f"it is older than the {REPLAY_RETENTION.days} days for which the ledger keeps replays"
+    if dead_letter.code == Code.IDEMPOTENCY_MISMATCH:
         return "its id belongs to another letter; publish it under a new id"
-    why = REPLAY_RISKS.get(one.code)
-    return f"{why}; --insist {one.code} replays it all the same" if why and one.code not in insisted else ""
+    why = REPLAY_RISKS.get(dead_letter.code)
+    return (
+        f"{why}; use --insist {dead_letter.code} to replay it"
+        if why and dead_letter.code not in overridden
+        else ""
+    )
 
 
-def publish_replays(place: Environment, wanted: Sequence[StoredDeadLetter]) -> list[ReplayResult]:
-    """Put replays on their topics; one Fate each."""
-    reasons = republish(place.kafka, [one.as_replay() for one in wanted])
-    return [ReplayResult(one, reason) for one, reason in zip(wanted, reasons, strict=True)]
+def publish_replays(environment: Environment, wanted: Sequence[StoredDeadLetter]) -> list[ReplayResult]:
+    """Publish dead letters on their event topics; returns a result for each."""
+    reasons = republish(environment.kafka, [dead_letter.as_replay() for dead_letter in wanted])
+    return [ReplayResult(dead_letter, reason) for dead_letter, reason in zip(wanted, reasons, strict=True)]
 
 
 SMTP_SECONDS = 10.0
 
 
 class _SandboxProfile:
-    """A profile's rules and templates, read once."""
+    """The delivery policy and the templates of a profile."""
 
     def __init__(self, served: ProfileBundle) -> None:
         self.topic = served.topic
-        self.house = delivery_policy(served.profile, State.CAPTURED)
+        self.policy = delivery_policy(served.profile, State.CAPTURED)
         templates = FolderTemplates(served.bundles)
         templates.refresh()
         self.catalog = templates.current()
 
 
 def send_to_sandbox(
-    place: Environment, wanted: Sequence[StoredDeadLetter], now: datetime
+    environment: Environment, wanted: Sequence[StoredDeadLetter], now: datetime
 ) -> list[ReplayResult]:
-    """Send each to the sandbox; raises Trouble when that cannot be reached, or is none."""
-    rooms = {room.topic: room for room in map(_SandboxProfile, place.profiles)}
+    """Render dead letters and send them to the sandbox; raises UserError when it is not reachable."""
+    profiles = {profile.topic: profile for profile in map(_SandboxProfile, environment.profiles)}
     if not wanted:
         return []
-    with _connect(place.sandbox) as server:
+    with _connect(environment.sandbox) as server:
         return [
-            ReplayResult(one, _render_and_send(server, one, rooms.get(one.record.topic), now))
-            for one in wanted
+            ReplayResult(
+                dead_letter,
+                _render_and_send(server, dead_letter, profiles.get(dead_letter.record.topic), now),
+            )
+            for dead_letter in wanted
         ]
 
 
 def _render_and_send(
-    server: smtplib.SMTP, one: StoredDeadLetter, room: _SandboxProfile | None, now: datetime
+    server: smtplib.SMTP, dead_letter: StoredDeadLetter, profile: _SandboxProfile | None, now: datetime
 ) -> str:
-    if room is None:
-        return f"the templates of {one.record.topic} are not here: name --profile-file and --bundles"
-    if one.content_omitted:
-        return "its content is on no topic any more"
+    if profile is None:
+        return f"no templates for {dead_letter.record.topic}: set --profile-file and --bundles"
+    if dead_letter.content_omitted:
+        return "its content is no longer on any topic"
     try:
-        letter = parse_record(one.as_replay(), room.house.profile)
+        letter = parse_record(dead_letter.as_replay(), profile.policy.profile)
     except Rejected as rejected:
         return str(rejected.problems[0])
-    outcome = render_one(letter, room.catalog, room.house, now)
+    outcome = render_one(letter, profile.catalog, profile.policy, now)
     if outcome is not None:
         return str(getattr(outcome, "problem", outcome))
     return _transmit(server, letter)
@@ -292,18 +299,18 @@ def _transmit(server: smtplib.SMTP, letter: Letter) -> str:
         steps = (f"{steps[0]} SMTPUTF8", *steps[1:])
         server.command_encoding = "utf-8"
     for step in steps:
-        code, said = server.docmd(step)
+        code, reply = server.docmd(step)
         if code >= 400:
             server.rset()
-            return f"the sandbox answered {code} {said.decode(errors='replace')}"
-    server.send(letter.content + b".\r\n")  # the content is dot-stuffed already
-    code, said = server.getreply()
-    return "" if code == 250 else f"the sandbox answered {code} {said.decode(errors='replace')}"
+            return f"the sandbox answered {code} {reply.decode(errors='replace')}"
+    server.send(letter.content + b".\r\n")  # the content is already dot-stuffed
+    code, reply = server.getreply()
+    return "" if code == 250 else f"the sandbox answered {code} {reply.decode(errors='replace')}"
 
 
-def _connect(where: str) -> smtplib.SMTP:
+def _connect(address: str) -> smtplib.SMTP:
     try:
-        endpoint = read_endpoint(where)
+        endpoint = read_endpoint(address)
     except ValueError as error:
         raise UserError(f"--sandbox: {error}") from None
     assert isinstance(endpoint, Endpoint)
@@ -313,9 +320,10 @@ def _connect(where: str) -> smtplib.SMTP:
         if GREETING.encode() not in greeting:
             server.close()
             raise UserError(
-                f"{where} is no sandbox of Postroom: nothing was sent.", "Name the sandbox: --sandbox"
+                f"{address} is not a Postroom sandbox; nothing was sent.",
+                "Name the sandbox: --sandbox HOST:PORT",
             )
         server.ehlo()
     except (OSError, smtplib.SMTPException) as error:
-        raise UserError(f"The sandbox at {where} does not answer: {error}.") from None
+        raise UserError(f"The sandbox at {address} does not answer: {error}.") from None
     return server

@@ -1,7 +1,8 @@
-"""`postroom erase`: everything of one address, in ledgers and inbox; what Kafka keeps is said, not hidden.
+"""`postroom erase`: remove a person's data from ledgers and the inbox, and report what Kafka still retains.
 
-In: an address and where to look. Out: what was removed. Letters in a worker's hand are looked at again for a
-while, since they are settled in a moment.
+Input: an address, open ledgers, the inbox's address. Output: an `ErasureReport`. A letter that a worker is
+sending cannot be erased; the erasure is retried for `RETRY_SECONDS`, because such a letter is settled within
+moments. Failure: `UserError` when the inbox does not answer.
 """
 
 import time
@@ -21,95 +22,92 @@ from postroom.ports.ledger import ErasureResult
 
 RETRY_SECONDS = 15.0
 RETRY_DELAY_SECONDS = 0.5
+AFTER_LEDGERS = "The ledgers are done; run the command again."
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What an erasure came to."""
+    """The result of an erasure."""
 
     ledgers: ErasureResult
     inbox: int | None
-    """Letters in the sandbox's inbox; None where no inbox was asked."""
+    """Letters in the sandbox's inbox; None when no inbox is configured."""
     topics: Sequence[str]
-    """Topics that may hold events of this person until their retention removes them."""
+    """Topics that may hold events of this person until Kafka's retention removes them."""
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        names = [each.name for each in fields(ErasureResult)]
-        figures = {name: getattr(self.ledgers, name) for name in names}
-        return {"dry_run": self.dry_run, **figures, "inbox": self.inbox, "topics": list(self.topics)}
+        """Return the report as JSON values."""
+        counts = {field.name: getattr(self.ledgers, field.name) for field in fields(ErasureResult)}
+        return {"dry_run": self.dry_run, **counts, "inbox": self.inbox, "topics": list(self.topics)}
 
     def lines(self) -> Iterator[str]:
-        """As a person reads it."""
+        """Yield the report as lines of text."""
         found, verb = self.ledgers, "would be erased" if self.dry_run else "erased"
-        letters, answers = _count(found.letters, "letter"), _count(found.attempts, "answer")
-        yield f"{letters} in the ledger {verb}; {found.withdrawn} of them waited to be sent"
-        yield f"{answers} of relays and {_count(found.reports, 'report')} that came back {verb}"
-        dead_letters, notifications = (
-            _count(found.dead_letters, "dead letter"),
-            _count(found.notifications, "notification"),
-        )
-        yield f"{dead_letters} and {notifications} in the outbox {verb}"
+        letters, replies = _count(found.letters, "letter"), _count(found.attempts, "reply", "replies")
+        yield f"{letters} in the ledger {verb}; {found.withdrawn} of them were waiting to be sent"
+        yield f"{replies} of relays and {_count(found.reports, 'report')} {verb}"
+        dead_letters = _count(found.dead_letters, "dead letter")
+        yield f"{dead_letters} and {_count(found.notifications, 'notification')} in the outbox {verb}"
         if found.suppressions:
-            kept = "they stay in force without the address"
+            kept = "they stay in effect without the address"
             yield f"{_count(found.suppressions, 'entry', 'entries')} of the suppression list {verb}: {kept}"
         if self.inbox is None:
-            yield "no inbox was looked into: --inbox names one"
+            yield "no inbox was searched; --inbox names one"
         else:
             yield f"{_count(self.inbox, 'letter')} in the inbox {verb}"
         if found.in_progress:
             yield f"{_count(found.in_progress, 'letter')} in progress: run the command again later"
         if self.topics:
             yield (
-                "Kafka removes records by retention alone; until then these topics may hold events of this "
+                "Kafka removes records only by retention; until then these topics may hold events of this "
                 f"person: {', '.join(self.topics)}"
             )
 
 
 def parse_address(text: str) -> str:
-    """The address as letters have it; raises Trouble."""
+    """Normalize an address as letters have it; raises UserError."""
     try:
         return str(normalize_address(text))
     except Rejected as rejected:
-        raise UserError(f"{text} is no address: {rejected.problems[0].message}.") from None
+        raise UserError(f"{text} is not an address: {rejected.problems[0].message}.") from None
 
 
 def erase_address(
     ledgers: Sequence[LedgerAdministration], address: str, now: datetime, dry_run: bool
 ) -> ErasureResult:
-    """Erase in each ledger, again while letters are under way."""
-    end, total = time.monotonic() + RETRY_SECONDS, ErasureResult()
+    """Erase an address in each ledger; retries while workers are sending its letters."""
+    deadline, total = time.monotonic() + RETRY_SECONDS, ErasureResult()
     while True:
-        found = sum((each.erase(address, now, dry_run) for each in ledgers), ErasureResult())
+        found = sum((ledger.erase(address, now, dry_run) for ledger in ledgers), ErasureResult())
         total = replace(total, in_progress=0) + found
-        if dry_run or not found.in_progress or time.monotonic() > end:
+        if dry_run or not found.in_progress or time.monotonic() > deadline:
             return total
         time.sleep(RETRY_DELAY_SECONDS)
 
 
 def erase_in_inbox(inbox: str | None, address: str, dry_run: bool) -> int | None:
-    """Erase in the sandbox's inbox; raises Trouble where it does not answer."""
+    """Erase an address in the sandbox's inbox; raises UserError when the inbox does not answer."""
     if not inbox:
         return None
     try:
         answer = http_client.post(
             f"{inbox.rstrip('/')}/api/v1/erasures", {"address": address, "dry_run": dry_run}
         )
-    except http_client.RequestFailed as reason:
-        raise UserError(f"The inbox is not there: {reason}.", "The ledgers are done; run it again.") from None
+    except http_client.RequestFailed as error:
+        raise UserError(f"The inbox cannot be reached: {error}.", AFTER_LEDGERS) from None
     if not answer.ok:
-        raise UserError(f"The inbox refused: {answer.detail}.", "The ledgers are done; run it again.")
+        raise UserError(f"The inbox rejected the request: {answer.detail}.", AFTER_LEDGERS)
     return int(answer.body["letters"])
 
 
-def topics_with_events(place: Environment) -> list[str]:
-    """Where Kafka keeps events, as far as it is known here."""
+def topics_with_events(environment: Environment) -> list[str]:
+    """Return the topics that hold events, as far as they are known."""
     try:
-        return [each for topic in place.topics for each in (topic, dead_letter_topic(topic))]
+        return [name for topic in environment.topics for name in (topic, dead_letter_topic(topic))]
     except UserError:
         return []
 
 
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
+def _count(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

@@ -1,4 +1,4 @@
-"""`postroom erase` and `postroom suppressions`: what a person asks for who gets letters."""
+"""Commands about recipients: `postroom erase` and `postroom suppressions`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ from postroom.cli.options import (
     ProfileFile,
     Reveal,
     Topic,
-    console,
     print_json,
 )
 from postroom.local.errors import UserError
@@ -31,15 +30,14 @@ if TYPE_CHECKING:
 recipients = typer.Typer()
 suppressions = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
-Ledgers = Annotated[
-    list[Path] | None, Option("--ledger", help="This ledger file (repeatable).", metavar="FILE")
-]
+Ledgers = Annotated[list[Path] | None, Option("--ledger", help="A ledger file (repeatable).", metavar="FILE")]
 Inbox = Annotated[
-    str | None, Option("--inbox", help="The sandbox's inbox; without it the running one's.", metavar="URL")
+    str | None,
+    Option("--inbox", help="The sandbox's inbox. Default: the inbox of the local run.", metavar="URL"),
 ]
-Address = Annotated[str, Argument(help="The person's address.", metavar="ADDRESS")]
+Address = Annotated[str, Argument(help="The recipient's address.", metavar="ADDRESS")]
 Profile = Annotated[
-    str, Option("--profile", help="Whose list, as namespace/name; may be left out for a single one.")
+    str, Option("--profile", help="The profile, as namespace/name; optional if there is only one.")
 ]
 
 
@@ -56,36 +54,38 @@ def erase(
     namespace: Namespace = "",
     profile_file: ProfileFile = None,
 ) -> None:
-    """Erase a person: their address, names and texts in ledgers and inbox.
+    """Erase a person: address, names and texts in ledgers and inbox.
 
-    What keeps a letter from being sent twice stays, as a digest. To run it again does no harm. Kafka removes
-    records by its retention alone: the command says on which topics.
+    A digest stays, so that no letter is sent twice. The command may be repeated. Kafka removes records only
+    by retention; the command prints the topics that may still hold events of the person.
     """
     from postroom.cli.environment import Environment, Options, open_ledgers
     from postroom.cli.erase import ErasureReport, erase_in_inbox, parse_address, topics_with_events
-    from postroom.cli.erase import erase_address as erase_in
+    from postroom.cli.erase import erase_address as erase_in_ledgers
     from postroom.clock import SystemClock
 
     person = parse_address(address)
-    place = Environment(
+    environment = Environment(
         Options(data, connections=connections, topic=topic, profile=profile_file, bundles=data)
     )
     local = not connections and not ledger
     with open_ledgers(data, ledger or (), connections, namespace) as ledgers:
-        gone = erase_in(ledgers, person, SystemClock().now(), dry_run)
-    found = inbox or (place.running.inbox if local and place.running else None)
-    report = ErasureReport(gone, erase_in_inbox(found, person, dry_run), topics_with_events(place), dry_run)
+        erased = erase_in_ledgers(ledgers, person, SystemClock().now(), dry_run)
+    found = inbox or (environment.running.inbox if local and environment.running else None)
+    report = ErasureReport(
+        erased, erase_in_inbox(found, person, dry_run), topics_with_events(environment), dry_run
+    )
     if as_json:
         print_json(report.to_json())
     else:
         typer.echo("\n".join(report.lines()))
-    if gone.in_progress:
+    if erased.in_progress:
         raise typer.Exit(1)
 
 
 @suppressions.command("list")
 def list_(
-    address: Annotated[str, Argument(help="Only this address.", metavar="ADDRESS")] = "",
+    address: Annotated[str, Argument(help="Only entries of this address.", metavar="ADDRESS")] = "",
     profile: Profile = "",
     reveal: Reveal = False,
     as_json: Json = False,
@@ -94,32 +94,33 @@ def list_(
     connections: Connections = None,
     namespace: Namespace = "",
 ) -> None:
-    """List the addresses that are not written to, and why; masked, unless --reveal asks for them."""
+    """List the suppressed addresses and the reasons; addresses are masked without --reveal."""
     from postroom.cli.environment import open_ledgers
     from postroom.cli.tables import suppression_json, suppression_table
+    from postroom.local.terminal import wide_console
 
     with open_ledgers(data, ledger or (), connections, namespace) as ledgers:
-        found = [one for each in ledgers for one in each.suppressions(profile, address)]
+        found = [entry for ledger in ledgers for entry in ledger.suppressions(profile, address)]
     if as_json:
-        print_json([suppression_json(one, reveal) for one in found])
+        print_json([suppression_json(entry, reveal) for entry in found])
     elif found:
-        console().print(suppression_table(found, reveal))
+        wide_console().print(suppression_table(found, reveal))
     else:
-        typer.echo("no address is on the suppression list")
+        typer.echo("no suppressed address found")
 
 
 @suppressions.command("add")
 def add(
     address: Address,
-    reason: Annotated[SuppressionReason, Option(help="Why.")] = SuppressionReason.MANUAL,
-    note: Annotated[str, Option(help="What gave cause.")] = "",
+    reason: Annotated[SuppressionReason, Option(help="The reason.")] = SuppressionReason.MANUAL,
+    note: Annotated[str, Option(help="A note, for instance the ticket.")] = "",
     profile: Profile = "",
     ledger: Ledgers = None,
     data: Data = DATA,
     connections: Connections = None,
     namespace: Namespace = "",
 ) -> None:
-    """Put an address on the list: from its next attempt on it is not written to.
+    """Suppress an address: from the next attempt on, no letter is sent to it.
 
     `unsubscribe` stops templates of category Subscription; every other reason stops all letters.
     """
@@ -130,46 +131,44 @@ def add(
 
     now: datetime = SystemClock().now()
     with open_ledgers(data, ledger or (), connections, namespace) as ledgers:
-        home, whose = _select_profile(ledgers, profile)
-        new = home.suppress([Suppression(whose, parse_address(address), reason, now, note)])
-    typer.echo(
-        f"on the list of {whose} as {reason}" if new else f"is on the list of {whose} already as {reason}"
-    )
+        target, profile_name = _select_profile(ledgers, profile)
+        new = target.suppress([Suppression(profile_name, parse_address(address), reason, now, note)])
+    typer.echo(f"{'suppressed' if new else 'already suppressed'} for {profile_name} as {reason}")
 
 
 @suppressions.command("remove")
 def remove(
     address: Address,
-    reason: Annotated[SuppressionReason | None, Option(help="Only for this reason.")] = None,
+    reason: Annotated[SuppressionReason | None, Option(help="Only the entry with this reason.")] = None,
     profile: Profile = "",
     ledger: Ledgers = None,
     data: Data = DATA,
     connections: Connections = None,
     namespace: Namespace = "",
 ) -> None:
-    """Take an address off the list; letters that were suppressed meanwhile are not sent by it."""
+    """Remove an address from the list; letters that were suppressed in the meantime are not sent."""
     from postroom.cli.environment import open_ledgers
     from postroom.cli.erase import parse_address
 
     with open_ledgers(data, ledger or (), connections, namespace) as ledgers:
-        home, whose = _select_profile(ledgers, profile)
-        gone = home.lift(whose, parse_address(address), reason)
-    if not gone:
+        target, profile_name = _select_profile(ledgers, profile)
+        removed = target.lift(profile_name, parse_address(address), reason)
+    if not removed:
         raise UserError(
-            f"The address is not on the list of {whose}.", "`postroom suppressions list` shows who is."
+            f"The address is not suppressed for {profile_name}.", "See `postroom suppressions list`."
         )
-    typer.echo(f"taken off the list of {whose}: {gone} entr{'y' if gone == 1 else 'ies'}")
+    typer.echo(f"removed from the list of {profile_name}: {removed} entr{'y' if removed == 1 else 'ies'}")
 
 
 def _select_profile(
     ledgers: "Sequence[LedgerAdministration]", profile: str
 ) -> "tuple[LedgerAdministration, str]":
-    """The ledger and the profile that are meant; raises Trouble where that is not clear."""
-    known = {name: each for each in ledgers for name in each.profiles()}
+    """Return the ledger and the profile's name; raises UserError when the profile is ambiguous."""
+    known = {name: ledger for ledger in ledgers for name in ledger.profiles()}
     if profile and (profile in known or len(ledgers) == 1):
         return known.get(profile, ledgers[0]), profile
     if not profile and len(known) == 1:
-        [(name, home)] = known.items()
-        return home, name
-    there = ", ".join(sorted(known)) or "none has had a letter yet"
-    raise UserError(f"Whose list? Profiles here: {there}.", "Name one: --profile NAMESPACE/NAME")
+        [(name, ledger)] = known.items()
+        return ledger, name
+    names = ", ".join(sorted(known)) or "none has a letter yet"
+    raise UserError(f"The profile is ambiguous; known profiles: {names}.", "Use --profile NAMESPACE/NAME")

@@ -1,1 +1,1 @@
-"""`postroom up`: all of Postroom on one machine, without a cluster, Docker or Java."""
+"""Local mode: `postroom up`, `check`, `build`, `send` and `letter` without a cluster, Docker or Java."""

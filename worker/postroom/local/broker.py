@@ -1,24 +1,18 @@
-"""Build the embedded broker once, with the Go toolchain that this machine has.
+"""The embedded broker: built once with a Go toolchain, run as a child process, given its topics.
 
-Input: the Go source in `broker/`, which is part of the package. Output: the path of an executable in
-the user's cache, `<cache>/postroom/broker-<hash of the source and the platform>`. It is built at first
-use (about a minute, most of it downloading franz-go), taken from the cache ever after, also when the
-toolchain has gone, and never by two builders at once. Failure: `Trouble`, with what to install.
+Input: where to keep data (None: in memory), a port (0: any free port), whether every batch is fsynced before
+its acknowledgement. Output: `bootstrap`, the address for `bootstrap.servers`; it is on 127.0.0.1 and stays
+the same over restarts. The child exits when this process exits, because its standard input closes.
 
-The embedded broker as a child process: start, stop, kill, restart on the same port.
+The executable is built from the Go source in `broker/`, which is part of the package, and cached as
+`<cache>/postroom/broker-<hash of the source and the platform>`. The first use takes about a minute, most of
+it for the download of franz-go; after that no toolchain is needed. A file lock admits one build at a time.
 
-Input: where to keep data (None: in memory), a port (0: any free one), whether every batch is fsynced
-before its ack. Output: `bootstrap`, the address for `bootstrap.servers`; it is on 127.0.0.1 and stays
-the same over restarts. In memory a topic is created at first use; with a folder a client has to create
-it (`topics.create_topics`), because the broker writes a topic of its own making to disk only when it
-ends in order. The child ends when this process ends, however it ends: its standard input closes.
-Failure: `Trouble`, with the broker's own words.
+In memory a topic is created at first use. With a folder, create topics with `create_topics`: the broker
+writes a topic that it created itself to disk only when it shuts down in order. `create_topics` works against
+any broker, and never deletes or shrinks a topic.
 
-Create the topics that profiles ask for, and tell how far their readers are.
-
-Input: a broker's address and the topics wanted. Output: the names that were created; existing topics are
-left as they are (a topic is never deleted or shrunk). Failure: `Trouble` when the broker does not answer
-or refuses.
+Failure: `UserError` with what to install, with the broker's error output, or with the broker's reply.
 """
 
 import fcntl
@@ -51,7 +45,7 @@ from postroom.local.machine import cache_folder, child_environment
 
 BROKER_SOURCE = Path(__file__).with_name("broker")
 GO_NEEDED = (1, 26)
-"""What kfake's go.mod asks for."""
+"""The version that the go.mod of kfake requires."""
 
 REMEDY = (
     "Any of these helps:\n"
@@ -61,11 +55,11 @@ REMEDY = (
 )
 
 Notify = Callable[[str], None]
-"""Where a line of progress goes."""
+"""Takes a line of progress for a person."""
 
 
 def broker_executable(notify: Notify) -> Path:
-    """The broker's executable, built first when the cache does not hold it."""
+    """Return the path of the broker's executable; build it when it is not in the cache."""
     target = cached_executable()
     if target.exists():
         return target
@@ -78,27 +72,27 @@ def broker_executable(notify: Notify) -> Path:
 
 
 def cached_executable() -> Path:
-    """Where the executable is, or will be."""
+    """Return the path of the executable in the cache; it may not exist yet."""
     return cache_folder() / f"broker-{_fingerprint()}"
 
 
 def find_go() -> str:
-    """The `go` on PATH or the one that the `local` extra put beside this interpreter."""
+    """Return the path of a Go toolchain on PATH or from the `local` extra; raises UserError."""
     beside = Path(sysconfig.get_path("scripts")) / "go"
     found = [go for go in (shutil.which("go"), str(beside) if beside.exists() else None) if go]
     if not found:
-        raise UserError("The embedded broker has to be built once, and no Go toolchain was found.", REMEDY)
+        raise UserError("The embedded broker must be built once, but no Go toolchain was found.", REMEDY)
     versions = {go: _version(go) for go in found}
     for go, version in versions.items():
         if version >= GO_NEEDED:
             return go
-    told = ", ".join(f"{go} is {'.'.join(map(str, version))}" for go, version in versions.items())
-    raise UserError(f"The embedded broker needs Go ≥ 1.26 to be built; {told}.", REMEDY)
+    found_versions = ", ".join(f"{go} is {'.'.join(map(str, version))}" for go, version in versions.items())
+    raise UserError(f"Building the embedded broker needs Go ≥ 1.26; {found_versions}.", REMEDY)
 
 
 def _version(go: str) -> tuple[int, ...]:
-    said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"\bgo(\d+)\.(\d+)", said)
+    output = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"\bgo(\d+)\.(\d+)", output)
     return tuple(map(int, match.groups())) if match else (0, 0)
 
 
@@ -112,18 +106,20 @@ def _fingerprint() -> str:
 
 @contextmanager
 def _build_lock(lock: Path, notify: Notify) -> Iterator[None]:
-    """Hold the build lock; a second builder waits for the first and then finds its work done."""
+    """Hold the build lock; a second process waits, and then finds the executable built."""
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            notify("another program is building the embedded broker; waiting for it")
+            notify("another process is building the embedded broker; waiting")
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 
 def _build(go: str, target: Path, notify: Notify) -> None:
-    notify("building the embedded broker, once; it takes a minute and is kept in " + str(target.parent))
+    notify(
+        "building the embedded broker once; this takes a minute; the result is kept in " + str(target.parent)
+    )
     unfinished = target.with_suffix(f".{os.getpid()}")
     flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w"]
     command = [go, "build", "-C", str(BROKER_SOURCE), *flags, "-o", str(unfinished), "."]
@@ -139,7 +135,7 @@ def _build(go: str, target: Path, notify: Notify) -> None:
 
 
 def _show_progress(lines: Iterable[str], notify: Notify) -> list[str]:
-    """Tell what `go build -v` does; return its last lines, which name the error if there is one."""
+    """Report the progress of `go build -v`; return its last lines, which name an error."""
     last: deque[str] = deque(maxlen=8)
     for compiled, raw in enumerate(lines, 1):
         line = raw.rstrip()
@@ -150,22 +146,24 @@ def _show_progress(lines: Iterable[str], notify: Notify) -> list[str]:
 
 def _remedy(last: list[str]) -> str:
     if any("dial tcp" in line or "proxy" in line for line in last):
-        return "The Go module proxy was not reached: set GOPROXY to one that is, or use --bootstrap-servers."
+        return (
+            "The Go module proxy cannot be reached: set GOPROXY to another proxy, or use --bootstrap-servers."
+        )
     return REMEDY
 
 
 START_SECONDS = 60.0
-"""Replaying a gigabyte takes about a second; past this the broker hangs."""
+"""Reading a gigabyte of data takes about a second; a broker that takes longer than this hangs."""
 STOP_SECONDS = 15.0
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody asked for."""
+    """Drop a line of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """How the process is started: where its words go (None: kept for the error), what it inherits."""
+    """How the process is started: its log (None: kept for the error message), inherited file descriptors."""
 
     log: Path | None = None
     inherited_fds: tuple[int, ...] = ()
@@ -173,7 +171,7 @@ class BrokerConfig:
 
 
 class LocalBroker:
-    """One embedded broker. Only `wait` may be called from another thread than the one that started it."""
+    """An embedded broker. Other threads than the one that started it may call only `wait`."""
 
     def __init__(
         self,
@@ -192,7 +190,7 @@ class LocalBroker:
 
     @property
     def bootstrap(self) -> str:
-        """`127.0.0.1:<port>`, valid once started."""
+        """`127.0.0.1:<port>`, valid after `start`."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -201,7 +199,7 @@ class LocalBroker:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> Self:
-        """Start and return when the broker listens; raises Trouble when it does not."""
+        """Start the broker and return when it listens; raises UserError when it does not."""
         command = [str(broker_executable(self._config.notify)), *self._flags()]
         log = self._config.log
         self._stderr = log.open("a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
@@ -212,7 +210,7 @@ class LocalBroker:
             stderr=self._stderr,
             text=True,
             pass_fds=self._config.inherited_fds,
-            start_new_session=True,  # Ctrl-C is for the program that started it, which ends it in order
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops the broker in order
         )
         hello = self._read_line()
         if not hello:
@@ -221,11 +219,11 @@ class LocalBroker:
         return self
 
     def stop(self) -> None:
-        """End it in order: everything is on disk. A broker that has ended already is fine."""
+        """Shut down in order, with all data on disk. Does nothing when the broker has exited already."""
         self._terminate(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """End the broker as a crash does (SIGKILL)."""
         self._terminate(signal.SIGKILL)
 
     def restart(self) -> Self:
@@ -234,19 +232,21 @@ class LocalBroker:
         return self.start()
 
     def wait(self) -> int | None:
-        """Block until the broker ends; its exit code, negative for a signal, None if it never started."""
+        """Block until the broker exits; returns its status, negative for a signal, None if not started."""
         return self._process.wait() if self._process else None
 
     def control(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Have the broker show a fault; the ops and fields are in `broker/control.go`.
+        """Inject a fault into the broker; `broker/control.go` lists the operations and fields.
 
         For example `control("fault", keys=["Produce"], topic="t", code=6, count=3)`, `control("clear")`.
         """
         if self._process is None or self._process.stdin is None:
-            raise UserError("The embedded broker does not run.")
+            raise UserError("The embedded broker is not running.")
         self._process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._read_line() or '{"ok": false, "error": "the broker ended"}')
+        answer: dict[str, Any] = json.loads(
+            self._read_line() or '{"ok": false, "error": "the broker exited"}'
+        )
         if not answer["ok"]:
             raise ValueError(f"control {op}: {answer['error']}")
         return answer
@@ -273,19 +273,19 @@ class LocalBroker:
         return self._process.stdout.readline() if ready else ""
 
     def _start_error(self) -> UserError:
-        """Why it did not start, in its own words."""
+        """Build the error for a failed start from the broker's error output."""
         assert self._process is not None
         assert self._stderr is not None
         self._process.kill()
         self._process.wait()
         self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-        said = said.removeprefix("postroom-broker: ")
+        line = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+        line = line.removeprefix("postroom-broker: ")
         self.kill()
-        taken = "address already in use" in said
+        taken = "address already in use" in line
         return UserError(
-            f"The embedded broker did not start: {said or 'it said nothing'}",
-            f"Port {self.port} is taken: choose another one, or 0 for any free one." if taken else "",
+            f"The embedded broker did not start: {line or 'it wrote no error'}",
+            f"Port {self.port} is taken: choose another port, or 0 for any free port." if taken else "",
         )
 
     def _terminate(self, how: signal.Signals) -> None:
@@ -306,15 +306,15 @@ class LocalBroker:
 
 REQUEST_SECONDS = 15.0
 CONNECT_SECONDS = 8.0
-"""A broker that is there answers at once; one that starts beside us takes a few seconds."""
+"""A running broker answers at once; a broker that is starting takes a few seconds."""
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
-"""An event may have 8 MiB (attachments ride in it); Kafka's default of 1 MiB would refuse it."""
+"""An event, with its attachments, may have 8 MiB; Kafka rejects more than 1 MiB by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as a profile wants it; retention in milliseconds."""
+    """A topic as a profile configures it; retention in milliseconds."""
 
     name: str
     partitions: int
@@ -322,7 +322,7 @@ class TopicSpec:
 
 
 def create_topics(bootstrap: str, wanted: Iterable[TopicSpec]) -> list[str]:
-    """Create what is not there yet; returns the names created, raises Trouble."""
+    """Create the missing topics; returns the names created. Raises UserError when the broker refuses."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topics = [
         NewTopic(
@@ -341,14 +341,14 @@ def create_topics(bootstrap: str, wanted: Iterable[TopicSpec]) -> list[str]:
 
 
 def wait_for_broker(bootstrap: str) -> None:
-    """Return once a broker answers; raises Trouble when none does for a while."""
+    """Return when the broker answers; raises UserError after `CONNECT_SECONDS`."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         admin.list_topics(timeout=CONNECT_SECONDS)
     except KafkaException:
         raise UserError(
             f"No Kafka broker answers at {bootstrap} (tried for {CONNECT_SECONDS:.0f} s).",
-            "Check --bootstrap-servers; without it `postroom up` runs a broker of its own.",
+            "Check --bootstrap-servers; without it `postroom up` runs an embedded broker.",
         ) from None
 
 

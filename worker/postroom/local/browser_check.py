@@ -1,16 +1,12 @@
-"""The tags of an HTML page by position, for comparing two pages byte for byte.
+"""Compare in Chromium whether a delivered page looks like its source page (`postroom check --browser`).
 
-`scan` splits a page as the HTML standard's tokenizer does (html.spec.whatwg.org, 13.2.5): start tags with
-their attributes, `<style>` elements, and nothing inside comments, raw text or conditional comments. It is
-written apart from the inliner's parser on purpose: the page is judged by other code than wrote it.
+`add_browser_findings` takes the objects of a folder and their validation results, and adds a warning
+(`page_differs`) for each element of a sample letter that Chromium shows differently than in the source page.
+`BrowserCheck` takes pairs of pages: the page as its author wrote it (with a separate style sheet, which comes
+first) and the delivered page. It returns a `Comparison` for each, with every `Difference`. Nothing is sent,
+and the browser fetches nothing. Failure: `UserError` when there is no Chromium or it exits.
 
-Judge in Chromium whether a delivered page looks as its source page.
-
-Input: pairs of pages, each the page as its author wrote it (with a style sheet of its own, which comes
-first) and the page that leaves. Output: a `Comparison` for each, with every `Difference`. Failure: `Trouble`
-when there is no Chromium or it ends.
-
-Five things are compared, and each has a name in `Difference.check`:
+`Difference.check` names the comparison that failed:
 
 - `bytes`: the text of both pages, without `style` attributes and `<style>` elements;
 - `elements`: the sequence of elements that the browser makes, and its mode (quirks or standards);
@@ -21,21 +17,18 @@ Five things are compared, and each has a name in `Difference.check`:
 - `outlook`, `gmail`, `apple`: the same with what these clients put into a page (`[data-ogsc]`, `#outlook`,
   `.ExternalClass`; `u + .body`; `a[x-apple-data-detectors]`);
 - `inlined`: the delivered page without any `<style>` element, against the source page reduced to what can be
-  inlined. Left out of that check: elements without a tag in the source (an implied `body` or `tbody`)
-  and elements that the parser makes twice of one tag, since neither has a `style` attribute of its own.
+  inlined. Two kinds of elements are excluded, because they have no `style` attribute: elements without a tag
+  in the source (an implied `body` or `tbody`), and elements that the parser creates twice for a tag.
   Where an inliner may either inline or keep (attribute selectors, structural pseudo-classes, `@layer`, nested
-  rules, `<style>` with a `data-` attribute), both outcomes are right. A declaration that is kept though it
-  could be inlined is right where a rule that has to be kept sets the same property; `Comparison.kept` counts
-  those.
+  rules, `<style>` with a `data-` attribute), both outcomes are correct. A declaration that could be inlined
+  may be kept when a rule that must be kept sets the same property; `Comparison.kept` counts those.
 
-Elements of the head are in the sequence, but have no style to compare. `compare_pictures` compares
+Elements of the head are part of the sequence, but have no style to compare. `compare_pictures` compares
 screenshots.
 
-`postroom check --browser`: does each sample's letter look as the page that its author wrote?
-
-Input: the objects of a folder and their verdict. Output: the verdict with a warning (`page_differs`) for each
-element of a letter that Chromium shows otherwise than in the source page. Nothing is sent, and the browser
-fetches nothing. Failure: `Trouble` when there is no Chromium.
+`scan_page` splits a page as the HTML standard's tokenizer does (html.spec.whatwg.org, 13.2.5): start tags
+with their attributes, `<style>` elements, and nothing inside comments, raw text or conditional comments. It
+shares no code with the inliner's parser on purpose, so that a fault of that parser cannot hide itself.
 """
 
 import json
@@ -73,7 +66,7 @@ BOGUS = re.compile(r"<[!?/][^>]*(?:>|\Z)")
 RAW_TEXT = frozenset({"style", "script", "xmp", "iframe", "noembed", "noframes", "textarea", "title"})
 FOREIGN = frozenset({"svg", "math"})
 BLOCK = "\0"
-"""Stands for a `<style>` element. HTML allows no such character, so no page has one of its own."""
+"""Replaces a `<style>` element. HTML does not allow this character, so a page cannot contain it."""
 AROUND_BLOCK = re.compile(r"\s*\0[\s\0]*")
 ADDRESSES = frozenset({"href", "src", "background", "action"})
 PADDED = re.compile(rf"""=[{WHITESPACE}]*["']([{WHITESPACE}]*)[^"']*?([{WHITESPACE}]*)["']\Z""")
@@ -83,7 +76,7 @@ MARKER = "data-postroom-tag"
 
 @dataclass(frozen=True, slots=True)
 class StartTag:
-    """One start tag: `page[start:end]` from `<` to `>`; `attributes` with what separates them from before."""
+    """A start tag: `page[start:end]` from `<` to `>`; an attribute includes the separator before it."""
 
     name: str
     start: int
@@ -100,14 +93,14 @@ class PageScan:
     tags: tuple[StartTag, ...]
     styles: tuple[tuple[int, int], ...]
     doctype_end: int
-    """Where the doctype ends, or 0 where there is none."""
+    """The end of the doctype, or 0 without a doctype."""
 
     def line(self, number: int) -> int:
-        """The line of the start tag with this number; lines begin with 1."""
+        """Return the 1-based line of the start tag with this number."""
         return self.page.count("\n", 0, self.tags[number].start) + 1
 
     def marked(self, css: str = "") -> str:
-        """The page with each start tag's number in an attribute, and with `css` before the page's styles."""
+        """Return the page with each start tag's number in an attribute, and `css` before its styles."""
         inserts = [(tag.name_end, f' {MARKER}="{number}"') for number, tag in enumerate(self.tags)]
         if css:
             inserts.append((self._head(), f"<style>{css}</style>"))
@@ -118,7 +111,7 @@ class PageScan:
         return "".join([*parts, self.page[at:]])
 
     def without_styles(self) -> str:
-        """The page without `style` attributes and without white space around addresses, with `BLOCK` for each
+        """Return the page without `style` attributes and white space around addresses, with `BLOCK` for each
         `<style>` element.
         """
         parts, at = [], 0
@@ -128,7 +121,7 @@ class PageScan:
         return "".join([*parts, self.page[at:]])
 
     def line_without_styles(self, offset: int) -> int:
-        """The page's line of a character of `without_styles()`."""
+        """Return the line in the page of a character of `without_styles()`."""
         for start, end, text in self._cuts():
             if offset < start:
                 break
@@ -146,7 +139,7 @@ class PageScan:
         return sorted(cuts)
 
     def _head(self) -> int:
-        """A place for a style element that changes no other element's place in the tree."""
+        """Return an offset where a style element does not change the rest of the tree."""
         for name in ("head", "html"):
             for tag in self.tags:
                 if tag.name == name:
@@ -155,7 +148,7 @@ class PageScan:
 
 
 def scan_page(page: str) -> PageScan:
-    """Find all start tags and style elements of a page. Linear in its length."""
+    """Find all start tags and style elements of a page, in linear time."""
     tags: list[StartTag] = []
     styles: list[tuple[int, int]] = []
     doctype_end = 0
@@ -191,7 +184,7 @@ def scan_page(page: str) -> PageScan:
 
 
 def _tag(page: str, at: int) -> StartTag | None:
-    """The start or end tag that begins here, if one does; its end is -1 where it is never closed."""
+    """Return the start or end tag at this offset, or None; its end is -1 when it is never closed."""
     found = TAG_NAME.match(page, at)
     if found is None:
         return None
@@ -200,7 +193,7 @@ def _tag(page: str, at: int) -> StartTag | None:
 
 
 def _markup_without_tag(page: str, at: int, foreign: bool) -> int:
-    """Where a comment, a doctype or the like ends that begins here, or 0."""
+    """Return the end of the comment, doctype or bogus comment at this offset, or 0."""
     if page.startswith("<!--", at):
         pattern = COMMENT
     elif foreign and page.startswith("<![CDATA[", at):
@@ -216,7 +209,7 @@ def _markup_without_tag(page: str, at: int, foreign: bool) -> int:
 
 
 def _attributes(page: str, at: int) -> tuple[tuple[tuple[str, int, int], ...], int]:
-    """A tag's attributes, and where the tag ends, or -1."""
+    """Return a tag's attributes and the end of the tag, or -1 when it is never closed."""
     attributes: list[tuple[str, int, int]] = []
     while True:
         if closed := TAG_END.match(page, at):
@@ -239,10 +232,10 @@ def _after_end_tag(page: str, name: str, at: int) -> int:
 
 
 def byte_difference(source: PageScan, delivered: PageScan) -> tuple[int, str, str] | None:
-    """Where two pages differ outside `style` attributes and `<style>` elements.
+    """Compare two pages outside of `style` attributes and `<style>` elements.
 
-    White space beside a `<style>` element and around an address may change. Gives the line in the source and
-    both texts from the first difference on, or None.
+    White space beside a `<style>` element and around an address may differ. Returns the line in the source
+    and both texts from the first difference on, or None.
     """
     left, right = source.without_styles(), delivered.without_styles()
     if left == right:
@@ -275,9 +268,9 @@ SCHEMES = ("light", "dark")
 BATCH_PAIRS = 24
 BATCH_BYTES = 400_000
 CHANNEL_TOLERANCE = 8
-"""How far a channel of a pixel may differ, of 255."""
+"""Maximum difference of a pixel's channel, of 255."""
 PICTURE_TOLERANCE = 0.001
-"""The share of pixels that may differ more."""
+"""The share of pixels that may differ by more."""
 CONSEQUENCES = frozenset(
     {
         "width",
@@ -294,7 +287,7 @@ CONSEQUENCES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PagePair:
-    """A source page with its separate style sheet, and the page that is delivered in its place."""
+    """A source page with its separate style sheet, and the delivered page."""
 
     source: str
     delivered: str
@@ -304,11 +297,11 @@ class PagePair:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One property of one element that differs."""
+    """A property of an element that differs."""
 
     check: str
     path: str
-    """The element as a selector from the root on."""
+    """The element as a selector that starts at the root."""
     line: int | None
     """The line of its tag in the source page."""
     property: str
@@ -326,7 +319,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The outcome for one pair."""
+    """The result for a pair of pages."""
 
     name: str
     elements: int
@@ -334,7 +327,7 @@ class Comparison:
     compared: int
     """Computed styles compared: elements times passes."""
     excluded: int
-    """Elements left out of `inlined`."""
+    """Elements excluded from `inlined`."""
     kept: int
     """Elements with a declaration in `<style>` that is not inlined because it competes with a kept rule."""
     differing: int
@@ -344,12 +337,12 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether the pages come out alike in every check."""
+        """Whether the pages are equal in every check."""
         return not self.differing
 
 
 class BrowserCheck:
-    """One Chromium that compares many pairs. Use it as a context manager."""
+    """A Chromium that compares many pairs. Use it as a context manager."""
 
     def __init__(self, program: Path | None = None, *, widths: Sequence[int] = WIDTHS) -> None:
         self._chromium = Chromium(program)
@@ -371,7 +364,7 @@ class BrowserCheck:
         return [found for batch in _batches(pairs) for found in self._compare(batch)]
 
     def compare_pictures(self, pair: PagePair, width: int = 600) -> float:
-        """The share of pixels that differ in a screenshot of the whole page, light."""
+        """Return the share of pixels that differ in a screenshot of the whole page, in light mode."""
         self._emulate("light", width)
         self._call("load", [_pages(pair)])
         shots = []
@@ -398,7 +391,7 @@ class BrowserCheck:
         self._emulate("light", self._widths[0])
         compared = _sum_counts(compared, self._call("compareStates"))
         bare = self._call("compareBare", pages)
-        compared = _sum_counts(compared, (each["compared"] for each in bare))
+        compared = _sum_counts(compared, (fact["compared"] for fact in bare))
         results = self._call("results")
         self._call("unload")
         for pair, fact, total, without, result in zip(pairs, facts, compared, bare, results, strict=True):
@@ -423,7 +416,7 @@ class BrowserCheck:
 
 
 def _batches(pairs: Iterable[PagePair]) -> Iterator[list[PagePair]]:
-    """Pairs in groups that one page of the browser holds with ease."""
+    """Group pairs into batches that fit into a page of the browser."""
     batch: list[PagePair] = []
     size = 0
     for pair in pairs:
@@ -451,7 +444,7 @@ def _comparison(pair: PagePair, elements: int, compared: int, without: Any, resu
         *_byte_differences(source, scan_page(pair.delivered)),
         *sorted(_differences(source, result["records"]), key=is_consequence),
     ]
-    differing = len(result["differing"]) + any(each.check == "bytes" for each in found)
+    differing = len(result["differing"]) + any(difference.check == "bytes" for difference in found)
     excluded, kept = without["excluded"], without["kept"]
     return Comparison(pair.name, elements, compared, excluded, kept, differing, tuple(found))
 
@@ -478,29 +471,29 @@ def _differences(source: PageScan, records: Iterable[Any]) -> Iterator[Differenc
 
 
 def is_consequence(difference: Difference) -> bool:
-    """Whether another difference is the likely cause: sizes follow from layout, many colors from `color`."""
+    """Whether another difference is the likely cause: sizes follow from layout, many colours from `color`."""
     name = difference.property.rpartition(":")[2]
     return name in CONSEQUENCES or (name.endswith("-color") and name != "background-color")
 
 
 SHOWN_ELEMENTS = 8
-"""Elements that are named of one letter; the last finding counts the rest."""
+"""Elements of a letter that are reported; the last finding counts the rest."""
 SHOWN_PROPERTIES = 4
 
 
 def add_browser_findings(
     objects: Iterable[Manifest], validation: ManifestValidation, program: Path | None = None
 ) -> ManifestValidation:
-    """The verdict with what Chromium finds in the letters of the templates that pass; raises Trouble."""
+    """Add Chromium's findings about the sample letters of templates that pass; raises UserError."""
     known = {object_key(item): item for item in objects}
-    proofs = dict(validation.results)
+    results = dict(validation.results)
     with BrowserCheck(program) as browser:
-        for key, proof in validation.results.items():
+        for key, result in validation.results.items():
             template = known.get(key)
-            if isinstance(template, EmailTemplate) and proof.compiled is not None:
-                found = tuple(appearance_problems(template, _layout(template, known), proof, browser))
-                proofs[key] = replace(proof, warnings=(*proof.warnings, *found))
-    return replace(validation, results=proofs)
+            if isinstance(template, EmailTemplate) and result.compiled is not None:
+                found = tuple(appearance_problems(template, _layout(template, known), result, browser))
+                results[key] = replace(result, warnings=(*result.warnings, *found))
+    return replace(validation, results=results)
 
 
 def _layout(template: EmailTemplate, known: Mapping[ObjectKey, Manifest]) -> EmailLayout | None:
@@ -512,14 +505,14 @@ def _layout(template: EmailTemplate, known: Mapping[ObjectKey, Manifest]) -> Ema
 
 
 def appearance_problems(
-    template: EmailTemplate, layout: EmailLayout | None, proof: TemplateValidation, browser: BrowserCheck
+    template: EmailTemplate, layout: EmailLayout | None, result: TemplateValidation, browser: BrowserCheck
 ) -> Iterator[Problem]:
-    """What differs in one template's letters; the same difference in several samples is one problem."""
-    assert proof.compiled is not None
-    sources = source_pages(template, layout, proof.compiled)
+    """Yield the differences in a template's letters; equal differences of several samples are one problem."""
+    assert result.compiled is not None
+    sources = source_pages(template, layout, result.compiled)
     pairs = [
         PagePair(source.page, sent.rendered.html, source.css, source.sample)
-        for source, sent in zip(sources, proof.samples, strict=True)
+        for source, sent in zip(sources, result.samples, strict=True)
     ]
     seen: set[tuple[str, str]] = set()
     for pair, comparison in zip(pairs, browser.compare(pairs), strict=True):
@@ -556,13 +549,13 @@ def _describe(group: Sequence[Difference]) -> str:
             f"{first.source!r} became {first.delivered!r}"
         )
     if first.check == "elements":
-        return f"the browser makes other elements of it: {first.source} became {first.delivered}"
-    causes = [each for each in group if not is_consequence(each)] or group
-    named = list(dict.fromkeys((each.property, each.source, each.delivered) for each in causes))
+        return f"the browser creates other elements: {first.source} became {first.delivered}"
+    causes = [difference for difference in group if not is_consequence(difference)] or group
+    named = list(dict.fromkeys((cause.property, cause.source, cause.delivered) for cause in causes))
     shown = ", ".join(
         f"{name} {was or 'nothing'} became {now or 'nothing'}" for name, was, now in named[:SHOWN_PROPERTIES]
     )
-    more = f" and {len(named) - SHOWN_PROPERTIES} properties more" if len(named) > SHOWN_PROPERTIES else ""
+    more = f" and {len(named) - SHOWN_PROPERTIES} more properties" if len(named) > SHOWN_PROPERTIES else ""
     where = CHECK_PHRASES.get(first.check, "")
     place = f" at {first.width} pixels, {first.scheme}" if first.width and not where else where
     return f"`{first.path}`: {shown}{more}{place}"
@@ -572,15 +565,15 @@ CHECK_PHRASES = {
     "hover": " while it is hovered or focused",
     "visited": " as a visited link",
     "checked": " while inputs are checked",
-    "outlook": " with what Outlook puts into a page",
-    "gmail": " with what Gmail puts into a page",
-    "apple": " with what Apple Mail puts into a page",
+    "outlook": " with the elements that Outlook adds",
+    "gmail": " with the elements that Gmail adds",
+    "apple": " with the attributes that Apple Mail adds",
     "inlined": " in clients that ignore `<style>`",
 }
 
 
 def _line_of(html: str, lines: Sequence[str], line: int | None) -> int | None:
-    """The line of `spec.html` that reads as this line of the page, if there is exactly one."""
+    """Return the line of `spec.html` with the text of this line of the page, if there is exactly one."""
     if line is None or not 0 < line <= len(lines):
         return None
     wanted = lines[line - 1].strip()

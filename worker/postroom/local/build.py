@@ -1,8 +1,9 @@
-"""`postroom build`: a folder of manifests as one YAML stream that `kubectl apply` takes.
+"""`postroom build`: a folder of manifests as one YAML stream for `kubectl apply`.
 
-Input: a `Reading` without errors. Output: each Kubernetes object of the folder in the order of the files,
-with the texts of `htmlFile` and the like inside; the same input gives the same bytes. What is no object of a
-cluster (a Kustomization) is left out and named. Failure: `Trouble` when the file cannot be written.
+Input: a `ManifestSet` without errors. Output: each Kubernetes object of the folder in the order of the files,
+with the texts of `htmlFile` and similar fields inlined; the same input gives the same bytes. Documents that
+are not cluster objects (a Kustomization) are excluded and reported. Failure: `UserError` when the file cannot
+be written.
 """
 
 import re
@@ -17,19 +18,19 @@ from postroom.local.manifests import ManifestSet
 
 INDENT = "  "
 _BREAKS = frozenset("\x85\u2028\u2029\r")
-"""Line ends to YAML 1.1, which a literal block would change."""
+"""Line ends in YAML 1.1; a literal block would change them."""
 
 
 def build_stream(manifest_set: ManifestSet) -> str:
-    """The stream."""
-    objects = (each.value for each in manifest_set.located)
+    """Return the YAML stream."""
+    values = (located.value for located in manifest_set.located)
     return "".join(
-        f"---\n{to_yaml(dict(each))}" for each in objects if each is not None and _in_cluster(each)
+        f"---\n{to_yaml(dict(value))}" for value in values if value is not None and _in_cluster(value)
     )
 
 
 def write_stream(stream: str, output: Path | None) -> None:
-    """Write the stream to a file, whole or not at all, or to standard output; raises Trouble."""
+    """Write the stream to standard output, or atomically to a file; raises UserError."""
     if output is None:
         sys.stdout.buffer.write(stream.encode())
         sys.stdout.flush()
@@ -45,14 +46,14 @@ def write_stream(stream: str, output: Path | None) -> None:
 
 
 def excluded_objects(manifest_set: ManifestSet) -> Iterator[str]:
-    """`letters/kustomization.yaml: Kustomization` for each object that is none of a cluster's."""
-    for each in manifest_set.located:
-        if each.value is not None and not _in_cluster(each.value):
-            yield f"{each.file}: {each.kind or 'an object without kind'}"
+    """Yield a line like `letters/kustomization.yaml: Kustomization` for each object that is excluded."""
+    for located in manifest_set.located:
+        if located.value is not None and not _in_cluster(located.value):
+            yield f"{located.file}: {located.kind or 'an object without kind'}"
 
 
 def _in_cluster(value: Mapping[str, Any]) -> bool:
-    """Whether kubectl can apply it: it has a name."""
+    """Whether kubectl can apply an object: it has a name and is not marked as local configuration."""
     metadata = value.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         return False
@@ -60,21 +61,21 @@ def _in_cluster(value: Mapping[str, Any]) -> bool:
 
 
 def to_yaml(value: dict[str, Any]) -> str:
-    """A mapping as a YAML document; texts of several lines as literal blocks."""
+    """Return a mapping as a YAML document, with multi-line strings as literal blocks."""
     return "".join(f"{line}\n" for line in _mapping(value, ""))
 
 
 def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
-    for key, each in value.items():
-        yield from _entry(f"{indent}{_scalar(key)}:", each, indent + INDENT)
+    for key, member in value.items():
+        yield from _entry(f"{indent}{_scalar(key)}:", member, indent + INDENT)
 
 
 def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
-    """What stands behind `key:` or `-`."""
+    """Yield the lines of a value after `key:` or `-`."""
     if isinstance(value, dict) and value:
         yield from _collection(head, list(_mapping(value, indent)), indent)
     elif isinstance(value, list) and value:
-        lines = [line for each in value for line in _entry(f"{indent}-", each, indent + INDENT)]
+        lines = [line for item in value for line in _entry(f"{indent}-", item, indent + INDENT)]
         yield from _collection(head, lines, indent)
     elif isinstance(value, str) and "\n" in value and not _BREAKS.intersection(value) and _printable(value):
         yield from _literal(head, value, indent)
@@ -83,7 +84,7 @@ def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
 
 
 def _collection(head: str, lines: list[str], indent: str) -> Iterator[str]:
-    """A collection below its key; in a list its first line stands beside the dash."""
+    """Yield a collection below its key, or beginning beside the dash of its list item."""
     if head.endswith("-"):
         yield f"{head} {lines[0][len(indent) :]}"
         yield from lines[1:]
@@ -138,7 +139,7 @@ def _escaped(character: str) -> str:
 
 
 _PRINTABLE = re.compile(r"[\t\n -~\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
-"""What may stand in YAML as it is; a byte order mark may not."""
+"""What may profile in YAML as it is; a byte order mark may not."""
 
 
 def _printable(text: str) -> bool:

@@ -1,9 +1,9 @@
-"""Play the operator: write what workers and the gateway read, and keep what was good when an edit is bad.
+"""Write the files that workers and the gateway read, as the operator does in a cluster.
 
-Input: the verdict on a folder of manifests. Output: for every profile a folder with `profile.yaml` and
-`templates.json`, each replaced in one step. A template whose edit does not pass keeps its last good
-revision; one whose manifest is gone is gone, unless a file cannot be read at all: then nobody can tell
-what was in it, and everything that is missing stays.
+Input: the validation result of a folder of manifests. Output: for each profile a folder with `profile.yaml`,
+`templates.json` and, with a fallback, `fallback.yaml`; each file is replaced atomically. A template whose
+edit does not pass keeps its last good revision. A template whose manifest was removed is removed, unless a
+manifest file could not be read: that file may contain it, so nothing that is missing is removed then.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,40 +22,40 @@ from postroom.local.data_folder import write_atomically
 
 @dataclass(frozen=True, slots=True)
 class ServedProfile:
-    """A profile as it is served: its manifest, its live templates, and which of them are held back."""
+    """A profile as workers serve it: its manifest, its live templates, and which of them are held back."""
 
     profile_dir: str
-    profile: SmtpProfile
+    manifest: SmtpProfile
     templates: tuple[CompiledTemplate, ...]
     held_back: tuple[str, ...] = ()
-    """Templates that serve an older revision because the newest does not pass."""
+    """Templates that serve an older revision because the newest does not pass validation."""
     fallback: SmtpProfile | None = None
-    """The profile that `fallbackRef` names, when it is there."""
+    """The profile that `fallbackRef` names, if it exists."""
 
 
 def profile_dir_name(profile: SmtpProfile) -> str:
-    """The name of a profile's folder and ledger: its name, with its namespace where that is not `default`."""
+    """Return the name of a profile's folder and ledger; it has a namespace prefix except for `default`."""
     metadata = profile.metadata
     return metadata.name if metadata.namespace == "default" else f"{metadata.namespace}.{metadata.name}"
 
 
 def write_bundles(folder: Path, validation: ManifestValidation, *, complete: bool) -> list[ServedProfile]:
-    """Write every profile's files; `complete` is false when some manifest could not be read at all."""
+    """Write the files of all profiles; `complete` is false when a manifest could not be read."""
     profiles = _profiles(folder, validation, complete)
     served = [
         replace(_serve(folder, profile, validation, complete), fallback=_fallback(profile, profiles))
         for profile in profiles
     ]
-    for stand in served:
-        profile_dir = folder / stand.profile_dir
-        _write_if_changed(profile_dir / "templates.json", pack_bundle(stand.templates))
-        if stand.fallback:
-            _write_if_changed(profile_dir / "fallback.yaml", _profile_yaml(stand.fallback))
+    for profile in served:
+        profile_dir = folder / profile.profile_dir
+        _write_if_changed(profile_dir / "templates.json", pack_bundle(profile.templates))
+        if profile.fallback:
+            _write_if_changed(profile_dir / "fallback.yaml", _profile_yaml(profile.fallback))
         else:
             (profile_dir / "fallback.yaml").unlink(missing_ok=True)
-        _write_if_changed(profile_dir / "profile.yaml", _profile_yaml(stand.profile))
+        _write_if_changed(profile_dir / "profile.yaml", _profile_yaml(profile.manifest))
     if complete:
-        _remove_others(folder, {stand.profile_dir for stand in served})
+        _remove_others(folder, {profile.profile_dir for profile in served})
     return served
 
 
@@ -65,19 +65,17 @@ def _profile_yaml(profile: SmtpProfile) -> str:
 
 
 def _fallback(profile: SmtpProfile, profiles: Iterable[SmtpProfile]) -> SmtpProfile | None:
-    ref, profile_dir = profile.spec.fallback_ref, profile.metadata.namespace
+    ref, namespace = profile.spec.fallback_ref, profile.metadata.namespace
     if ref is None:
         return None
-    wanted = (profile_dir, ref.name)
-    return next((each for each in profiles if (each.metadata.namespace, each.metadata.name) == wanted), None)
+    wanted = (namespace, ref.name)
+    return next((p for p in profiles if (p.metadata.namespace, p.metadata.name) == wanted), None)
 
 
 def _profiles(folder: Path, validation: ManifestValidation, complete: bool) -> list[SmtpProfile]:
     found = {profile_dir_name(profile): profile for profile in validation.profiles.values()}
     if not complete:
-        for file in sorted(folder.glob("*/profile.yaml")):
-            if file.parent.name not in found and (before := _read_profile(file)):
-                found[file.parent.name] = before
+        found = read_profiles(folder) | found
     return [found[profile_dir] for profile_dir in sorted(found)]
 
 
@@ -86,18 +84,18 @@ def _serve(
 ) -> ServedProfile:
     metadata = profile.metadata
     serving = RevisionChoice()
-    fresh = {each.name: each for each in validation.compiled(metadata.namespace, metadata.name)}
-    live = {name: each for name, each in fresh.items() if serving.choose(name, each, None)}
+    valid = {template.name: template for template in validation.compiled(metadata.namespace, metadata.name)}
+    live = {name: template for name, template in valid.items() if serving.choose(name, template, None)}
     failed = {
         key.name
-        for key, proof in validation.results.items()
-        if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not proof.passed
+        for key, result in validation.results.items()
+        if (key.kind, key.namespace) == ("EmailTemplate", metadata.namespace) and not result.passed
     }
     held_back = []
     for before in _previous_templates(folder / profile_dir_name(profile) / "templates.json"):
-        gone_unseen = not complete and before.name not in {key.name for key in validation.results}
-        stays = before.name not in live and (before.name in failed or gone_unseen)
-        if stays and serving.choose(before.name, None, before):
+        maybe_unread = not complete and before.name not in {key.name for key in validation.results}
+        keep = before.name not in live and (before.name in failed or maybe_unread)
+        if keep and serving.choose(before.name, None, before):
             live[before.name] = before
             held_back.append(before.name)
     return ServedProfile(
@@ -112,6 +110,12 @@ def _previous_templates(bundle: Path) -> Iterator[CompiledTemplate]:
         return
 
 
+def read_profiles(folder: Path) -> dict[str, SmtpProfile]:
+    """Read the profiles of a folder of bundles, by the name of their folder; unreadable files are skipped."""
+    files = sorted(folder.glob("*/profile.yaml"))
+    return {file.parent.name: profile for file in files if (profile := _read_profile(file))}
+
+
 def _read_profile(file: Path) -> SmtpProfile | None:
     try:
         return SmtpProfile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
@@ -120,14 +124,14 @@ def _read_profile(file: Path) -> SmtpProfile | None:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    """Replace a file unless it says the same already: readers look again at every change."""
+    """Replace a file unless its text is the same: workers reload a file at each change."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
 
 
-def _remove_others(folder: Path, homes: set[str]) -> None:
+def _remove_others(folder: Path, profile_dirs: set[str]) -> None:
     for profile in folder.glob("*/profile.yaml"):
-        if profile.parent.name not in homes:
+        if profile.parent.name not in profile_dirs:
             profile.unlink()
             for name in ("templates.json", "fallback.yaml"):
                 (profile.parent / name).unlink(missing_ok=True)

@@ -1,18 +1,14 @@
-"""Findings as SARIF 2.1.0, the format of code scanning (OASIS, "Static Analysis Results Interchange Format").
+"""`postroom check`: print the findings of a `ManifestSet` for people and for programs.
 
-Findings in, one document of JSON values out: one run with every rule that found something, and one result for
-each finding. Addresses of files are relative to the working folder, as GitHub and GitLab expect them; columns
-count characters (`unicodeCodePoints`), `endColumn` is the one after the last.
+Input: a `ManifestSet`. Output: lines of text in one of five formats:
 
-`postroom check`: say what is wrong in a folder of manifests, for people and for programs.
-
-Input: a `Reading`. Output: lines of text. Forms:
-
-- `text`: each finding with its severity, rule and place, the line of the file with the words underlined, and
-  for the first finding of a rule why it matters and what to do; errors first; one line of summary at the end;
-- `concise`: one line a finding, `file:line:column: severity[rule] message`, for editors and grep;
-- `json`: one document, whose schema is in docs/reference/rules.md;
-- `sarif`: SARIF 2.1.0 (`postroom.local.check`);
+- `text`: each finding with severity, rule and position, the line of the file with the range underlined, and
+  for the first finding of a rule why it matters and how to fix it; errors first; a summary as the last line;
+- `concise`: one line for each finding, `file:line:column: severity[rule] message`, for editors and grep;
+- `json`: one document; docs/reference/rules.md has its schema;
+- `sarif`: SARIF 2.1.0 for code scanning (OASIS, "Static Analysis Results Interchange Format"): one run with
+  the rules that have findings. File URIs are relative to the working folder, as GitHub and GitLab expect
+  them; columns count characters (`unicodeCodePoints`), and `endColumn` is the column after the last one;
 - `github`: workflow commands, which GitHub shows beside the lines of a change.
 """
 
@@ -39,7 +35,7 @@ SOURCE_ROOT = "SRCROOT"
 
 
 def to_sarif(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The document."""
+    """Return the SARIF document as JSON values."""
     names = list(dict.fromkeys(finding.rule for finding in findings))
     driver = {
         "name": "postroom check",
@@ -115,7 +111,7 @@ def _artifact(file: str) -> dict[str, str]:
 FormatName = Literal["text", "concise", "json", "sarif", "github"]
 MISSING = frozenset({Code.PROFILE_NOT_FOUND, Code.LAYOUT_NOT_FOUND})
 JSON_VERSION = 1
-"""Of the JSON document; a field may be added without a new one."""
+"""The version of the JSON document's schema; new fields do not change it."""
 MIN_WIDTH = 40
 COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
@@ -123,16 +119,16 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^).#]*)[^)]*\)")
 
 
 def may_go_live(manifest_set: ManifestSet, *, strict: bool) -> bool:
-    """Whether everything may go live; with `strict` a warning is as bad as an error, and an info is not.
+    """Whether all objects may go live; with `strict` warnings count as errors, infos do not.
 
-    Not the warning that a reference leads out of what was read: it is there only if it was asked for.
+    The warning about a reference to an object elsewhere never counts: the user asked for it.
     """
     counted = [warning for warning in manifest_set.warnings if warning.rule not in MISSING]
     return not manifest_set.errors and not (strict and counted)
 
 
 def format_report(manifest_set: ManifestSet, form: FormatName, width: int = 80) -> Iterator[Text]:
-    """The findings in one of the forms, line by line; `width` is the terminal's, in cells."""
+    """Yield the report in a format, line by line; `width` is the terminal's width in cells."""
     match form:
         case "json":
             yield Text(_json(manifest_set))
@@ -149,11 +145,11 @@ def format_report(manifest_set: ManifestSet, form: FormatName, width: int = 80) 
 
 
 def summary_line(manifest_set: ManifestSet) -> str:
-    """`8 files, 1 profile; 6 of 6 templates pass; 21 sample letters rendered; 0 errors, 2 warnings`."""
-    proofs = manifest_set.validation.results
-    templates = [proof for key, proof in proofs.items() if key.kind == "EmailTemplate"]
-    passed = sum(proof.passed for proof in templates)
-    letters = sum(len(proof.samples) for proof in templates)
+    """Return a line like `8 files, 1 profile; 6 of 6 templates pass; 21 sample letters rendered; …`."""
+    results = manifest_set.validation.results
+    templates = [result for key, result in results.items() if key.kind == "EmailTemplate"]
+    passed = sum(result.passed for result in templates)
+    letters = sum(len(result.samples) for result in templates)
     asked = len(templates) + manifest_set.unread_templates
     apart = sum(map(_without_layout, templates))
     counts = [_count(len(manifest_set.errors), "error"), _count(len(manifest_set.warnings), "warning")]
@@ -161,17 +157,17 @@ def summary_line(manifest_set: ManifestSet) -> str:
     parts = [
         f"{_count(manifest_set.files, 'file')}, {_count(len(manifest_set.validation.profiles), 'profile')}",
         f"{passed} of {asked} {'template passes' if asked == passed == 1 else 'templates pass'}",
-        *([f"{_count(apart, 'template')} not rendered, for want of a layout"] if apart else []),
+        *([f"{_count(apart, 'template')} not rendered, because the layout is missing"] if apart else []),
         f"{_count(letters, 'sample letter')} rendered",
         ", ".join(counts),
     ]
     return "; ".join(parts)
 
 
-def _without_layout(proof: TemplateValidation) -> bool:
-    """Whether nothing is wrong with a template as far as can be told without its layout."""
-    missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in proof.warnings)
-    return missing and not proof.problems
+def _without_layout(result: TemplateValidation) -> bool:
+    """Whether a template was checked without its layout, and has no problem so far."""
+    missing = any(warning.code is Code.LAYOUT_NOT_FOUND for warning in result.warnings)
+    return missing and not result.problems
 
 
 def _by_severity(manifest_set: ManifestSet) -> tuple[Finding, ...]:
@@ -193,7 +189,7 @@ def _text(manifest_set: ManifestSet, width: int) -> Iterator[Text]:
 
 
 def _full_finding(finding: Finding, width: int, *, explain: bool) -> Iterator[Text]:
-    """A finding in full."""
+    """Yield the lines of a finding in the format `text`."""
     colour = COLOURS[finding.severity]
     head = Text.assemble((f"{finding.severity}[{finding.rule}]", colour), " ")
     head.append(printable(finding.message), style="bold")
@@ -215,7 +211,7 @@ def _full_finding(finding: Finding, width: int, *, explain: bool) -> Iterator[Te
 
 
 def excerpt(finding: Finding, room: int) -> tuple[str, int, int]:
-    """The finding's line without its indentation, cut to `room` cells; where to underline it, in cells."""
+    """Return the finding's line, dedented and cut to `room` cells; start and length of the underline."""
     line = printable(finding.source.rstrip())
     indent = min(len(line) - len(line.lstrip()), finding.column - 1)
     begin, end = finding.column - 1 - indent, min(finding.end_column - 1, len(line)) - indent
@@ -232,12 +228,12 @@ def excerpt(finding: Finding, room: int) -> tuple[str, int, int]:
 
 
 def printable(text: str) -> str:
-    """A text in which nothing moves the cursor or turns the writing around; its length stays."""
-    return "".join(each if each.isprintable() else " " if each == "\t" else "·" for each in text)
+    """Replace control and bidi characters, so that a text cannot move the cursor; keeps the length."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "·" for c in text)
 
 
 def _wrapped(text: Text, indent: str, width: int) -> Iterator[Text]:
-    """The text in lines of at most `width` cells; words longer than that are left whole."""
+    """Wrap a text into lines of at most `width` cells; longer words stay whole."""
     words = text.split(" ", allow_blank=True)
     line, used = Text(), 0
     for word in words:
@@ -253,7 +249,7 @@ def _wrapped(text: Text, indent: str, width: int) -> Iterator[Text]:
 
 
 def _plain(markdown: str) -> str:
-    """Markdown for a terminal: links become the names that they have, or that their page has."""
+    """Convert Markdown for a terminal: a link becomes its text, or the name of its page."""
     return LINK.sub(lambda link: link.group(1) or f"the page {link.group(2)}", markdown)
 
 
@@ -275,14 +271,14 @@ def _json(manifest_set: ManifestSet) -> str:
         {
             "namespace": key.namespace,
             "name": key.name,
-            "passes": None if _without_layout(proof) else proof.passed,
-            "revision": proof.compiled.revision if proof.compiled else None,
+            "passes": None if _without_layout(result) else result.passed,
+            "revision": result.compiled.revision if result.compiled else None,
             "samples": [
                 {"name": sample.name, "locale": sample.locale, "html_bytes": sample.html_bytes}
-                for sample in proof.samples
+                for sample in result.samples
             ],
         }
-        for key, proof in manifest_set.validation.results.items()
+        for key, result in manifest_set.validation.results.items()
         if key.kind == "EmailTemplate"
     ]
     document = {

@@ -1,8 +1,8 @@
 """Run a program as a child that never outlives its parent: `python -m postroom.local.child_program PROGRAM`.
 
-Input: the program's name; its configuration is in the environment. Standard input is a pipe whose other
-end the parent holds: when it closes, the parent is gone (also by kill -9) and the program is asked to end
-in order, as by SIGTERM; if it has not ended after `GRACE_SECONDS` it is ended.
+Input: the program's name; its settings are in the environment. Standard input is a pipe whose other end the
+parent holds. The pipe closes when the parent ends, also after kill -9: then the program gets SIGTERM, and
+exits with status 70 when it is still running after `GRACE_SECONDS`.
 """
 
 import importlib
@@ -17,12 +17,12 @@ PROGRAMS = {
     "sandbox": "postroom.sandbox.main",
     "gateway": "postroom.gateway.main",
 }
-"""Each module has a `main()`."""
+"""Program name → module with a `main()`."""
 GRACE_SECONDS = 30.0
 
 
 def main() -> None:
-    """Watch the parent and run the program named on the command line."""
+    """Run the program that the command line names, and watch the parent process."""
     module = PROGRAMS[sys.argv[1]]
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     importlib.import_module(module).main()

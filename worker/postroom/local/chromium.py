@@ -1,12 +1,12 @@
-"""Chromium without a screen, driven over a pipe by the DevTools protocol.
+"""Headless Chromium, controlled over a pipe with the DevTools protocol.
 
-`start()` finds the program on PATH, starts it once with a fresh profile and opens one empty page; `call`
-sends one protocol command and waits for its answer, `evaluate` runs JavaScript in the page. The browser
-reaches no network: host names do not resolve, and the page's policy allows only `data:` addresses.
-Failure: `Trouble` when no Chromium is installed, when it does not start, or when it ends.
+Entering the context manager starts the program once with a fresh profile and opens an empty page; `call`
+sends a protocol command and waits for its result, `evaluate` runs JavaScript in the page. The browser has no
+network access: host names do not resolve, and the page's content security policy allows only `data:`
+addresses. Failure: `UserError` when no Chromium is installed, when it does not start, or when it exits.
 
 The protocol: chromedevtools.github.io/devtools-protocol. Over a pipe (file descriptors 3 and 4) each message
-is one JSON document, ended by a zero byte.
+is a JSON document that ends in a zero byte.
 """
 
 import json
@@ -41,7 +41,7 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 ANSWER_SECONDS = 120.0
-"""A page of 100 KB takes two seconds; a browser that is silent for so long does not answer any more."""
+"""A page of 100 KB takes two seconds; a browser that sends nothing for this long hangs."""
 EXIT_SECONDS = 5.0
 READ_BYTES = 1 << 20
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
@@ -51,11 +51,11 @@ document.head.innerHTML = `<meta http-equiv="Content-Security-Policy" content="{
     :root {{ color-scheme: light dark }} body {{ margin: 0 }} iframe {{ border: 0; display: block }}
   </style>`
 """
-"""Frames of this page take over its policy. A frame prefers the dark scheme only where its host uses it."""
+"""Frames inherit the page's policy. A frame prefers the dark scheme only when its host page uses it."""
 
 
 def find_chromium() -> Path:
-    """The first Chromium or Chrome on PATH; raises Trouble."""
+    """Return the first Chromium or Chrome on PATH; raises UserError."""
     for name in CHROMIUM_NAMES:
         if found := shutil.which(name):
             return Path(found)
@@ -66,7 +66,7 @@ def find_chromium() -> Path:
 
 
 class Chromium:
-    """One browser process with one page. Use it as a context manager; it is not safe for threads."""
+    """A browser process with one page. Use it as a context manager; it is not thread-safe."""
 
     def __init__(self, program: Path | None = None) -> None:
         self._program = program or find_chromium()
@@ -95,7 +95,7 @@ class Chromium:
         self._stop()
 
     def call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
-        """Send one command and return its result; raises Trouble when the browser refuses or ends."""
+        """Send a command and return its result; raises UserError when it fails or the browser exits."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -104,19 +104,19 @@ class Chromium:
         while True:
             answer = self._receive()
             if answer.get("id") != self._number:
-                continue  # an event, which no caller waits for
+                continue  # an event, not the response
             if "error" in answer:
-                raise UserError(f"Chromium refused {method}: {answer['error'].get('message')}")
+                raise UserError(f"Chromium rejected {method}: {answer['error'].get('message')}")
             result: Mapping[str, Any] = answer.get("result", {})
             return result
 
     def evaluate(self, expression: str) -> Any:
-        """Run JavaScript in the page, wait for its promise, return its value as JSON."""
+        """Run JavaScript in the page, wait for its promise, return the value."""
         done = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if details := done.get("exceptionDetails"):
             thrown = details.get("exception", {}).get("description") or details.get("text")
             raise UserError(
-                f"The page in Chromium failed: {thrown}", "This is a fault of Postroom; report it."
+                f"The page in Chromium failed: {thrown}", "This is a bug in Postroom; please report it."
             )
         return done["result"].get("value")
 
@@ -125,13 +125,13 @@ class Chromium:
         self._answers, answers = os.pipe()
         log = os.open(self._log, os.O_CREAT | os.O_WRONLY, 0o600)
         arguments = [str(self._program), *FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
-        # above 4, so that placing one does not close another
+        # above 4, so that DUP2 onto 3 and 4 does not close them
         moved = [os.dup(fd) if fd <= 4 else fd for fd in (commands, answers)]
         try:
             self._pid = os.posix_spawn(
                 self._program,
                 arguments,
-                dict(os.environ),  # noqa: TID251  the browser's own, handed on
+                dict(os.environ),  # noqa: TID251  passed on to the browser
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, log, 1),
                     (os.POSIX_SPAWN_DUP2, log, 2),
@@ -170,15 +170,15 @@ class Chromium:
         return answer
 
     def _exit_error(self) -> UserError:
-        return UserError(f"{self._program} ended.", self._stderr_tail())
+        return UserError(f"{self._program} exited.", self._stderr_tail())
 
     def _stderr_tail(self) -> str:
         return self._log.read_text(errors="replace")[-1000:].strip() if self._log.exists() else ""
 
     def _stop(self) -> None:
-        """End the browser with its children and remove the profile."""
+        """End the browser and its children, and remove the profile."""
         if self._pid:
-            os.close(self._commands)  # Chromium ends when its pipe closes
+            os.close(self._commands)  # Chromium exits when its pipe closes
             os.close(self._answers)
             if not self._wait_for_exit(EXIT_SECONDS):
                 with suppress(ProcessLookupError):

@@ -1,16 +1,18 @@
-"""The data folder of `postroom up`: everything of a run on this machine is in it, and one run owns it.
+"""The data folder of `postroom up`: paths, addresses of the running programs, exclusive ownership.
 
-    broker/                        the embedded broker's topics and offsets
-    bundles/<profile>/             profile.yaml and templates.json, what workers and the gateway read
-    ledgers/<profile>.sqlite       what became of each letter
+    broker/                        topics and offsets of the embedded broker
+    bundles/<profile>/             profile.yaml and templates.json, read by workers and the gateway
+    ledgers/<profile>.sqlite       the ledger: state and attempts of each letter
     sandbox.sqlite                 the inbox
-    logs/<program>.log             what each program said
-    up.json                        addresses and process ids of the run that owns the folder
-    up.lock, programs.lock         who owns it: the run itself, and every program it started
+    logs/<program>.log             log of each program
+    up.json                        addresses and process id of the run that owns the folder
+    up.lock, programs.lock         locks of the run, and of every program that it started
 
-Failure: `Trouble` when another run owns the folder, or it cannot be made or written. Nobody but its owner
-may look into it: one-time codes and addresses lie there. The locks are flocks: they end with their processes,
-so that nothing has to be cleaned up after a kill.
+One run owns a folder at a time. The folder is readable by its owner alone (mode 0700), because it holds
+one-time codes and addresses. The locks are flocks: the kernel releases them when the processes exit, so
+nothing has to be cleaned up after a kill.
+
+Failure: `UserError` when another run owns the folder, or when it cannot be created or written.
 """
 
 import fcntl
@@ -25,12 +27,12 @@ from postroom.local.errors import UserError
 
 DEFAULT_DATA_FOLDER = Path(".postroom")
 EXIT_SECONDS = 40.0
-"""How long the programs of a killed run may take to end before a new run gives up."""
+"""Time limit for the programs of a killed run to exit; after that a new run fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunAddresses:
-    """Where a run can be reached, as it stands in up.json."""
+    """The addresses of a run, as up.json has them."""
 
     pid: int
     bootstrap_servers: str
@@ -41,11 +43,11 @@ class RunAddresses:
     workers: dict[str, str] = field(default_factory=dict)
     """Profile → the worker's HTTP address."""
     studio: str = ""
-    """The template studio; empty where it is not served."""
+    """The template studio; empty when it is not served."""
 
 
 class DataFolder:
-    """Paths inside one data folder, and the right to use it."""
+    """Paths inside a data folder, and its locks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +60,7 @@ class DataFolder:
 
     @property
     def bundles(self) -> Path:
-        """One folder per profile."""
+        """The folder with a subfolder for each profile."""
         return self.path / "bundles"
 
     @property
@@ -71,32 +73,32 @@ class DataFolder:
         return self.path / "ledgers" / f"{profile}.sqlite"
 
     def ledgers(self) -> list[Path]:
-        """Every ledger there is."""
+        """The paths of all ledgers."""
         return sorted((self.path / "ledgers").glob("*.sqlite"))
 
     def log(self, program: str) -> Path:
-        """Where a program's words go."""
+        """The log of a program."""
         return self.path / "logs" / f"{program}.log"
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
-        """The lock that every program of this run holds as well."""
+        """File descriptors of the lock that every program of this run holds as well."""
         return tuple(self._locks[1:])
 
     def acquire(self, notify: Callable[[str], None]) -> None:
-        """Make the folder this run's own; raises Trouble when another run has it."""
+        """Create the folder and take its locks; raises UserError when another run owns it."""
         if not self._claim():
             other = self.addresses()
             by = f" by process {other.pid}" if other else ""
             raise UserError(
-                f"{self.path} is in use{by}: another `postroom up` runs on it.",
-                "Stop that one, or give this one a folder of its own: postroom up --data DIR",
+                f"{self.path} is in use{by}: another `postroom up` owns it.",
+                "Stop that run, or choose another folder: postroom up --data DIR",
             )
-        deadline, told = monotonic() + EXIT_SECONDS, False
+        deadline, announced = monotonic() + EXIT_SECONDS, False
         while not self._take("programs.lock", inherit=True):
-            if not told:
-                notify("waiting for the programs of the previous run to end")
-                told = True
+            if not announced:
+                notify("waiting for the programs of the previous run to exit")
+                announced = True
             if monotonic() > deadline:
                 self.release()
                 raise UserError(
@@ -106,27 +108,27 @@ class DataFolder:
             sleep(0.1)
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Release the locks."""
         while self._locks:
             os.close(self._locks.pop())
 
     def write_addresses(self, addresses: RunAddresses) -> None:
-        """Say where this run can be reached, for `postroom send` and for people."""
+        """Write up.json, which `postroom send` and other commands read."""
         write_atomically(self.path / "up.json", json.dumps(asdict(addresses), indent=2) + "\n")
 
     def remove_addresses(self) -> None:
-        """Nothing can be reached any more."""
+        """Remove up.json when the run ends."""
         (self.path / "up.json").unlink(missing_ok=True)
 
     def addresses(self) -> RunAddresses | None:
-        """Where the run that owns the folder can be reached; None when nothing was written."""
+        """Read up.json; returns None when no run has written it."""
         try:
             return RunAddresses(**json.loads((self.path / "up.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def _claim(self) -> bool:
-        """Make the folder where it is not there yet and take its first lock; raises Trouble."""
+        """Create the folder when it is missing, and take its first lock; raises UserError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.is_dir():
@@ -137,7 +139,7 @@ class DataFolder:
         except OSError as error:
             raise UserError(
                 f"The data folder {self.path} cannot be used: {error.strerror} ({error.filename}).",
-                "Name a folder that you may write to: --data DIR",
+                "Choose a folder that you may write to: --data DIR",
             ) from None
 
     def _take(self, name: str, *, inherit: bool = False) -> bool:
@@ -153,11 +155,11 @@ class DataFolder:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one, never a part."""
+    """Replace a file atomically: a reader sees the whole old text or the whole new text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
+    temporary.replace(path)

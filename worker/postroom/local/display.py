@@ -1,18 +1,9 @@
-"""Look at a run from outside: how its programs are, what became of its letters.
+"""The status of a run for a person: a live page on a terminal, plain lines elsewhere.
 
-Input: a `Run`. Output: a `Snapshot` for the live view. The workers tell through /statusz, the ledgers are
-read through read-only connections. Nothing here can disturb a run; what does not answer is shown as such.
-
-The page that `postroom up` shows: addresses, letters by state, what is wrong, the last letters.
-
-Input: a `Page`. Output: something rich can print, made for 80 columns and 24 lines and better where there
-is more: what is wrong comes before the letters, which fill the lines that are left. Pure: it looks at
-nothing and decides nothing. Addresses of people are masked.
-
-Show a run until it is asked to end: a live page on a terminal, plain lines anywhere else.
-
-Input: a `Run` and the console. Output: what a person sees. Lines that programs tell (`Notes`) are kept for
-the page, and printed at once where there is none.
+Input: a `LocalRun` and a console. `take_snapshot` reads each worker's /statusz and each ledger over read-only
+connections; it never blocks or changes a run, and a program that does not answer is shown as such.
+`draw_page` is pure: a `StatusPage` in, a rich renderable out, made for 80 columns and 24 lines: problems come
+before the letters, which fill the remaining lines. Recipients are masked.
 """
 
 import asyncio
@@ -26,7 +17,6 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from postroom.adapters.ledger.reader import FileLedgerReader, LetterView
@@ -36,40 +26,41 @@ from postroom.letter.template import EmailTemplate
 from postroom.local import http_client
 from postroom.local.manifests import Finding
 from postroom.local.plan import command_line, wrap_command
+from postroom.local.terminal import STATE_COLOURS, plain_table
 from postroom.local.up import LocalRun
 
 LATEST = 40
-"""Letters that are looked at for the list."""
+"""Letters that are read for the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileStatus:
-    """One profile's worker and letters."""
+    """The worker and the letters of a profile."""
 
     profile_dir: str
     topic: str
     mode: str
-    """What takes effect; empty where the worker does not answer."""
+    """The mode in effect; empty when the worker does not answer."""
     problems: tuple[str, ...]
     lag: int | None
     letters: Mapping[str, int]
     templates: int
     held_back: tuple[str, ...] = ()
     rejected: int = 0
-    """Records since the worker began that are no events."""
+    """Records rejected since the worker started, because they are not valid events."""
     last_rejection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment."""
+    """The status of a run at one time."""
 
     at: float
-    """Seconds of the event loop's clock."""
+    """The time, in seconds of the event loop's clock."""
     profiles: tuple[ProfileStatus, ...] = ()
     latest: tuple[LetterView, ...] = ()
     duration: float = 0.0
-    """Seconds that the look took."""
+    """Seconds that it took to read the status."""
 
     @property
     def letters(self) -> Counter[str]:
@@ -81,26 +72,26 @@ class Snapshot:
 
 
 async def take_snapshot(run: LocalRun) -> Snapshot:
-    """Look once; takes milliseconds, and as long as two seconds for a worker that hangs."""
+    """Read the status once; takes milliseconds, and up to two seconds when a worker hangs."""
     loop = asyncio.get_running_loop()
     begin, served = loop.time(), list(run.served)
     statuses = await asyncio.gather(
-        *(asyncio.to_thread(_worker_status, run.worker_address(stand.profile_dir)) for stand in served)
+        *(asyncio.to_thread(_worker_status, run.worker_address(profile.profile_dir)) for profile in served)
     )
     profiles, latest = [], []
-    for stand, status in zip(served, statuses, strict=True):
-        counts, newest = await asyncio.to_thread(_ledger_counts, run.folder.ledger(stand.profile_dir))
+    for profile, status in zip(served, statuses, strict=True):
+        counts, newest = await asyncio.to_thread(_ledger_counts, run.folder.ledger(profile.profile_dir))
         latest += newest
         profiles.append(
             ProfileStatus(
-                profile_dir=stand.profile_dir,
+                profile_dir=profile.profile_dir,
                 topic=next(iter(status.get("partitions", [])), "").rpartition("/")[0],
                 mode=str(status.get("mode", "")),
                 problems=tuple(status.get("problems", ["the worker does not answer"])),
                 lag=status.get("lag"),
                 letters=counts,
-                templates=len(stand.templates),
-                held_back=stand.held_back,
+                templates=len(profile.templates),
+                held_back=profile.held_back,
                 rejected=int(status.get("letters", {}).get("dead_letters", 0)),
                 last_rejection=str(status.get("last_refusal") or ""),
             )
@@ -110,10 +101,10 @@ async def take_snapshot(run: LocalRun) -> Snapshot:
 
 
 def letter_totals(run: LocalRun) -> Counter[str]:
-    """Letters of all profiles by state, from the ledgers alone: the programs may have ended."""
+    """Count the letters of all profiles by state, from the ledgers alone; the programs may have exited."""
     total: Counter[str] = Counter()
-    for stand in run.served:
-        total.update(_ledger_counts(run.folder.ledger(stand.profile_dir))[0])
+    for profile in run.served:
+        total.update(_ledger_counts(run.folder.ledger(profile.profile_dir))[0])
     return total
 
 
@@ -131,26 +122,10 @@ def _ledger_counts(path: Path) -> tuple[dict[str, int], list[LetterView]]:
     try:
         with FileLedgerReader(path) as ledger:
             return ledger.counts(), list(ledger.latest(LATEST))
-    except sqlite3.Error:  # being created at this very moment; the next look sees it
+    except sqlite3.Error:  # the worker is creating it; the next snapshot reads it
         return {}, []
 
 
-STATE_COLOURS = {
-    "claimed": "cyan",
-    "sending": "cyan",
-    "accepted": "green",
-    "delivered": "green",
-    "captured": "green",
-    "scheduled": "blue",
-    "deferred": "yellow",
-    "in_doubt": "yellow",
-    "suppressed": "dim",
-    "expired": "dim",
-    "failed": "red",
-    "render_failed": "red",
-    "bounced": "red",
-}
-"""Every state of the ledger and its colour, in the order of a letter's life."""
 NOT_KNOWN = "–"
 SHOWN_FINDINGS = 6
 SHOWN_NOTES = 4
@@ -158,7 +133,7 @@ SHOWN_NOTES = 4
 
 @dataclass(frozen=True, slots=True)
 class StatusPage:
-    """Everything that is shown at one moment."""
+    """Everything that the page shows at one time."""
 
     addresses: Sequence[tuple[str, str]]
     """Name and address: inbox, gateway, Kafka, workers, manifests, data."""
@@ -170,18 +145,18 @@ class StatusPage:
     findings: Sequence[Finding] = ()
     notes: Sequence[str] = ()
     check: str = "postroom check"
-    """A command that tells every finding."""
+    """A command that prints every finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FittedPage:
-    """A page on a terminal of some size."""
+    """Fits a page to the size of the terminal."""
 
     page: StatusPage
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, left = SHOWN_FINDINGS + 1, -1
-        while left < 0 and shown > 1:  # with fewer findings, until the way out is in sight
+        while left < 0 and shown > 1:  # with fewer findings, until the last line fits
             shown -= 1
             head = Group(*_head(self.page, shown, options.max_width))
             left = options.max_height - len(console.render_lines(head, options, pad=False)) - 1
@@ -192,31 +167,31 @@ class _FittedPage:
 
 
 def draw_page(page: StatusPage) -> RenderableType:
-    """The whole page."""
+    """Return the page as a renderable."""
     return _FittedPage(page)
 
 
 def _head(page: StatusPage, findings: int, width: int) -> Iterator[RenderableType]:
-    """Everything but the letters."""
+    """Everything above the letters."""
     yield _addresses(page.addresses)
     yield Text()
     yield _profile_table(page.snapshot.profiles, page.rates)
-    if trouble := _problem_lines(page, findings):
+    if problems := _problem_lines(page, findings):
         yield Text()
-        yield from trouble
+        yield from problems
     if not page.snapshot.latest:
         yield Text()
         yield Text("No letter yet. In another terminal:", style="dim")
         yield Text(wrap_command(page.example, width), no_wrap=True, overflow="ignore")
     yield Text()
-    yield Text("Ctrl-C ends it. Letters and inbox stay in the data folder.", style="dim")
+    yield Text("Press Ctrl-C to stop. Letters and inbox stay in the data folder.", style="dim")
 
 
-def _addresses(places: Iterable[tuple[str, str]]) -> RenderableType:
-    table = _plain_table()
+def _addresses(addresses: Iterable[tuple[str, str]]) -> RenderableType:
+    table = plain_table(show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, address in places:
+    for name, address in addresses:
         table.add_row(name, Text(address, style="bold" if address.startswith("http") else ""))
     return table
 
@@ -224,7 +199,7 @@ def _addresses(places: Iterable[tuple[str, str]]) -> RenderableType:
 def _profile_table(profiles: Sequence[ProfileStatus], rates: Mapping[str, float]) -> RenderableType:
     if not profiles:
         return Text("No SmtpProfile yet: add one to the manifests.", style="yellow")
-    table = _plain_table(show_header=True)
+    table = plain_table()
     for name in ("profile", "mode"):
         table.add_column(name, no_wrap=True)
     for name in ("templates", "lag", "letters/s"):
@@ -244,13 +219,13 @@ def _profile_table(profiles: Sequence[ProfileStatus], rates: Mapping[str, float]
 
 
 def total_lag(profiles: Sequence[ProfileStatus]) -> str:
-    """How many events wait, where every worker can tell."""
+    """Return the consumer lag in events; unknown unless every worker reports it."""
     lags = [profile.lag for profile in profiles if profile.lag is not None]
     return f"{sum(lags):,}" if len(lags) == len(profiles) else NOT_KNOWN
 
 
 def letters_by_state(counts: Iterable[tuple[str, int]]) -> Text:
-    """`14 captured, 1 deferred`, in the order of a letter's life."""
+    """Return counts such as `14 captured, 1 deferred`, in the order of a letter's life."""
     found = dict(counts)
     parts = [
         Text(f"{found[state]:,} {state}", style=colour)
@@ -261,7 +236,7 @@ def letters_by_state(counts: Iterable[tuple[str, int]]) -> Text:
 
 
 def _letter_table(letters: Sequence[LetterView]) -> RenderableType:
-    table = _plain_table()
+    table = plain_table(show_header=False)
     for ratio in (None, None, 3, 4):
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio)
     for letter in letters:
@@ -295,34 +270,23 @@ def _problem_lines(page: StatusPage, findings: int) -> list[Text]:
 
 
 def rejected_records(profile: ProfileStatus) -> str:
-    """That records were refused: how many since the worker began, where they are, why the last one was."""
+    """Return how many records the worker rejected since its start, their topic, and the last reason."""
     records = "1 record is" if profile.rejected == 1 else f"{profile.rejected:,} records are"
     where = dead_letter_topic(profile.topic) if profile.topic else "the dead-letter topic"
-    why = f"; the last one: {profile.last_rejection}" if profile.last_rejection else ""
-    return f"{profile.profile_dir}: {records} refused, on {where}{why}"
-
-
-def _plain_table(*, show_header: bool = False) -> Table:
-    return Table(
-        box=None,
-        show_header=show_header,
-        header_style="dim",
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-        expand=False,
-    )
+    why = f"; last reason: {profile.last_rejection}" if profile.last_rejection else ""
+    return f"{profile.profile_dir}: {records} rejected, on {where}{why}"
 
 
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 5.0
-"""Plain lines about letters are at least this far apart."""
+"""Minimum time between two plain lines about letters."""
 RATE_SNAPSHOTS = 6
-"""Looks over which the rate is taken."""
+"""Snapshots over which the rate is averaged."""
 UNFINISHED_STATES = frozenset({"claimed", "sending", "scheduled"})
 
 
 class Notes:
-    """Lines about the run: printed as they come, or kept for the live page."""
+    """Messages about the run: printed at once, or kept for the live page."""
 
     def __init__(self, console: Console) -> None:
         self.lines: deque[str] = deque(maxlen=50)
@@ -330,19 +294,19 @@ class Notes:
         self._live = False
 
     def __call__(self, line: str) -> None:
-        """Take a line; safe from any thread."""
+        """Add a message; may be called from any thread."""
         self.lines.append(line)
         if not self._live:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def finding(self, line: str) -> None:
-        """Take a finding: a live page shows it by itself as long as it stands."""
+        """Add a finding; the live page shows findings itself until they are fixed."""
         if not self._live:
             self(line)
 
     @contextmanager
     def page_shown(self) -> Iterator[None]:
-        """Only keep lines: a page shows them."""
+        """Keep messages without printing them while a page shows them."""
         self._live = True
         self.lines.clear()
         try:
@@ -352,15 +316,15 @@ class Notes:
 
 
 class Rates:
-    """Letters per second of each profile, over the last few looks."""
+    """Letters per second of each profile, averaged over the last snapshots."""
 
     def __init__(self) -> None:
-        self._seen: deque[Snapshot] = deque(maxlen=RATE_SNAPSHOTS)
+        self._snapshots: deque[Snapshot] = deque(maxlen=RATE_SNAPSHOTS)
 
     def update(self, snapshot: Snapshot) -> dict[str, float]:
-        """The rates up to this look, by profile."""
-        self._seen.append(snapshot)
-        first = self._seen[0]
+        """Add a snapshot; returns the rates by profile."""
+        self._snapshots.append(snapshot)
+        first = self._snapshots[0]
         seconds = snapshot.at - first.at
         before = {profile.profile_dir: _finished(profile) for profile in first.profiles}
         return {
@@ -376,15 +340,15 @@ def _finished(profile: ProfileStatus) -> int:
 
 
 def address_rows(run: LocalRun) -> list[tuple[str, str]]:
-    """The addresses a person needs."""
+    """Return names and addresses of the run's programs and folders."""
     return [
         ("inbox", run.inbox),
         *([("studio", run.studio_address)] if run.studio_address else []),
         ("gateway", f"{run.gateway}/v1/messages"),
         ("Kafka", run.bootstrap),
         *(
-            (f"worker {stand.profile_dir}", f"{run.worker_address(stand.profile_dir)}/statusz")
-            for stand in run.served
+            (f"worker {profile.profile_dir}", f"{run.worker_address(profile.profile_dir)}/statusz")
+            for profile in run.served
         ),
         ("manifests", str(run.options.manifests)),
         ("data", str(run.options.data)),
@@ -392,14 +356,14 @@ def address_rows(run: LocalRun) -> list[tuple[str, str]]:
 
 
 def example_command(run: LocalRun) -> str:
-    """A command that sends a letter of one of the live templates, ready to be copied."""
+    """Return a command to copy that sends a letter of a live template."""
     sources = (item for item in run.manifest_set.objects if isinstance(item, EmailTemplate))
     commands = [line for source in sources if (line := _send_command(source, run.options.data))]
     return min(commands, key=len, default=command_line("send", "--help"))
 
 
 def _send_command(source: EmailTemplate, data: Path) -> str | None:
-    """The first sample's required variables on a command line; None when they are no plain texts."""
+    """Return a command with the first sample's required variables; None unless all are strings."""
     sample = source.spec.samples[0].data
     needed = {name: sample.get(name) for name in source.spec.variables.get("required", [])}
     if not all(isinstance(value, str) for value in needed.values()):
@@ -438,14 +402,14 @@ async def _print_lines(run: LocalRun, console: Console, stopping: asyncio.Event)
     width = max(10, *(len(name) for name, _ in address_rows(run)))
     for name, address in address_rows(run):
         console.print(f"{name:<{width}} {address}", highlight=False, soft_wrap=True)
-    told = ""
+    printed = ""
     rejected: dict[str, int] = {}
     while not stopping.is_set():
         snapshot = await take_snapshot(run)
         line = f"letters: {letters_by_state(snapshot.letters.items())}; lag {total_lag(snapshot.profiles)}"
-        if line != told:
+        if line != printed:
             console.print(line, highlight=False, soft_wrap=True)
-            told = line
+            printed = line
         for profile in snapshot.profiles:
             if profile.rejected > rejected.get(profile.profile_dir, 0):
                 console.print(rejected_records(profile), highlight=False, markup=False, soft_wrap=True)
@@ -454,7 +418,7 @@ async def _print_lines(run: LocalRun, console: Console, stopping: asyncio.Event)
 
 
 def _refresh_delay(snapshot: Snapshot) -> float:
-    """How long to look away: a large ledger takes long to count, and looking may not become its main work."""
+    """Return the pause until the next snapshot: long for a large ledger, whose letters take long to count."""
     return max(REFRESH_SECONDS, snapshot.duration * 10)
 
 

@@ -1,12 +1,12 @@
-"""What keeps a program on this machine from working, said so that a person can act on it.
+"""The error for what a person at this machine has to fix.
 
-Bad input is `Rejected`; trouble is the machine's: a port, a folder, a missing toolchain, a broker that
-does not answer. The command line prints it as two lines and ends with exit code 1, never a traceback.
+Invalid input is `Rejected`; a `UserError` is about the machine: a port, a folder, a missing toolchain, a
+broker that does not answer. The command line prints both parts and exits with code 1, without a traceback.
 """
 
 
 class UserError(Exception):
-    """`what` is wrong, and the `remedy`: what to do about it, as a sentence or a command."""
+    """A `problem`, and its `remedy`: what to do about it, as a sentence or a command."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)

@@ -1,7 +1,8 @@
-"""Ask the programs on this machine over HTTP: JSON in, JSON out, no proxy in between.
+"""HTTP client for the programs on this machine: JSON in, JSON out, without a proxy.
 
-Failure: `Unanswered` when nobody answers (nothing listens, or too slow); an HTTP error is an `Answer` like
-any other. Only http on addresses that a run or the user named is called.
+Input: a URL that the run or the user named (http only), and a JSON body. Output: an `HttpResponse`, also for
+an HTTP error status. Failure: `RequestFailed` when nothing listens at the address or no response arrives in
+time.
 """
 
 import http.client
@@ -16,12 +17,12 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RequestFailed(Exception):
-    """Nobody answered at an address."""
+    """No HTTP response arrived from an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: the status, and the body as JSON (None when it is none)."""
+    """The status, and the body as JSON (None when the body is not JSON)."""
 
     status: int
     body: Any
@@ -29,28 +30,28 @@ class HttpResponse:
 
     @property
     def ok(self) -> bool:
-        """Whether it is a 2xx."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
     @property
     def detail(self) -> str:
-        """The words of a problem document (RFC 9457), or the bare status."""
-        said = self.body.get("detail") if isinstance(self.body, dict) else None
-        return str(said or f"HTTP {self.status}")
+        """The `detail` of a problem document (RFC 9457), or the status."""
+        detail = self.body.get("detail") if isinstance(self.body, dict) else None
+        return str(detail or f"HTTP {self.status}")
 
 
 def get(url: str, timeout: float = 5.0) -> HttpResponse:
-    """GET; raises Unanswered."""
-    return _call(urllib.request.Request(url), timeout)  # noqa: S310 - see the module's head
+    """Send a GET request; raises RequestFailed."""
+    return _call(urllib.request.Request(url), timeout)  # noqa: S310 - see the module's docstring
 
 
 def post(
     url: str, body: object, headers: Mapping[str, str] | None = None, timeout: float = 15.0
 ) -> HttpResponse:
-    """POST a JSON body; raises Unanswered."""
+    """Send a POST request with a JSON body; raises RequestFailed."""
     data = json.dumps(body, ensure_ascii=False).encode()
     sent = {"Content-Type": "application/json", **(headers or {})}
-    return _call(urllib.request.Request(url, data, sent), timeout)  # noqa: S310 - see the module's head
+    return _call(urllib.request.Request(url, data, sent), timeout)  # noqa: S310 - see the module's docstring
 
 
 def _call(request: urllib.request.Request, timeout: float) -> HttpResponse:

@@ -1,17 +1,14 @@
-"""Files beside a manifest: `htmlFile: order.html` becomes `html` with the file's text.
+"""Read a folder of manifests and validate every object in it.
 
-Input: an object of a manifest as it was written, the manifest's path and the folder that was named. Output:
-the object whole, the file of each such field, and a problem for each name that leads to no readable text. A
-path is relative to the manifest and stays inside the folder, also behind symbolic links, so that a manifest
-reads nothing else of the machine. Nothing raises for what is wrong with a name or a file.
+Input: a folder (every *.yaml and *.yml below it, except hidden files), a single file, or for `check` standard
+input. Output: a `ManifestSet` with the validation results and every finding, at the position in the file that
+it is about. An invalid file does not affect the other files. Failure: `UserError` when the folder does not
+exist; from `require_manifests` also when it holds no manifest of Postroom.
 
-Read a folder of manifests and prove all of them.
-
-Input: a folder (every *.yaml and *.yml below it, but for hidden ones), one file, or for `check` standard
-input. Output: a `Reading` with the verdict and every finding, at the words of the file that it is about. What
-is wrong in one file takes nothing else down with it. A field may be in a file beside its manifest
-(`fieldfiles`). Failure: `Trouble` when there is no such folder; or nothing of ours in it
-(`demand_manifests`).
+A field may name a file beside its manifest: `htmlFile: order.html` becomes `html` with the file's text
+(`FieldFiles`). A path is relative to the manifest and stays inside the folder, also through symbolic links,
+so that a manifest cannot read other files of the machine. An unusable name or file becomes a problem of the
+object; it raises nothing.
 """
 
 import sys
@@ -49,23 +46,23 @@ FIELD_LIMITS = {"html": HTML_CHARACTERS, "text": TEXT_CHARACTERS, "css": TEXT_CH
 BYTES_PER_CHARACTER = 4
 BYTE_ORDER_MARK = 3
 PLACEHOLDER = "-"
-"""The text of a field whose file cannot be read, so that the field is not said to be missing as well."""
+"""The text of a field whose file cannot be read, so that the field is not reported as missing too."""
 
 
 @dataclass(slots=True)
 class FieldFiles:
-    """Resolves the file fields of one manifest file's objects."""
+    """Resolves the file fields of the objects of a manifest file."""
 
     manifest: Path
     folder: Path
-    """The folder that no path leads out of."""
+    """The folder that every path must stay inside."""
     shown: str
-    """The manifest as messages name it."""
+    """The manifest's path in messages."""
     referenced_files: set[Path] = field(default_factory=set)
-    """Every file that was named, whether it is there or not."""
+    """Every file that the manifest names; it need not exist."""
 
     def __call__(self, value: dict[str, Any]) -> ResolvedObject:
-        """The object with the texts in it; `value` is left as it is."""
+        """Return the object with the files' texts in it; `value` is not changed."""
         spec = value.get("spec")
         if not isinstance(spec, dict):
             return ResolvedObject(value)
@@ -96,12 +93,12 @@ class FieldFiles:
             if whole.get(name) is None:
                 continue
             inline = FILE_FIELDS[name]
-            place = f"{path}.{name}"
+            field_path = f"{path}.{name}"
             wanted = whole.pop(name)
             if whole.get(inline) is not None:
-                problems.append(_file_problem(place, f"and {inline} are both there; keep one of them"))
+                problems.append(_file_problem(field_path, f"and {inline} are both set; keep one of them"))
                 continue
-            text = self._text(wanted, place, FIELD_LIMITS[inline])
+            text = self._text(wanted, field_path, FIELD_LIMITS[inline])
             if isinstance(text, Problem):
                 problems.append(text)
                 whole[inline] = PLACEHOLDER
@@ -110,8 +107,8 @@ class FieldFiles:
                 files[f"{path}.{inline}"] = self._shown(wanted)
         return whole
 
-    def _text(self, wanted: Any, place: str, limit: int) -> str | Problem:
-        path = self._path(wanted, place)
+    def _text(self, wanted: Any, field_path: str, limit: int) -> str | Problem:
+        path = self._path(wanted, field_path)
         if isinstance(path, Problem):
             return path
         most = limit * BYTES_PER_CHARACTER + BYTE_ORDER_MARK
@@ -119,39 +116,43 @@ class FieldFiles:
             with path.open("rb") as stream:
                 data = stream.read(most + 1)
         except OSError as error:
-            return _file_problem(place, f"{wanted} cannot be read: {error.strerror}")
-        if len(data) > most:  # one character too many is enough for the model to refuse it
+            return _file_problem(field_path, f"{wanted} cannot be read: {error.strerror}")
+        if len(data) > most:  # one character too many, so that the model rejects the field
             return " " * (limit + 1)
         try:
             return StringIO(data.decode("utf-8-sig"), newline=None).read(limit + 1)
         except UnicodeDecodeError as error:
-            return _file_problem(place, f"{wanted} is not UTF-8 (byte {error.start}); save it as UTF-8")
+            return _file_problem(field_path, f"{wanted} is not UTF-8 (byte {error.start}); save it as UTF-8")
 
-    def _path(self, wanted: Any, place: str) -> Path | Problem:
+    def _path(self, wanted: Any, field_path: str) -> Path | Problem:
         if not isinstance(wanted, str) or not wanted.strip() or "\0" in wanted:
-            return _file_problem(place, "must be the name of a file beside the manifest, like order.html")
+            return _file_problem(
+                field_path, "must be the name of a file beside the manifest, for example order.html"
+            )
         if PurePosixPath(wanted).is_absolute() or Path(wanted).is_absolute() or "://" in wanted:
-            return _file_problem(place, f"{wanted} must be a path relative to the manifest, like order.html")
+            return _file_problem(
+                field_path, f"{wanted} must be a path relative to the manifest, for example order.html"
+            )
         path = self.manifest.parent / wanted
         try:
             real = path.resolve()
             if not real.is_relative_to(self.folder.resolve()):
-                rule = f"{wanted} leads out of {self.folder}; move the file into that folder"
-                return _file_problem(place, rule)
+                rule = f"{wanted} is outside of {self.folder}; move the file into that folder"
+                return _file_problem(field_path, rule)
             self.referenced_files |= {real, path.absolute()}
             if real.is_file():
                 return path
             there = sorted(
-                str(Path(wanted).parent / each.name) for each in real.parent.glob("*") if each.is_file()
+                str(Path(wanted).parent / file.name) for file in real.parent.glob("*") if file.is_file()
             )
         except (OSError, RuntimeError, ValueError) as error:
-            return _file_problem(place, f"{wanted} cannot be read: {error}")
+            return _file_problem(field_path, f"{wanted} cannot be read: {error}")
         return _file_problem(
-            place, f"there is no file {wanted} beside {self.shown}{did_you_mean(wanted, there)}"
+            field_path, f"there is no file {wanted} beside {self.shown}{did_you_mean(wanted, there)}"
         )
 
     def _shown(self, wanted: str) -> str:
-        """The file as a person would type it: beside the manifest."""
+        """Return the path of a named file for messages: below the manifest's folder."""
         return str(Path(self.shown).parent / wanted)
 
 
@@ -165,23 +166,23 @@ _SPEC_FILES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _file_problem(place: str, rule: str) -> Problem:
-    return Problem(Code.MANIFEST_INVALID, place, rule)
+def _file_problem(field_path: str, rule: str) -> Problem:
+    return Problem(Code.MANIFEST_INVALID, field_path, rule)
 
 
 STANDARD_INPUT = Path("-")
 SUFFIXES = frozenset({".yaml", ".yml"})
 FILE_FIELD = b"File"
-"""What the names of all fields end with that name a file."""
+"""The suffix of the fields that name a file."""
 OnFirstValidated = Callable[[EmailTemplate, TemplateValidation], None]
-"""Takes the proof of one template before the others are proved."""
+"""Called with the result of the first template before the others are validated."""
 MAX_FILE_BYTES = 8 * 1024 * 1024
-"""Bytes of a manifest file; an object has at most 1 MiB."""
+"""Maximum size of a manifest file in bytes; the API server limits an object to about 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or could be better, at some words of a line of a file.
+    """An error, warning or info about a range of characters in a line of a file.
 
     Columns are 1-based and count Python characters; `end_column` is the column after the last one.
     """
@@ -192,23 +193,23 @@ class Finding:
     message: str
     severity: Severity = Severity.ERROR
     subject: str = ""
-    """The object: `EmailTemplate welcome`."""
+    """The object, for example `EmailTemplate welcome`."""
     column: int = 1
     end_column: int = 2
     source: str = ""
-    """The line itself."""
+    """The text of the line."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.rule}: {self.message}"
 
     @property
     def why(self) -> str:
-        """Why it matters, or nothing where the message says all."""
+        """Why the finding matters; empty when the message is enough."""
         return self._text("why")
 
     @property
     def help(self) -> str:
-        """What to do."""
+        """How to fix the finding."""
         return self._text("help")
 
     def _text(self, name: Literal["why", "help"]) -> str:
@@ -218,50 +219,52 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ManifestSet:
-    """A folder as it was read: what it declares, what was proved, what is wrong."""
+    """The manifests of a folder: objects, validation results, findings."""
 
     objects: tuple[Manifest, ...] = ()
     validation: ManifestValidation = field(default_factory=ManifestValidation)
     findings: tuple[Finding, ...] = ()
     skipped: tuple[str, ...] = ()
-    """Objects of others, which are left alone."""
+    """Objects of other APIs, which are not checked."""
     files: int = 0
     complete: bool = True
-    """Whether every object of ours could be read; if not, what is missing may be in what could not."""
+    """Whether every manifest could be read; a missing object may be in an unreadable file."""
     places: Mapping[ObjectKey, str] = field(default_factory=dict)
-    """The file that each object stands in."""
+    """The file of each object."""
     unread_templates: int = 0
-    """Templates that could not be read: they were not proved, and do not pass."""
+    """Templates that could not be read; they were not validated, and do not pass."""
     referenced_files: frozenset[Path] = frozenset()
-    """The files that manifests name (`htmlFile`), whether they are there or not."""
+    """The files that manifests name (`htmlFile`); they need not exist."""
     located: tuple[LocatedObject, ...] = ()
-    """Every object in the order of the files, also those of others and those that could not be read."""
+    """Every object in the order of the files, with objects of other APIs and unreadable ones."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What keeps something from going live."""
+        """Findings that keep an object from going live."""
         return self.of(Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What readers may see wrong."""
+        """Findings that may affect what recipients see."""
         return self.of(Severity.WARNING)
 
     @property
     def infos(self) -> tuple[Finding, ...]:
-        """What is good to know and needs nothing."""
+        """Findings that need no action."""
         return self.of(Severity.INFO)
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of a severity, in the order of their places."""
+        """Return the findings of a severity, in the order of their positions."""
         return tuple(finding for finding in self.findings if finding.severity is severity)
 
     def without(self, severity: Severity) -> "ManifestSet":
-        """The same without the findings of a severity."""
-        return replace(self, findings=tuple(each for each in self.findings if each.severity is not severity))
+        """Return a copy without the findings of a severity."""
+        return replace(
+            self, findings=tuple(finding for finding in self.findings if finding.severity is not severity)
+        )
 
     def by_rule(self) -> dict[str, list[Finding]]:
-        """The findings of each rule that found something: what a corpus counts false alarms with."""
+        """Return rule → findings, for counting the false alarms of a corpus."""
         found: dict[str, list[Finding]] = {}
         for finding in self.findings:
             found.setdefault(finding.rule, []).append(finding)
@@ -269,36 +272,38 @@ class ManifestSet:
 
 
 def read_manifest_folder(folder: Path) -> ManifestSet:
-    """Everything below a folder, read and proved; raises Trouble."""
+    """Read and validate the manifests below a folder; raises UserError."""
     return FolderReader(folder).read()
 
 
 class FolderReader:
-    """Reads one folder again and again; only what has changed since the last time is parsed and proved.
+    """Reads a folder repeatedly; parses and validates only what changed since the last call.
 
-    One reading at a time: it is not safe for concurrent calls.
+    Not safe for concurrent calls.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parsed: dict[str, _ParsedFile] = {}
-        """By the name of a manifest file."""
-        self._proofs = ValidationCache(Clocks(time.monotonic, time.thread_time))
+        """Path of a manifest file in messages → its parsed content."""
+        self._cache = ValidationCache(Clocks(time.monotonic, time.thread_time))
 
     def read(self, first: ObjectKey | None = None, on_first: OnFirstValidated | None = None) -> ManifestSet:
-        """Everything below the folder, read and proved; raises Trouble.
+        """Read and validate the manifests below the folder; raises UserError.
 
-        The template `first` is proved before all others and given to `early` at once: after an edit of a
-        layout the rest takes as long as all templates that use it.
+        The template `first` is validated before the others, and its result passed to `on_first` at once:
+        after an edit of a layout, all templates that use it are validated, which can take long.
         """
         files = list(manifest_files(self._folder))
         before, self._parsed = self._parsed, {}
         referenced_files: set[Path] = set()
         found = [located for file in files for located in self._read(file, before, referenced_files)]
         if first and on_first:
-            self._validate_first(first, {_key(each): each.object for each in reversed(found)}, on_first)
-        whole = _ManifestFiles(found, len(files), frozenset(referenced_files))
-        return _validate(whole, validate_each=self._proofs.validate_each)
+            self._validate_first(
+                first, {_key(located): located.object for located in reversed(found)}, on_first
+            )
+        read = _ManifestFiles(found, len(files), frozenset(referenced_files))
+        return _validate(read, validate_each=self._cache.validate_each)
 
     def _validate_first(
         self, key: ObjectKey, objects: Mapping[ObjectKey, Manifest | None], on_first: OnFirstValidated
@@ -310,7 +315,7 @@ class FolderReader:
         layout = objects.get(ObjectKey("EmailLayout", key.namespace, ref.name)) if ref else None
         if ref is None or isinstance(layout, EmailLayout):
             page = layout if isinstance(layout, EmailLayout) else None
-            on_first(template, self._proofs.validate(template, page))
+            on_first(template, self._cache.validate(template, page))
 
     def _read(
         self, file: Path, before: Mapping[str, "_ParsedFile"], referenced_files: set[Path]
@@ -321,19 +326,19 @@ class FolderReader:
                 data = stream.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             return [_unreadable(name, f"cannot be read: {error.strerror}")]
-        kept = before.get(name)
-        same = kept is not None and kept.data == data
-        beside = _contents(kept.beside) if kept and same else self._named(data, name, file)
-        if kept is None or not same or None in beside.values() or beside != kept.beside:
-            # after the contents were taken: a save in between is found at the next reading
+        parsed = before.get(name)
+        unchanged = parsed is not None and parsed.data == data
+        contents = _contents(parsed.contents) if parsed and unchanged else self._named_files(data, name, file)
+        if parsed is None or not unchanged or None in contents.values() or contents != parsed.contents:
+            # parsed after the contents were read: a save in between is found by the next call
             located = _read_bytes(data, name, _field_files(file, self._folder, set()))
-            kept = _ParsedFile(data, located, beside)
-        self._parsed[name] = kept
-        referenced_files.update(kept.beside)
-        return kept.located
+            parsed = _ParsedFile(data, located, contents)
+        self._parsed[name] = parsed
+        referenced_files.update(parsed.contents)
+        return parsed.located
 
-    def _named(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
-        """The files that a manifest names, with what is in them."""
+    def _named_files(self, data: bytes, name: str, file: Path) -> dict[Path, bytes | None]:
+        """Return the files that a manifest names, with their contents."""
         if FILE_FIELD not in data:
             return {}
         named: set[Path] = set()
@@ -343,12 +348,12 @@ class FolderReader:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedFile:
-    """A manifest file as it was parsed."""
+    """A parsed manifest file."""
 
     data: bytes
     located: list[LocatedObject]
-    beside: Mapping[Path, bytes | None]
-    """The files that it names, with what was in them; None for one that could not be read."""
+    contents: Mapping[Path, bytes | None]
+    """The files that the manifest names, with their contents; None for an unreadable file."""
 
 
 def _contents(files: Iterable[Path]) -> dict[Path, bytes | None]:
@@ -364,7 +369,7 @@ def _read_or_none(file: Path) -> bytes | None:
 
 
 Inspection = Callable[[Iterable[Manifest], ManifestValidation], ManifestValidation]
-"""A further check of proved objects, which adds its findings to the proofs."""
+"""A further check of validated objects, which adds its findings to the results."""
 
 
 def read_input(
@@ -375,23 +380,25 @@ def read_input(
     validate_each: ValidateEach | None = None,
     inspection: Inspection | None = None,
 ) -> ManifestSet:
-    """What is to be checked: a folder, a file, or `-`; raises Trouble.
+    """Read and validate a folder, a file, or `-` for standard input; raises UserError.
 
-    What the folders of `context` declare may be referred to and is not judged itself; what cannot be read
-    there is not there. With `elsewhere`, profiles and layouts that are missing are warnings.
-    `validate_each` may prove in several processes; `inspection` looks at what was proved.
+    Objects in the folders of `context` may be referenced, but are not checked themselves; unreadable files
+    there are ignored. With `elsewhere`, a missing profile or layout is a warning. `validate_each` may use
+    several processes; `inspection` checks the validated objects further.
     """
-    around = [located for folder in context for located in _read_all(folder).located]
+    context_objects = [located for folder in context for located in _read_all(folder).located]
     if source == STANDARD_INPUT:
-        asked = _ManifestFiles(_read_stream(sys.stdin.buffer, "<stdin>"))
+        read = _ManifestFiles(_read_stream(sys.stdin.buffer, "<stdin>"))
     else:
-        asked = _read_all(source)
-    return _validate(asked, around, elsewhere=elsewhere, validate_each=validate_each, inspection=inspection)
+        read = _read_all(source)
+    return _validate(
+        read, context_objects, elsewhere=elsewhere, validate_each=validate_each, inspection=inspection
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _ManifestFiles:
-    """What the manifest files of a folder hold."""
+    """The objects in the manifest files of a folder."""
 
     located: list[LocatedObject]
     files: int = 1
@@ -401,13 +408,13 @@ class _ManifestFiles:
 def _read_all(folder: Path) -> _ManifestFiles:
     files = list(manifest_files(folder))
     referenced_files: set[Path] = set()
-    located = [each for file in files for each in _read(file, folder, referenced_files)]
-    return _ManifestFiles(located, len(files), frozenset(referenced_files))
+    found = [located for file in files for located in _read(file, folder, referenced_files)]
+    return _ManifestFiles(found, len(files), frozenset(referenced_files))
 
 
 def _validate(
     read: _ManifestFiles,
-    around: Iterable[LocatedObject] = (),
+    context_objects: Iterable[LocatedObject] = (),
     *,
     elsewhere: bool = False,
     validate_each: ValidateEach | None = None,
@@ -415,7 +422,7 @@ def _validate(
 ) -> ManifestSet:
     found = read.located
     own = {_key(located) for located in found}
-    others = [each for each in around if _key(each) not in own]
+    others = [located for located in context_objects if _key(located) not in own]
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (_key(located) for located in found if located.problems)
     before = [other.object for other in others if other.object is not None]
@@ -428,11 +435,11 @@ def _validate(
     if inspection is not None:
         validation = inspection(together, validation)
     unread = [finding for located in found for finding in _findings(located, located.problems)]
-    proved = list(_validation_findings([*others, *found], validation))
+    validated = list(_validation_findings([*others, *found], validation))
     return ManifestSet(
         objects,
         validation,
-        tuple(dict.fromkeys(sorted([*unread, *proved], key=_finding_position))),
+        tuple(dict.fromkeys(sorted([*unread, *validated], key=_finding_position))),
         tuple(f"{located.file}: {located.skipped}" for located in found if located.skipped),
         read.files,
         complete=not unread,
@@ -455,36 +462,38 @@ def _key(located: LocatedObject) -> ObjectKey:
 
 
 def _only(own: set[ObjectKey], validation: ManifestValidation) -> ManifestValidation:
-    proofs = {key: proof for key, proof in validation.results.items() if key in own}
-    return ManifestValidation(proofs, {key: each for key, each in validation.profiles.items() if key in own})
+    results = {key: result for key, result in validation.results.items() if key in own}
+    return ManifestValidation(
+        results, {key: profile for key, profile in validation.profiles.items() if key in own}
+    )
 
 
 def require_manifests(manifest_set: ManifestSet, folder: Path) -> None:
-    """Raise Trouble when a folder declares nothing of ours: a green check of nothing would deceive."""
+    """Raise UserError when a folder holds no manifest of Postroom, so that an empty check does not pass."""
     if manifest_set.objects or manifest_set.findings:
         return
     if folder == STANDARD_INPUT:
         raise UserError(
             "Standard input holds no manifest of Postroom.",
-            "Look at what the command before the pipe prints: kustomize build . | postroom check -",
+            "Check the output of the command before the pipe: kustomize build . | postroom check -",
         )
-    read = (
-        "no *.yaml or *.yml file" if not manifest_set.files else "no manifest of Postroom in its YAML files"
+    content = (
+        "no *.yaml or *.yml file" if not manifest_set.files else "YAML files, but no manifest of Postroom"
     )
     raise UserError(
-        f"{folder} holds {read}.",
-        "Name the folder with your EmailTemplates and SmtpProfiles (apiVersion: postroom.dev/v1alpha1).",
+        f"{folder} holds {content}.",
+        "Name the folder that holds EmailTemplates and SmtpProfiles (apiVersion: postroom.dev/v1alpha1).",
     )
 
 
 def manifest_files(folder: Path) -> Iterator[Path]:
-    """The manifest files of a folder in the order of their names, or the one file that was named."""
+    """Yield the manifest files of a folder in the order of their names, or the file itself."""
     if folder.is_file():
         yield folder
         return
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder {folder}.", "Name the folder that holds your manifests (*.yaml)."
+            f"The folder {folder} does not exist.", "Name the folder that holds your manifests (*.yaml)."
         )
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -511,7 +520,7 @@ def _read_stream(stream: BinaryIO, name: str, resolve: FileResolver | None = Non
 
 
 def _read_bytes(data: bytes, name: str, resolve: FileResolver | None) -> list[LocatedObject]:
-    """The objects of a file, or of as much of it as shows that it is too large."""
+    """Read the objects of a file; unreadable data becomes an object with a problem."""
     if len(data) > MAX_FILE_BYTES:
         return [_unreadable(name, f"is larger than {MAX_FILE_BYTES // 1024**2} MiB; split it")]
     try:
@@ -526,25 +535,27 @@ def _unreadable(name: str, rule: str) -> LocatedObject:
 
 
 def _display_path(file: Path, folder: Path) -> str:
-    """The file as a person would type it: below the folder that was named."""
+    """Return a file's path for messages: below the folder that was named."""
     return str(file if folder.is_file() else folder / file.relative_to(folder))
 
 
 def _validation_findings(found: Iterable[LocatedObject], validation: ManifestValidation) -> Iterator[Finding]:
-    """The findings of every proof, at the lines of the objects that they are about."""
+    """Yield the findings of all validated objects, at their positions in the files."""
     places: dict[ObjectKey, LocatedObject] = {}
     for located in found:
         if located.object is not None:
-            places[object_key(located.object)] = located  # of two with one name the second is at fault
-    for key, proof in validation.results.items():
-        for problem in (*proof.problems, *proof.warnings):
+            places[object_key(located.object)] = (
+                located  # of two objects with the same name the second has the problem
+            )
+    for key, result in validation.results.items():
+        for problem in (*result.problems, *result.warnings):
             yield from _located_findings(problem, key, places)
 
 
 def _located_findings(
     problem: Problem, key: ObjectKey, places: Mapping[ObjectKey, LocatedObject]
 ) -> Iterator[Finding]:
-    """A problem of a template may be in its layout: then it is shown there."""
+    """Yield the finding of a problem; a template's problem in its layout is located in the layout."""
     for other, located in places.items():
         own = layout_field(other.name)
         if other.kind == "EmailLayout" and other.namespace == key.namespace and problem.field.startswith(own):
@@ -574,6 +585,6 @@ def _findings(located: LocatedObject, problems: Iterable[Problem]) -> Iterator[F
 
 
 def _is_shown_by_the_excerpt(problem: Problem) -> bool:
-    """Whether the message says all; else the field is named before it."""
+    """Whether the excerpt shows the field; otherwise the message names it."""
     rule = RULES.get(problem.code)
     return problem.field == "manifest" or (rule is not None and rule.is_lint)

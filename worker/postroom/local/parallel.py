@@ -1,8 +1,8 @@
-"""Prove many templates on all processors: the same proofs, in the same order, in less time.
+"""Validate many templates in several processes: the same results in the same order.
 
-Templates with their layouts in, one `Proof` for each out, in order. Few templates, one processor, or a system
-that starts no processes: they are proved in this process. Ctrl-C reaches this process alone; the others end
-with it. For commands only: a process with threads of its own must not fork.
+Input: templates with their layouts. Output: one `TemplateValidation` for each, in order. With few templates,
+one processor, or a system that cannot create processes, this process validates them itself. Ctrl-C interrupts
+this process alone, which then ends the others. For commands only: a process with threads must not fork.
 """
 
 import multiprocessing
@@ -21,14 +21,14 @@ from postroom.letter.language.bounds import Clocks
 from postroom.letter.validation.validate import TemplateValidation, TemplateWithLayout, validate_template
 
 MIN_TEMPLATES = 24
-"""Up to so many templates a second process costs more than it saves."""
+"""Up to this number of templates a second process costs more time than it saves."""
 MAX_PROCESSES = 8
 CHUNK = 4
-"""Templates that a process is given at a time."""
+"""Templates that a process takes at a time."""
 
 
 def validate_in_processes(pairs: Iterable[TemplateWithLayout]) -> Iterable[TemplateValidation]:
-    """One proof for each template and its layout, in order."""
+    """Validate templates with their layouts; returns the results in order."""
     work = list(pairs)
     processes = min(available_processors(), MAX_PROCESSES, len(work) // (MIN_TEMPLATES // 2))
     if len(work) <= MIN_TEMPLATES or processes < 2 or threading.active_count() > 1:
@@ -37,29 +37,32 @@ def validate_in_processes(pairs: Iterable[TemplateWithLayout]) -> Iterable[Templ
 
 
 def available_processors() -> int:
-    """The processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterable[TemplateValidation]:
-    # a fork starts at once and shares what is loaded; elsewhere than on Linux it is not safe
+    # fork starts fast and shares loaded modules; it is safe on Linux only
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     try:
         pool = ProcessPoolExecutor(processes, context, initializer=_ignore_interrupts)
     except (OSError, ImportError, NotImplementedError):  # no semaphores, no shared memory
         return map(_validate_pair, work)
+    interrupted = False
     try:
-        with _interrupts_blocked():  # until every process is known, so that none is left behind
-            proofs = pool.map(_validate_pair, work, chunksize=CHUNK)
-        return list(proofs)
-    except (OSError, BrokenProcessPool):  # no more processes, or one was ended
+        with _interrupts_blocked():  # until all processes exist, so that none is left behind
+            results = pool.map(_validate_pair, work, chunksize=CHUNK)
+        return list(results)
+    except (OSError, BrokenProcessPool):  # the process limit is reached, or a process was killed
         return map(_validate_pair, work)
     except BaseException:
         for process in multiprocessing.active_children():
-            process.terminate()  # what it proves is not wanted any more
+            process.terminate()  # its results are no longer needed
+        interrupted = True
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # after an interrupt wait: else a thread of the pool may write to a closed pipe and print a traceback
+        pool.shutdown(wait=interrupted, cancel_futures=True)
 
 
 def _validate_pair(pair: TemplateWithLayout) -> TemplateValidation:
@@ -71,7 +74,7 @@ _ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C waits until the block is over."""
+    """Delay Ctrl-C until the block ends."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,12 +1,9 @@
-"""What a run is made of: which programs, with which settings, on which addresses.
+"""The options of `postroom up`, and what follows from them: ports, programs, topics, commands to copy.
 
-Input: what the user asked for and which ports are free. Output: `Program`s to supervise. The only place
-that knows the environment variables of the worker, the sandbox and the gateway.
-
-Commands that are shown, written so that they work when they are copied.
-
-Input: the words of a command of ours. Output: one line, with the program as the user called it and what
-has to be said again: a data folder that is not the default one, manifests of one's own.
+Input: `UpOptions`, the data folder, and which ports are free. Output: `ChildProgram`s to supervise and
+`TopicSpec`s to create; command lines that work when a person copies them. This is the only module that knows
+the environment variables of the worker, the sandbox and the gateway. Failure: `UserError` when a port that
+the user named is taken.
 """
 
 import shlex
@@ -17,21 +14,21 @@ from pathlib import Path
 
 from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.profile import dead_letter_topic, status_topic, topic_of
-from postroom.local.broker import TopicSpec
+from postroom.local.broker import Notify, TopicSpec
 from postroom.local.bundles import ServedProfile
 from postroom.local.data_folder import DEFAULT_DATA_FOLDER, DataFolder
 from postroom.local.errors import UserError
 from postroom.local.machine import LOOPBACK, free_port
-from postroom.local.supervisor import ChildProgram, Notify
+from postroom.local.supervisor import ChildProgram
 
 DEAD_LETTER_PARTITIONS = 1
 CALLBACK_ALLOWLIST = "http://localhost,http://127.0.0.0/8,http://::1"
-"""What callbacks may reach here besides the Internet: the programs that their developer runs beside."""
+"""Callback addresses allowed besides public ones: programs that a developer runs on the same machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where things listen on 127.0.0.1."""
+    """The ports of the programs on 127.0.0.1."""
 
     broker: int = 9092
     smtp: int = 1025
@@ -42,7 +39,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the user asked `postroom up` for."""
+    """The options of `postroom up`."""
 
     manifests: Path
     data: Path
@@ -50,28 +47,32 @@ class UpOptions:
     deliver: bool = False
     ports: Ports = Ports()
     fixed_ports: frozenset[str] = frozenset()
-    """Names of the ports that the user chose: another one in their place would not be found."""
+    """Names of the ports that the user set; they are not replaced by free ones."""
     custom_manifests: bool = True
-    """Whether the user named the folder; without one it is the examples."""
+    """Whether the user named the folder; otherwise it is the folder of the examples."""
     studio: bool = True
     """Whether the template studio is served."""
 
 
 def choose_ports(options: UpOptions, notify: Notify) -> Ports:
-    """The wanted ports where they are free, else others, and say so; raises Trouble for a chosen one."""
-    wanted, embedded = options.ports, options.bootstrap is None
+    """Return a free port for each program, the preferred port where it is free.
+
+    Another port is reported with `notify`; raises UserError when a port that the user set is taken.
+    """
+    embedded = options.bootstrap is None
     taken: set[int] = set()
     chosen: dict[str, int] = {}
     for name in ("broker", "smtp", "inbox", "gateway", *(["studio"] if options.studio else [])):
-        wish = getattr(wanted, name)
-        port = wish if name == "broker" and not embedded else free_port(wish, frozenset(taken))
-        if port != wish and wish and name in options.fixed_ports:
+        preferred = getattr(options.ports, name)
+        fixed = name == "broker" and not embedded
+        port = preferred if fixed else free_port(preferred, frozenset(taken))
+        if port != preferred and preferred and name in options.fixed_ports:
             raise UserError(
-                f"Port {wish} is taken, so it cannot be the {PORT_NAMES[name]}'s.",
-                f"Name another with --port-{name}, or leave it out: then a free one is chosen.",
+                f"Port {preferred} is taken; the {PORT_NAMES[name]} cannot listen on it.",
+                f"Set another port with --port-{name}, or omit the option to use any free port.",
             )
-        if port != wish and wish:
-            notify(f"port {wish} is taken; the {PORT_NAMES[name]} is on {port}")
+        if port != preferred and preferred:
+            notify(f"port {preferred} is taken; the {PORT_NAMES[name]} listens on {port}")
         taken.add(port)
         chosen[name] = port
     return Ports(**chosen)
@@ -87,7 +88,7 @@ PORT_NAMES = {
 
 
 def sandbox_program(folder: DataFolder, ports: Ports, studio: str = "") -> ChildProgram:
-    """The inbox and its mail server. `studio` is the address that its pages link to."""
+    """The sandbox: inbox and mail server. `studio` is the address that its pages link to."""
     environment = {
         "POSTROOM_SANDBOX_SMTP": f"{LOOPBACK}:{ports.smtp}",
         "POSTROOM_SANDBOX_HTTP": f"{LOOPBACK}:{ports.inbox}",
@@ -98,7 +99,7 @@ def sandbox_program(folder: DataFolder, ports: Ports, studio: str = "") -> Child
 
 
 def gateway_program(folder: DataFolder, ports: Ports, bootstrap: str) -> ChildProgram:
-    """The HTTP intake."""
+    """The gateway, which takes messages over HTTP."""
     environment = {
         "POSTROOM_GATEWAY_HTTP": f"{LOOPBACK}:{ports.gateway}",
         "POSTROOM_BOOTSTRAP_SERVERS": bootstrap,
@@ -110,7 +111,7 @@ def gateway_program(folder: DataFolder, ports: Ports, bootstrap: str) -> ChildPr
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
-    """What all workers of a run share."""
+    """The settings that all workers of a run share."""
 
     folder: DataFolder
     bootstrap: str
@@ -119,7 +120,7 @@ class WorkerEnvironment:
 
 
 def worker_program(profile_dir: str, port: int, shared: WorkerEnvironment) -> ChildProgram:
-    """One profile's worker."""
+    """The worker of a profile."""
     bundle = shared.folder.bundles / profile_dir
     environment = {
         "POSTROOM_PROFILE": str(bundle / "profile.yaml"),
@@ -137,9 +138,9 @@ def worker_program(profile_dir: str, port: int, shared: WorkerEnvironment) -> Ch
     return ChildProgram(f"worker {profile_dir}", "worker", environment, log, shared.folder.inherited_fds)
 
 
-def profile_topics(stand: ServedProfile) -> list[TopicSpec]:
-    """The profile's topic, the one for its dead letters, and the one for status events if they are wanted."""
-    kafka, name = stand.profile.spec.kafka, topic_of(stand.profile)
+def profile_topics(profile: ServedProfile) -> list[TopicSpec]:
+    """The topics of a profile: events, dead letters, and status events when the profile enables them."""
+    kafka, name = profile.manifest.spec.kafka, topic_of(profile.manifest)
     retention = int(duration_seconds(kafka.retention) * 1000)
     status = [TopicSpec(status_topic(name), kafka.partitions, retention)] if kafka.status_events else []
     return [
@@ -149,24 +150,24 @@ def profile_topics(stand: ServedProfile) -> list[TopicSpec]:
     ]
 
 
-def command_line(*words: str, data: Path = DEFAULT_DATA_FOLDER) -> str:
-    """A command line that works where this one worked."""
-    told = [] if data == DEFAULT_DATA_FOLDER else ["--data", str(data)]
-    return f"{_program()} {shlex.join([*words, *told])}"
+def command_line(*arguments: str, data: Path = DEFAULT_DATA_FOLDER) -> str:
+    """Return a `postroom` command line to copy; it names the program as the user called it."""
+    data_option = [] if data == DEFAULT_DATA_FOLDER else ["--data", str(data)]
+    return f"{_program()} {shlex.join([*arguments, *data_option])}"
 
 
 def up_command(options: UpOptions) -> str:
-    """The `up` that serves the same manifests from the same data folder, in the same places."""
-    words = ["up", *([str(options.manifests)] if options.custom_manifests else [])]
+    """Return the `up` command for the same manifests, data folder, brokers and ports."""
+    arguments = ["up", *([str(options.manifests)] if options.custom_manifests else [])]
     if options.bootstrap:
-        words += ["--bootstrap-servers", options.bootstrap]
+        arguments += ["--bootstrap-servers", options.bootstrap]
     for name in sorted(options.fixed_ports):
-        words += [f"--port-{name}", str(getattr(options.ports, name))]
-    return command_line(*words, data=options.data)
+        arguments += [f"--port-{name}", str(getattr(options.ports, name))]
+    return command_line(*arguments, data=options.data)
 
 
 def wrap_command(line: str, width: int) -> str:
-    """A command over several lines, each but the last ended by a backslash: a shell reads it whole."""
+    """Wrap a command at `width`; lines end in a backslash, so that a shell reads them as one command."""
     lines = [""]
     for word in map(shlex.quote, shlex.split(line)):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -185,7 +186,7 @@ def _program() -> str:
 
 
 def _shortest(program: Path) -> str:
-    """The bare name where the PATH leads to the very program, else the way to it."""
+    """Return the program's name when PATH resolves it to this program, otherwise its path."""
     found = shutil.which(program.name)
     same = found is not None and Path(found).absolute() == program.absolute()
     return program.name if same or program.name == str(program) else shlex.quote(str(program))

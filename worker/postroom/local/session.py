@@ -1,13 +1,10 @@
-"""`postroom up --once`: send the samples of every live template as events and see them arrive.
+"""A `postroom up` from start to exit: start the run, show it or send its samples, stop it in order.
 
-Input: a run that is ready. Output: a table of the letters and whether all of them came: each in the ledger
-with a final state and, where the sandbox took it, in the inbox under its Message-ID. A letter that did not
-come is told with its reason.
-
-One `postroom up` from start to end: come to life, show or send, end in order.
-
-Input: what the user asked for and a console. Output: the exit code. Ctrl-C and SIGTERM end it in order; a
-second one while it ends is answered with patience, since workers settle their letters then.
+Input: `UpOptions` and a console. Output: the exit status. `run_until_stopped` shows the run until Ctrl-C or
+SIGTERM; a second Ctrl-C does not shorten the shutdown, in which workers finish their letters.
+`run_once` (`--once`) sends the samples of every live template as events and prints a table: a letter arrived
+when the ledger has it in a final state and, if the sandbox took it, the inbox has it under its Message-ID.
+Each letter that did not arrive is printed with its reason. Failure: `UserError` when the run cannot start.
 """
 
 import asyncio
@@ -30,7 +27,7 @@ from postroom.letter.bundle import CompiledTemplate
 from postroom.letter.template import EmailTemplate, SampleSpec
 from postroom.local import http_client
 from postroom.local.bundles import ServedProfile
-from postroom.local.display import STATE_COLOURS, Notes, letter_totals, letters_by_state, show_run
+from postroom.local.display import Notes, letter_totals, letters_by_state, show_run
 from postroom.local.manifests import ManifestSet
 from postroom.local.plan import UpOptions, up_command
 from postroom.local.send import (
@@ -42,16 +39,17 @@ from postroom.local.send import (
     wait_in_inbox,
     wait_until_final,
 )
+from postroom.local.terminal import STATE_COLOURS, plain_table
 from postroom.local.up import LocalRun
 from postroom.local.watch import EditListener, watch_manifests
 
 WIDE = 130
-"""Columns from which a letter fits on a line."""
+"""Terminal width from which a letter fits on one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleDelivery:
-    """A sample on its way, and what came of it."""
+    """A sample that was sent as a message, and the state of its letter."""
 
     event_type: str
     recipient: str
@@ -66,48 +64,49 @@ class SampleDelivery:
 
     @property
     def arrived(self) -> bool:
-        """Whether the letter is where it should be."""
+        """Whether the letter was delivered or captured without a problem."""
         return self.state in SUCCESS_STATES and not self.reasons
 
 
 async def send_samples(run: LocalRun, console: Console) -> bool:
-    """Send, wait, tell; whether every letter came."""
-    asked = list(samples(run))
-    if not asked:
-        console.print("No live template has a sample: there is nothing to send.", style="red")
+    """Send all samples, wait for their letters, print the results; returns whether every letter arrived."""
+    messages = list(samples(run))
+    if not messages:
+        console.print("No live template has a sample; nothing was sent.", style="red")
         return False
-    with console.status(f"sending {len(asked)} letters") as status:
+    with console.status(f"sending {len(messages)} letters") as status:
         sent = []
-        for number, (sample, message) in enumerate(asked, 1):
-            status.update(f"letter {number} of {len(asked)}: {sample.event_type}")
+        for number, (sample, message) in enumerate(messages, 1):
+            status.update(f"letter {number} of {len(messages)}: {sample.event_type}")
             sent.append(await _send_sample(run, sample, message))
     console.print(results_table(sent, console.width))
-    for each in sent:
-        for why in each.reasons:
-            console.print(f"{each.event_type} ({each.sample}): {why}", style="red", markup=False)
-    came = sum(each.arrived for each in sent)
-    console.print(f"\n{came} of {len(sent)} letters arrived.", highlight=False)
-    return came == len(sent)
+    for delivery in sent:
+        for why in delivery.reasons:
+            line = f"{delivery.event_type} ({delivery.sample}): {why}"
+            console.print(line, style="red", markup=False)
+    arrived = sum(delivery.arrived for delivery in sent)
+    console.print(f"\n{arrived} of {len(sent)} letters arrived.", highlight=False)
+    return arrived == len(sent)
 
 
 def samples(run: LocalRun) -> Iterator[tuple[SampleDelivery, dict[str, Any]]]:
-    """Every sample of every live template, and the message that it makes."""
+    """Return each sample of each live template, with the message built from it."""
     sources = {
         (item.metadata.namespace, item.metadata.name): item
         for item in run.manifest_set.objects
         if isinstance(item, EmailTemplate)
     }
-    for stand in run.served:
-        for compiled in stand.templates:
+    for profile in run.served:
+        for compiled in profile.templates:
             source = sources.get((compiled.namespace, compiled.name))
-            if source is None or compiled.suspend or compiled.name in stand.held_back:
+            if source is None or compiled.suspend or compiled.name in profile.held_back:
                 continue
             for sample in source.spec.samples:
-                yield _message(stand, compiled, sample)
+                yield _message(profile, compiled, sample)
 
 
 def _message(
-    stand: ServedProfile, compiled: CompiledTemplate, sample: SampleSpec
+    profile: ServedProfile, compiled: CompiledTemplate, sample: SampleSpec
 ) -> tuple[SampleDelivery, dict[str, Any]]:
     message: dict[str, Any] = {
         "event_type": compiled.event_types[0],
@@ -117,25 +116,25 @@ def _message(
     if sample.locale:
         message["locale"] = sample.locale
     return SampleDelivery(
-        message["event_type"], message["recipient"], sample.name, stand.profile_dir
+        message["event_type"], message["recipient"], sample.name, profile.profile_dir
     ), message
 
 
 async def _send_sample(run: LocalRun, sample: SampleDelivery, message: dict[str, Any]) -> SampleDelivery:
     begin = SystemClock().now()
     profile = next(
-        stand.profile.metadata.name for stand in run.served if stand.profile_dir == sample.profile_dir
+        profile.manifest.metadata.name for profile in run.served if profile.profile_dir == sample.profile_dir
     )
     url = f"{run.gateway}/v1/messages?{urlencode({'profile': profile})}"
     try:
         answer = await asyncio.to_thread(http_client.post, url, message)
-    except http_client.RequestFailed as silence:
-        return replace(sample, reasons=(str(silence),))
+    except http_client.RequestFailed as error:
+        return replace(sample, reasons=(str(error),))
     if not answer.ok:
         return replace(sample, reasons=rejection_lines(answer))
     letter = await wait_until_final(run.folder.ledger(sample.profile_dir), answer.body["id"])
     if letter is None:
-        late = f"no worker has taken it after {ARRIVAL_SECONDS:.0f} s; see {run.folder.path / 'logs'}"
+        late = f"no worker claimed it within {ARRIVAL_SECONDS:.0f} s; see {run.folder.path / 'logs'}"
         return replace(sample, id=answer.body["id"], state="on the topic", reasons=(late,))
     return await _arrived(run, replace(sample, id=answer.body["id"]), letter, begin)
 
@@ -148,51 +147,51 @@ async def _arrived(
     known = replace(sent, state=letter.state, template=template, milliseconds=took)
     if letter.state not in SUCCESS_STATES:
         why = letter_reason(letter) or letter.reply
-        return replace(known, reasons=(f"{letter.state}: {why or 'no reason on record'}",))
+        return replace(known, reasons=(f"{letter.state}: {why or 'no reason recorded'}",))
     if letter.state != "captured":
         return replace(known, subject=f"({letter.reply or letter.state})")
     try:
         answer = await wait_in_inbox(run.inbox, letter.message_id or "")
-    except http_client.RequestFailed as silence:
-        return replace(known, reasons=(str(silence),))
+    except http_client.RequestFailed as error:
+        return replace(known, reasons=(str(error),))
     if not answer.ok:
         return replace(known, reasons=(f"captured, but not in the inbox: {answer.detail}",))
     return replace(known, subject=str(answer.body["subject"]))
 
 
 def results_table(sent: list[SampleDelivery], width: int) -> Table:
-    """The letters as a table: a line each where the terminal is wide, two lines each where it is not."""
+    """Return the letters as a table; on a narrow terminal the details go on lines of their own."""
     return _wide(sent) if width >= WIDE else _narrow(sent)
 
 
 def _wide(sent: list[SampleDelivery]) -> Table:
-    shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    shown = plain_table()
     shown.add_column("state", no_wrap=True, min_width=8)
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     for name, ratio in (("event", 3), ("recipient", 3), ("subject", 4), ("template@revision", 4)):
         shown.add_column(name, ratio=ratio, overflow="ellipsis", no_wrap=True)
-    for each in sent:
+    for delivery in sent:
         shown.add_row(
-            _state(each),
-            _milliseconds(each),
-            each.event_type,
-            each.recipient,
-            Text(each.subject),
-            each.template,
+            _state(delivery),
+            _milliseconds(delivery),
+            delivery.event_type,
+            delivery.recipient,
+            Text(delivery.subject),
+            delivery.template,
         )
     return shown
 
 
 def _narrow(sent: list[SampleDelivery]) -> Table:
-    shown = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    shown = plain_table()
     shown.add_column("state", no_wrap=True, min_width=8)
     shown.add_column("ms", justify="right", no_wrap=True, min_width=5)
     shown.add_column("event → recipient, subject, template@revision")
-    for each in sent:
-        lines = Text(f"{each.event_type} → {each.recipient}")
-        for detail in filter(None, (each.subject, each.template)):
+    for delivery in sent:
+        lines = Text(f"{delivery.event_type} → {delivery.recipient}")
+        for detail in filter(None, (delivery.subject, delivery.template)):
             lines.append(f"\n{detail}", style="dim")
-        shown.add_row(_state(each), _milliseconds(each), lines)
+        shown.add_row(_state(delivery), _milliseconds(delivery), lines)
     return shown
 
 
@@ -205,7 +204,7 @@ def _milliseconds(letter: SampleDelivery) -> str:
 
 
 async def run_until_stopped(options: UpOptions, console: Console) -> int:
-    """Run until asked to end; raises Trouble when it cannot start."""
+    """Show the run until Ctrl-C or SIGTERM; returns the exit status. Raises UserError on a failed start."""
     notes, stopping = Notes(console), _stop_event()
     run = LocalRun(options, notes)
     _print_errors(await run.validate(), console)
@@ -219,47 +218,47 @@ async def run_until_stopped(options: UpOptions, console: Console) -> int:
         await following
         await _stop_run(run, console)
     sums = letters_by_state(letter_totals(run).items()).plain
-    console.print(f"Ended. Letters: {sums}. To go on:", highlight=False, soft_wrap=True)
+    console.print(f"Stopped. Letters: {sums}. To continue:", highlight=False, soft_wrap=True)
     console.print(f"  {up_command(options)}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
 async def run_once(options: UpOptions, console: Console) -> int:
-    """Send every sample, see it arrive, end; 0 when all came and every manifest passed."""
+    """Send every sample and wait for its letter; returns 0 when all arrived and every manifest passed."""
     stopping = _stop_event()
     run = LocalRun(replace(options, studio=False), Notes(console))
     manifest_set = await run.validate()
     _print_errors(manifest_set, console)
-    if not any(proof.compiled for proof in manifest_set.validation.results.values()):
-        console.print("No template is live: nothing was started and nothing sent.")
+    if not any(result.compiled for result in manifest_set.validation.results.values()):
+        console.print("No template passes validation; nothing was started.")
         return 1
     if not await _start_run(run, console, stopping):
         return 130
     sending = asyncio.create_task(send_samples(run, console))
-    ended = asyncio.create_task(stopping.wait())
+    stopped = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
-        came = sending.done() and sending.result()
+        await asyncio.wait({sending, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        all_arrived = sending.done() and sending.result()
     finally:
         sending.cancel()
-        ended.cancel()
-        await asyncio.gather(sending, ended, return_exceptions=True)
+        stopped.cancel()
+        await asyncio.gather(sending, stopped, return_exceptions=True)
         await _stop_run(run, console)
     if stopping.is_set():
         return 130
-    console.print("They stay in the inbox; to look at them:", highlight=False)
+    console.print("The letters stay in the inbox. To look at them:", highlight=False)
     console.print(f"  {up_command(options)}", highlight=False, markup=False, soft_wrap=True)
-    return 0 if came and not run.manifest_set.errors else 1
+    return 0 if all_arrived and not run.manifest_set.errors else 1
 
 
 async def _start_run(run: LocalRun, console: Console, stopping: asyncio.Event) -> bool:
-    """Start it; False when it was asked to end before it was ready."""
+    """Start the run; returns False when it was stopped before it was ready."""
     starting = asyncio.create_task(run.start())
-    ended = asyncio.create_task(stopping.wait())
+    stopped = asyncio.create_task(stopping.wait())
     with console.status("starting") as status:
         run.on_progress = _ProgressLine(console, status)
-        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -269,7 +268,7 @@ async def _start_run(run: LocalRun, console: Console, stopping: asyncio.Event) -
 
 
 class _ProgressLine:
-    """What is being done now: in a terminal's status line, else a line for what takes long."""
+    """Shows progress in a terminal's status line; elsewhere prints a line for steps that take long."""
 
     def __init__(self, console: Console, status: Status) -> None:
         self._console = console
@@ -283,7 +282,7 @@ class _ProgressLine:
 
 
 async def _stop_run(run: LocalRun, console: Console) -> None:
-    with console.status("ending: letters under way are settled first"):
+    with console.status("stopping: workers finish the letters in flight"):
         await run.stop()
 
 
@@ -293,9 +292,9 @@ def _print_errors(manifest_set: ManifestSet, console: Console) -> None:
 
 
 def _stop_event() -> asyncio.Event:
-    """An event that Ctrl-C and SIGTERM set."""
+    """Return an event that Ctrl-C, SIGTERM and SIGHUP set."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(ending, stopping.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopping.set)
     return stopping

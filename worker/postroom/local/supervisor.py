@@ -1,14 +1,11 @@
-"""Keep programs running: start each as a child process, start it again when it ends by itself.
+"""Restart the programs of `postroom up` when they exit: child programs and the embedded broker.
 
-Input: a `Program` (what to run and where its words go). Output: a `Child` whose `state` can be shown.
-A child that ends is started again after a pause that doubles from half a second to ten; one that ran for
-a minute starts over at the shortest. `stop` asks it to end (SIGTERM) and waits; past the grace it is ended.
-Children are in a session of their own, so that Ctrl-C reaches only the supervisor, which ends them in order.
-
-Keep the embedded broker running: start it, start it again when it ends by itself, end it at the end.
-
-The same port and the same data at each start, so that workers and the gateway reconnect and nothing that
-was acknowledged is lost. Failure: `Trouble` from `start` when it cannot be built or does not listen.
+Input: a `ChildProgram` or a `LocalBroker`. Each supervisor runs one program in a task. A program that exits
+by itself is restarted after a delay that doubles from half a second to ten seconds; after a run of a minute
+the delay is the shortest again. `stop` sends SIGTERM and waits; a program that does not exit in time is
+killed. Programs run in a session of their own, so that Ctrl-C reaches the parent alone, which stops them in
+order. Failure: `BrokerSupervisor.start` raises `UserError` when the broker cannot be built or does not
+listen.
 """
 
 import asyncio
@@ -16,29 +13,77 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from postroom.local.broker import LocalBroker
+from postroom.local.broker import LocalBroker, Notify
 from postroom.local.errors import UserError
 from postroom.local.machine import child_environment
 
 MIN_RESTART_DELAY = 0.5
 MAX_RESTART_DELAY = 10.0
 STABLE_SECONDS = 60.0
-"""A program that ran this long was well; its next fall counts as the first."""
+"""A program that ran for this long is healthy: the next restart delay is the shortest again."""
 TERMINATE_SECONDS = 35.0
 LOG_TAIL_BYTES = 2_000
-"""Bytes of a log that are looked at to say why a program ended."""
+"""Bytes at the end of a log that are read for the reason of an exit."""
 
-Notify = Callable[[str], None]
+
+class Supervisor(ABC):
+    """Restarts one program whenever it exits by itself."""
+
+    def __init__(self, name: str, notify: Notify) -> None:
+        self.name = name
+        self.restarts = 0
+        self._notify = notify
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    @abstractmethod
+    def pid(self) -> int | None:
+        """The process id while the program runs."""
+
+    @abstractmethod
+    async def _run_once(self) -> str:
+        """Run the program until it exits; returns how it ended, for a line of progress."""
+
+    @abstractmethod
+    async def _terminate(self) -> None:
+        """End the running program, if there is one."""
+
+    def supervise(self) -> None:
+        """Run the program in a task, and restart it until `stop`."""
+        self._task = asyncio.create_task(self._keep_running(), name=f"supervise {self.name}")
+
+    async def stop(self) -> None:
+        """End the program and the supervision."""
+        self._stopping.set()
+        await self._terminate()
+        if self._task is not None:
+            await self._task
+
+    async def _keep_running(self) -> None:
+        loop, delay = asyncio.get_running_loop(), MIN_RESTART_DELAY
+        while not self._stopping.is_set():
+            started = loop.time()
+            reason = await self._run_once()
+            if self._stopping.is_set():
+                return
+            delay = MIN_RESTART_DELAY if loop.time() - started > STABLE_SECONDS else delay
+            self.restarts += 1
+            self._notify(f"{self.name} {reason}; restarting")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+            delay = min(delay * 2, MAX_RESTART_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
 class ChildProgram:
-    """One child process: a name for people, what to run, its settings, its log."""
+    """One child process: its name in messages, the program, its settings, its log."""
 
     name: str
     kind: str
@@ -48,69 +93,43 @@ class ChildProgram:
 
     @property
     def command(self) -> list[str]:
-        """The command line: the wrapper that ends with its parent."""
+        """The command line of the wrapper that ends with its parent."""
         return [sys.executable, "-m", "postroom.local.child_program", self.kind]
 
 
-class ProgramSupervisor:
-    """A supervised program."""
+class ProgramSupervisor(Supervisor):
+    """Keeps a `ChildProgram` running."""
 
     def __init__(self, program: ChildProgram, notify: Notify) -> None:
+        super().__init__(program.name, notify)
         self.program = program
-        self.restarts = 0
-        self._notify = notify
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs."""
+        """The process id while the program runs."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else None
 
-    def start(self) -> None:
-        """Start it and keep it running."""
-        self._task = asyncio.create_task(self._keep_running(), name=f"supervise {self.program.name}")
-
-    async def stop(self) -> None:
-        """Ask it to end, wait, and end it when the grace is over."""
-        self._stopping.set()
+    async def _terminate(self) -> None:
         process = self._process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), TERMINATE_SECONDS)
-            except TimeoutError:
-                self._notify(
-                    f"{self.program.name} did not end within {TERMINATE_SECONDS:.0f} s and was ended"
-                )
-                process.kill()
-        if self._task is not None:
-            await self._task
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), TERMINATE_SECONDS)
+        except TimeoutError:
+            self._notify(f"{self.name} did not exit within {TERMINATE_SECONDS:.0f} s and was killed")
+            process.kill()
 
-    async def _keep_running(self) -> None:
-        loop, pause = asyncio.get_running_loop(), MIN_RESTART_DELAY
-        while not self._stopping.is_set():
-            begin = loop.time()
-            code = await self._run_once()
-            if self._stopping.is_set():
-                return
-            pause = MIN_RESTART_DELAY if loop.time() - begin > STABLE_SECONDS else pause
-            self.restarts += 1
-            self._notify(f"{self.program.name} {_exit_reason(code, self.program.log)}; starting it again")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(pause * 2, MAX_RESTART_DELAY)
-
-    async def _run_once(self) -> int:
+    async def _run_once(self) -> str:
         self.program.log.parent.mkdir(parents=True, exist_ok=True)
         with self.program.log.open("ab") as log:
             self._process = await self._spawn(log)
-        if self._stopping.is_set():  # asked to stop while it was being started
+        if self._stopping.is_set():  # stopped while the process was being created
             self._process.terminate()
-        return await self._process.wait()
+        return _exit_reason(await self._process.wait(), self.program.log)
 
     async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -124,15 +143,55 @@ class ProgramSupervisor:
         )
 
 
-def _exit_reason(code: int, log: Path) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    said = _last_log_line(log)
-    return f"ended with exit code {code}{f': {said}' if said else ''} (see {log.name})"
+class BrokerSupervisor(Supervisor):
+    """Keeps the embedded broker running, on the same port and with the same data."""
+
+    def __init__(self, broker: LocalBroker, notify: Notify) -> None:
+        super().__init__("the broker", notify)
+        self._broker = broker
+        self._started = False
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's address; the same after a restart."""
+        return self._broker.bootstrap
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while the broker runs."""
+        return self._broker.pid
+
+    async def start(self) -> None:
+        """Start the broker, built first where needed; returns when it listens. Raises UserError."""
+        await asyncio.to_thread(self._broker.start)
+        self._started = True
+        self.supervise()
+
+    async def _terminate(self) -> None:
+        await asyncio.to_thread(self._broker.stop)
+
+    async def _run_once(self) -> str:
+        try:
+            if not self._started:
+                await asyncio.to_thread(self._broker.restart)
+        except UserError as error:
+            return f"did not start ({error.problem})"
+        if self._stopping.is_set():  # stopped while the broker was starting
+            await asyncio.to_thread(self._broker.stop)
+        self._started = False
+        await asyncio.to_thread(self._broker.wait)
+        return "exited"
+
+
+def _exit_reason(status: int, log: Path) -> str:
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    line = _last_log_line(log)
+    return f"exited with status {status}{f': {line}' if line else ''} (see {log.name})"
 
 
 def _last_log_line(log: Path) -> str:
-    """The last line that a program said: its `event` and `reason` when it is a log line."""
+    """Return the last line of a log; of a structured line its `event` and `reason`."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -143,56 +202,3 @@ def _last_log_line(log: Path) -> str:
         return ": ".join(str(entry[name]) for name in ("event", "reason") if name in entry)
     except (ValueError, TypeError):
         return lines[-1][:200]
-
-
-class BrokerSupervisor:
-    """A supervised embedded broker."""
-
-    def __init__(self, broker: LocalBroker, notify: Notify) -> None:
-        self._broker = broker
-        self._notify = notify
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self.restarts = 0
-
-    @property
-    def bootstrap(self) -> str:
-        """Its address, the same over restarts."""
-        return self._broker.bootstrap
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._broker.pid
-
-    async def start(self) -> None:
-        """Start it (and build it first, where needed); return when it listens."""
-        await asyncio.to_thread(self._broker.start)
-        self._task = asyncio.create_task(self._keep_running(), name="supervise broker")
-
-    async def stop(self) -> None:
-        """End it in order."""
-        self._stopping.set()
-        await asyncio.to_thread(self._broker.stop)
-        if self._task is not None:
-            await self._task
-
-    async def _keep_running(self) -> None:
-        pause = MIN_RESTART_DELAY
-        while True:
-            await asyncio.to_thread(self._broker.wait)
-            if self._stopping.is_set():
-                return
-            self.restarts += 1
-            self._notify("the broker ended; starting it again")
-            try:
-                await asyncio.to_thread(self._broker.restart)
-                if self._stopping.is_set():  # asked to end while it was starting
-                    await asyncio.to_thread(self._broker.stop)
-                    return
-                pause = MIN_RESTART_DELAY
-            except UserError as trouble:
-                self._notify(trouble.problem)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                pause = min(pause * 2, MAX_RESTART_DELAY)

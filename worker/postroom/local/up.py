@@ -1,9 +1,10 @@
-"""`postroom up`: everything on one machine. READ FIRST: `Run.prove` and `Run.start`, how it comes to life.
+"""`postroom up`: all programs on one machine. READ FIRST: `LocalRun.validate`, then `LocalRun.start`.
 
-Input: `Wishes`. Output: a running post room, whose addresses are in `addresses` and in up.json. Programs that
-end are started again; a changed manifest reaches the running workers without a restart, a changed profile
-restarts its own worker, a new one gets a topic and a worker. `stop` ends it in order: the gateway first, so
-that nothing new comes in, then the workers, which drain, then the sandbox and the broker. Failure: `Trouble`.
+Input: `UpOptions`. Output: a running broker, sandbox, gateway and one worker for each profile; their
+addresses are in up.json. A program that exits is restarted. A changed template reaches the running workers
+without a restart; a changed profile restarts its worker; a new profile gets topics and a worker. `stop` ends
+the gateway first, so that no new message enters, then the workers, which finish their letters, then sandbox
+and broker. Failure: `UserError`.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from postroom.letter.profile import SmtpProfile
 from postroom.letter.template import EmailTemplate
 from postroom.letter.validation.validate import TemplateValidation
 from postroom.local import http_client, plan
-from postroom.local.broker import BrokerConfig, LocalBroker, create_topics, wait_for_broker
+from postroom.local.broker import BrokerConfig, LocalBroker, Notify, create_topics, wait_for_broker
 from postroom.local.bundles import ServedProfile, write_bundles
 from postroom.local.data_folder import DataFolder, RunAddresses
 from postroom.local.errors import UserError
@@ -25,10 +26,10 @@ from postroom.local.studio.pages import StudioContext
 from postroom.local.studio.sending import Sender
 from postroom.local.studio.server import StudioServer
 from postroom.local.studio.state import Studio
-from postroom.local.supervisor import BrokerSupervisor, ChildProgram, Notify, ProgramSupervisor
+from postroom.local.supervisor import BrokerSupervisor, ChildProgram, ProgramSupervisor
 
 READY_SECONDS = 60.0
-"""How long the programs may take until they answer."""
+"""Time limit for the programs to become ready."""
 READY_POLL_SECONDS = 0.1
 
 
@@ -47,7 +48,7 @@ class LocalRun:
         self.supervisors: dict[str, ProgramSupervisor] = {}
         """By name: `sandbox`, `gateway`, `worker <profile>`."""
         self.on_progress: Notify = _ignore
-        """Hears what `start` is doing, for somebody who waits."""
+        """Receives lines about the progress of `start`."""
         self._notify = notify
         self._worker_ports: dict[str, int] = {}
         self._studio_server: StudioServer | None = None
@@ -69,34 +70,34 @@ class LocalRun:
 
     @property
     def studio_address(self) -> str:
-        """The address of the template studio; empty where it is not served."""
+        """The address of the template studio; empty when it is not served."""
         return f"http://{LOOPBACK}:{self.ports.studio}" if self.options.studio else ""
 
     def worker_address(self, profile_dir: str) -> str:
-        """Where a worker's status pages are."""
+        """The address of a worker's status pages."""
         return f"http://{LOOPBACK}:{self._worker_ports[profile_dir]}"
 
     async def validate(self) -> ManifestSet:
-        """Read and prove the manifests, before anything is started; raises Trouble."""
-        self.on_progress(f"proving {self.options.manifests}")
+        """Read and validate the manifests before any program starts; raises UserError."""
+        self.on_progress(f"validating {self.options.manifests}")
         self.manifest_set = await asyncio.to_thread(self.reader.read)
         require_manifests(self.manifest_set, self.options.manifests)
         self.studio.update(self.manifest_set)
         return self.manifest_set
 
     async def reread(self) -> ManifestSet:
-        """Read and prove what has changed, and show it in the studio before it is served; raises Trouble."""
+        """Validate what has changed, and show it in the studio before workers serve it; raises UserError."""
         loop = asyncio.get_running_loop()
 
-        def show(template: EmailTemplate, proof: TemplateValidation) -> None:
-            loop.call_soon_threadsafe(self.studio.update_one, template, proof)
+        def show(template: EmailTemplate, result: TemplateValidation) -> None:
+            loop.call_soon_threadsafe(self.studio.update_one, template, result)
 
         manifest_set = await asyncio.to_thread(self.reader.read, self.studio.viewed, show)
         self.studio.update(manifest_set)
         return manifest_set
 
     async def start(self) -> None:
-        """Bring what was proved to life; raises Trouble (what was started is then stopped)."""
+        """Start all programs; on failure stop those that were started. Raises UserError."""
         await asyncio.to_thread(self.folder.acquire, self._notify)
         try:
             self.ports = plan.choose_ports(self.options, self._notify)
@@ -111,22 +112,28 @@ class LocalRun:
             raise
 
     async def apply(self, manifest_set: ManifestSet) -> None:
-        """Make the workers serve what the manifests say now."""
+        """Write the bundles, create topics, and start, stop or restart workers to match the manifests."""
         self.manifest_set = manifest_set
-        before = {stand.profile_dir: stand for stand in self.served}
+        before = {profile.profile_dir: profile for profile in self.served}
         self.served = await asyncio.to_thread(
             write_bundles, self.folder.bundles, manifest_set.validation, complete=manifest_set.complete
         )
-        wanted = [topic for stand in self.served for topic in plan.profile_topics(stand)]
+        wanted = [topic for profile in self.served for topic in plan.profile_topics(profile)]
         for name in await asyncio.to_thread(create_topics, self.bootstrap, wanted):
             self._notify(f"topic {name} created")
         self.studio.hold(
-            each for stand in self.served for each in stand.templates if each.name in stand.held_back
+            template
+            for profile in self.served
+            for template in profile.templates
+            if template.name in profile.held_back
         )
-        now = {stand.profile_dir: stand for stand in self.served}
-        for profile_dir, stand in now.items():
-            if profile_dir not in before or before[profile_dir].profile.spec.mode != stand.profile.spec.mode:
-                self._notify_mode(stand)
+        now = {profile.profile_dir: profile for profile in self.served}
+        for profile_dir, profile in now.items():
+            if (
+                profile_dir not in before
+                or before[profile_dir].manifest.spec.mode != profile.manifest.spec.mode
+            ):
+                self._notify_mode(profile)
         gone = [profile_dir for profile_dir in before if profile_dir not in now]
         changed = [
             profile_dir
@@ -139,20 +146,20 @@ class LocalRun:
                 self._start(self._worker(profile_dir))
         self._write_addresses()
 
-    def _notify_mode(self, stand: ServedProfile) -> None:
-        """Say where a profile's letters go when that is not what its manifest may lead one to think."""
-        if stand.profile.spec.mode != "SMTP":
+    def _notify_mode(self, profile: ServedProfile) -> None:
+        """Report where the letters of a profile in mode SMTP go."""
+        if profile.manifest.spec.mode != "SMTP":
             return
-        relay = stand.profile.spec.smtp.host if stand.profile.spec.smtp else "its relay"
+        relay = profile.manifest.spec.smtp.host if profile.manifest.spec.smtp else "its relay"
         if self.options.deliver:
-            self._notify(f"profile {stand.profile_dir} sends to {relay}: real people get these letters")
+            self._notify(f"profile {profile.profile_dir} sends to {relay}: letters reach real recipients")
         else:
             self._notify(
-                f"profile {stand.profile_dir} (mode SMTP) goes to the inbox; --deliver sends to {relay}"
+                f"profile {profile.profile_dir} (mode SMTP) goes to the inbox; --deliver sends to {relay}"
             )
 
     async def stop(self) -> None:
-        """End everything in order; safe to call at any moment."""
+        """Stop all programs in order; may be called in any state."""
         if self._studio_server is not None:
             await self._studio_server.stop()
         await self._stop(["gateway"])
@@ -184,28 +191,29 @@ class LocalRun:
         await self.broker.start()
 
     def _worker(self, profile_dir: str) -> ChildProgram:
-        # never a fixed port: of two runs that start together one would take the other's worker for its own
+        # never a fixed port: of two runs that start together, each could take the other's worker for its own
         self._worker_ports.setdefault(profile_dir, free_port())
         shared = plan.WorkerEnvironment(self.folder, self.bootstrap, self.ports.smtp, self.options.deliver)
         return plan.worker_program(profile_dir, self._worker_ports[profile_dir], shared)
 
     def _start(self, program: ChildProgram) -> None:
-        child = ProgramSupervisor(program, self._notify)
-        self.supervisors[program.name] = child
-        child.start()
+        supervisor = ProgramSupervisor(program, self._notify)
+        self.supervisors[program.name] = supervisor
+        supervisor.supervise()
 
     async def _stop(self, names: Iterable[str]) -> None:
-        ending = [child for name in list(names) if (child := self.supervisors.pop(name, None))]
-        await asyncio.gather(*(child.stop() for child in ending))
+        stopping = [found for name in list(names) if (found := self.supervisors.pop(name, None))]
+        await asyncio.gather(*(supervisor.stop() for supervisor in stopping))
 
     async def _wait_until_ready(self) -> None:
-        """Wait until every program says that it is ready; raises Trouble that names those that do not."""
+        """Wait until every program is ready (/readyz returns 2xx); raises UserError after `READY_SECONDS`."""
         addresses = {"sandbox": self.inbox, "gateway": self.gateway}
         addresses |= {
-            f"worker {stand.profile_dir}": self.worker_address(stand.profile_dir) for stand in self.served
+            f"worker {profile.profile_dir}": self.worker_address(profile.profile_dir)
+            for profile in self.served
         }
         if not self.served:
-            del addresses["gateway"]  # it is ready once there is a template
+            del addresses["gateway"]  # without a template it is not ready
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
         while addresses:
             self.on_progress(f"waiting for {', '.join(addresses)}")
@@ -229,17 +237,19 @@ class LocalRun:
                 smtp=f"{LOOPBACK}:{self.ports.smtp}",
                 manifests=str(self.options.manifests.absolute()),
                 studio=self.studio_address,
-                workers={stand.profile_dir: self.worker_address(stand.profile_dir) for stand in self.served},
+                workers={
+                    profile.profile_dir: self.worker_address(profile.profile_dir) for profile in self.served
+                },
             )
         )
 
 
 def _ignore(_: str) -> None:
-    """Nobody waits."""
+    """Drop a line of progress."""
 
 
 def _unready_reason(address: str) -> str | None:
-    """None when the program at an address is ready, else why not."""
+    """Return why the program at an address is not ready, or None when it is."""
     try:
         answer = http_client.get(f"{address}/readyz", timeout=2)
     except http_client.RequestFailed:
@@ -250,6 +260,6 @@ def _unready_reason(address: str) -> str | None:
     return ", ".join(problems) if problems else answer.detail
 
 
-def _worker_inputs(stand: ServedProfile) -> tuple[SmtpProfile, SmtpProfile | None]:
-    """What a worker reads when it starts."""
-    return stand.profile, stand.fallback
+def _worker_inputs(profile: ServedProfile) -> tuple[SmtpProfile, SmtpProfile | None]:
+    """Return the profiles that a worker reads only at its start."""
+    return profile.manifest, profile.fallback

@@ -1,5 +1,5 @@
-"""What the programs ask of the world: a relay, a ledger, events, templates, time.
+"""Ports: what the pipeline needs from the world, as protocols and plain values.
 
-A port speaks the domain and reports facts; it never decides. Adapters implement these, wiring chooses
-them, and everything else knows only these pages.
+A port speaks the domain and reports facts; it never decides. Adapters implement ports, and only the wiring
+chooses adapters.
 """

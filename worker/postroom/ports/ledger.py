@@ -83,7 +83,7 @@ class State(StrEnum):
     """
 
     SCHEDULED = "scheduled"
-    """The event asks not to be sent before `due`. The retry queue claims it then (`claim_due`)."""
+    """The event must not be sent before `due`. The retry queue claims it then (`claim_due`)."""
 
     SUPPRESSED = "suppressed"
     """The letter was not sent: its recipient is on the suppression list, or was erased. Final."""

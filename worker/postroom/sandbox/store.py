@@ -64,6 +64,16 @@ MIGRATIONS = (
 MAX_GROUP = 500
 UNDO_MS = 600_000
 DAY_MS = 86_400_000
+_COLUMNS = (
+    "id, received_at, mail_from, recipients, sender, subject, message_id, date, "
+    "template, revision, size, attachments, read, peer"
+)
+_INSERT = (
+    "INSERT INTO letters (received_at, mail_from, recipients, sender, subject, message_id, date, "
+    "template, revision, size, attachments, peer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LETTERS_TO = "SELECT id FROM letters WHERE instr(lower(recipients), ?)"
+"""Letters to a recipient; the column has a line per recipient, with a line end before and after each."""
 
 
 class DatabaseTooNew(Exception):
@@ -98,20 +108,6 @@ def migrate(connection: sqlite3.Connection) -> bool:
     for number, step in enumerate(MIGRATIONS[done:], start=done + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
     return create_index(connection)
-
-
-_COLUMNS = (
-    "id, received_at, mail_from, recipients, sender, subject, message_id, date, "
-    "template, revision, size, attachments, read, peer"
-)
-_INSERT = (
-    "INSERT INTO letters (received_at, mail_from, recipients, sender, subject, message_id, date, "
-    "template, revision, size, attachments, peer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-
-_LETTERS_TO = "SELECT id FROM letters WHERE instr(lower(recipients), ?)"
-"""Letters to a recipient; the column has a line per recipient, with a line end before and after each."""
 
 
 class DatabaseInUse(Exception):
@@ -281,7 +277,7 @@ class LetterStore:
             for job in jobs:
                 self._run_in_savepoint(job)
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             self._recount(self._connection)
@@ -303,13 +299,13 @@ class LetterStore:
     def _commit_idle_work(self) -> bool:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            is_left = self._idle_work(self._connection)
+            has_more = self._idle_work(self._connection)
             self._connection.execute("COMMIT")
         except Exception:  # noqa: BLE001 - captures must go on whatever the error; tried again in a minute
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             return False
-        return is_left
+        return has_more
 
     def _insert(self, connection: sqlite3.Connection, envelope: SmtpEnvelope, raw: bytes) -> StoredLetter:
         letter = summarize_letter(envelope, raw, self.now())

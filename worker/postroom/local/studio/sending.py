@@ -49,8 +49,8 @@ class Sender:
         self, shown: ShownTemplate, data: Mapping[str, Any], recipient: str | None, locale: str | None
     ) -> Outcome:
         """Hand a letter to the gateway and follow it into the inbox."""
-        stand = self._stand(shown)
-        if stand is None or shown.compiled is None:
+        profile = self._profile(shown)
+        if profile is None or shown.compiled is None:
             return Outcome(f"No revision of {shown.key.name} is live: there is nothing to send it with.")
         if refusal := self.refusal(shown):
             return Outcome(refusal)
@@ -61,26 +61,26 @@ class Sender:
         }
         if locale:
             message["locale"] = locale
-        query = urlencode({"profile": stand.profile.metadata.name})
+        query = urlencode({"profile": profile.manifest.metadata.name})
         try:
             answer = await asyncio.to_thread(http_client.post, f"{self.gateway}/v1/messages?{query}", message)
         except http_client.RequestFailed as silence:
             return Outcome(f"The gateway is not there: {silence}.")
         if not answer.ok:
             return Outcome(f"The gateway refused it: {'; '.join(rejection_lines(answer))}.")
-        return await self._follow(stand, str(answer.body["id"]))
+        return await self._follow(profile, str(answer.body["id"]))
 
     def refusal(self, shown: ShownTemplate) -> str:
         """Why nothing may be sent with a template; empty when it may."""
-        stand = self._stand(shown)
-        if stand and self.deliver and stand.profile.spec.mode == "SMTP":
+        profile = self._profile(shown)
+        if profile and self.deliver and profile.manifest.spec.mode == "SMTP":
             return (
-                f"Profile {stand.profile_dir} delivers to its relay (--deliver): the studio sends "
+                f"Profile {profile.profile_dir} delivers to its relay (--deliver): the studio sends "
                 "nothing through it."
             )
         return ""
 
-    def _stand(self, shown: ShownTemplate) -> ServedProfile | None:
+    def _profile(self, shown: ShownTemplate) -> ServedProfile | None:
         if shown.compiled is None:
             return None
         wanted = (shown.key.namespace, shown.compiled.profile)
@@ -88,13 +88,13 @@ class Sender:
             (
                 each
                 for each in self.served()
-                if (each.profile.metadata.namespace, each.profile.metadata.name) == wanted
+                if (each.manifest.metadata.namespace, each.manifest.metadata.name) == wanted
             ),
             None,
         )
 
-    async def _follow(self, stand: ServedProfile, event_id: str) -> Outcome:
-        letter = await wait_until_final(self.folder.ledger(stand.profile_dir), event_id, PATIENCE_SECONDS)
+    async def _follow(self, profile: ServedProfile, event_id: str) -> Outcome:
+        letter = await wait_until_final(self.folder.ledger(profile.profile_dir), event_id, PATIENCE_SECONDS)
         if letter is None:
             return Outcome(
                 f"It is on the topic, and no worker has taken it after {PATIENCE_SECONDS:.0f} s; see "
