@@ -149,7 +149,7 @@ FAULTS = (
         "one copy, no rebalance, no takeover",
         (
             f"{RELAY}::test_a_relay_that_takes_long_to_answer_gets_one_copy",
-            "smtp/test_timeouts.py::test_each_answer_has_the_patience_that_rfc_5321_asks_for",
+            "smtp/test_timeouts.py::test_each_reply_has_the_timeout_of_rfc_5321",
         ),
     ),
     Fault(
