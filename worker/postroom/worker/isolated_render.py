@@ -1,7 +1,8 @@
-"""The isolated render process: packed records on standard input → one byte for each on standard output.
+"""The isolated render process: packed records on standard input → an empty frame for each on standard output.
 
-Arguments: the profile's manifest and the folder of bundles. It writes `.` when it is ready and after each
-record, whether the record renders or not: only a crash or a timeout counts as unsafe.
+Arguments: the profile's manifest and the folder of bundles. It writes a frame when it is ready and after each
+record, whether the record renders or not: only a crash or a timeout counts as unsafe. The frames are those of
+`postroom.isolated_process`.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.context import DeliveryPolicy
 from postroom.delivery.parse import parse_record
 from postroom.delivery.render import render_one
-from postroom.framing import read_frame
+from postroom.isolated_process import read_frame, write_frame
 from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
@@ -33,21 +34,16 @@ def main() -> None:
     templates = FolderTemplates(Path(sys.argv[2]))
     templates.refresh()
     with contextlib.suppress(BrokenPipeError):  # the worker is gone
-        _reply()
+        write_frame(sys.stdout.buffer, b"")
         while (payload := read_frame(sys.stdin.buffer)) is not None:
             _render(unpack_record(payload), templates, policy)
-            _reply()
+            write_frame(sys.stdout.buffer, b"")
 
 
 def _render(record: Record, templates: FolderTemplates, policy: DeliveryPolicy) -> None:
     # the pipeline handles a malformed record
     with contextlib.suppress(Rejected):
         render_one(parse_record(record, policy.profile), templates.current(), policy, record.timestamp)
-
-
-def _reply() -> None:
-    sys.stdout.buffer.write(b".")
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
