@@ -1,9 +1,8 @@
-"""Render a record in a process of its own, to find out whether the record ends or hangs the renderer.
+"""Render records in a separate process: packed record → whether the process survived.
 
-Input: one packed record at a time. Output: True when the process replied in time, False when it died or
-exceeded its time; the next `ready` starts another process. Failure: when no process starts, no record is
-judged; `ready` returns False and `last_error` states the reason. The child (`worker.isolated_render`)
-limits its own memory and CPU time.
+The process (`worker.isolated_render`) limits its memory and CPU time, so that a poison record ends it and not
+the worker; the next `ready` replaces it. A process that does not start at all is a different failure
+(`last_error`).
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 class IsolatedRenderProcess:
-    """Implements ports.world.IsolatedRenderer with `python -m MODULE`."""
+    """Implements `ports.world.IsolatedRenderer` over `python -m MODULE`."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._process = IsolatedProcess(module, arguments, start_seconds=START_TIMEOUT_SECONDS)
@@ -32,9 +31,12 @@ class IsolatedRenderProcess:
         except StartFailed as failed:
             error = str(failed)
         if error and not self.last_error:
-            log.error("isolated render process not started; suspect records wait", reason=error)
+            log.error(
+                "isolated renderer does not start; records that may have ended the worker wait",
+                reason=error,
+            )
         elif self.last_error and not error:
-            log.warning("isolated render process started; suspect records are tried again")
+            log.warning("isolated renderer started")
         self.last_error = error
         return not error
 
