@@ -1,8 +1,8 @@
-"""The isolated render process: packed records on standard input → an empty frame for each on standard output.
+"""The child process of the isolated renderer: read packed records, render each, answer an empty frame.
 
-Arguments: the profile's manifest and the folder of bundles. It writes a frame when it is ready and after each
-record, whether the record renders or not: only a crash or a timeout counts as unsafe. The frames are those of
-`postroom.isolated_process`.
+Input: the profile's manifest and the folder of bundles as arguments; frames with records on standard input.
+Output: an empty frame when ready and after every record, whatever its result: the parent looks at death and
+time only.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ CPU_SECONDS = 600
 
 def main() -> None:
     """Serve until standard input ends."""
-    logs.configure_logging("json")  # standard output is for replies
+    logs.configure_logging("json")  # standard output is for answers
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     policy = delivery_policy(read_profile(Path(sys.argv[1])), State.CAPTURED)
     templates = FolderTemplates(Path(sys.argv[2]))
     templates.refresh()
-    with contextlib.suppress(BrokenPipeError):  # the worker is gone
+    with contextlib.suppress(BrokenPipeError):  # the worker has ended
         write_frame(sys.stdout.buffer, b"")
         while (payload := read_frame(sys.stdin.buffer)) is not None:
             _render(unpack_record(payload), templates, policy)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _render(record: Record, templates: FolderTemplates, policy: DeliveryPolicy) -> None:
-    # the pipeline handles a malformed record
+    # an ordinary invalid record is rejected by the pipeline
     with contextlib.suppress(Rejected):
         render_one(parse_record(record, policy.profile), templates.current(), policy, record.timestamp)
 
