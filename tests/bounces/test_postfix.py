@@ -76,11 +76,11 @@ class Postfix:
 
     def start(self, way: str, remote: int) -> None:
         """Listen; mail for the return paths goes this way, and all other to this port."""
-        told = {"home": self.home, "domain": DOMAIN, "way": way, "remote": remote}
+        reported = {"home": self.home, "domain": DOMAIN, "way": way, "remote": remote}
         for name in ("etc", "queue", "data"):
             (self.home / name).mkdir()
         (self.home / "etc" / "master.cf").write_text(MASTER.format(port=self.port))
-        (self.home / "etc" / "main.cf").write_text(MAIN.format(**told))
+        (self.home / "etc" / "main.cf").write_text(MAIN.format(**reported))
         shutil.chown(self.home / "data", "postfix")
         self._run("start")
         wait_until(lambda: "daemon started" in self.log, "Postfix runs", 20)
@@ -100,7 +100,7 @@ class Postfix:
 
 
 class NoSuchMailbox(MailHandler):
-    """The mail server of a domain where nobody lives any more."""
+    """The mail server of a domain without mailboxes."""
 
     def refuse(self, address: str) -> str | None:
         return f"550 5.1.1 <{address}>: User unknown"

@@ -68,7 +68,7 @@ class Shelf:
 
 
 class FakeRelay:
-    """Implements ports.relay.Relay: asks the fence for what it gets, answers when and what it is told."""
+    """Implements ports.relay.Relay: asks the fence for what it gets, answers when and what it is reported."""
 
     def __init__(self, answers: Mapping[str, Result] | None = None, by_itself: bool = True) -> None:
         self.answers = dict(answers or {})

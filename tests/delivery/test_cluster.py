@@ -1,4 +1,4 @@
-"""The worker as a pod has it: everything it needs may come later, in any order, and nobody restarts it."""
+"""The worker as a pod has it: every dependency may arrive later, in any order, without a restart."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Reception: back-pressure, records in somebody's hands, and partitions that come and go."""
+"""BatchConsumer: back-pressure, held records, and assigned and revoked partitions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -190,7 +190,7 @@ async def test_what_a_lost_partition_handed_back_is_not_taken_up_again(desk: Des
 @pytest.mark.parametrize("way", ["revoked", "lost"])
 @async_test
 async def test_a_paused_source_is_resumed_when_what_filled_the_room_is_gone(desk: Desk, way: str) -> None:
-    """Nobody else would: no letter is left whose settlement could."""
+    """The revocation resumes the consumer: no letter is left whose settlement could."""
     reception = desk.reception()
     reception.received(records(MAX_IN_FLIGHT))
     await until(lambda: len(desk.batches) == MAX_IN_FLIGHT // MAX_BATCH_RECORDS)

@@ -146,7 +146,7 @@ async def test_each_fault_of_the_relay_gets_what_the_rules_say(tmp_path: Path, s
 async def test_a_relay_that_is_away_costs_no_letter_an_attempt(tmp_path: Path, shelf: Shelf) -> None:
     path, relay, clock = tmp_path / "ledger.sqlite", ScriptedRelay(), SetClock()
     async with served(relay):
-        pass  # its port is free again, and nobody listens there
+        pass  # its port is free again, and no process listens there
     async with office(path, relay, shelf, clock) as worker:
         await worker.carry()
     views = letters(path)

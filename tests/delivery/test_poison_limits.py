@@ -29,7 +29,7 @@ def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untri
 ) -> None:
     plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     address = f"127.0.0.1:{free_port()}"
-    told = {"POSTROOM_HTTP": address, "PYTHONPATH": str(plant.folder)}
+    reported = {"POSTROOM_HTTP": address, "PYTHONPATH": str(plant.folder)}
     try:
         plant.start()
         wait_until(plant.is_member, "a first life")
@@ -37,7 +37,7 @@ def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untri
         publish(own_broker.bootstrap, events(10, seed=1))
         plant.prelude = PRELUDE
         for life in ("the trouble shows", "the next life is as careful"):
-            plant.start(**told)
+            plant.start(**reported)
             wait_until(lambda: "rehearsal: " in page(address, "/readyz")[1], life)
             said = json.loads(page(address, "/statusz")[1])["conditions"]["rehearsal"]
             assert (said["ok"], said["reason"]) == (False, "RehearsalNotStarted")

@@ -30,7 +30,7 @@ BUSY = Reply(Stage.RCPT, 450, "mailbox busy")
 
 
 class DeadRelay(FakeRelay):
-    """A relay that nobody reaches until it is `back`."""
+    """A relay that is unreachable until it is `back`."""
 
     back: Result | None = None
 
@@ -181,7 +181,7 @@ async def test_a_probe_that_fails_opens_the_circuit_again_for_as_long() -> None:
 
 @async_test
 async def test_a_worker_that_recalls_a_letter_becomes_the_one_that_probes() -> None:
-    """Who has no letter asks for no probe, so that nobody waits for it."""
+    """A worker without letters requests no probe, which would block the other workers."""
     world = World()
     one, two = await world.worker(), await world.worker()
     await two.router.look()
@@ -266,7 +266,7 @@ async def test_a_letter_that_finds_nobody_waits_for_the_fallback_and_not_for_a_r
 
 @async_test
 async def test_after_a_probe_that_was_withheld_the_next_letter_probes() -> None:
-    """Its letter was somebody else's, or too old, so that nothing was learnt of the relay."""
+    """The probe was owned by another worker or expired, so it has no result of the relay."""
     world = World()
     one = await world.worker()
     await one.fail()

@@ -13,7 +13,7 @@ from tests.delivery.letters import HOUSE, KIND, NOON, PROFILE, record
 from tests.delivery.pipeline_harness import Bench
 
 A = "a@example.net"
-NOBODY = Reply(Stage.RCPT, 550, "5.1.1 no such user")
+NO_SUCH_USER = Reply(Stage.RCPT, 550, "5.1.1 no such user")
 
 
 def listed(reason: SuppressionReason) -> Suppression:
@@ -38,7 +38,7 @@ def test_everything_is_stopped_but_a_transactional_letter_after_an_unsubscriptio
 @pytest.mark.parametrize(
     ("reply", "hard"),
     [
-        (NOBODY, True),
+        (NO_SUCH_USER, True),
         (Reply(Stage.END_OF_DATA, 550, "5.1.1 <a@example.net> unknown"), True),
         (Reply(Stage.RCPT, 556, "5.1.10 the domain takes no mail"), True),
         (Reply(Stage.RCPT, 550, "5.1.10"), True),
@@ -74,7 +74,7 @@ async def test_a_password_reset_reaches_whoever_unsubscribed_and_a_newsletter_do
 @async_test
 async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench: Bench) -> None:
     bench.policy = replace(HOUSE, suppresses_bounces=True)
-    bench.relay.answers[A] = NOBODY
+    bench.relay.answers[A] = NO_SUCH_USER
     await bench.carry(record())
     await bench.carry(record("next", 1, recipient="A@example.net"))
     assert bench.relay.carried == [A]
@@ -84,6 +84,6 @@ async def test_an_address_whose_mailbox_does_not_exist_is_written_to_once(bench:
 
 @async_test
 async def test_a_profile_may_keep_bounces_off_its_list(bench: Bench) -> None:
-    bench.relay.answers[A] = NOBODY
+    bench.relay.answers[A] = NO_SUCH_USER
     await bench.carry(record())
     assert bench.store.suppressions == []

@@ -81,7 +81,7 @@ class Office:
         while self.owed >= 1 and self.waiting:
             self.sent.append((self.now, self.waiting.popleft()))
             self.owed -= 1
-        self.owed = min(self.owed, 1.0)  # what nobody used is lost
+        self.owed = min(self.owed, 1.0)  # unused capacity is lost
 
     @property
     def left(self) -> list[int]:

@@ -141,7 +141,7 @@ async def test_a_letter_that_cannot_be_signed_is_deferred_and_goes_when_the_key_
 @pytest.mark.bench
 def test_what_a_signature_costs_a_letter(tmp_path: Path) -> None:
     """No bound: RSA is OpenSSL's to make fast. The figures are for the decision page."""
-    letter, rounds = composed(text="A line of some length that is read by nobody.\n" * 120), 2000
+    letter, rounds = composed(text="A line of some length that is never read at all.\n" * 120), 2000
     for name, keys in {"RSA 2048": ("s1", "rsa.pem"), "Ed25519": ("s2", "ed25519.pem")}.items():
         mount(tmp_path, "dkim", {"dkim.key": KEYS[keys[1]]})
         one = signing(tmp_path, ONE | {"dkim": [NAMES | {"selector": keys[0]}]})

@@ -1,4 +1,4 @@
-"""What a worker forgets, and what ends because nobody decided: once an hour, by the profile's times."""
+"""Pruning: old letters are deleted and undecided ones end, once an hour, by the profile's times."""
 
 import asyncio
 from dataclasses import replace

@@ -206,7 +206,7 @@ def test_a_changed_secret_of_the_relay_is_told_and_ends_nobody(
     ("change", "ends"),
     [
         (PLAIN | {"kafka-bootstrap-servers": "other:9092"}, True),
-        (PLAIN | {"nobody-reads-this": "x"}, False),
+        (PLAIN | {"unused-key": "x"}, False),
         (PLAIN | {"kafka-bootstrap-servers": ""}, False),
         ({}, False),
     ],

@@ -1,4 +1,4 @@
-"""What a worker's figures say while nobody knows them: nothing, and not 0."""
+"""Worker metrics with an unknown value have no sample, instead of 0."""
 
 from unittest.mock import MagicMock
 
