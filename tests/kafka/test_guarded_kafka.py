@@ -25,7 +25,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.local.broker import TopicSpec, create_topics
 from postroom.ports.kafka import Partition
 from postroom.secret_files import read_folder
-from postroom.worker.conditions import kafka_condition
+from postroom.worker.status import kafka_condition
 from tests.delivery.letters import NOON, dead_letter
 from tests.fixtures.kraft_guarded import PASSWORD, GuardedKafka
 

@@ -23,8 +23,9 @@ from postroom.letter.profile import CallbackSpec
 from postroom.policy.notifications import notification_rule
 from postroom.ports.ledger import State
 from postroom.ports.notifications import CallbackResponse, Notification
-from postroom.worker.callbacks import FAILING_SECONDS, CallbackContext, CallbackDispatcher, CallbackSecret
-from postroom.worker.conditions import Condition, callbacks_condition
+from postroom.worker.callbacks import FAILING_SECONDS, CallbackContext, CallbackDispatcher
+from postroom.worker.secrets import CallbackSecret
+from postroom.worker.status import Condition, callbacks_condition
 from tests.delivery import kubelet
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import NOON, record
