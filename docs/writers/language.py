@@ -14,12 +14,11 @@ from postroom.letter import event
 from postroom.letter.events import fields, strict_json
 from postroom.letter.language import bounds
 from postroom.letter.language.bounds import Meter
-from postroom.letter.language.environment import HTML, TEXT, Script
+from postroom.letter.language.environment import FUNCTIONS, HTML, TEXT, Script
 from postroom.letter.language.filters import MEASURED
 from postroom.letter.language.formats import FORMATS
-from postroom.letter.language.functions import FUNCTIONS
+from postroom.letter.language.grammar import FILTERS, METHODS, TESTS
 from postroom.letter.language.messages import Catalogue
-from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
 from postroom.letter.mime.headers import ALLOWED_HEADERS
 from postroom.letter.renderer import LETTER_FACTS
 from writers.tables import Words, table

@@ -81,7 +81,7 @@ async def test_offsets_are_committed_up_to_the_first_open_record(desk: Desk) -> 
     reception.received(records(MAX_BATCH_RECORDS * 2))
     await until(lambda: len(desk.batches) == 2)
     desk.finish(1)
-    await until(lambda: reception._under_way[ZERO] == MAX_BATCH_RECORDS)
+    await until(lambda: reception._in_progress[ZERO] == MAX_BATCH_RECORDS)
     assert desk.events.committed == {}
     desk.finish(0)
     await until(lambda: desk.events.committed)
@@ -158,7 +158,7 @@ async def test_a_revoke_waits_no_longer_than_its_grace(desk: Desk) -> None:
     await until(lambda: desk.batches)
     assert await reception.revoked([ZERO, ONE]) == {}
     desk.finish()
-    await until(lambda: not reception._under_way[ZERO])
+    await until(lambda: not reception._in_progress[ZERO])
     assert desk.events.committed == {}
 
 
@@ -171,7 +171,7 @@ async def test_a_lost_partition_is_committed_no_more(desk: Desk) -> None:
     reception.lost([ZERO])
     assert desk.withdrawn == [[ZERO]]
     desk.finish()
-    await until(lambda: not reception._under_way[ZERO])
+    await until(lambda: not reception._in_progress[ZERO])
     assert desk.events.committed == {}
     assert await reception.drain() == {}
 
@@ -183,7 +183,7 @@ async def test_what_a_lost_partition_handed_back_is_not_taken_up_again(desk: Des
     reception.received(records(2))
     await until(lambda: desk.batches)
     reception.lost([ZERO])
-    await until(lambda: not reception._under_way[ZERO])
+    await until(lambda: not reception._in_progress[ZERO])
     assert reception._held == []
 
 
@@ -199,7 +199,7 @@ async def test_a_paused_source_is_resumed_when_what_filled_the_room_is_gone(desk
         await reception.revoked([ZERO, ONE])
     else:
         reception.lost([ZERO, ONE])
-    await until(lambda: not reception._under_way[ZERO])
+    await until(lambda: not reception._in_progress[ZERO])
     assert not desk.is_paused()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from postroom.delivery.dispatch import Dispatch
-from postroom.delivery.router import KEPT_SECONDS, LOOK_SECONDS, RelayRouter, RelayTarget
+from postroom.delivery.router import POSTPONED_SECONDS, SYNC_SECONDS, RelayRouter, RelayTarget
 from postroom.delivery.shared_state import UNUSED_PROBE_SECONDS, RecipientRateLimiter
 from postroom.policy.circuit_breaker import CircuitRules, Phase
 from postroom.ports.ledger import Claimed
@@ -111,7 +111,7 @@ async def test_an_open_circuit_keeps_letters_back_at_once_and_other_workers_know
     assert one.router.own.breaker.phase is Phase.OPEN
     [kept] = await one.send("a")
     assert isinstance(kept, Postponed)
-    assert (kept.hold_reason, kept.seconds) == (HoldReason.CIRCUIT, KEPT_SECONDS)
+    assert (kept.hold_reason, kept.seconds) == (HoldReason.CIRCUIT, POSTPONED_SECONDS)
     assert "connection refused" in kept.reason
     await two.router.look()
     carried = len(two.relay.got)
@@ -259,7 +259,7 @@ async def test_a_letter_that_finds_nobody_waits_for_the_fallback_and_not_for_a_r
     assert await alone.fail(1) == REFUSED
     soon = await covered.fail(1)
     assert isinstance(soon, Postponed)
-    assert (soon.hold_reason, soon.seconds) == (HoldReason.CIRCUIT, LOOK_SECONDS)
+    assert (soon.hold_reason, soon.seconds) == (HoldReason.CIRCUIT, SYNC_SECONDS)
     covered.relay.back = Lost(Stage.DATA, False, "connection reset")
     assert await covered.send("a") == [covered.relay.back], "a letter that breaks a dialogue is not spared"
 
@@ -371,4 +371,4 @@ async def test_a_recipient_over_its_rate_waits_alone_whichever_worker_has_the_le
 
 
 def test_a_look_is_well_within_a_heartbeat() -> None:
-    assert LOOK_SECONDS < 5.0
+    assert SYNC_SECONDS < 5.0

@@ -202,7 +202,7 @@ FAULTS = (
         (
             f"{BROKERS}::test_a_record_that_cannot_be_read_holds_nobody_up",
             "delivery/test_poison.py::test_a_record_that_kills_three_times_is_poison_and_its_neighbours_pass",
-            "delivery/test_isolated_render.py::test_a_record_that_ends_the_process_is_told_and_the_next_has_a_new_one",
+            "delivery/test_isolated_render.py::test_a_record_that_ends_the_process_is_unsafe_and_the_next_has_a_new_process",
             "delivery/test_poison.py::test_a_record_that_takes_the_worker_with_it_is_found_over_several_lives",
         ),
     ),

@@ -66,7 +66,7 @@ def test_a_server_that_is_away_is_1_with_the_servers_address(secret: Path) -> No
     port = free_port()
     ended = migrate(secret, f"postgresql://post:s3cret@127.0.0.1:{port}/post")
     assert ended.code == 1
-    assert f"did not let us in within {SECONDS} s: connection failed" in ended.output
+    assert f"was not reachable within {SECONDS} s: connection failed" in ended.output
     assert f"port {port}" in ended.output
     assert "Traceback" not in ended.output
 

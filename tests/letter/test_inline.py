@@ -8,9 +8,8 @@ from unittest.mock import patch
 import pytest
 
 from postroom.letter.html.inline import InlineOptions, inert, inline_page, quoted
-from postroom.letter.html.stylesheet import read_sheet
+from postroom.letter.html.stylesheet import CannotInline, read_sheet
 from postroom.letter.html.template_source import inline_source
-from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code, Rejected, Severity
 from tests.letter.factories import problem_of, render, validated, variables
 

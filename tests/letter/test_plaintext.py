@@ -3,8 +3,7 @@
 import pytest
 import turbohtml
 
-from postroom.letter.html.plaintext import text_of_page
-from postroom.letter.html.textstyle import look_of
+from postroom.letter.html.plaintext import look_of, text_of_page
 
 URL = "https://larkfield.example/pay"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from postroom.letter.bundle import LocaleVariant
+from postroom.letter.html.stylesheet import CannotInline
 from postroom.letter.html.template_source import InlinedSource, inlined
-from postroom.letter.html.tokens import CannotInline
 from postroom.letter.problems import Code
 from postroom.letter.renderer import TemplateRenderer
 from postroom.letter.validation.validate import validate_template

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from postroom.letter.html.inline import inline_page
+from postroom.letter.html.stylesheet import CannotInline
 from postroom.letter.html.template_source import TemplateSource, inline_source
-from postroom.letter.html.tokens import CannotInline
 from tests.letter.factories import render
 
 

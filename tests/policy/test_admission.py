@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.policy.rates import AGAIN_SECONDS, NEW_SECONDS, RECALLED_SECONDS, admission_limit
+from postroom.policy.rates import NEW_SECONDS, RECALLED_SECONDS, RETRY_SECONDS, admission_limit
 from postroom.policy.retry import NOT_ATTEMPTED_SPREAD_SECONDS
 from postroom.ports.relay import Rate
 from postroom.worker.maintenance import RECALL_INTERVAL_SECONDS
 
 TICK = 0.1
 LOOK_TICKS = round(RECALL_INTERVAL_SECONDS / TICK)
-BOUND_SECONDS = AGAIN_SECONDS + NOT_ATTEMPTED_SPREAD_SECONDS + RECALL_INTERVAL_SECONDS + 2 * TICK
+BOUND_SECONDS = RETRY_SECONDS + NOT_ATTEMPTED_SPREAD_SECONDS + RECALL_INTERVAL_SECONDS + 2 * TICK
 """A letter without room is due after so long, and seen at the next look: from then on new ones wait."""
 
 
@@ -29,7 +29,7 @@ def test_letters_from_the_ledger_keep_the_room_too_full_for_new_ones() -> None:
     sent_between_looks = 50 * RECALL_INTERVAL_SECONDS
     assert full - sent_between_looks > admission_limit(Rate(50, 1.0), 0, recalled=False)
     assert NEW_SECONDS + RECALL_INTERVAL_SECONDS < RECALLED_SECONDS
-    assert AGAIN_SECONDS + NOT_ATTEMPTED_SPREAD_SECONDS <= NEW_SECONDS, "they come before the room is empty"
+    assert RETRY_SECONDS + NOT_ATTEMPTED_SPREAD_SECONDS <= NEW_SECONDS, "they come before the room is empty"
 
 
 @given(st.integers(0, 500), st.floats(0.1, 86_400), st.integers(0, 3000))
@@ -63,7 +63,7 @@ class Office:
         self.waiting.extend([self.now] * min(free, arrivals))
         for number in range(max(0, arrivals - free)):
             chance = self.chances[(self.now + number) % len(self.chances)]
-            due = self.now * TICK + AGAIN_SECONDS + chance * NOT_ATTEMPTED_SPREAD_SECONDS
+            due = self.now * TICK + RETRY_SECONDS + chance * NOT_ATTEMPTED_SPREAD_SECONDS
             heapq.heappush(self.ledger, (due, self.now))
         if self.now % LOOK_TICKS == 0:
             self.recall()

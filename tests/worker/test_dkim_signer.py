@@ -82,13 +82,13 @@ def test_without_its_key_a_letter_waits_and_the_condition_says_which(
     assert said in one.condition.message
 
 
-def test_where_letters_stay_in_the_house_one_without_a_key_goes_unsigned_and_that_is_said(
+def test_without_delivery_a_letter_without_a_key_is_unsigned_and_the_condition_reports_it(
     tmp_path: Path,
 ) -> None:
     guarded = signing(tmp_path, ONE, delivery_allowed=False)
     assert guarded.sign(composed(), "post@example.org", NOON) == composed()
     assert guarded.condition.ok is None
-    assert "go unsigned" in guarded.condition.message
+    assert "are unsigned" in guarded.condition.message
 
 
 def test_a_key_that_is_replaced_signs_from_the_next_look_on(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class FolderTemplates:
             text: known[text] if text in known else unknown_bundle_fields(text) for text in texts
         }
         if self.left_out and self.left_out != told:
-            log.warning("fields that this release does not know are left out", fields=self.left_out)
+            log.warning("unknown fields are ignored; a later release may define them", fields=self.left_out)
 
     def _keep(self, reason: str) -> bool:
         if reason != self.problem:

@@ -1,1 +1,1 @@
-"""The data plane: validate → render → claim → send → settle. Begin with `journey`."""
+"""The delivery pipeline: parse → render → claim → send → settle. Start reading at `pipeline`."""

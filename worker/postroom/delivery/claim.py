@@ -1,12 +1,9 @@
-"""What a row found at claim time allows: (state, whose, payload) → Found.
+"""Claim the letters of a batch: (letters, verdicts) → Claims.
 
-A claim of a dead process is taken over; one that died in `sending` is in doubt; one in living hands
-holds its record's offset open until it settles.
-
-Letters → claims: who may send, who is on it already, and what was there before.
-
-Fresh letters are claimed outright. A row that was there is decided on by the table in `decide.takeover`,
-and taken over only on condition that nobody changed it in between.
+A new identity is claimed outright. For an identity that has a row already, `resolve_claim` decides by the
+row's state, by whether its owner is alive and by whether the payload is the same. A claim of a dead worker
+is taken over with a conditional update, so that only one worker succeeds; if the row was in state `sending`,
+the letter is in doubt. A row that a live worker holds keeps its record's offset open until it is settled.
 """
 
 from collections.abc import Sequence
@@ -23,18 +20,18 @@ from postroom.ports.ledger import Claimed, ExistingRow, Letter, ReplayConsumed, 
 
 
 class ClaimResolution(Enum):
-    """What the claimer of an identity meets."""
+    """What the claimer may do with an existing row."""
 
     SETTLED = "settled"
-    """The event is safe in a final or waiting row: nothing to do."""
+    """The row is final, or waits in the ledger: the record is a duplicate and its offset is finished."""
     HELD = "held"
-    """Somebody alive is on it."""
+    """A live worker holds the claim: the record is looked at again later."""
     TAKE = "take"
-    """A dead or released claim whose content never left."""
+    """The claim was released or its worker is dead, and no content was sent: take it over."""
     DOUBT = "doubt"
-    """A dead claim whose dot may have left."""
+    """The worker died in state `sending`, so the relay may have the letter: take it over, in doubt."""
     MISMATCH = "mismatch"
-    """The identity is known with another payload."""
+    """The row has another payload: the record is malformed and goes to the dead-letter topic."""
 
 
 def resolve_claim(state: State, held_by_living: bool, same_payload: bool) -> ClaimResolution:
@@ -50,7 +47,7 @@ def resolve_claim(state: State, held_by_living: bool, same_payload: bool) -> Cla
 
 @dataclass(slots=True)
 class Claims:
-    """What came of claiming a batch."""
+    """The result of claiming a batch: every record is in exactly one list."""
 
     claimed: list[Claimed] = field(default_factory=list)
     duplicates: list[Record] = field(default_factory=list)
@@ -68,14 +65,14 @@ async def claim(letters: Sequence[Letter], verdicts: Verdicts, context: Delivery
     if not letters:
         return claims
     takeovers: list[ExistingRow] = []
-    for answer in await context.ledger.claim(letters, context.clock.now()):
-        match answer:
+    for result in await context.ledger.claim(letters, context.clock.now()):
+        match result:
             case Claimed():
-                claims.claimed.append(answer)
+                claims.claimed.append(result)
             case ReplayConsumed():
-                claims.duplicates.append(answer.letter.record)
+                claims.duplicates.append(result.letter.record)
             case ExistingRow():
-                _sort(answer, claims, takeovers)
+                _sort(result, claims, takeovers)
     if takeovers:
         await _take_over(takeovers, claims, verdicts, context)
     reach("claimed")
@@ -110,7 +107,7 @@ async def _take_over(
 
 
 def _parks(claimed: Claimed, context: DeliveryContext) -> bool:
-    """Whether a person decides: always under Park, and after as many doubts as there may be answers."""
+    """Whether the letter waits for a person: always under Park, and after `maxAttempts` doubtful attempts."""
     policy = context.policy.retry
     return policy.on_in_doubt == "Park" or claimed.in_doubt_count >= policy.max_attempts
 
@@ -120,13 +117,13 @@ def _mismatch_problem(letter: Letter) -> Problem:
         Code.IDEMPOTENCY_MISMATCH,
         "message_id",
         f"{letter.identity.id} from {letter.identity.source} was published before with another payload; "
-        "the first one stands. Give a new letter a new id",
+        "the first publication is kept. Give a new letter a new id",
     )
 
 
 def _in_doubt_problem() -> Problem:
     return Problem(
         Code.CONNECTION_LOST_AT_END_OF_DATA,
-        "smtp.dot",
-        "the worker died after the letter may have been handed over; one copy may have arrived",
+        "smtp.end_of_data",
+        "the worker died while it sent the letter; the relay may have accepted one copy",
     )

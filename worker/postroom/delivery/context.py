@@ -1,4 +1,4 @@
-"""What the journey needs at hand: one profile's rules and the world behind its ports."""
+"""What the pipeline needs for one profile: its delivery policy, the ledger, templates, dispatch and clock."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,44 +14,44 @@ from postroom.ports.world import Clock, Templates
 
 
 class Signer(Protocol):
-    """Who signs the letters of a profile that asks for it."""
+    """Signs letters with DKIM."""
 
     def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
-        """The letter with its signatures, or why it must not leave yet; `sender` is its From address."""
+        """Return the signed letter, or the problem that prevents sending; `sender` is its From address."""
         ...
 
 
 class ReturnPathProvider(Protocol):
-    """Who says where reports about a letter come back to, for a profile that wants to read them."""
+    """Builds the envelope sender of a letter for a profile that processes bounce reports."""
 
     def return_path(self, identity: Identity) -> str | Problem | None:
-        """The letter's envelope sender; why it must not leave yet; or None: its From address will do."""
+        """Return the envelope sender, the problem that forbids sending now, or None for the From address."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """One profile's rules for its letters."""
+    """The settings of one profile that the pipeline applies to every letter."""
 
     profile: str
     """`namespace/name`: the first part of every identity."""
     sender: SenderMailbox
     retry: RetryPolicy
     window: float
-    """dedupe.window in seconds: older records are refused, their identities are forgotten."""
+    """dedupe.window in seconds: older records are refused, because their identities are deleted."""
     parked_for: float = 30 * 86_400.0
-    """parkedFor in seconds: so long a letter in doubt waits for a person."""
+    """parkedFor in seconds: how long a letter in doubt waits for a person's decision."""
     suppresses_bounces: bool = False
-    """Whether a relay's word that a mailbox does not exist puts the address on the suppression list."""
+    """Whether a reply that the mailbox does not exist puts the address on the suppression list."""
     from_domains: frozenset[str] = field(default_factory=frozenset)
-    """allowedFromDomains; empty means the profile's own."""
+    """allowedFromDomains; empty means only the domain of `sender`."""
     signer: Signer | None = None
     returns: ReturnPathProvider | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """The post that a batch is carried with."""
+    """Everything that the pipeline steps share while they process the batches of one profile."""
 
     policy: DeliveryPolicy
     ledger: Ledger

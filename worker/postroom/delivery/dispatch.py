@@ -1,14 +1,14 @@
-"""Lanes: letters with one record key go one after the other, others side by side.
+"""Queue claimed letters for the relay: (letters, report callback) → a Result for each, in groups.
 
-In: letters and batches in the order they came. Out: which may go now.
+Duty: the relay gets at most `capacity` letters at a time, a few for each connection. The other letters wait
+here, where `withdraw` can take them back at once when their partition is revoked. Letters with the same
+record key are sent in order: the next is released when the previous letter has any Result, so a deferred
+letter does not delay the next. Letters without a key have no order.
 
-A letter without a key has no lane. The next of a lane may go when the one before has an answer, whatever
-it is: a deferred letter does not hold back the next.
+Before content is sent, the relay calls the fence: it filters out expired letters and moves the rows that this
+worker still owns to state `sending`.
 
-The way to the relay: a queue that can be withdrawn from, lanes, and the fence before the dot.
-
-In: claimed letters and whom to report to. Out: a Result for each, in groups. The relay gets only a few
-letters more than it has connections; what still waits here goes back at once when its partition goes.
+Failure: a letter that was not sent is reported as NotSent or Postponed, never dropped.
 """
 
 import asyncio
@@ -24,63 +24,63 @@ from postroom.ports.relay import FenceGrant, NotSent, OutboundMessage, Postponed
 from postroom.ports.world import Clock
 
 Waiting = tuple[Claimed, Report]
-"""A letter and whom to tell of its Result."""
+"""A letter and the callback for its Result."""
 
 
 class KeyOrder:
-    """Who must wait for whom."""
+    """Queues by record key: one letter of a key is under way, the others wait."""
 
     def __init__(self) -> None:
-        self._lanes: dict[bytes, deque[Waiting]] = {}
+        self._queues: dict[bytes, deque[Waiting]] = {}
 
-    def enter(self, one: Claimed, report: Report) -> bool:
-        """True: it may go now. False: it waits here for the one before it."""
-        key = one.letter.record.key
+    def enter(self, claim: Claimed, report: Report) -> bool:
+        """Add a letter; True if it may be sent now, False if it waits for an earlier letter of its key."""
+        key = claim.letter.record.key
         if key is None:
             return True
-        lane = self._lanes.get(key)
-        if lane is None:
-            self._lanes[key] = deque()
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = deque()
             return True
-        lane.append((one, report))
+        queue.append((claim, report))
         return False
 
-    def leave(self, one: Claimed) -> Waiting | None:
-        """The letter that went has its answer; returns the next of its lane, which may go now."""
-        key = one.letter.record.key
+    def leave(self, claim: Claimed) -> Waiting | None:
+        """Note that the letter has its Result; returns the next letter of its key, which may be sent now."""
+        key = claim.letter.record.key
         if key is None:
             return None
-        lane = self._lanes[key]
-        if lane:
-            return lane.popleft()
-        del self._lanes[key]
+        queue = self._queues[key]
+        if queue:
+            return queue.popleft()
+        del self._queues[key]
         return None
 
     def remove(self, unwanted: Callable[[Claimed], bool]) -> list[Waiting]:
-        """Take the unwanted out of all waiting lines; those that went already are not here."""
-        gone: list[Waiting] = []
-        for key, lane in self._lanes.items():
-            self._lanes[key], out = split_queue(lane, unwanted)
-            gone.extend(out)
-        return gone
+        """Remove unwanted letters from all queues; letters that were sent already are not in them."""
+        removed: list[Waiting] = []
+        for key, queue in self._queues.items():
+            self._queues[key], out = split_queue(queue, unwanted)
+            removed.extend(out)
+        return removed
 
 
 def split_queue(
     line: Iterable[Waiting], unwanted: Callable[[Claimed], bool]
 ) -> tuple[deque[Waiting], list[Waiting]]:
-    """One line into those that stay, in order, and those that don't."""
-    stay: deque[Waiting] = deque()
-    gone: list[Waiting] = []
+    """Split a queue into the letters to keep, in order, and the unwanted ones."""
+    kept: deque[Waiting] = deque()
+    removed: list[Waiting] = []
     for entry in line:
-        (gone if unwanted(entry[0]) else stay).append(entry)
-    return stay, gone
+        (removed if unwanted(entry[0]) else kept).append(entry)
+    return kept, removed
 
 
 class BatchOrder:
-    """Batches are claimed side by side and enter their lanes in the order they came.
+    """Makes batches that are claimed concurrently enter the key queues in the order in which they arrived.
 
-    Without it a batch that waits for one commit more, to take over a dead claim, would be overtaken, and
-    with it letters of one key.
+    A batch that takes over claims needs a second commit. Without this order a later batch could overtake it,
+    and with it letters of the same key.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class BatchOrder:
 
     @contextmanager
     def join(self) -> Iterator[asyncio.Event]:
-        """A place at the end; the event is set when those before have left theirs, in whatever way."""
+        """Join at the end; the yielded event is set when all earlier batches have left, also by an error."""
         before, self._last = self._last, asyncio.Event()
         mine = self._last
         try:
@@ -99,34 +99,34 @@ class BatchOrder:
 
 
 class AdmissionGate(Protocol):
-    """Who says how many letters may wait here."""
+    """Limits how many letters wait in memory; implemented by `router.RelayRouter`."""
 
     def room(self, waiting: int) -> int | None:
-        """How many more new letters may come, with so many here already; None: any number."""
+        """Return how many more new letters are admitted when `waiting` are queued; None: no limit."""
         ...
 
     def recall_limit(self, waiting: int) -> int | None:
-        """How many to recall of those that wait in the ledger; what was recalled always has room."""
+        """Return how many letters to recall from the ledger; recalled letters are always admitted."""
         ...
 
     def hold_reason(self) -> Postponed:
-        """What those hear for whom there is no room."""
+        """Return the result for letters that are not admitted."""
         ...
 
 
 class Dispatch:
-    """Feeds one relay; lives on the event loop."""
+    """Feeds one relay; all methods run on the event loop."""
 
     def __init__(
         self, relay: Relay, ledger: Ledger, clock: Clock, room: int, gate: AdmissionGate | None = None
     ) -> None:
-        """`room`: how many letters the relay may have at once; a few for each connection."""
+        """`room`: how many letters the relay may have at a time; a few for each connection."""
         self._gate = gate
         self._relay = relay
         self._ledger = ledger
         self._clock = clock
         self._capacity = room
-        self._handed = 0
+        self._in_flight = 0
         self._feeding = False
         self._ready: deque[Waiting] = deque()
         self._key_order = KeyOrder()
@@ -136,9 +136,9 @@ class Dispatch:
         await self._relay.open(self._fence)
 
     def deliver(self, claimed: Iterable[Claimed], report: Report) -> None:
-        """Queue letters; `report` gets each one's Result."""
-        coming = self._admit(list(claimed), report) if self._gate else claimed
-        self._ready.extend((one, report) for one in coming if self._key_order.enter(one, report))
+        """Queue letters; `report` is called with the Result of each."""
+        admitted = self._admit(list(claimed), report) if self._gate else claimed
+        self._ready.extend((claim, report) for claim in admitted if self._key_order.enter(claim, report))
         self._feed()
 
     @property
@@ -147,65 +147,65 @@ class Dispatch:
         return self._gate.recall_limit(self._waiting) if self._gate else None
 
     def withdraw(self, unwanted: Callable[[Claimed], bool]) -> None:
-        """Hand back the unwanted letters that the relay has not got yet."""
-        gone = self._key_order.remove(unwanted)
+        """Report unwanted letters that the relay does not have yet as NotSent."""
+        removed = self._key_order.remove(unwanted)
         self._ready, out = split_queue(self._ready, unwanted)
-        for one, _ in out:
-            self._next_of_key(one)
-        for one, report in gone + out:
-            report([(one, NotSent(fenced=False))])
+        for claim, _ in out:
+            self._next_of_key(claim)
+        for claim, report in removed + out:
+            report([(claim, NotSent(fenced=False))])
         self._feed()
 
     async def drain(self, grace: float) -> None:
-        """Hand back all that waits, and let the relay finish what is past withdrawing."""
+        """Report all queued letters as NotSent, and let the relay finish the letters that it is sending."""
         self.withdraw(lambda _: True)
         await self._relay.drain(grace)
 
     @property
     def _waiting(self) -> int:
-        return len(self._ready) + self._handed
+        return len(self._ready) + self._in_flight
 
     def _admit(self, claimed: list[Claimed], report: Report) -> list[Claimed]:
-        """Hand back at once those who would wait here for long."""
+        """Postpone new letters for which the gate has no room; returns the admitted letters."""
         assert self._gate is not None
         room = self._gate.room(self._waiting)
-        new = [one for one in claimed if one.from_topic]
+        new = [claim for claim in claimed if claim.from_topic]
         if room is None or len(new) <= room:
             return claimed
-        barrier = self._gate.hold_reason()
-        report([(one, barrier) for one in new[room:]])
-        return [one for one in claimed if not one.from_topic] + new[:room]
+        postponed = self._gate.hold_reason()
+        report([(claim, postponed) for claim in new[room:]])
+        return [claim for claim in claimed if not claim.from_topic] + new[:room]
 
     def _feed(self) -> None:
         if self._feeding:
-            return  # a relay that drains answers from within deliver; the loop below goes on with what came
+            return  # the relay may report from within deliver; the outer call continues with what was queued
         self._feeding = True
-        while self._ready and self._handed < self._capacity:
+        while self._ready and self._in_flight < self._capacity:
             report = self._ready[0][1]
             batch: list[Claimed] = []
-            while self._ready and self._handed < self._capacity and self._ready[0][1] == report:
+            while self._ready and self._in_flight < self._capacity and self._ready[0][1] == report:
                 batch.append(self._ready.popleft()[0])
-                self._handed += 1
+                self._in_flight += 1
             self._relay.deliver(batch, partial(self._arrived, report))
         self._feeding = False
 
     def _arrived(self, report: Report, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
-        self._handed -= len(results)
-        for parcel, _ in results:
-            self._next_of_key(cast("Claimed", parcel))
+        self._in_flight -= len(results)
+        for message, _ in results:
+            self._next_of_key(cast("Claimed", message))
         report(results)
         self._feed()
 
-    def _next_of_key(self, one: Claimed) -> None:
-        following = self._key_order.leave(one)
+    def _next_of_key(self, claim: Claimed) -> None:
+        following = self._key_order.leave(claim)
         if following is not None:
             self._ready.append(following)
 
-    async def _fence(self, parcels: Sequence[OutboundMessage]) -> FenceGrant:
-        """The last look before content leaves: still worth sending, still ours, and durably so."""
+    async def _fence(self, messages: Sequence[OutboundMessage]) -> FenceGrant:
+        """Grant the letters that have not expired and whose rows this worker still owns, durably."""
         now = self._clock.now()
-        claimed = cast("Sequence[Claimed]", parcels)
-        fresh = [one for one in claimed if one.letter.expires is None or one.letter.expires > now]
+        claimed = cast("Sequence[Claimed]", messages)
+        fresh = [claim for claim in claimed if claim.letter.expires is None or claim.letter.expires > now]
         until = self._ledger.lease_until
         granted = await self._ledger.fence(fresh, now) if fresh else ()
         reach("fenced")

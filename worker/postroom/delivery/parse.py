@@ -1,4 +1,7 @@
-"""Records → letters that may be rendered. Malformed ones become dead letters, tombstones are passed over."""
+"""Parse records into letters: Record → Letter, Malformed or tombstone; Recalled → Claimed.
+
+A record that cannot be parsed becomes a dead letter and never affects its neighbours.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +15,12 @@ from postroom.policy.outcomes import Malformed, Outcome, Unrenderable
 from postroom.ports.ledger import Claimed, Letter, Recalled
 
 MAX_CLOCK_SKEW = timedelta(days=1)
-"""How far ahead a producer's clock may be."""
+"""How far in the future a record's timestamp may be."""
 
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """A batch after reading: what can become letters, what can't, and what is nothing at all."""
+    """A parsed batch; every record is in exactly one list."""
 
     letters: list[Letter] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
@@ -25,7 +28,7 @@ class ParsedBatch:
 
 
 def parse(records: Sequence[Record], context: DeliveryContext) -> ParsedBatch:
-    """Read every record; one bad record never touches its neighbours."""
+    """Parse every record; a malformed record does not affect the others."""
     batch = ParsedBatch()
     now = context.clock.now()
     oldest, newest = now - timedelta(seconds=context.policy.window), now + MAX_CLOCK_SKEW
@@ -45,7 +48,7 @@ def parse(records: Sequence[Record], context: DeliveryContext) -> ParsedBatch:
 
 
 def parse_record(record: Record, profile: str) -> Letter:
-    """One record as a letter with its identity; raises Rejected."""
+    """Parse one record into a letter with its identity; raises Rejected."""
     event = parse_event(record)
     identity = Identity(profile, event.source, event.id, event.recipient)
     return Letter(identity, payload_digest(event), record, event, replay=replay_id(record))
@@ -55,8 +58,8 @@ def _ahead(record: Record) -> Problem:
     return Problem(
         Code.DATED_AHEAD,
         "timestamp",
-        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, more than a day ahead: it would pass "
-        "for new long after its identity is forgotten; set the producer's clock right and publish it anew",
+        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, more than a day ahead: it would count "
+        "as new long after its identity is deleted; correct the producer's clock and publish the event again",
     )
 
 
@@ -64,16 +67,16 @@ def _too_old(record: Record, window: float) -> Problem:
     return Problem(
         Code.TOO_OLD_TO_DEDUPLICATE,
         "timestamp",
-        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, older than the {window:.0f} s that "
-        "identities are remembered (dedupe.window), so it might be a second copy; publish the event anew "
-        "if it should still go out",
+        f"the record is of {record.timestamp:%Y-%m-%d %H:%M:%S} UTC, older than the {window:.0f} s for "
+        "which identities are stored (dedupe.window), so it might be a second copy; publish the event again "
+        "if it should still be sent",
     )
 
 
 def restore(
     recalled: Sequence[Recalled], context: DeliveryContext
 ) -> tuple[list[Claimed], dict[Letter, Outcome]]:
-    """Letters from the ledger's own store; one that cannot be read any more gets that as its verdict."""
+    """Restore letters from their ledger rows; a row that cannot be parsed any more is Unrenderable."""
     claimed: list[Claimed] = []
     verdicts: dict[Letter, Outcome] = {}
     for row in recalled:
@@ -99,7 +102,7 @@ def restore(
 
 
 def _unreadable(row: Recalled) -> Letter:
-    """An event that an older release accepted and this one refuses: enough of it to settle its row."""
+    """Build a minimal letter to settle the row of an event that only an older release accepted."""
     identity = row.identity
     event = Event(identity.id, identity.source, row.event_type, identity.recipient, row.received, data={})
     return Letter(identity, b"", row.record, event)

@@ -1,8 +1,19 @@
-"""READ FIRST. The way of a letter: validate → render → claim → send → settle, a batch at a time.
+"""READ FIRST. The delivery pipeline: parse → render → claim → send → settle, one batch at a time.
 
-In: records of the profile's topic, or letters recalled from the ledger. Out: Progress, group by group as
-the relay answers; the caller counts, logs and moves the watermark by it. Nothing is lost by stopping
-anywhere: what is not settled is either still on the topic or in its row.
+| module   | input → output                                       | written to the ledger              |
+|----------|------------------------------------------------------|------------------------------------|
+| `parse`  | Record → Letter, Malformed or tombstone              |                                    |
+| `render` | Letter → content, or an Outcome that needs no relay  |                                    |
+| `claim`  | Letter → Claimed, duplicate, held or mismatched      | row in state `claimed`             |
+| `send`   | Claimed → Outcome, in groups, as the relay replies   | state `sending`, before content    |
+| `settle` | Outcome → Step (`policy.retry`)                      | the next state and the dead letter |
+
+Input: records of the profile's topic (`deliver`), or letters that are due in the ledger (`retry_due`).
+Output: a Progress for each group of letters. The caller counts and logs it and finishes the records' offsets
+(`consumer`).
+
+Failure: the pipeline may stop at any point without loss. A record is either not committed on the topic, so
+that Kafka delivers it again, or its letter has a row in the ledger. A ledger error ends the generator.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -19,28 +30,31 @@ from postroom.ports.ledger import Recalled
 
 
 async def deliver(records: Sequence[Record], context: DeliveryContext) -> AsyncIterator[Progress]:
-    """Carry one batch from records to settled rows."""
-    with context.batch_order.join() as turn:
-        batch = parse(records, context)  # Record  → Letter | Malformed
-        verdicts = await render(batch.letters, context)  # Letter  → content | Outcome
-        claims = await claim(
-            batch.letters, verdicts, context
-        )  # Letter  → Claimed | known | held | mismatched
-        await turn.wait()
-        outcomes = send(claims.claimed, verdicts, context)  # Claimed → Outcome
+    """Process one batch from records to settled rows.
+
+    Batches are parsed, rendered and claimed concurrently; they enter the send queue in the order in which
+    `deliver` was called, so that letters with the same record key stay in order.
+    """
+    with context.batch_order.join() as previous_batches_sent:
+        batch = parse(records, context)
+        verdicts = await render(batch.letters, context)
+        claims = await claim(batch.letters, verdicts, context)
+        await previous_batches_sent.wait()
+        outcomes = send(claims.claimed, verdicts, context)
     yield await record_dead_letters(batch.malformed + claims.mismatched, context)
     yield Progress(
         duplicates=batch.tombstones + claims.duplicates,
         held=claims.held,
         taken_in_doubt=claims.taken_in_doubt,
     )
-    async for progress in settle(outcomes, context):  # Outcome → Step
+    async for progress in settle(outcomes, context):
         yield progress
 
 
 async def retry_due(recalled: Sequence[Recalled], context: DeliveryContext) -> AsyncIterator[Progress]:
-    """Carry letters whose time has come again; the ledger has claimed them already."""
-    claimed, verdicts = restore(recalled, context)  # Recalled → Claimed | Outcome
-    verdicts |= await render([one.letter for one in claimed if one.letter not in verdicts], context)
+    """Process letters whose next attempt is due; the ledger has claimed them for this worker already."""
+    claimed, verdicts = restore(recalled, context)
+    readable = [row.letter for row in claimed if row.letter not in verdicts]
+    verdicts |= await render(readable, context)
     async for progress in settle(send(claimed, verdicts, context), context):
         yield progress

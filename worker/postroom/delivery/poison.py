@@ -1,15 +1,15 @@
-"""After an unclean exit: which record killed the worker?
+"""Find records that kill the worker: the first records after an unclean exit → safe and poisonous records.
 
-The records that may have been in hand then are the first ones received now. Each is counted before it is
-tried, durably, and tried in a process of its own; one that keeps killing goes to the dead-letter topic
-after three attempts, and its neighbours pass.
+The records that were being processed when the worker died are the first that it receives after the restart.
+Each is marked durably before it is rendered in a separate process (`IsolatedRenderer`). A record that kills
+this process three times goes to the dead-letter topic; its neighbours are delivered.
 
-A group is marked together, which is cheap. If the worker dies over a group, the next start finds the marks
-and goes through those records one by one, each counted on its own before it is tried: only these tries,
-and deaths in the separate process, speak against a record.
+Records are marked in groups, which is cheap. If the worker dies while it tries a group, the next start finds
+the marks and tries these records one by one, with a durable count before each attempt. Only these attempts,
+and deaths of the separate process, count against a record.
 
-Nothing is counted while there is no such process. Where none starts, records wait, and it is tried again,
-later each time; what the worker has not tried when it ends comes again in its next life, to be tried there.
+Failure: while no separate process starts, nothing is counted and records wait; the start is retried with
+growing delays. Records that were not tried when the worker stops are received and tried at the next start.
 """
 
 import asyncio
@@ -28,30 +28,30 @@ GROUP_RECORDS = 64
 MAX_ATTEMPTS = 3
 RECHECK_SECONDS = 1.0
 MAX_RECHECK_SECONDS = 60.0
-"""How soon a process that does not start is started again: each time twice as late, up to this."""
+"""A failed process start is retried after RECHECK_SECONDS, doubled each time up to this limit."""
 
 
 class PoisonFilter:
-    """Sifts the first records after an unclean exit; later ones pass untouched."""
+    """Filters the first records after an unclean exit; later records are not tried."""
 
     def __init__(self, ledger: Ledger, rehearsal: IsolatedRenderer, records: int) -> None:
-        """`records`: how many of each partition may have been in hand; 0 after an orderly exit."""
+        """`records`: how many of each partition may have been in progress; 0 after a clean exit."""
         self._ledger = ledger
         self._rehearsal = rehearsal
         self._left: defaultdict[Partition, int] = defaultdict(lambda: records)
         self._turn = asyncio.Lock()
         self._stopping = asyncio.Event()
         self.gave_up = False
-        """Whether records went back untried, since the worker ended first."""
+        """Whether the worker stopped before all records were tried; these are received again."""
 
     def applies_to(self, records: Sequence[Record]) -> bool:
-        """Whether any of these may have been in hand when the worker died."""
-        return any(self._left[one.topic, one.partition] > 0 for one in records)
+        """Whether any of these records may have been in progress when the worker died."""
+        return any(self._left[record.topic, record.partition] > 0 for record in records)
 
     async def filter(self, records: Sequence[Record]) -> tuple[list[Record], list[Malformed]]:
-        """Split a batch into those that may go on and those that kill; one batch at a time, in order.
+        """Split a batch into safe and poisonous records; batches are processed one at a time, in order.
 
-        What could not be tried before `stop` is in neither.
+        Records that were not tried before `stop` are in neither list.
         """
         safe: list[Record] = []
         poisonous: list[Malformed] = []
@@ -69,7 +69,7 @@ class PoisonFilter:
         return safe, poisonous
 
     def stop(self) -> None:
-        """Wait for no process any more: the worker ends."""
+        """Stop waiting for a process to start, because the worker stops."""
         self._stopping.set()
 
     async def _filter_group(self, group: Sequence[Record]) -> list[tuple[Record, bool]]:
@@ -90,7 +90,7 @@ class PoisonFilter:
         return [(record, harmless) for record, harmless in alone if harmless is not None]
 
     async def _render_alone(self, record: Record) -> bool | None:
-        """Whether it is harmless; None when there is nothing to try it in."""
+        """Whether the record is safe; None if the worker stops before it could be tried."""
         while await self._ready():
             harmless = await self._ledger.count_suspect_attempt(record) <= MAX_ATTEMPTS
             if not harmless or await self._rehearsal.renders_safely(pack_record(record)):
@@ -99,7 +99,7 @@ class PoisonFilter:
         return None
 
     async def _ready(self) -> bool:
-        """Wait for a process to try records in; False when the worker ends before there is one."""
+        """Wait until the isolated renderer is ready; False if the worker stops first."""
         wait = RECHECK_SECONDS
         while not self.gave_up and not await self._rehearsal.ready():
             with contextlib.suppress(TimeoutError):
@@ -114,6 +114,6 @@ def _poison_problem() -> Problem:
     return Problem(
         Code.POISON,
         "record",
-        f"a process that rendered this record died or hung {MAX_ATTEMPTS} times, so it is not tried again; "
-        "look at its template and data, then publish it anew",
+        f"a process that rendered this record died or hung {MAX_ATTEMPTS} times, so it is not retried; "
+        "check its template and data, then publish the event again",
     )

@@ -1,7 +1,10 @@
-"""Letters → content to send, or the outcome that is clear without sending.
+"""Render letters: Letter → content filled in, or the Outcome that is known without sending.
 
-Renders with the catalog of this moment; each letter is wholly of one revision. A letter that gets a
-verdict here is claimed and settled like any other, so that it is on record.
+All letters of a batch use the catalog of the moment when rendering starts, and each letter uses one template
+revision. A letter with an outcome from this step is claimed and settled like any other, so that it has a row
+in the ledger.
+
+Failure: an error in a template affects only its letter (Unrenderable).
 """
 
 import asyncio
@@ -20,14 +23,14 @@ from postroom.ports.ledger import Letter
 from postroom.ports.relay import Envelope
 
 TURN_SECONDS = 0.02
-"""How long a batch may render before the event loop gets a turn."""
+"""How long a batch renders before it yields to the event loop."""
 
 Verdicts = dict[Letter, Outcome]
-"""Letters whose outcome is clear before anything is sent."""
+"""The outcomes of letters that are decided before anything is sent."""
 
 
 async def render(letters: Sequence[Letter], context: DeliveryContext) -> Verdicts:
-    """Fill in each letter's content, or say why there is none; sockets get their turn in between."""
+    """Fill in the content of each letter or return its outcome; yields to the event loop regularly."""
     catalog, now = context.templates.current(), context.clock.now()
     verdicts: Verdicts = {}
     begun = context.clock.monotonic()
@@ -44,9 +47,9 @@ async def render(letters: Sequence[Letter], context: DeliveryContext) -> Verdict
 def render_one(
     letter: Letter, catalog: TemplateCatalog, policy: DeliveryPolicy, now: datetime
 ) -> Outcome | None:
-    """Fill in one letter's content; returns its outcome instead when it is clear without sending."""
+    """Fill in the content of one letter; returns an outcome if the letter must not be sent now."""
     event = letter.event
-    letter.expires = _unless_late(letter, event.expires)
+    letter.expires = _effective_expiry(letter, event.expires)
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
     if event.not_before is not None and event.not_before > now:
@@ -60,8 +63,8 @@ def render_one(
         return _render_with(template, letter, policy, now)
     except Rejected as rejected:
         return Unrenderable(rejected.problems[0])
-    except Exception as error:  # noqa: BLE001 - one letter's trouble must not become the worker's
-        return Unrenderable(_broke(template, error))
+    except Exception as error:  # noqa: BLE001 - an error in one letter must not stop the worker
+        return Unrenderable(_template_failure(template, error))
 
 
 def _render_with(
@@ -69,7 +72,7 @@ def _render_with(
 ) -> Outcome | None:
     letter.template, letter.revision = template.name, template.revision
     letter.category = template.category
-    letter.expires = _unless_late(letter, template.expires(letter.event))
+    letter.expires = _effective_expiry(letter, template.expires(letter.event))
     if letter.expires is not None and letter.expires <= now:
         return Expired(expired(letter))
     path = policy.returns.return_path(letter.identity) if policy.returns else None
@@ -88,7 +91,7 @@ def _render_with(
 def _fill(
     letter: Letter, rendered: RenderedLetter, policy: DeliveryPolicy, path: str | None
 ) -> SenderMailbox:
-    """Compose the letter; `path` is its envelope sender where that is not its From address."""
+    """Compose the message; `path` is the envelope sender if it differs from the From address."""
     sender = _sender(rendered, policy)
     recipient = normalize_address(letter.event.recipient)
     letter.message_id = message_id(letter.identity, sender.address.rpartition("@")[2])
@@ -120,18 +123,18 @@ def _sender(rendered: RenderedLetter, policy: DeliveryPolicy) -> SenderMailbox:
     )
 
 
-def _unless_late(letter: Letter, expires: datetime | None) -> datetime | None:
-    """When a letter expires; never, where somebody replayed it knowing that its time had passed."""
+def _effective_expiry(letter: Letter, expires: datetime | None) -> datetime | None:
+    """Return `expires`, or None for a replay that was requested although the letter had expired."""
     return None if letter.replay and is_late_replay(letter.record) else expires
 
 
 def expired(letter: Letter) -> Problem:
-    """The problem of a letter whose time is over."""
+    """Build the problem of a letter that has expired."""
     assert letter.expires is not None
     return Problem(
         Code.EXPIRED,
         "expires",
-        f"it was worth sending until {letter.expires:%Y-%m-%d %H:%M:%S} UTC (expiresAfter or the event's "
+        f"the letter expired at {letter.expires:%Y-%m-%d %H:%M:%S} UTC (expiresAfter or the event's "
         "own expiry), so it was not sent",
     )
 
@@ -145,12 +148,12 @@ def _not_this_revision(letter: Letter, template: RenderableTemplate) -> Problem:
     )
 
 
-def _broke(template: RenderableTemplate, error: Exception) -> Problem:
+def _template_failure(template: RenderableTemplate, error: Exception) -> Problem:
     return Problem(
         Code.RENDER_FAILED,
         "spec.html",
-        f"template {template.name}@{template.revision} broke on this event ({type(error).__name__}), which "
-        "its proof did not foresee; add the event's data as a sample and run postroom check",
+        f"template {template.name}@{template.revision} failed on this event ({type(error).__name__}), which "
+        "its validation did not detect; add the event's data as a sample and run postroom check",
     )
 
 
@@ -160,11 +163,11 @@ def _no_template(letter: Letter, template: RenderableTemplate | None, catalog: T
         return Problem(
             Code.TEMPLATE_SUSPENDED,
             "event_type",
-            f"template {template.name} for {kind} is suspended; the letter waits until it is lifted",
+            f"template {template.name} for {kind} is suspended; the letter waits until that is lifted",
         )
     return Problem(
         Code.TEMPLATE_MISSING,
         "event_type",
         f"no live template serves {kind}{did_you_mean(kind, catalog.templates)}; apply an EmailTemplate with "
-        "this event type for the same profile, and the letter goes out by itself within five minutes",
+        "this event type for the same profile, and the letter is sent automatically within five minutes",
     )

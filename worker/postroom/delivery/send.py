@@ -1,4 +1,7 @@
-"""Claimed letters → outcomes, in groups as the relay answers."""
+"""Send claimed letters: Claimed → Outcome, in groups, as the relay reports results.
+
+Letters that have a verdict or a suppressed recipient get their outcome without the relay.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,19 +21,19 @@ Decided = list[tuple[Claimed, Outcome]]
 
 
 class ResultBuffer:
-    """Where one batch's results gather until somebody takes them."""
+    """Collects the results of one batch until `take` is called."""
 
     def __init__(self) -> None:
         self._results: list[tuple[Claimed, Result]] = []
         self._filled = asyncio.Event()
 
     def put(self, results: Sequence[tuple[OutboundMessage, Result]]) -> None:
-        """Lay results down; the relay's Report."""
+        """Add results; this is the relay's Report callback."""
         self._results.extend(cast("Sequence[tuple[Claimed, Result]]", results))
         self._filled.set()
 
     async def take(self) -> list[tuple[Claimed, Result]]:
-        """All results so far, at least one."""
+        """Wait for at least one result and return all that are there."""
         await self._filled.wait()
         self._filled.clear()
         taken, self._results = self._results, []
@@ -38,33 +41,35 @@ class ResultBuffer:
 
 
 def send(claimed: Sequence[Claimed], verdicts: Verdicts, context: DeliveryContext) -> AsyncIterator[Decided]:
-    """Send what may be sent, at once; a letter with a verdict is decided without the relay."""
-    clear = [(one, verdicts.get(one.letter) or _suppressed(one)) for one in claimed]
-    decided = [(one, verdict) for one, verdict in clear if verdict]
-    going = [one for one, verdict in clear if not verdict]
-    tray = ResultBuffer()
-    context.dispatch.deliver(going, tray.put)
-    return _outcomes(decided, tray, len(going), context.clock)
+    """Queue the letters without a verdict at once; the returned iterator yields outcomes in groups."""
+    decisions = [(claim, verdicts.get(claim.letter) or _suppressed(claim)) for claim in claimed]
+    decided = [(claim, verdict) for claim, verdict in decisions if verdict]
+    sending = [claim for claim, verdict in decisions if not verdict]
+    buffer = ResultBuffer()
+    context.dispatch.deliver(sending, buffer.put)
+    return _outcomes(decided, buffer, len(sending), context.clock)
 
 
-def _suppressed(one: Claimed) -> Outcome | None:
-    problem = suppression_problem(one.suppressions, one.letter.category) if one.suppressions else None
+def _suppressed(claim: Claimed) -> Outcome | None:
+    problem = suppression_problem(claim.suppressions, claim.letter.category) if claim.suppressions else None
     return Suppressed(problem) if problem else None
 
 
-async def _outcomes(decided: Decided, tray: ResultBuffer, open_: int, clock: Clock) -> AsyncIterator[Decided]:
+async def _outcomes(
+    decided: Decided, buffer: ResultBuffer, remaining: int, clock: Clock
+) -> AsyncIterator[Decided]:
     if decided:
         yield decided
-    while open_:
-        results = await tray.take()
+    while remaining:
+        results = await buffer.take()
         reach("answered")
-        open_ -= len(results)
-        yield [(one, _classify(one, result, clock)) for one, result in results]
+        remaining -= len(results)
+        yield [(claim, _classify(claim, result, clock)) for claim, result in results]
 
 
-def _classify(one: Claimed, result: Result, clock: Clock) -> Outcome:
-    # the fence lets an expired letter pass as little as one that is somebody else's
+def _classify(claim: Claimed, result: Result, clock: Clock) -> Outcome:
+    # the fence rejects expired letters as well as letters that another worker owns
     fenced = isinstance(result, NotSent) and result.fenced
-    if fenced and one.letter.expires is not None and one.letter.expires <= clock.now():
-        return Expired(expired(one.letter))
+    if fenced and claim.letter.expires is not None and claim.letter.expires <= clock.now():
+        return Expired(expired(claim.letter))
     return classify_reply(result)

@@ -1,4 +1,7 @@
-"""Outcomes → settled rows: one commit a group, with its dead letters in the outbox."""
+"""Settle outcomes: Outcome → Step → row, in one commit for each group, with the dead letters in the outbox.
+
+`policy.retry.next_step` decides; this module writes the decision. A released letter keeps its offset open.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -42,100 +45,103 @@ from postroom.ports.relay import Stage
 
 
 async def settle(groups: AsyncIterator[Decided], context: DeliveryContext) -> AsyncIterator[Progress]:
-    """Settle every group as soon as it is there.
+    """Settle every group as soon as it arrives, without waiting for the commit of the previous group.
 
-    None waits for the commit of the one before: a letter's settlement goes into the very next commit after
-    its answer, beside the fence of the letter that follows it, so that at most two letters a connection
-    are in doubt if the process dies.
+    A settlement is thus part of the next commit after the reply, together with the fence of the following
+    letter, so that at most two letters of a connection are in doubt if the process dies.
     """
     settling: asyncio.Queue[asyncio.Task[Progress] | None] = asyncio.Queue()
 
-    async def begin_each() -> None:
+    async def start_settlements() -> None:
         try:
             async for decided in groups:
                 settling.put_nowait(asyncio.create_task(settle_group(decided, context)))
         finally:
             settling.put_nowait(None)
 
-    beginning = asyncio.create_task(begin_each())
+    starter = asyncio.create_task(start_settlements())
     while (task := await settling.get()) is not None:
         yield await task
-    await beginning
+    await starter
 
 
 async def settle_group(decided: Decided, context: DeliveryContext) -> Progress:
-    """Put a group's outcomes on record and say what follows for each."""
+    """Write the outcomes of a group to the ledger; returns the group's progress."""
     now = context.clock.now()
     progress = Progress()
     settlements: list[Settlement] = []
-    returned: list[Claimed] = []
-    for one, outcome in decided:
-        history = AttemptHistory(_since(one), one.replies, one.attempts, one.in_doubt_count)
+    released: list[Claimed] = []
+    for claim, outcome in decided:
+        history = AttemptHistory(_since(claim), claim.replies, claim.attempts, claim.in_doubt_count)
         step = next_step(outcome, history, context.policy.retry, now, context.clock.random())
-        if isinstance(step, Release) and not one.from_topic:
-            step = TryAgain(now, None)  # no offset brings it back: its row must
+        if isinstance(step, Release) and not claim.from_topic:
+            step = TryAgain(
+                now, None
+            )  # it has no open offset that would bring it back, so its row must be due
         if isinstance(step, Release):
-            returned.append(one)
-            progress.held.append(one.letter.record)
+            released.append(claim)
+            progress.held.append(claim.letter.record)
         else:
-            ending = settlement(one, outcome, step, now)
-            settlements.append(replace(ending, suppress=_entry(one, outcome, context.policy, now)))
-        progress.settled.append(Settled(one, outcome, step))
+            entry = settlement(claim, outcome, step, now)
+            settlements.append(replace(entry, suppress=_suppression(claim, outcome, context.policy, now)))
+        progress.settled.append(Settled(claim, outcome, step))
     if settlements:
         await context.ledger.settle(settlements, now)
     for ended in settlements:
-        ended.claimed.letter.content = b""  # a slow neighbour may keep the batch alive for minutes
-    if returned:
-        await context.ledger.release(returned)
+        ended.claimed.letter.content = b""  # frees memory: a slow letter may keep the batch alive for minutes
+    if released:
+        await context.ledger.release(released)
     return progress
 
 
-def _since(one: Claimed) -> datetime:
-    scheduled = one.letter.event.not_before
-    return max(one.received, scheduled) if scheduled else one.received
+def _since(claim: Claimed) -> datetime:
+    scheduled = claim.letter.event.not_before
+    return max(claim.received, scheduled) if scheduled else claim.received
 
 
 async def record_dead_letters(malformed: Sequence[Malformed], context: DeliveryContext) -> Progress:
-    """Put records that never became letters of their own into the outbox."""
+    """Put malformed records into the outbox as dead letters."""
     now = context.clock.now()
     if malformed:
         await context.ledger.add_dead_letters(
-            [dead_letter(one.record, one.problems, now) for one in malformed]
+            [dead_letter(entry.record, entry.problems, now) for entry in malformed]
         )
     return Progress(malformed=list(malformed))
 
 
-def settlement(one: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
-    """The row's next state, its history and its dead letter, if there is one."""
-    heard = isinstance(outcome, Accepted | Deferred | RelayRefused)
-    answered = heard and not (isinstance(outcome, Deferred) and outcome.of_relay)
-    tried = heard or isinstance(outcome, RelayUnreachable | InDoubt | KeyUnavailable)
-    doubted = isinstance(outcome, InDoubt) and not outcome.counted
-    state, problem, due, buried = _ending(step)
+def settlement(claim: Claimed, outcome: Outcome, step: Step, now: datetime) -> Settlement:
+    """Build the row's next state, its counters, its attempt and its dead letter, if there is one."""
+    replied = isinstance(outcome, Accepted | Deferred | RelayRefused)
+    counts_as_reply = replied and not (isinstance(outcome, Deferred) and outcome.of_relay)
+    counts_as_attempt = replied or isinstance(outcome, RelayUnreachable | InDoubt | KeyUnavailable)
+    newly_in_doubt = isinstance(outcome, InDoubt) and not outcome.counted
+    state, problem, due, is_dead_letter = _ending(step)
     return Settlement(
-        claimed=one,
+        claimed=claim,
         state=state,
         problem=problem,
         due=due,
-        attempt=_attempt(outcome, state, one.via),
-        replies=one.replies + answered,
-        attempts=one.attempts + tried,
-        in_doubt_count=one.in_doubt_count + doubted,
-        dead_letter=dead_letter(one.letter.record, (problem,), now, one.attempts + tried)
-        if buried and problem
+        attempt=_attempt(outcome, state, claim.via),
+        replies=claim.replies + counts_as_reply,
+        attempts=claim.attempts + counts_as_attempt,
+        in_doubt_count=claim.in_doubt_count + newly_in_doubt,
+        dead_letter=dead_letter(claim.letter.record, (problem,), now, claim.attempts + counts_as_attempt)
+        if is_dead_letter and problem
         else None,
     )
 
 
-def _entry(one: Claimed, outcome: Outcome, policy: DeliveryPolicy, now: datetime) -> Suppression | None:
-    """What the answer puts on the suppression list."""
+def _suppression(
+    claim: Claimed, outcome: Outcome, policy: DeliveryPolicy, now: datetime
+) -> Suppression | None:
+    """Return the suppression entry that a hard bounce reply creates, if any."""
     if not (
         policy.suppresses_bounces and isinstance(outcome, RelayRefused) and is_hard_bounce(outcome.reply)
     ):
         return None
-    said = f"{outcome.reply.code} {outcome.reply.text}"
+    reply_text = f"{outcome.reply.code} {outcome.reply.text}"
     return Suppression(
-        policy.profile, one.letter.identity.recipient, SuppressionReason.HARD_BOUNCE, now, said
+        policy.profile, claim.letter.identity.recipient, SuppressionReason.HARD_BOUNCE, now, reply_text
     )
 
 
@@ -148,7 +154,7 @@ def _ending(step: Step) -> tuple[State, Problem | None, datetime | None, bool]:
         case Park():
             return State.IN_DOUBT, step.problem, None, False
         case Release():
-            raise ValueError("a letter that is given back has no settlement")
+            raise ValueError("a released letter has no settlement")
         case _:
             assert_never(step)
 
@@ -172,5 +178,5 @@ def _attempt(outcome: Outcome, state: State, relay: str) -> Attempt | None:
 def dead_letter(
     record: Record, problems: tuple[Problem, ...], now: datetime, attempts: int = 0
 ) -> DeadLetter:
-    """A record for the dead-letter topic, under an id that stays the same however often it is made."""
+    """Build a record for the dead-letter topic; its id depends only on topic, partition and offset."""
     return DeadLetter(f"{record.topic}/{record.partition}/{record.offset}", record, problems, now, attempts)

@@ -1,1 +1,1 @@
-"""Pure tables: what a reply means, when to try again, what a row found at claim time allows."""
+"""Pure decision tables: values in, decision out; time and random numbers are arguments."""

@@ -1,17 +1,16 @@
-"""What a report about a letter means: (what it says, whose letter) → the state it proves, and who is
-suppressed.
+"""Interpret a bounce report: (report entry, recipient) → the state it proves and the suppression it causes.
 
-Source: RFC 3464 §2.3.3 (actions), RFC 3463 (status codes), RFC 5965 (complaints). A report is proof that
-the relay had the letter, for nobody else knows its return path: whatever was in doubt is not any more.
+Source: RFC 3464 §2.3.3 (actions), RFC 3463 (status codes), RFC 5965 (complaints). A report proves that the
+relay accepted the letter, because only the relay received its return path. It therefore ends any doubt.
 
-| action or kind          | the letter is | the address is suppressed             |
+| action or kind          | state proven  | the address is suppressed             |
 |-------------------------|---------------|---------------------------------------|
-| failed                  | bounced       | where there is no such mailbox        |
-| delivered               | delivered     |                                       |
-| relayed, expanded       | accepted      |                                       |
-| delayed                 | accepted      |                                       |
+| failed                  | bounced       | if the mailbox does not exist         |
+| delivered               | delivered     | no                                    |
+| relayed, expanded       | accepted      | no                                    |
+| delayed                 | accepted      | no                                    |
 | complaint               | accepted      | always                                |
-| ignored, unparsed       | as it was     |                                       |
+| ignored, unparsed       | none          | no                                    |
 """
 
 from typing import assert_never
@@ -21,16 +20,16 @@ from postroom.ports.bounces import ReportEffect
 from postroom.ports.ledger import State, SuppressionReason
 
 NO_MAILBOX = frozenset({"5.1.1", "5.1.3", "5.1.6", "5.1.10"})
-"""RFC 3463 §3.2: no such mailbox, an address that is none, moved without a new address; RFC 7505: the
-domain takes no mail. 5.1.2 (no such domain) is not among them: broken DNS says it too. Nor is 5.2.1
-(disabled): it may be lifted, nor any 4.y.z that a relay gave up on, nor 5.7.z, which speaks of the sender."""
+"""RFC 3463 §3.2: no such mailbox, bad address syntax, moved without a new address; RFC 7505: the domain
+accepts no mail. Not included: 5.1.2 (no such domain), which broken DNS also causes; 5.2.1 (disabled), which
+may be temporary; 4.y.z after the relay stopped retrying; 5.7.z, which concerns the sender."""
 
 
-def interpret_report(said: ReportEntry, recipient: str, suppresses_bounces: bool) -> ReportEffect:
-    """What one statement means for the letter to `recipient`."""
-    match said.kind:
+def interpret_report(entry: ReportEntry, recipient: str, suppresses_bounces: bool) -> ReportEffect:
+    """Return the effect of one report entry on the letter to `recipient`."""
+    match entry.kind:
         case ReportKind.FAILED:
-            hard = suppresses_bounces and said.status in NO_MAILBOX and _is_about(said, recipient)
+            hard = suppresses_bounces and entry.status in NO_MAILBOX and _is_about(entry, recipient)
             return ReportEffect(State.BOUNCED, SuppressionReason.HARD_BOUNCE if hard else None)
         case ReportKind.DELIVERED:
             return ReportEffect(State.DELIVERED)
@@ -41,9 +40,9 @@ def interpret_report(said: ReportEntry, recipient: str, suppresses_bounces: bool
         case ReportKind.IGNORED | ReportKind.UNPARSED:
             return ReportEffect()
         case _:
-            assert_never(said.kind)
+            assert_never(entry.kind)
 
 
-def _is_about(said: ReportEntry, recipient: str) -> bool:
-    """Whether the address that failed is the letter's own, and not one that it was forwarded to."""
-    return not said.recipients or recipient.lower() in said.recipients
+def _is_about(entry: ReportEntry, recipient: str) -> bool:
+    """Whether the failed address is the letter's recipient, and not an address that it was forwarded to."""
+    return not entry.recipients or recipient.lower() in entry.recipients

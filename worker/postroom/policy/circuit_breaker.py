@@ -1,14 +1,14 @@
-"""When to stop knocking at a relay, and who may knock next: (circuit, what was heard, moment) → circuit.
+"""The circuit breaker of a relay, pure: (circuit, result, ledger time) → circuit.
 
-closed → open: so many failures in a row, counted over all workers, nobody having heard a sign of life.
-open → half-open: its time is over (`resetAfter`, a fifth more or less, so that circuits don't end together).
-open → half-open at once: the Secrets of the relay have changed, a password or a certificate.
-half-open → closed or open: one worker's one letter is the probe, and its answer decides. A prober that says
-nothing for long is taken for gone, and another may probe.
+closed → open: `failures` consecutive failures, counted over all workers, without a success in between.
+open → half-open: after `resetAfter`, with 20 % jitter so that circuits do not reset at the same time.
+open → half-open at once: a Secret of the relay has changed (password, certificate).
+half-open → closed or open: the result of the probe, which is one letter of one worker. If the prober does not
+report for PROBE_SECONDS, another worker may probe.
 
-A refusal of one letter, temporary or not, is a sign of life: the relay is there (RFC 5321 §4.2.1). What says
-that it is not: no connection, no greeting, no TLS, no login, 421 (§3.8), a dialogue that was lost. Times are
-the ledger's, so that all workers mean the same moment.
+A reply to a letter counts as a success, even a rejection, because the relay works (RFC 5321 §4.2.1).
+Failures are: no connection, no greeting, no TLS, failed authentication, 421 (§3.8) and a lost connection.
+All times are the ledger's, so that workers with different clocks agree.
 """
 
 import json
@@ -22,14 +22,14 @@ from postroom.ports.relay import Lost, Reply, Result
 
 CIRCUIT_JITTER = 0.2
 PROBE_SECONDS = 90.0
-"""How long a prober may take: a connection that is waited for, and a relay's slow answer."""
+"""How long a probe may take, including the connection and a slow reply."""
 NO_PROBER = 0
 CLOSING = 421
 REASON_LENGTH = 300
 
 
 class Phase(StrEnum):
-    """How a circuit is."""
+    """The phase of a circuit."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -37,7 +37,7 @@ class Phase(StrEnum):
 
 
 class HealthSignal(Enum):
-    """What a result says of the relay."""
+    """What a result means for the relay's health."""
 
     LIFE = "life"
     FAILURE = "failure"
@@ -53,51 +53,53 @@ class CircuitRules:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """One relay's circuit, as all workers know it."""
+    """The circuit of one relay, as all workers share it."""
 
     failures: int = 0
-    """In a row, without a sign of life in between."""
+    """Consecutive failures without a success in between."""
     open_until: float = 0.0
-    """0: closed. A moment that is over: half-open."""
+    """0: closed. A time in the past: half-open. In the ledger's time."""
     prober: int = NO_PROBER
     """The worker_epoch whose letter is the probe."""
     probe_until: float = 0.0
     reason: str = ""
-    """The last failure, in the words of who met it."""
+    """The last failure, as the worker that had it described it."""
 
 
 def phase(circuit: Circuit, now: float) -> Phase:
-    """How the circuit is at this moment."""
+    """Return the phase at this time."""
     if not circuit.open_until:
         return Phase.CLOSED
     return Phase.OPEN if now < circuit.open_until else Phase.HALF_OPEN
 
 
 def health_signal(result: Result) -> HealthSignal | None:
-    """What a letter's result says of the relay; None: nothing."""
+    """Return what a result means for the relay's health; None: nothing."""
     match result:
         case Lost():
             return HealthSignal.FAILURE
         case Reply(stage=stage, code=code):
-            at_the_door = stage in BEFORE_THE_LETTER or code == CLOSING or code in LOGIN_WANTED
-            return HealthSignal.FAILURE if at_the_door else HealthSignal.LIFE
+            is_failure = stage in BEFORE_THE_LETTER or code == CLOSING or code in LOGIN_WANTED
+            return HealthSignal.FAILURE if is_failure else HealthSignal.LIFE
         case _:
             return None
 
 
 def failure_reason(results: Iterable[Result]) -> str:
-    """The last failure among results, for people."""
-    said = ""
-    for each in results:
-        if health_signal(each) is HealthSignal.FAILURE:
-            said = f"{each.code} {each.text}" if isinstance(each, Reply) else getattr(each, "reason", "")
-    return said[:REASON_LENGTH]
+    """Describe the last failure among results."""
+    reason = ""
+    for result in results:
+        if health_signal(result) is HealthSignal.FAILURE:
+            reason = (
+                f"{result.code} {result.text}" if isinstance(result, Reply) else getattr(result, "reason", "")
+            )
+    return reason[:REASON_LENGTH]
 
 
 def record_failure(
     circuit: Circuit, rules: CircuitRules, at: LedgerTime, chance: float, reason: str
 ) -> Circuit:
-    """One more failure. What letters meet that were under way when it opened changes nothing any more."""
+    """Count a failure. While the circuit is open, only the prober's result has an effect."""
     if not circuit.open_until:
         counted = replace(circuit, failures=circuit.failures + 1, reason=reason)
         return _open(counted, rules, at, chance) if counted.failures >= rules.failures else counted
@@ -107,14 +109,14 @@ def record_failure(
 
 
 def record_success(circuit: Circuit, at: LedgerTime) -> Circuit:
-    """A sign of life. An open circuit is closed by its prober alone: what others hear is older."""
+    """Record a success. Only the prober closes an open circuit: results of other workers are older."""
     if not circuit.open_until or circuit.prober == at.worker_epoch:
         return Circuit()
     return circuit
 
 
 def start_probe(circuit: Circuit, at: LedgerTime) -> Circuit:
-    """Ask to be the one who probes; granted where `prober` is who asked."""
+    """Request the probe for this worker; it is granted if `prober` is the worker's epoch afterwards."""
     free = circuit.prober == NO_PROBER or circuit.probe_until <= at.now
     if phase(circuit, at.now) is Phase.HALF_OPEN and free:
         return replace(circuit, prober=at.worker_epoch, probe_until=at.now + PROBE_SECONDS)
@@ -122,26 +124,26 @@ def start_probe(circuit: Circuit, at: LedgerTime) -> Circuit:
 
 
 def retry_now(circuit: Circuit, now: float) -> Circuit:
-    """What kept the relay away may be mended: whoever comes first may try an open circuit at once."""
+    """Make an open circuit half-open at once, because the cause of the failures may be gone."""
     if phase(circuit, now) is Phase.OPEN:
         return replace(circuit, open_until=now, prober=NO_PROBER, probe_until=0.0)
     return circuit
 
 
 def release_probe(circuit: Circuit, at: LedgerTime) -> Circuit:
-    """The prober has no answer and will have none: somebody else may probe at once."""
+    """Release the probe of a worker that will get no result; another worker may probe at once."""
     return (
         replace(circuit, prober=NO_PROBER, probe_until=0.0) if circuit.prober == at.worker_epoch else circuit
     )
 
 
 def write_circuit(circuit: Circuit) -> str:
-    """The circuit as an accord's text; empty when there is nothing to say."""
+    """Encode the circuit as shared state; the initial circuit is empty text."""
     return "" if circuit == Circuit() else json.dumps(asdict(circuit))
 
 
 def read_circuit(text: str) -> Circuit:
-    """The circuit of an accord's text."""
+    """Decode the circuit from shared state."""
     return Circuit(**json.loads(text)) if text else Circuit()
 
 

@@ -1,14 +1,14 @@
-"""What follows from the answer to a callback: Answer × tries × age × chance → when to come back, or never.
+"""Decide on notifications: which ones follow from a letter transition, their payload, and when to retry.
 
-As Standard Webhooks has it: whatever is not 2xx is tried again, further and further apart, for a day. `410
-Gone` ends nothing by itself, for a server that was set up wrongly for a minute says it as well: the callback
-rests for an hour, and its condition says what to do.
+`notification_rule`: LetterTransition → a Notification for each destination that subscribes to the state. The
+payload identifies the letter in the receiver's own system: the event's source, id and references. It contains
+no personal data that can be left out: no recipient, no event data, and no texts of the relay or of problems,
+which quote addresses.
 
-Whom to tell, and what: Fate × who wants what → notices.
-
-In a notice is what its reader needs to find the letter again in its own system: the event's source, id and
-references. Out of it stays whatever is personal and can be left out: the recipient, the data, and the texts
-of the relay and of problems, which quote addresses.
+`next_callback_in`: (response, attempts, age, random number) → seconds until the next attempt, or None. As in
+Standard Webhooks, every status other than 2xx is retried with growing delays for a day. `410 Gone` does not
+end the retries, because a briefly misconfigured server also sends it: the callback pauses for an hour, and
+its condition reports the status.
 """
 
 import json
@@ -24,17 +24,17 @@ FIRST_SECONDS, LONGEST_SECONDS = 5.0, 4 * 3600.0
 GIVEN_UP_SECONDS = 24 * 3600.0
 GONE, GONE_SECONDS = 410, 3600.0
 CALLBACK_JITTER = 0.2
-REST_AFTER, REST_MOST_SECONDS = 3, 60.0
-"""Failures in a row after which a callback rests before the next is sent, and how long at most."""
+PAUSE_AFTER, MAX_PAUSE_SECONDS = 3, 60.0
+"""Consecutive failures after which a callback pauses before the next notification, and the longest pause."""
 
 
 def is_delivered(answer: CallbackResponse) -> bool:
-    """Whether the receiver has it."""
+    """Whether the receiver accepted the notification."""
     return 200 <= answer.status < 300
 
 
 def next_callback_in(answer: CallbackResponse, tries: int, age: float, chance: float) -> float | None:
-    """Seconds until the next try; None: never. `tries` are those before this one, `age` is the notice's."""
+    """Return the seconds until the next attempt; None: give up. `tries` and `age` are the notification's."""
     wait = min(LONGEST_SECONDS, FIRST_SECONDS * 4.0 ** min(tries, 16))
     if answer.status == GONE:
         wait = max(wait, GONE_SECONDS)
@@ -43,12 +43,12 @@ def next_callback_in(answer: CallbackResponse, tries: int, age: float, chance: f
 
 
 def callback_pause(answer: CallbackResponse, failures: int) -> float:
-    """Seconds for which nothing is sent to a callback that has just failed so many times in a row."""
+    """Return the seconds for which a callback pauses after so many consecutive failures."""
     if answer.status == GONE:
         return GONE_SECONDS
-    if failures < REST_AFTER:
+    if failures < PAUSE_AFTER:
         return 0.0
-    return min(REST_MOST_SECONDS, 2.0 ** min(failures - REST_AFTER, 10))
+    return min(MAX_PAUSE_SECONDS, 2.0 ** min(failures - PAUSE_AFTER, 10))
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -57,60 +57,62 @@ _WITHOUT_PROBLEM = (State.ACCEPTED, State.CAPTURED, State.DELIVERED)
 
 
 def notification_rule(wanted: Mapping[str, Collection[str]]) -> NotificationRule:
-    """A herald for these destinations, each with the states that it wants to hear of."""
+    """Build the rule for these destinations, each with the states that it subscribes to."""
 
-    def tell(fate: LetterTransition) -> Sequence[Notification]:
-        destinations = [name for name, states in wanted.items() if fate.state.value in states]
-        return list(_notifications(fate, destinations)) if destinations else ()
+    def notify(transition: LetterTransition) -> Sequence[Notification]:
+        destinations = [name for name, states in wanted.items() if transition.state.value in states]
+        return list(_notifications(transition, destinations)) if destinations else ()
 
-    return tell
-
-
-def notification_id(fate: LetterTransition) -> str:
-    """The same for the same change of the same letter: row, state and millisecond."""
-    return f"{fate.row:x}-{fate.state.value}-{int(fate.at.timestamp() * 1000):x}"
+    return notify
 
 
-def build_payload(fate: LetterTransition) -> dict[str, Any]:
-    """What is told of a letter; what is not known is not there."""
-    identity = fate.identity
+def notification_id(transition: LetterTransition) -> str:
+    """Return an id that is stable for a transition: row, state and millisecond."""
+    return f"{transition.row:x}-{transition.state.value}-{int(transition.at.timestamp() * 1000):x}"
+
+
+def build_payload(transition: LetterTransition) -> dict[str, Any]:
+    """Build the notification payload; unknown fields are omitted."""
+    identity = transition.identity
     event = {
         "source": identity.source,
         "id": identity.id,
-        "type": fate.event_type,
-        "user_id": fate.user_id,
-        "request_id": fate.request_id,
-        "metadata": dict(fate.metadata) or None,
+        "type": transition.event_type,
+        "user_id": transition.user_id,
+        "request_id": transition.request_id,
+        "metadata": dict(transition.metadata) or None,
     }
-    told = {
-        "state": fate.state.value,
+    payload = {
+        "state": transition.state.value,
         "profile": identity.profile,
         "event": {name: value for name, value in event.items() if value is not None},
-        "template": fate.template,
-        "revision": fate.revision,
-        "message_id": fate.message_id,
-        "attempts": fate.attempts,
-        "next_attempt": rfc3339(fate.due) if fate.due else None,
-        "problem": fate.code if fate.state not in _WITHOUT_PROBLEM else None,
-        "smtp": _smtp(fate.reply),
-        "report": dict(fate.report) or None,
+        "template": transition.template,
+        "revision": transition.revision,
+        "message_id": transition.message_id,
+        "attempts": transition.attempts,
+        "next_attempt": rfc3339(transition.due) if transition.due else None,
+        "problem": transition.code if transition.state not in _WITHOUT_PROBLEM else None,
+        "smtp": _smtp(transition.reply),
+        "report": dict(transition.report) or None,
     }
-    return {name: value for name, value in told.items() if value not in (None, "")}
+    return {name: value for name, value in payload.items() if value not in (None, "")}
 
 
-def _notifications(fate: LetterTransition, destinations: Sequence[str]) -> Iterator[Notification]:
+def _notifications(transition: LetterTransition, destinations: Sequence[str]) -> Iterator[Notification]:
     name, type_, data = (
-        notification_id(fate),
-        status_event_type(fate.state.value),
-        _encode(build_payload(fate)),
+        notification_id(transition),
+        status_event_type(transition.state.value),
+        _encode(build_payload(transition)),
     )
     for destination in destinations:
-        yield Notification(name, destination, fate.identity.id, type_, data, fate.at, fate.row)
+        yield Notification(
+            name, destination, transition.identity.id, type_, data, transition.at, transition.row
+        )
 
 
 def _smtp(reply: str) -> dict[str, Any] | None:
-    """The codes of the relay's answer (RFC 5321 §4.2, RFC 3463), without its text."""
-    found = _REPLY.match(reply)
-    if found is None:
+    """Return the codes of the relay's reply (RFC 5321 §4.2, RFC 3463) without its text."""
+    match = _REPLY.match(reply)
+    if match is None:
         return None
-    return {"code": int(found[1])} | ({"enhanced": found[2]} if found[2] else {})
+    return {"code": int(match[1])} | ({"enhanced": match[2]} if match[2] else {})

@@ -1,6 +1,6 @@
-"""What can become of one attempt (Outcome), what follows from it (Step), and what a batch tells its caller.
+"""Values of the pipeline: Outcome (result of an attempt), Step (what follows), Progress (of a batch).
 
-All are values, exhaustively matched; ignorance has a name of its own (`InDoubt`).
+Outcome and Step are closed unions and matched exhaustively. An unknown result is a value too (`InDoubt`).
 """
 
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ from postroom.ports.relay import Lost, Reply
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The relay said 250 to the dot: it is responsible now (RFC 5321 §6.1)."""
+    """The relay replied 2xx to the end of data: it is responsible for the letter now (RFC 5321 §6.1)."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The relay answered: not now. It counts as an attempt."""
+    """The relay replied with a temporary failure, which counts against `maxAttempts` unless `of_relay`."""
 
     problem: Problem
     reply: Reply
     of_relay: bool = False
-    """True: it spoke of itself (closing, full, throttling), not of the letter: no attempt is used up."""
+    """Whether the reply concerns the relay (closing, full, throttling) and not the letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayUnreachable:
-    """No answer about this letter, and its dot never left: safe to try again, not an attempt."""
+    """No reply to this letter, whose end of data was not sent: a retry is safe and not counted."""
 
     problem: Problem
     lost: Lost
@@ -39,7 +39,7 @@ class RelayUnreachable:
 
 @dataclass(frozen=True, slots=True)
 class RelayRefused:
-    """The relay answered: never."""
+    """The relay replied with a permanent failure."""
 
     problem: Problem
     reply: Reply
@@ -47,58 +47,58 @@ class RelayRefused:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """The dot left and no answer came: the relay may or may not have the letter."""
+    """The end of data was sent and no reply arrived: the relay may or may not have the letter."""
 
     problem: Problem
     counted: bool = False
-    """True: the doubt is on the row already, since it was found there."""
+    """Whether the row counts this doubt already, because it was found at claim time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unrenderable:
-    """The event and its template make no letter, and no retry will change that."""
+    """The event cannot be rendered with its template, and a retry will not change that."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class NoTemplate:
-    """Nothing live serves this event type yet (or it is suspended); apply-then-publish races are normal."""
+    """No template serves this event type yet (it may be applied later), or it is suspended."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUnavailable:
-    """The profile asks for signatures (DKIM, return paths) and a key is not there, or is no key."""
+    """A key that the profile requires (DKIM, return paths) is missing or invalid."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """The event asks not to be sent before `at`."""
+    """The event must not be sent before `at`."""
 
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Its time is over: a stale code is not sent."""
+    """The letter has expired and is not sent."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """Its recipient is on the suppression list."""
+    """The recipient is on the suppression list."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class NotAttempted:
-    """It was not handed to a relay, for a reason that is none of its own: it comes again in `seconds`."""
+    """The letter was not given to a relay (open circuit, rate); it is due again in `seconds`."""
 
     problem: Problem
     seconds: float
@@ -106,7 +106,7 @@ class NotAttempted:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The content never left; whoever claims the letter next may send it."""
+    """The content was not sent, and this worker gives up the claim; the next claim may send it."""
 
 
 Outcome = (
@@ -128,7 +128,7 @@ Outcome = (
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The letter's way ends here; `bury` sends its record to the dead-letter topic too."""
+    """The letter ends in a final state; `dead_letter` also sends its record to the dead-letter topic."""
 
     state: State
     problem: Problem | None = None
@@ -137,7 +137,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Keep the event in the ledger and come back at `at`."""
+    """Keep the event in the ledger and retry at `at`."""
 
     at: datetime
     problem: Problem | None
@@ -153,7 +153,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let go of the claim; the record's offset stays open."""
+    """Release the claim; the record's offset stays open."""
 
 
 Step = Finish | TryAgain | Park | Release
@@ -161,7 +161,7 @@ Step = Finish | TryAgain | Park | Release
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A letter whose attempt is on record: what it came to and what follows."""
+    """A letter whose attempt is in the ledger, with its outcome and the step that follows."""
 
     claimed: Claimed
     outcome: Outcome
@@ -170,7 +170,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A record that never became a letter of its own; it goes to the dead-letter topic."""
+    """A record that is not a letter of its own; it goes to the dead-letter topic."""
 
     record: Record
     problems: tuple[Problem, ...]
@@ -178,23 +178,23 @@ class Malformed:
 
 @dataclass(slots=True)
 class Progress:
-    """What a group of a batch came to, for the caller to count, log and move the watermark by."""
+    """The result of a group of a batch; the caller counts, logs and finishes offsets with it."""
 
     settled: list[Settled] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
     duplicates: list[Record] = field(default_factory=list)
-    """Duplicates of letters that are safe already, and tombstones: nothing to do."""
+    """Records of letters that are in the ledger already, and tombstones: finished."""
     held: list[Record] = field(default_factory=list)
-    """In somebody's hands: ask again later; the offsets stay open."""
+    """Records whose letters another worker or batch holds: retried later; their offsets stay open."""
     taken_in_doubt: int = 0
 
     def finished(self) -> list[Record]:
-        """The records whose offsets are done."""
-        done = [one.record for one in self.malformed]
+        """Return the records whose offsets are finished."""
+        done = [entry.record for entry in self.malformed]
         done += self.duplicates
         done += [
-            one.claimed.letter.record
-            for one in self.settled
-            if one.claimed.from_topic and not isinstance(one.step, Release)
+            entry.claimed.letter.record
+            for entry in self.settled
+            if entry.claimed.from_topic and not isinstance(entry.step, Release)
         ]
         return done

@@ -1,21 +1,17 @@
-"""Who of a profile's workers may send how much of its rate: (shares, who asks, moment) → shares.
+"""Rate limits, pure: the workers' shares of a relay's rate, the rate of each recipient, and admission.
 
-A rate is split evenly among the workers that live, in whole letters a period, so that the shares together
-never exceed it. Who joins gets only what the others have given up; they do so at their next look. A share
-that is not renewed is over, and goes to those that are left.
+`divide_rate`: (shares, total, ledger time) → shares. A rate is split evenly among the live workers, in whole
+letters per period, and the shares never exceed it together. A new worker gets only what the others have
+released, which they do at their next synchronization. A share that is not renewed expires.
 
-How often one recipient is written to: (letters of late, how many wish to go, rate, moment) → who may.
+`admit_recipients`: (recent letters, wanted, rate, time) → how many may be sent now. Letters are counted when
+they are given to the relay, over all workers, in a sliding window of the rate's period. Times close to each
+other are stored as the later one, so that the state stays small; a letter may wait a little longer for it,
+but the rate is never exceeded.
 
-Letters are counted where they are handed to the relay, over all workers, in any window of the rate's period.
-Moments close to each other are kept as one, the later one, so that the record stays small however high the
-rate; that can only make a letter wait a little longer, never send one too many.
-
-Who may wait in memory for a turn, where a rate keeps letters back: (rate, how many wait) → how many more.
-
-Letters that waited in the ledger may fill more of the room than letters that come new. So while some are due
-they keep the room so full that a new letter finds none, and waits in the ledger behind them; once none is due
-the room empties to where new ones fit. Without that, letters that come all the time would take each place
-that becomes free, and those before them would wait for as long as the overload lasts.
+`admission_limit`: (rate, waiting letters) → how many more may wait in memory. Recalled letters may use more
+of the limit than new ones. While recalled letters are due they fill it, so that new letters go to the ledger
+behind them; otherwise new letters would take every free place as long as the overload lasts.
 """
 
 import json
@@ -25,14 +21,14 @@ from postroom.ports.ledger import LedgerTime
 from postroom.ports.relay import Rate
 
 TERM_SECONDS = 10.0
-"""How long a share is good for without being renewed."""
+"""How long a share is valid without being renewed."""
 RENEWED_SECONDS = 5.0
-"""A share with less than this left is renewed: not at every look, which would be a write a second."""
+"""A share with less time left is renewed; renewing at every synchronization would write every second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Letters in a period that are one worker's, until a moment of the ledger's time."""
+    """The letters per period of one worker, valid until a time of the ledger's clock."""
 
     count: int
     until: float
@@ -43,66 +39,66 @@ Shares = dict[int, Share]
 
 
 def divide_rate(shares: Shares, total: int, at: LedgerTime) -> Shares:
-    """The shares after this worker has taken its own, which may be 0 for now."""
-    living = {who: each for who, each in shares.items() if each.until > at.now}
-    others = sum(each.count for who, each in living.items() if who != at.worker_epoch)
-    mine = min(_fair({*living, at.worker_epoch}, total, at.worker_epoch), max(0, total - others))
-    now = living.get(at.worker_epoch)
-    if now is not None and now.count == mine and now.until - at.now > RENEWED_SECONDS:
+    """Take or renew this worker's share, which may be 0 at first."""
+    live = {epoch: share for epoch, share in shares.items() if share.until > at.now}
+    others = sum(share.count for epoch, share in live.items() if epoch != at.worker_epoch)
+    own_count = min(_fair({*live, at.worker_epoch}, total, at.worker_epoch), max(0, total - others))
+    now = live.get(at.worker_epoch)
+    if now is not None and now.count == own_count and now.until - at.now > RENEWED_SECONDS:
         return shares
-    return living | {at.worker_epoch: Share(mine, at.now + TERM_SECONDS)}
+    return live | {at.worker_epoch: Share(own_count, at.now + TERM_SECONDS)}
 
 
 def leave_shares(shares: Shares, at: LedgerTime) -> Shares:
-    """The shares without this worker's."""
-    return {who: each for who, each in shares.items() if who != at.worker_epoch}
+    """Remove this worker's share."""
+    return {epoch: share for epoch, share in shares.items() if epoch != at.worker_epoch}
 
 
 def write_shares(shares: Shares) -> str:
-    """Shares as an accord's text."""
-    return json.dumps({str(who): [each.count, each.until] for who, each in sorted(shares.items())})
+    """Encode shares as shared state."""
+    return json.dumps({str(epoch): [share.count, share.until] for epoch, share in sorted(shares.items())})
 
 
 def read_shares(text: str) -> Shares:
-    """The shares of an accord's text."""
+    """Decode shares from shared state."""
     found: dict[str, list[float]] = json.loads(text or "{}")
-    return {int(who): Share(int(count), until) for who, (count, until) in found.items()}
+    return {int(epoch): Share(int(count), until) for epoch, (count, until) in found.items()}
 
 
-def _fair(workers: set[int], total: int, me: int) -> int:
-    """An even part; what does not divide goes to the oldest."""
-    each, more = divmod(total, len(workers))
-    return each + (sorted(workers).index(me) < more)
+def _fair(workers: set[int], total: int, own_epoch: int) -> int:
+    """Return an even part; the remainder goes to the oldest workers."""
+    share, more = divmod(total, len(workers))
+    return share + (sorted(workers).index(own_epoch) < more)
 
 
 GRAINS = 100
-"""So many moments a period are told apart."""
+"""The number of distinct times that are stored for a period."""
 SOON_SECONDS = 0.5
 """No letter is put off for less."""
 
 Marks = list[tuple[float, int]]
-"""Moments of the ledger's time and how many letters went then, oldest first."""
+"""(Ledger time, number of letters sent then), oldest first."""
 
 
 def admit_recipients(marks: Marks, wanted: int, rate: Rate, now: float) -> tuple[Marks, int, float]:
-    """The record afterwards, how many of the wanted may go, and seconds until the next may."""
+    """Return the new marks, how many letters may be sent, and the seconds until the next may."""
     recent = [(at, count) for at, count in marks if at > now - rate.seconds]
     free = max(0, rate.count - sum(count for _, count in recent))
-    going = min(wanted, free)
-    if going:
-        recent = _note(recent, going, rate, now)
-    if going == wanted:
-        return recent, going, 0.0
-    return recent, going, max(SOON_SECONDS, _next(recent, rate) + rate.seconds - now)
+    admitted = min(wanted, free)
+    if admitted:
+        recent = _note(recent, admitted, rate, now)
+    if admitted == wanted:
+        return recent, admitted, 0.0
+    return recent, admitted, max(SOON_SECONDS, _next(recent, rate) + rate.seconds - now)
 
 
 def write_marks(marks: Marks) -> str:
-    """The record as an accord's text."""
+    """Encode marks as shared state."""
     return json.dumps(marks) if marks else ""
 
 
 def read_marks(text: str) -> Marks:
-    """The record of an accord's text."""
+    """Decode marks from shared state."""
     return [(at, count) for at, count in json.loads(text or "[]")]
 
 
@@ -113,7 +109,7 @@ def _note(marks: Marks, count: int, rate: Rate, now: float) -> Marks:
 
 
 def _next(marks: Marks, rate: Rate) -> float:
-    """The moment whose passing out of the window makes room for one more."""
+    """Return the time that must leave the window before another letter may be sent."""
     left = sum(count for _, count in marks)
     for at, count in marks:
         left -= count
@@ -123,15 +119,15 @@ def _next(marks: Marks, rate: Rate) -> float:
 
 
 NEW_SECONDS = 2.0
-"""So many seconds' worth of letters that come new may wait."""
+"""New letters may wait for this many seconds of the rate."""
 RECALLED_SECONDS = 5.0
-"""The same with those from the ledger. More than is sent between two looks for them, and NEW_SECONDS."""
-AGAIN_SECONDS = 1.0
-"""A letter without room is due again after so long: before the room is empty."""
+"""The same for recalled letters: more than NEW_SECONDS, and more than is sent between two recalls."""
+RETRY_SECONDS = 1.0
+"""A letter that is not admitted is due again after this time, before the waiting letters are sent."""
 
 
 def admission_limit(rate: Rate, waiting: int, *, recalled: bool) -> int:
-    """How many more may come; one at least, while nobody waits and the rate is not nothing."""
+    """Return how many more letters are admitted; at least 1 if none waits and the rate is not 0."""
     new = max(int(rate.count * NEW_SECONDS / rate.seconds), min(1, rate.count))
     if not recalled:
         return max(0, new - waiting)

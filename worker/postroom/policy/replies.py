@@ -1,11 +1,11 @@
-"""What a relay's answer means: Result → Outcome.
+"""Classify a relay's result: Result → Outcome.
 
 Source: RFC 5321 §4.2.1 (4yz is transient, 5yz permanent), §4.5.3.1.10 (552 after RCPT means too many
-recipients and is temporary), §3.8 and §4.3.2 (421 may come at any time, 554 in place of the greeting).
+recipients and is temporary), §3.8 and §4.3.2 (421 may come at any time, 554 in field of the greeting).
 
-A relay may also speak of itself where it was asked about a letter: it closes (421), it is full (452 to MAIL;
-RFC 3463 X.3.1), it takes nothing now (X.3.2), it was sent too much (454 to the content, as Amazon SES does).
-That is an outage by another name, and an outage uses up no attempts.
+Some replies to a letter concern the relay itself: it closes (421), is full (452 to MAIL; RFC 3463 X.3.1),
+accepts nothing now (X.3.2) or throttles (454 to the content, as Amazon SES does). These count as an outage
+and not against the letter's `maxAttempts`.
 """
 
 import re
@@ -25,7 +25,7 @@ from postroom.policy.outcomes import (
 from postroom.ports.relay import HoldReason, Lost, NotSent, Postponed, Reply, Result, Stage
 
 BEFORE_THE_LETTER = frozenset({Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH})
-"""Stages whose refusal speaks about the profile or the relay, not about one letter."""
+"""Stages whose rejection concerns the profile or the relay, not one letter."""
 
 _FIELDS = {
     HoldReason.CIRCUIT: "spec.circuitBreaker",
@@ -34,7 +34,7 @@ _FIELDS = {
 }
 
 LOGIN_WANTED = frozenset({530, 534, 535, 538})
-"""RFC 4954 §6: the relay wants a login or TLS first. That is the profile's to mend, no letter's fault."""
+"""RFC 4954 §6: the relay requires authentication or TLS first. The profile must be corrected."""
 
 CLOSING = 421
 THROTTLED = 454
@@ -43,17 +43,17 @@ STATE_OF_THE_RELAY = re.compile(r"4\.3\.[12]\b")
 
 
 def classify_reply(result: Result) -> Outcome:
-    """Say what the fact means for the letter."""
+    """Return what a result means for the letter."""
     match result:
         case Reply():
-            return _classify_answer(result)
+            return _classify_smtp_reply(result)
         case Lost(end_of_data_sent=True):
             return InDoubt(
                 Problem(
                     Code.CONNECTION_LOST_AT_END_OF_DATA,
-                    "smtp.dot",
-                    f"the letter was handed over and no answer came ({result.reason}); "
-                    "one copy may have arrived",
+                    "smtp.end_of_data",
+                    f"the letter was sent and no reply arrived ({result.reason}); "
+                    "the relay may have accepted one copy",
                 )
             )
         case Lost():
@@ -72,28 +72,28 @@ def _not_attempted(result: Postponed) -> NotAttempted:
     return NotAttempted(Problem(code, _FIELDS[result.hold_reason], result.reason), result.seconds)
 
 
-def _classify_answer(reply: Reply) -> Outcome:
-    place = f"smtp.{reply.stage}"
+def _classify_smtp_reply(reply: Reply) -> Outcome:
+    field = f"smtp.{reply.stage}"
     if reply.stage is Stage.END_OF_DATA and 200 <= reply.code < 300:
         return Accepted(reply)
-    said = f"the relay answered {reply.code} {reply.text}".rstrip()
+    description = f"the relay answered {reply.code} {reply.text}".rstrip()
     if reply.stage in BEFORE_THE_LETTER or reply.code in LOGIN_WANTED:
-        lost = Lost(reply.stage, end_of_data_sent=False, reason=said)
-        return RelayUnreachable(Problem(Code.RELAY_UNREACHABLE, place, said), lost)
+        lost = Lost(reply.stage, end_of_data_sent=False, reason=description)
+        return RelayUnreachable(Problem(Code.RELAY_UNREACHABLE, field, description), lost)
     if is_temporary(reply):
-        return Deferred(Problem(Code.RELAY_DEFERRED, place, said), reply, is_of_relay(reply))
-    return RelayRefused(Problem(Code.RELAY_REFUSED, place, said), reply)
+        return Deferred(Problem(Code.RELAY_DEFERRED, field, description), reply, is_of_relay(reply))
+    return RelayRefused(Problem(Code.RELAY_REFUSED, field, description), reply)
 
 
 def is_temporary(reply: Reply) -> bool:
-    """Whether the same letter may pass later. Anything but a clear 5yz is worth another try."""
+    """Whether a retry may succeed: every reply except a clear 5yz."""
     if reply.code == 552 and reply.stage is Stage.RCPT:
         return True
     return not 500 <= reply.code < 600
 
 
 def is_of_relay(reply: Reply) -> bool:
-    """Whether a temporary answer says something of the relay and nothing of the letter."""
+    """Whether a temporary reply concerns the relay and not the letter."""
     match reply:
         case Reply(code=code) if code == CLOSING:
             return True

@@ -1,17 +1,15 @@
-"""How long a relay's own words ask to wait at least: (reply, tries) → seconds.
+"""Decide what follows an attempt: Outcome × history × policy × now × random number → Step.
 
-A time that the relay names counts ("try again in 5 minutes", "retry after 300 seconds"), up to an hour.
-Greylisting (RFC 6647 §2.1, §4.2) lets nobody through for minutes: waits begin with one minute and grow to
-half an hour, so that few attempts last longer than the list does. 454 to the content is what a provider says
-when its sending rate is used up: a minute, doubled up to ten.
+delay = random between initialDelay/2 and min(maxDelay, 2 · initialDelay · 2^attempts)
 
-When to try again, and when to stop: Outcome × history × policy × now × chance → Step.
+That is exponential backoff with jitter, so that letters that failed together are not retried together. A
+longer time that the relay's reply names ("try again in 5 minutes") is respected, up to an hour. Greylisting
+(RFC 6647 §2.1, §4.2) waits from one minute up to half an hour; 454 to the content, which providers send when
+the sending rate is exceeded, waits one minute, doubled up to ten.
 
-Exponential backoff with full jitter: a delay is drawn between half of `initialDelay` and twice the delay that
-is due, within `maxDelay`, so that letters that failed together don't come back together. Where the relay's
-own words ask for more, that is waited for. Answers about the letter use up `maxAttempts`; a relay that cannot
-be reached, or speaks of itself, does not, it is bounded by `maxAge` alone: an outage must not fail letters.
-A letter that was kept back by an open circuit or a rate was not tried at all.
+Limits: replies about the letter count against `maxAttempts`. An unreachable relay, or a reply about the relay
+itself, is limited only by `maxAge`, so that an outage fails no letter. A letter that an open circuit or a
+rate postponed counts as not attempted.
 """
 
 import re
@@ -44,9 +42,9 @@ from postroom.policy.outcomes import (
 from postroom.ports.ledger import State
 from postroom.ports.relay import Reply, Stage
 
-LONGEST_NAMED = 3600.0
+MAX_NAMED_WAIT = 3600.0
 GREYLISTED = (60.0, 300.0, 900.0, 1800.0)
-THROTTLED, THROTTLED_LONGEST = 60.0, 600.0
+THROTTLED, MAX_THROTTLED = 60.0, 600.0
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _NAMED = re.compile(
@@ -58,17 +56,17 @@ _GREY = re.compile(r"gr[ae]y-?\s?list", re.IGNORECASE)
 
 
 def named_wait(text: str) -> float:
-    """The time that a reply names, in seconds; 0 where it names none."""
+    """Return the time that a reply names, in seconds; 0 if it names none."""
     found = _NAMED.search(text)
-    return min(LONGEST_NAMED, int(found[1]) * _UNITS[found[2][0].lower()]) if found else 0.0
+    return min(MAX_NAMED_WAIT, int(found[1]) * _UNITS[found[2][0].lower()]) if found else 0.0
 
 
-def usual_wait(reply: Reply, tries: int) -> float:
-    """What this kind of reply takes to pass, in seconds; 0 where nothing is known of it."""
+def usual_wait(reply: Reply, attempts: int) -> float:
+    """Return the usual duration of this kind of rejection, in seconds; 0 if unknown."""
     if _GREY.search(reply.text):
-        return GREYLISTED[min(tries, len(GREYLISTED) - 1)]
+        return GREYLISTED[min(attempts, len(GREYLISTED) - 1)]
     if reply.code == 454 and reply.stage in (Stage.DATA, Stage.END_OF_DATA):
-        return min(THROTTLED_LONGEST, THROTTLED * 2.0 ** min(tries, 8))
+        return min(MAX_THROTTLED, THROTTLED * 2.0 ** min(attempts, 8))
     return 0.0
 
 
@@ -76,16 +74,17 @@ TEMPLATE_WAIT = timedelta(minutes=5)
 """How long an event waits for its template: kubectl apply and the first event race."""
 
 TEMPLATE_RECHECK = timedelta(seconds=2), timedelta(seconds=15)
-"""The first and the longest wait for a template, four times that for one that is suspended."""
+"""The first and the longest delay between checks for a template; a suspended one is checked at four times
+the longest delay."""
 NOT_ATTEMPTED_SPREAD_SECONDS = 1.0
-"""Letters that were kept back for the same time come again within so long."""
-SPREAD = 0.2
-"""How much longer than it asks, at most, a relay is left alone."""
+"""Letters that were postponed by the same time are retried spread over this time."""
+REQUESTED_DELAY_JITTER = 0.2
+"""The jitter added to a delay that the relay requests, as a fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """A profile's rules for what follows an attempt; durations in seconds."""
+    """The retry settings of a profile; durations in seconds."""
 
     max_attempts: int
     initial_delay: float
@@ -93,25 +92,25 @@ class RetryPolicy:
     max_age: float
     on_in_doubt: Literal["Resend", "Park"]
     accepted_as: State
-    """What a 250 makes of a letter: accepted, or captured where a sandbox took it."""
+    """The state after a 250: accepted, or captured if the relay is a sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptHistory:
-    """What is known of a letter before this attempt's outcome."""
+    """The counters of a letter before this attempt's outcome."""
 
     since: datetime
-    """When it could be sent first: received, or the time it was scheduled for. Ages count from here."""
+    """When the letter could first be sent: received or scheduled. Its age counts from here."""
     replies: int
     attempts: int
     in_doubt_count: int = 0
-    """Earlier attempts whose answer is unknown."""
+    """Earlier attempts without a known reply."""
 
 
 def next_step(
     outcome: Outcome, history: AttemptHistory, policy: RetryPolicy, now: datetime, chance: float
 ) -> Step:
-    """Say what follows from the outcome of one attempt."""
+    """Return the step that follows the outcome of one attempt."""
     match outcome:
         case Accepted() | RelayRefused() | Unrenderable() | Expired() | Suppressed():
             return _finish(outcome, policy)
@@ -119,16 +118,17 @@ def next_step(
             return _exhausted(problem, f"{policy.max_attempts} attempts were answered (retry.maxAttempts)")
         case Deferred(problem=problem, reply=reply):
             wait = max(
-                _delay(history.attempts, policy, chance), _asked_for(reply, history.attempts, policy, chance)
+                _delay(history.attempts, policy, chance),
+                _requested_delay(reply, history.attempts, policy, chance),
             )
-            return _again(problem, history, policy, now + wait)
+            return _retry_at(problem, history, policy, now + wait)
         case RelayUnreachable(problem=problem) | KeyUnavailable(problem=problem):
-            return _again(problem, history, policy, now + _delay(history.attempts, policy, chance))
+            return _retry_at(problem, history, policy, now + _delay(history.attempts, policy, chance))
         case InDoubt(problem=problem):
             return _in_doubt(problem, history, policy, now + _delay(history.in_doubt_count, policy, chance))
         case NotAttempted(problem=problem, seconds=seconds):
             spread = timedelta(seconds=seconds + chance * NOT_ATTEMPTED_SPREAD_SECONDS)
-            return _again(problem, history, policy, now + spread)
+            return _retry_at(problem, history, policy, now + spread)
         case NoTemplate(problem=problem):
             return _wait_for_template(problem, history, policy, now)
         case Scheduled(at=at):
@@ -157,51 +157,51 @@ def _finish(
             assert_never(outcome)
 
 
-def _again(problem: Problem, history: AttemptHistory, policy: RetryPolicy, at: datetime) -> Step:
+def _retry_at(problem: Problem, history: AttemptHistory, policy: RetryPolicy, at: datetime) -> Step:
     if at - history.since > timedelta(seconds=policy.max_age):
         return _exhausted(problem, f"it is older than {policy.max_age:.0f} s (retry.maxAge)")
     return TryAgain(at, problem)
 
 
 def _in_doubt(problem: Problem, history: AttemptHistory, policy: RetryPolicy, at: datetime) -> Step:
-    """A resend may be one more copy in the inbox: they are bounded as answers are, then a person decides."""
-    too_often = history.in_doubt_count + 1 >= policy.max_attempts
+    """Resend within the limits of retries, then park: each resend may be another copy in the inbox."""
+    too_many = history.in_doubt_count + 1 >= policy.max_attempts
     too_late = at - history.since > timedelta(seconds=policy.max_age)
-    if policy.on_in_doubt == "Park" or too_often or too_late:
+    if policy.on_in_doubt == "Park" or too_many or too_late:
         return Park(problem)
     return TryAgain(at, problem)
 
 
-def _exhausted(last: Problem, why: str) -> Finish:
-    problem = Problem(Code.ATTEMPTS_EXHAUSTED, last.field, f"{why}; the last answer: {last.message}")
+def _exhausted(last: Problem, reason: str) -> Finish:
+    problem = Problem(Code.ATTEMPTS_EXHAUSTED, last.field, f"{reason}; the last answer: {last.message}")
     return Finish(State.FAILED, problem, dead_letter=True)
 
 
-def _delay(tries: int, policy: RetryPolicy, chance: float) -> timedelta:
+def _delay(attempts: int, policy: RetryPolicy, chance: float) -> timedelta:
     # the exponent is capped so that a long outage cannot overflow a float
-    due = policy.initial_delay * 2.0 ** min(tries, 32)
+    due = policy.initial_delay * 2.0 ** min(attempts, 32)
     least, most = policy.initial_delay / 2, min(policy.max_delay, 2 * due)
     return timedelta(seconds=least + chance * (most - least))
 
 
-def _asked_for(reply: Reply, tries: int, policy: RetryPolicy, chance: float) -> timedelta:
-    """A time that the relay names is kept even beyond maxDelay; what is merely usual is not."""
-    seconds = max(named_wait(reply.text), min(policy.max_delay, usual_wait(reply, tries)))
-    return timedelta(seconds=seconds * (1 + SPREAD * chance))
+def _requested_delay(reply: Reply, attempts: int, policy: RetryPolicy, chance: float) -> timedelta:
+    """Return the delay that a reply asks for; only a time that the relay names may exceed maxDelay."""
+    seconds = max(named_wait(reply.text), min(policy.max_delay, usual_wait(reply, attempts)))
+    return timedelta(seconds=seconds * (1 + REQUESTED_DELAY_JITTER * chance))
 
 
 def _wait_for_template(problem: Problem, history: AttemptHistory, policy: RetryPolicy, now: datetime) -> Step:
-    """Wait as long as the letter has waited, within bounds.
+    """Wait for as long as the letter has waited already, within limits.
 
-    One that was tried before had its template once: it waits as long as retries do, so that a worker whose
-    templates are late buries nothing.
+    A letter that was attempted before had a template then: it waits until `maxAge`, so that a worker whose
+    templates arrive late creates no dead letters.
     """
     age = now - history.since
     suspended = problem.code is Code.TEMPLATE_SUSPENDED
-    patience = timedelta(seconds=policy.max_age)
+    max_wait = timedelta(seconds=policy.max_age)
     if not suspended and not history.attempts:
-        patience = TEMPLATE_WAIT
-    if age > patience:
+        max_wait = TEMPLATE_WAIT
+    if age > max_wait:
         return Finish(State.RENDER_FAILED, problem, dead_letter=True)
     shortest, longest = TEMPLATE_RECHECK
     return TryAgain(now + max(shortest, min(longest * 4 if suspended else longest, age)), problem)

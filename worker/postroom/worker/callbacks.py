@@ -1,12 +1,12 @@
-"""The Secrets of a callback, as they are mounted: keys to sign with, certificates to trust.
+"""Send notifications to the callback URLs of a profile: ledger outbox → HTTP POST.
 
-`webhook.secret` holds `whsec_` and 24 to 64 bytes in base64, as Standard Webhooks has it; several of them,
-with white space between, sign side by side while receivers change from one to the next.
+Each callback has its own loop, so that a slow or unreachable receiver delays neither other callbacks nor
+letters. A notification is deleted when its receiver replies 2xx, or after a day of failed attempts.
 
-Callbacks: notices from the ledger's outbox to the URLs that a profile names.
+Secrets: `webhook.secret` contains `whsec_` and 24 to 64 bytes in base64, as in Standard Webhooks. Several
+keys separated by white space all sign, so that receivers can change keys one after the other.
 
-Each callback has a loop of its own, so that one that is slow or away holds up no other, and letters wait for
-none. A notice is cleared when its receiver has answered 2xx, or when it was tried for a day.
+Failure: a missing or invalid Secret, or a failing receiver, becomes a condition (`last_error`).
 """
 
 import asyncio
@@ -30,35 +30,35 @@ from postroom.ports.world import Clock
 from postroom.secret_files import read_folder
 
 KEY_PREFIX = "whsec_"
-LEAST_BYTES, MOST_BYTES = 24, 64
-WAY_OUT = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
+MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
+REMEDY = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackSecret:
-    """Where a profile's Secrets are."""
+    """The folder of mounted Secrets and the namespace of the profile."""
 
     folder: Path
     namespace: str
 
 
 def read_secret(where: CallbackSecret, callback: CallbackSpec) -> tuple[tuple[bytes, ...], str] | Problem:
-    """The keys, and the authority's certificates; or what is missing or wrong."""
+    """Return the keys and the CA certificates, or the problem of a missing or invalid Secret."""
     ref = callback.secret_ref
     words = _secret_text(where, ref.name, ref.key).split()
     if not words:
-        said = f"is not in Secret {where.namespace}/{ref.name}. Callbacks are signed with it; {WAY_OUT}"
-        return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
+        description = f"is not in Secret {where.namespace}/{ref.name}. Callbacks are signed with it; {REMEDY}"
+        return Problem(Code.SECRET_KEY_MISSING, ref.key, description)
     keys = [_decode_key(word) for word in words]
     if any(key is None for key in keys):
-        rule = f"is not {KEY_PREFIX} and {LEAST_BYTES} to {MOST_BYTES} bytes in base64; {WAY_OUT}"
-        return Problem(Code.SECRET_INVALID, ref.key, f"of Secret {where.namespace}/{ref.name} {rule}")
+        description = f"is not {KEY_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64; {REMEDY}"
+        return Problem(Code.SECRET_INVALID, ref.key, f"of Secret {where.namespace}/{ref.name} {description}")
     authority = ""
     if callback.ca_ref:
         authority = _secret_text(where, callback.ca_ref.name, "ca.crt")
         if not authority.strip():
-            said = f"is not in Secret {where.namespace}/{callback.ca_ref.name}. Add it, in PEM"
-            return Problem(Code.SECRET_KEY_MISSING, "ca.crt", said)
+            description = f"is not in Secret {where.namespace}/{callback.ca_ref.name}. Add it, in PEM"
+            return Problem(Code.SECRET_KEY_MISSING, "ca.crt", description)
     return tuple(key for key in keys if key), authority
 
 
@@ -66,7 +66,7 @@ def _secret_text(where: CallbackSecret, name: str, key: str) -> str:
     try:
         return read_folder(where.folder / name).get(key, "")
     except OSError:
-        return ""  # what cannot be read is as good as not there
+        return ""  # an unreadable Secret counts as missing
 
 
 def _decode_key(word: str) -> bytes | None:
@@ -74,14 +74,14 @@ def _decode_key(word: str) -> bytes | None:
         key = b64decode(word.removeprefix(KEY_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return key if word.startswith(KEY_PREFIX) and LEAST_BYTES <= len(key) <= MOST_BYTES else None
+    return key if word.startswith(KEY_PREFIX) and MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES else None
 
 
 CALLBACK_INTERVAL_SECONDS = 0.5
 CALLBACK_BATCH = 64
 MAX_CONCURRENT_CALLBACKS = 8
 FAILING_SECONDS = 300.0
-"""How long a callback may fail before its condition says so; what only a person can mend is said at once."""
+"""How long a callback may fail before its condition reports it; configuration errors are reported at once."""
 
 log = structlog.get_logger("postroom.callbacks")
 
@@ -91,7 +91,7 @@ Count = Callable[[str, str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class CallbackContext:
-    """What a callback works with."""
+    """What the callbacks of a worker share."""
 
     outbox: NotificationOutbox
     clock: Clock
@@ -99,24 +99,24 @@ class CallbackContext:
 
 
 class CallbackDispatcher:
-    """One callback of a profile: its secret, its health, its loop."""
+    """Sends the notifications of one callback; keeps its keys and its health."""
 
     def __init__(self, callback: CallbackSpec, secret: CallbackSecret, allowed: Allowlist) -> None:
         self.callback = callback
         self._secret, self._allowed = secret, allowed
         self.problem: Problem | None = None
         self.reached = False
-        """Whether it has taken a notice since this worker started."""
+        """Whether a notification was accepted since this worker started."""
         self._keys: tuple[bytes, ...] = ()
         self._caller: tuple[str, CallbackClient] | None = None
         self._authority = ""
         self._answer = CallbackResponse()
         self._failures = 0
         self._failing_since: datetime | None = None
-        self._resting_until: datetime | None = None
+        self._paused_until: datetime | None = None
 
     def look(self) -> None:
-        """Read its Secrets anew; blocks for as long as small files take."""
+        """Read the Secrets again; blocks while small files are read."""
         found = read_secret(self._secret, self.callback)
         if isinstance(found, Problem):
             self._keys, self.problem = (), found
@@ -125,7 +125,7 @@ class CallbackDispatcher:
             self.problem = None
 
     def last_error(self, now: datetime) -> tuple[str, str] | None:
-        """Reason and message of what a person should see to; None while there is nothing."""
+        """Return reason and message of a failure that needs attention; None if there is none."""
         name = self.callback.name
         if self.problem:
             return "CallbackSecretMissing", f"{name}: {self.problem.field}: {self.problem.message}"
@@ -137,32 +137,34 @@ class CallbackDispatcher:
             return "CallbackGone", f"{name}: its server answers 410 Gone; remove it from spec.callbacks"
         if (now - self._failing_since).total_seconds() < FAILING_SECONDS:
             return None
-        said = self._answer.reason or f"its server answers {self._answer.status}"
-        return "CallbackFails", f"{name}: {said}; notices wait for a day"
+        description = self._answer.reason or f"its server answers {self._answer.status}"
+        return "CallbackFails", f"{name}: {description}; notifications are retried for a day"
 
-    async def run(self, world: CallbackContext) -> None:
-        """Call until cancelled."""
+    async def run(self, context: CallbackContext) -> None:
+        """Send notifications until cancelled."""
         try:
             while True:
-                if not await self.round(world):
+                if not await self.round(context):
                     await asyncio.sleep(CALLBACK_INTERVAL_SECONDS)
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Let go of its connections."""
+        """Close the connections."""
         if self._caller:
             await self._caller[1].close()
             self._caller = None
 
-    async def round(self, world: CallbackContext) -> int:
-        """Call with what waits; returns how many arrived."""
-        now = world.clock.now()
-        resting = self._resting_until is not None and now < self._resting_until
-        if self.problem or resting:
+    async def round(self, context: CallbackContext) -> int:
+        """Send the pending notifications; returns how many were accepted."""
+        now = context.clock.now()
+        pausing = self._paused_until is not None and now < self._paused_until
+        if self.problem or pausing:
             return 0
-        # one that has just failed is asked with a single notice
-        waiting = await world.outbox.pending(self.callback.name, now, 1 if self._failures else CALLBACK_BATCH)
+        # after a failure a single notification tests the receiver
+        waiting = await context.outbox.pending(
+            self.callback.name, now, 1 if self._failures else CALLBACK_BATCH
+        )
         if not waiting:
             return 0
         try:
@@ -170,17 +172,17 @@ class CallbackDispatcher:
         except ValueError as error:
             self._note(CallbackResponse(reason=f"the Secret of caRef: {error}"), now)
             return 0
-        room = asyncio.Semaphore(MAX_CONCURRENT_CALLBACKS)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_CALLBACKS)
 
-        async def call(one: Notification) -> CallbackResponse:
-            async with room:
-                return await caller.call(one, self._keys, world.clock.now())
+        async def call(notification: Notification) -> CallbackResponse:
+            async with slots:
+                return await caller.call(notification, self._keys, context.clock.now())
 
-        answers = await asyncio.gather(*map(call, waiting))
-        return await self._settle(list(zip(waiting, answers, strict=True)), world)
+        responses = await asyncio.gather(*map(call, waiting))
+        return await self._settle(list(zip(waiting, responses, strict=True)), context)
 
     async def _call_with(self) -> CallbackClient:
-        """The caller, another one when the authority has changed; raises ValueError."""
+        """Return the client, a new one if the CA certificates have changed; raises ValueError."""
         if self._caller is None or self._caller[0] != self._authority:
             await self.close()
             timeout = duration_seconds(self.callback.timeout)
@@ -189,42 +191,44 @@ class CallbackDispatcher:
         return self._caller[1]
 
     async def _settle(
-        self, answered: Sequence[tuple[Notification, CallbackResponse]], world: CallbackContext
+        self, answered: Sequence[tuple[Notification, CallbackResponse]], context: CallbackContext
     ) -> int:
-        now = world.clock.now()
+        now = context.clock.now()
         done: list[Notification] = []
         later: list[tuple[Notification, datetime]] = []
         given_up: list[Notification] = []
-        for one, answer in answered:
-            self._note(answer, now)
-            if is_delivered(answer):
-                done.append(one)
+        for notification, response in answered:
+            self._note(response, now)
+            if is_delivered(response):
+                done.append(notification)
                 continue
-            age = (now - one.at).total_seconds()
-            wait = next_callback_in(answer, one.attempts, age, world.clock.random())
+            age = (now - notification.at).total_seconds()
+            wait = next_callback_in(response, notification.attempts, age, context.clock.random())
             if wait is None:
-                given_up.append(one)
+                given_up.append(notification)
             else:
-                later.append((one, now + timedelta(seconds=wait)))
-        await world.outbox.delivered([*done, *given_up])
-        await world.outbox.postpone(later)
+                later.append((notification, now + timedelta(seconds=wait)))
+        await context.outbox.delivered([*done, *given_up])
+        await context.outbox.postpone(later)
         for result, count in (("delivered", done), ("failed", later), ("given_up", given_up)):
-            world.count(self.callback.name, result, len(count))
+            context.count(self.callback.name, result, len(count))
         if given_up:
-            log.error("notices given up after a day", callback=self.callback.name, count=len(given_up))
+            log.error("notifications given up after a day", callback=self.callback.name, count=len(given_up))
         return len(done)
 
-    def _note(self, answer: CallbackResponse, now: datetime) -> None:
-        self._answer = answer
-        if is_delivered(answer):
+    def _note(self, response: CallbackResponse, now: datetime) -> None:
+        self._answer = response
+        if is_delivered(response):
             if self._failing_since:
-                log.info("the callback works again", callback=self.callback.name)
+                log.info("callback works again", callback=self.callback.name)
             self.reached = True
-            self._failures, self._failing_since, self._resting_until = 0, None, None
+            self._failures, self._failing_since, self._paused_until = 0, None, None
             return
         if not self._failing_since:
-            said = answer.reason or f"HTTP {answer.status}"
-            log.warning("a callback fails; its notices wait", callback=self.callback.name, reason=said)
+            description = response.reason or f"HTTP {response.status}"
+            log.warning(
+                "callback fails; its notifications wait", callback=self.callback.name, reason=description
+            )
             self._failing_since = now
         self._failures += 1
-        self._resting_until = now + timedelta(seconds=callback_pause(answer, self._failures))
+        self._paused_until = now + timedelta(seconds=callback_pause(response, self._failures))

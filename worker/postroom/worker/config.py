@@ -1,4 +1,4 @@
-"""What a worker is to do, known before it has reached anything: its settings, its profile, its exit."""
+"""The configuration of a worker, read before it connects: settings, profile, relay selection, policy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ log = structlog.get_logger("postroom.worker")
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """One profile's letters, and where they leave."""
+    """The configuration of callback worker."""
 
     settings: WorkerSettings
     profile: SmtpProfile
@@ -36,21 +36,21 @@ class WorkerConfig:
 
     @property
     def topic(self) -> str:
-        """The topic that events come on."""
+        """The topic of the profile's events."""
         return topic_of(self.profile)
 
 
 def read_config(settings: WorkerSettings) -> WorkerConfig:
     """Read the profile and choose the relay; raises Rejected."""
-    handed = read_profile_file(settings.profile)
-    profile = handed.profile
+    parsed = read_profile_file(settings.profile)
+    profile = parsed.profile
     exit_ = select_relay(profile, settings)
     strict = exit_.mode == "SMTP"
     signing = DkimSigner(profile, settings.secrets, strict) if profile.spec.dkim else None
     returns = ReturnPathBuilder(profile, settings.secrets, strict) if profile.spec.bounces else None
     policy = replace(delivery_policy(profile, exit_.accepted_as), signer=signing, returns=returns)
     callbacks = tuple(_callback_dispatchers(profile, settings))
-    left_out = handed.unknown_fields + exit_.fallback_left_out
+    left_out = parsed.unknown_fields + exit_.fallback_left_out
     return WorkerConfig(
         settings, profile, exit_, policy, SystemClock(), signing, callbacks, returns, left_out
     )
@@ -58,16 +58,16 @@ def read_config(settings: WorkerSettings) -> WorkerConfig:
 
 def _callback_dispatchers(profile: SmtpProfile, settings: WorkerSettings) -> Iterator[CallbackDispatcher]:
     allowed = read_allowlist(settings.callback_allow)
-    for one in profile.spec.callbacks:
-        doorstep = CallbackDispatcher(
-            one, CallbackSecret(settings.secrets, profile.metadata.namespace), allowed
+    for callback in profile.spec.callbacks:
+        dispatcher = CallbackDispatcher(
+            callback, CallbackSecret(settings.secrets, profile.metadata.namespace), allowed
         )
-        doorstep.look()
-        yield doorstep
+        dispatcher.look()
+        yield dispatcher
 
 
 def announce(config: WorkerConfig) -> None:
-    """Say what this worker does."""
+    """Log what this worker does."""
     log.info("profile", name=config.profile.metadata.name, mode=config.exit.mode, topic=config.topic)
     log_unknown_fields(config.left_out)
     if config.exit.guarded:
@@ -78,6 +78,6 @@ def announce(config: WorkerConfig) -> None:
 
 
 def log_unknown_fields(fields: Sequence[str]) -> None:
-    """Say what a later release wrote and this one does not do."""
+    """Log fields of a later release, which this release ignores."""
     if fields:
-        log.warning("fields that this release does not know are left out", fields=list(fields))
+        log.warning("unknown fields are ignored; a later release may define them", fields=list(fields))

@@ -1,7 +1,8 @@
-"""The rehearsal's other side: reads packed records, renders each, answers one byte.
+"""The child process of the isolated renderer: read packed records, render each, answer an empty frame.
 
-Input: the profile's manifest and the folder of bundles as arguments; length-prefixed records on standard
-input. Output: `.` when ready and after every record, whatever came of it: only death and silence count.
+Input: the profile's manifest and the folder of bundles as arguments; frames with records on standard input.
+Output: an empty frame when ready and after every record, whatever its result: the parent looks at death and
+time only.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from postroom.adapters.templates import FolderTemplates
 from postroom.delivery.context import DeliveryPolicy
 from postroom.delivery.parse import parse_record
 from postroom.delivery.render import render_one
-from postroom.framing import read_frame
+from postroom.isolated_process import read_frame, write_frame
 from postroom.letter.event import Record, unpack_record
 from postroom.letter.problems import Rejected
 from postroom.ports.ledger import State
@@ -32,22 +33,17 @@ def main() -> None:
     policy = delivery_policy(read_profile(Path(sys.argv[1])), State.CAPTURED)
     templates = FolderTemplates(Path(sys.argv[2]))
     templates.refresh()
-    with contextlib.suppress(BrokenPipeError):  # the worker is gone
-        _reply()
+    with contextlib.suppress(BrokenPipeError):  # the worker has ended
+        write_frame(sys.stdout.buffer, b"")
         while (payload := read_frame(sys.stdin.buffer)) is not None:
             _render(unpack_record(payload), templates, policy)
-            _reply()
+            write_frame(sys.stdout.buffer, b"")
 
 
 def _render(record: Record, templates: FolderTemplates, policy: DeliveryPolicy) -> None:
-    # an ordinary bad record is the journey's to refuse
+    # an ordinary invalid record is rejected by the pipeline
     with contextlib.suppress(Rejected):
         render_one(parse_record(record, policy.profile), templates.current(), policy, record.timestamp)
-
-
-def _reply() -> None:
-    sys.stdout.buffer.write(b".")
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""The keys of return paths, looked at in their mounted Secret: a letter's identity in, its envelope sender
-out.
+"""The keys of a profile in its mounted Secrets: DKIM signatures and return paths.
 
-In mode SMTP a letter without a key waits: what becomes of it could never be told. Where letters stay in the
-house (Sandbox, Log) it goes with its From address as the sender, and the condition says so.
+`DkimSigner`: letter → signed letter. `ReturnPathBuilder`: identity → envelope sender. A replaced key is used
+from the next `look` on.
 
-The DKIM keys of a profile, looked at in their mounted Secrets: a letter in, the signed letter out.
-
-A key that is replaced signs from the next look on. In mode SMTP a letter without a key waits, for a receiver
-would take it for forged; where letters stay in the house (Sandbox, Log) it goes unsigned, and the condition
-says so.
+Failure: in mode SMTP a letter without a key waits, because receivers would treat it as forged, or its reports
+could not be assigned. In the modes Sandbox and Log it is sent unsigned, or with its From address as the
+envelope sender. The condition reports the missing key in all modes.
 """
 
 from collections.abc import Iterator
@@ -25,52 +22,51 @@ from postroom.worker.conditions import Condition, refused_condition
 
 
 class ReturnPathBuilder:
-    """Implements delivery.post.Returns."""
+    """Implements `delivery.context.ReturnPathProvider`."""
 
     def __init__(self, profile: SmtpProfile, secrets: Path, strict: bool) -> None:
-        """`strict`: no letter goes without a return path."""
+        """`strict`: no letter is sent without a return path."""
         self._profile, self._secrets, self._strict = profile, secrets, strict
         self._text = ""
-        self._ring: ReturnPathKeys | Problem = read_keyring(profile, self._text)
+        self._keys: ReturnPathKeys | Problem = read_keyring(profile, self._text)
         self.look()
 
     @property
     def condition(self) -> Condition:
-        """How it is, for /statusz."""
-        if isinstance(self._ring, ReturnPathKeys):
+        """The condition for /statusz."""
+        if isinstance(self._keys, ReturnPathKeys):
             return Condition(True, "Addressed")
-        found = refused_condition([self._ring])
+        found = refused_condition([self._keys])
         if self._strict:
             return found
-        said = f"letters stay here and have no return path of their own: {found.message}"
-        return Condition(None, found.reason, said)
+        description = f"letters are not delivered and have no return path: {found.message}"
+        return Condition(None, found.reason, description)
 
     def look(self) -> None:
-        """Read the keys anew where the Secret has changed; blocks for as long as a small file takes."""
+        """Read the keys again if the Secret has changed; blocks while a small file is read."""
         text = key_text(self._profile, self._secrets)
         if text != self._text:
-            self._text, self._ring = text, read_keyring(self._profile, text)
+            self._text, self._keys = text, read_keyring(self._profile, text)
 
     def return_path(self, identity: Identity) -> str | Problem | None:
-        """See the protocol."""
-        ring = self._ring
-        if isinstance(ring, ReturnPathKeys):
-            return ring.return_path(identity)
-        return ring if self._strict else None
+        keys = self._keys
+        if isinstance(keys, ReturnPathKeys):
+            return keys.return_path(identity)
+        return keys if self._strict else None
 
 
 def key_text(profile: SmtpProfile, secrets: Path) -> str:
-    """What the Secret of the profile's return paths holds; empty where it cannot be read."""
+    """Return the key text of the profile's return paths; empty if it cannot be read."""
     assert profile.spec.bounces is not None
     ref = profile.spec.bounces.secret_ref
     try:
         return read_folder(secrets / ref.name).get(ref.key, "")
     except OSError:
-        return ""  # what cannot be read is as good as not there
+        return ""  # an unreadable Secret counts as missing
 
 
 def read_keyring(profile: SmtpProfile, text: str) -> ReturnPathKeys | Problem:
-    """The keys in this text, or what is missing or wrong."""
+    """Parse the keys, or return the problem of a missing or invalid key."""
     assert profile.spec.bounces is not None
     ref, domain = profile.spec.bounces.secret_ref, profile.spec.bounces.domain
     secret = f"Secret {profile.metadata.namespace}/{ref.name}"
@@ -79,84 +75,89 @@ def read_keyring(profile: SmtpProfile, text: str) -> ReturnPathKeys | Problem:
     except ValueError as error:
         return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")
     if not keys:
-        said = f"is not in {secret}. Return paths at {domain} are signed with it; {NEW_KEY_COMMAND}"
-        return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
+        description = f"is not in {secret}. Return paths at {domain} are signed with it; {NEW_KEY_COMMAND}"
+        return Problem(Code.SECRET_KEY_MISSING, ref.key, description)
     return ReturnPathKeys(domain, keys)
 
 
 class DkimSigner:
-    """Implements delivery.post.Signer."""
+    """Implements `delivery.context.Signer`."""
 
     def __init__(self, profile: SmtpProfile, secrets: Path, strict: bool) -> None:
-        """`strict`: no letter goes unsigned."""
-        self._wanted = profile.spec.dkim
+        """`strict`: no letter is sent unsigned."""
+        self._specs = profile.spec.dkim
         self._namespace = profile.metadata.namespace
         self._secrets, self._strict = secrets, strict
-        self._found: tuple[SigningKey | Problem, ...] = ()
+        self._loaded: tuple[SigningKey | Problem, ...] = ()
         self._of_domain: dict[str, tuple[SigningKey | Problem, ...]] = {}
         self._texts: dict[str, str] | None = None
         self.look()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is missing or wrong."""
-        return tuple(one for one in self._found if isinstance(one, Problem))
+        """The missing and invalid keys."""
+        return tuple(entry for entry in self._loaded if isinstance(entry, Problem))
 
     @property
     def condition(self) -> Condition:
-        """How it is, for /statusz."""
+        """The condition for /statusz."""
         if self.problems:
             found = refused_condition(self.problems)
             if self._strict:
                 return found
-            return Condition(None, found.reason, f"letters stay here and go unsigned: {found.message}")
-        seals = [one for one in self._found if isinstance(one, SigningKey)]
-        weak = [f"{one.selector} of {one.domain} {one.key.weakness}" for one in seals if one.key.weakness]
+            return Condition(
+                None, found.reason, f"letters are not delivered and are unsigned: {found.message}"
+            )
+        signing_keys = [entry for entry in self._loaded if isinstance(entry, SigningKey)]
+        weak = [
+            f"{entry.selector} of {entry.domain} {entry.key.weakness}"
+            for entry in signing_keys
+            if entry.key.weakness
+        ]
         if weak:
             return Condition(True, "KeyIsShort", "; ".join(weak))
         return Condition(True, "Signing")
 
     def look(self) -> None:
-        """Read the keys anew where a Secret has changed; blocks for as long as small files take."""
+        """Read the keys again if a Secret has changed; blocks while small files are read."""
         texts = dict(self._read())
         if texts != self._texts:
             self._texts = texts
-            self._found = tuple(self._seal(one, texts) for one in self._wanted)
+            self._loaded = tuple(self._load_key(entry, texts) for entry in self._specs)
             self._of_domain = {}
 
     def sign(self, content: bytes, sender: str, now: datetime) -> bytes | Problem:
-        """See the protocol."""
-        seals: list[SigningKey] = []
-        for one in self._for(sender.rpartition("@")[2].lower()):
-            if isinstance(one, SigningKey):
-                seals.append(one)
+        signing_keys: list[SigningKey] = []
+        for entry in self._for(sender.rpartition("@")[2].lower()):
+            if isinstance(entry, SigningKey):
+                signing_keys.append(entry)
             elif self._strict:
-                return one
-        return sign_letter(content, seals, int(now.timestamp())) if seals else content
+                return entry
+        return sign_letter(content, signing_keys, int(now.timestamp())) if signing_keys else content
 
     def _for(self, domain: str) -> tuple[SigningKey | Problem, ...]:
-        """What signs letters of a domain, or would if it were there."""
-        cache = self._of_domain  # another takes its place when a key changes, maybe right now
+        """Return the keys for a domain, and the problems of missing ones."""
+        cache = self._of_domain  # `look` replaces it on another thread when a key changes
         if domain not in cache:
-            pairs = zip(self._wanted, self._found, strict=True)
-            cache[domain] = tuple(found for one, found in pairs if dkim_covers(one, domain))
+            pairs = zip(self._specs, self._loaded, strict=True)
+            cache[domain] = tuple(found for entry, found in pairs if dkim_covers(entry, domain))
         return cache[domain]
 
     def _read(self) -> Iterator[tuple[str, str]]:
-        for name in {one.secret_ref.name for one in self._wanted}:
+        for name in {entry.secret_ref.name for entry in self._specs}:
             try:
                 texts = read_folder(self._secrets / name)
             except OSError:
-                continue  # what cannot be read is as good as not there
+                continue  # an unreadable Secret counts as missing
             yield from ((f"{name}/{key}", text) for key, text in texts.items())
 
-    def _seal(self, one: DkimSpec, texts: dict[str, str]) -> SigningKey | Problem:
-        ref = one.secret_ref
+    def _load_key(self, entry: DkimSpec, texts: dict[str, str]) -> SigningKey | Problem:
+        ref = entry.secret_ref
         secret, text = f"Secret {self._namespace}/{ref.name}", texts.get(f"{ref.name}/{ref.key}", "")
         if not text.strip():
-            said = f"is not in {secret}. Letters of {one.domain} are signed with it; add it, in PEM"
-            return Problem(Code.SECRET_KEY_MISSING, ref.key, said)
+            description = f"is not in {secret}. Letters of {entry.domain} are signed with it; add it, in PEM"
+            return Problem(Code.SECRET_KEY_MISSING, ref.key, description)
         try:
-            return SigningKey(one.domain, one.selector, read_private_key(text.encode()))
+            return SigningKey(entry.domain, entry.selector, read_private_key(text.encode()))
         except ValueError as error:
             return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")

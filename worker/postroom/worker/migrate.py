@@ -1,10 +1,9 @@
-"""`postroom migrate`: the ledger's schema, made or brought forward before the worker starts.
+"""`postroom migrate`: create or upgrade the ledger's schema before the worker starts.
 
-Exit status 0 when it is done, and also when there is no usable connections Secret yet: a pod whose first
-container fails says less of what it waits for than a worker that runs, and the worker migrates as well
-before it opens the ledger. 1 when PostgreSQL was not reached in time (a wrong password may be one that is
-about to be changed: it is tried again as well), when it refuses, and when the ledger needs a newer release;
-2 when a setting is missing or wrong. One line says which.
+Exit status 0: done, or there is no usable connections Secret yet; then the worker, which also migrates before
+it opens the ledger, waits for it and reports what is missing. Exit status 1: PostgreSQL was not reachable in
+time (a wrong password is retried too, because it may be about to change), it rejected the migration, or the
+ledger needs a newer release. Exit status 2: a setting is missing or invalid. One log line states the reason.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ def main() -> None:
 
 
 async def run(settings: MigrateSettings) -> None:
-    """Migrate, or say why that is for later; ends the process with 1 when it failed."""
+    """Migrate, or log reason the worker will do it; exits with status 1 on failure."""
     try:
         found = read_folder(settings.connections)
         mounted = ConnectionsSecret(
@@ -39,18 +38,18 @@ async def run(settings: MigrateSettings) -> None:
         )
         ledger = read_ledger(mounted, settings.namespace)
     except (Rejected, OSError) as error:
-        log.warning("not migrated yet: the worker waits for its Secret and migrates then", reason=str(error))
+        log.warning("not migrated: connections Secret not usable; the worker will migrate", reason=str(error))
         return
     try:
-        log.info("ledger", done=await _reach(ledger, settings.migrate_seconds))
+        log.info("ledger", done=await _migrate_with_retries(ledger, settings.migrate_seconds))
     except LedgerUnavailable as unreachable:
-        _fail(f"PostgreSQL did not let us in within {settings.migrate_seconds:g} s: {unreachable}")
+        _fail(f"PostgreSQL was not reachable within {settings.migrate_seconds:g} s: {unreachable}")
     except Rejected as rejected:
         _fail(str(rejected))
 
 
-async def _reach(ledger: LedgerAddress, seconds: float) -> str:
-    """Migrate; raises what PostgreSQL said last once the seconds are over."""
+async def _migrate_with_retries(ledger: LedgerAddress, seconds: float) -> str:
+    """Migrate with retries; raises the last error when the time is over."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
@@ -59,10 +58,10 @@ async def _reach(ledger: LedgerAddress, seconds: float) -> str:
         except LedgerUnavailable as unreachable:
             if loop.time() + RETRY_SECONDS > end:
                 raise
-            log.warning("PostgreSQL does not let us in; trying again", reason=str(unreachable))
+            log.warning("PostgreSQL not reachable; retrying", reason=str(unreachable))
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _fail(why: str) -> None:
-    log.error("not migrated", reason=why)
+def _fail(reason: str) -> None:
+    log.error("not migrated", reason=reason)
     sys.exit(1)

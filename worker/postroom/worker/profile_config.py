@@ -1,4 +1,4 @@
-"""A profile's manifest as the worker's rules."""
+"""Read an SmtpProfile manifest and convert it to the worker's delivery policy."""
 
 from pathlib import Path
 
@@ -13,25 +13,25 @@ from postroom.ports.ledger import State
 
 
 def read_profile(path: Path, setting: str = "POSTROOM_PROFILE") -> SmtpProfile:
-    """The one SmtpProfile of a manifest file, which `setting` names; raises Rejected."""
+    """Read the only SmtpProfile of a file; `setting` is named in errors. Raises Rejected."""
     return read_profile_file(path, setting).profile
 
 
 def read_profile_file(path: Path, setting: str = "POSTROOM_PROFILE") -> ParsedProfile:
-    """The same, with what was left out of it."""
+    """Read the only SmtpProfile of a file with its unknown fields; raises Rejected."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise Rejected(Problem(Code.SETTING_INVALID, setting, str(error))) from None
     found = parse_profiles(text, path.name)
     if len(found) != 1:
-        rule = f"{path} holds {len(found)} SmtpProfiles; a worker serves exactly one"
+        rule = f"{path} contains {len(found)} SmtpProfiles; a worker serves exactly one"
         raise Rejected(Problem(Code.SETTING_INVALID, setting, rule))
     return found[0]
 
 
 def delivery_policy(profile: SmtpProfile, accepted_as: State) -> DeliveryPolicy:
-    """What the journey needs to know of the profile."""
+    """Convert the profile to the settings of the pipeline."""
     spec = profile.spec
     return DeliveryPolicy(
         profile=f"{profile.metadata.namespace}/{profile.metadata.name}",

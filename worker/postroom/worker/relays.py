@@ -1,7 +1,8 @@
-"""Which relay a profile's letters go to: the wiring of its mode, and the guard.
+"""Select the relay of a profile: mode, settings and fallback → RelaySelection. Nothing is connected yet.
 
-Mode SMTP takes effect only where delivery was allowed; everywhere else the profile is treated as Sandbox
-and says so. Only then has it a fallback as well: from a sandbox no way leads to a relay.
+Guard: mode SMTP takes effect only if POSTROOM_DELIVERY_ALLOWED is set; otherwise the profile is treated as
+Sandbox, and its status reports that. Only mode SMTP has a fallback, so that no sandbox letter can reach a
+relay.
 """
 
 from dataclasses import dataclass, replace
@@ -31,14 +32,14 @@ from postroom.ports.relay import Rate, Relay
 from postroom.worker.profile_config import read_profile_file
 
 LETTERS_PER_CONNECTION = 4
-"""Letters that a relay may hold for each connection: one under way, one pipelined, two in line."""
+"""Letters that a relay may have for each connection: one being sent, one pipelined, two queued."""
 SANDBOX_RESET_SECONDS = 2.0
-"""A sandbox need not be spared, and who tries things out does not want to wait for it."""
+"""The reset time of a sandbox's circuit: short, because a sandbox needs no protection."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelaySelection:
-    """Where letters leave: the relay, what a 250 of it means, and how much it may hold."""
+    """The selected relay, the state that its 250 means, and how many letters it may have."""
 
     mode: Literal["Sandbox", "SMTP", "Log"]
     relay: Relay
@@ -54,9 +55,9 @@ class RelaySelection:
     fallback: RelayTarget | None = None
     fallback_profile: profile.SmtpProfile | None = None
     fallback_left_out: tuple[str, ...] = ()
-    """The fields of its manifest that this release does not know."""
+    """Unknown fields of the fallback's manifest, which this release ignores."""
     fallback_problem: Problem | None = None
-    """Why there is none although the profile asks for one."""
+    """Why the fallback that the profile names cannot be used."""
     recipient_rate: Rate | None = None
 
 
@@ -67,19 +68,19 @@ def select_relay(profile: profile.SmtpProfile, settings: WorkerSettings) -> Rela
     mode = "Sandbox" if guarded else spec.mode
     room = spec.limits.connections * LETTERS_PER_CONNECTION
     if mode == "Log":
-        logging = LogRelay()
-        outlet = RelayTarget(name_of(profile), logging, _circuit_rules(profile))
-        made = RelaySelection(mode, logging, State.CAPTURED, room, None, "", guarded, outlet)
-        return replace(made, fallback_problem=fallback_problem(profile, None))
+        log_relay = LogRelay()
+        target = RelayTarget(name_of(profile), log_relay, _circuit_rules(profile))
+        selection = RelaySelection(mode, log_relay, State.CAPTURED, room, None, "", guarded, target)
+        return replace(selection, fallback_problem=fallback_problem(profile, None))
     if mode == "Sandbox":
         chosen = _sandbox_settings(spec, settings)
         relay = SmtpRelay(chosen)
-        outlet = RelayTarget(
+        target = RelayTarget(
             name_of(profile), relay, CircuitRules(spec.circuit_breaker.failures, SANDBOX_RESET_SECONDS)
         )
         where = f"{chosen.host}:{chosen.port}"
-        made = RelaySelection(mode, relay, State.CAPTURED, room, relay.counters, where, guarded, outlet)
-        return made if guarded else replace(made, fallback_problem=fallback_problem(profile, None))
+        selection = RelaySelection(mode, relay, State.CAPTURED, room, relay.counters, where, guarded, target)
+        return selection if guarded else replace(selection, fallback_problem=fallback_problem(profile, None))
     return with_fallback(_select_smtp(profile, settings, room), profile, settings)
 
 
@@ -89,10 +90,10 @@ def name_of(profile: profile.SmtpProfile) -> str:
 
 
 def _select_smtp(profile: profile.SmtpProfile, settings: WorkerSettings, room: int) -> RelaySelection:
-    outlet, relay = _relay_target(profile, settings)
+    target, relay = _relay_target(profile, settings)
     where = f"{relay.settings.host}:{relay.settings.port}"
-    exit_ = RelaySelection("SMTP", relay, State.ACCEPTED, room, relay.counters, where, False, outlet)
-    return replace(exit_, recipient_rate=rate_of(profile.spec.limits.per_recipient_rate))
+    selection = RelaySelection("SMTP", relay, State.ACCEPTED, room, relay.counters, where, False, target)
+    return replace(selection, recipient_rate=rate_of(profile.spec.limits.per_recipient_rate))
 
 
 def _relay_target(profile: profile.SmtpProfile, settings: WorkerSettings) -> tuple[RelayTarget, SmtpRelay]:
@@ -102,21 +103,23 @@ def _relay_target(profile: profile.SmtpProfile, settings: WorkerSettings) -> tup
 
 
 def with_fallback(
-    exit_: RelaySelection, profile: profile.SmtpProfile, settings: WorkerSettings
+    selection: RelaySelection, profile: profile.SmtpProfile, settings: WorkerSettings
 ) -> RelaySelection:
-    """The exit of mode SMTP with the fallback that the profile names, or with what is wrong with it."""
+    """Add the fallback that the profile names to the selection, or the problem with it."""
     if profile.spec.fallback_ref is None:
-        return exit_
+        return selection
     path = settings.fallback
     try:
-        handed = read_profile_file(path, "POSTROOM_FALLBACK") if path and path.exists() else None
+        parsed = read_profile_file(path, "POSTROOM_FALLBACK") if path and path.exists() else None
     except Rejected as rejected:
-        return replace(exit_, fallback_problem=rejected.problems[0])
-    other = handed.profile if handed else None
-    if (problem := fallback_problem(profile, other)) or handed is None or other is None:
-        return replace(exit_, fallback_problem=problem)
-    outlet, _ = _relay_target(other, settings)
-    return replace(exit_, fallback=outlet, fallback_profile=other, fallback_left_out=handed.unknown_fields)
+        return replace(selection, fallback_problem=rejected.problems[0])
+    other = parsed.profile if parsed else None
+    if (problem := fallback_problem(profile, other)) or parsed is None or other is None:
+        return replace(selection, fallback_problem=problem)
+    target, _ = _relay_target(other, settings)
+    return replace(
+        selection, fallback=target, fallback_profile=other, fallback_left_out=parsed.unknown_fields
+    )
 
 
 def _circuit_rules(profile: profile.SmtpProfile) -> CircuitRules:
@@ -125,7 +128,7 @@ def _circuit_rules(profile: profile.SmtpProfile) -> CircuitRules:
 
 
 def rate_of(rate: profile.RateSpec | None) -> Rate | None:
-    """A rate of the profile as relays know it."""
+    """Convert a rate of the profile."""
     return Rate(rate.count, duration_seconds(rate.period)) if rate else None
 
 
@@ -140,7 +143,7 @@ def _sandbox_settings(spec: profile.SmtpProfileSpec, settings: WorkerSettings) -
 
 
 def smtp_settings(spec: profile.SmtpProfileSpec, secrets: Path) -> RelaySettings:
-    """The relay of mode SMTP; Secrets are folders below `secrets`, as the kubelet mounts them."""
+    """Build the relay settings of mode SMTP; each Secret is a folder below `secrets`."""
     assert spec.smtp is not None  # a rule of the profile's model
     smtp, limits = spec.smtp, spec.limits
     return RelaySettings(

@@ -1,8 +1,8 @@
-"""Opening what a worker needs: its connections, its ledger, its producer.
+"""Open what a worker needs: Kafka producers, ledger, group membership.
 
-On one machine it opens at once or says why not, and the worker ends by it. In a cluster everything may come
-later: the connections Secret, PostgreSQL, a certificate that can be read. Then the worker looks again every
-second, /healthz says alive, /readyz says what is waited for, and nobody has to start anything again.
+On one machine (`open_local`) everything opens at once, or the worker exits with the reason. In a cluster
+(`PendingResources`) the connections Secret, PostgreSQL or a certificate may arrive later: the worker retries
+every second, /healthz reports alive and /readyz reports what it waits for. No restart is needed.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ from postroom.worker.secrets import LOOK_SECONDS, SecretWatcher
 from postroom.worker.status_server import build_status
 
 REVOKE_MARGIN_SECONDS = 15.0
-"""What a revoke may take beyond the grace of the letters under way."""
+"""The time that a revocation may take in addition to the grace of letters in progress."""
 
 log = structlog.get_logger("postroom.worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Producers:
-    """What publishes to the profile's other topics."""
+    """The producers of the profile's dead-letter and status topics."""
 
     dead_letters: DeadLetterPublisher
     courier: StatusEventPublisher | None
 
 
 def producers(config: WorkerConfig, kafka: KafkaConnection) -> Producers:
-    """Raises KafkaException for a connection that the client refuses at once."""
+    """Create the producers; raises KafkaException for settings that the client rejects."""
     courier = None
     if config.profile.spec.kafka.status_events:
         courier = KafkaStatusEventPublisher(kafka, status_topic(config.topic), config.policy.profile)
@@ -58,12 +58,12 @@ def producers(config: WorkerConfig, kafka: KafkaConnection) -> Producers:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a worker works with."""
+    """The open resources of a worker."""
 
     kafka: KafkaConnection
     ledger: Ledger
     outbox: NotificationOutbox
-    """The ledger's own, for what others are told."""
+    """The notification outbox, a part of the ledger."""
     producers: Producers
     member: GroupMembership
     shared: bool
@@ -76,42 +76,44 @@ class Resources:
 
     @property
     def courier(self) -> StatusEventPublisher | None:
-        """The producer of status events, where the profile asks for them."""
+        """The producer of status events; None if the profile publishes none."""
         return self.producers.courier
 
 
 async def open_local(config: WorkerConfig, bootstrap_servers: str, path: Path) -> Resources:
-    """A ledger in a file and brokers by name; raises Rejected when the file can't be had."""
+    """Open a SQLite ledger and the given brokers; raises Rejected if the file cannot be opened."""
     kafka = KafkaConnection(bootstrap_servers, creates_topics=True)
     ledger = await SqliteLedger.open(path, config.policy.window, config.clock.now())
     return Resources(kafka, ledger, ledger, producers(config, kafka), membership(config, path), shared=False)
 
 
 def membership(config: WorkerConfig, ledger: Path | None) -> GroupMembership:
-    """The worker's place in the group.
+    """Return the worker's consumer-group membership.
 
-    Whoever has a file for a ledger is alone with it, by the file's lock, and so with the place named after
-    it. In a cluster a pod's name goes with the pod, and a place that is named after it would wait for it.
+    A worker with a SQLite ledger holds the file's lock, so a static membership named after the file is
+    unique. In a cluster the membership is dynamic: a static one named after a pod would wait for a pod that
+    does not return.
     """
-    place = None
+    instance_id = None
     if ledger is not None:
-        home = f"{platform.node()}:{ledger.resolve()}"
-        place = f"worker-{blake2b(home.encode(), digest_size=8).hexdigest()}"
-    return GroupMembership(consumer_group(config.topic), place, config.settings.grace + REVOKE_MARGIN_SECONDS)
+        location = f"{platform.node()}:{ledger.resolve()}"
+        instance_id = f"worker-{blake2b(location.encode(), digest_size=8).hexdigest()}"
+    return GroupMembership(
+        consumer_group(config.topic), instance_id, config.settings.grace + REVOKE_MARGIN_SECONDS
+    )
 
 
 class PendingResources:
-    """Implements status.Shown for a worker that waits for what it needs, and opens it."""
+    """Opens the resources, and is the StatusSource of the worker while it waits."""
 
     def __init__(self, config: WorkerConfig, secrets: SecretWatcher) -> None:
         self.registry = CollectorRegistry()
         self._config, self._secrets = config, secrets
         self._ledger = self._kafka = NOT_YET
         self._producer: tuple[object, Producers] | None = None
-        self._said = ""
+        self._logged = ""
 
     def status(self) -> dict[str, Any]:
-        """See the protocol."""
         conditions = {
             "secrets": secrets_condition(self._secrets.problems, self._secrets.later_problems),
             "ledger": self._ledger,
@@ -119,18 +121,20 @@ class PendingResources:
             "relay": NOT_YET,
             "templates": NOT_YET,
         }
-        wrong = [f"{name}: {each.message}" for name, each in conditions.items() if each.ok is False]
+        wrong = [
+            f"{name}: {condition.message}" for name, condition in conditions.items() if condition.ok is False
+        ]
         return build_status(self._config, conditions, wrong or ["starting"])
 
     async def open(self) -> Resources:
-        """Try until everything is there."""
+        """Retry until all resources are open."""
         while True:
             await asyncio.to_thread(self._secrets.look)
             connections = self._secrets.connections
             resources = await self._try(connections) if connections else None
             if resources is not None:
                 return resources
-            self._say("; ".join(self.status()["problems"]))
+            self._log_waiting("; ".join(self.status()["problems"]))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _try(self, connections: Connections) -> Resources | None:
@@ -142,7 +146,7 @@ class PendingResources:
         return Resources(connections.kafka, ledger, ledger, producing, member, shared=True)
 
     def _open_producers(self, kafka: KafkaConnection) -> Producers | None:
-        """One for each state of the Secret: a client is too much to be made anew every second."""
+        """Create the producers once for each version of the Secret; a client is expensive."""
         if self._producer is None or self._producer[0] != self._secrets.texts:
             self._producer = None
             try:
@@ -167,7 +171,7 @@ class PendingResources:
             self._ledger = Condition(False, "LedgerUnreachable", str(unreachable))
         return None
 
-    def _say(self, what: str) -> None:
-        if what != self._said:
-            self._said = what
+    def _log_waiting(self, what: str) -> None:
+        if what != self._logged:
+            self._logged = what
             log.warning("waiting", what=what)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from turbohtml import TokenType
 
-from postroom.letter.html.tokens import PLACE, Token, placeholder, tokenize
+from postroom.letter.html.stylesheet import PLACE, Token, placeholder, tokenize
 from postroom.letter.language.pieces import Piece
 
 HEAD_ELEMENTS = frozenset(

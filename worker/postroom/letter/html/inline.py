@@ -30,6 +30,7 @@ from postroom.letter.html.cascade import ElementGroup, Key, Plain, Rank, Solutio
 from postroom.letter.html.markup import Edit, Markup, edited, is_exempt
 from postroom.letter.html.selectors import Selector
 from postroom.letter.html.stylesheet import (
+    CannotInline,
     Declaration,
     Group,
     Item,
@@ -39,7 +40,6 @@ from postroom.letter.html.stylesheet import (
     read_declarations,
     read_sheet,
 )
-from postroom.letter.html.tokens import CannotInline
 from postroom.letter.html.values import is_certain
 
 FORMATTING = frozenset(

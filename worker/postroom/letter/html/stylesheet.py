@@ -1,4 +1,9 @@
-"""A style sheet, read as a browser reads it (CSS Syntax 3): rules in order, and what is wrong with it.
+"""HTML source → its tokens, each with the stretch of source that it is.
+
+The source may be a template's, with a `placeholder` for each Jinja construct: a tokenizer carries those
+through text, values, comments and names. The tokens of source that ends inside a tag end before that tag.
+
+A style sheet, read as a browser reads it (CSS Syntax 3): rules in order, and what is wrong with it.
 
 CSS text in, a `Sheet` out: style rules with their selectors and declarations, groups such as `@media`
 with rules in them, and every other at-rule as it is written. Nested rules are written out flat, which
@@ -12,9 +17,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import tinycss2  # type: ignore[import-untyped]
+import turbohtml
+from turbohtml import TokenType
 
 from postroom.letter.html.selectors import (
     COMBINATORS,
@@ -25,6 +32,49 @@ from postroom.letter.html.selectors import (
     split_list,
 )
 from postroom.letter.problems import Code, Problem, Severity
+
+PLACE = re.compile("\x1a([0-9]+)\x1b")
+"""Where a Jinja construct stands. A manifest cannot hold these characters as YAML; JSON can."""
+
+
+class CannotInline(Exception):
+    """A page's CSS or text cannot be worked out before the event is known; the message says why."""
+
+
+def placeholder(number: int) -> str:
+    """What stands for the construct of that number."""
+    return f"\x1a{number}\x1b"
+
+
+class Token(NamedTuple):
+    """A token of HTML. `name` is an element's, in lower case; `style` is decoded."""
+
+    type: TokenType
+    name: str
+    source: str
+    style: str
+    self_closing: bool
+
+
+def tokenize(source: str) -> Iterator[Token]:
+    """The tokens, with the text between two others as one. `source` has line feeds as its only line ends."""
+    texts: list[str] = []
+    for token in turbohtml.tokenize(source, capture_source=True, resolve_references=False):
+        kind = token.type
+        if kind is TokenType.TEXT:
+            texts.append(token.data or "")
+            continue
+        if kind is TokenType.CHARACTER_REFERENCE:
+            texts.append(token.source or "")
+            continue
+        if texts:
+            yield Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False)
+            texts = []
+        style = token.attr("style") if kind is TokenType.START_TAG else None
+        yield Token(kind, token.tag or "", token.source or "", style or "", token.self_closing)
+    if texts:
+        yield Token(TokenType.TEXT, "", "".join(texts), "", self_closing=False)
+
 
 GROUPS = frozenset(("media", "supports", "layer", "container", "scope", "starting-style", "-moz-document"))
 """At-rules that hold style rules."""

@@ -19,7 +19,7 @@ from turbohtml import Element, Namespace
 from postroom.letter.html.inline import DEFAULT_OPTIONS, DynamicPlaces, InlineOptions, Inliner
 from postroom.letter.html.markup import VOID, Markup
 from postroom.letter.html.selectors import Kind, Selector
-from postroom.letter.html.tokens import CannotInline
+from postroom.letter.html.stylesheet import CannotInline
 from postroom.letter.language.pieces import Piece, split
 
 Context = Literal["text", "value", "tag", "comment", "raw"]

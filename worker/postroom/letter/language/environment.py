@@ -1,4 +1,9 @@
-"""The sandbox that every template runs in: Jinja2 with an allow-list instead of a deny-list.
+"""The functions of the template language, and the objects that they give.
+
+Each is Jinja's own, but for bounds: `range` is short, and what `dict` copies is charged to the rendering's
+meter.
+
+The sandbox that every template runs in: Jinja2 with an allow-list instead of a deny-list.
 
 Template source → `Script`, which renders a mapping of JSON values to text. What the source may not
 say (macros, imports, unknown filters, attributes that begin with `_`) is refused when it is compiled;
@@ -18,23 +23,39 @@ from functools import cached_property, lru_cache
 from types import FunctionType, TracebackType
 from typing import Any, cast
 
-from jinja2 import Template, nodes
+from jinja2 import Template, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError, UndefinedError
 from jinja2.lexer import Lexer, TokenStream
 from jinja2.runtime import Context, Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Joiner, Namespace
+from jinja2.utils import Cycler, Joiner, Namespace
 
-from postroom.letter.language import bounds, other_languages, stylesheets
-from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable, meter_of
+from postroom.letter.language import bounds, messages, other_languages, stylesheets
+from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable, bounded_range, meter_of
 from postroom.letter.language.compiler import Bound, Compiler, needs_bound
 from postroom.letter.language.filters import MEASURED, fill_in
 from postroom.letter.language.formats import FORMATS
-from postroom.letter.language.functions import FUNCTIONS
-from postroom.letter.language.grammar import nodes_of, refuse_forbidden
+from postroom.letter.language.grammar import FILTERS, METHODS, TESTS, nodes_of, refuse_forbidden
 from postroom.letter.language.printing import write_html, write_text
-from postroom.letter.language.vocabulary import FILTERS, METHODS, TESTS
 from postroom.letter.problems import Code, Position, Problem, Rejected, did_you_mean
+
+
+@pass_context
+def make_dict(context: Context, *args: Any, **words: Any) -> dict[str, Any]:
+    """`dict(a=1)`: a map."""
+    found: dict[str, Any] = meter_of(context).build(dict(*args, **words))
+    return found
+
+
+FUNCTIONS = {
+    "range": bounded_range,
+    "dict": make_dict,
+    "namespace": Namespace,
+    "cycler": Cycler,
+    "joiner": Joiner,
+    messages.NAME: messages.translate,
+}
+
 
 SOURCE_NAME = "<template>"
 """The file name of every compiled template; never taken from a manifest (CVE-2024-56201)."""

@@ -1,4 +1,6 @@
-"""What a letter's template may not say, whatever the data: read from its syntax tree.
+"""The words that templates may use of Jinja's own: filters, tests, methods. What is not here is refused.
+
+What a letter's template may not say, whatever the data: read from its syntax tree.
 
 `refuse_forbidden` raises Rejected with every forbidden construct and its line. The same reading runs in
 the proof and again in the worker, so that a bundle cannot carry what a manifest may not.
@@ -7,10 +9,36 @@ the proof and again in the worker, so that a bundle cannot carry what a manifest
 from collections.abc import Iterable, Iterator
 
 from jinja2 import nodes
+from jinja2.runtime import LoopContext
+from jinja2.utils import Cycler
 
 from postroom.letter.language.other_languages import name_message
-from postroom.letter.language.vocabulary import MARKUP_FILTERS
 from postroom.letter.problems import Code, Problem, Rejected
+
+FILTERS = frozenset(
+    "abs count dictsort filesizeformat first float groupby int items last"  # noqa: SIM905  a table
+    " length list max min reject rejectattr reverse select selectattr sort unique".split()
+)
+"""Taken from Jinja as they are; `filters.MEASURED` has the others."""
+TESTS = frozenset(
+    "boolean defined divisibleby even false float integer iterable mapping none number odd sequence"  # noqa: SIM905  a table
+    " string true undefined == eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le".split()
+)
+_STRING = (
+    "capitalize endswith isdigit lower lstrip removeprefix removesuffix rstrip split startswith strip"  # noqa: SIM905  a table
+    " title upper".split()
+)
+_LOOP = "changed cycle first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905  a table
+METHODS: tuple[tuple[type, frozenset[str]], ...] = (
+    (str, frozenset(_STRING)),
+    (dict, frozenset(("items", "keys", "values", "get"))),
+    (LoopContext, frozenset(_LOOP)),
+    (Cycler, frozenset(("current", "next", "reset"))),
+)
+"""What a template may call or ask of a value, by the value's type."""
+MARKUP_FILTERS = frozenset(("nl2br",))
+"""Filters that may put elements into a page. `escape` and `tojson` give markup without elements."""
+
 
 _INCLUDE = 'a template can reach no other file; write `{% include "name" %}` for the partial with the macros'
 FORBIDDEN: dict[type[nodes.Node], str] = {

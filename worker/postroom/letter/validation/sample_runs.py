@@ -22,8 +22,8 @@ from postroom.letter.catalog import RenderedLetter
 from postroom.letter.data_schema import DataSchema
 from postroom.letter.event import Event
 from postroom.letter.html.markup import Markup
+from postroom.letter.html.stylesheet import CannotInline
 from postroom.letter.html.template_source import inlined
-from postroom.letter.html.tokens import CannotInline
 from postroom.letter.language.bounds import Clocks
 from postroom.letter.language.environment import HTML
 from postroom.letter.language.messages import can_yield_markup

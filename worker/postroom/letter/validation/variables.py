@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 from jinja2 import nodes
 
 from postroom.letter.data_schema import JsonSchema, resolve_ref
-from postroom.letter.language.functions import FUNCTIONS
+from postroom.letter.language.environment import FUNCTIONS
+from postroom.letter.language.grammar import METHODS
 from postroom.letter.language.other_languages import attribute_message, name_message
 from postroom.letter.language.printing import source_of
-from postroom.letter.language.vocabulary import METHODS
 from postroom.letter.problems import Code, Problem, Severity, did_you_mean
 from postroom.letter.renderer import LETTER_FACTS
 
