@@ -43,7 +43,7 @@ from postroom.startup import listen
 from postroom.worker.settings import BounceSettings
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter
-from tests.delivery.test_status_events import own_broker, telling, told
+from tests.delivery.test_status_events import own_broker, published_events, telling
 from tests.fixtures.pipeline import WorkerUnderTest, events, publish, wait_until
 from tests.fixtures.recording_sink import RecordingSink
 from tests.ledger.file_ledgers import prepared
@@ -95,9 +95,9 @@ class Site:
     def ledger(self) -> Path:
         return self.folder / "ledgers" / "orders.sqlite"
 
-    def settings(self, **told: Any) -> BounceSettings:
+    def settings(self, **changes: Any) -> BounceSettings:
         given = {"bounces_profiles": self.folder / "profiles", "secrets": self.folder / "secrets"}
-        return BounceSettings(**{**given, "bounces_ledgers": self.folder / "ledgers", **told})
+        return BounceSettings(**{**given, "bounces_ledgers": self.folder / "ledgers", **changes})
 
 
 @pytest.fixture
@@ -416,7 +416,7 @@ def test_the_settings_that_are_missing_are_named(
 class Program:
     """`postroom bounces` as a process."""
 
-    def __init__(self, site: Site, **told: str) -> None:
+    def __init__(self, site: Site, **changes: str) -> None:
         self.log = site.folder / "bounces.log"
         given = {
             "POSTROOM_BOUNCES_PROFILES": str(site.folder / "profiles"),
@@ -426,19 +426,19 @@ class Program:
         }
         command = [sys.executable, "-m", "postroom", "bounces"]
         with self.log.open("wb") as log:
-            environment = {**os.environ, **given, **told}
+            environment = {**os.environ, **given, **changes}
             self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
 
-    def said(self, event: str) -> dict[str, Any]:
+    def logged(self, event: str) -> dict[str, Any]:
         """The first line of the log that says this."""
         for line in self.log.read_text().splitlines():
-            if line.startswith("{") and (told := json.loads(line))["event"] == event:
-                return dict(told)
+            if line.startswith("{") and (entry := json.loads(line))["event"] == event:
+                return dict(entry)
         return {}
 
     def place(self, name: str) -> tuple[str, int]:
-        wait_until(lambda: bool(self.said("bounces ready")), "the intake listens", 30)
-        host, _, port = self.said("bounces ready")[name].rpartition(":")
+        wait_until(lambda: bool(self.logged("bounces ready")), "the intake listens", 30)
+        host, _, port = self.logged("bounces ready")[name].rpartition(":")
         return host, int(port)
 
     def page(self, path: str) -> httpx.Response:
@@ -454,8 +454,8 @@ class Program:
 def programs() -> Iterator[Callable[..., Program]]:
     begun: list[Program] = []
 
-    def begin(site: Site, **told: str) -> Program:
-        begun.append(Program(site, **told))
+    def begin(site: Site, **changes: str) -> Program:
+        begun.append(Program(site, **changes))
         return begun[-1]
 
     yield begin
@@ -493,9 +493,9 @@ def test_the_program_waits_for_its_secret_takes_reports_and_ends_in_order(
         "shop/orders": RING.complaint_address("shop/orders")
     }
     assert program.end() == 0
-    said = program.log.read_text()
-    assert "Traceback" not in said
-    assert "@" not in said.replace("postroom@", "")
+    log = program.log.read_text()
+    assert "Traceback" not in log
+    assert "@" not in log.replace("postroom@", "")
     upkeep = LedgerAdministration.open_server(postgres_ledger, SCHEMA)
     assert upkeep.transaction(lambda c: c.exec_driver_sql("SELECT state FROM letter").scalars().all()) == [
         "bounced"
@@ -532,7 +532,7 @@ def test_a_letter_goes_out_comes_back_and_its_bounce_is_told_on_the_status_topic
         assert "Traceback" not in program.log.read_text()
     finally:
         assert plant.end() == 0
-    states = [data["state"] for _, _, data in told(own_broker.bootstrap)]
+    states = [data["state"] for _, _, data in published_events(own_broker.bootstrap)]
     assert sorted(states) == ["bounced"] * 2 + ["captured"] * 5
     assert plant.query("SELECT state, count(*) FROM letter GROUP BY state") == [
         ("bounced", 2),

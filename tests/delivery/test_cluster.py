@@ -127,9 +127,9 @@ def test_a_worker_waits_for_its_secret_its_keys_and_its_topic_and_then_serves(pl
     wait_until(pod.ready, "the worker is ready")
     publish(place.broker.bootstrap, events(50, seed=1))
     wait_until(lambda: place.settled() == 50, "the letters settled")
-    said = pod.says()
-    assert (said["pod"], said["profile_hash"], said["problems"]) == ("postroom-plant-1", "0123abcd", [])
-    assert {name: each["ok"] for name, each in said["conditions"].items()} == {
+    status = pod.says()
+    assert (status["pod"], status["profile_hash"], status["problems"]) == ("postroom-plant-1", "0123abcd", [])
+    assert {name: each["ok"] for name, each in status["conditions"].items()} == {
         "secrets": True,
         "ledger": True,
         "kafka": True,
@@ -179,15 +179,15 @@ def test_a_changed_secret_ends_the_worker_in_order_and_a_deleted_one_does_not(pl
     pod.start()
     wait_until(pod.ready, "the worker is ready")
     pod.mount({})
-    wait_until(lambda: pod.condition("secrets") == (False, "SecretMissing"), "the deletion is told")
+    wait_until(lambda: pod.condition("secrets") == (False, "SecretMissing"), "the deletion is reported")
     assert pod.ready()
     pod.mount(place.secret(**{"kafka-security-protocol": "PLAINTEXT"}))
     process = pod.plant.process
     assert process is not None
     assert process.wait(60) == 0
-    said = pod.log()
-    assert '"changed": ["kafka-security-protocol"]' in said
-    assert re.search(r"worker closed", said)
+    log = pod.log()
+    assert '"changed": ["kafka-security-protocol"]' in log
+    assert re.search(r"worker closed", log)
     pod.start()
     wait_until(pod.ready, "the worker is back with the new Secret")
     assert pod.plant.end() == 0

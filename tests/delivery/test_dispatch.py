@@ -22,7 +22,7 @@ HANDED_BACK = NotSent(fenced=False)
 
 @dataclass
 class Bench:
-    """A dispatch between a memory ledger and a relay that answers when it is told to."""
+    """A dispatch between a memory ledger and a relay that answers on request."""
 
     relay: FakeRelay = field(default_factory=lambda: FakeRelay(by_itself=False))
     clock: SetClock = field(default_factory=SetClock)

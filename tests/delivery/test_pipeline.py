@@ -190,13 +190,13 @@ async def test_a_letter_that_is_over_is_not_sent_neither_at_first_nor_later(benc
     assert bench.buried == [(1, "expired"), (0, "expired")]
 
 
-@pytest.mark.parametrize("told", [{}, {"expires_at": (NOON - timedelta(minutes=1)).isoformat()}])
+@pytest.mark.parametrize("fields", [{}, {"expires_at": (NOON - timedelta(minutes=1)).isoformat()}])
 @async_test
 async def test_a_letter_that_expired_is_sent_late_only_where_its_replay_asks_for_it(
-    bench: Bench, told: dict[str, Any]
+    bench: Bench, fields: dict[str, Any]
 ) -> None:
     bench.shelf = Shelf({KIND: PlainTemplate(lifetime=timedelta(minutes=10))})
-    over = record("a", 0, timestamp=(NOON - timedelta(hours=1)).isoformat(), **told)
+    over = record("a", 0, timestamp=(NOON - timedelta(hours=1)).isoformat(), **fields)
     await bench.carry(over, replace(over, offset=1, headers=((REPLAY_HEADER, b"first"),)))
     assert (bench.state(), bench.relay.carried) == (State.EXPIRED, [])
     bench.relay.answers[A] = LATER

@@ -39,9 +39,9 @@ def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untri
         for life in ("the trouble shows", "the next life is as careful"):
             plant.start(**reported)
             wait_until(lambda: "rehearsal: " in page(address, "/readyz")[1], life)
-            said = json.loads(page(address, "/statusz")[1])["conditions"]["rehearsal"]
-            assert (said["ok"], said["reason"]) == (False, "RehearsalNotStarted")
-            assert "it ended with status 1" in said["message"]
+            condition = json.loads(page(address, "/statusz")[1])["conditions"]["rehearsal"]
+            assert (condition["ok"], condition["reason"]) == (False, "RehearsalNotStarted")
+            assert "it ended with status 1" in condition["message"]
             assert page(address, "/healthz")[0] == 200
             assert plant.query("SELECT count(*) FROM letter") == [(0,)]
             if life == "the trouble shows":

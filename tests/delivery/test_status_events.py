@@ -48,7 +48,7 @@ def telling(plant: WorkerUnderTest, *wanted: str, **spec: Any) -> WorkerUnderTes
     return plant
 
 
-def told(bootstrap: str) -> list[tuple[dict[str, str], str, dict[str, Any]]]:
+def published_events(bootstrap: str) -> list[tuple[dict[str, str], str, dict[str, Any]]]:
     """All status events: headers, key, data; of each partition in order."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "readers", "log_level": 0})
     places = [TopicPartition(STATUS, number, 0) for number in range(3)]
@@ -79,7 +79,7 @@ def test_what_becomes_of_letters_is_told_on_the_status_topic(
         publish(own_broker.bootstrap, [*events(20, seed=1), json.dumps(bad).encode()])
         wait_until(lambda: plant.through(21), "every letter settled")
         wait_until(lambda: waiting(plant) == 0, "every notice published")
-        found = told(own_broker.bootstrap)
+        found = published_events(own_broker.bootstrap)
     finally:
         assert plant.end() == 0
     headers, key, data = next(one for one in found if one[2]["event"]["id"] == "e000000")
@@ -104,7 +104,7 @@ Tell = Callable[[KafkaError | None, None], None]
 
 
 class ScriptedProducer:
-    """Acknowledges what it gets at the flush, as far as it was told to."""
+    """Acknowledges what it gets at the flush, as configured."""
 
     def __init__(self, refused: Collection[str], room: int = 100) -> None:
         self._refused, self._room = refused, room
@@ -196,7 +196,7 @@ def test_a_callback_is_told_by_a_worker_what_the_topic_is_told(
             wait_until(lambda: waiting(plant) == 0, "every notice arrived")
         finally:
             assert plant.end() == 0
-    on_topic = {headers["ce_id"]: data for headers, _, data in told(own_broker.bootstrap)}
+    on_topic = {headers["ce_id"]: data for headers, _, data in published_events(own_broker.bootstrap)}
     called = {headers["webhook-id"]: json.loads(body)["data"] for headers, body in receiver.got}
     assert called == on_topic
     assert (len(called), len(receiver.got)) == (10, 11)
@@ -205,7 +205,7 @@ def test_a_callback_is_told_by_a_worker_what_the_topic_is_told(
 @pytest.mark.bench
 def test_what_telling_costs_a_letter(tmp_path: Path, smtp_sink: int) -> None:
     """No bound: the figures are for the decision page; both in turn, in one run."""
-    costs: dict[str, list[float]] = {"nothing told": [], "every letter told": []}
+    costs: dict[str, list[float]] = {"no events": [], "an event for each letter": []}
     for turn in range(3):
         for name, cost in costs.items():
             with LocalBroker() as broker:

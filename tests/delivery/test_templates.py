@@ -254,8 +254,8 @@ def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there
     assert template_changes({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "among_them": first}
     edited = {**live, "letter-0007": "b2"}
     del edited["letter-0001"]
-    told = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
-    assert template_changes(live, edited) == told
+    changes = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
+    assert template_changes(live, edited) == changes
 
 
 def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edited(
@@ -263,21 +263,21 @@ def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edi
 ) -> None:
     monkeypatch.setattr(adapter, "LOOK_SECONDS", 0.001)
     templates = FolderTemplates(folder)
-    told: list[dict[str, str]] = []
+    revisions: list[dict[str, str]] = []
 
     def hear(catalog: TemplateCatalog) -> None:
-        told.append({one.name: one.revision for one in catalog.templates.values()})
+        revisions.append({one.name: one.revision for one in catalog.templates.values()})
 
     async def scenario() -> None:
         assert templates.refresh(), "as a worker does before it watches"
         watching = asyncio.create_task(templates.watch(hear))
-        await until(lambda: bool(told))
+        await until(lambda: bool(revisions))
         (folder / "1.json").write_text(bundle("welcome"))
-        await until(lambda: len(told) > 1)
+        await until(lambda: len(revisions) > 1)
         watching.cancel()
 
     asyncio.run(scenario())
-    first, second = told
+    first, second = revisions
     assert template_changes({}, first)["among_them"] == [f"order@{first['order']}"]
     changes = {"templates": 2, "changed": 1, "gone": 0, "among_them": [f"welcome@{second['welcome']}"]}
     assert template_changes(first, second) == changes

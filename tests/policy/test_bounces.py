@@ -13,7 +13,7 @@ MIRA = "Mira@example.net"
 
 
 @pytest.mark.parametrize(
-    ("said", "meaning"),
+    ("entry", "meaning"),
     [
         (ReportEntry(ReportKind.FAILED, "5.1.1"), ReportEffect(State.BOUNCED, SuppressionReason.HARD_BOUNCE)),
         (ReportEntry(ReportKind.FAILED, "5.1.3"), ReportEffect(State.BOUNCED, SuppressionReason.HARD_BOUNCE)),
@@ -41,8 +41,8 @@ MIRA = "Mira@example.net"
         (ReportEntry(ReportKind.UNPARSED), ReportEffect()),
     ],
 )
-def test_a_report_means_what_the_table_says(said: ReportEntry, meaning: ReportEffect) -> None:
-    assert interpret_report(said, MIRA, suppresses_bounces=True) == meaning
+def test_a_report_means_what_the_table_says(entry: ReportEntry, meaning: ReportEffect) -> None:
+    assert interpret_report(entry, MIRA, suppresses_bounces=True) == meaning
 
 
 @pytest.mark.parametrize("status", sorted(NO_MAILBOX))
@@ -76,9 +76,9 @@ def test_a_profile_may_keep_bounces_off_its_list_and_complaints_stay_on_it() -> 
     st.booleans(),
 )
 def test_every_report_has_a_meaning_that_a_ledger_knows(
-    said: ReportEntry, recipient: str, suppresses: bool
+    entry: ReportEntry, recipient: str, suppresses: bool
 ) -> None:
-    meaning = interpret_report(said, recipient, suppresses)
+    meaning = interpret_report(entry, recipient, suppresses)
     assert meaning.proves is None or meaning.proves in PROVABLE_STATES
 
 

@@ -1,4 +1,4 @@
-"""Who is told what of a letter, and what is left out of it."""
+"""Which notifications a letter causes, and which fields they omit."""
 
 import json
 from dataclasses import replace
@@ -102,6 +102,6 @@ def test_two_changes_of_a_letter_have_two_ids_and_one_change_has_one() -> None:
 
 
 def test_everything_that_can_be_told_is_a_state_of_the_ledger() -> None:
-    told = {State(ledger_state(what)) for what in ALL_STATUSES}
-    assert told == set(State) - {State.CLAIMED, State.SENDING}
+    notified = {State(ledger_state(what)) for what in ALL_STATUSES}
+    assert notified == set(State) - {State.CLAIMED, State.SENDING}
     assert status_event_source("shop/orders") == "/namespaces/shop/smtpprofiles/orders"

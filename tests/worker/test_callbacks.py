@@ -40,11 +40,11 @@ NOTICE = Notification(
 
 @dataclass
 class Receiver:
-    """A web server that keeps what it gets and answers what it is told."""
+    """A web server that keeps each request and answers as configured."""
 
     answers: list[int] = field(default_factory=list)
     """In turn; then 204."""
-    told: dict[str, str] = field(default_factory=dict)
+    response_headers: dict[str, str] = field(default_factory=dict)
     """Headers of its answers."""
     context: ssl.SSLContext | None = None
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Receiver:
                 data = self.rfile.read(int(self.headers["content-length"]))
                 receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, data))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-                for name, value in receiver.told.items():
+                for name, value in receiver.response_headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(receiver.body)))
                 self.end_headers()
@@ -183,7 +183,7 @@ async def test_a_secret_is_changed_without_a_gap(receiver: Receiver, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "is not in Secret shop/crm"),
         ("whsec_c2hvcnQ=", "24 to 64 bytes in base64"),
@@ -192,7 +192,7 @@ async def test_a_secret_is_changed_without_a_gap(receiver: Receiver, tmp_path: P
 )
 @async_test
 async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
-    receiver: Receiver, tmp_path: Path, text: str, said: str
+    receiver: Receiver, tmp_path: Path, text: str, reason: str
 ) -> None:
     desk = Desk(tmp_path, receiver.url)
     desk.secret(text)
@@ -202,7 +202,7 @@ async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
     assert (receiver.got, desk.waiting, desk.bench.state()) == ([], 1, State.ACCEPTED)
     trouble = desk.last_error()
     assert trouble is not None
-    assert said in trouble[1]
+    assert reason in trouble[1]
     desk.secret(OLD)
     desk.door.look()
     assert await desk.round() == 1
@@ -211,7 +211,7 @@ async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
 
 @async_test
 async def test_a_notice_is_tried_again_with_the_same_id_until_it_arrives(tmp_path: Path) -> None:
-    with Receiver([500, 301], told={"location": "http://127.0.0.1:1/"}) as receiver:
+    with Receiver([500, 301], response_headers={"location": "http://127.0.0.1:1/"}) as receiver:
         desk = Desk(tmp_path, receiver.url)
         await desk.bench.carry(record())
         assert [await desk.round() for _ in range(2)] == [0, 0]
@@ -333,11 +333,11 @@ async def test_a_server_that_does_not_answer_or_speaks_no_http_is_a_failure_with
         writer.close()
 
     stop = asyncio.Event()
-    for serve, said in ((silent, "no response within 0.2 s"), (rude, "the response is no HTTP")):
+    for serve, reason in ((silent, "no response within 0.2 s"), (rude, "the response is no HTTP")):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         answer = await call(WebhookTarget(f"http://127.0.0.1:{port}/", 0.2 if serve is silent else 5, HERE))
-        assert (answer.status, answer.reason) == (0, said)
+        assert (answer.status, answer.reason) == (0, reason)
         stop.set()
         server.close()
         await server.wait_closed()
@@ -355,7 +355,7 @@ async def test_nobody_there_is_a_failure_with_a_reason_that_stays_the_same(recei
 def test_the_library_follows_no_redirects_and_reads_no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    with Receiver([307], told={"location": "/elsewhere"}) as receiver:
+    with Receiver([307], response_headers={"location": "/elsewhere"}) as receiver:
         answer = asyncio.run(call(WebhookTarget(receiver.url, 5, HERE)))
     assert (answer.status, len(receiver.got)) == (307, 1)
     assert httpcore.__version__

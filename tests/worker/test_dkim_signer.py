@@ -62,23 +62,23 @@ def test_a_letter_gets_every_signature_of_its_senders_domain_and_no_other(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("keys", "code", "said"),
+    ("keys", "code", "words"),
     [
         ({}, Code.SECRET_KEY_MISSING, "is not in Secret team-a/dkim. Letters of example.org are signed"),
         ({"dkim.key": "no key"}, Code.SECRET_INVALID, "of Secret team-a/dkim is not a private key in PEM"),
     ],
 )
 def test_without_its_key_a_letter_waits_and_the_condition_says_which(
-    tmp_path: Path, keys: dict[str, str], code: Code, said: str
+    tmp_path: Path, keys: dict[str, str], code: Code, words: str
 ) -> None:
     mount(tmp_path, "dkim", keys)
     one = signing(tmp_path, ONE)
     problem = one.sign(composed(), "post@example.org", NOON)
     assert isinstance(problem, Problem)
     assert (problem.code, problem.field) == (code, "dkim.key")
-    assert said in problem.message
+    assert words in problem.message
     assert one.condition.ok is False
-    assert said in one.condition.message
+    assert words in one.condition.message
 
 
 def test_without_delivery_a_letter_without_a_key_is_unsigned_and_the_condition_reports_it(

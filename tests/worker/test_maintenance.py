@@ -60,11 +60,11 @@ async def test_it_is_forgotten_as_every_letter_is_a_window_after_its_end(bench: 
 async def test_the_worker_is_told_how_many_ended_undecided(bench: Bench) -> None:
     await parked(bench)
     bench.clock.pass_(31 * DAY_SECONDS)
-    told: list[int] = []
-    running = asyncio.create_task(maintenance.run_pruning(bench.ledger, bench.clock, PARK, told.append))
-    await until(lambda: bool(told))
+    counts: list[int] = []
+    running = asyncio.create_task(maintenance.run_pruning(bench.ledger, bench.clock, PARK, counts.append))
+    await until(lambda: bool(counts))
     running.cancel()
-    assert told == [1]
+    assert counts == [1]
 
 
 def test_the_reason_names_the_field_and_the_way_out() -> None:

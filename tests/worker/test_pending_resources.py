@@ -62,7 +62,7 @@ def mount(folder: Path, name: str, keys: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "errors"),
     [
         ({}, ["POSTROOM_BOOTSTRAP_SERVERS: is not set", "POSTROOM_LEDGER: is not set"]),
         ({"LEDGER": "l"}, ["POSTROOM_BOOTSTRAP_SERVERS: is not set"]),
@@ -72,14 +72,14 @@ def mount(folder: Path, name: str, keys: dict[str, str]) -> None:
     ],
 )
 def test_exactly_one_way_to_kafka_and_the_ledger_is_given(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: list[str]
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], errors: list[str]
 ) -> None:
     for name, value in ({"PROFILE": "p", "BUNDLES": "b"} | environment).items():
         monkeypatch.setenv(f"POSTROOM_{name}", value)
-    if not said:
+    if not errors:
         read_settings(WorkerSettings)
         return
-    for each in said:
+    for each in errors:
         with pytest.raises(Rejected, match=each):
             read_settings(WorkerSettings)
 
@@ -96,8 +96,8 @@ def test_secrets_of_the_profile_are_missed_by_name_and_key_until_they_are_there(
     mount(tmp_path, "mail-ca", {"ca.crt": "-----BEGIN CERTIFICATE-----"})
     mount(tmp_path, "mail", {"user": "shop"})
     found.look()
-    said = "is not in Secret team-a/mail. The relay of the profile asks for it; add the key"
-    assert [str(each) for each in found.relay_problems] == [f"pass: {said} (secret_key_missing)"]
+    reason = "is not in Secret team-a/mail. The relay of the profile asks for it; add the key"
+    assert [str(each) for each in found.relay_problems] == [f"pass: {reason} (secret_key_missing)"]
     mount(tmp_path, "mail", {"user": "shop", "pass": "s3cr3t"})
     found.look()
     assert found.relay_problems == ()
@@ -156,16 +156,18 @@ def newer(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest | {"metadata": metadata, "spec": manifest["spec"] | {"later": {"a": [1]}}})
 
 
-def test_fields_of_a_later_release_are_left_out_of_profile_and_fallback_and_told_once_each(
+def test_fields_of_a_later_release_are_left_out_of_profile_and_fallback_and_logged_once_each(
     tmp_path: Path,
 ) -> None:
-    told = settings(tmp_path, spec={"fallbackRef": {"name": "spare"}}, fallback=tmp_path / "fallback.yaml")
-    own = json.loads(told.profile.read_text())
-    spare = own | {"metadata": {"name": "spare", "namespace": "team-a"}, "spec": own["spec"] | {}}
+    worker_settings = settings(
+        tmp_path, spec={"fallbackRef": {"name": "spare"}}, fallback=tmp_path / "fallback.yaml"
+    )
+    own = json.loads(worker_settings.profile.read_text())
+    spare = own | {"metadata": {"name": "spare", "namespace": "team-a"}, "spec": dict(own["spec"])}
     del spare["spec"]["fallbackRef"]
-    told.profile.write_text(newer(own))
+    worker_settings.profile.write_text(newer(own))
     (tmp_path / "fallback.yaml").write_text(newer(spare))
-    job = read_config(told)
+    job = read_config(worker_settings)
     assert job.exit.fallback is not None
     with capture_logs() as lines:
         announce(job)
@@ -182,24 +184,24 @@ def test_a_changed_secret_of_the_relay_is_told_and_ends_nobody(
     kubelet.write(tmp_path / "connections", PLAIN)
     mount(tmp_path, "mail", {"user": "shop", "pass": "old"})
     found.look()
-    told: list[str] = []
+    seen: list[str] = []
 
     def tell() -> None:
-        told.append(found.relay_texts["mail"]["pass"])
+        seen.append(found.relay_texts["mail"]["pass"])
 
-    def said(times: int) -> bool:
-        return len(told) == times
+    def was_called(times: int) -> bool:
+        return len(seen) == times
 
     async def scenario() -> None:
         watching = asyncio.create_task(found.watch(tell))
         for number, password in enumerate(("new", "newer"), 1):
             mount(tmp_path, "mail", {"user": "shop", "pass": password})
-            await until(partial(said, number))
+            await until(partial(was_called, number))
         assert not watching.done()
         watching.cancel()
 
     asyncio.run(scenario())
-    assert told == ["new", "newer"]
+    assert seen == ["new", "newer"]
 
 
 @pytest.mark.parametrize(
@@ -275,9 +277,9 @@ def test_an_error_of_the_brokers_is_told_until_they_serve_again(code: int, reaso
 def test_what_came_in_place_of_an_answer_is_told_in_words_that_stay() -> None:
     standing = BrokerHealth("postroom.team-a.shop", "postroom.team-a.shop.workers")
     for broker, took in (("a", 3), ("b", 12)):
-        said = f"ssl://{broker}:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
+        reason = f"ssl://{broker}:9093/bootstrap: Receive failed: ssl/tls alert bad certificate"
         standing.on_error(
-            KafkaError(KafkaError._TRANSPORT, f"{said} (after {took}ms in state APIVERSION_QUERY)")
+            KafkaError(KafkaError._TRANSPORT, f"{reason} (after {took}ms in state APIVERSION_QUERY)")
         )
         standing.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
         found = kafka_condition(standing, suspended=False)

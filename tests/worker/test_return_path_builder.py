@@ -45,7 +45,7 @@ def test_a_profile_that_asks_for_none_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "code", "said"),
+    ("keys", "code", "words"),
     [
         (
             {},
@@ -56,14 +56,14 @@ def test_a_profile_that_asks_for_none_changes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_without_its_key_a_letter_waits_and_the_condition_says_which(
-    tmp_path: Path, keys: dict[str, str], code: Code, said: str
+    tmp_path: Path, keys: dict[str, str], code: Code, words: str
 ) -> None:
     mount(tmp_path, "return-paths", keys)
     one = returns(tmp_path)
     problem = one.return_path(ONE)
     assert isinstance(problem, Problem)
     assert (problem.code, problem.field) == (code, "bounces.key")
-    assert said in problem.message
+    assert words in problem.message
     assert "openssl rand" in problem.message
     assert one.condition.ok is False
 

@@ -13,7 +13,7 @@ from tests.delivery.letters import KIND, record
 from tests.delivery.pipeline_harness import Bench
 
 
-def told(bench: Bench) -> list[Any]:
+def logged(bench: Bench) -> list[Any]:
     progress = asyncio.run(bench.carry(record("a")))
     with capture_logs() as lines:
         Reporter(WorkerMetrics(dict, dict), bench.clock).take(progress)
@@ -21,13 +21,13 @@ def told(bench: Bench) -> list[Any]:
 
 
 def test_a_letter_without_a_template_is_told_by_its_event_type() -> None:
-    [line] = told(Bench(shelf=Shelf({})))
+    [line] = logged(Bench(shelf=Shelf({})))
     assert (line["event"], line["event_type"]) == ("letters deferred", KIND)
     assert "template" not in line
 
 
 def test_a_letter_that_a_relay_defers_is_told_by_its_template() -> None:
     relay = FakeRelay({"a@example.net": Reply(Stage.RCPT, 451, "4.7.1 greylisted")})
-    [line] = told(Bench(relay=relay))
+    [line] = logged(Bench(relay=relay))
     assert (line["event"], line["template"]) == ("letters deferred", "order@0123456789ab")
     assert "event_type" not in line

@@ -60,9 +60,9 @@ def test_missing_settings_are_named_with_the_way_out(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for name in ("PROFILE", "BUNDLES", "BOOTSTRAP_SERVERS", "LEDGER"):
-        assert f"POSTROOM_{name}: is not set" in said
+        assert f"POSTROOM_{name}: is not set" in output
 
 
 @pytest.mark.processes
@@ -121,10 +121,10 @@ def test_a_worker_serves_until_it_is_told_to_end(
         status = json.loads(page(address, "/statusz")[1])
         assert (status["profile"], status["mode"], status["problems"]) == ("default/plant", "Sandbox", [])
         assert status["letters"]["captured"] == 200
-        said = page(address, "/statusz")[1]
+        output = page(address, "/statusz")[1]
         for ours in ("order@", "l…@domain", "@-sign", "'@'"):  # as the last dead letter's problem has them
-            said = said.replace(ours, "")
-        assert "@" not in said
+            output = output.replace(ours, "")
+        assert "@" not in output
         metrics = page(address, "/metrics")[1]
         assert re.search(r'postroom_letters_total\{code="",state="captured"\} 200\.0', metrics)
         assert "postroom_ledger_commits_total" in metrics
@@ -138,8 +138,8 @@ def test_a_worker_serves_until_it_is_told_to_end(
     assert all(
         headers["postroom_problem"] and headers["postroom_problem_field"] for headers in found.values()
     )
-    said = (plant.folder / "worker.log").read_text()
-    assert "Traceback" not in said
+    output = (plant.folder / "worker.log").read_text()
+    assert "Traceback" not in output
 
 
 @pytest.mark.kafka
@@ -165,8 +165,8 @@ def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves
     finally:
         if plant.process is not None and plant.process.poll() is None:
             plant.kill()
-    said = (plant.folder / "worker.log").read_text()
-    assert [said.count(each) for each in left_out] == [1, 1]
+    output = (plant.folder / "worker.log").read_text()
+    assert [output.count(each) for each in left_out] == [1, 1]
     assert recording_sink.copies.total() == 10
 
 
@@ -182,7 +182,7 @@ def test_a_worker_of_a_suspended_profile_tells_what_waits_and_takes_none_of_it(
     publish(own_broker.bootstrap, events(10, seed=4))
     plant.start(POSTROOM_HTTP=address)
     try:
-        wait_until(lambda: '"lag":10' in page(address, "/statusz")[1], "what waits is told")
+        wait_until(lambda: '"lag":10' in page(address, "/statusz")[1], "the lag is reported")
         assert "\npostroom_suspended_lag 10.0\n" in page(address, "/metrics")[1]
         assert page(address, "/readyz")[0] == 200
         assert plant.end() == 0

@@ -149,7 +149,7 @@ class SuppressionReason(StrEnum):
     """Why an address is on the suppression list."""
 
     HARD_BOUNCE = "hard_bounce"
-    """A relay or a report said that the address does not exist. The worker or the bounce intake adds it."""
+    """A relay or a report stated that the address does not exist. The worker or the bounce intake adds it."""
     COMPLAINT = "complaint"
     """The recipient reported a letter as spam. The bounce intake adds it."""
     UNSUBSCRIBE = "unsubscribe"
