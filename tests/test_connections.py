@@ -1,4 +1,4 @@
-"""The connections Secret: what its keys become, and what is said when one is wrong."""
+"""The connections Secret: what its keys become, and which problem is reported when one is wrong."""
 
 from pathlib import Path
 
@@ -59,12 +59,12 @@ def test_kafka_alone_asks_for_no_ledger() -> None:
 @pytest.mark.parametrize("texts", [{}, {"kafka-bootstrap-servers": " \n"}])
 def test_a_secret_that_is_not_there_is_one_problem_that_says_what_to_create(texts: dict[str, str]) -> None:
     refused = refusal(texts)
-    said = "is not there, or is empty. Create it with the keys kafka-bootstrap-servers, ledger-url"
-    assert str(refused) == f"Secret shop/postroom-connections: {said} (secret_missing)"
+    expected = "is not there, or is empty. Create it with the keys kafka-bootstrap-servers, ledger-url"
+    assert str(refused) == f"Secret shop/postroom-connections: {expected} (secret_missing)"
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "code", "said"),
+    ("change", "key", "code", "expected"),
     [
         (
             {"kafka-bootstrap-servers": ""},
@@ -99,11 +99,11 @@ def test_a_secret_that_is_not_there_is_one_problem_that_says_what_to_create(text
     ],
 )
 def test_a_wrong_key_is_named_with_its_rule_and_never_with_its_value(
-    change: dict[str, str], key: str, code: Code, said: str
+    change: dict[str, str], key: str, code: Code, expected: str
 ) -> None:
     (problem,) = refusal(PLAIN | change).problems
     assert (problem.field, problem.code) == (key, code)
-    assert said in problem.message
+    assert expected in problem.message
     assert "Secret shop/postroom-connections" in problem.message
     assert "s3cr3t" not in str(problem)
     assert "r3t" not in str(problem)
