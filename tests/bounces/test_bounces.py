@@ -29,7 +29,6 @@ from postroom.bounces.ledgers import BounceLedgers
 from postroom.bounces.main import main, open_bounce_ledgers
 from postroom.bounces.server import BounceHandler, BounceSession, BounceStats
 from postroom.clock import SystemClock
-from postroom.delivery.settings import BounceSettings
 from postroom.http.endpoint import Endpoint
 from postroom.letter.problems import Rejected
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
@@ -41,6 +40,7 @@ from postroom.ports.ledger import Claimed, State
 from postroom.ports.notifications import TOPIC
 from postroom.smtpd import SmtpServer
 from postroom.startup import listen
+from postroom.worker.settings import BounceSettings
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import DAY, NOON, WINDOW, ended, letter
 from tests.delivery.test_status_events import own_broker, telling, told
@@ -297,7 +297,7 @@ async def test_of_a_huge_report_the_beginning_is_read_and_a_huger_one_is_refused
     huge = sample("postfix") + (b"x" * 2000 + b"\r\n") * 1000
     async with worker(site.ledger) as ledger:
         await letter_in(ledger, State.ACCEPTED)
-        monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, most_bytes=1_000_000))
+        monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, max_bytes=1_000_000))
         async with opened(site.settings()) as door:
             assert await door.send(huge) == 552
         monkeypatch.undo()

@@ -18,8 +18,8 @@ from postroom.local.broker import LocalBroker, TopicSpec, create_topics
 from postroom.policy.notifications import notification_rule
 from postroom.ports.notifications import TOPIC as STATUS_TOPIC
 from postroom.ports.notifications import Notification
-from postroom.worker.conditions import status_events_condition
 from postroom.worker.maintenance import publish_notifications
+from postroom.worker.status import status_events_condition
 from tests.bench.test_worker_speed import run
 from tests.delivery.letters import NOON, record
 from tests.delivery.pipeline_harness import Bench

@@ -212,7 +212,7 @@ FAULTS = (
         "it waits in the outbox and is tried again; none is lost",
         (
             f"{REFUSED}::test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done",
-            "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_go",
+            "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_are_published",
             "kafka/test_consumer.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
         ),
     ),

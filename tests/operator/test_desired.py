@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from postroom.delivery.settings import BounceSettings, WorkerSettings
 from postroom.letter.problems import Code
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.sandbox.settings import SandboxSettings
 from postroom.startup import ProgramSettings
 from postroom.worker.resources import REVOKE_MARGIN_SECONDS
+from postroom.worker.settings import BounceSettings, WorkerSettings
 from postroom_operator import names
 from postroom_operator.desired import bounces, sandbox
 from postroom_operator.desired.deployment import GRACE_SECONDS, TERMINATION_SECONDS, profile_hash

@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from postroom.letter.problems import Code, Problem
 from postroom.ports.ledger import State
 from postroom.worker.config import read_config
-from postroom.worker.keys import DkimSigner
-from postroom.worker.secrets import SecretWatcher
+from postroom.worker.secrets import DkimSigner, SecretWatcher
 from tests.delivery import kubelet
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import HOUSE, NOON, record

@@ -11,15 +11,15 @@ from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
 from postroom.adapters.kafka.broker_health import BrokerHealth
-from postroom.delivery.settings import MigrateSettings, WorkerSettings
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.profile_format import FORMAT_ANNOTATION, PROFILE_FORMAT
 from postroom.startup import read_settings
 from postroom.worker import migrate, secrets
-from postroom.worker.conditions import kafka_condition, reason_of
 from postroom.worker.config import announce, read_config
 from postroom.worker.resources import PendingResources
 from postroom.worker.secrets import SecretWatcher
+from postroom.worker.settings import MigrateSettings, WorkerSettings
+from postroom.worker.status import kafka_condition, reason_of
 from tests.delivery import kubelet
 from tests.delivery.fakes import until
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from postroom.delivery.settings import WorkerSettings
 from postroom.letter.problems import Code
 from postroom.letter.profile import SmtpProfile
 from postroom.policy.circuit_breaker import CircuitRules
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate
-from postroom.worker.conditions import fallback_condition
 from postroom.worker.relays import RelaySelection, select_relay
+from postroom.worker.settings import WorkerSettings
+from postroom.worker.status import fallback_condition
 
 SMTP: dict[str, Any] = {"mode": "SMTP", "smtp": {"host": "smtp.example.org"}}
 SPARE: dict[str, Any] = {

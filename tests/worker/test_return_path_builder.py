@@ -11,8 +11,7 @@ from postroom.letter.problems import Code, Problem
 from postroom.letter.verp import ReturnPathKeys, letter_tag
 from postroom.ports.ledger import State
 from postroom.worker.config import read_config
-from postroom.worker.keys import ReturnPathBuilder
-from postroom.worker.secrets import SecretWatcher
+from postroom.worker.secrets import ReturnPathBuilder, SecretWatcher
 from tests.delivery import kubelet
 from tests.delivery.async_test import async_test
 from tests.delivery.letters import HOUSE, letter, record

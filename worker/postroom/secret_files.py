@@ -17,6 +17,14 @@ def read_folder(folder: Path) -> dict[str, str]:
     return {key: content.decode("utf-8", "replace") for key, content in read_files(folder).items()}
 
 
+def read_readable(folder: Path) -> dict[str, str]:
+    """Return the text of each key; a folder that cannot be read counts as missing."""
+    try:
+        return read_folder(folder)
+    except OSError:
+        return {}
+
+
 def read_files(folder: Path) -> dict[str, bytes]:
     """Return the bytes by key, all of one version if the kubelet writes them; raises OSError."""
     for _ in range(TRIES):

@@ -16,7 +16,6 @@ import structlog
 from postroom.adapters.ledger.reports import SqlReportStore
 from postroom.bounces.server import BounceStats, ReportPending, ReportTarget, ReportWriter
 from postroom.connections import ConnectionsSecret, read_ledger
-from postroom.delivery.settings import BounceSettings
 from postroom.letter.dsn import ReportEntry
 from postroom.letter.problems import Problem, Rejected
 from postroom.letter.profile import SmtpProfile
@@ -26,12 +25,11 @@ from postroom.policy.bounces import interpret_report
 from postroom.policy.notifications import notification_rule
 from postroom.ports.bounces import BounceConfig, ReportEffect
 from postroom.ports.world import Clock, LedgerUnavailable
-from postroom.secret_files import read_folder
-from postroom.worker.keys import key_text, read_keyring
-from postroom.worker.main import wanted_transitions
-from postroom.worker.profile_config import read_profile_file
+from postroom.secret_files import read_readable
+from postroom.worker.profile_config import read_profile_file, wanted_transitions
 from postroom.worker.relays import name_of
-from postroom.worker.secrets import CONNECTIONS_SECRET, LOOK_SECONDS
+from postroom.worker.secrets import CONNECTIONS_SECRET, LOOK_SECONDS, key_text, read_keyring
+from postroom.worker.settings import BounceSettings
 
 log = structlog.get_logger("postroom.bounces")
 
@@ -171,12 +169,12 @@ class BounceLedgers:
             elif ring.is_complaint_address(address, name_of(profile)):
                 return ReportTarget(b"", ())
         if tag:
-            return ReportTarget(tag, self._windows_of(names))
+            return ReportTarget(tag, self._writers_of(names))
         if missing:
             raise ReportPending("The key of these return paths is not there yet; try again")
         return None
 
-    def _windows_of(self, profiles: Collection[str]) -> Sequence[ReportWriter]:
+    def _writers_of(self, profiles: Collection[str]) -> Sequence[ReportWriter]:
         """The ledgers with letters of these profiles: of several only where they share a key."""
         ledgers = [one for one in self.ledgers if one.source.houses.keys() & set(profiles)]
         found = [one.intake for one in ledgers if one.intake]
@@ -227,12 +225,9 @@ class _SecretSource:
 
     def texts(self) -> dict[str, str]:
         """Return the texts by key; an unreadable Secret counts as missing."""
-        try:
-            return read_folder(self.folder)
-        except OSError:
-            return {}
+        return read_readable(self.folder)
 
     def open(self) -> SqlReportStore:
-        """Raises Rejected or Unreachable."""
+        """Open the store; raises Rejected or LedgerUnavailable."""
         where = read_ledger(ConnectionsSecret(self.texts(), self.folder, self.name), self.namespace)
         return SqlReportStore.open_server(where.url, where.schema)

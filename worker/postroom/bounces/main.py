@@ -15,14 +15,14 @@ from postroom.adapters.metrics import BounceMetrics
 from postroom.bounces.ledgers import BounceLedgers, read_profiles
 from postroom.bounces.server import BounceHandler, BounceSession, BounceStats
 from postroom.clock import SystemClock
-from postroom.delivery.settings import BounceSettings
 from postroom.http.endpoint import Endpoint
 from postroom.http.server import web_server
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.smtpd import SmtpServer
 from postroom.startup import listen, run_program, stop_signal
 from postroom.worker.config import log_unknown_fields
-from postroom.worker.status_server import StatusServer, status_pages
+from postroom.worker.settings import BounceSettings
+from postroom.worker.status import StatusServer, status_pages
 
 log = structlog.get_logger("postroom.bounces")
 

@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -57,21 +57,13 @@ class BounceStats(ServerStats):
         self.suppressed.update(reason.value for reason in taken.suppressed)
 
 
-class ReportSink(Protocol):
-    """Accepts reports for one ledger; implemented by ReportWriter."""
-
-    async def take(self, one: ReceivedReport) -> ReportResult:
-        """Store a report durably; raises LedgerUnavailable or Rejected."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
     """The letter that a return path is of, as far as it says: where to ask for it."""
 
     tag: bytes
     """Empty: complaints about any letter come here, and have to say which."""
-    sinks: Sequence[ReportSink]
+    writers: Sequence["ReportWriter"]
     """One of these ledgers has it."""
 
 
@@ -201,9 +193,9 @@ class BounceHandler(smtpd.MailHandler):
         unread = any(entry.kind is ReportKind.UNPARSED for entry in report.entries)
         one = ReceivedReport(place.tag, report.fingerprint, report.entries, content if unread else b"")
         taken = ReportResult()
-        for window in place.sinks:
+        for writer in place.writers:
             try:
-                taken = await window.take(one)
+                taken = await writer.take(one)
             except Exception:  # noqa: BLE001 - what it was is on the ledger's record; the sender keeps its message
                 return self._later("the ledger is away")
             if taken.profile:

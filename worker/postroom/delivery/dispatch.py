@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
+from postroom.delivery.router import RelayRouter
 from postroom.failpoint import reach
 from postroom.ports.ledger import Claimed, Ledger
-from postroom.ports.relay import FenceGrant, NotSent, OutboundMessage, Postponed, Relay, Report, Result
+from postroom.ports.relay import FenceGrant, NotSent, OutboundMessage, Relay, Report, Result
 from postroom.ports.world import Clock
 
 Waiting = tuple[Claimed, Report]
@@ -91,37 +92,21 @@ class BatchOrder:
     def join(self) -> Iterator[asyncio.Event]:
         """Join at the end; the yielded event is set when all earlier batches have left, also by an error."""
         before, self._last = self._last, asyncio.Event()
-        mine = self._last
+        own = self._last
         try:
             yield before
         finally:
-            mine.set()
-
-
-class AdmissionGate(Protocol):
-    """Limits how many letters wait in memory; implemented by `router.RelayRouter`."""
-
-    def room(self, waiting: int) -> int | None:
-        """Return how many more new letters are admitted when `waiting` are queued; None: no limit."""
-        ...
-
-    def recall_limit(self, waiting: int) -> int | None:
-        """Return how many letters to recall from the ledger; recalled letters are always admitted."""
-        ...
-
-    def hold_reason(self) -> Postponed:
-        """Return the result for letters that are not admitted."""
-        ...
+            own.set()
 
 
 class Dispatch:
     """Feeds one relay; all methods run on the event loop."""
 
     def __init__(
-        self, relay: Relay, ledger: Ledger, clock: Clock, room: int, gate: AdmissionGate | None = None
+        self, relay: Relay, ledger: Ledger, clock: Clock, room: int, router: RelayRouter | None = None
     ) -> None:
         """`room`: how many letters the relay may have at a time; a few for each connection."""
-        self._gate = gate
+        self._router = router
         self._relay = relay
         self._ledger = ledger
         self._clock = clock
@@ -137,14 +122,14 @@ class Dispatch:
 
     def deliver(self, claimed: Iterable[Claimed], report: Report) -> None:
         """Queue letters; `report` is called with the Result of each."""
-        admitted = self._admit(list(claimed), report) if self._gate else claimed
+        admitted = self._admit(list(claimed), report) if self._router else claimed
         self._ready.extend((claim, report) for claim in admitted if self._key_order.enter(claim, report))
         self._feed()
 
     @property
     def recall_limit(self) -> int | None:
         """How many letters may be recalled from the ledger now; None: any number."""
-        return self._gate.recall_limit(self._waiting) if self._gate else None
+        return self._router.recall_limit(self._waiting) if self._router else None
 
     def withdraw(self, unwanted: Callable[[Claimed], bool]) -> None:
         """Report unwanted letters that the relay does not have yet as NotSent."""
@@ -166,13 +151,13 @@ class Dispatch:
         return len(self._ready) + self._in_flight
 
     def _admit(self, claimed: list[Claimed], report: Report) -> list[Claimed]:
-        """Postpone new letters for which the gate has no room; returns the admitted letters."""
-        assert self._gate is not None
-        room = self._gate.room(self._waiting)
+        """Postpone new letters for which the router has no room; returns the admitted letters."""
+        assert self._router is not None
+        room = self._router.room(self._waiting)
         new = [claim for claim in claimed if claim.from_topic]
         if room is None or len(new) <= room:
             return claimed
-        postponed = self._gate.hold_reason()
+        postponed = self._router.hold_reason()
         report([(claim, postponed) for claim in new[room:]])
         return [claim for claim in claimed if not claim.from_topic] + new[:room]
 

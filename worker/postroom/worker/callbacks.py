@@ -10,72 +10,21 @@ Failure: a missing or invalid Secret, or a failing receiver, becomes a condition
 """
 
 import asyncio
-import binascii
-from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
 from postroom.adapters.webhooks import WebhookClient, WebhookTarget
 from postroom.letter.allowlist import Allowlist
 from postroom.letter.manifest_fields import duration_seconds
-from postroom.letter.problems import Code, Problem
+from postroom.letter.problems import Problem
 from postroom.letter.profile import CallbackSpec
 from postroom.policy.notifications import GONE, callback_pause, is_delivered, next_callback_in
 from postroom.ports.notifications import CallbackClient, CallbackResponse, Notification, NotificationOutbox
 from postroom.ports.world import Clock
-from postroom.secret_files import read_folder
-
-KEY_PREFIX = "whsec_"
-MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
-REMEDY = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackSecret:
-    """The folder of mounted Secrets and the namespace of the profile."""
-
-    folder: Path
-    namespace: str
-
-
-def read_secret(where: CallbackSecret, callback: CallbackSpec) -> tuple[tuple[bytes, ...], str] | Problem:
-    """Return the keys and the CA certificates, or the problem of a missing or invalid Secret."""
-    ref = callback.secret_ref
-    words = _secret_text(where, ref.name, ref.key).split()
-    if not words:
-        description = f"is not in Secret {where.namespace}/{ref.name}. Callbacks are signed with it; {REMEDY}"
-        return Problem(Code.SECRET_KEY_MISSING, ref.key, description)
-    keys = [_decode_key(word) for word in words]
-    if any(key is None for key in keys):
-        description = f"is not {KEY_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64; {REMEDY}"
-        return Problem(Code.SECRET_INVALID, ref.key, f"of Secret {where.namespace}/{ref.name} {description}")
-    authority = ""
-    if callback.ca_ref:
-        authority = _secret_text(where, callback.ca_ref.name, "ca.crt")
-        if not authority.strip():
-            description = f"is not in Secret {where.namespace}/{callback.ca_ref.name}. Add it, in PEM"
-            return Problem(Code.SECRET_KEY_MISSING, "ca.crt", description)
-    return tuple(key for key in keys if key), authority
-
-
-def _secret_text(where: CallbackSecret, name: str, key: str) -> str:
-    try:
-        return read_folder(where.folder / name).get(key, "")
-    except OSError:
-        return ""  # an unreadable Secret counts as missing
-
-
-def _decode_key(word: str) -> bytes | None:
-    try:
-        key = b64decode(word.removeprefix(KEY_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return key if word.startswith(KEY_PREFIX) and MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES else None
-
+from postroom.worker.secrets import CallbackSecret, read_secret
 
 CALLBACK_INTERVAL_SECONDS = 0.5
 CALLBACK_BATCH = 64

@@ -7,14 +7,14 @@ import structlog
 
 from postroom.clock import SystemClock
 from postroom.delivery.context import DeliveryPolicy
-from postroom.delivery.settings import WorkerSettings
 from postroom.letter.allowlist import read_allowlist
 from postroom.letter.profile import SmtpProfile, topic_of
 from postroom.ports.world import Clock
-from postroom.worker.callbacks import CallbackDispatcher, CallbackSecret
-from postroom.worker.keys import DkimSigner, ReturnPathBuilder
+from postroom.worker.callbacks import CallbackDispatcher
 from postroom.worker.profile_config import delivery_policy, read_profile_file
 from postroom.worker.relays import RelaySelection, select_relay
+from postroom.worker.secrets import CallbackSecret, DkimSigner, ReturnPathBuilder
+from postroom.worker.settings import WorkerSettings
 
 log = structlog.get_logger("postroom.worker")
 

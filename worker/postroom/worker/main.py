@@ -27,38 +27,30 @@ from postroom.delivery.dispatch import Dispatch
 from postroom.delivery.pipeline import deliver
 from postroom.delivery.poison import PoisonFilter
 from postroom.delivery.router import RelayRouter
-from postroom.delivery.settings import WorkerSettings
 from postroom.delivery.settle import record_dead_letters
 from postroom.delivery.shared_state import RecipientRateLimiter
 from postroom.http.server import web_server
 from postroom.letter.catalog import TemplateCatalog
 from postroom.letter.event import Record
 from postroom.letter.problems import Code
-from postroom.letter.profile import SmtpProfileSpec
-from postroom.letter.status_events import ledger_states
 from postroom.policy.notifications import notification_rule
 from postroom.policy.outcomes import Progress
 from postroom.ports.kafka import Partition
 from postroom.ports.ledger import Ledger, State
-from postroom.ports.notifications import TOPIC, NotificationOutbox
+from postroom.ports.notifications import NotificationOutbox
 from postroom.ports.world import Recovery
 from postroom.startup import listen, run_program, stop_signal
 from postroom.worker import isolated_render, maintenance
 from postroom.worker.callbacks import CallbackContext
 from postroom.worker.config import WorkerConfig, announce, read_config
 from postroom.worker.maintenance import DueLetters
+from postroom.worker.profile_config import wanted_transitions
 from postroom.worker.resources import PendingResources, Resources, open_local
 from postroom.worker.secrets import SecretWatcher
-from postroom.worker.status import WorkerStatus
-from postroom.worker.status_server import StatusServer, status_pages
+from postroom.worker.settings import WorkerSettings
+from postroom.worker.status import StatusServer, WorkerStatus, status_pages
 
 log = structlog.get_logger("postroom.worker")
-
-
-def wanted_transitions(spec: SmtpProfileSpec) -> Mapping[str, Collection[str]]:
-    """Return each notification destination with the ledger states that it subscribes to."""
-    wanted = {TOPIC: ledger_states(spec.kafka.status_events)} if spec.kafka.status_events else {}
-    return wanted | {one.name: ledger_states(one.events) for one in spec.callbacks}
 
 
 async def configure_notifications(config: WorkerConfig, outbox: NotificationOutbox) -> None:

@@ -13,11 +13,11 @@ import structlog
 
 from postroom.adapters.ledger.migrations import migrate
 from postroom.connections import ConnectionsSecret, LedgerAddress, read_ledger
-from postroom.delivery.settings import MigrateSettings
 from postroom.letter.problems import Rejected
 from postroom.ports.world import LedgerUnavailable
 from postroom.secret_files import read_folder
 from postroom.startup import run_program
+from postroom.worker.settings import MigrateSettings
 
 RETRY_SECONDS = 2.0
 

@@ -1,15 +1,18 @@
 """Read an SmtpProfile manifest and convert it to the worker's delivery policy."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from postroom.delivery.context import DeliveryPolicy
 from postroom.letter.catalog import SenderMailbox
 from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Code, Problem, Rejected
-from postroom.letter.profile import SmtpProfile
+from postroom.letter.profile import SmtpProfile, SmtpProfileSpec
 from postroom.letter.profile_format import ParsedProfile, parse_profiles
+from postroom.letter.status_events import ledger_states
 from postroom.policy.retry import RetryPolicy
 from postroom.ports.ledger import State
+from postroom.ports.notifications import TOPIC
 
 
 def read_profile(path: Path, setting: str = "POSTROOM_PROFILE") -> SmtpProfile:
@@ -49,3 +52,9 @@ def delivery_policy(profile: SmtpProfile, accepted_as: State) -> DeliveryPolicy:
         suppresses_bounces=accepted_as is State.ACCEPTED and spec.suppression.hard_bounces == "Suppress",
         from_domains=frozenset(spec.allowed_from_domains),
     )
+
+
+def wanted_transitions(spec: SmtpProfileSpec) -> Mapping[str, Collection[str]]:
+    """Return each notification destination with the ledger states that it subscribes to."""
+    wanted = {TOPIC: ledger_states(spec.kafka.status_events)} if spec.kafka.status_events else {}
+    return wanted | {one.name: ledger_states(one.events) for one in spec.callbacks}

@@ -21,7 +21,6 @@ from postroom.adapters.smtp.settings import (
     TlsSettings,
 )
 from postroom.delivery.router import RelayTarget
-from postroom.delivery.settings import WorkerSettings
 from postroom.letter import profile
 from postroom.letter.manifest_fields import duration_seconds
 from postroom.letter.problems import Problem, Rejected
@@ -30,6 +29,7 @@ from postroom.policy.circuit_breaker import CircuitRules
 from postroom.ports.ledger import State
 from postroom.ports.relay import Rate, Relay
 from postroom.worker.profile_config import read_profile_file
+from postroom.worker.settings import WorkerSettings
 
 LETTERS_PER_CONNECTION = 4
 """Letters that a relay may have for each connection: one being sent, one pipelined, two queued."""

@@ -29,10 +29,9 @@ from postroom.ports.kafka import DeadLetterPublisher
 from postroom.ports.ledger import Ledger
 from postroom.ports.notifications import NotificationOutbox, StatusEventPublisher
 from postroom.ports.world import LedgerUnavailable
-from postroom.worker.conditions import NOT_YET, Condition, refused_condition, secrets_condition
 from postroom.worker.config import WorkerConfig
 from postroom.worker.secrets import LOOK_SECONDS, SecretWatcher
-from postroom.worker.status_server import build_status
+from postroom.worker.status import NOT_YET, Condition, build_status, refused_condition, secrets_condition
 
 REVOKE_MARGIN_SECONDS = 15.0
 """The time that a revocation may take in addition to the grace of letters in progress."""
