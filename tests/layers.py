@@ -2,7 +2,7 @@
 
 A layer is a marker. On a developer's machine a layer that cannot run is skipped, with a line that says
 what to install. In CI (the environment says CI=true) the same skip is a failure, because a layer that
-nobody runs protects nobody. `python -m tests.layers` runs all of them, one after the other.
+never runs protects nothing. `python -m tests.layers` runs all of them, one after the other.
 """
 
 import argparse
@@ -134,7 +134,7 @@ def find_postfix() -> str | None:
 
 
 def missing_postfix() -> str | None:
-    """Debian's name. An instance of its own is started, which Postfix lets nobody but root do."""
+    """Debian's name. An instance of its own is started, which Postfix allows only to root."""
     if find_postfix() is None:
         return "no Postfix: `apt-get install postfix`"
     return None if os.getuid() == 0 else "Postfix is started by root alone: run this layer as root"
@@ -242,8 +242,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
             how = "worksteal" if layer.at_once == "auto" else "loadgroup"
             command += ["-n", layer.at_once, "--dist", how]
         # last, so that `-n 0` puts it all into one process, for a debugger
-        told = surroundings(TMPDIR=folder) if layer.in_memory else surroundings()
-        code = subprocess.run([*command, *extra], env=told, check=False).returncode
+        environment = surroundings(TMPDIR=folder) if layer.in_memory else surroundings()
+        code = subprocess.run([*command, *extra], env=environment, check=False).returncode
         outcome.seconds = time.monotonic() - begin
         if report.exists():
             read_report(report, outcome)

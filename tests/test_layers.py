@@ -38,8 +38,8 @@ def run(tmp_path: Path, ci: str) -> subprocess.CompletedProcess[str]:
 def pytest_on(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     configuration = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *configuration, *arguments, str(folder)]
-    told = {**os.environ, **environment}
-    return subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.processes
@@ -113,8 +113,8 @@ def test_a_property_test_without_a_marker_is_a_search(tmp_path: Path) -> None:
 def test_a_file_that_the_unit_layer_leaves_out_has_the_marker_of_another_on_all_its_tests() -> None:
     for text in (path.read_text() for path in (ROOT / "tests").rglob("test_*.py")):
         if is_layered(text):
-            said = [each for each in ast.parse(text).body if isinstance(each, ast.Assign)]
-            [marks] = [each.value for each in said if ast.unparse(each.targets[0]) == "pytestmark"]
+            assignments = [each for each in ast.parse(text).body if isinstance(each, ast.Assign)]
+            [marks] = [each.value for each in assignments if ast.unparse(each.targets[0]) == "pytestmark"]
             named = {each.attr for each in ast.walk(marks) if isinstance(each, ast.Attribute)}
             assert named & set(MARKERS), text
 

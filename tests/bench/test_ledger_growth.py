@@ -40,7 +40,7 @@ COLUMNS = (
 
 
 def fresh(turn: int) -> list[Letter]:
-    """A batch of letters that nobody knows: one that was read, under other identities."""
+    """A batch of letters that are not in the ledger: copies of one letter under new identities."""
     model = letter()
     names = [f"new-{turn}-{number}" for number in range(BATCH)]
     return [replace(model, identity=replace(model.identity, id=name)) for name in names]
@@ -139,6 +139,6 @@ def test_a_claim_on_postgresql_costs_the_same_in_a_large_ledger(postgres_server:
         migrate(url, SCHEMA)
         costs.append(asyncio.run(on_a_server(url, count)))
     small, large = costs
-    said = f"{small:.0f} µs at 5·10^3 rows, {large:.0f} µs at 5·10^5"
-    print(f"\nclaim on PostgreSQL: {said}: ratio {large / small:.2f}")
+    timings = f"{small:.0f} µs at 5·10^3 rows, {large:.0f} µs at 5·10^5"
+    print(f"\nclaim on PostgreSQL: {timings}: ratio {large / small:.2f}")
     assert large < SLOWER * small

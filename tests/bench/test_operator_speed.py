@@ -34,7 +34,7 @@ PARAGRAPH = (
     "<p class=lead>Hello {{ first_name }}, thank you for order {{ order }}.</p>\n"
     "<p>We have packed it with care and handed it to {{ carrier }}. Most parcels take two or three days; "
     "you can follow yours on its way from our warehouse to your door, and tell a neighbour to take it in "
-    "when nobody is at home. Keep this letter until the parcel is there.</p>\n"
+    "when you are not at home. Keep this letter until the parcel is there.</p>\n"
 )
 CSS = "h1 { font: 600 24px sans-serif } p { margin: 0 0 12px; line-height: 1.5 } .lead { font-weight: bold }"
 

@@ -106,8 +106,8 @@ class FaultEnvironment:
 
     def dead_letters(self, count: int) -> list[Message]:
         """The first so many records on the dead-letter topic, waited for."""
-        told = {"bootstrap.servers": self.kafka.bootstrap, "group.id": "readers", "log_level": 0}
-        consumer = Consumer(told)
+        consumer_config = {"bootstrap.servers": self.kafka.bootstrap, "group.id": "readers", "log_level": 0}
+        consumer = Consumer(consumer_config)
         consumer.assign([TopicPartition(f"{self.topic}.dlq", 0, 0)])
         found: list[Message] = []
 

@@ -94,12 +94,12 @@ class WorkerPod(WorkerUnderTest):
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
-    def said(self, words: bytes) -> int:
+    def count_logged(self, words: bytes) -> int:
         """How often its log has these words, over all its starts."""
         return (self.folder / "worker.log").read_bytes().count(words)
 
     def memory(self) -> int:
         """The most memory that its process had so far, in MiB."""
         assert self.process is not None
-        told = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmHWM:\s+(\d+)", told)[0]) // 1024
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) // 1024

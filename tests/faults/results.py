@@ -54,8 +54,8 @@ class Fault:
         """How much of it this run does."""
         return whole if self.whole else short
 
-    def record(self, said: str) -> None:
-        """The test's one line; it is said last, when everything held."""
-        print(f"\nfault {self.number}: {said}")
+    def record(self, summary: str) -> None:
+        """Print and store the result line of the test; call it last, when all assertions have passed."""
+        print(f"\nfault {self.number}: {summary}")
         if self.store:
-            self.store.keep(self.number, self.test, said)
+            self.store.keep(self.number, self.test, summary)

@@ -87,7 +87,7 @@ FAULTS = (
     Fault(
         7,
         "Apache Kafka killed, and back later; or one node of three",
-        "says so; resumes within 30 s of its return; nobody is started anew",
+        "reports it; resumes within 30 s of its return; no process is restarted",
         (
             f"{BROKERS}::test_a_broker_that_goes_and_comes_back_is_read_on",
             f"{THREE}::test_one_node_of_three_that_is_killed_and_comes_back_loses_and_doubles_nothing",

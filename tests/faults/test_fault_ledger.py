@@ -87,11 +87,11 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
         publish(plant.bootstrap, events(500, seed=2, prefix="full"), named)
 
         def condition() -> dict[str, object]:
-            told: dict[str, dict[str, object]] = json.loads(page(address, "/statusz")[1])["conditions"]
-            return told["ledger"]
+            conditions: dict[str, dict[str, object]] = json.loads(page(address, "/statusz")[1])["conditions"]
+            return conditions["ledger"]
 
         wait_until(lambda: condition()["ok"] is False, "the condition")
-        said = condition()
+        reported = condition()
         assert page(address, "/readyz")[0] == 503
         time.sleep(3)
         assert recording_sink.copies.total() == 100
@@ -106,7 +106,8 @@ def test_without_space_a_worker_sends_nothing_and_goes_on_when_there_is_some(
     verdict.hold()
     assert verdict.doubled == 0
     fault.record(
-        f"no space for the ledger ({said['reason']}: {said['message']}): {verdict}; none sent meanwhile"
+        f"no space for the ledger ({reported['reason']}: {reported['message']}): {verdict}; "
+        "none sent meanwhile"
     )
 
 

@@ -155,5 +155,5 @@ def test_each_reply_at_each_stage_does_what_the_rules_say(
 
     run()
     assert came == {code: rule(code, stage) for code in CODES}
-    said = ", ".join(f"{code} {found.name.lower()}" for code, found in came.items())
-    fault.record(f"{stage}: {said}; no letter lost, none doubled")
+    counts = ", ".join(f"{code} {found.name.lower()}" for code, found in came.items())
+    fault.record(f"{stage}: {counts}; no letter lost, none doubled")

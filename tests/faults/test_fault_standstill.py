@@ -1,4 +1,4 @@
-"""Fault 4: a worker that stands still with letters at the relay hears the answers when it is too late."""
+"""Fault 4: a worker that is suspended in a transaction reads the replies after its lease has ended."""
 
 import asyncio
 import time

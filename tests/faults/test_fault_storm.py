@@ -31,7 +31,7 @@ class Storm:
     leaves: int = 0
 
     def change(self) -> None:
-        """The longest member leaves in order, or where nobody is a member yet the next one joins."""
+        """Stop the oldest member in order; where there is no member yet, start the next pod."""
         self._see_off()
         if self.leaves < self.joins and self.here and self.here[0].is_member():
             gone = self.here.popleft()
@@ -49,7 +49,7 @@ class Storm:
             self.away.append(pod)
 
     def settle(self) -> None:
-        """Wait until whoever leaves is gone and whoever is here has its place."""
+        """Wait until every leaving pod has ended and every present pod is a member."""
         wait_until(lambda: not any(pod.runs() for pod in self.leaving), "the last to leave", PATIENCE_SECONDS)
         self._see_off()
         wait_until(lambda: all(pod.is_member() for pod in self.here), "the last to join", PATIENCE_SECONDS)
@@ -82,8 +82,8 @@ def test_workers_that_join_and_leave_without_a_pause_lose_and_double_nothing(
     assert setup.committed() == len(setup.produced)
     for before, after in pairwise(looks):
         assert all(after[place] >= offset for place, offset in before.items()), (before, after)
-    moves = sum(pod.said(b"partitions revoked") for pod in setup.pods)
-    assert not any(pod.said(b"partitions lost") for pod in setup.pods)
+    moves = sum(pod.count_logged(b"partitions revoked") for pod in setup.pods)
+    assert not any(pod.count_logged(b"partitions lost") for pod in setup.pods)
     assert storm.joins >= storm.leaves >= seconds // CHANGE_SECONDS // 4
     assert moves > storm.leaves // 2, "a storm that moves nothing shows nothing"
     fault.record(

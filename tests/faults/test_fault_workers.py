@@ -76,16 +76,16 @@ def test_a_template_that_changes_in_a_stream_leaves_each_letter_whole(
     setup.finish()
     verdict = setup.verdict()
     verdict.hold()
-    told = dict(pod.query("SELECT message_id, revision FROM letter"))
-    assert set(told.values()) <= set(revisions)
+    revision_of = dict(pod.query("SELECT message_id, revision FROM letter"))
+    assert set(revision_of.values()) <= set(revisions)
     mixed = [
         message_id
         for message_id, marks in setup.sink.marks.items()
-        if set(marks) != {f"revision-{revisions.index(told[message_id])}-mark"}
+        if set(marks) != {f"revision-{revisions.index(revision_of[message_id])}-mark"}
     ]
     assert len(setup.sink.marks) == len(setup.produced)
     assert mixed == []
-    used = len(set(told.values()))
+    used = len(set(revision_of.values()))
     fault.record(f"{edits} edits in a stream: {verdict}; letters of {used} revisions, none mixed")
 
 

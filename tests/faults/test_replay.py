@@ -30,14 +30,14 @@ def up(tmp_path: Path) -> Iterator[UpProcess]:
 
 
 def event(id_: str, **data: str) -> bytes:
-    told = {
+    value = {
         "message_id": id_,
         "event_type": "user.welcomed",
         "timestamp": "2026-11-23T12:00:00Z",
         "recipient": f"{id_}@example.net",
         "data": data,
     }
-    return json.dumps(told).encode()
+    return json.dumps(value).encode()
 
 
 def publish(up: UpProcess, *values: bytes, spread: bool = False) -> None:

@@ -24,7 +24,7 @@ def test_figures_are_kept_in_order_and_found_again(tmp_path: Path) -> None:
     store = ResultStore(tmp_path / "figures" / "run.json")
     assert not store.has(10, "test_b")
     for number, test in ((10, "test_b"), (2, "test_c"), (10, "test_a")):
-        store.keep(number, test, "said")
+        store.keep(number, test, "summary")
     assert store.has(10, "test_b")
     assert [(number, list(tests)) for number, tests in store.read().items()] == [
         ("2", ["test_c"]),

@@ -158,4 +158,4 @@ async def test_notifications_of_a_report_without_a_live_worker_belong_to_the_nex
 
 def test_a_server_that_is_away_is_unreachable() -> None:
     with pytest.raises(LedgerUnavailable):
-        SqlReportStore.open_server("postgresql://reader@127.0.0.1:1/nowhere", SCHEMA)
+        SqlReportStore.open_server("postgresql://absent@127.0.0.1:1/nowhere", SCHEMA)

@@ -1,4 +1,4 @@
-"""The sandbox: what templates may say, what they may use, and how they are told."""
+"""The sandbox: what templates may contain, what they may use, and how errors are reported."""
 
 from contextlib import suppress
 from itertools import count

@@ -253,7 +253,7 @@ def test_lines_are_those_of_the_template_also_in_a_layout(
 def test_a_problem_in_the_layout_has_the_layouts_field() -> None:
     page = layout(
         "<html><body>\n{{ nmae }}\n{% block content %}{% endblock %}{% include 'a' %}</body></html>",
-        partials=[{"name": "a", "html": "x\n{{ nobody }}"}],
+        partials=[{"name": "a", "html": "x\n{{ missing }}"}],
     )
     problems = problems_of("<p>{{ name }}</p>", page=page)
     assert [(problem.field, problem.line) for problem in problems] == [

@@ -19,7 +19,7 @@ LETTER = LetterView(
     row=1, profile="default/shop", source="kafka://postroom.default.shop", event_id="m-1",
     event_type="user.welcomed", recipient="mira.de.smet@example.org", state="deferred",
     in_doubt_count=1, due=AT,
-    code="relay_deferred", reason="the relay said not now", reply="451 4.3.0 later", template="welcome",
+    code="relay_deferred", reason="the relay answered not now", reply="451 4.3.0 later", template="welcome",
     revision="0123456789ab", message_id="<a@b>", topic="postroom.default.shop", partition=2, offset=7,
     user_id=None, request_id="r-9", received=AT, updated=AT,
     attempts=(
@@ -174,9 +174,9 @@ def test_each_attempt_names_the_profile_of_its_relay() -> None:
 
 
 def test_a_problem_code_is_not_repeated() -> None:
-    letter = replace(LETTER, reason="relay: the relay said not now (relay_deferred)")
+    letter = replace(LETTER, reason="relay: the relay answered not now (relay_deferred)")
     assert shown(letters.draw_letters([letter]), 120).count("relay_deferred") == 1
-    assert send.letter_reason(LETTER) == "relay_deferred: the relay said not now"
+    assert send.letter_reason(LETTER) == "relay_deferred: the relay answered not now"
 
 
 @pytest.mark.parametrize("width", [80, 130])

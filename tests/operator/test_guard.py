@@ -17,7 +17,7 @@ from tests.operator.test_reconcile import ALLOWED, FAULTY, RELAY, Test, run
 DEPLOYMENT = Ref("apps/v1", "Deployment", NAMESPACE, "postroom-orders")
 PROFILE = Ref(API_VERSION, "SmtpProfile", NAMESPACE, "orders")
 KEY = profile_key(NAMESPACE, "orders")
-TOLD = {"name": "POSTROOM_DELIVERY_ALLOWED", "value": "true"}
+DELIVERY_ALLOWED = {"name": "POSTROOM_DELIVERY_ALLOWED", "value": "true"}
 
 
 def delivering(test: Test) -> None:
@@ -106,14 +106,14 @@ def test_workers_of_an_invalid_profile_that_may_deliver_end(how: str) -> None:
         await harness.settle()
         found = copy.deepcopy(harness.cluster.objects[DEPLOYMENT])
         (container,) = found["spec"]["template"]["spec"]["containers"]
-        others = [each for each in container["env"] if each["name"] != TOLD["name"]]
+        others = [each for each in container["env"] if each["name"] != DELIVERY_ALLOWED["name"]]
         source = {"configMapKeyRef": {"name": "mine", "key": "yes"}}
         variables: dict[str, list[Any]] = {
-            "otherwise": [{**TOLD, "value": "1"}],
-            "elsewhere": [{"name": TOLD["name"], "valueFrom": source}],
-            "twice": [{**TOLD, "value": "false"}, TOLD],
+            "otherwise": [{**DELIVERY_ALLOWED, "value": "1"}],
+            "elsewhere": [{"name": DELIVERY_ALLOWED["name"], "valueFrom": source}],
+            "twice": [{**DELIVERY_ALLOWED, "value": "false"}, DELIVERY_ALLOWED],
             "nothing": [],  # set by `envFrom`
-            "unlabelled": [TOLD],
+            "unlabelled": [DELIVERY_ALLOWED],
         }
         container["env"] = [*others, *variables[how]]
         if how == "unlabelled":

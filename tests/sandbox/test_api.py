@@ -222,7 +222,7 @@ def test_waiting_ends_when_a_matching_letter_arrives(app: FastAPI, inbox: Inbox)
 
 
 def test_a_wait_without_a_letter_is_408(call: Call) -> None:
-    answer = call("GET", "/api/v1/wait?to=nobody@example.com&timeout=0.01")
+    answer = call("GET", "/api/v1/wait?to=absent@example.com&timeout=0.01")
     assert answer.status_code == 408
     assert answer.json()["detail"] == "No letter met the filter within 0.01 s."
 

@@ -1,4 +1,4 @@
-"""The studio in a real browser: a save shows by itself, the form renders while someone types, keys, a phone.
+"""The studio in a real browser: a save shows by itself, the form renders while a user types, keys, a phone.
 
 POSTROOM_SCREENSHOTS names a folder that is given pictures of what was seen.
 """

@@ -1,4 +1,4 @@
-"""The server tells open pages of a save and ends although they are open; a taken port is said."""
+"""The server notifies open pages of a save and ends although they are open; a taken port is reported."""
 
 import asyncio
 import socket

@@ -26,7 +26,7 @@ func (c *clients) listen(_, address string) (net.Listener, error) {
 	return countingListener{listener, c}, err
 }
 
-// leave returns when nobody has been connected for a moment, or when the farewell has been long enough.
+// leave returns when no client has been connected for a moment, or when the farewell has been long enough.
 // The moment is for clients between two connections: they close one before they open the next.
 func (c *clients) leave() {
 	const look, moment = 50 * time.Millisecond, 500 * time.Millisecond

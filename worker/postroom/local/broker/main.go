@@ -85,7 +85,7 @@ func run(o options) error {
 	parentGone := make(chan struct{})
 	replies := json.NewEncoder(os.Stdout)
 	if err := replies.Encode(map[string]any{"bootstrap": cluster.ListenAddrs()[0], "pid": os.Getpid()}); err != nil {
-		return errors.New("nobody reads my output; the program that started me is gone")
+		return errors.New("standard output is closed: the program that started this broker has ended")
 	}
 	go func() {
 		defer close(parentGone)
