@@ -13,7 +13,7 @@ from jinja2.utils import Cycler
 from postroom.letter import event
 from postroom.letter.events import fields, strict_json
 from postroom.letter.language import bounds
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import FUNCTIONS, HTML, TEXT, Script
 from postroom.letter.language.filters import MEASURED
 from postroom.letter.language.formats import FORMATS
@@ -242,7 +242,7 @@ BLOCKS = (
 def run(source: str, tag: str = "en", environment: Any = HTML) -> str:
     """The result of an example."""
     return Script(environment, source, "x").render(
-        {"letter": {"locale": tag}, "_messages": MESSAGES, **DATA}, Meter()
+        {"letter": {"locale": tag}, "_messages": MESSAGES, **DATA}, RenderBudget()
     )
 
 
@@ -323,7 +323,7 @@ def language(words: Words) -> str:
 
 
 def _printed(value: Any) -> str:
-    return shown(Script(HTML, "{{ x }}", "x").render({"letter": {}, "x": value}, Meter()))
+    return shown(Script(HTML, "{{ x }}", "x").render({"letter": {}, "x": value}, RenderBudget()))
 
 
 def _refusal(source: str) -> str:

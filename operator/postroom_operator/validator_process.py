@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from postroom.isolated_process import read_frame, write_frame
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.language.environment import compile_source
 from postroom.letter.manifest import parse_object
 from postroom.letter.problems import Code, Problem, Severity
@@ -63,7 +63,7 @@ def _validate(request: ValidationRequest) -> ValidationResult:
     model, problems, _ = parse_object(template or {}, "EmailTemplate")
     if not isinstance(model, EmailTemplate):
         return ValidationResult(problems=problems)
-    clocks = Clocks(time.monotonic, time.process_time)
+    clocks = Timers(time.monotonic, time.process_time)
     return _result_of(
         validate_template(model, layout_model if isinstance(layout_model, EmailLayout) else None, clocks)
     )

@@ -9,7 +9,7 @@ from typing import Any
 from postroom.letter.bundle import CompiledTemplate, pack_bundle
 from postroom.letter.catalog import RenderedLetter, SenderMailbox
 from postroom.letter.event import Attachment, Event
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import HTML, LetterEnvironment, Script
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.renderer import TemplateRenderer, load_catalog
@@ -110,7 +110,7 @@ def problem_of(html: str, *, page: EmailLayout | None = None, **spec: Any) -> Pr
 def render(source: str, environment: LetterEnvironment = HTML, **data: Any) -> str:
     """Render a template source."""
     letter = {"locale": "en"}
-    return Script(environment, source, "spec.html").render({"letter": letter, **data}, Meter())
+    return Script(environment, source, "spec.html").render({"letter": letter, **data}, RenderBudget())
 
 
 def refusal(source: str, environment: LetterEnvironment = HTML, **data: Any) -> Problem:

@@ -11,7 +11,7 @@ from jinja2 import Environment
 from jinja2.exceptions import TemplateSyntaxError
 from markupsafe import escape
 
-from postroom.letter.language.bounds import MAX_ITERATIONS, MAX_SECONDS, Clocks, Meter
+from postroom.letter.language.bounds import MAX_ITERATIONS, MAX_SECONDS, RenderBudget, Timers
 from postroom.letter.language.environment import HTML, TEXT, LetterEnvironment, Script
 from postroom.letter.problems import Code, Rejected
 from tests.letter.factories import refusal, render
@@ -178,9 +178,9 @@ def test_the_turns_of_all_loops_are_one_sum() -> None:
 def test_time_is_bounded_by_the_clock_that_was_handed_in() -> None:
     ticks = count(step=1.0)
     script = Script(HTML, "{% for a in items %}{% for b in items %}x{% endfor %}{% endfor %}", "spec.html")
-    clocks = Clocks(lambda: next(ticks), lambda: next(ticks))
+    clocks = Timers(lambda: next(ticks), lambda: next(ticks))
     with pytest.raises(Rejected) as caught:
-        script.render({"letter": {}, "items": [1] * 50}, Meter(clocks))
+        script.render({"letter": {}, "items": [1] * 50}, RenderBudget(clocks))
     assert caught.value.code is Code.RENDER_LIMIT
 
 
@@ -188,8 +188,8 @@ def test_a_machine_that_stands_still_buries_no_letter() -> None:
     """By the wall hours pass at every look; the processor has hardly worked."""
     wall, cpu = count(step=3600.0), count(step=MAX_SECONDS / 1000)
     script = Script(HTML, "{% for a in items %}x{% endfor %}", "spec.html")
-    clocks = Clocks(lambda: next(wall), lambda: next(cpu))
-    assert script.render({"letter": {}, "items": [1] * 400}, Meter(clocks)) == "x" * 400
+    clocks = Timers(lambda: next(wall), lambda: next(cpu))
+    assert script.render({"letter": {}, "items": [1] * 400}, RenderBudget(clocks)) == "x" * 400
 
 
 def test_the_processor_is_asked_only_when_half_the_time_has_passed_by_the_wall() -> None:
@@ -200,16 +200,16 @@ def test_the_processor_is_asked_only_when_half_the_time_has_passed_by_the_wall()
         return 0.0
 
     script = Script(HTML, "{% for a in items %}x{% endfor %}", "spec.html")
-    script.render({"letter": {}, "items": [1] * 400}, Meter(Clocks(lambda: next(wall), cpu)))
+    script.render({"letter": {}, "items": [1] * 400}, RenderBudget(Timers(lambda: next(wall), cpu)))
     assert not asked
-    script.render({"letter": {}, "items": [1] * 700}, Meter(Clocks(lambda: next(wall), cpu)))
+    script.render({"letter": {}, "items": [1] * 700}, RenderBudget(Timers(lambda: next(wall), cpu)))
     assert 150 < len(asked) < 250
 
 
 def test_a_loop_with_a_clock_is_the_loop_without_one() -> None:
     source = "{% for a in items %}{{ loop.index }}/{{ loop.length }}{{ a }}{{ loop.revindex }} {% endfor %}"
     script = Script(TEXT, source, "spec.text")
-    timed = script.render({"letter": {}, "items": ["x", "y"]}, Meter(Clocks(lambda: 0.0, lambda: 0.0)))
+    timed = script.render({"letter": {}, "items": ["x", "y"]}, RenderBudget(Timers(lambda: 0.0, lambda: 0.0)))
     assert timed == render(source, TEXT, items=["x", "y"]) == "1/2x2 2/2y1 "
 
 
@@ -309,7 +309,7 @@ def test_no_value_brings_markup_into_html(value: str, source: str) -> None:
     ],
 )
 def test_values_are_written_as_the_language_writes_them(locale: str, source: str, expected: str) -> None:
-    assert Script(TEXT, source, "x").render({"letter": {"locale": locale}}, Meter()) == expected
+    assert Script(TEXT, source, "x").render({"letter": {"locale": locale}}, RenderBudget()) == expected
 
 
 @pytest.mark.parametrize(
@@ -391,25 +391,25 @@ PAGE = (
 def test_a_script_with_other_text_renders_as_one_compiled_for_it(other: str) -> None:
     data = {"a": "<&>", "items": ["x", "y"]}
     first = Script(HTML, PAGE, "spec.html")
-    assert first.with_text_of(other).render(data, Meter()) == Script(HTML, other, "spec.html").render(
-        data, Meter()
+    assert first.with_text_of(other).render(data, RenderBudget()) == Script(HTML, other, "spec.html").render(
+        data, RenderBudget()
     )
-    assert first.render(data, Meter()) == Script(HTML, PAGE, "spec.html").render(data, Meter())
+    assert first.render(data, RenderBudget()) == Script(HTML, PAGE, "spec.html").render(data, RenderBudget())
 
 
 def test_a_script_with_other_text_shares_its_code_and_its_lines() -> None:
     first = Script(HTML, "<p>\n{{ a }}\n{{ b }}</p>", "spec.html")
     other = first.with_text_of("<div>{{ a }}{{ b }}</div>".replace("}{", "}\n{"))
     with pytest.raises(Rejected) as caught:
-        other.render({"a": "1"}, Meter())
+        other.render({"a": "1"}, RenderBudget())
     assert caught.value.problems[0].line == 3
 
 
 def test_text_that_decides_what_a_filter_does_is_compiled_anew() -> None:
     first = Script(HTML, "<p>{{ a|tojson }}</p>", "spec.html")
     other = "<script>{{ a|tojson }}</script>"
-    assert first.with_text_of(other).render({"a": "'"}, Meter()) == Script(HTML, other, "x").render(
-        {"a": "'"}, Meter()
+    assert first.with_text_of(other).render({"a": "'"}, RenderBudget()) == Script(HTML, other, "x").render(
+        {"a": "'"}, RenderBudget()
     )
 
 

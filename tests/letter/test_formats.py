@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import TEXT, Script
 from postroom.letter.problems import Code
 from tests.letter.factories import refusal
 
 
 def written(source: str, locale: str = "en", **data: object) -> str:
-    return Script(TEXT, source, "x").render({"letter": {"locale": locale}, **data}, Meter())
+    return Script(TEXT, source, "x").render({"letter": {"locale": locale}, **data}, RenderBudget())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import HTML, TEXT, Script
 from postroom.letter.language.grammar import yields_markup
 from postroom.letter.problems import Code
@@ -316,4 +316,4 @@ def test_a_null_is_not_in_the_letter() -> None:
 def test_the_meter_of_a_macro_is_the_renderings() -> None:
     source = "{% macro m() %}{% for i in l %}{% endfor %}{% endmacro %}" + "{{ m() }}" * 3
     assert refusal(source, l=[0] * 4000).code is Code.RENDER_LIMIT
-    assert Script(HTML, source, "x").render({"letter": {}, "l": [0] * 3000}, Meter()) == ""
+    assert Script(HTML, source, "x").render({"letter": {}, "l": [0] * 3000}, RenderBudget()) == ""

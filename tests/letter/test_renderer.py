@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.language.origin import origins
 from postroom.letter.problems import Code, Rejected
 from postroom.letter.renderer import LINE_BREAKING_CHARACTERS
@@ -244,7 +244,7 @@ def test_a_letter_expires_with_its_event_or_its_template() -> None:
 def test_the_time_of_a_rendering_can_be_bounded() -> None:
     found = live("{% for a in range(100) %}{% for b in range(9) %}x{% endfor %}{% endfor %}{{ name }}")
     ticks = count(step=1.0)
-    found._clocks = Clocks(lambda: next(ticks), lambda: next(ticks))
+    found._clocks = Timers(lambda: next(ticks), lambda: next(ticks))
     with pytest.raises(Rejected) as caught:
         found.render(event(name="x"))
     assert caught.value.code is Code.RENDER_LIMIT

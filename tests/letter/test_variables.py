@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import HTML, Script
 from postroom.letter.problems import Code, Problem, Rejected, Severity
 from postroom.letter.validation.variables import VariableCollector, VariableUse
@@ -356,6 +356,6 @@ def test_a_template_without_warnings_renders_every_valid_event(
     script = Script(HTML, source, "spec.html")
     for data in events:
         try:
-            script.render({"letter": {}, **data}, Meter())
+            script.render({"letter": {}, **data}, RenderBudget())
         except Rejected as rejected:
             raise AssertionError((source, data, rejected.problems)) from None

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from postroom.cli.app import app
-from postroom.letter.language.bounds import Meter
+from postroom.letter.language.bounds import RenderBudget
 from postroom.letter.language.environment import HTML, compile_source
-from postroom.local.design_import.design import Imported, Wishes, import_design
+from postroom.local.design_import.design import Imported, ImportOptions, import_design
 from postroom.local.design_import.dialects import Dialect, detect, translate
 from postroom.local.design_import.schema import Reader
 from postroom.local.design_import.translation import date_filter
@@ -263,7 +263,7 @@ def test_a_date_pattern_becomes_the_nearest_style(pattern: str, wanted: str) -> 
 
 
 def rendered(source: str, **data: str) -> str:
-    return compile_source(HTML, source, "spec.html").render(data, Meter())
+    return compile_source(HTML, source, "spec.html").render(data, RenderBudget())
 
 
 def test_signs_of_the_template_language_in_a_page_of_another_one_are_no_constructs() -> None:
@@ -400,7 +400,7 @@ def imported(tmp_path: Path, **files: str) -> tuple[Imported, Path]:
         if len(pages) == 1 and not [each for each in tmp_path.iterdir() if each.is_dir()]
         else tmp_path
     )
-    return import_design(Wishes(source, out)), out
+    return import_design(ImportOptions(source, out)), out
 
 
 def test_a_page_becomes_a_template_that_passes(tmp_path: Path) -> None:
@@ -499,20 +499,20 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     page.write_text("<title>T</title>x")
     with pytest.raises(UserError, match=r"p\.html is there already"):
-        import_design(Wishes(page, tmp_path))
-    import_design(Wishes(page, tmp_path, force=True))
+        import_design(ImportOptions(page, tmp_path))
+    import_design(ImportOptions(page, tmp_path, force=True))
     assert (tmp_path / "p.yaml").exists()
     with pytest.raises(UserError, match="There is no page"):
-        import_design(Wishes(tmp_path / "no.html", tmp_path))
+        import_design(ImportOptions(tmp_path / "no.html", tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no page"):
-        import_design(Wishes(tmp_path / "empty", tmp_path))
+        import_design(ImportOptions(tmp_path / "empty", tmp_path))
 
 
 def test_a_page_in_another_encoding_is_read_and_noted(tmp_path: Path) -> None:
     page = tmp_path / "p.html"
     page.write_bytes("<title>é</title>".encode("cp1252"))
-    done = import_design(Wishes(page, tmp_path / "out"))
+    done = import_design(ImportOptions(page, tmp_path / "out"))
     assert (tmp_path / "out" / "p.html").read_text() == "<title>é</title>"
     assert [each.note.construct for each in done.findings] == ["encoding"]
 

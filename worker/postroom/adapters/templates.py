@@ -13,7 +13,7 @@ import structlog
 
 from postroom.letter.bundle import unknown_bundle_fields
 from postroom.letter.catalog import TemplateCatalog
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.problems import Rejected
 from postroom.letter.renderer import LoadedBundles
 from postroom.secret_files import generation, read_files
@@ -86,7 +86,7 @@ class FolderTemplates:
 
     def _take(self, texts: list[str]) -> bool:
         try:
-            self._loaded = self._loaded.reload(texts, Clocks(time.monotonic, time.thread_time))
+            self._loaded = self._loaded.reload(texts, Timers(time.monotonic, time.thread_time))
         except Rejected as rejected:
             return self._keep(str(rejected))
         self._catalog = self._loaded.catalog

@@ -247,10 +247,10 @@ def import_page(
     line; then, or if `postroom check` finds an error in the result, the exit status is 1.
     """
     from postroom.local import check
-    from postroom.local.design_import.design import Wishes, import_design
+    from postroom.local.design_import.design import ImportOptions, import_design
     from postroom.local.manifests import read_manifest_folder
 
-    done = import_design(Wishes(source, to, dialect, name, event_type, profile, subject, force))
+    done = import_design(ImportOptions(source, to, dialect, name, event_type, profile, subject, force))
     for file, found in done.dialects.items():
         typer.echo(f"{file}: read as {found.value}")
     for finding in done.findings:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postroom.letter.catalog import RenderableTemplate, TemplateCatalog
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.problems import Code, Problem, Rejected
 from postroom.letter.profile import topic_of
 from postroom.letter.profile_format import parse_profiles
@@ -144,7 +144,7 @@ def _load_profile(folder: Path) -> ProfileEntry:
     [parsed] = parse_profiles((folder / "profile.yaml").read_text("utf-8"), "profile.yaml")
     profile = parsed.profile
     texts = (file.read_text() for file in sorted(folder.glob("*.json")))
-    catalog = load_catalog(texts, Clocks(time.monotonic, time.thread_time))
+    catalog = load_catalog(texts, Timers(time.monotonic, time.thread_time))
     return ProfileEntry(profile.metadata.name, topic_of(profile), catalog)
 
 

@@ -22,7 +22,7 @@ from postroom.letter.data_schema import DataSchema
 from postroom.letter.event import Attachment, Event
 from postroom.letter.html.inline import InlineOptions, inline_page
 from postroom.letter.html.plaintext import text_of_page
-from postroom.letter.language.bounds import Clocks, Meter
+from postroom.letter.language.bounds import RenderBudget, Timers
 from postroom.letter.language.environment import HTML, TEXT, Script, compile_source
 from postroom.letter.language.locale_tags import direction_of, language_of
 from postroom.letter.language.messages import Catalogue
@@ -70,7 +70,7 @@ class VariantRenderer:
         """Compile a page; one with the same constructs as this variant's reuses its compiled code."""
         return self._html.with_text_of(html)
 
-    def head(self, variables: Mapping[str, Any], recipient: str, meter: Meter) -> tuple[str, str]:
+    def head(self, variables: Mapping[str, Any], recipient: str, meter: RenderBudget) -> tuple[str, str]:
         """Render subject and preheader. Raises Rejected for an empty subject."""
         subject = render_line(self._subject(recipient), variables, meter, "subject")
         if not subject:
@@ -78,7 +78,7 @@ class VariantRenderer:
         preheader = self._preheader.render(variables, meter).strip() if self._preheader else ""
         return subject, preheader
 
-    def body(self, variables: Mapping[str, Any], meter: Meter) -> tuple[str, str]:
+    def body(self, variables: Mapping[str, Any], meter: RenderBudget) -> tuple[str, str]:
         """Render HTML and text."""
         html = self._html.render(variables, meter)
         if self._variant.inline == "render":
@@ -104,7 +104,7 @@ def inline_options(variant: LocaleVariant) -> InlineOptions:
     return InlineOptions(frozenset(variant.attributes), variant.keep_styles)
 
 
-def render_line(script: Script, variables: Mapping[str, Any], meter: Meter, field: str) -> str:
+def render_line(script: Script, variables: Mapping[str, Any], meter: RenderBudget, field: str) -> str:
     """Render a text on one line, without outer spaces. Raises Rejected (control_character) for line ends."""
     text = script.render(variables, meter).strip(" ")
     found = LINE_BREAKING_CHARACTERS.search(text)
@@ -120,7 +120,7 @@ class TemplateRenderer:
     """Renders the letters of one compiled template."""
 
     def __init__(
-        self, compiled: CompiledTemplate, clocks: Clocks | None = None, like: "TemplateRenderer | None" = None
+        self, compiled: CompiledTemplate, clocks: Timers | None = None, like: "TemplateRenderer | None" = None
     ) -> None:
         """`like` has variants with the same constructs in their pages; its compiled code is reused."""
         self.compiled = compiled
@@ -204,7 +204,7 @@ class TemplateRenderer:
 
     def render_validated(self, event: Event, data: Mapping[str, Any]) -> RenderedLetter:
         """Render data that was validated before."""
-        meter = Meter(self._clocks)
+        meter = RenderBudget(self._clocks)
         variant = self.variant(event.locale)
         letter = letter_facts(event, variant)
         variables = {**data, "letter": letter, "_messages": variant.catalogue}
@@ -237,7 +237,7 @@ class TemplateRenderer:
             for name, address in self.compiled.reply_to_list
         )
 
-    def _reply_to(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+    def _reply_to(self, variables: Mapping[str, Any], meter: RenderBudget) -> str | None:
         """Render the template's Reply-To; mailboxes with an empty address are omitted. Raises Rejected."""
         if not self._mailboxes:
             return self.compiled.reply_to
@@ -250,7 +250,7 @@ class TemplateRenderer:
         ]
         return write_mailboxes(filled_mailboxes(rendered, "spec.replyTo")) or None
 
-    def _unsubscribe_link(self, variables: Mapping[str, Any], meter: Meter) -> str | None:
+    def _unsubscribe_link(self, variables: Mapping[str, Any], meter: RenderBudget) -> str | None:
         if self._unsubscribe is None:
             return None
         url = self._unsubscribe.render(variables, meter).strip()
@@ -307,7 +307,7 @@ class LoadedBundles:
                     by_event_type.setdefault(event_type, template)
         return TemplateCatalog(by_event_type)
 
-    def reload(self, texts: Iterable[str], clocks: Clocks | None = None) -> "LoadedBundles":
+    def reload(self, texts: Iterable[str], clocks: Timers | None = None) -> "LoadedBundles":
         """Load these shards. Renderers of unchanged templates are kept with their compiled code. Raises
         Rejected.
         """
@@ -324,6 +324,6 @@ class LoadedBundles:
         return LoadedBundles(shards)
 
 
-def load_catalog(texts: Iterable[str], clocks: Clocks | None = None) -> TemplateCatalog:
+def load_catalog(texts: Iterable[str], clocks: Timers | None = None) -> TemplateCatalog:
     """Load a profile's templates; the first template with an event type gets it. Raises Rejected."""
     return LoadedBundles().reload(texts, clocks).catalog

@@ -19,7 +19,7 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.manifest import (
     FILE_FIELDS,
     FileResolver,
@@ -286,7 +286,7 @@ class FolderReader:
         self._folder = folder
         self._parsed: dict[str, _ParsedFile] = {}
         """Path of a manifest file in messages → its parsed content."""
-        self._cache = ValidationCache(Clocks(time.monotonic, time.thread_time))
+        self._cache = ValidationCache(Timers(time.monotonic, time.thread_time))
 
     def read(self, first: ObjectKey | None = None, on_first: OnFirstValidated | None = None) -> ManifestSet:
         """Read and validate the manifests below the folder; raises UserError.
@@ -426,7 +426,7 @@ def _validate(
     objects = tuple(located.object for located in found if located.object is not None)
     faulty = (_key(located) for located in found if located.problems)
     before = [other.object for other in others if other.object is not None]
-    clocks = Clocks(time.monotonic, time.thread_time)
+    clocks = Timers(time.monotonic, time.thread_time)
     together = (*before, *objects)
     validation = validate_manifests(
         together, clocks, faulty, incomplete=elsewhere, validate_each=validate_each

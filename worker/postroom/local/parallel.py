@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.validation.validate import TemplateValidation, TemplateWithLayout, validate_template
 
 MIN_TEMPLATES = 24
@@ -66,7 +66,7 @@ def _in_processes(work: Sequence[TemplateWithLayout], processes: int) -> Iterabl
 
 
 def _validate_pair(pair: TemplateWithLayout) -> TemplateValidation:
-    return validate_template(*pair, Clocks(time.monotonic, time.thread_time))
+    return validate_template(*pair, Timers(time.monotonic, time.thread_time))
 
 
 _ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -349,16 +349,16 @@ def _compiled(copy: _Copy, source: Source) -> str:
     try:
         return mjml.mjml2html(text, fonts=None if copy.web_fonts else {})
     except ValueError as error:
-        said, line = str(error), 1
+        error_text, line = str(error), 1
     except BaseException as error:
         if type(error).__module__ != "pyo3_runtime":  # a panic of the compiler is no Exception
             raise
-        said, line = "the compiler failed", 1
-    found = _POSITION.search(said)
+        error_text, line = "the compiler failed", 1
+    found = _POSITION.search(error_text)
     if found and found[1]:
         at = bisect_right(copy.lines, (int(found[1]), 1 << 60)) - 1
         line = copy.lines[max(at, 0)][1]
-    message = f"is not MJML that can be compiled: {_POSITION.sub('', said)}"
+    message = f"is not MJML that can be compiled: {_POSITION.sub('', error_text)}"
     raise Rejected(_problem(source, message, line))
 
 

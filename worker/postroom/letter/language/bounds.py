@@ -32,13 +32,13 @@ CHUNKS = 64
 """Pieces of output gathered between two looks at the meter."""
 
 
-class Clocks(NamedTuple):
-    """What the time of a rendering is told by, in seconds."""
+class Timers(NamedTuple):
+    """The clocks that limit a rendering, in seconds."""
 
     wall: Callable[[], float]
     """`time.monotonic`."""
     cpu: Callable[[], float]
-    """What the processor spent on whoever asks: `time.thread_time`, or `time.process_time`."""
+    """CPU time of the caller: `time.thread_time` or `time.process_time`."""
 
 
 class LimitExceeded(Exception):
@@ -49,12 +49,12 @@ class Unsuitable(ValueError):
     """A value does not suit what a template does with it; safe to show, since it holds no data."""
 
 
-class Meter:
+class RenderBudget:
     """Counts what one rendering has used so far."""
 
     __slots__ = ("_built", "_calls", "_clock", "_clocks", "_closely", "_deadline", "_depth", "_turns")
 
-    def __init__(self, clocks: Clocks | None = None) -> None:
+    def __init__(self, clocks: Timers | None = None) -> None:
         self._turns = self._built = self._calls = self._depth = 0
         self._clocks = clocks
         self._closely = False
@@ -133,9 +133,9 @@ class Meter:
         return "".join(parts)
 
 
-def meter_of(context: Context) -> Meter:
+def meter_of(context: Context) -> RenderBudget:
     """The meter of a rendering."""
-    meter: Meter = context.parent["_meter"]
+    meter: RenderBudget = context.parent["_meter"]
     return meter
 
 
@@ -155,7 +155,7 @@ class TimedItems:
 
     __slots__ = ("_items", "_meter")
 
-    def __init__(self, items: Collection[Any], meter: Meter) -> None:
+    def __init__(self, items: Collection[Any], meter: RenderBudget) -> None:
         self._items = items
         self._meter = meter
 

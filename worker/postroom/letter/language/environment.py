@@ -31,7 +31,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from postroom.letter.language import bounds, messages, other_languages, stylesheets
-from postroom.letter.language.bounds import LimitExceeded, Meter, Unsuitable, bounded_range, meter_of
+from postroom.letter.language.bounds import LimitExceeded, RenderBudget, Unsuitable, bounded_range, meter_of
 from postroom.letter.language.compiler import Bound, Compiler, needs_bound
 from postroom.letter.language.filters import MEASURED, fill_in
 from postroom.letter.language.formats import FORMATS
@@ -339,7 +339,7 @@ class Script:
         """The table of text that the code reads (`compiler`)."""
         return cast(list[str], cast(FunctionType, self._root).__globals__["texts"])
 
-    def render(self, variables: Mapping[str, Any], meter: Meter) -> str:
+    def render(self, variables: Mapping[str, Any], meter: RenderBudget) -> str:
         """Render with the event's data and `letter`; charges `meter`."""
         if self._constant is not None:
             return self._constant
@@ -380,13 +380,13 @@ def _other_texts(source: str, other: str, texts: list[str]) -> list[str] | None:
 def compile_source(environment: LetterEnvironment, source: str, field: str) -> Script:
     """A compiled template, kept for a while: a proof tries the same sources again and again.
 
-    Whoever sends with it keeps it himself. Raises as Script does.
+    A sender keeps its own reference. Raises what `Script` raises.
     """
     return Script(environment, source, field)
 
 
 def placed(problem: Problem, field: str) -> Problem:
-    """The problem, said of a field."""
+    """The problem with another field."""
     return replace(problem, field=field)
 
 

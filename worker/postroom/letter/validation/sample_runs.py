@@ -24,7 +24,7 @@ from postroom.letter.event import Event
 from postroom.letter.html.markup import Markup
 from postroom.letter.html.stylesheet import CannotInline
 from postroom.letter.html.template_source import inlined
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.language.environment import HTML
 from postroom.letter.language.messages import can_yield_markup
 from postroom.letter.problems import Rejected
@@ -122,7 +122,7 @@ class SampleRunResult:
 
 
 def run_samples(
-    reference: CompiledTemplate, runs: Sequence[SampleRun], clocks: Clocks | None
+    reference: CompiledTemplate, runs: Sequence[SampleRun], clocks: Timers | None
 ) -> SampleRunResult:
     """Precompute what can be precomputed, and render every letter.
 
@@ -187,7 +187,7 @@ def _differences(
     return reasons
 
 
-def _without_text(reference: CompiledTemplate, clocks: Clocks | None) -> TemplateRenderer:
+def _without_text(reference: CompiledTemplate, clocks: Timers | None) -> TemplateRenderer:
     """A renderer of the reference form without text parts, which are derived from the page."""
     variants = tuple(replace(variant, text="", text_origin="given") for variant in reference.variants)
     return TemplateRenderer(replace(reference, variants=variants), clocks)

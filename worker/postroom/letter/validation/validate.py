@@ -21,7 +21,7 @@ from postroom.letter.data_schema import DataSchema
 from postroom.letter.html.layout import stand_in
 from postroom.letter.html.stylesheet import read_sheet
 from postroom.letter.html.template_source import template_source
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.language.environment import TEXT
 from postroom.letter.language.pieces import Source
 from postroom.letter.language.printing import number_text
@@ -99,7 +99,7 @@ class TemplateValidation:
 
 
 def validate_template(
-    template: EmailTemplate, layout: EmailLayout | None, clocks: Clocks | None = None
+    template: EmailTemplate, layout: EmailLayout | None, clocks: Timers | None = None
 ) -> TemplateValidation:
     """Validate one template. `clocks` bounds the time of each rendering."""
     name = template.metadata.name
@@ -436,7 +436,7 @@ class ValidationCache:
     Equality does not suffice: in Python the values `1`, `1.0` and `true` of a sample are equal.
     """
 
-    def __init__(self, clocks: Clocks | None = None) -> None:
+    def __init__(self, clocks: Timers | None = None) -> None:
         self._clocks = clocks
         self._kept: dict[ObjectKey, tuple[EmailTemplate, EmailLayout | None, TemplateValidation]] = {}
 
@@ -465,7 +465,7 @@ def object_key(item: Manifest) -> ObjectKey:
 
 def validate_manifests(
     objects: Iterable[Manifest],
-    clocks: Clocks | None = None,
+    clocks: Timers | None = None,
     invalid: Iterable[ObjectKey] = (),
     *,
     incomplete: bool = False,

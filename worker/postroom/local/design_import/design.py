@@ -62,7 +62,7 @@ _BLOCK = re.compile(r"\{%-?\s*block\s")
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ImportOptions:
     """What to import, and what the manifest says that no page tells."""
 
     source: Path
@@ -122,7 +122,7 @@ class _Page:
         return f"{self.name}{'.mjml' if self.is_mjml else '.html'}"
 
 
-def import_design(options: Wishes) -> Imported:
+def import_design(options: ImportOptions) -> Imported:
     """Import what was asked for."""
     done = Imported()
     pages, partials = _pages(options.source)
@@ -198,7 +198,7 @@ def _is_partial(file: Path, folder: Path) -> bool:
     return file.name.startswith("_") or bool(inside & PARTIAL_FOLDERS)
 
 
-def _translated(file: Path, options: Wishes, done: Imported) -> _Page:
+def _translated(file: Path, options: ImportOptions, done: Imported) -> _Page:
     source = _read(file, done)
     dialect = options.dialect or detect(source)
     done.dialects[file] = dialect
@@ -313,7 +313,7 @@ def _layout(name: str, base: _Page | None, partials: Iterable[_Page]) -> dict[st
 
 
 def _template(
-    page: _Page, options: Wishes, layout: str, shared: list[_Page], done: Imported
+    page: _Page, options: ImportOptions, layout: str, shared: list[_Page], done: Imported
 ) -> dict[str, str]:
     reader = Reader()
     subject = options.subject or ("" if "letter.subject" in page.title else page.title)
@@ -361,7 +361,7 @@ def _manifest(kind: str, name: str, spec: dict[str, Any]) -> str:
     return to_yaml(whole)
 
 
-def _write(options: Wishes, files: dict[str, str], done: Imported) -> None:
+def _write(options: ImportOptions, files: dict[str, str], done: Imported) -> None:
     profile = f"{PROFILE}-profile.yaml"
     if (options.folder / profile).exists():
         files.pop(profile, None)

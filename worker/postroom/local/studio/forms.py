@@ -329,8 +329,8 @@ def _hint(node: _Node, *, required: bool) -> str:
     parts = [what, "required" if required else "optional"]
     if "default" in schema and not required:
         parts.append(f"{_as_words(schema['default']) or 'empty'} when left out")
-    said = schema.get("description") or schema.get("title")
-    return ", ".join(parts) + (f". {said}" if isinstance(said, str) else "")
+    described = schema.get("description") or schema.get("title")
+    return ", ".join(parts) + (f". {described}" if isinstance(described, str) else "")
 
 
 def _type_words(schema: JsonSchema, kind: Kind) -> str:

@@ -1,7 +1,7 @@
 """The studio's pages: the list of templates, one template in its views, and what forms of it do.
 
 Every page works as links and forms without a script; the script swaps parts of the page in place, and
-renders again while someone types. What changes something is a POST and answers with a redirect.
+renders again while the user types. What changes something is a POST and answers with a redirect.
 """
 
 import json
@@ -35,7 +35,7 @@ from postroom.local.send import SAMPLE_RECIPIENT
 from postroom.local.studio import forms
 from postroom.local.studio.preview import POLICY, Scheme, frame_html, inbox_line, remote_images
 from postroom.local.studio.sending import Outcome, Sender
-from postroom.local.studio.source import Line, lines_of
+from postroom.local.studio.source import HighlightedLine, lines_of
 from postroom.local.studio.state import Draft, ShownTemplate, Studio
 from postroom.sandbox import formatting
 
@@ -119,8 +119,8 @@ class View:
         wanted = replace(self, **changes)
         known = View()
         named = {each.name: getattr(wanted, each.name) for each in fields(View)}
-        said = {name: value for name, value in named.items() if value != getattr(known, name)}
-        return f"?{urlencode(said)}" if said else "?"
+        changed = {name: value for name, value in named.items() if value != getattr(known, name)}
+        return f"?{urlencode(changed)}" if changed else "?"
 
 
 def _context(request: Request) -> StudioContext:
@@ -129,8 +129,8 @@ def _context(request: Request) -> StudioContext:
 
 
 def _view(request: Request) -> View:
-    said = request.query_params
-    named = {each.name: said[each.name] for each in fields(View) if said.get(each.name)}
+    query = request.query_params
+    named = {each.name: query[each.name] for each in fields(View) if query.get(each.name)}
     view = View(**named)
     return replace(
         view,
@@ -544,7 +544,7 @@ def _source(shown: ShownTemplate, view: View, letter: RenderedLetter | None) -> 
     names = [(str(number or ""), Path(file).name) for number, file in enumerate(shown.files)]
     if letter:
         names.append(("html", "HTML as sent"))
-    lines: list[Line] = []
+    lines: list[HighlightedLine] = []
     path = ""
     if view.file == "html" and letter:
         lines = lines_of(letter.html)

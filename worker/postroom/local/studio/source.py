@@ -15,7 +15,7 @@ _QUOTED = re.compile(r"`([^`]{1,80})`")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class HighlightedLine:
     """One line: its number, its text in three parts, and what is wrong with it."""
 
     number: int
@@ -29,7 +29,7 @@ class Line:
     findings: tuple[Finding, ...] = ()
 
 
-def lines_of(text: str, findings: Iterable[Finding] = ()) -> list[Line]:
+def lines_of(text: str, findings: Iterable[Finding] = ()) -> list[HighlightedLine]:
     """Every line of a text."""
     by_line: dict[int, list[Finding]] = {}
     for finding in findings:
@@ -40,16 +40,16 @@ def lines_of(text: str, findings: Iterable[Finding] = ()) -> list[Line]:
     ]
 
 
-def _line(number: int, text: str, findings: tuple[Finding, ...]) -> Line:
+def _line(number: int, text: str, findings: tuple[Finding, ...]) -> HighlightedLine:
     start, end = _span(text, findings)
     key = _KEY.match(text)
     if key and (start == end or key.end() <= start):
         rest = text[key.end() : start] if start != end else text[key.end() :]
         marked, after = (text[start:end], text[end:]) if start != end else ("", "")
-        return Line(number, rest, marked, after, key[2], key[1], findings)
+        return HighlightedLine(number, rest, marked, after, key[2], key[1], findings)
     if start == end:
-        return Line(number, text, "", "", findings=findings)
-    return Line(number, text[:start], text[start:end], text[end:], findings=findings)
+        return HighlightedLine(number, text, "", "", findings=findings)
+    return HighlightedLine(number, text[:start], text[start:end], text[end:], findings=findings)
 
 
 def _span(text: str, findings: tuple[Finding, ...]) -> tuple[int, int]:

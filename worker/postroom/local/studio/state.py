@@ -20,7 +20,7 @@ from typing import Any
 
 from postroom.letter.bundle import CompiledTemplate
 from postroom.letter.catalog import RenderedLetter, SenderMailbox
-from postroom.letter.language.bounds import Clocks
+from postroom.letter.language.bounds import Timers
 from postroom.letter.references import ObjectKey
 from postroom.letter.renderer import TemplateRenderer
 from postroom.letter.template import EmailTemplate, SampleSpec
@@ -179,7 +179,7 @@ class Studio:
         assert compiled is not None
         live = self._live.get(key)
         if live is None or live.compiled is not compiled:
-            live = self._live[key] = TemplateRenderer(compiled, Clocks(time.monotonic, time.thread_time))
+            live = self._live[key] = TemplateRenderer(compiled, Timers(time.monotonic, time.thread_time))
         return live.render(sample_event(sample, compiled.event_types[0], locale or sample.locale))
 
     def keep(self, draft: Draft) -> str:

@@ -1,5 +1,5 @@
 // The studio's script. Every page works as links and forms without it; with it a save shows at once, a
-// click swaps parts of the page only, and the letter is rendered again while someone types.
+// click swaps parts of the page only, and the letter is rendered again while the user types.
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -69,7 +69,7 @@ function swapLeaf(page) {
   return swap('#panel', page);
 }
 
-// While someone types, only what is wrong is shown anew; the inputs stay as they are.
+// While the user types, only what is wrong is shown anew; the inputs stay as they are.
 function marks(page) {
   const form = $('#form'), fresh = $('#form', page);
   form.action = fresh.action;
@@ -144,7 +144,7 @@ function setLive(live) {
 
 listen();
 
-// ---------- the form: rendered again while someone types
+// ---------- the form: rendered again while the user types
 
 let typing = null;
 
@@ -223,7 +223,7 @@ document.addEventListener('click', event => {
   deeds[control.dataset.do]?.(control);
 });
 
-// ---------- keys: never while someone writes, never with a modifier, and not when switched off
+// ---------- keys: never while the user types, never with a modifier, and not when switched off
 
 const keysOn = $('#keys-on');
 keysOn.checked = localStorage.getItem('keys') !== 'off';
