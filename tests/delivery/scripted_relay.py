@@ -64,7 +64,7 @@ USUAL = {
 
 @dataclass
 class Seen:
-    """One letter as it came over the wire, whatever was answered."""
+    """A received letter, whatever the reply to it."""
 
     sender: str
     recipients: list[str]

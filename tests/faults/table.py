@@ -158,7 +158,7 @@ FAULTS = (
         "tried again; a second copy only after the dot",
         (
             f"{RELAY}::test_a_reset_at_each_verb_costs_no_letter",
-            f"{SMTP}::test_only_a_connection_lost_after_the_dot_leaves_a_letter_in_doubt",
+            f"{SMTP}::test_only_a_connection_lost_after_the_end_of_data_leaves_a_letter_in_doubt",
         ),
     ),
     Fault(

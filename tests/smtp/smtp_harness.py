@@ -76,7 +76,7 @@ class World:
     def take(self) -> QueuedMessage | None:
         return self.queue.popleft() if self.queue else None
 
-    def ask(self, queued: QueuedMessage) -> None:
+    def request_grant(self, queued: QueuedMessage) -> None:
         if not queued.fence_requested and queued.granted_until <= self.time:
             queued.fence_requested = True
             self.asked.append(queued)

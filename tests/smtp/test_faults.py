@@ -59,7 +59,7 @@ def test_421_answers_the_current_letter_and_ends_the_connection(verb: str, exten
 @MODES
 @pytest.mark.parametrize("fault", [DROP, RESET], ids=["drop", "reset"])
 @pytest.mark.parametrize("verb", VERBS)
-def test_only_a_connection_lost_after_the_dot_leaves_a_letter_in_doubt(
+def test_only_a_connection_lost_after_the_end_of_data_leaves_a_letter_in_doubt(
     verb: str, fault: Raw | str, extensions: Sequence[str]
 ) -> None:
     relay = ScriptedRelay({verb: [fault]}, extensions)
@@ -100,7 +100,7 @@ def test_an_incomplete_reply_is_no_reply(verb: str) -> None:
     assert others == [ACCEPTED, ACCEPTED]
 
 
-def test_a_relay_that_takes_data_after_refusing_the_recipient_gets_a_lone_dot() -> None:
+def test_a_relay_that_accepts_data_after_a_rejected_recipient_receives_an_empty_content() -> None:
     relay = ScriptedRelay({"RCPT": ["550 5.1.1 unknown"], "DATA": ["354 anyway"]})
     results = asyncio.run(send(relay))
     assert results == [Reply(Stage.RCPT, 550, "5.1.1 unknown"), ACCEPTED, ACCEPTED]
@@ -108,7 +108,7 @@ def test_a_relay_that_takes_data_after_refusing_the_recipient_gets_a_lone_dot() 
     assert "RSET" in relay.commands
 
 
-def test_a_relay_that_takes_data_after_refusing_the_sender_is_left() -> None:
+def test_a_connection_is_closed_when_data_is_accepted_after_a_rejected_sender() -> None:
     relay = ScriptedRelay({"MAIL": ["451 4.3.0 later"], "DATA": ["354 anyway"]})
     results = asyncio.run(send(relay))
     assert results == [Reply(Stage.MAIL, 451, "4.3.0 later"), ACCEPTED, ACCEPTED]

@@ -194,7 +194,7 @@ def test_failures_to_open_more_only_keep_the_pool_small() -> None:
     asyncio.run(run())
 
 
-def test_the_fence_is_asked_in_groups() -> None:
+def test_the_fence_is_called_in_groups() -> None:
     async def run() -> None:
         groups: list[int] = []
 
@@ -213,7 +213,7 @@ def test_the_fence_is_asked_in_groups() -> None:
     asyncio.run(run())
 
 
-def test_a_letter_given_back_with_its_grant_is_not_asked_for_again() -> None:
+def test_no_fence_call_is_made_for_a_requeued_letter_with_a_valid_grant() -> None:
     async def run() -> None:
         asked: list[str] = []
 

@@ -36,7 +36,7 @@ class StubPool:
         letter, self.letter = self.letter, None
         return letter
 
-    def ask(self, queued: QueuedMessage) -> None:
+    def request_grant(self, queued: QueuedMessage) -> None:
         queued.granted_until = math.inf
 
     def settle(self, queued: QueuedMessage, result: Result) -> None:

@@ -10,7 +10,7 @@ from postroom.ports.relay import Envelope, Lost, NotSent, Reply, Stage
 from tests.smtp.smtp_harness import World
 
 
-def test_a_group_is_content_dot_and_the_next_envelope_in_one_write() -> None:
+def test_a_group_is_the_content_and_the_next_envelope_in_one_write() -> None:
     world = World()
     for queued in world.put(2):
         queued.granted_until = math.inf
@@ -31,7 +31,7 @@ def test_without_pipelining_each_command_waits_for_the_answer_before_it() -> Non
         world.on_reply(code)
 
 
-def test_the_fence_is_asked_for_the_next_letter_when_its_envelope_leaves() -> None:
+def test_the_grant_of_the_next_letter_is_requested_when_its_envelope_is_sent() -> None:
     world = World()
     first, second, third = world.put(3)
     world.transactions.start_next()
@@ -114,7 +114,7 @@ def test_the_first_refusal_counts_and_rset_heads_the_next_group(
     assert world.ended is None
 
 
-def test_a_lone_dot_is_sent_when_data_is_taken_without_a_recipient_and_its_answer_is_not_acceptance() -> None:
+def test_data_accepted_without_a_recipient_is_ended_with_an_empty_content() -> None:
     world = World()
     first, _ = world.put(2)
     world.transactions.start_next()

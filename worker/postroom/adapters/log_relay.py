@@ -43,7 +43,7 @@ class LogRelay:
             report([(message, NotSent(fenced=False)) for message in messages])
             return
         for message in messages:
-            self._fence.ask(QueuedMessage(message, report))
+            self._fence.request_grant(QueuedMessage(message, report))
 
     async def drain(self, grace: float) -> None:
         """Report messages that are in no fence call as not sent, and wait for the running call."""

@@ -17,7 +17,7 @@ from postroom.adapters.kafka.producers import run_in_thread
 from postroom.adapters.kafka.settings import GroupMembership, consumer_settings
 from postroom.connections import KafkaConnection
 
-ANSWER_SECONDS = 1.0
+RESPONSE_SECONDS = 1.0
 MEASURE_SECONDS = 5.0
 
 
@@ -83,7 +83,7 @@ class BacklogMonitor:
     def _measure(self, consumer: Consumer) -> int | None:
         consumer.poll(0)  # serves the callbacks of the client, which would accumulate
         try:
-            found = consumer.list_topics(self._topic, timeout=ANSWER_SECONDS).topics[self._topic]
+            found = consumer.list_topics(self._topic, timeout=RESPONSE_SECONDS).topics[self._topic]
             if found.error is not None:
                 return None
             partitions = [TopicPartition(self._topic, number) for number in found.partitions]
@@ -109,7 +109,7 @@ def _begins(consumer: Consumer, partitions: Sequence[TopicPartition]) -> Iterato
 def _committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
     """The committed offsets; negative without a commit. Raises KafkaException."""
     try:
-        found = consumer.committed(list(partitions), timeout=ANSWER_SECONDS) if partitions else []
+        found = consumer.committed(list(partitions), timeout=RESPONSE_SECONDS) if partitions else []
     except KafkaException as failure:
         if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
             raise
@@ -127,7 +127,7 @@ def _end(consumer: Consumer, partition: TopicPartition, fresh: bool) -> int:
 
 def _marks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
     """The first and the next offset of a partition. Raises KafkaException."""
-    found = consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
+    found = consumer.get_watermark_offsets(partition, timeout=RESPONSE_SECONDS)
     if found is None:
         raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT))
     return found

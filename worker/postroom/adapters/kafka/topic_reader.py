@@ -54,7 +54,7 @@ def _timestamp(milliseconds: int) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 
 
 class TopicUnreadable(Exception):
@@ -102,7 +102,7 @@ class TopicReader:
 
     def _partitions(self, topic: str) -> list[int]:
         try:
-            found = self._consumer.list_topics(topic, timeout=ANSWER_SECONDS).topics[topic]
+            found = self._consumer.list_topics(topic, timeout=RESPONSE_SECONDS).topics[topic]
         except KafkaException as failure:
             raise TopicUnreadable(failure.args[0].str()) from None
         if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -112,7 +112,7 @@ class TopicReader:
     def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
         try:
             low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=ANSWER_SECONDS
+                TopicPartition(topic, partition), timeout=RESPONSE_SECONDS
             )
         except KafkaException as failure:
             raise TopicUnreadable(failure.args[0].str()) from None
@@ -125,9 +125,9 @@ class TopicReader:
         start = TopicPartition(*where, low)
         self._consumer.assign([start])
         while self._position(where) < high:
-            message = self._consumer.poll(ANSWER_SECONDS)
+            message = self._consumer.poll(RESPONSE_SECONDS)
             if message is None:
-                raise TopicUnreadable(f"{where[0]} was not read within {ANSWER_SECONDS:.0f} s")
+                raise TopicUnreadable(f"{where[0]} was not read within {RESPONSE_SECONDS:.0f} s")
             if (error := message.error()) is not None:
                 raise TopicUnreadable(error.str())
             if (message.offset() or 0) >= high:

@@ -40,7 +40,7 @@ class FenceBatcher:
         """Whether a call of the fence is running."""
         return self._task is not None
 
-    def ask(self, queued: QueuedMessage) -> None:
+    def request_grant(self, queued: QueuedMessage) -> None:
         """Add the message to the next call, unless it is in one already."""
         if queued.fence_requested:
             return

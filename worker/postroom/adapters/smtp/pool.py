@@ -1,8 +1,8 @@
 """A pool of SMTP connections to one relay: the implementation of `ports.relay.Relay`.
 
 In: outbound messages, in order. Out: one `Result` for each message, in groups. The fence is called for a
-message as soon as a connection takes it, as its current letter or as the one whose envelope is sent with the
-content before it. The commit of the ledger therefore overlaps the reply of the relay.
+message as soon as a connection takes it, as its current letter or as the next letter, whose envelope is sent
+with the content before it. The commit of the ledger therefore overlaps the reply of the relay.
 
 `SmtpRelay` has the queue and the connections. `RelayConnection` joins the transactions of one connection to
 its socket and checks its timeouts. `ConnectionGrowth` opens connections when they are needed.
@@ -416,10 +416,10 @@ class SmtpRelay:
                 return queued
         return None
 
-    def ask(self, queued: QueuedMessage) -> None:
+    def request_grant(self, queued: QueuedMessage) -> None:
         """Request a fence verdict, unless the message has a valid grant."""
         if not queued.fence_requested and queued.granted_until <= self.now():
-            self._fence.ask(queued)
+            self._fence.request_grant(queued)
 
     def settle(self, queued: QueuedMessage, result: Result) -> None:
         """Set the result of a message; report it when no running fence call contains the message."""

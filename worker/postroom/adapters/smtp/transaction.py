@@ -98,7 +98,7 @@ class SendQueue(Protocol):
 
     def now(self) -> float: ...
     def take(self) -> QueuedMessage | None: ...
-    def ask(self, queued: QueuedMessage) -> None:
+    def request_grant(self, queued: QueuedMessage) -> None:
         """Request a verdict of the fence; after it the message's `waiter` is resumed."""
         ...
 
@@ -227,7 +227,7 @@ class TransactionPipeline:
             self._send_content(queued)
         else:
             queued.waiter = self
-            self._send_queue.ask(queued)
+            self._send_queue.request_grant(queued)
 
     def quit(self) -> None:
         """Send QUIT; only between transactions."""
@@ -365,7 +365,7 @@ class TransactionPipeline:
             rejection = find_incompatibility(queued.message.envelope, content, self._capabilities)
             if rejection is None:
                 self._messages_left -= 1
-                self._send_queue.ask(queued)
+                self._send_queue.request_grant(queued)
                 return queued
             self._send_queue.settle(queued, rejection)
         return None
