@@ -20,7 +20,7 @@ from postroom_operator.store import ObjectStore
 
 
 class TopicService(Protocol):
-    """Creates topics and knows their state. The answers come from memory."""
+    """Creates topics and reports their state from memory."""
 
     def forget(self, owner: Hashable) -> None:
         """Stop looking after the topics of a profile that is gone; the topics stay."""

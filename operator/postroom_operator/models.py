@@ -132,7 +132,7 @@ class ClusterError(Exception):
         self.message = message
         self.status = status
         self.retry_after = retry_after
-        """Seconds that the server asks the client to wait."""
+        """The server's Retry-After, in seconds."""
 
 
 class NotFound(ClusterError):
@@ -167,7 +167,7 @@ class Cluster(Protocol):
         ...
 
     async def serves(self, kind: ResourceKind) -> bool:
-        """Whether the API server knows this kind of object."""
+        """Whether the API server serves this kind of object."""
         ...
 
     async def apply(self, manifest: Manifest) -> Manifest:

@@ -66,8 +66,8 @@ FAULTS = (
         "a worker stopped with SIGSTOP for longer than its lease, then continued",
         "the others go on; what it had is fenced off, its late answers change no row and are counted",
         (
-            f"{SLEEPER}::test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record",
-            f"{CRASH_SHARED}::test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked",
+            f"{SLEEPER}::test_replies_that_a_suspended_worker_reads_too_late_change_no_row_and_are_on_record",
+            f"{CRASH_SHARED}::test_a_suspended_worker_blocks_no_other_worker_and_doubles_nothing_unmarked",
             f"{STANDSTILL}::test_the_locks_of_a_stopped_worker_are_released_when_its_lease_expires",
             f"{SHARED}::test_a_late_reply_settles_only_letters_that_were_not_taken_over",
         ),
@@ -76,7 +76,7 @@ FAULTS = (
         5,
         "SIGTERM in the middle of a batch",
         "ends within its grace; none doubled, none in doubt; what is done is committed",
-        (f"{WORKERS}::test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt",),
+        (f"{WORKERS}::test_a_worker_that_gets_sigterm_leaves_nothing_in_doubt",),
     ),
     Fault(
         6,
@@ -184,7 +184,7 @@ FAULTS = (
         "one SMTP host dead, another healthy",
         "the dead one's circuit opens after its failures; its letters wait or leave through the fallback",
         (
-            f"{CIRCUIT}::test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters",
+            f"{CIRCUIT}::test_a_dead_relay_is_left_alone_and_blocks_no_letter_of_another_relay",
             f"{CIRCUIT}::test_while_a_relay_is_dead_letters_leave_through_the_fallback_and_the_record_says_so",
             f"{FALLBACK}::test_letters_of_a_dead_relay_leave_through_the_fallback_until_it_is_back",
         ),
@@ -200,7 +200,7 @@ FAULTS = (
         "a poisonous record at the head of a partition",
         "a dead letter with its reason; its neighbours are at most a second late",
         (
-            f"{BROKERS}::test_a_record_that_cannot_be_read_holds_nobody_up",
+            f"{BROKERS}::test_a_record_that_cannot_be_read_blocks_no_other_record",
             "delivery/test_poison.py::test_a_record_that_kills_three_times_is_poison_and_its_neighbours_pass",
             "delivery/test_isolated_render.py::test_a_record_that_ends_the_process_is_unsafe_and_the_next_has_a_new_process",
             "delivery/test_poison.py::test_a_record_that_takes_the_worker_with_it_is_found_over_several_lives",
@@ -211,7 +211,7 @@ FAULTS = (
         "a dead letter cannot be produced",
         "it waits in the outbox and is tried again; none is lost",
         (
-            f"{REFUSED}::test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done",
+            f"{REFUSED}::test_a_dead_letter_that_is_not_stored_is_in_the_ledger_before_its_offset_is_done",
             "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_are_published",
             "kafka/test_consumer.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
         ),

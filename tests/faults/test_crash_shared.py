@@ -84,7 +84,7 @@ def test_no_letter_is_lost_when_workers_that_share_a_ledger_are_killed_at_random
 
 
 @pytest.mark.fault(4)
-def test_a_worker_that_stood_still_holds_nobody_up_and_doubles_nothing_unmarked(
+def test_a_suspended_worker_blocks_no_other_worker_and_doubles_nothing_unmarked(
     pods: list[WorkerPod], failing_sink: RecordingSink, fault: Fault
 ) -> None:
     sleeper, other = pods

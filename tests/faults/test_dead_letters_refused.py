@@ -35,7 +35,7 @@ class Brokers:
 
 @pytest.mark.fault(21)
 @async_test
-async def test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done(
+async def test_a_dead_letter_that_is_not_stored_is_in_the_ledger_before_its_offset_is_done(
     tmp_path: Path, fault: Fault
 ) -> None:
     malformed = fault.size(200, 2000)

@@ -54,7 +54,7 @@ def test_a_broker_that_goes_and_comes_back_is_read_on(setup: FaultEnvironment, f
 
 
 @pytest.mark.fault(20)
-def test_a_record_that_cannot_be_read_holds_nobody_up(setup: FaultEnvironment, fault: Fault) -> None:
+def test_a_record_that_cannot_be_read_blocks_no_other_record(setup: FaultEnvironment, fault: Fault) -> None:
     pod = setup.pod()
     setup.start(pod)
     times = []

@@ -49,7 +49,7 @@ def in_a_loop(number: int) -> Callable[[Callable[[str, Fault], Coroutine[Any, An
 
 
 @in_a_loop(18)
-async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
+async def test_a_dead_relay_is_left_alone_and_blocks_no_letter_of_another_relay(
     database: str, fault: Fault
 ) -> None:
     """The healthy relay takes its time for each letter: what is measured is who waits for whom."""
@@ -67,7 +67,7 @@ async def test_a_dead_relay_is_left_alone_and_holds_up_nobody_elses_letters(
                 await all_know(one, two)
                 circuit, knocks = one.router.own.breaker.circuit, dead.knocks
                 done, seconds = await pour(one, 8 * BATCH)
-                assert (done, dead.knocks) == (8 * BATCH, knocks), "an open circuit is not knocked at"
+                assert (done, dead.knocks) == (8 * BATCH, knocks), "no connection while the circuit is open"
             _, after = await pour(healthy, 8 * BATCH)
     assert circuit.failures == FAILURES
     assert states(database, PROFILE) == {State.DEFERRED: 24 * BATCH}

@@ -25,7 +25,7 @@ def rows(pod: WorkerPod) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.fault(4)
-def test_answers_that_a_sleeper_hears_too_late_change_no_row_and_are_on_record(
+def test_replies_that_a_suspended_worker_reads_too_late_change_no_row_and_are_on_record(
     setup: FaultEnvironment, fault: Fault
 ) -> None:
     answer, count = asyncio.Event(), fault.size(90, 900)

@@ -33,7 +33,7 @@ def test_without_a_fault_every_letter_arrives_once(setup: FaultEnvironment, faul
 
 
 @pytest.mark.fault(5)
-def test_a_worker_that_is_told_to_end_leaves_nothing_in_doubt(setup: FaultEnvironment, fault: Fault) -> None:
+def test_a_worker_that_gets_sigterm_leaves_nothing_in_doubt(setup: FaultEnvironment, fault: Fault) -> None:
     count, ends = fault.size(600, 5000), fault.size(4, 20)
     pod, slowest = setup.pod(), 0.0
     for end in range(ends):

@@ -380,7 +380,7 @@ def test_a_layout_in_mjml_is_filled_before_it_is_compiled() -> None:
     assert html.index("Tea") < html.index("Larkfield Ltd")
 
 
-def test_a_mistake_of_a_layout_in_mjml_is_said_of_the_layout() -> None:
+def test_a_mistake_of_a_layout_in_mjml_is_reported_for_the_layout() -> None:
     verdict = proved(
         PROFILE + LAYOUT.lstrip("-\n").replace("<mj-text>", "<mj-txt>").replace("</mj-text>", "</mj-txt>")
     )

@@ -125,7 +125,7 @@ def test_a_frame_whose_letter_is_the_same_is_not_loaded_again(reader: Reader, fo
     assert reader.run("return window.frame === document.querySelector('#panel iframe')") is True
 
 
-def test_the_letter_is_rendered_while_someone_types(reader: Reader) -> None:
+def test_the_letter_is_rendered_while_a_user_types(reader: Reader) -> None:
     reader.open(f"{PAGE}?view=data")
     reader.until(reader.is_live)
     field = reader.element('[name="/name"]')

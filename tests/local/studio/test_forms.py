@@ -96,7 +96,7 @@ def form_of(schema: dict[str, Any], data: Any, **changed: str) -> dict[str, list
 
 
 @given(DATA)
-def test_data_that_nobody_changes_comes_out_as_it_went_in(data: dict[str, Any]) -> None:
+def test_unchanged_data_comes_out_as_it_went_in(data: dict[str, Any]) -> None:
     found = forms.read(SCHEMA, form_of(SCHEMA, data))
     assert json.dumps(found, sort_keys=True) == json.dumps(data, sort_keys=True)  # `1` is not `1.0` here
 
@@ -198,7 +198,7 @@ def test_a_row_for_what_is_no_list_changes_nothing_that_is_there(pointer: str) -
     assert (found["name"], found["tags"]) == ("x", ["a"])
 
 
-def test_rows_that_nobody_could_type_are_not_made() -> None:
+def test_rows_that_cannot_be_typed_are_not_made() -> None:
     assert len(forms.read(SCHEMA, {"/name": ["x"], "rows:/tags": ["999999999"]})["tags"]) == forms.MOST_ROWS
     assert "tags" not in forms.read(SCHEMA, {"/name": ["x"], "rows:/tags": ["-1"]})
 

@@ -219,7 +219,7 @@ def test_a_form_that_is_too_large_is_not_read(ask: Ask) -> None:
     assert answer.status_code == 303
 
 
-def test_a_bad_edit_is_said_and_the_last_good_letter_stays_marked(folder: Folder, ask: Ask) -> None:
+def test_a_bad_edit_is_reported_and_the_last_good_letter_stays_marked(folder: Folder, ask: Ask) -> None:
     folder.write(order=ORDER.replace("Order {{ id }}", "Order {{ nmbr }}"))
     page = ask("GET", PAGE).text
     assert 'id="behind"' in page

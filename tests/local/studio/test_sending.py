@@ -59,7 +59,7 @@ def test_a_profile_of_the_sandbox_may_be_used_while_others_deliver(folder: Folde
         (http_client.RequestFailed("http://gateway does not answer"), "does not answer"),
     ],
 )
-def test_what_stood_in_its_way_is_said(
+def test_the_cause_of_a_failed_send_is_reported(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, answer: http_client.HttpResponse | Exception, words: str
 ) -> None:
     asked: list[Any] = []

@@ -12,7 +12,7 @@ from postroom.local.studio.server import StudioServer
 from tests.local.studio.conftest import ORDER, Folder
 
 
-def test_an_open_page_hears_of_a_save_and_does_not_hold_up_the_end(folder: Folder) -> None:
+def test_an_open_page_is_notified_of_a_save_and_does_not_delay_the_end(folder: Folder) -> None:
     async def story() -> None:
         port = free_port()
         server = StudioServer(folder.context, port)
@@ -36,7 +36,7 @@ def test_an_open_page_hears_of_a_save_and_does_not_hold_up_the_end(folder: Folde
     asyncio.run(story())
 
 
-def test_a_page_that_is_behind_is_told_at_once(folder: Folder) -> None:
+def test_a_page_that_is_behind_is_notified_at_once(folder: Folder) -> None:
     from postroom.local.studio.pages import _changes
 
     async def story() -> None:
@@ -47,7 +47,7 @@ def test_a_page_that_is_behind_is_told_at_once(folder: Folder) -> None:
     asyncio.run(story())
 
 
-def test_a_taken_port_is_said_with_the_option(folder: Folder) -> None:
+def test_a_taken_port_is_reported_with_the_option(folder: Folder) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -89,7 +89,7 @@ def test_a_good_revision_of_an_earlier_run_is_shown_until_an_edit_passes(folder:
     assert studio.render(KEY, studio.templates[KEY].sample("ada"), None).subject == "Order 7"
 
 
-def test_a_manifest_that_cannot_be_read_and_never_could_is_said(folder: Folder) -> None:
+def test_a_manifest_that_cannot_be_read_and_never_could_is_reported(folder: Folder) -> None:
     folder.write(
         other="apiVersion: postroom.dev/v1alpha1\nkind: EmailTemplate\nmetadata: {name: x}\nspec: {}\n"
     )
@@ -135,7 +135,7 @@ def test_drafts_are_kept_for_their_template_and_the_oldest_goes(folder: Folder) 
     assert studio.draft(names[-1], ObjectKey("EmailTemplate", "default", "other")) is None
 
 
-def test_who_waits_hears_of_the_next_change_and_of_the_end() -> None:
+def test_a_waiting_request_gets_the_next_change_and_the_end() -> None:
     async def story() -> None:
         changes = Changes()
         waiting = asyncio.create_task(changes.after(0, 5))

@@ -24,7 +24,7 @@ from postroom.letter.problems import Problem, Rejected
 
 MEDIA_TYPE = "application/problem+json"
 RENAMED_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
-"""Status phrases of RFC 9110 that the standard library knows under older names."""
+"""Status phrases of RFC 9110 that have older names in the standard library."""
 _PATH_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -45,7 +45,7 @@ class HttpProblem(Exception):
 
     @property
     def title(self) -> str:
-        """The phrase of the status, as RFC 9457 §4.2.1 asks for the type `about:blank`."""
+        """The phrase of the status, as RFC 9457 §4.2.1 requires for the type `about:blank`."""
         return RENAMED_TITLES.get(self.status) or HTTPStatus(self.status).phrase
 
     def response(self) -> JSONResponse:

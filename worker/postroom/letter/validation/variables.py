@@ -97,7 +97,7 @@ class VariableUse:
 
 
 class KnownValue(NamedTuple):
-    """What the schema says about the value of an expression."""
+    """The schema of the value of an expression, as far as it is known."""
 
     schema: JsonSchema | None = None
     path: Path | None = None
@@ -479,7 +479,7 @@ class VariableCollector:
             self._report(message, node.lineno, Code.RENDER_FAILED)
 
     def _value(self, node: nodes.Node, scope: Scope, *, report: bool = False) -> KnownValue:
-        """What the schema says about an expression."""
+        """The schema of an expression's value."""
         match node:
             case nodes.Name(name=name):
                 return self._name(name, node.lineno, scope, report=report)
