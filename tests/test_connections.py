@@ -1,4 +1,4 @@
-"""The connections Secret: what its keys become, and what is said when one is wrong."""
+"""The connections Secret: the settings from its keys, and the problems of invalid keys."""
 
 from pathlib import Path
 
@@ -52,19 +52,19 @@ def test_encryption_and_credentials_become_settings_of_the_client() -> None:
     }
 
 
-def test_kafka_alone_asks_for_no_ledger() -> None:
+def test_the_keys_of_kafka_are_read_without_a_ledger() -> None:
     assert read_kafka(secret({"kafka-bootstrap-servers": "a:1, [::1]:2,"})).bootstrap_servers == "a:1,[::1]:2"
 
 
 @pytest.mark.parametrize("texts", [{}, {"kafka-bootstrap-servers": " \n"}])
-def test_a_secret_that_is_not_there_is_one_problem_that_says_what_to_create(texts: dict[str, str]) -> None:
+def test_a_missing_secret_is_a_single_problem_with_the_keys_to_create(texts: dict[str, str]) -> None:
     refused = refusal(texts)
-    said = "is not there, or is empty. Create it with the keys kafka-bootstrap-servers, ledger-url"
-    assert str(refused) == f"Secret shop/postroom-connections: {said} (secret_missing)"
+    message = "is not there, or is empty. Create it with the keys kafka-bootstrap-servers, ledger-url"
+    assert str(refused) == f"Secret shop/postroom-connections: {message} (secret_missing)"
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "code", "said"),
+    ("change", "key", "code", "expected"),
     [
         (
             {"kafka-bootstrap-servers": ""},
@@ -92,24 +92,24 @@ def test_a_secret_that_is_not_there_is_one_problem_that_says_what_to_create(text
             Code.SECRET_INVALID,
             "begin with postgresql://",
         ),
-        ({"ledger-url": "postgresql:///d?s3cr3t"}, "ledger-url", Code.SECRET_INVALID, "names no host"),
-        ({"ledger-url": "postgresql://u:s3cr3t@h"}, "ledger-url", Code.SECRET_INVALID, "names no database"),
+        ({"ledger-url": "postgresql:///d?s3cr3t"}, "ledger-url", Code.SECRET_INVALID, "has no host"),
+        ({"ledger-url": "postgresql://u:s3cr3t@h"}, "ledger-url", Code.SECRET_INVALID, "has no database"),
         ({"ledger-url": "postgresql://u:s3c/r3t@h/d"}, "ledger-url", Code.SECRET_INVALID, "cannot be read"),
         ({"ledger-schema": "Post-Room"}, "ledger-schema", Code.SECRET_INVALID, "lower-case"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_rule_and_never_with_its_value(
-    change: dict[str, str], key: str, code: Code, said: str
+    change: dict[str, str], key: str, code: Code, expected: str
 ) -> None:
     (problem,) = refusal(PLAIN | change).problems
     assert (problem.field, problem.code) == (key, code)
-    assert said in problem.message
+    assert expected in problem.message
     assert "Secret shop/postroom-connections" in problem.message
     assert "s3cr3t" not in str(problem)
     assert "r3t" not in str(problem)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = refusal({"kafka-security-protocol": "SASL_SSL"}).problems
     assert [problem.field for problem in found] == [
         "kafka-bootstrap-servers",
@@ -120,22 +120,22 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ]
 
 
-def test_no_password_is_shown_where_a_value_is_printed() -> None:
+def test_no_repr_contains_a_password() -> None:
     texts = PLAIN | SASL | {"kafka-password": "s3cr3t"}
     assert "s3cr3t" not in f"{secret(texts)} {read_connections(secret(texts), 'shop')}"
 
 
-def test_a_long_namespace_has_a_schema_of_its_own() -> None:
+def test_long_namespaces_have_distinct_schemas() -> None:
     one, other = default_schema("a" * 62 + "b"), default_schema("a" * 62 + "c")
     assert len(one) == len(other) == 63
     assert one != other
 
 
-def test_a_folder_that_is_not_there_is_an_empty_secret(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_empty_secret(tmp_path: Path) -> None:
     assert read_folder(tmp_path / "nowhere") == {}
 
 
-def test_the_files_are_read_from_the_folder_that_the_kubelet_switched_to(tmp_path: Path) -> None:
+def test_files_are_read_from_the_current_folder_of_the_kubelet(tmp_path: Path) -> None:
     for generation, user in (("..2026_1", "old"), ("..2026_2", "new")):
         (tmp_path / generation).mkdir()
         (tmp_path / generation / "kafka-username").write_text(user)

@@ -297,7 +297,7 @@ async def test_of_a_huge_report_the_beginning_is_read_and_a_huger_one_is_refused
     huge = sample("postfix") + (b"x" * 2000 + b"\r\n") * 1000
     async with worker(site.ledger) as ledger:
         await letter_in(ledger, State.ACCEPTED)
-        monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, most_bytes=1_000_000))
+        monkeypatch.setattr(server, "LIMITS", replace(server.LIMITS, max_bytes=1_000_000))
         async with opened(site.settings()) as door:
             assert await door.send(huge) == 552
         monkeypatch.undo()

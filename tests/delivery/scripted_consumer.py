@@ -1,4 +1,4 @@
-"""A consumer of the client library as a script: what it hands out, and what it was asked for."""
+"""A scripted consumer of the client library: it returns records and records the calls."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 Listener = Callable[[Any, list[TopicPartition]], None]
 
 ENOUGH = 100_000
-"""Records in the topic: without back-pressure a test fails, and does not read for ever."""
+"""Records in the topic: without back-pressure a test fails instead of reading without end."""
 
 
 class ScriptedMessage:
@@ -44,7 +44,7 @@ class ScriptedMessage:
 
 
 class ScriptedConsumer:
-    """Assigns partition 0 of `t` at the first poll, then hands out records as fast as it is asked.
+    """Assigns partition 0 of `t` at the first poll, then returns records as fast as they are requested.
 
     A listener put into `rebalance` is called with the partitions in the next poll, as the library does.
     """

@@ -1,7 +1,7 @@
-"""An SMTP server on 127.0.0.1 that does what a script says: the faults a real relay has, at every stage.
+"""An SMTP server on 127.0.0.1 that follows a script: the faults of real relays, at every stage.
 
 `ScriptedRelay(script={"RCPT": ["451 4.7.1 greylisted", OK]})` answers the first RCPT with 451, the second as
-usual, and every later one as usual. It records what it saw and keeps no promise it was not told to keep.
+usual, and every later one as usual. It records what it received.
 """
 
 import asyncio

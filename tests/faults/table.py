@@ -149,7 +149,7 @@ FAULTS = (
         "one copy, no rebalance, no takeover",
         (
             f"{RELAY}::test_a_relay_that_takes_long_to_answer_gets_one_copy",
-            "smtp/test_timeouts.py::test_each_answer_has_the_patience_that_rfc_5321_asks_for",
+            "smtp/test_timeouts.py::test_each_reply_has_the_timeout_of_rfc_5321",
         ),
     ),
     Fault(
@@ -167,7 +167,7 @@ FAULTS = (
         "retried or failed as RFC 5321 says, and reported with their stage",
         (
             "faults/test_fault_replies.py::test_each_reply_at_each_stage_does_what_the_rules_say",
-            f"{SMTP}::test_a_refusal_is_reported_with_its_stage_and_spares_the_neighbours",
+            f"{SMTP}::test_a_rejection_is_reported_with_its_stage_and_does_not_affect_other_letters",
             f"{SMTP}::test_421_answers_the_current_letter_and_ends_the_connection",
             "policy/test_replies.py::test_a_4yz_says_not_now_at_every_stage",
             "policy/test_replies.py::test_a_5yz_says_never_but_552_to_a_recipient_means_too_many",
@@ -212,7 +212,7 @@ FAULTS = (
         "it waits in the outbox and is tried again; none is lost",
         (
             f"{REFUSED}::test_a_dead_letter_that_nobody_takes_is_in_the_ledger_before_its_offset_is_done",
-            "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_go",
+            "kafka/test_dead_letter_publisher.py::test_a_letter_that_cannot_be_produced_waits_and_the_others_are_published",
             "kafka/test_consumer.py::test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it",
         ),
     ),

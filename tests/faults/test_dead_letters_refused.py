@@ -26,7 +26,7 @@ class Brokers:
     asked: int = 0
     taken: list[str] = field(default_factory=list)
 
-    async def publish(self, dead_letters: Sequence[DeadLetter], patience: float = 1.0) -> Sequence[bool]:
+    async def publish(self, dead_letters: Sequence[DeadLetter], seconds: float = 1.0) -> Sequence[bool]:
         self.asked += 1
         if self.open:
             self.taken += [one.id for one in dead_letters]

@@ -32,7 +32,7 @@ PROBLEM = Problem(Code.FIELD_MISSING, "recipient", "is required")
 
 @dataclass
 class Reader:
-    """A worker's intake whose letters are done as soon as they are received."""
+    """The batch consumer of a worker whose letters are settled as soon as they are received."""
 
     broker: LocalBroker
     topic: str
@@ -45,14 +45,14 @@ class Reader:
         self.events = KafkaConsumer(
             KafkaConnection(self.broker.bootstrap, creates_topics=True), self.topic, member
         )
-        self.reception = BatchConsumer(self.events, BatchHandler(self.carry, ignore, lambda _: None, 5))
+        self.reception = BatchConsumer(self.events, BatchHandler(self.settle, ignore, lambda _: None, 5))
 
-    async def carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
-        for one in records:
+    async def settle(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
+        for record in records:
             if self.slow:
                 await asyncio.sleep(0.001)
-            self.seen.append((one.partition, one.offset))
-            yield Progress(duplicates=[one])
+            self.seen.append((record.partition, record.offset))
+            yield Progress(duplicates=[record])
 
     async def stop(self) -> Mapping[Partition, int]:
         offsets = await self.reception.drain()
@@ -61,7 +61,7 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(
+async def running_reader(
     broker: LocalBroker, topic: str, name: str | None = "one", slow: bool = False
 ) -> AsyncIterator[Reader]:
     reader = Reader(broker, topic, name, slow=slow)
@@ -74,7 +74,7 @@ async def reading(
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(40):
-        while not condition():  # noqa: ASYNC110 - it is in another thread or process
+        while not condition():  # noqa: ASYNC110 - the state is in another thread or process
             await asyncio.sleep(0.02)
 
 
@@ -90,7 +90,7 @@ def make(broker: LocalBroker, topic: str, partitions: int = 1) -> None:
 
 
 def committed(broker: LocalBroker, topic: str, partitions: int = 1) -> list[int]:
-    """What the group has committed, by partition."""
+    """The committed offsets of the group, by partition."""
     settings = {"bootstrap.servers": broker.bootstrap, "group.id": f"{topic}.workers", "log_level": 0}
     consumer = Consumer(settings)
     places = [TopicPartition(topic, number) for number in range(partitions)]
@@ -111,21 +111,23 @@ def read_dead_letters(broker: LocalBroker, topic: str, count: int) -> list[Messa
     return found
 
 
-def said(message: Message) -> dict[str, str]:
+def headers_of(message: Message) -> dict[str, str]:
     headers: list[tuple[str, bytes | None]] = list(message.headers() or ())  # type: ignore[arg-type]
     return {name: (value or b"").decode() for name, value in headers}
 
 
-def test_a_reader_commits_the_watermark_and_the_next_goes_on_from_it(broker: LocalBroker, topic: str) -> None:
+def test_a_reader_commits_the_watermark_and_the_next_continues_from_it(
+    broker: LocalBroker, topic: str
+) -> None:
     async def scenario() -> None:
         make(broker, topic)
         publish(broker, topic, 300)
-        async with reading(broker, topic) as first:
+        async with running_reader(broker, topic) as first:
             await until(lambda: len(first.seen) == 300)
             assert first.events.connected
         assert committed(broker, topic) == [300]
         publish(broker, topic, 5)
-        async with reading(broker, topic) as second:
+        async with running_reader(broker, topic) as second:
             await until(lambda: len(second.seen) >= 5)
         assert second.seen == [(0, offset) for offset in range(300, 305)]
 
@@ -137,9 +139,9 @@ def test_a_rebalance_loses_nothing_and_rewinds_nothing(broker: LocalBroker, topi
         make(broker, topic, 4)
         for partition in range(4):
             publish(broker, topic, 300, partition)
-        async with reading(broker, topic, "one", slow=True) as one:
+        async with running_reader(broker, topic, "one", slow=True) as one:
             await until(lambda: len(one.seen) > 100)
-            async with reading(broker, topic, "two", slow=True) as two:
+            async with running_reader(broker, topic, "two", slow=True) as two:
                 await until(lambda: len(two.reception.partitions) == 2)
                 for partition in range(4):
                     publish(broker, topic, 100, partition)
@@ -152,39 +154,37 @@ def test_a_rebalance_loses_nothing_and_rewinds_nothing(broker: LocalBroker, topi
     asyncio.run(scenario())
 
 
-def test_a_broker_that_is_killed_and_comes_back_is_read_on(
+def test_reading_continues_when_a_killed_broker_is_started_again(
     tmp_path: Path, broker: LocalBroker, topic: str
 ) -> None:
     async def scenario(own: LocalBroker) -> None:
         make(own, topic)
         publish(own, topic, 10)
-        async with reading(own, topic) as reader:
+        async with running_reader(own, topic) as reader:
             await until(lambda: len(reader.seen) == 10)
             await until(lambda: committed(own, topic) == [10])
             own.kill()
             await until(lambda: reader.events.connected is False)
             own.start()
-            # nothing is published meanwhile: a quiet topic must not look like an outage for ever
+            # nothing is published meanwhile: a topic without records must not look like an outage
             await until(lambda: reader.events.connected)
             publish(own, topic, 10)
             await until(lambda: len(set(reader.seen)) == 20)
-            # the broker has forgotten its members; they join anew and read again what was not committed
+            # the broker has lost its members; they rejoin and read again what was not committed
             await until(lambda: committed(own, topic) == [20])
 
     with LocalBroker(tmp_path / "broker", fsync=True) as own:
         asyncio.run(scenario(own))
 
 
-def test_a_pause_that_a_rebalance_crossed_is_ended_for_every_partition(
-    broker: LocalBroker, topic: str
-) -> None:
+def test_resume_after_a_rebalance_resumes_every_partition(broker: LocalBroker, topic: str) -> None:
     async def scenario() -> None:
         make(broker, topic, 2)
-        async with reading(broker, topic) as reader:
+        async with running_reader(broker, topic) as reader:
             await until(lambda: len(reader.reception.partitions) == 2)
             reader.events.pause()
             await until(lambda: reader.events._paused)
-            reader.events._paused = None  # as an assignment leaves it
+            reader.events._paused = None  # as after an assignment
             reader.events.resume()
             publish(broker, topic, 3)
             await until(lambda: len(reader.seen) == 3)
@@ -192,25 +192,25 @@ def test_a_pause_that_a_rebalance_crossed_is_ended_for_every_partition(
     asyncio.run(scenario())
 
 
-def test_a_time_that_is_none_does_not_end_the_reader(broker: LocalBroker, topic: str) -> None:
+def test_an_invalid_timestamp_does_not_end_the_reader(broker: LocalBroker, topic: str) -> None:
     async def scenario() -> None:
         make(broker, topic)
         producer = Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0})
         for timestamp in (2**62, 1, 253_402_300_800_000):
             producer.produce(topic, b"{}", timestamp=timestamp)
         assert producer.flush(20) == 0
-        async with reading(broker, topic) as reader:
+        async with running_reader(broker, topic) as reader:
             await until(lambda: len(reader.seen) == 3)
 
     asyncio.run(scenario())
 
 
-def test_a_dead_letter_carries_the_record_and_what_is_wrong_with_it(broker: LocalBroker, topic: str) -> None:
+def test_a_dead_letter_contains_the_record_and_its_problem(broker: LocalBroker, topic: str) -> None:
     one = Record(topic, 2, 7, NOON, b"key", b"value", (("trace", b"t1"), ("empty", None)))
     asyncio.run(_publish_all(broker, [dead_letter(one, PROBLEM)]))
     message = read_dead_letters(broker, topic, 1)[0]
     assert (message.key(), message.value()) == (b"key", b"value")
-    assert said(message) == {
+    assert headers_of(message) == {
         "trace": "t1",
         "empty": "",
         "postroom_dead_letter_id": f"{topic}/2/7",
@@ -238,25 +238,27 @@ async def _publish_all(broker: LocalBroker, dead_letters: Sequence[DeadLetter]) 
     ],
     ids=["value", "key", "headers"],
 )
-def test_what_is_too_large_stays_behind_and_the_problem_goes(
+def test_a_record_that_is_too_large_is_published_as_its_problem(
     broker: LocalBroker, topic: str, record: Record
 ) -> None:
     one = Record(topic, 0, 1, NOON, record.key, record.value, record.headers)
     asyncio.run(_publish_all(broker, [dead_letter(one, PROBLEM)]))
     [message] = read_dead_letters(broker, topic, 1)
     assert message.value() is None
-    assert said(message)["postroom_problem_code"] == "field_missing"
-    assert "too large" in said(message)["postroom_value_omitted"]
+    assert headers_of(message)["postroom_problem_code"] == "field_missing"
+    assert "too large" in headers_of(message)["postroom_value_omitted"]
 
 
-def test_what_the_broker_finds_too_large_goes_without_its_value(broker: LocalBroker, topic: str) -> None:
+def test_a_record_that_the_broker_rejects_as_too_large_is_published_without_its_value(
+    broker: LocalBroker, topic: str
+) -> None:
     make(broker, f"{topic}.dlq")
     broker.control("fault", keys=["Produce"], topic=f"{topic}.dlq", code=TOO_LARGE, count=1)
     asyncio.run(_publish_all(broker, [dead_letter(Record(topic, 0, 1, NOON, None, b"value"), PROBLEM)]))
     broker.control("clear")
     [message] = read_dead_letters(broker, topic, 1)
     assert message.value() is None
-    assert "postroom_value_omitted" in said(message)
+    assert "postroom_value_omitted" in headers_of(message)
 
 
 def test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it(broker: LocalBroker, topic: str) -> None:
@@ -276,16 +278,14 @@ def test_a_dead_letter_is_not_acknowledged_until_the_broker_has_it(broker: Local
     assert len(read_dead_letters(broker, topic, 1)) == 1
 
 
-def test_a_member_whose_place_another_took_ends_and_does_not_stand_by_silently(
-    broker: LocalBroker, topic: str
-) -> None:
-    """Two lives of one worker, as a broker sees it that comes back: the first never reads again."""
+def test_a_member_that_another_member_replaced_ends(broker: LocalBroker, topic: str) -> None:
+    """Two members with one static name: the first can never read again."""
 
     async def run() -> None:
         make(broker, topic)
-        async with reading(broker, topic) as first:
+        async with running_reader(broker, topic) as first:
             await until(lambda: first.reception.partitions)
-            async with reading(broker, topic) as second:
+            async with running_reader(broker, topic) as second:
                 await until(lambda: second.reception.partitions)
                 publish(broker, topic, 20)
                 await until(lambda: len(second.seen) == 20)

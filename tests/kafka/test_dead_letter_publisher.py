@@ -1,4 +1,4 @@
-"""The producer of dead letters, on a scripted client: one letter's trouble stays that letter's."""
+"""The producer of dead letters, on a scripted client: an error of one letter does not affect others."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ Report = Callable[[KafkaError | None, None], None]
 
 
 class ScriptedProducer:
-    """Finds `huge` too large and fails at what is left of it; acknowledges the rest at the flush."""
+    """Rejects `huge` as too large and fails at its problem record; acknowledges the others at the flush."""
 
     def __init__(self, failure: Exception, late: bool) -> None:
         self._failure, self._late = failure, late
@@ -52,7 +52,7 @@ class ScriptedProducer:
     [BufferError("queue full"), KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))],
     ids=["queue-full", "refused"],
 )
-def test_a_letter_that_cannot_be_produced_waits_and_the_others_go(
+def test_a_letter_that_cannot_be_produced_waits_and_the_others_are_published(
     monkeypatch: pytest.MonkeyPatch, failure: Exception, late: bool
 ) -> None:
     monkeypatch.setattr(producers, "Producer", lambda _: ScriptedProducer(failure, late))
@@ -60,15 +60,15 @@ def test_a_letter_that_cannot_be_produced_waits_and_the_others_go(
     assert list(asyncio.run(producer.publish([HUGE, REFUSED, SMALL]))) == [False, False, True]
 
 
-def test_a_producer_that_is_beyond_recovery_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fatal_error_of_the_producer_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     fatal = KafkaException(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
     monkeypatch.setattr(producers, "Producer", lambda _: ScriptedProducer(fatal, late=False))
     with pytest.raises(KafkaException):
         asyncio.run(KafkaDeadLetterPublisher(KafkaConnection("nowhere:9092")).publish([REFUSED]))
 
 
-@pytest.mark.parametrize("patience", [0.1, 0, -1])
-def test_a_publish_in_a_hurry_is_over_in_time_though_no_broker_answers(patience: float) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 0, -1])
+def test_publish_returns_in_time_without_a_broker(seconds: float) -> None:
     producer, begun = KafkaDeadLetterPublisher(KafkaConnection("127.0.0.1:1")), time.monotonic()
-    assert list(asyncio.run(producer.publish([SMALL], patience))) == [False]
+    assert list(asyncio.run(producer.publish([SMALL], seconds))) == [False]
     assert time.monotonic() - begun < 3

@@ -1,4 +1,4 @@
-"""Publishers that are told to end do not wait for a broker that is away, and hear one that is there."""
+"""A cancelled publisher does not wait for an unreachable broker; others wait for acknowledgements."""
 
 import asyncio
 import threading
@@ -28,17 +28,17 @@ SOON = 3.0
 Publish = Callable[[KafkaConnection], Coroutine[Any, Any, Sequence[bool]]]
 
 
-def bury(kafka: KafkaConnection) -> Coroutine[Any, Any, Sequence[bool]]:
+def publish_dead_letter(kafka: KafkaConnection) -> Coroutine[Any, Any, Sequence[bool]]:
     return KafkaDeadLetterPublisher(kafka).publish([dead_letter(Record("t", 0, 1, NOON, None, b""), PROBLEM)])
 
 
-def tell(kafka: KafkaConnection) -> Coroutine[Any, Any, Sequence[bool]]:
+def publish_status_event(kafka: KafkaConnection) -> Coroutine[Any, Any, Sequence[bool]]:
     return KafkaStatusEventPublisher(kafka, "t.status", "default/plant").publish(notices("a"))
 
 
-@pytest.mark.parametrize("publish", [bury, tell])
-def test_a_broker_that_took_nothing_is_not_waited_for(publish: Publish) -> None:
-    """A program that ends waits for its threads, and these try for half a minute."""
+@pytest.mark.parametrize("publish", [publish_dead_letter, publish_status_event])
+def test_a_cancelled_publisher_does_not_wait_for_a_broker(publish: Publish) -> None:
+    """A process waits for its threads at exit, and these retry for half a minute."""
 
     async def scenario() -> None:
         publishing = asyncio.create_task(publish(KafkaConnection(f"127.0.0.1:{free_port()}")))
@@ -53,44 +53,44 @@ def test_a_broker_that_took_nothing_is_not_waited_for(publish: Publish) -> None:
 
 
 class SlowProducer:
-    """Has the acknowledgements after so many looks; knows how long it was waited for."""
+    """Has all acknowledgements after some calls of `flush`; records the timeouts of the calls."""
 
-    def __init__(self, looks: int) -> None:
-        self._looks = looks
-        self.waited: list[float] = []
+    def __init__(self, polls: int) -> None:
+        self._looks = polls
+        self.timeouts: list[float] = []
 
     def flush(self, seconds: float) -> int:
-        self.waited.append(seconds)
-        return max(0, self._looks - len(self.waited))
+        self.timeouts.append(seconds)
+        return max(0, self._looks - len(self.timeouts))
 
 
-def flushed(producer: Any, seconds: float, called_off: bool = False) -> None:
+def flushed(producer: Any, seconds: float, cancelled: bool = False) -> None:
     event = threading.Event()
-    if called_off:
+    if cancelled:
         event.set()
     flush(producer, seconds, event)
 
 
-def test_acknowledgements_are_waited_for_until_the_last_one() -> None:
-    slow = SlowProducer(looks=4)
+def test_flush_waits_for_the_last_acknowledgement() -> None:
+    slow = SlowProducer(polls=4)
     flushed(slow, 60)
-    assert slow.waited == [FLUSH_INTERVAL_SECONDS] * 4
+    assert slow.timeouts == [FLUSH_INTERVAL_SECONDS] * 4
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-def test_who_has_no_patience_looks_once_and_does_not_wait(seconds: float) -> None:
-    slow = SlowProducer(looks=4)
+def test_flush_without_time_polls_once_and_does_not_wait(seconds: float) -> None:
+    slow = SlowProducer(polls=4)
     flushed(slow, seconds)
-    assert slow.waited == [0]
+    assert slow.timeouts == [0]
 
 
-def test_what_is_called_off_is_looked_at_once_more() -> None:
-    slow = SlowProducer(looks=4)
-    flushed(slow, 60, called_off=True)
-    assert slow.waited == [FLUSH_INTERVAL_SECONDS]
+def test_a_cancelled_flush_polls_once_more() -> None:
+    slow = SlowProducer(polls=4)
+    flushed(slow, 60, cancelled=True)
+    assert slow.timeouts == [FLUSH_INTERVAL_SECONDS]
 
 
-def test_patience_ends() -> None:
+def test_flush_ends_after_its_timeout() -> None:
     producer = Producer({"bootstrap.servers": f"127.0.0.1:{free_port()}", "log_level": 0})
     producer.produce("t", b"")
     begin = time.monotonic()

@@ -1,6 +1,6 @@
-"""Towards a Kafka that asks who is there: what a connections Secret says is what brokers let in.
+"""The clients against a Kafka with authentication: the connections Secret holds what the brokers accept.
 
-All clients are the programs' own: the worker's consumer and dead-letter producer, the gateway's producer.
+All clients are those of the programs: the worker's consumer and dead-letter producer, the gateway's producer.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.kafka
 WITHIN = 40.0
 
 
-class Entrance(NamedTuple):
-    """A listener, and what a Secret says otherwise than it should, or in another way."""
+class BrokerListener(NamedTuple):
+    """A listener of the broker, and the changes to the Secret that fits it."""
 
     protocol: str
     changes: Mapping[str, str] = {}
@@ -44,8 +44,8 @@ class Entrance(NamedTuple):
 
 
 @dataclass
-class Ear:
-    """A receiver that keeps what it hears."""
+class StubReceiver:
+    """A receiver that stores the values of its records."""
 
     values: list[bytes | None] = field(default_factory=list)
 
@@ -68,26 +68,26 @@ def topic(guarded_kafka: GuardedKafka) -> str:
     return name
 
 
-def connection(folder: Path, node: GuardedKafka, entrance: Entrance) -> KafkaConnection:
-    """As a worker gets it: keys are files of a folder."""
-    for key, text in (node.secret(entrance.protocol) | dict(entrance.changes)).items():
+def connection(folder: Path, node: GuardedKafka, listener: BrokerListener) -> KafkaConnection:
+    """Read the connection as a worker does: keys are files of a folder."""
+    for key, text in (node.secret(listener.protocol) | dict(listener.changes)).items():
         (folder / key).write_text(text)
     return read_kafka(ConnectionsSecret(read_folder(folder), folder, "Secret shop/postroom-connections"))
 
 
 @asynccontextmanager
-async def listening(kafka: KafkaConnection, topic: str) -> AsyncIterator[tuple[KafkaConsumer, Ear]]:
-    ear, events = Ear(), KafkaConsumer(kafka, topic, GroupMembership(f"{topic}.workers", None))
-    await events.start(ear)
+async def listening(kafka: KafkaConnection, topic: str) -> AsyncIterator[tuple[KafkaConsumer, StubReceiver]]:
+    receiver, events = StubReceiver(), KafkaConsumer(kafka, topic, GroupMembership(f"{topic}.workers", None))
+    await events.start(receiver)
     try:
-        yield events, ear
+        yield events, receiver
     finally:
         await events.stop({})
 
 
 async def until(true: Callable[[], object]) -> None:
     async with asyncio.timeout(WITHIN):
-        while not true():  # noqa: ASYNC110 - it is in another thread
+        while not true():  # noqa: ASYNC110 - the state is in another thread
             await asyncio.sleep(0.02)
 
 
@@ -98,18 +98,18 @@ async def publish(kafka: KafkaConnection, topic: str, value: bytes) -> None:
 
 
 def read_first(kafka: KafkaConnection, topic: str) -> bytes | None:
-    """The first record that a worker gets."""
+    """The first record that a worker receives."""
 
     async def scenario() -> bytes | None:
-        async with listening(kafka, topic) as (_, ear):
-            await until(lambda: ear.values)
-            return ear.values[0]
+        async with listening(kafka, topic) as (_, receiver):
+            await until(lambda: receiver.values)
+            return receiver.values[0]
 
     return asyncio.run(scenario())
 
 
-def waiting(kafka: KafkaConnection, topic: str) -> int | None:
-    """What the workers of a suspended profile say, once they can."""
+def backlog_of(kafka: KafkaConnection, topic: str) -> int | None:
+    """The lag that the worker of a suspended profile reports, once it is known."""
     backlog = BacklogMonitor(kafka, topic, f"{topic}.workers")
 
     async def scenario() -> None:
@@ -122,12 +122,12 @@ def waiting(kafka: KafkaConnection, topic: str) -> int | None:
 
 
 def refusal(kafka: KafkaConnection, topic: str) -> str:
-    """What a worker's condition says when it gets nothing."""
+    """The condition of a worker that receives nothing."""
 
     async def scenario() -> str:
-        async with listening(kafka, topic) as (events, ear):
+        async with listening(kafka, topic) as (events, receiver):
             await until(lambda: kafka_condition(events.broker_health, suspended=False).ok is False)
-            assert not ear.values
+            assert not receiver.values
             found = kafka_condition(events.broker_health, suspended=False)
             return f"{found.reason}: {found.message}"
 
@@ -135,21 +135,21 @@ def refusal(kafka: KafkaConnection, topic: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "entrance",
+    "listener",
     [
-        Entrance("SSL"),
-        Entrance("SASL_PLAINTEXT"),
-        Entrance("SASL_SSL"),
-        Entrance("SASL_SSL", {"kafka-sasl-mechanism": "PLAIN"}),
+        BrokerListener("SSL"),
+        BrokerListener("SASL_PLAINTEXT"),
+        BrokerListener("SASL_SSL"),
+        BrokerListener("SASL_SSL", {"kafka-sasl-mechanism": "PLAIN"}),
     ],
     ids=str,
 )
-def test_whoever_shows_what_is_asked_for_writes_and_reads(
-    guarded_kafka: GuardedKafka, topic: str, tmp_path: Path, entrance: Entrance
+def test_a_client_with_valid_credentials_writes_and_reads(
+    guarded_kafka: GuardedKafka, topic: str, tmp_path: Path, listener: BrokerListener
 ) -> None:
-    kafka = connection(tmp_path, guarded_kafka, entrance)
+    kafka = connection(tmp_path, guarded_kafka, listener)
     asyncio.run(publish(kafka, topic, b"hello"))
-    assert waiting(kafka, topic) == 1
+    assert backlog_of(kafka, topic) == 1
     assert read_first(kafka, topic) == b"hello"
     bad = dead_letter(
         Record(topic, 0, 1, NOON, None, b"bad"), Problem(Code.FIELD_MISSING, "to", "is required")
@@ -159,46 +159,49 @@ def test_whoever_shows_what_is_asked_for_writes_and_reads(
 
 
 @pytest.mark.parametrize(
-    ("entrance", "said"),
+    ("listener", "expected"),
     [
-        (Entrance("SASL_SSL", {"kafka-password": "wrong"}), "AuthenticationFailed: .* invalid credentials"),
         (
-            Entrance("SASL_SSL", {"kafka-sasl-mechanism": "SCRAM-SHA-256"}),
+            BrokerListener("SASL_SSL", {"kafka-password": "wrong"}),
+            "AuthenticationFailed: .* invalid credentials",
+        ),
+        (
+            BrokerListener("SASL_SSL", {"kafka-sasl-mechanism": "SCRAM-SHA-256"}),
             "AuthenticationFailed: .* SCRAM-SHA-256",
         ),
-        (Entrance("SASL_SSL", {"kafka-ca.crt": ""}), "AuthenticationFailed: .* certificate"),
-        # TLS 1.3: the handshake is over by then, so it comes as a line that was cut
-        (Entrance("SSL", {"kafka-tls.crt": "", "kafka-tls.key": ""}), "BrokerUnreachable: .* alert"),
+        (BrokerListener("SASL_SSL", {"kafka-ca.crt": ""}), "AuthenticationFailed: .* certificate"),
+        # TLS 1.3: the handshake has ended by then, so the error is a closed connection
+        (BrokerListener("SSL", {"kafka-tls.crt": "", "kafka-tls.key": ""}), "BrokerUnreachable: .* alert"),
     ],
     ids=["a wrong password", "another mechanism", "an unknown authority", "no certificate"],
 )
-def test_whoever_does_not_is_told_what_was_refused(
-    guarded_kafka: GuardedKafka, topic: str, tmp_path: Path, entrance: Entrance, said: str
+def test_the_condition_has_the_reason_of_a_failed_authentication(
+    guarded_kafka: GuardedKafka, topic: str, tmp_path: Path, listener: BrokerListener, expected: str
 ) -> None:
-    found = refusal(connection(tmp_path, guarded_kafka, entrance), topic)
-    assert re.match(said, found)
+    found = refusal(connection(tmp_path, guarded_kafka, listener), topic)
+    assert re.match(expected, found)
     assert PASSWORD not in found
     assert "(after" not in found
 
 
-def test_a_topic_of_somebody_else_is_refused_by_name(
+def test_the_condition_names_a_topic_without_permission(
     guarded_kafka: GuardedKafka, topic: str, tmp_path: Path
 ) -> None:
     guarded_kafka.forbid(topic)
-    found = refusal(connection(tmp_path, guarded_kafka, Entrance("SASL_SSL")), topic)
+    found = refusal(connection(tmp_path, guarded_kafka, BrokerListener("SASL_SSL")), topic)
     assert found.startswith("NotAuthorized: ")
     assert f"needs Read on topic {topic} and on group {topic}.workers" in found
 
 
-def test_a_changed_password_counts_from_the_next_connection_on(
+def test_a_changed_password_is_used_for_the_next_connection(
     guarded_kafka: GuardedKafka, topic: str, tmp_path: Path
 ) -> None:
-    before = connection(tmp_path, guarded_kafka, Entrance("SASL_SSL"))
+    before = connection(tmp_path, guarded_kafka, BrokerListener("SASL_SSL"))
     asyncio.run(publish(before, topic, b"hello"))
     guarded_kafka.set_password("n3xt")
     try:
         assert refusal(before, topic).startswith("AuthenticationFailed: ")
-        after = connection(tmp_path, guarded_kafka, Entrance("SASL_SSL", {"kafka-password": "n3xt"}))
+        after = connection(tmp_path, guarded_kafka, BrokerListener("SASL_SSL", {"kafka-password": "n3xt"}))
         assert read_first(after, topic) == b"hello"
     finally:
         guarded_kafka.set_password(PASSWORD)

@@ -1,4 +1,4 @@
-"""How many records wait, on the embedded broker: known, and not known."""
+"""Consumer lag on the embedded broker: known and unknown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,13 +11,13 @@ from postroom.adapters.kafka import lag
 from postroom.adapters.kafka.lag import BacklogMonitor
 from postroom.connections import KafkaConnection
 from postroom.local.broker import LocalBroker
-from tests.kafka.test_consumer import committed, make, publish, reading, until
+from tests.kafka.test_consumer import committed, make, publish, running_reader, until
 
 pytestmark = pytest.mark.kafka
 
 
 @asynccontextmanager
-async def looking(broker: LocalBroker, topic: str) -> AsyncIterator[BacklogMonitor]:
+async def monitoring(broker: LocalBroker, topic: str) -> AsyncIterator[BacklogMonitor]:
     backlog = BacklogMonitor(KafkaConnection(broker.bootstrap), topic, f"{topic}.workers")
     watching = asyncio.create_task(backlog.watch())
     try:
@@ -28,13 +28,13 @@ async def looking(broker: LocalBroker, topic: str) -> AsyncIterator[BacklogMonit
             await watching
 
 
-def test_a_lag_is_unknown_while_no_broker_answers_and_until_the_group_says_what_is_assigned(
+def test_a_lag_is_unknown_without_a_broker_and_before_an_assignment(
     tmp_path: Path,
 ) -> None:
     async def scenario(own: LocalBroker) -> None:
         make(own, "t")
         publish(own, "t", 10)
-        async with reading(own, "t") as reader:
+        async with running_reader(own, "t") as reader:
             await until(lambda: reader.events.lag == 0)
             own.kill()
             await until(lambda: reader.events.connected is False)
@@ -46,16 +46,16 @@ def test_a_lag_is_unknown_while_no_broker_answers_and_until_the_group_says_what_
         asyncio.run(scenario(own))
 
 
-def test_what_waits_is_known_of_partitions_that_give_nothing(broker: LocalBroker, topic: str) -> None:
-    """They are paused, as while the ledger is away, and then nothing comes that would tell of their ends."""
+def test_the_lag_of_paused_partitions_is_known(broker: LocalBroker, topic: str) -> None:
+    """They are paused, as during a ledger outage, so that no fetch updates their end offsets."""
 
     async def scenario() -> None:
         make(broker, topic, 3)
         publish(broker, topic, 20, 1)
-        async with reading(broker, topic) as before:
+        async with running_reader(broker, topic) as before:
             await until(lambda: len(before.seen) == 20)
         assert committed(broker, topic, 3)[1] == 20
-        async with reading(broker, topic) as reader:
+        async with running_reader(broker, topic) as reader:
             await until(lambda: reader.events.lag == 0)
             reader.events.pause()
             await until(lambda: reader.events._paused)
@@ -67,18 +67,18 @@ def test_what_waits_is_known_of_partitions_that_give_nothing(broker: LocalBroker
     asyncio.run(scenario())
 
 
-def test_what_waits_for_a_suspended_profile_is_what_its_group_has_not_committed(
+def test_the_lag_of_a_suspended_profile_counts_from_the_committed_offsets(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lag, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lag, "MEASURE_SECONDS", 0.05)
 
     async def scenario(own: LocalBroker) -> None:
-        async with looking(own, "t") as backlog:
+        async with monitoring(own, "t") as backlog:
             await until(lambda: backlog.records is None)
             make(own, "t", 2)
             publish(own, "t", 3, 1)
-            await until(lambda: backlog.records == 3)  # its group is not there yet
-            async with reading(own, "t") as reader:
+            await until(lambda: backlog.records == 3)  # its group does not exist yet
+            async with running_reader(own, "t") as reader:
                 await until(lambda: len(reader.seen) == 3)
             await until(lambda: backlog.records == 0)
             publish(own, "t", 4, 0)

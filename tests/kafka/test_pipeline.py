@@ -20,8 +20,8 @@ def fresh_broker() -> Iterator[str]:
         yield broker.bootstrap
 
 
-def carry(plant: WorkerUnderTest, sink: RecordingSink) -> None:
-    """Publish, kill the worker on the way, start it again: every letter arrives, doubles are on record."""
+def deliver_across_a_kill(plant: WorkerUnderTest, sink: RecordingSink) -> None:
+    """Publish, kill and restart the worker: every letter arrives, and duplicates are recorded as in doubt."""
     published = publish(plant.bootstrap, events(EVENTS, seed=1))
     plant.start()
     wait_until(lambda: sink.copies.total() > EVENTS // 3, "a third of the letters")
@@ -37,10 +37,14 @@ def carry(plant: WorkerUnderTest, sink: RecordingSink) -> None:
 def test_the_embedded_broker_carries_every_event(
     tmp_path: Path, fresh_broker: str, recording_sink: RecordingSink
 ) -> None:
-    carry(WorkerUnderTest(tmp_path, fresh_broker, recording_sink.address).prepare(), recording_sink)
+    deliver_across_a_kill(
+        WorkerUnderTest(tmp_path, fresh_broker, recording_sink.address).prepare(), recording_sink
+    )
 
 
 def test_a_real_apache_kafka_carries_every_event(
     tmp_path: Path, apache_kafka: str, recording_sink: RecordingSink
 ) -> None:
-    carry(WorkerUnderTest(tmp_path, apache_kafka, recording_sink.address).prepare(), recording_sink)
+    deliver_across_a_kill(
+        WorkerUnderTest(tmp_path, apache_kafka, recording_sink.address).prepare(), recording_sink
+    )

@@ -1,4 +1,4 @@
-"""The polling thread, on a scripted consumer: back-pressure, and rebalances that go wrong."""
+"""The polling thread, on a scripted consumer: back-pressure, and rebalances that fail."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ NOWHERE = KafkaConnection("nowhere:9092")
 
 @dataclass
 class Listener:
-    """A receiver that notes what it hears."""
+    """A receiver that records its calls."""
 
     count: int = 0
     assignments: list[Partition] = field(default_factory=list)
@@ -43,8 +43,8 @@ class Listener:
 
 
 class SameTopic:
-    """One that asks no brokers: a client that does is let go of after five seconds without an answer, and in
-    whichever test the garbage is collected."""
+    """A topic id watcher without a client: a real client blocks for five seconds when it is destroyed, in the
+    test that happens to run then."""
 
     def __init__(self, _: KafkaConnection, topic: str) -> None: ...
 
@@ -52,7 +52,7 @@ class SameTopic:
         return False
 
     def close(self) -> None:
-        """It has no client."""
+        """There is no client to close."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +68,8 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> ScriptedConsumer:
 
 
 @asynccontextmanager
-async def polling(listener: Listener, patience: float = 60) -> AsyncIterator[KafkaConsumer]:
-    source = KafkaConsumer(NOWHERE, "t", GroupMembership("workers", "one", patience))
+async def polling(listener: Listener, revoke_timeout: float = 60) -> AsyncIterator[KafkaConsumer]:
+    source = KafkaConsumer(NOWHERE, "t", GroupMembership("workers", "one", revoke_timeout))
     await source.start(listener)
     try:
         yield source
@@ -78,7 +78,7 @@ async def polling(listener: Listener, patience: float = 60) -> AsyncIterator[Kaf
 
 
 def wait_here(condition: Callable[[], object]) -> None:
-    """Without the loop, which is then as busy as it can be."""
+    """Wait without running the event loop, which is therefore busy."""
     never, end = threading.Event(), time.monotonic() + 5
     while not condition():
         assert time.monotonic() < end
@@ -87,11 +87,11 @@ def wait_here(condition: Callable[[], object]) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - it is in another thread
+        while not condition():  # noqa: ASYNC110 - the state is in another thread
             await asyncio.sleep(0.005)
 
 
-def test_a_busy_loop_is_handed_two_batches_and_no_more(consumer: ScriptedConsumer) -> None:
+def test_a_busy_loop_receives_at_most_two_batches(consumer: ScriptedConsumer) -> None:
     async def scenario() -> None:
         listener = Listener()
         async with polling(listener):
@@ -104,7 +104,7 @@ def test_a_busy_loop_is_handed_two_batches_and_no_more(consumer: ScriptedConsume
     asyncio.run(scenario())
 
 
-def test_a_partition_that_comes_while_the_loop_is_busy_is_paused_too(consumer: ScriptedConsumer) -> None:
+def test_a_partition_assigned_while_the_loop_is_busy_is_paused_too(consumer: ScriptedConsumer) -> None:
     async def scenario() -> None:
         listener = Listener()
         async with polling(listener):
@@ -118,7 +118,7 @@ def test_a_partition_that_comes_while_the_loop_is_busy_is_paused_too(consumer: S
     asyncio.run(scenario())
 
 
-def test_the_receivers_pause_holds_when_the_loop_is_free_again(consumer: ScriptedConsumer) -> None:
+def test_the_pause_of_the_receiver_remains_when_the_loop_is_free_again(consumer: ScriptedConsumer) -> None:
     async def scenario() -> None:
         listener = Listener()
         async with polling(listener) as source:
@@ -151,11 +151,11 @@ def test_a_start_that_failed_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(scenario())
 
 
-def test_what_never_started_can_be_stopped() -> None:
+def test_a_consumer_that_never_started_can_be_stopped() -> None:
     asyncio.run(KafkaConsumer(NOWHERE, "t", GroupMembership("workers", "one")).stop({}))
 
 
-def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on(
+def test_a_partition_whose_letters_are_not_settled_is_lost_and_polling_continues(
     consumer: ScriptedConsumer,
 ) -> None:
     class Undecided(Listener):
@@ -170,7 +170,7 @@ def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on
     listener = Undecided()
 
     async def scenario() -> None:
-        async with polling(listener, patience=0.05) as source:
+        async with polling(listener, revoke_timeout=0.05) as source:
             listener.source = source
             consumer.rebalance.append(("on_revoke", [TopicPartition("t", 0)]))
             await until(lambda: listener.gone)
@@ -183,14 +183,14 @@ def test_a_partition_whose_letters_are_never_decided_is_lost_and_polling_goes_on
     assert consumer.committed == []
 
 
-def test_a_patient_worker_keeps_its_membership_while_it_waits() -> None:
-    usual, patient = (consumer_settings(NOWHERE, GroupMembership("g", "i", at)) for at in (60, 600))
+def test_a_long_revoke_timeout_raises_the_poll_interval() -> None:
+    usual, longer = (consumer_settings(NOWHERE, GroupMembership("g", "i", at)) for at in (60, 600))
     assert usual["max.poll.interval.ms"] == 300_000
-    assert patient["max.poll.interval.ms"] > 600_000
+    assert longer["max.poll.interval.ms"] > 600_000
 
 
-def test_a_fatal_error_of_the_client_ends_the_polling_and_so_the_worker(consumer: ScriptedConsumer) -> None:
-    """It may be told to the error callback; what comes in place of a record is tried on a real broker."""
+def test_a_fatal_error_of_the_client_ends_the_polling(consumer: ScriptedConsumer) -> None:
+    """The error comes through the callback; the error in place of a record is tested on a real broker."""
 
     async def run() -> None:
         source = KafkaConsumer(NOWHERE, "t", GroupMembership("workers", "one"))

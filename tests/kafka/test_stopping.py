@@ -1,4 +1,4 @@
-"""A member that is told to end: a broker that is there is told at once, one that is not is not waited for."""
+"""Stopping a group member: it leaves the group at once, and does not wait for an unreachable broker."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.fixtures import pipeline
 from tests.fixtures.kraft import ApacheKafka
 from tests.fixtures.pipeline import WorkerUnderTest, wait_until
 from tests.fixtures.recording_sink import RecordingSink
-from tests.kafka.test_consumer import Reader, committed, make, publish, reading, until
+from tests.kafka.test_consumer import Reader, committed, make, publish, running_reader, until
 
 pytestmark = pytest.mark.kafka
 
@@ -37,7 +37,7 @@ def kill(own: LocalBroker) -> None:
 
 
 def freeze(own: LocalBroker) -> None:
-    """As a network that swallows everything: connections stay, and nobody answers."""
+    """Stop the broker process, as a network that drops all packets: connections stay open."""
     assert own.pid is not None
     os.kill(own.pid, signal.SIGSTOP)
 
@@ -49,7 +49,7 @@ def thaw(own: LocalBroker) -> None:
 
 @pytest.mark.parametrize("name", ["one", None], ids=["static", "dynamic"])
 @pytest.mark.parametrize("lose", [kill, freeze])
-def test_a_broker_that_is_away_is_not_waited_for(
+def test_stop_does_not_wait_for_an_unreachable_broker(
     topic: str, lose: Callable[[LocalBroker], None], name: str | None
 ) -> None:
     async def scenario(own: LocalBroker) -> None:
@@ -68,8 +68,8 @@ def test_a_broker_that_is_away_is_not_waited_for(
             thaw(own)
 
 
-def test_neither_is_one_that_went_with_commits_on_their_way(topic: str) -> None:
-    """The library would try these again and again before it closes: more than six minutes were seen."""
+def test_stop_does_not_wait_for_commits_to_an_unreachable_broker(topic: str) -> None:
+    """The library retries these commits before it closes, which took more than six minutes."""
 
     async def scenario(own: LocalBroker) -> None:
         make(own, topic)
@@ -87,28 +87,26 @@ def test_neither_is_one_that_went_with_commits_on_their_way(topic: str) -> None:
         asyncio.run(scenario(own))
 
 
-def test_a_broker_that_is_there_has_the_offsets_and_gives_the_partitions_to_the_others_at_once(
-    broker: LocalBroker, topic: str
-) -> None:
+def test_stop_commits_and_the_partitions_are_reassigned_at_once(broker: LocalBroker, topic: str) -> None:
     async def scenario() -> None:
         make(broker, topic, 4)
-        async with reading(broker, topic, None) as one, reading(broker, topic, None) as two:
+        async with running_reader(broker, topic, None) as one, running_reader(broker, topic, None) as two:
             await until(lambda: len(one.reception.partitions) == len(two.reception.partitions) == 2)
             for partition in range(4):
                 publish(broker, topic, 50, partition)
             await until(lambda: len(set(one.seen + two.seen)) == 200)
             assert await stopped_in(two) < SOON
             begin = time.monotonic()
-            mine = {number for _, number in one.reception.partitions}
+            kept = {number for _, number in one.reception.partitions}
             offsets = committed(broker, topic, 4)
-            assert {offsets[number] for number in range(4) if number not in mine} == {50}
+            assert {offsets[number] for number in range(4) if number not in kept} == {50}
             await until(lambda: len(one.reception.partitions) == 4)
             assert time.monotonic() - begin < SESSION_SECONDS / 2
 
     asyncio.run(scenario())
 
 
-def test_a_worker_ends_in_order_while_apache_kafka_is_away_and_goes_on_from_its_ledger(
+def test_a_worker_stops_while_apache_kafka_is_unreachable_and_continues_from_its_ledger(
     apache_kafka_node: ApacheKafka, recording_sink: RecordingSink, tmp_path: Path, topic: str
 ) -> None:
     topic = f"postroom.default.{topic}"
@@ -126,7 +124,7 @@ def test_a_worker_ends_in_order_while_apache_kafka_is_away_and_goes_on_from_its_
     finally:
         apache_kafka_node.start()
     assert seconds < SESSION_SECONDS / 2
-    assert plant.logged(b"no broker answers")
+    assert plant.logged(b"no broker responds")
     pipeline.publish(plant.bootstrap, pipeline.events(50, seed=2, prefix="z"), topic)
     plant.start()
     wait_until(lambda: plant.through(250), "every letter settled")

@@ -1,4 +1,4 @@
-"""Messages as they come from the client library: none of them ends the worker."""
+"""Conversion of messages of the client library: none of them ends the worker."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.delivery.scripted_consumer import ScriptedMessage
 
 
 class UnreadableMessage(ScriptedMessage):
-    """What the library does with the header b"caf\\xe9": it fails while it decodes the name."""
+    """A message with the header b"caf\\xe9": the library fails to decode its name."""
 
     def __init__(self, failure: Exception) -> None:
         super().__init__(7)
@@ -32,7 +32,7 @@ def test_a_header_name_that_is_not_utf_8_makes_a_record_without_headers(failure:
     assert record.unreadable == "a header's name is not UTF-8"
 
 
-def test_such_a_record_is_refused_by_its_headers() -> None:
+def test_a_record_with_unreadable_headers_is_rejected() -> None:
     with pytest.raises(Rejected) as refusal:
         parse_event(_unreadable())
     [problem] = refusal.value.problems
@@ -40,7 +40,7 @@ def test_such_a_record_is_refused_by_its_headers() -> None:
     assert "a header's name is not UTF-8" in problem.message
 
 
-def test_such_a_record_is_stored_and_still_refused() -> None:
+def test_a_record_with_unreadable_headers_stays_unreadable_when_stored() -> None:
     assert unpack_record(pack_record(_unreadable())) == _unreadable()
 
 

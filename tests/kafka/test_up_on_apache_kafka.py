@@ -1,4 +1,4 @@
-"""The whole of Postroom on a real Apache Kafka: every sample of the examples arrives in the inbox."""
+"""`postroom up` on a real Apache Kafka: every sample of the examples arrives in the inbox."""
 
 import subprocess
 import sys

@@ -191,7 +191,7 @@ def test_a_letter_over_the_limit_is_refused_and_the_session_goes_on(
     client: SmtpClient, mail: Mail, store: LetterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = mail[1].handler
-    monkeypatch.setattr(desk, "limits", replace(desk.limits, most_bytes=300_000, kept_bytes=300_000))
+    monkeypatch.setattr(desk, "limits", replace(desk.limits, max_bytes=300_000, kept_bytes=300_000))
     client.send(ENVELOPE + (b"x" * 900 + b"\r\n") * 500 + b".\r\n" + ENVELOPE + b"\r\nHello\r\n.\r\n")
     assert client.codes(8) == [250, 250, 354, 552, 250, 250, 354, 250]
     assert store.counts().letters == 1

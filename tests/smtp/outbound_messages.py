@@ -1,4 +1,4 @@
-"""Letters to send in the tests of the SMTP adapter, and a register of what became of them."""
+"""Letters for the tests of the SMTP adapter, and a register of their results."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ IN_CLEAR = TlsSettings(TlsMode.NONE)
 
 @dataclass(eq=False)
 class Letter:
-    """A parcel whose content names its recipient, so that a mix-up shows."""
+    """An outbound message whose content contains its recipient, so that an exchanged content is found."""
 
     recipient: str
     size: int = 0
@@ -68,13 +68,13 @@ async def grant_all(messages: Sequence[OutboundMessage]) -> FenceGrant:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until the condition holds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for is another's state
+        while not condition():  # noqa: ASYNC110 - the condition reads another object's state
             await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def pool(port: int, fence: Fence = grant_all, **settings: Any) -> AsyncIterator[SmtpRelay]:
-    """An opened pool in clear towards 127.0.0.1, drained at the end."""
+    """An open pool to 127.0.0.1 without TLS, drained at the end."""
     given: dict[str, Any] = {"host": "127.0.0.1", "tls": IN_CLEAR, "connections": 1, **settings}
     relay = SmtpRelay(RelaySettings(port=port, **given))
     await relay.open(fence)

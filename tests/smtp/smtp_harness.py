@@ -1,4 +1,4 @@
-"""The world of one dialogue, without sockets and with a clock that stands: its line and its desk in one."""
+"""The environment of one `TransactionPipeline`, without sockets and with a clock that tests set."""
 
 import math
 from collections import deque
@@ -18,17 +18,17 @@ class Letter:
 
 @dataclass
 class World:
-    """Line and desk in one: what was written, what became of each letter, and a clock that stands."""
+    """The transport and the send queue in one object: records writes and results; tests set the time."""
 
     pipelining: bool = True
-    allowance: int = 1000
+    max_messages: int = 1000
     queue: deque[QueuedMessage] = field(default_factory=deque)
     asked: list[QueuedMessage] = field(default_factory=list)
     results: dict[QueuedMessage, Result] = field(default_factory=dict)
     returned: list[QueuedMessage] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
     owed: deque[str] = field(default_factory=deque)
-    """Commands that the relay has not answered."""
+    """Commands without a reply yet."""
     contents: list[bytes] = field(default_factory=list)
     flushed: bool = True
     idle: int = 0
@@ -37,7 +37,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.transactions = TransactionPipeline(
-            self, self, Capabilities(pipelining=self.pipelining), self.allowance
+            self, self, Capabilities(pipelining=self.pipelining), self.max_messages
         )
 
     def put(self, count: int) -> list[QueuedMessage]:
@@ -64,11 +64,11 @@ class World:
     def answer(self, queued: QueuedMessage) -> None:
         self.asked.remove(queued)
         queued.fence_requested = False
-        holder, queued.waiter = queued.waiter, None
-        if holder is not None:
-            holder.resume()
+        waiter, queued.waiter = queued.waiter, None
+        if waiter is not None:
+            waiter.resume()
 
-    # --- the desk
+    # --- the send queue
 
     def now(self) -> float:
         return self.time
@@ -91,7 +91,7 @@ class World:
         if not queued.settled:
             self.returned.append(queued)
 
-    # --- the line
+    # --- the transport
 
     def write(self, data: bytes) -> None:
         assert self.ended is None
@@ -122,11 +122,11 @@ class World:
     # --- the relay
 
     def on_reply(self, *codes: int) -> None:
-        """The relay's answers, in order."""
+        """Pass replies of the relay to the transactions, in order."""
         for code in codes:
             if self.ended is None:
                 self.answer_command(self.owed.popleft() if self.owed else "", code)
                 self.transactions.on_reply(code, b"text")
 
     def answer_command(self, command: str, code: int) -> None:
-        """For a world that keeps the relay's side of the transaction."""
+        """Hook for a subclass that keeps the relay's state of the transaction."""

@@ -1,4 +1,4 @@
-"""Against aiosmtpd, a server that somebody else wrote: with and without PIPELINING, STARTTLS and AUTH."""
+"""The SMTP adapter against aiosmtpd, an independent server: with and without PIPELINING, STARTTLS, AUTH."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ from tests.smtp.outbound_messages import IN_CLEAR, Letter, Register, letters, po
 
 
 class Inbox:
-    """A handler that keeps what it takes; `pipelining` has it offered in EHLO."""
+    """A handler that stores what it accepts; `pipelining`: EHLO offers PIPELINING."""
 
     def __init__(self, pipelining: bool) -> None:
         self.pipelining = pipelining
@@ -32,7 +32,7 @@ class Inbox:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if address.startswith("nobody"):
+        if address.startswith("unknown"):
             return "550 5.1.1 no such user"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
@@ -104,23 +104,23 @@ def test_letters_arrive_once_each_and_whole(pipelining: bool) -> None:
 
 
 @PIPELINED
-def test_an_unknown_recipient_costs_its_neighbours_nothing(pipelining: bool) -> None:
+def test_an_unknown_recipient_does_not_affect_other_letters(pipelining: bool) -> None:
     inbox = Inbox(pipelining)
     given = [
-        Letter("nobody0@example.net"),
+        Letter("unknown0@example.net"),
         *letters(5),
-        Letter("nobody1@example.net"),
+        Letter("unknown1@example.net"),
         Letter("last@example.net"),
     ]
     results = asyncio.run(send(inbox, given, {"tls": IN_CLEAR}))
-    assert results["nobody0@example.net"] == Reply(Stage.RCPT, 550, "5.1.1 no such user")
-    assert results["nobody1@example.net"] == Reply(Stage.RCPT, 550, "5.1.1 no such user")
+    assert results["unknown0@example.net"] == Reply(Stage.RCPT, 550, "5.1.1 no such user")
+    assert results["unknown1@example.net"] == Reply(Stage.RCPT, 550, "5.1.1 no such user")
     assert list(results.values()).count(TAKEN) == len(inbox.taken) == 6
 
 
 @PIPELINED
 @pytest.mark.parametrize("method", AuthMethod)
-def test_letters_go_under_tls_after_a_login(
+def test_letters_are_sent_under_tls_after_authentication(
     pipelining: bool, method: AuthMethod, tls: tuple[ssl.SSLContext, TlsSettings]
 ) -> None:
     context, ours = tls

@@ -1,4 +1,4 @@
-"""TLS and credentials over real sockets: what is demanded, what is never said in clear, what is reported."""
+"""TLS and credentials over real sockets: what is required, what is never sent in clear, what is reported."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ WITH_AUTH = (*FULL, "AUTH PLAIN LOGIN")
 
 
 class Authority:
-    """A certificate authority of the test's own, and the contexts of a server that it vouches for."""
+    """A certificate authority for the tests, and contexts of servers with its certificates."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()
@@ -59,7 +59,7 @@ async def send(relay: ScriptedRelay, count: int = 3, **settings: Any) -> list[Re
 
 
 def refused(results: list[Result], stage: Stage) -> str:
-    """The one reason why no letter could be offered."""
+    """The reason, the same for all letters, why none could be sent."""
     (result, *others) = results
     assert isinstance(result, Lost)
     assert (result.stage, result.end_of_data_sent) == (stage, False)
@@ -90,7 +90,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority) 
     assert "certificate verify failed" in reason
 
 
-def test_a_certificate_for_another_name_is_refused_and_server_name_says_which_is_meant(
+def test_a_certificate_for_another_name_is_refused_unless_server_name_is_that_name(
     authority: Authority,
 ) -> None:
     results = asyncio.run(send(ScriptedRelay(tls=authority.server("relay.example.com")), tls=authority.tls()))
@@ -106,7 +106,7 @@ def test_starttls_refused_is_a_connection_not_opened(authority: Authority, step:
     assert refused(asyncio.run(send(relay, tls=authority.tls())), Stage.TLS)
 
 
-def test_what_is_said_in_clear_after_the_220_is_an_injection(authority: Authority) -> None:
+def test_clear_text_after_the_220_is_an_injection(authority: Authority) -> None:
     relay = ScriptedRelay(
         {"STARTTLS": [Raw(b"220 go ahead\r\n250-evil\r\n250 AUTH PLAIN\r\n")]}, tls=authority.server()
     )
@@ -136,7 +136,7 @@ def test_a_client_certificate_is_shown_to_a_relay_that_asks(authority: Authority
     assert asyncio.run(send(ScriptedRelay(tls=server), tls=tls)) == [ACCEPTED] * 3
 
 
-def test_a_missing_authority_file_is_a_reason_and_no_crash(tmp_path: Path, authority: Authority) -> None:
+def test_a_missing_authority_file_is_reported(tmp_path: Path, authority: Authority) -> None:
     tls = TlsSettings(ca_file=tmp_path / "absent.pem")
     assert "absent.pem" in refused(
         asyncio.run(send(ScriptedRelay(tls=authority.server()), tls=tls)), Stage.TLS
@@ -144,22 +144,24 @@ def test_a_missing_authority_file_is_a_reason_and_no_crash(tmp_path: Path, autho
 
 
 @pytest.mark.parametrize(
-    ("auth", "said"),
+    ("auth", "commands"),
     [
         (PLAIN, ["AUTH PLAIN AGFsaWNlAG9wZW4gc2VzYW1l"]),
         (LOGIN, ["AUTH LOGIN", "YWxpY2U=", "b3BlbiBzZXNhbWU="]),
     ],
     ids=["plain", "login"],
 )
-def test_credentials_are_given_under_tls(authority: Authority, auth: AuthSettings, said: list[str]) -> None:
+def test_credentials_are_given_under_tls(
+    authority: Authority, auth: AuthSettings, commands: list[str]
+) -> None:
     relay = ScriptedRelay(extensions=WITH_AUTH, tls=authority.server())
     assert asyncio.run(send(relay, tls=authority.tls(), auth=auth)) == [ACCEPTED] * 3
-    start = relay.commands.index(said[0])
-    assert relay.commands[start : start + len(said)] == said
+    start = relay.commands.index(commands[0])
+    assert relay.commands[start : start + len(commands)] == commands
     assert relay.commands[:start].count("STARTTLS") == 1
 
 
-def test_a_refused_login_is_reported_in_the_relays_words_and_without_the_password(
+def test_a_failed_authentication_is_reported_with_the_relays_text_and_without_the_password(
     authority: Authority,
 ) -> None:
     relay = ScriptedRelay({"AUTH": ["535 5.7.8 no such user"] * 9}, WITH_AUTH, tls=authority.server())
@@ -200,7 +202,7 @@ def test_credentials_that_cannot_be_read_are_a_reason(authority: Authority) -> N
     assert "the Secret is not mounted" in refused(results, Stage.AUTH)
 
 
-def test_a_password_shows_in_no_repr() -> None:
+def test_no_repr_contains_a_password() -> None:
     assert "sesame" not in repr(USER)
     assert "sesame" not in repr(PLAIN)
 
@@ -211,8 +213,8 @@ def test_a_password_shows_in_no_repr() -> None:
         ({"greeting": ["554 5.3.2 no service"]}, Stage.CONNECT, "554 5.3.2 no service"),
         ({"greeting": ["421 4.3.2 busy"]}, Stage.CONNECT, "421 4.3.2 busy"),
         ({"greeting": [DROP]}, Stage.CONNECT, "the relay closed the connection"),
-        ({"greeting": [Raw(b"SSH-2.0-OpenSSH\r\n")]}, Stage.CONNECT, "no SMTP reply"),
-        ({"greeting": [Raw(b"220 hi\r\n250 and more\r\n")]}, Stage.EHLO, "out of turn"),
+        ({"greeting": [Raw(b"SSH-2.0-OpenSSH\r\n")]}, Stage.CONNECT, "invalid SMTP reply"),
+        ({"greeting": [Raw(b"220 hi\r\n250 and more\r\n")]}, Stage.EHLO, "without a command"),
         ({"EHLO": ["550 5.7.1 not you"]}, Stage.EHLO, "550 5.7.1 not you"),
         ({"EHLO": [DROP]}, Stage.EHLO, "the relay closed the connection"),
     ],
@@ -230,7 +232,7 @@ def test_an_old_relay_is_greeted_with_helo() -> None:
     assert "MAIL FROM:<post@example.com>" in relay.commands
 
 
-def test_the_connections_address_stands_for_a_name_in_ehlo() -> None:
+def test_ehlo_has_the_address_of_the_connection_without_a_name() -> None:
     relay = ScriptedRelay()
     asyncio.run(send(relay))
     assert relay.commands[0] == "EHLO [127.0.0.1]"
@@ -263,7 +265,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
 
         monkeypatch.setattr(loop, "getaddrinfo", find)
         monkeypatch.setattr(loop, "sock_connect", hesitate)
-        assert await send(relay, patience=Timeouts(connect=0.1)) == [ACCEPTED] * 3
+        assert await send(relay, timeouts=Timeouts(connect=0.1)) == [ACCEPTED] * 3
 
     asyncio.run(run())
 

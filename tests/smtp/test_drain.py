@@ -1,4 +1,4 @@
-"""A drain over real sockets: what it hands back, what it waits for, and in which order it says so."""
+"""A drain over real sockets: what it reports as not sent, what it waits for, and in which order."""
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ from tests.delivery.scripted_relay import SILENCE, ScriptedRelay, Wait, served
 from tests.smtp.outbound_messages import ACCEPTED, Letter, Register, grant_all, letters, pool, until
 
 
-def test_a_drain_hands_back_what_waits_and_waits_for_what_is_under_way() -> None:
+def test_a_drain_returns_queued_letters_and_waits_for_the_reply_to_sent_content() -> None:
     async def run() -> None:
         answered = asyncio.Event()
         relay, register = ScriptedRelay({"DOT": [Wait(answered)]}), Register()
@@ -34,12 +34,12 @@ def test_a_drain_that_runs_out_of_grace_leaves_the_letter_in_doubt() -> None:
             sender.deliver(letters(1), register.note)
             await until(lambda: len(relay.seen) == 1)
             await sender.drain(0.02)
-            assert await register.of(1) == [Lost(Stage.END_OF_DATA, True, "no answer within 0.02 s of grace")]
+            assert await register.of(1) == [Lost(Stage.END_OF_DATA, True, "no reply within 0.02 s of grace")]
 
     asyncio.run(run())
 
 
-def test_a_letter_that_the_fence_is_at_work_on_is_handed_back_after_its_answer() -> None:
+def test_a_letter_in_a_running_fence_call_is_returned_after_the_call() -> None:
     async def run() -> None:
         asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -63,7 +63,7 @@ def test_a_letter_that_the_fence_is_at_work_on_is_handed_back_after_its_answer()
     asyncio.run(run())
 
 
-def test_a_fence_that_does_not_answer_does_not_hold_up_a_drain_beyond_its_grace() -> None:
+def test_a_fence_call_that_does_not_return_ends_a_drain_after_its_grace() -> None:
     async def run() -> None:
         asked = asyncio.Event()
 
@@ -82,7 +82,7 @@ def test_a_fence_that_does_not_answer_does_not_hold_up_a_drain_beyond_its_grace(
     asyncio.run(run())
 
 
-def test_what_is_delivered_after_a_drain_is_handed_back_at_once_and_open_starts_again() -> None:
+def test_a_letter_delivered_after_a_drain_is_returned_at_once_and_open_restarts() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay(), Register()
         async with served(relay), pool(relay.port) as sender:

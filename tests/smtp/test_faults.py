@@ -1,4 +1,4 @@
-"""Over real sockets: what the adapter reports for each fault a relay can have at each stage."""
+"""Over real sockets: the results for each fault of a relay at each stage."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ VERBS = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT, "DATA": Stage.DATA, "DOT": Stag
 
 
 async def send(relay: ScriptedRelay, count: int = 3) -> list[Result]:
-    """Send letters one after another on one connection at a time; their results in order of the letters."""
+    """Send letters over one connection at a time; return their results in the order of the letters."""
     register = Register()
     async with served(relay), pool(relay.port) as sender:
         sender.deliver(letters(count), register.note)
@@ -37,7 +37,7 @@ def test_letters_arrive_each_in_its_own_transaction(extensions: Sequence[str]) -
 @MODES
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("code", [450, 451, 452, 454, 550, 552, 554])
-def test_a_refusal_is_reported_with_its_stage_and_spares_the_neighbours(
+def test_a_rejection_is_reported_with_its_stage_and_does_not_affect_other_letters(
     verb: str, code: int, extensions: Sequence[str]
 ) -> None:
     relay = ScriptedRelay({verb: [OK, f"{code} 1.2.3 no"]}, extensions)
@@ -72,7 +72,7 @@ def test_only_a_connection_lost_after_the_dot_leaves_a_letter_in_doubt(
 
 @MODES
 @pytest.mark.parametrize(
-    ("verb", "stage", "dot_sent"),
+    ("verb", "stage", "sent"),
     [
         ("MAIL", Stage.MAIL, False),
         ("RCPT", Stage.RCPT, False),
@@ -81,18 +81,18 @@ def test_only_a_connection_lost_after_the_dot_leaves_a_letter_in_doubt(
     ],
 )
 def test_garbage_in_place_of_a_reply_ends_the_connection(
-    verb: str, stage: Stage, dot_sent: bool, extensions: Sequence[str]
+    verb: str, stage: Stage, sent: bool, extensions: Sequence[str]
 ) -> None:
     relay = ScriptedRelay({verb: [Raw(b"\x16\x03\x01 what\r\n")]}, extensions)
     lost, *others = asyncio.run(send(relay))
     assert isinstance(lost, Lost)
-    assert (lost.stage, lost.end_of_data_sent) == (stage, dot_sent)
-    assert "no SMTP reply" in lost.reason
+    assert (lost.stage, lost.end_of_data_sent) == (stage, sent)
+    assert "invalid SMTP reply" in lost.reason
     assert others == [ACCEPTED, ACCEPTED]
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "DOT"])
-def test_half_a_reply_is_no_reply(verb: str) -> None:
+def test_an_incomplete_reply_is_no_reply(verb: str) -> None:
     relay = ScriptedRelay({verb: [Raw(b"250 2.0.0 qu", then_drop=True)]}, LOCKSTEP)
     lost, *others = asyncio.run(send(relay))
     assert isinstance(lost, Lost)
@@ -124,7 +124,7 @@ def test_data_answered_with_anything_but_354_or_a_refusal_is_not_taken_for_accep
     assert results[1:] == [ACCEPTED, ACCEPTED]
 
 
-def test_a_reply_that_nobody_asked_for_ends_the_connection_and_costs_no_letter() -> None:
+def test_an_unsolicited_reply_ends_the_connection_and_fails_no_letter() -> None:
     relay = ScriptedRelay({"DOT": [Raw(b"250 2.0.0 queued\r\n250 2.0.0 and again\r\n")]}, LOCKSTEP)
 
     async def run() -> None:
@@ -140,13 +140,13 @@ def test_a_reply_that_nobody_asked_for_ends_the_connection_and_costs_no_letter()
     assert relay.connections == 2
 
 
-def test_a_kept_connection_that_the_relay_closed_costs_no_letter() -> None:
+def test_a_reused_connection_that_the_relay_closed_fails_no_letter() -> None:
     relay = ScriptedRelay({"MAIL": [OK, DROP]})
     assert asyncio.run(send(relay, 2)) == [ACCEPTED, ACCEPTED]
     assert relay.connections == 2
 
 
-def test_a_letter_is_put_back_for_a_dead_connection_only_once() -> None:
+def test_a_letter_is_requeued_for_a_closed_connection_only_once() -> None:
     relay = ScriptedRelay({"MAIL": [OK, DROP, OK, DROP]})
 
     async def run() -> list[Result]:
@@ -159,8 +159,8 @@ def test_a_letter_is_put_back_for_a_dead_connection_only_once() -> None:
     assert sum(result == ACCEPTED for result in results) + sum(isinstance(r, Lost) for r in results) == 4
 
 
-def test_what_the_socket_has_not_taken_is_not_in_doubt() -> None:
-    """The relay stops reading in the middle of a large letter, then goes away."""
+def test_content_that_the_socket_has_not_accepted_is_not_in_doubt() -> None:
+    """The relay stops reading in the middle of a large letter, then closes the connection."""
 
     async def run() -> Result:
         relay = ScriptedRelay(stall=Stall(gone := asyncio.Event()))
@@ -177,7 +177,7 @@ def test_what_the_socket_has_not_taken_is_not_in_doubt() -> None:
     assert (result.stage, result.end_of_data_sent) == (Stage.DATA, False)
 
 
-def test_a_refusal_in_the_middle_of_the_content_is_the_answer() -> None:
+def test_a_rejection_in_the_middle_of_the_content_is_the_result() -> None:
     async def run() -> Result:
         relay = ScriptedRelay(stall=Stall(asyncio.Event(), b"552 5.3.4 too big\r\n"))
         register = Register()
@@ -189,7 +189,7 @@ def test_a_refusal_in_the_middle_of_the_content_is_the_answer() -> None:
     assert asyncio.run(run()) == Reply(Stage.END_OF_DATA, 552, "5.3.4 too big")
 
 
-def test_acceptance_in_the_middle_of_the_content_is_none() -> None:
+def test_a_250_in_the_middle_of_the_content_is_no_acceptance() -> None:
     async def run() -> Result:
         relay = ScriptedRelay(stall=Stall(asyncio.Event(), b"250 2.0.0 fine\r\n"))
         register = Register()

@@ -1,4 +1,4 @@
-"""Over real sockets: nothing leaves that the fence has not granted, and nothing is asked for in vain."""
+"""Over real sockets: no content leaves without a grant, and the fence is called no more than needed."""
 
 import asyncio
 import math
@@ -59,7 +59,7 @@ def test_content_waits_after_354_until_the_fence_has_answered() -> None:
     asyncio.run(run())
 
 
-def test_a_grant_that_lapsed_before_the_354_is_asked_for_again() -> None:
+def test_a_grant_that_expired_before_the_354_is_requested_again() -> None:
     loop_time: list[float] = []
     relay = ScriptedRelay()
 
@@ -83,7 +83,7 @@ def test_a_grant_that_lapsed_before_the_354_is_asked_for_again() -> None:
     assert relay.connections == 1
 
 
-def test_a_grant_that_lapsed_before_it_came_sends_nothing() -> None:
+def test_a_grant_that_expired_before_it_arrived_sends_nothing() -> None:
     relay = ScriptedRelay()
 
     async def run() -> list[Result]:
@@ -127,8 +127,8 @@ def test_a_fence_that_raises_sends_nothing_and_loses_nothing() -> None:
     assert len(failures) == 1
 
 
-def test_a_letter_that_both_the_relay_and_the_fence_refuse_is_withheld() -> None:
-    """Somebody else owns it: what the relay said of it is theirs to hear."""
+def test_a_letter_that_both_the_relay_and_the_fence_refuse_is_reported_as_not_sent() -> None:
+    """Another worker owns the letter, so the reply of the relay must not settle it."""
     relay = ScriptedRelay({"RCPT": ["550 5.1.1 unknown"]})
 
     async def run() -> list[Result]:
@@ -150,7 +150,7 @@ def test_a_letter_that_both_the_relay_and_the_fence_refuse_is_withheld() -> None
     assert asyncio.run(run()) == [NotSent(fenced=True)]
 
 
-def test_a_letter_that_the_fence_refuses_while_it_waits_again_is_not_offered() -> None:
+def test_a_requeued_letter_that_the_fence_refuses_is_not_sent() -> None:
     async def run() -> None:
         answer, greet = asyncio.Event(), asyncio.Event()
         relay = ScriptedRelay({"greeting": [OK, Wait(greet)], "DOT": ["421 4.3.2 closing"]})

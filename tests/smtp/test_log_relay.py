@@ -1,4 +1,4 @@
-"""Mode Log: fenced and settled like any other letter, and never sent."""
+"""Mode Log: letters are fenced and settled like others, and never sent."""
 
 import asyncio
 import math
@@ -15,7 +15,7 @@ from tests.smtp.outbound_messages import Letter, Register, grant_all, letters
 LOGGED = Reply(Stage.END_OF_DATA, 250, "logged, not sent")
 
 
-def test_letters_are_logged_in_one_masked_line_and_reported_as_taken() -> None:
+def test_letters_are_logged_in_one_line_with_masked_addresses_and_reported_as_accepted() -> None:
     async def run() -> None:
         relay, register = LogRelay(), Register()
         await relay.open(grant_all)
@@ -32,7 +32,7 @@ def test_letters_are_logged_in_one_masked_line_and_reported_as_taken() -> None:
     asyncio.run(run())
 
 
-def test_what_the_fence_refuses_is_withheld() -> None:
+def test_letters_that_the_fence_refuses_are_not_logged() -> None:
     async def fence(messages: Sequence[OutboundMessage]) -> FenceGrant:
         return FenceGrant(messages[:1], math.inf)
 
@@ -45,7 +45,7 @@ def test_what_the_fence_refuses_is_withheld() -> None:
     asyncio.run(run())
 
 
-def test_a_drain_hands_back_what_the_fence_was_not_asked_for_and_waits_for_its_answer() -> None:
+def test_a_drain_returns_letters_without_a_fence_call_and_waits_for_the_running_call() -> None:
     async def run() -> None:
         asked, answer = asyncio.Event(), asyncio.Event()
 

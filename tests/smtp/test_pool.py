@@ -1,4 +1,4 @@
-"""The pool over real sockets: how many connections, how long, how fast, and what a drain leaves behind."""
+"""The pool over real sockets: number and lifetime of connections, timeouts, rates, failures."""
 
 import asyncio
 import math
@@ -22,13 +22,13 @@ QUICK = Backoff(first=0.01, ceiling=0.04)
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweep a hundred times a second: the tests have no seconds to wait."""
+    """Sweep a hundred times a second, so that the tests are fast."""
     monkeypatch.setattr(pool_module, "SWEEP_SECONDS", 0.01)
 
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -63,12 +63,12 @@ def test_connections_share_the_letters_and_are_reused() -> None:
     asyncio.run(run())
 
 
-def test_a_letter_behind_a_slow_answer_goes_over_another_connection() -> None:
+def test_a_letter_behind_a_slow_reply_is_sent_over_another_connection() -> None:
     async def run() -> None:
         answer, register = asyncio.Event(), Register()
         relay = ScriptedRelay({"DOT": [Wait(answer)]})
-        patience = Timeouts(behind=0.05)
-        async with served(relay), pool(relay.port, connections=2, patience=patience) as sender:
+        timeouts = Timeouts(next_letter=0.05)
+        async with served(relay), pool(relay.port, connections=2, timeouts=timeouts) as sender:
             sender.deliver(letters(6), register.note)
             assert await register.of(5) == [ACCEPTED] * 5
             answer.set()
@@ -79,11 +79,11 @@ def test_a_letter_behind_a_slow_answer_goes_over_another_connection() -> None:
     asyncio.run(run())
 
 
-def test_where_there_is_no_other_connection_a_letter_waits_behind_a_slow_answer() -> None:
+def test_without_another_connection_a_letter_waits_behind_a_slow_reply() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay(delay=0.2), Register()
-        patience = Timeouts(behind=0.05)
-        async with served(relay), pool(relay.port, connections=1, patience=patience) as sender:
+        timeouts = Timeouts(next_letter=0.05)
+        async with served(relay), pool(relay.port, connections=1, timeouts=timeouts) as sender:
             sender.deliver(letters(3), register.note)
             assert await register.of(3) == [ACCEPTED] * 3
             assert sender.counters.drops[CloseCause.RESEQUENCED] == 0
@@ -107,7 +107,7 @@ def test_a_connection_ends_with_quit_after_its_messages() -> None:
 def test_an_unused_connection_is_closed_with_quit() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay(), Register()
-        async with served(relay), pool(relay.port, patience=Timeouts(idle=0.02)) as sender:
+        async with served(relay), pool(relay.port, timeouts=Timeouts(idle=0.02)) as sender:
             sender.deliver(letters(1), register.note)
             await until(lambda: sender.counters.drops[CloseCause.QUIT] == 1)
             assert relay.commands[-1] == "QUIT"
@@ -119,25 +119,25 @@ def test_an_unused_connection_is_closed_with_quit() -> None:
 @pytest.mark.parametrize(
     ("verb", "stage"), [("MAIL", Stage.MAIL), ("DATA", Stage.DATA), ("DOT", Stage.END_OF_DATA)]
 )
-def test_a_relay_that_does_not_answer_is_left_when_patience_ends(verb: str, stage: Stage) -> None:
+def test_a_connection_without_a_reply_is_closed_after_the_timeout(verb: str, stage: Stage) -> None:
     async def run() -> None:
         relay, register = ScriptedRelay({verb: [SILENCE]}), Register()
-        patience = Timeouts(command=0.03, data=0.03, dot=0.03)
-        async with served(relay), pool(relay.port, patience=patience) as sender:
+        timeouts = Timeouts(command=0.03, data=0.03, end_of_data=0.03)
+        async with served(relay), pool(relay.port, timeouts=timeouts) as sender:
             sender.deliver(letters(2), register.note)
             lost, other = await register.of(2)
         assert isinstance(lost, Lost)
         assert (lost.stage, lost.end_of_data_sent) == (stage, stage is Stage.END_OF_DATA)
-        assert lost.reason == f"no answer to {stage.replace('_', ' ').upper()} within 0.03 s"
+        assert lost.reason == f"no reply to {stage.replace('_', ' ').upper()} within 0.03 s"
         assert other == ACCEPTED
 
     asyncio.run(run())
 
 
-def test_a_relay_that_does_not_greet_is_left_when_patience_ends() -> None:
+def test_a_connection_without_a_greeting_is_closed_after_the_timeout() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay({"greeting": [SILENCE]}), Register()
-        async with served(relay), pool(relay.port, patience=Timeouts(command=0.03)) as sender:
+        async with served(relay), pool(relay.port, timeouts=Timeouts(command=0.03)) as sender:
             sender.deliver(letters(1), register.note)
             (result,) = await register.of(1)
         assert isinstance(result, Lost)
@@ -146,7 +146,7 @@ def test_a_relay_that_does_not_greet_is_left_when_patience_ends() -> None:
     asyncio.run(run())
 
 
-def test_every_waiting_letter_is_told_when_the_relay_is_out_of_reach(closed_port: int) -> None:
+def test_every_queued_letter_is_lost_when_the_relay_is_unreachable(closed_port: int) -> None:
     async def run() -> None:
         register = Register()
         async with pool(closed_port, connections=8, backoff=QUICK) as sender:
@@ -162,7 +162,7 @@ def test_every_waiting_letter_is_told_when_the_relay_is_out_of_reach(closed_port
     asyncio.run(run())
 
 
-def test_letters_that_come_after_a_failure_wait_for_the_one_next_attempt() -> None:
+def test_letters_delivered_after_a_failure_wait_for_the_next_attempt() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay({"greeting": ["421 4.3.2 busy", "421 4.3.2 busy"]}), Register()
         async with served(relay), pool(relay.port, connections=2, backoff=QUICK) as sender:
@@ -231,7 +231,7 @@ def test_a_letter_given_back_with_its_grant_is_not_asked_for_again() -> None:
     asyncio.run(run())
 
 
-def test_the_rate_holds_letters_back() -> None:
+def test_the_rate_delays_letters() -> None:
     async def run() -> float:
         relay, register = ScriptedRelay(), Register()
         async with served(relay), pool(relay.port, connections=4) as sender:
@@ -245,7 +245,7 @@ def test_the_rate_holds_letters_back() -> None:
     assert asyncio.run(run()) >= 0.09
 
 
-def test_a_rate_of_nothing_holds_all_and_another_lets_them_go_at_once() -> None:
+def test_a_rate_of_zero_stops_all_and_another_rate_resumes_at_once() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay(), Register()
         async with served(relay), pool(relay.port) as sender:
@@ -266,10 +266,10 @@ def test_a_rate_of_nothing_holds_all_and_another_lets_them_go_at_once() -> None:
     st.sampled_from([1.0, 10.0, 60.0]),
     st.lists(st.tuples(st.floats(0, 3), st.floats(0, 5)), min_size=50, max_size=300),
 )
-def test_however_long_letters_are_on_their_way_no_window_holds_more_than_the_rate(
+def test_whatever_the_delay_of_letters_no_window_contains_more_than_the_rate(
     count: int, seconds: float, steps: list[tuple[float, float]]
 ) -> None:
-    """Each arrives at some moment between its passing and its answer: the last one is the worst."""
+    """A letter arrives between its release and its reply; the latest time is the worst case."""
     throttle, now, arrived, due = Throttle(Rate(count, seconds), now=0.0), 0.0, list[float](), list[float]()
     for pause, way in steps:
         now += pause * seconds / count
@@ -284,7 +284,7 @@ def test_however_long_letters_are_on_their_way_no_window_holds_more_than_the_rat
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 1000, 5000])
-def test_a_throttle_whose_letters_are_answered_soon_lets_nearly_its_rate_through(count: int) -> None:
+def test_a_throttle_with_fast_replies_admits_nearly_its_rate(count: int) -> None:
     throttle, passed = Throttle(Rate(count), now=0.0), 0
     for tick in range(1, 1001):
         while throttle.try_acquire(tick * 0.02):
@@ -294,10 +294,12 @@ def test_a_throttle_whose_letters_are_answered_soon_lets_nearly_its_rate_through
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_report_that_raises_holds_up_no_other() -> None:
+def test_a_report_that_raises_does_not_affect_others() -> None:
     async def run() -> None:
-        heard: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+        messages: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: messages.append(context["message"])
+        )
 
         def fail(results: object) -> None:
             raise RuntimeError("a bug")
@@ -307,19 +309,19 @@ def test_a_report_that_raises_holds_up_no_other() -> None:
             sender.deliver([Letter("unlucky@example.net")], fail)
             sender.deliver(letters(2), register.note)
             assert await register.of(2) == [ACCEPTED] * 2
-        assert heard == ["a report of results raised"]
+        assert messages == ["a report callback raised; its results are lost"]
 
     asyncio.run(run())
 
 
-def test_a_burst_after_silence_is_no_larger_than_the_first() -> None:
+def test_a_burst_after_an_idle_time_is_no_larger_than_the_first() -> None:
     throttle = Throttle(Rate(60, 60.0), now=0.0)
     assert sum(throttle.try_acquire(0.0) for _ in range(20)) == 1
     assert sum(throttle.try_acquire(3600.0) for _ in range(20)) == 1
     assert throttle.delay() == pytest.approx(1.0)
 
 
-def test_a_relay_that_stays_away_is_asked_at_an_even_pace_and_for_more_connections_ever_more_seldom(
+def test_the_retry_delay_is_constant_without_and_doubles_with_other_connections(
     closed_port: int,
 ) -> None:
     async def run() -> list[tuple[float, float]]:
@@ -338,7 +340,7 @@ def test_a_relay_that_stays_away_is_asked_at_an_even_pace_and_for_more_connectio
     assert [round(beside / alone) for alone, beside in waits] == [1, 2, 4, 4]
 
 
-def test_a_letter_given_back_goes_before_those_that_wait() -> None:
+def test_a_requeued_letter_is_sent_before_the_queued_letters() -> None:
     async def run() -> None:
         relay, register = ScriptedRelay({"DOT": ["421 4.3.2 closing"]}), Register()
         async with served(relay), pool(relay.port) as sender:

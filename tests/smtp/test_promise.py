@@ -1,7 +1,7 @@
-"""The dialogue alone, against every order of events that chance can think of: what must never break.
+"""The transactions of a connection under random orders of events: the invariants.
 
-The relay here may answer anything at any time; the fence may grant, refuse or let a grant lapse; a drain or
-a broken line may come between any two bytes.
+The relay may send any reply at any time; the fence may grant, refuse or let a grant expire; a drain or a
+connection failure may occur between any two events.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from postroom.adapters.smtp.transaction import QueuedMessage
 from postroom.ports.relay import Lost, NotSent, Reply, Stage
 from tests.smtp.smtp_harness import World
 
-POLITE = {"MAIL": 250, "RCPT": 250, "DATA": 354, ".": 250, "RSET": 250, "QUIT": 221}
+ACCEPTING = {"MAIL": 250, "RCPT": 250, "DATA": 354, ".": 250, "RSET": 250, "QUIT": 221}
 REFUSALS = st.sampled_from([450, 452, 503, 550, 552, 554])
-NONSENSE = st.sampled_from([220, 250, 334, 354, 421])
+UNEXPECTED = st.sampled_from([220, 250, 334, 354, 421])
 
 
 @dataclass
-class Watchful(World):
-    """A world whose relay knows which recipient stands and whether it is reading content."""
+class CheckedWorld(World):
+    """A world that tracks the accepted recipient and whether the relay reads content."""
 
     recipient: str | None = None
     reading: bool = False
@@ -39,24 +39,26 @@ class Watchful(World):
     def write(self, data: bytes) -> None:
         if self.reading:
             assert data == b".\r\n", f"{data!r} where the relay reads content"
-            assert self.recipient is None, "a lone dot would deliver an empty letter"
+            assert self.recipient is None, "a `.` alone would deliver an empty letter"
             self.reading = False
         super().write(data)
 
     def write_content(self, content: bytes, following: bytes) -> None:
-        assert self.reading, "content that the relay did not ask for"
-        assert content.startswith(f"To: {self.recipient}\r\n".encode()), "content in another's transaction"
+        assert self.reading, "content without a 354"
+        assert content.startswith(f"To: {self.recipient}\r\n".encode()), (
+            "content in the transaction of another letter"
+        )
         self.reading = False
         super().write_content(content, following)
 
 
 class Promise(RuleBasedStateMachine):
-    """Every interleaving of replies, verdicts of the fence, time, a drain and a broken line."""
+    """Random interleavings of replies, fence verdicts, time, a drain and a connection failure."""
 
-    @initialize(pipelining=st.booleans(), allowance=st.integers(1, 9), count=st.integers(1, 8))
-    def connect(self, pipelining: bool, allowance: int, count: int) -> None:
-        self.world = Watchful(pipelining, allowance)
-        self.tickets = self.world.put(count)
+    @initialize(pipelining=st.booleans(), max_messages=st.integers(1, 9), count=st.integers(1, 8))
+    def connect(self, pipelining: bool, max_messages: int, count: int) -> None:
+        self.world = CheckedWorld(pipelining, max_messages)
+        self.queued_messages = self.world.put(count)
         self.world.transactions.start_next()
 
     def alive(self) -> bool:
@@ -70,13 +72,13 @@ class Promise(RuleBasedStateMachine):
 
     @precondition(answering)
     @rule()
-    def the_relay_goes_along(self) -> None:
-        self.world.on_reply(POLITE[self.world.owed[0].partition(" ")[0]])
+    def the_relay_accepts(self) -> None:
+        self.world.on_reply(ACCEPTING[self.world.owed[0].partition(" ")[0]])
 
     @precondition(answering)
     @rule()
-    def the_relay_goes_along_again(self) -> None:
-        self.the_relay_goes_along()
+    def the_relay_accepts_again(self) -> None:
+        self.the_relay_accepts()
 
     @precondition(answering)
     @rule(code=REFUSALS)
@@ -84,20 +86,20 @@ class Promise(RuleBasedStateMachine):
         self.world.on_reply(code)
 
     @precondition(alive)
-    @rule(code=NONSENSE, often=st.integers(0, 9))
-    def the_relay_says_what_it_likes(self, code: int, often: int) -> None:
+    @rule(code=UNEXPECTED, often=st.integers(0, 9))
+    def the_relay_sends_an_unexpected_reply(self, code: int, often: int) -> None:
         if often == 0:
             self.world.on_reply(code)
 
     @precondition(asking)
     @rule(data=st.data(), seconds=st.integers(1, 3))
     def the_fence_grants(self, data: st.DataObject, seconds: int) -> None:
-        self.world.grant(self._one_asked(data), self.world.time + seconds)
+        self.world.grant(self._draw_requested(data), self.world.time + seconds)
 
     @precondition(asking)
     @rule(data=st.data())
     def the_fence_refuses(self, data: st.DataObject) -> None:
-        self.world.refuse(self._one_asked(data))
+        self.world.refuse(self._draw_requested(data))
 
     @rule()
     def time_passes(self) -> None:
@@ -116,18 +118,18 @@ class Promise(RuleBasedStateMachine):
 
     @precondition(alive)
     @rule()
-    def the_answer_to_the_dot_takes_long(self) -> None:
+    def the_reply_to_the_end_of_data_is_slow(self) -> None:
         if self.world.transactions.stage is Stage.END_OF_DATA:
             self.world.transactions.release_next()
 
     @precondition(alive)
     @rule(often=st.integers(0, 9))
-    def the_line_breaks(self, often: int) -> None:
+    def the_connection_fails(self, often: int) -> None:
         if often == 0:
             self.world.transactions.abort(CloseCause.CLOSED, "gone")
 
     @invariant()
-    def an_accepted_or_doubtful_letter_was_sent_and_a_withheld_one_was_not(self) -> None:
+    def an_accepted_or_doubtful_letter_was_sent_and_an_unsent_letter_was_not(self) -> None:
         sent = {content.removesuffix(b".\r\n") for content in self.world.contents}
         assert len(sent) == len(self.world.contents)
         for queued, result in self.world.results.items():
@@ -140,17 +142,17 @@ class Promise(RuleBasedStateMachine):
                 assert queued.content not in sent
 
     def teardown(self) -> None:
-        """Every letter ends in exactly one place; one that was given back never left."""
+        """Every letter ends in exactly one place; a requeued letter never left."""
         world = self.world
         if world.ended is None:
             world.transactions.abort(CloseCause.CLOSED, "the end")
         returned = [queued for queued in world.returned if queued not in world.results]
         everywhere = [*world.results, *returned, *world.queue]
-        assert sorted(map(id, everywhere)) == sorted(map(id, self.tickets))
+        assert sorted(map(id, everywhere)) == sorted(map(id, self.queued_messages))
         sent = {content.removesuffix(b".\r\n") for content in world.contents}
         assert not any(queued.content in sent for queued in returned)
 
-    def _one_asked(self, data: st.DataObject) -> QueuedMessage:
+    def _draw_requested(self, data: st.DataObject) -> QueuedMessage:
         return data.draw(st.sampled_from(self.world.asked))
 
 

@@ -1,4 +1,4 @@
-"""Replies are read the same however the bytes are cut, and what is no reply is never taken for one."""
+"""Replies are parsed the same for any split of the bytes, and invalid bytes are never taken for a reply."""
 
 import pytest
 from hypothesis import given, settings
@@ -19,17 +19,17 @@ def written(code: int, lines: list[bytes]) -> bytes:
 
 @given(st.lists(replies, max_size=4), st.data())
 @settings(max_examples=40)
-def test_any_cut_of_the_bytes_gives_the_same_replies(
-    spoken: list[tuple[int, list[bytes]]], data: st.DataObject
+def test_any_split_of_the_bytes_gives_the_same_replies(
+    sent: list[tuple[int, list[bytes]]], data: st.DataObject
 ) -> None:
-    stream = b"".join(written(code, lines) for code, lines in spoken)
+    stream = b"".join(written(code, lines) for code, lines in sent)
     reader = ReplyReader()
-    heard = []
+    parsed = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
-        heard += reader.feed(stream[:size])
+        parsed += reader.feed(stream[:size])
         stream = stream[size:]
-    assert [(code, text.rstrip(b"\r")) for code, text in heard] == [(c, b"\n".join(ls)) for c, ls in spoken]
+    assert [(code, text.rstrip(b"\r")) for code, text in parsed] == [(c, b"\n".join(ls)) for c, ls in sent]
     assert reader.error is None
     assert not reader.pending
 
@@ -47,20 +47,20 @@ def test_any_cut_of_the_bytes_gives_the_same_replies(
         b"\xff\xfe\r\n",
     ],
 )
-def test_garbage_is_a_fault_and_what_was_said_before_it_counts(garbage: bytes) -> None:
+def test_garbage_is_an_error_and_the_replies_before_it_are_valid(garbage: bytes) -> None:
     reader = ReplyReader()
     assert [code for code, _ in reader.feed(b"250 fine\r\n" + garbage + b"250 more\r\n")] == [250]
     assert reader.error is not None
     assert reader.pending
 
 
-def test_a_line_without_end_is_a_fault_before_it_fills_the_memory() -> None:
+def test_a_line_without_end_is_an_error_before_it_fills_the_memory() -> None:
     reader = ReplyReader()
     assert reader.feed(b"250-" + b"x" * MAX_LINE) == []
     assert reader.error is not None
 
 
-def test_a_reply_without_end_is_a_fault() -> None:
+def test_a_reply_without_end_is_an_error() -> None:
     reader = ReplyReader()
     assert reader.feed(b"250-more\r\n" * 1000) == []
     assert reader.error is not None
@@ -73,17 +73,17 @@ def test_a_reply_may_have_no_text_and_a_bare_line_end(line: bytes) -> None:
 
 @given(st.binary(max_size=700))
 @settings(max_examples=40)
-def test_the_text_that_is_kept_is_one_printable_line(text: bytes) -> None:
-    kept = printable(text)
-    assert kept.isprintable()
-    assert len(kept) <= MAX_TEXT
+def test_the_stored_text_is_one_printable_line(text: bytes) -> None:
+    stored = printable(text)
+    assert stored.isprintable()
+    assert len(stored) <= MAX_TEXT
 
 
 def test_the_lines_of_a_reply_are_joined_by_a_space() -> None:
     assert printable(b"5.7.1 no\n5.7.1 really \xe2\x9c\x89\r") == "5.7.1 no 5.7.1 really ✉"
 
 
-def test_ehlo_is_read_without_regard_to_case_or_order() -> None:
+def test_the_reply_to_ehlo_is_parsed_without_regard_to_case_or_order() -> None:
     text = b"relay\nsize 1000\nPipelining\nAUTH PLAIN LOGIN\nAUTH=CRAM-MD5\n8bitmime\nSMTPUTF8\nSTARTTLS"
     assert read_capabilities(text) == Capabilities(
         pipelining=True,
@@ -142,14 +142,14 @@ def test_mail_declares_what_the_relay_offers(
         (Envelope("a@example.com", "b\ud800@example.net"), b"", FULL, Stage.RCPT, 501),
     ],
 )
-def test_a_letter_that_needs_what_is_not_offered_is_refused_in_the_relays_place(
+def test_a_letter_that_needs_a_missing_extension_is_rejected_by_the_client(
     envelope: Envelope, content: bytes, relay: Capabilities, stage: Stage, code: int
 ) -> None:
-    objection = find_incompatibility(envelope, content, relay)
-    assert isinstance(objection, Reply)
-    assert (objection.stage, objection.code) == (stage, code)
-    assert objection.text.endswith("not sent")
-    assert "evil" not in objection.text
+    rejection = find_incompatibility(envelope, content, relay)
+    assert isinstance(rejection, Reply)
+    assert (rejection.stage, rejection.code) == (stage, code)
+    assert rejection.text.endswith("not sent")
+    assert "evil" not in rejection.text
 
 
 ADDRESSES = st.text(st.sampled_from("ab@.<> \r\n\0\x85\u2028é"), min_size=1, max_size=12)

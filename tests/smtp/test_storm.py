@@ -1,4 +1,4 @@
-"""Many letters, many connections, a relay that fails one time in ten: the books must still balance."""
+"""Many letters and connections with a relay that fails one time in ten: every copy is accounted for."""
 
 import asyncio
 import random

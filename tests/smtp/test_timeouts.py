@@ -1,4 +1,4 @@
-"""When a connection gives its relay up: each answer has its own patience, and progress renews it."""
+"""The timeouts of a connection: each reply has its own, and progress restarts it."""
 
 import asyncio
 import math
@@ -20,8 +20,8 @@ from tests.smtp.outbound_messages import Letter
 
 
 @dataclass
-class Post:
-    """One letter, a clock that is moved by hand, and a record."""
+class StubPool:
+    """The pool of one connection: one letter, a clock that tests set, and records of the calls."""
 
     letter: QueuedMessage | None
     counters: RelayCounters = field(default_factory=RelayCounters)
@@ -51,36 +51,38 @@ class Post:
         self.causes.append(cause)
 
 
-Scene = Callable[[Post, RelayConnection, socket.socket], Awaitable[None]]
+Script = Callable[[StubPool, RelayConnection, socket.socket], Awaitable[None]]
 
 
-def play(scene: Scene, size: int | None = 0) -> Post:
+def play(script: Script, size: int | None = 0) -> StubPool:
     """A connection with one letter of that size, or none, on a pair of sockets."""
 
-    async def run() -> Post:
+    async def run() -> StubPool:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        post = Post(
+        stub_pool = StubPool(
             None if size is None else QueuedMessage(Letter("reader@example.net", size), lambda _: None)
         )
         connection = RelayConnection(
-            Session(HandshakeStream(ours), Capabilities(pipelining=True)), post, RelaySettings("127.0.0.1")
+            Session(HandshakeStream(ours), Capabilities(pipelining=True)),
+            stub_pool,
+            RelaySettings("127.0.0.1"),
         )
         connection.start()
         try:
-            await scene(post, connection, theirs)
+            await script(stub_pool, connection, theirs)
         finally:
             theirs.close()
             if not connection.transactions.over:
                 connection.transactions.abort(CloseCause.CLOSED, "the end of the test")
-        return post
+        return stub_pool
 
     return asyncio.run(run())
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds", "stage"),
+    ("received", "seconds", "stage"),
     [
         (b"", 300, Stage.MAIL),
         (b"250 ok\r\n", 300, Stage.RCPT),
@@ -88,28 +90,26 @@ def play(scene: Scene, size: int | None = 0) -> Post:
         (b"250 ok\r\n250 ok\r\n354 go\r\n", 600, Stage.END_OF_DATA),
     ],
 )
-def test_each_answer_has_the_patience_that_rfc_5321_asks_for(
-    said: bytes, seconds: float, stage: Stage
-) -> None:
-    async def scene(post: Post, connection: RelayConnection, relay: socket.socket) -> None:
-        connection.on_data(said)
+def test_each_reply_has_the_timeout_of_rfc_5321(received: bytes, seconds: float, stage: Stage) -> None:
+    async def script(stub_pool: StubPool, connection: RelayConnection, relay: socket.socket) -> None:
+        connection.on_data(received)
         connection.check_deadline(0.0)
         connection.check_deadline(seconds)
-        assert post.causes == []
+        assert stub_pool.causes == []
         connection.check_deadline(seconds + 1)
-        assert post.causes == [CloseCause.DEADLINE]
+        assert stub_pool.causes == [CloseCause.DEADLINE]
 
-    assert play(scene).results == [
+    assert play(script).results == [
         Lost(
             stage,
             stage is Stage.END_OF_DATA,
-            f"no answer to {stage.replace('_', ' ').upper()} within {seconds} s",
+            f"no reply to {stage.replace('_', ' ').upper()} within {seconds} s",
         )
     ]
 
 
-def test_content_that_the_relay_takes_slowly_renews_its_patience() -> None:
-    async def scene(post: Post, connection: RelayConnection, relay: socket.socket) -> None:
+def test_slow_progress_of_the_content_restarts_the_timeout() -> None:
+    async def script(stub_pool: StubPool, connection: RelayConnection, relay: socket.socket) -> None:
         connection.on_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
         for minute in range(1, 20):
             with suppress(BlockingIOError):
@@ -118,25 +118,25 @@ def test_content_that_the_relay_takes_slowly_renews_its_patience() -> None:
             for _ in range(3):
                 await asyncio.sleep(0)
             connection.check_deadline(minute * 170.0)
-            assert post.causes == []
+            assert stub_pool.causes == []
         connection.check_deadline(19 * 170.0 + 181)
-        assert post.causes == [CloseCause.DEADLINE]
+        assert stub_pool.causes == [CloseCause.DEADLINE]
 
-    (result,) = play(scene, size=20_000_000).results
-    assert result == Lost(Stage.DATA, False, "no answer to END OF DATA within 180 s")
+    (result,) = play(script, size=20_000_000).results
+    assert result == Lost(Stage.DATA, False, "no reply to END OF DATA within 180 s")
 
 
-def test_an_idle_connection_takes_leave_and_waits_a_little_for_the_answer() -> None:
-    async def scene(post: Post, connection: RelayConnection, relay: socket.socket) -> None:
+def test_an_idle_connection_sends_quit_and_waits_a_few_seconds_for_the_reply() -> None:
+    async def script(stub_pool: StubPool, connection: RelayConnection, relay: socket.socket) -> None:
         connection.check_deadline(60.0)
         assert connection.transactions.idle
-        post.time = 61.0
+        stub_pool.time = 61.0
         connection.check_deadline(61.0)
         assert relay.recv(100) == b"QUIT\r\n"
         connection.check_deadline(61.0)
         connection.check_deadline(66.0)
-        assert post.causes == []
+        assert stub_pool.causes == []
         connection.check_deadline(67.0)
-        assert post.causes == [CloseCause.DEADLINE]
+        assert stub_pool.causes == [CloseCause.DEADLINE]
 
-    assert play(scene, size=None).results == []
+    assert play(script, size=None).results == []

@@ -1,4 +1,4 @@
-"""The dialogue alone: which bytes follow which replies, and what is said of each letter."""
+"""The transactions of a connection: which bytes follow which replies, and the result of each letter."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_a_letter_refused_by_the_fence_before_the_354_closes_at_the_354() -> Non
     assert world.ended is CloseCause.NOT_SENT
 
 
-def test_a_grant_that_lapsed_is_asked_for_again_while_the_relay_waits() -> None:
+def test_an_expired_grant_is_requested_again_while_the_relay_waits() -> None:
     world = World()
     (queued,) = world.put(1)
     world.transactions.start_next()
@@ -126,7 +126,7 @@ def test_a_lone_dot_is_sent_when_data_is_taken_without_a_recipient_and_its_answe
     assert world.written[2].startswith(b"RSET\r\n")
 
 
-def test_421_to_the_dot_answers_it_and_gives_back_the_letter_whose_envelope_travelled_with_it() -> None:
+def test_421_to_the_end_of_data_is_its_result_and_the_next_letter_is_requeued() -> None:
     world = World()
     first, second = world.put(2)
     first.granted_until = second.granted_until = math.inf
@@ -137,8 +137,8 @@ def test_421_to_the_dot_answers_it_and_gives_back_the_letter_whose_envelope_trav
     assert second.granted_until == math.inf
 
 
-def test_the_allowance_ends_with_quit() -> None:
-    world = World(allowance=2)
+def test_quit_follows_the_last_message_of_a_connection() -> None:
+    world = World(max_messages=2)
     for queued in world.put(3):
         queued.granted_until = math.inf
     world.transactions.start_next()
@@ -150,7 +150,7 @@ def test_the_allowance_ends_with_quit() -> None:
 
 
 def sending() -> tuple[World, QueuedMessage, QueuedMessage]:
-    """The content of a letter is with the relay, and with it the envelope of the next."""
+    """A world in which the content of a letter and the envelope of the next letter were sent."""
     world = World()
     first, second = world.put(2)
     first.granted_until = second.granted_until = math.inf
@@ -168,7 +168,7 @@ def test_in_doubt_is_only_a_letter_whose_last_byte_went_to_the_socket(flushed: b
     assert world.returned == [second]
 
 
-def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest() -> None:
+def test_stop_requeues_a_letter_without_content_and_waits_for_the_reply_to_the_other() -> None:
     world, first, second = sending()
     world.transactions.stop()
     assert world.returned == [second]
@@ -179,8 +179,8 @@ def test_stopping_leaves_what_has_not_reached_its_content_and_waits_for_the_rest
 
 
 @pytest.mark.parametrize("stopping", [False, True])
-def test_a_letter_that_went_another_way_leaves_nothing_with_this_relay(stopping: bool) -> None:
-    """Its envelope is there, and the relay will ask for its content: not even QUIT may follow."""
+def test_a_connection_is_closed_after_its_next_letter_was_requeued(stopping: bool) -> None:
+    """The relay has its envelope and will reply 354, so that QUIT would be content."""
     world, first, second = sending()
     world.transactions.release_next()
     assert world.returned == [second]
@@ -192,7 +192,7 @@ def test_a_letter_that_went_another_way_leaves_nothing_with_this_relay(stopping:
     assert (world.ended, len(world.written)) == (CloseCause.RESEQUENCED, written)
 
 
-def test_a_relay_that_takes_data_after_refusing_the_sender_is_left_without_a_byte() -> None:
+def test_a_connection_is_closed_at_a_354_after_a_rejected_sender() -> None:
     world = World()
     (queued,) = world.put(1)
     queued.granted_until = math.inf
@@ -226,14 +226,14 @@ def test_a_reply_to_nothing_ends_the_dialogue(code: int) -> None:
     assert world.ended is CloseCause.UNSOLICITED
 
 
-def test_a_resting_connection_may_be_closed_by_the_relay() -> None:
+def test_the_relay_may_close_an_idle_connection() -> None:
     world = World()
     world.transactions.start_next()
     world.on_reply(421)
     assert world.ended is CloseCause.CLOSING
 
 
-def test_what_a_letter_needs_and_the_relay_lacks_is_said_without_asking_fence_or_relay() -> None:
+def test_a_missing_extension_is_reported_without_a_fence_call_or_a_command() -> None:
     world = World()
     (queued,) = world.put(1)
     queued.message.envelope = Envelope("s@example.com", "ü@example.net", smtputf8=True)  # type: ignore[misc]
@@ -245,7 +245,7 @@ def test_what_a_letter_needs_and_the_relay_lacks_is_said_without_asking_fence_or
     assert world.asked == []
 
 
-def test_rset_refused_puts_the_letter_behind_it_at_fault_for_nothing() -> None:
+def test_a_rejected_rset_requeues_the_letter_behind_it() -> None:
     world = World()
     first, second = world.put(2)
     world.transactions.start_next()
@@ -254,7 +254,7 @@ def test_rset_refused_puts_the_letter_behind_it_at_fault_for_nothing() -> None:
     assert world.returned == [second]
 
 
-def test_421_while_a_letter_waits_for_the_fence_answers_that_letter() -> None:
+def test_421_while_a_letter_waits_for_the_fence_is_its_result() -> None:
     world = World()
     (queued,) = world.put(1)
     world.transactions.start_next()

@@ -1,4 +1,4 @@
-"""The wire counts what the socket has taken, to the byte in clear and to the record under TLS."""
+"""`end_of_data_sent` is exact: the kernel has the last byte, under TLS the last byte of the last record."""
 
 import asyncio
 import socket
@@ -18,29 +18,29 @@ LARGE = b"0123456789abcde\n" * 40_000 + b".\r\n"
 
 
 @dataclass
-class Ear:
-    """What the wire brought."""
+class StubReader:
+    """Records the bytes and the failures of a transport."""
 
-    heard: bytearray = field(default_factory=bytearray)
-    ends: list[str] = field(default_factory=list)
+    received: bytearray = field(default_factory=bytearray)
+    failures: list[str] = field(default_factory=list)
 
     def on_data(self, data: bytes) -> None:
-        self.heard += data
+        self.received += data
 
     def on_broken(self, cause: CloseCause, reason: str) -> None:
-        self.ends.append(reason)
+        self.failures.append(reason)
 
 
 class Peer:
-    """The relay's end: reads as much as it is told to."""
+    """The relay's end of the connection: reads as many bytes as a test requests."""
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLObject | None, read: ssl.MemoryBIO) -> None:
         self.sock, self.tls, self.read_bio = sock, tls, read
         self.plain = bytearray()
-        self.taken_leave_of = False
+        self.closure_alert_received = False
 
     def read(self, size: int) -> int:
-        """Take at most `size` bytes off the socket; keep what can be understood of them."""
+        """Read at most `size` bytes from the socket; under TLS store what complete records decrypt to."""
         try:
             data = self.sock.recv(size)
         except BlockingIOError:
@@ -52,30 +52,30 @@ class Peer:
         with suppress(ssl.SSLWantReadError):
             while piece := self.tls.read(65536):
                 self.plain += piece
-            self.taken_leave_of = True
+            self.closure_alert_received = True
         return len(data)
 
 
 @asynccontextmanager
-async def wired(authority: trustme.CA | None) -> AsyncIterator[tuple[SocketTransport, Ear, Peer]]:
+async def wired(authority: trustme.CA | None) -> AsyncIterator[tuple[SocketTransport, StubReader, Peer]]:
     ours, theirs = socket.socketpair()
     for sock in (ours, theirs):
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    channel, ear = HandshakeStream(ours), Ear()
+    stream, reader = HandshakeStream(ours), StubReader()
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer = Peer(theirs, None, into)
     if authority is not None:
-        channel.tls, peer.tls = shake_hands(authority, into, out)
-    wire = SocketTransport(channel, ear)
+        stream.tls, peer.tls = complete_handshake(authority, into, out)
+    transport = SocketTransport(stream, reader)
     try:
-        yield wire, ear, peer
+        yield transport, reader, peer
     finally:
-        wire.close()
+        transport.close()
         theirs.close()
 
 
-def shake_hands(
+def complete_handshake(
     authority: trustme.CA, into: ssl.MemoryBIO, out: ssl.MemoryBIO
 ) -> tuple[TlsRecords, ssl.SSLObject]:
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -106,14 +106,14 @@ def secured(request: pytest.FixtureRequest, authority: trustme.CA) -> trustme.CA
     return authority if request.param == "under TLS" else None
 
 
-def test_when_the_relay_has_the_dot_the_wire_says_that_it_was_sent(secured: trustme.CA | None) -> None:
+def test_when_the_relay_has_the_end_of_data_it_counts_as_sent(secured: trustme.CA | None) -> None:
     async def run() -> None:
-        async with wired(secured) as (wire, _, peer):
-            wire.write_content(LARGE, b"MAIL FROM:<>\r\n" * 2000)
-            states = [wire.end_of_data_sent]
+        async with wired(secured) as (transport, _, peer):
+            transport.write_content(LARGE, b"MAIL FROM:<>\r\n" * 2000)
+            states = [transport.end_of_data_sent]
             while len(peer.plain) < len(LARGE):
                 peer.read(1000)
-                states.append(wire.end_of_data_sent)
+                states.append(transport.end_of_data_sent)
                 await asyncio.sleep(0)
             assert states[-1]
             assert states == sorted(states)
@@ -122,14 +122,14 @@ def test_when_the_relay_has_the_dot_the_wire_says_that_it_was_sent(secured: trus
     asyncio.run(run())
 
 
-def test_when_the_wire_says_that_the_dot_was_sent_the_relay_can_read_it(secured: trustme.CA | None) -> None:
+def test_when_the_end_of_data_counts_as_sent_the_relay_can_read_it(secured: trustme.CA | None) -> None:
     async def run() -> None:
-        async with wired(secured) as (wire, _, peer):
-            wire.write_content(LARGE, b"MAIL FROM:<>\r\n" * 20_000)
-            while not wire.end_of_data_sent:
+        async with wired(secured) as (transport, _, peer):
+            transport.write_content(LARGE, b"MAIL FROM:<>\r\n" * 20_000)
+            while not transport.end_of_data_sent:
                 peer.read(1000)
                 await asyncio.sleep(0)
-            wire.close()
+            transport.close()
             while peer.read(65536):
                 pass
             assert peer.plain.startswith(LARGE)
@@ -138,57 +138,76 @@ def test_when_the_wire_says_that_the_dot_was_sent_the_relay_can_read_it(secured:
     asyncio.run(run())
 
 
-def test_what_the_socket_takes_at_once_has_left_at_once(secured: trustme.CA | None) -> None:
+def test_content_that_the_socket_accepts_at_once_is_sent_at_once(secured: trustme.CA | None) -> None:
     async def run() -> None:
-        async with wired(secured) as (wire, _, peer):
-            wire.write_content(b"short\r\n.\r\n", b"")
-            assert wire.end_of_data_sent
+        async with wired(secured) as (transport, _, peer):
+            transport.write_content(b"short\r\n.\r\n", b"")
+            assert transport.end_of_data_sent
             peer.read(4096)
             assert peer.plain == b"short\r\n.\r\n"
 
     asyncio.run(run())
 
 
-def test_bytes_arrive_in_order_however_slowly_they_are_taken(secured: trustme.CA | None) -> None:
+def test_content_counts_as_sent_with_the_last_byte_of_its_last_record_and_not_when_it_is_encrypted(
+    authority: trustme.CA,
+) -> None:
+    """Encrypted content that the kernel has not accepted has not reached the relay."""
+
+    async def run() -> None:
+        async with wired(authority) as (transport, _, peer):
+            transport.write_content(LARGE, b"")
+            while not transport.end_of_data_sent:
+                peer.read(1000)
+                assert not peer.plain.endswith(b"\n.\r\n")
+                await asyncio.sleep(0)
+            while peer.read(65536):
+                pass
+            assert peer.plain == LARGE
+
+    asyncio.run(run())
+
+
+def test_bytes_arrive_in_order_when_the_relay_reads_slowly(secured: trustme.CA | None) -> None:
     async def run() -> None:
         pieces = [b"%d," % number * 3000 for number in range(20)]
-        async with wired(secured) as (wire, _, peer):
+        async with wired(secured) as (transport, _, peer):
             for piece in pieces:
-                wire.write(piece)
+                transport.write(piece)
             while len(peer.plain) < sum(map(len, pieces)):
                 peer.read(3001)
                 await asyncio.sleep(0)
             assert bytes(peer.plain) == b"".join(pieces)
-            assert wire.progressed()
-            assert not wire.progressed()
+            assert transport.progressed()
+            assert not transport.progressed()
 
     asyncio.run(run())
 
 
-def test_a_letter_that_was_cut_short_has_not_left(secured: trustme.CA | None) -> None:
+def test_a_truncated_letter_does_not_count_as_sent(secured: trustme.CA | None) -> None:
     async def run() -> None:
-        async with wired(secured) as (wire, ear, peer):
-            wire.write_content(LARGE, b"QUIT\r\n")
+        async with wired(secured) as (transport, reader, peer):
+            transport.write_content(LARGE, b"QUIT\r\n")
             peer.read(4096)
             peer.sock.close()
-            await until(lambda: bool(ear.ends))
-            wire.write(b"more")
-            assert not wire.end_of_data_sent
-            assert len(ear.ends) == 1
+            await until(lambda: bool(reader.failures))
+            transport.write(b"more")
+            assert not transport.end_of_data_sent
+            assert len(reader.failures) == 1
 
     asyncio.run(run())
 
 
-def test_what_the_relay_said_before_it_hung_up_is_heard() -> None:
+def test_a_reply_before_the_close_is_received() -> None:
     async def run() -> None:
-        async with wired(None) as (wire, ear, peer):
+        async with wired(None) as (transport, reader, peer):
             peer.sock.send(b"421 4.3.2 closing\r\n")
             peer.sock.close()
-            wire.write_content(b"letter\r\n.\r\n", b"")
-            assert not wire.end_of_data_sent
-            await until(lambda: bool(ear.ends))
-            assert ear.heard == b"421 4.3.2 closing\r\n"
-            assert len(ear.ends) == 1
+            transport.write_content(b"letter\r\n.\r\n", b"")
+            assert not transport.end_of_data_sent
+            await until(lambda: bool(reader.failures))
+            assert reader.received == b"421 4.3.2 closing\r\n"
+            assert len(reader.failures) == 1
 
     asyncio.run(run())
 
@@ -196,42 +215,42 @@ def test_what_the_relay_said_before_it_hung_up_is_heard() -> None:
 @pytest.mark.parametrize(
     "end", [lambda peer: peer.sock.close(), lambda peer: peer.sock.shutdown(socket.SHUT_WR)]
 )
-def test_an_end_is_told_once_and_never_from_within_a_call(end: Callable[[Peer], None]) -> None:
+def test_a_failure_is_reported_once_and_never_from_within_a_call(end: Callable[[Peer], None]) -> None:
     async def run() -> None:
-        async with wired(None) as (wire, ear, peer):
+        async with wired(None) as (transport, reader, peer):
             end(peer)
-            wire.write(b"a")
-            wire.write(b"b")
-            within = len(ear.ends)
-            await until(lambda: bool(ear.ends))
+            transport.write(b"a")
+            transport.write(b"b")
+            within = len(reader.failures)
+            await until(lambda: bool(reader.failures))
             await asyncio.sleep(0)
-            assert (within, len(ear.ends)) == (0, 1)
+            assert (within, len(reader.failures)) == (0, 1)
 
     asyncio.run(run())
 
 
-def test_a_closed_wire_tells_nothing_and_takes_nothing() -> None:
+def test_a_closed_transport_reports_nothing_and_sends_nothing() -> None:
     async def run() -> None:
-        async with wired(None) as (wire, ear, _):
-            wire.close()
-            wire.close()
-            wire.write_content(b"letter\r\n.\r\n", b"")
-            assert not wire.end_of_data_sent
+        async with wired(None) as (transport, reader, _):
+            transport.close()
+            transport.close()
+            transport.write_content(b"letter\r\n.\r\n", b"")
+            assert not transport.end_of_data_sent
             await asyncio.sleep(0)
-            assert ear.ends == []
+            assert reader.failures == []
 
     asyncio.run(run())
 
 
-def test_a_connection_under_tls_is_closed_with_the_alert_that_tells_it_from_a_cut(
+def test_a_tls_connection_is_closed_with_the_closure_alert(
     authority: trustme.CA,
 ) -> None:
     async def run() -> None:
-        async with wired(authority) as (wire, _, peer):
-            wire.write(b"QUIT\r\n")
-            wire.close()
+        async with wired(authority) as (transport, _, peer):
+            transport.write(b"QUIT\r\n")
+            transport.close()
             peer.read(65536)
             assert peer.plain == b"QUIT\r\n"
-            assert peer.taken_leave_of
+            assert peer.closure_alert_received
 
     asyncio.run(run())

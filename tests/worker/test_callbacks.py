@@ -333,7 +333,7 @@ async def test_a_server_that_does_not_answer_or_speaks_no_http_is_a_failure_with
         writer.close()
 
     stop = asyncio.Event()
-    for serve, said in ((silent, "no answer within 0.2 s"), (rude, "the answer is no HTTP")):
+    for serve, said in ((silent, "no response within 0.2 s"), (rude, "the response is no HTTP")):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         answer = await call(WebhookTarget(f"http://127.0.0.1:{port}/", 0.2 if serve is silent else 5, HERE))

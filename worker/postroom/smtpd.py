@@ -1,10 +1,13 @@
-"""The server's half of SMTP, for programs of ours that take mail in: a dialogue, what its sessions share, a
-socket.
+"""An SMTP server on aiosmtpd, shared by the sandbox and the bounce intake.
 
-Whoever takes mail gives a `Desk` that says which recipients are its own and stores what came; 250 is said
-when it has. EHLO offers PIPELINING, 8BITMIME, SIZE and SMTPUTF8; neither STARTTLS nor AUTH. Content over
-the limit is refused with 552 and the session goes on. Lines end in CRLF and in nothing else: a dot between
-bare line feeds is content (CVE-2023-51764, CVE-2024-27305).
+In: a `MailHandler`, which accepts recipients and stores mail, and a listening socket. Out: each received mail
+is passed to `MailHandler.take`; the reply 250 follows when the handler has stored it.
+
+EHLO offers PIPELINING, 8BITMIME, SIZE and SMTPUTF8, but neither STARTTLS nor AUTH. Only CRLF ends a line: a
+`.` between bare line feeds is content (CVE-2023-51764, CVE-2024-27305).
+
+Failure: content over the limit is rejected with 552 and the session continues. An exception of the handler is
+replied with 451. A session over the limit is closed with 421.
 """
 
 import asyncio
@@ -18,12 +21,12 @@ from dataclasses import dataclass, field
 from aiosmtpd.smtp import SMTP, Session, syntax
 from aiosmtpd.smtp import Envelope as Transaction
 
-MAX_LINE = 1000  # CRLF included, RFC 5321 §4.5.3.1.6
+MAX_LINE = 1000  # including CRLF, RFC 5321 §4.5.3.1.6
 MAX_RECIPIENTS = 1000
 _STREAM_LIMIT = 65_536
 _IDLE_SECONDS = 300.0
 _END = b"\r\n.\r\n"
-# The path that nearly every letter has; all others are read by the library, at ten times the cost.
+# Matches the path of nearly every letter; the library parses all others, at ten times the cost.
 _PLAIN_PATH = re.compile(
     r"\s*<([\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*)>( .*)?\Z",
     re.ASCII,
@@ -32,47 +35,50 @@ _PLAIN_PATH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What a desk takes, and how it introduces itself."""
+    """The limits of a server, its name and its greeting."""
 
     name: str
-    """`sandbox`: in what is said when it closes or fails."""
+    """The name in replies, for example `sandbox`."""
     greeting: str
-    most_bytes: int
-    """A message that is larger is refused."""
+    max_bytes: int
+    """A larger message is rejected."""
     kept_bytes: int
-    """So much of a message is handed on, from its beginning."""
+    """The bytes from the beginning of a message that are passed to the handler."""
     recipients: int = MAX_RECIPIENTS
     sessions: int = 10_000
-    long_lines: bool = False  # whether lines over the standard's limit are taken
+    long_lines: bool = False  # whether lines over the limit of the standard are accepted
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """A message that came, without the dots that the transport had added."""
+    """A received message, after removal of the dot-stuffing."""
 
     mail_from: str
-    """Empty: the null path of notifications."""
+    """Empty: the null reverse-path of notifications."""
     recipients: tuple[str, ...]
     peer: str
-    """The sender's address; empty where the line has none."""
+    """The IP address of the client; empty for a socket without one."""
     content: bytes
 
 
 @dataclass(slots=True)
 class ServerStats:
-    """What the sessions came to since the start; metrics read it."""
+    """Counters since the start, read by the metrics."""
 
     sessions: int = 0
     refused: collections.Counter[str] = field(default_factory=collections.Counter)
-    """By why: too_large, line_too_long, busy, fault, and what the desk adds."""
+    """Rejections by reason: too_large, line_too_long, busy, internal_error, and those of the handler."""
 
 
 class MailHandler(ABC):
-    """What all sessions share. `idle` is set while no sender waits for the answer to its dot."""
+    """Shared by all sessions: accepts recipients and stores mail.
 
-    def __init__(self, terms: ServerLimits, traffic: ServerStats) -> None:
-        self.limits, self.stats = terms, traffic
-        self.hostname = socket.gethostname() or terms.name
+    `idle` is set while no client waits for the reply to its end of data.
+    """
+
+    def __init__(self, limits: ServerLimits, stats: ServerStats) -> None:
+        self.limits, self.stats = limits, stats
+        self.hostname = socket.gethostname() or limits.name
         self.sessions: set[SmtpSession] = set()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -80,14 +86,14 @@ class MailHandler(ABC):
 
     @abstractmethod
     async def take(self, incoming: ReceivedMail) -> str:
-        """Store what came; the answer to its dot."""
+        """Store a mail; return the reply to its end of data."""
 
     def refuse(self, address: str) -> str | None:
-        """Why this recipient is none of ours: the answer to RCPT; None where it is."""
+        """Return the reply that rejects a recipient; None accepts it."""
         return None
 
     async def answer(self, incoming: ReceivedMail) -> str:
-        """Store it, and count those that wait for it."""
+        """Store a mail and keep `idle` up to date."""
         self._unanswered += 1
         self.idle.clear()
         try:
@@ -100,7 +106,7 @@ class MailHandler(ABC):
     async def handle_EHLO(  # noqa: N802 - the signature is aiosmtpd's
         self, _server: SMTP, session: Session, _envelope: Transaction, hostname: str, responses: list[str]
     ) -> list[str]:
-        """Add what this server can do beyond the library's own list; offer no AUTH."""
+        """Add the extensions of this server to those of the library, without AUTH."""
         session.host_name = hostname
         offered = [line for line in responses[:-1] if not line.startswith("250-AUTH")]
         return [*offered, "250-PIPELINING", responses[-1]]
@@ -108,7 +114,7 @@ class MailHandler(ABC):
     async def handle_RCPT(  # noqa: N802 - the signature is aiosmtpd's
         self, _server: SMTP, _session: Session, envelope: Transaction, address: str, options: list[str]
     ) -> str:
-        """Take recipients of ours, up to a bound."""
+        """Accept recipients up to the limit."""
         if address == "<>":
             return "501 5.1.3 A recipient is needed, not an empty path"
         if (refusal := self.refuse(address)) is not None:
@@ -120,61 +126,61 @@ class MailHandler(ABC):
         return "250 2.1.5 OK"
 
     async def handle_exception(self, _error: Exception) -> str:
-        """A fault of ours: the sender keeps its letter, and is told nothing of the fault's text."""
-        self.stats.refused["fault"] += 1
-        return f"451 4.3.0 The {self.limits.name} could not do that; try again"
+        """Reply to an internal error, without its text; the client keeps the letter."""
+        self.stats.refused["internal_error"] += 1
+        return f"451 4.3.0 The {self.limits.name} had an internal error; try again"
 
 
 class SmtpSession(SMTP):
-    """One SMTP session. Content is read in blocks, since a call a line would be most of a letter's cost."""
+    """One SMTP session. Reads content in blocks, because a call per line is most of the cost of a letter."""
 
     line_length_limit = _STREAM_LIMIT
 
-    def __init__(self, desk: MailHandler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, handler: MailHandler, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
-            desk,
-            data_size_limit=desk.limits.most_bytes,
+            handler,
+            data_size_limit=handler.limits.max_bytes,
             enable_SMTPUTF8=True,
-            hostname=desk.hostname,
-            ident=desk.limits.greeting,
+            hostname=handler.hostname,
+            ident=handler.limits.greeting,
             timeout=_IDLE_SECONDS,
             loop=loop,
         )
-        self.handler = desk
+        self.handler = handler
         self._replies = bytearray()
-        # The library shares this table between all sessions and grows it at each EHLO.
+        # The library shares this table between all sessions and extends it at each EHLO.
         self.command_size_limits = collections.defaultdict(lambda: self.command_size_limit)
 
     async def push(self, status: str | bytes) -> None:
-        """Answer; the answers to a pipelined group leave in one segment."""
+        """Queue a reply; the replies to a pipelined group are sent in one segment."""
         line = status.encode("utf-8", "replace") if isinstance(status, str) else status
         if not self._replies:
             self.loop.call_soon(self.flush)
         self._replies += line + b"\r\n"
         if not line.startswith((b"250", b"354")):
-            self.flush()  # the session may end with this answer
+            self.flush()  # the session may end after this reply
         await self._writer.drain()
 
     def flush(self) -> None:
-        """Write the answers that have gathered."""
+        """Send the queued replies."""
         replies, self._replies = bytes(self._replies), bytearray()
         if replies and self.transport is not None:
             self._writer.write(replies)
 
     def end(self) -> None:
-        """Say goodbye and close."""
+        """Send 421 and close."""
         if self.transport is not None and not self.transport.is_closing():
             self._replies += f"421 4.3.2 The {self.handler.limits.name} is closing\r\n".encode()
             self.flush()
             self.transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, and be known to the server until the connection ends."""
+        """Register the session with the handler."""
         super().connection_made(transport)
         self.handler.sessions.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the session."""
+        """Remove the session from the handler."""
         self.handler.sessions.discard(self)
         super().connection_lost(error)
 
@@ -187,7 +193,7 @@ class SmtpSession(SMTP):
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802 - the name is aiosmtpd's
-        """Take the content in and answer with what became of it."""
+        """Read the content and send the reply of the handler."""
         assert self.envelope is not None
         if await self.check_helo_needed():
             return
@@ -201,20 +207,20 @@ class SmtpSession(SMTP):
         content = await self._read_content()
         if content is None:
             self.handler.stats.refused["too_large"] += 1
-            answer = f"552 5.3.4 Letter is larger than {self.handler.limits.most_bytes} bytes"
+            answer = f"552 5.3.4 Letter is larger than {self.handler.limits.max_bytes} bytes"
         else:
             answer = await self._answer_to(content, self.envelope)
         self.envelope = self._create_envelope()
         await self.push(answer)
 
     async def _read_content(self) -> bytes | None:
-        """Read up to the lone dot, and not one byte of what was pipelined behind it.
+        """Read up to the end of data and no byte of the commands pipelined after it.
 
-        From CRLF to CRLF; None: there was more than a message may have.
+        Returns the bytes from the CRLF before the content to its last CRLF; None: the message is too large.
         """
-        reader, terms = self._reader, self.handler.limits
-        # The line end of DATA itself counts as the one before the dot (RFC 5321 §4.1.1.4).
-        data, head, gone = bytearray(_END[:2]), b"", 0
+        reader, limits = self._reader, self.handler.limits
+        # The CRLF of the DATA command may be the one before the `.` (RFC 5321 §4.1.1.4).
+        data, head, dropped = bytearray(_END[:2]), b"", 0
         while not data.endswith(_END):
             matched = next(n for n in (4, 3, 2, 1, 0) if data.endswith(_END[:n]))
             if matched:
@@ -225,11 +231,11 @@ class SmtpSession(SMTP):
             except asyncio.LimitOverrunError as overrun:
                 data += await reader.read(overrun.consumed)
             self._reset_timeout()
-            if len(data) > terms.kept_bytes + 1024:
-                head = head or bytes(data[: terms.kept_bytes])
-                gone += len(data) - len(_END)
+            if len(data) > limits.kept_bytes + 1024:
+                head = head or bytes(data[: limits.kept_bytes])
+                dropped += len(data) - len(_END)
                 del data[: -len(_END)]
-        if gone + len(data) > terms.most_bytes + len(_END):
+        if dropped + len(data) > limits.max_bytes + len(_END):
             return None
         return head + _END[:2] if head else bytes(data[: 2 - len(_END)])
 
@@ -243,14 +249,14 @@ class SmtpSession(SMTP):
             mail_from="" if transaction.mail_from == "<>" else str(transaction.mail_from),
             recipients=tuple(transaction.rcpt_tos),
             peer=str(peer[0]) if isinstance(peer, tuple) else "",
-            # a dot is doubled at the start of a line only, and a line starts after CRLF only (§4.5.2)
+            # a dot is doubled only at the start of a line, and only CRLF ends a line (§4.5.2)
             content=content.replace(b"\r\n.", b"\r\n")[2:],
         )
         return await self.handler.answer(incoming)
 
 
 class OverloadProtocol(asyncio.Protocol):
-    """One session too many: it is asked to come again."""
+    """Rejects a session over the limit with 421."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -262,22 +268,22 @@ class OverloadProtocol(asyncio.Protocol):
 
 
 class SmtpServer:
-    """The listening socket and its sessions, on the running loop."""
+    """Runs the listening socket and its sessions on the running event loop."""
 
-    def __init__(self, desk: MailHandler, dialogue: type[SmtpSession] = SmtpSession) -> None:
-        self.handler = desk
-        self._dialogue = dialogue
+    def __init__(self, handler: MailHandler, session_type: type[SmtpSession] = SmtpSession) -> None:
+        self.handler = handler
+        self._session_type = session_type
         self._server: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket) -> tuple[str, int]:
-        """Serve on a bound socket, which it closes in the end; returns the host and port that it has."""
+        """Serve on a bound socket, which `stop` closes; return its host and port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._open, sock=listening)
         host, port = listening.getsockname()[:2]
         return host, port
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Take no more sessions, answer those that wait for their answer, and close."""
+        """Stop accepting, wait at most `grace` seconds for pending replies, close all sessions."""
         if self._server is None:
             return
         self._server.close()
@@ -289,7 +295,7 @@ class SmtpServer:
         self._server = None
 
     def count_sessions(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self.handler.sessions)
 
     def _open(self) -> asyncio.BaseProtocol:
@@ -297,4 +303,4 @@ class SmtpServer:
         if len(self.handler.sessions) >= self.handler.limits.sessions:
             self.handler.stats.refused["busy"] += 1
             return OverloadProtocol(self.handler.limits.name)
-        return self._dialogue(self.handler, asyncio.get_running_loop())
+        return self._session_type(self.handler, asyncio.get_running_loop())

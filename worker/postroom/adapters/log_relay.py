@@ -1,7 +1,9 @@
-"""Mode Log: every letter is rendered, fenced and settled, and none is sent.
+"""Mode Log: letters are rendered, fenced and settled, but not sent.
 
-Parcels in → `Reply(DOT, 250, "logged, not sent")` for each one that the fence granted, and one log line a
-group with masked addresses. Failure: none of its own; what the fence refuses is withheld, as over SMTP.
+In: outbound messages. Out: `Reply(END_OF_DATA, 250, "logged, not sent")` for each message that the fence
+granted, and one log line per group with masked addresses.
+
+Failure: messages that the fence refuses are reported as `NotSent`, as over SMTP.
 """
 
 from collections.abc import Iterable
@@ -19,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 LOGGED = Reply(Stage.END_OF_DATA, 250, "logged, not sent")
 SHOWN = 20
-"""Addresses that a log line names; the rest is a number."""
+"""The most addresses in one log line."""
 
 
 class LogRelay:
@@ -30,48 +32,48 @@ class LogRelay:
         self._draining = True
 
     async def open(self, fence: Fence) -> None:
-        """Start, or start again after `drain`."""
-        self._reports = ResultDispatcher(self.counters)
-        self._fencing = FenceBatcher(fence, self._fenced, self.counters)
+        """Start, or restart after `drain`."""
+        self._results = ResultDispatcher(self.counters)
+        self._fence = FenceBatcher(fence, self._on_fence_answer, self.counters)
         self._draining = False
 
     def deliver(self, messages: Iterable[OutboundMessage], report: Report) -> None:
-        """Have parcels fenced, then logged. After `drain` they are handed back before this returns."""
+        """Fence and log messages. After `drain` they are reported as not sent before this returns."""
         if self._draining:
             report([(message, NotSent(fenced=False)) for message in messages])
             return
         for message in messages:
-            self._fencing.ask(QueuedMessage(message, report))
+            self._fence.ask(QueuedMessage(message, report))
 
     async def drain(self, grace: float) -> None:
-        """Hand back what the fence was not asked for yet, wait for its running answer."""
+        """Report messages that are in no fence call as not sent, and wait for the running call."""
         if self._draining:
             return
         self._draining = True
-        handed_back = self._fencing.recall()
-        await self._fencing.finish(grace)
-        for queued in [*handed_back, *self._fencing.abandon()]:
-            self._reports.add(queued, NotSent(fenced=False))
-        self._reports.flush()
+        recalled = self._fence.recall()
+        await self._fence.finish(grace)
+        for queued in [*recalled, *self._fence.abandon()]:
+            self._results.add(queued, NotSent(fenced=False))
+        self._results.flush()
 
     def limit(self, rate: Rate | None) -> None:
-        """A log is as fast as it goes: nobody is written to."""
+        """No effect: nothing is sent."""
 
     @property
     def last_error(self) -> str:
-        """A log has none."""
+        """Always empty: there is no connection."""
         return ""
 
     @property
     def reachable(self) -> bool | None:
-        """There is none to be reached."""
+        """Always None: there is no connection."""
         return None
 
-    def _fenced(self, verdicts: list[FenceVerdict]) -> None:
+    def _on_fence_answer(self, verdicts: list[FenceVerdict]) -> None:
         logged = []
-        for queued, withheld in verdicts:
-            self._reports.add(queued, withheld or LOGGED)
-            if withheld is None:
+        for queued, not_sent in verdicts:
+            self._results.add(queued, not_sent or LOGGED)
+            if not_sent is None:
                 logged.append(queued.message.envelope.recipient)
         if logged:
             shown = [mask_address(recipient) for recipient in logged[:SHOWN]]

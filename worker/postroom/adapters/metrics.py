@@ -90,7 +90,7 @@ class _GaugeCollector(Collector):
             yield CounterMetricFamily(f"postroom_{name}", meaning, value)
 
 
-REFUSALS = ("recipient", "not_yet", "too_large", "busy", "fault")
+REFUSALS = ("recipient", "not_yet", "too_large", "busy", "internal_error")
 NOT_STORED = ("known", "unknown_letter", "full", "untied")
 NAME = "postroom_bounces"
 

@@ -1,4 +1,8 @@
-"""Events: records in from the profile's topics, dead letters out."""
+"""The port to Kafka: records from the topic of the profile, and dead letters to the dead-letter topic.
+
+Failure: a broker that is unreachable stops records and is visible in `EventConsumer.connected`. A dead letter
+that was not acknowledged is reported as False and published again later.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -10,14 +14,14 @@ Partition = tuple[str, int]
 """Topic and partition number."""
 
 PUBLISH_TIMEOUT_SECONDS = 30.0
-"""How long a dead letter may take to be acknowledged, when nobody is in a hurry."""
+"""The usual limit for the acknowledgement of a dead letter."""
 
 
 class RecordReceiver(Protocol):
-    """What the event source calls, all on the program's event loop."""
+    """Receives the records and the rebalances of a consumer; all calls are on the event loop."""
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
-        """These partitions are ours from now on."""
+        """These partitions are assigned to this consumer from now on."""
         ...
 
     def received(self, records: Sequence[Record]) -> None:
@@ -25,48 +29,48 @@ class RecordReceiver(Protocol):
         ...
 
     async def revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        """Bring what is under way to a decision; returns the offsets to commit before they go."""
+        """Settle the records in progress; return the offsets to commit before the partitions are revoked."""
         ...
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """These partitions went without warning: nothing of them may be committed any more."""
+        """These partitions were lost without a revocation: no offset of them may be committed."""
         ...
 
 
 class EventConsumer(Protocol):
-    """A consumer-group membership on the profile's topic."""
+    """A member of the consumer group on the topic of the profile."""
 
     async def start(self, receiver: RecordReceiver) -> None:
-        """Join the group and begin to poll, on a thread of its own."""
+        """Join the group and poll on a separate thread."""
         ...
 
     def pause(self) -> None:
-        """Stop fetching (polling goes on, so the membership lives)."""
+        """Stop fetching; polling continues, so that the membership is kept."""
         ...
 
     def resume(self) -> None:
-        """Fetch again."""
+        """Continue fetching."""
         ...
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit next-offsets soon; a later call supersedes an earlier one."""
+        """Commit these next offsets soon; a later call replaces an earlier one."""
         ...
 
     async def stop(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit for good and leave the group; where no broker answers, neither, and soon."""
+        """Commit, leave the group and stop. Without a reachable broker: stop after a short wait."""
         ...
 
     @property
     def connected(self) -> bool | None:
-        """Whether a broker answers; None before the first sign."""
+        """Whether a broker responds; None before the first response."""
         ...
 
 
 class DeadLetterPublisher(Protocol):
-    """The producer to the dead-letter topic."""
+    """A producer for the dead-letter topic."""
 
     async def publish(
-        self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_TIMEOUT_SECONDS
+        self, dead_letters: Sequence[DeadLetter], seconds: float = PUBLISH_TIMEOUT_SECONDS
     ) -> Sequence[bool]:
-        """Publish and wait for the acknowledgements, so many seconds at most; True for each that came."""
+        """Publish and wait at most `seconds` for acknowledgements; True for each acknowledged dead letter."""
         ...

@@ -1,7 +1,10 @@
-"""The relay: what carries letters over SMTP, and the facts it reports.
+"""The port to an SMTP relay.
 
-In: parcels (an envelope and its content). Out: one Result for each. It asks the fence before content
-leaves, and it never decides what a reply means.
+In: outbound messages, each an envelope and its content. Out: one `Result` for each message. An
+implementation calls the fence before the content of a message leaves. It reports facts; `policy.replies`
+decides what a reply means.
+
+Failure: a connection that fails is reported as `Lost`; no method raises because of the relay.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -11,7 +14,7 @@ from typing import Protocol
 
 
 class Stage(StrEnum):
-    """Where in the SMTP dialogue a fact was learnt (RFC 5321 §4.1.4)."""
+    """The step of the SMTP session in which a result was observed (RFC 5321 §4.1.4)."""
 
     CONNECT = "connect"
     EHLO = "ehlo"
@@ -25,7 +28,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Reverse-path and the one forward-path of a transaction, both validated (RFC 5321 §4.1.2)."""
+    """The reverse-path and the single forward-path of a transaction, both validated (RFC 5321 §4.1.2)."""
 
     sender: str
     recipient: str
@@ -33,19 +36,19 @@ class Envelope:
 
 
 class OutboundMessage(Protocol):
-    """What a relay carries. Compared by identity; the relay adds nothing to it."""
+    """A message to send. Compared by identity; the relay adapter adds nothing to it."""
 
     @property
     def envelope(self) -> Envelope: ...
     @property
     def content(self) -> bytes:
-        """The message: CRLF line ends, dot-stuffed, ending in CRLF, without the final lone dot."""
+        """The message: CRLF line ends, dot-stuffed, ending in CRLF, without the final `.` line."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The relay's answer that decided the transaction: the first refusal, or the reply to the dot."""
+    """The reply that decided the transaction: the first rejection, or the reply to the end of data."""
 
     stage: Stage
     code: int
@@ -55,7 +58,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The dialogue ended without an answer. `dot_sent`: the last byte of CRLF.CRLF went to the socket."""
+    """The session ended without a reply. `end_of_data_sent`: the kernel took the last byte of CRLF.CRLF.
+
+    Under TLS: it took the last byte of the last record that carries the content.
+    """
 
     stage: Stage
     end_of_data_sent: bool
@@ -64,14 +70,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The parcel never left: the fence refused it, or the relay was draining."""
+    """The content never left: the fence refused it, or the pool was draining."""
 
     fenced: bool
-    """True: the fence refused it, somebody else owns the letter now. False: handed back on drain."""
+    """True: the fence refused it, because another worker owns the letter now. False: returned unsent."""
 
 
 class HoldReason(StrEnum):
-    """Why a parcel was not handed to the relay."""
+    """Why a message was not given to the relay."""
 
     CIRCUIT = "circuit"
     RATE = "rate"
@@ -80,7 +86,7 @@ class HoldReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The parcel was not handed over, and nothing is known against it: it may come again in `seconds`."""
+    """The message was not given to the relay and may be sent again after `seconds`."""
 
     hold_reason: HoldReason
     seconds: float
@@ -92,7 +98,7 @@ Result = Reply | Lost | NotSent | Postponed
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` letters in `seconds`, wherever such a window begins."""
+    """At most `count` letters in any window of `seconds`."""
 
     count: int
     seconds: float = 1.0
@@ -100,7 +106,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class FenceGrant:
-    """The fence's answer: the parcels whose `sending` is durable, and how long that may be relied on."""
+    """The reply of the fence: the messages whose state `sending` is durable, and until when that holds."""
 
     messages: Collection[OutboundMessage]
     until: float
@@ -112,30 +118,30 @@ Report = Callable[[Sequence[tuple[OutboundMessage, Result]]], None]
 
 
 class Relay(Protocol):
-    """A pool of SMTP connections to one relay. One event loop; no method blocks it."""
+    """A pool of SMTP connections to one relay. All methods run on one event loop and never block it."""
 
     async def open(self, fence: Fence) -> None:
-        """Start; `fence` is asked, in groups, for every parcel before its content leaves."""
+        """Start. `fence` is called, in groups, for every message before its content leaves."""
         ...
 
     def deliver(self, messages: Iterable[OutboundMessage], report: Report) -> None:
-        """Queue parcels, first come first served; `report` gets each one's Result, in groups."""
+        """Queue messages in order; `report` receives the Result of each message, in groups."""
         ...
 
     async def drain(self, grace: float) -> None:
-        """Hand back what has not reached its content, wait up to `grace` seconds for the rest, close."""
+        """Return messages whose content was not begun, wait up to `grace` seconds for the others, close."""
         ...
 
     def limit(self, rate: Rate | None) -> None:
-        """Hand over no more than this from now on; None: as fast as it goes, a count of 0: nothing."""
+        """Limit the sending rate from now on. None removes the limit; a count of 0 stops sending."""
         ...
 
     @property
     def last_error(self) -> str:
-        """Why the last attempt to reach the relay failed; empty when it did not."""
+        """The reason of the last failed connection attempt; empty after a successful one."""
         ...
 
     @property
     def reachable(self) -> bool | None:
-        """Whether the last attempt to reach the relay worked; None before the first."""
+        """Whether the last connection attempt succeeded; None before the first attempt."""
         ...

@@ -91,7 +91,7 @@ class SandboxMetrics(Collector):
         refused = CounterMetricFamily(
             f"{name}_letters_refused", "Letters refused after DATA.", labels=["reason"]
         )
-        for reason in ("too_large", "line_too_long", "storage", "fault"):
+        for reason in ("too_large", "line_too_long", "storage", "internal_error"):
             refused.add_metric([reason], stats.refused[reason])
         yield refused
         yield GaugeMetricFamily(f"{name}_letters", "Letters in the inbox.", counts.letters)

@@ -1,1 +1,1 @@
-"""Kafka, on confluent-kafka: the consumer-group membership, what waits, the producers of what goes out."""
+"""Kafka adapters on confluent-kafka: the group consumer, its lag, the producers and a topic reader."""

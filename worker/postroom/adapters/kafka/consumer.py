@@ -1,24 +1,18 @@
-"""Offsets on their way from the loop, which says what is done, to the client, which commits it.
+"""The group consumer: the implementation of `ports.kafka.EventConsumer` for one topic.
 
-In: offsets, on any thread. Out: commits, on the polling thread. One that fails is told and forgotten: its
-records come again and are met by their ledger rows, a nuisance and never a loss.
+In: the connection, the topic and the group membership. Out: records and rebalances, as calls of a
+`RecordReceiver` on the event loop; next offsets go back through `commit`.
 
-What is on its way from the polling thread to the event loop, counted.
+`KafkaConsumer` polls on a separate thread, always, so that slow letters never cost the membership. Offsets
+are committed explicitly and never stored by the client. Rebalances are cooperative; a revocation waits until
+the records in progress are settled. `OffsetCommits` passes offsets from any thread to the polling thread.
+`HandoffCounter` limits the records between the polling thread and the event loop, because a full topic is
+read faster than a busy loop takes records. `TopicIdWatcher` detects a topic that was deleted and created
+again.
 
-A busy loop takes its time, and a full topic is read faster than that: without a bound, what was read piles
-up before anybody can ask for a pause.
-
-Whether a topic is still the one that it was: deleted and made again it has its old name and another id.
-
-Offsets of the old one say nothing of the new one, and nobody else tells: a consumer reads on from where it
-was, and what was written below that is passed over (KIP-516). The answer is asked for now and then, on the
-polling thread, which never waits for it.
-
-The consumer-group membership.
-
-It polls on a thread of its own, always, so that slow letters never cost the membership; what it reads goes
-to the event loop, and what the loop wants committed goes back. Offsets are committed by hand, never
-stored. Rebalances are cooperative; a revoke waits until what is under way is decided.
+Failure: a commit that fails is logged and dropped; its records are read again and found in the ledger, so
+that they are not sent twice. `KafkaConsumer.ended` has the exception when polling ends with a fatal error. A
+broker that is unreachable is in `broker_health`.
 """
 
 import asyncio
@@ -53,21 +47,21 @@ log = structlog.get_logger("postroom.kafka")
 
 
 class OffsetCommits:
-    """What one consumer has committed and is to commit."""
+    """The offsets that a consumer has committed and those that it must commit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wanted: dict[Partition, int] = {}
         self._latest: dict[Partition, int] = {}
-        """The offsets of what is assigned that were handed to the client, on the polling thread."""
+        """The offsets of assigned partitions that were given to the client; used on the polling thread."""
 
     def request(self, offsets: Mapping[Partition, int]) -> None:
-        """Have these committed, on any thread; a later call supersedes an earlier one."""
+        """Request a commit, from any thread; a later call replaces an earlier one."""
         with self._lock:
             self._wanted.update(offsets)
 
     def commit_async(self, consumer: Consumer) -> None:
-        """Hand what is wanted to the client, and do not wait for it."""
+        """Start the commit of the requested offsets without waiting."""
         wanted = self._take()
         if wanted:
             self._latest |= wanted
@@ -75,24 +69,26 @@ class OffsetCommits:
                 consumer.commit(offsets=topic_partitions(wanted), asynchronous=True)
 
     def commit_sync(self, consumer: Consumer) -> None:
-        """Commit all again and wait: nobody hears whether what `soon` handed over arrived."""
+        """Commit all offsets again and wait: the results of asynchronous commits are unknown."""
         self._latest |= self._take()
         if self._latest:
             with _log_failure():
-                for place in consumer.commit(offsets=topic_partitions(self._latest), asynchronous=False):
-                    if place.error is not None:
-                        raise KafkaException(place.error)
+                for partition in consumer.commit(offsets=topic_partitions(self._latest), asynchronous=False):
+                    if partition.error is not None:
+                        raise KafkaException(partition.error)
 
     def withdraw(self, partitions: Collection[Partition]) -> None:
-        """They are another's: nothing of them may be committed any more."""
+        """Drop all offsets of lost partitions: another member has them."""
         with self._lock:
-            for one in partitions:
-                self._wanted.pop(one, None)
+            for partition in partitions:
+                self._wanted.pop(partition, None)
         self.forget(partitions)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """They are given away, and what was said of them is committed."""
-        self._latest = {one: offset for one, offset in self._latest.items() if one not in partitions}
+        """Forget the offsets of revoked partitions, which are committed."""
+        self._latest = {
+            partition: offset for partition, offset in self._latest.items() if partition not in partitions
+        }
 
     def _take(self) -> dict[Partition, int]:
         with self._lock:
@@ -101,7 +97,7 @@ class OffsetCommits:
 
 
 def topic_partitions(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
-    """Offsets as the client takes them."""
+    """Convert offsets to the client's type."""
     return [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
 
 
@@ -110,30 +106,30 @@ def _log_failure() -> Iterator[None]:
     try:
         yield
     except KafkaException as failure:
-        log.warning("offsets were not committed", error=str(failure))
+        log.warning("commit of offsets failed", error=str(failure))
 
 
 class HandoffCounter:
-    """Counts records handed on and not yet taken; safe on both threads."""
+    """Counts records that were handed off and not yet received; thread-safe."""
 
-    def __init__(self, room: int) -> None:
-        self._capacity = room
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._in_flight = 0
         self._moved = threading.Condition()
 
     def begin(self, count: int) -> None:
-        """So many were handed on."""
+        """Count records that were handed off."""
         with self._moved:
             self._in_flight += count
 
     def end(self, count: int) -> None:
-        """So many were taken."""
+        """Count records that the loop has received."""
         with self._moved:
             self._in_flight -= count
             self._moved.notify()
 
     def wait_for_capacity(self, seconds: float) -> bool:
-        """Whether no more than there is room for is on the way, or will be within the time."""
+        """Wait at most `seconds` until no more than `capacity` records are in flight; False on timeout."""
         with self._moved:
             return self._moved.wait_for(lambda: self._in_flight <= self._capacity, seconds)
 
@@ -144,7 +140,12 @@ TOPIC_PROBE_SECONDS = 1.0
 
 
 class TopicIdWatcher:
-    """The id of one topic, as the brokers say it."""
+    """Watches the id of a topic: a topic that was deleted and created again has another id (KIP-516).
+
+    The offsets of the former topic are invalid in the new one. The client does not notice the change: it
+    continues at the old position and skips the records below it. The id is requested at intervals on the
+    polling thread, which never waits for the response.
+    """
 
     def __init__(self, kafka: KafkaConnection, topic: str) -> None:
         self._admin: AdminClient | None = AdminClient(
@@ -152,45 +153,45 @@ class TopicIdWatcher:
         )
         self._topic = topic
         self._known = ""
-        self._asked: Future[TopicDescription] | None = None
+        self._request: Future[TopicDescription] | None = None
         self._due = 0.0
 
     def changed(self) -> bool:
-        """Whether the topic is another one than at the last answer. A broker without ids never says so."""
+        """Whether the id has changed since the last response; False without topic ids."""
         now = time.monotonic()
-        if self._asked is None:
+        if self._request is None:
             if self._admin is not None and now >= self._due:
                 self._due = now + TOPIC_ID_INTERVAL_SECONDS
-                wanted = TopicCollection([self._topic])
-                self._asked = self._admin.describe_topics(wanted, request_timeout=TOPIC_ID_TIMEOUT_SECONDS)[
+                topics = TopicCollection([self._topic])
+                self._request = self._admin.describe_topics(topics, request_timeout=TOPIC_ID_TIMEOUT_SECONDS)[
                     self._topic
                 ]
             return False
-        if not self._asked.done():
+        if not self._request.done():
             return False
-        answer, self._asked = self._asked, None
+        answer, self._request = self._request, None
         try:
             found = str(answer.result().topic_id)
         except KafkaException:
-            return False  # it is not there, or nobody answers: the consumer hears of that itself
+            return False  # no topic or no response: the consumer receives that error itself
         before, self._known = self._known, found
         return before not in ("", found)
 
-    def answered(self) -> bool:
-        """Whether a broker answers anything within a second; waits for it, on any thread."""
+    def broker_responds(self) -> bool:
+        """Whether a broker responds within `TOPIC_PROBE_SECONDS`; blocks, on any thread."""
         admin = self._admin
         try:
-            if admin is not None:  # it is let go of at the end, and then there is nothing to wait for
+            if admin is not None:  # after `close` there is nothing to wait for
                 admin.list_topics(self._topic, timeout=TOPIC_PROBE_SECONDS)
         except KafkaException:
             return False
         return True
 
     def close(self) -> None:
-        """Let the client go, here and now.
+        """Destroy the client on this thread.
 
-        Garbage is collected on any thread. On the client's own, with an answer that comes late, that would
-        be its end: the library aborts the process.
+        Garbage collection may run on any thread. When it destroys the client on the client's own thread,
+        which happens with a late response, the library aborts the process.
         """
         self._admin = None
 
@@ -199,28 +200,28 @@ POLL_SECONDS = 0.1
 LAG_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 LEAVE_TIMEOUT_SECONDS = 0.5
-"""How long a broker that is there may take to let a member go, before it is asked whether it is."""
+"""The wait for leaving the group before a probe checks whether a broker responds."""
 BATCH_RECORDS = 500
-"""Records read at once; while more than that is on the way to the loop, nothing further is fetched."""
+"""Records per read; fetching pauses while more are in flight to the loop."""
 
 
 class KafkaConsumer:
-    """Implements ports.events.Events for one topic."""
+    """Implements `ports.kafka.EventConsumer` for one topic."""
 
     def __init__(self, kafka: KafkaConnection, topic: str, member: GroupMembership) -> None:
         self._kafka = kafka
         self._settings = consumer_settings(kafka, member)
         self.broker_health = BrokerHealth(topic, member.group)
         self._topic = topic
-        self._patience = member.patience
+        self._revoke_timeout = member.revoke_timeout
         self._commits = OffsetCommits()
         self._handoff = HandoffCounter(BATCH_RECORDS)
         self._pause_wanted = False
         self._paused: bool | None = False
-        """Of all that is assigned; None when that has to be said anew."""
+        """Whether all assigned partitions are paused; None: pause or resume must be called again."""
         self._stopping = threading.Event()
         self._left = threading.Event()
-        """The group was left, or polling has failed."""
+        """The group was left or polling has failed."""
         self._thread = threading.Thread(target=self._poll, name="kafka", daemon=True)
         self._lag = ConsumerLag()
         self._lag_due = 0.0
@@ -233,21 +234,19 @@ class KafkaConsumer:
 
     @property
     def connected(self) -> bool | None:
-        """See the port."""
         return self.broker_health.connected
 
     @property
     def lag(self) -> int | None:
-        """Records on the assigned partitions that were not received yet; None while nobody can tell."""
+        """Records of the assigned partitions that were not received yet; None while unknown."""
         return self._lag.records
 
     @property
     def ended(self) -> "asyncio.Future[None]":
-        """Done when polling ends; carries the error when it was not asked to."""
+        """Done when polling has ended; has the exception unless `stop` was called."""
         return self._ended
 
     async def start(self, receiver: RecordReceiver) -> None:
-        """See the port."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._receiver = receiver
@@ -256,27 +255,23 @@ class KafkaConsumer:
         self._thread.start()
 
     def pause(self) -> None:
-        """See the port."""
         self._pause_wanted = True
 
     def resume(self) -> None:
-        """See the port."""
         self._pause_wanted = False
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """See the port."""
         self._commits.request(offsets)
 
     async def stop(self, offsets: Mapping[Partition, int]) -> None:
-        """See the port."""
         self.commit(offsets)
         self._stopping.set()
-        # it is not alive when it was never started: the settings may be refused
+        # the thread was never started when the client rejected the settings
         while self._thread.is_alive() and not self._left.is_set():
             left = await asyncio.to_thread(self._left.wait, LEAVE_TIMEOUT_SECONDS)
-            if not left and not await asyncio.to_thread(self._topic_id.answered):
-                # the library would try for as long as a session lasts, or longer, and has no way to be told
-                log.warning("no broker answers: offsets are not committed, and the group is not told")
+            if not left and not await asyncio.to_thread(self._topic_id.broker_responds):
+                # the library would retry for a session timeout or longer and cannot be cancelled
+                log.warning("no broker responds; stopping without a commit and without leaving the group")
                 return
 
     # --- on the polling thread ---
@@ -298,16 +293,16 @@ class KafkaConsumer:
                 self._measure_lag()
             self._commits.commit_sync(self._consumer)
             self._consumer.close()
-        except BaseException as failure:  # noqa: BLE001 - handed to the program, which ends by it
+        except BaseException as failure:  # noqa: BLE001 - passed to `ended`, which ends the worker
             error = failure
         self._left.set()
         self._call_on_loop(self._end, error)
-        self._topic_id.close()  # which takes as long as what it asked last may be answered
+        self._topic_id.close()  # blocks until the last request has a response or times out
 
-    def _call_on_loop(self, what: Callable[..., None], *given: Any) -> None:
-        """On the loop, soon. One that is closed did not wait for this thread to end, and needs nothing."""
+    def _call_on_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
+        """Schedule a call on the event loop; a closed loop is ignored."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(what, *given)
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _end(self, error: BaseException | None) -> None:
         if self._ended.done():
@@ -333,7 +328,7 @@ class KafkaConsumer:
             self._call_on_loop(self._take, records)
 
     def _take(self, records: Sequence[Record]) -> None:
-        """On the loop: the other end of `_hand_on`."""
+        """On the event loop: pass records from `_hand_off` to the receiver."""
         try:
             self._receiver.received(records)
         finally:
@@ -347,11 +342,11 @@ class KafkaConsumer:
             self._probe_broker()
         if self.broker_health.needs_probe:
             self._lag.mark_unknown()
-        else:  # what is paused is not fetched, and nothing would tell how it grows
+        else:  # a paused partition is not fetched, so its end offset would stay outdated
             self._lag.measure(self._consumer, self._assignment, fresh=bool(self._paused))
 
     def _probe_broker(self) -> None:
-        """On a quiet topic nothing else would tell that the brokers are back."""
+        """Request metadata: on a topic without records the recovery of the brokers has no other sign."""
         try:
             found = self._consumer.list_topics(self._topic, timeout=PROBE_SECONDS).topics[self._topic]
         except KafkaException:
@@ -359,21 +354,21 @@ class KafkaConsumer:
         self.broker_health.on_answer(found.error)
 
     def _apply_pause(self) -> None:
-        # a loop that is behind for a moment is waited for: a pause throws away what was prefetched
-        wanted = not self._handoff.wait_for_capacity(POLL_SECONDS) or self._pause_wanted
-        if wanted == self._paused:
+        # a pause discards prefetched records, so wait for a loop that is briefly behind
+        pause = not self._handoff.wait_for_capacity(POLL_SECONDS) or self._pause_wanted
+        if pause == self._paused:
             return
-        (self._consumer.pause if wanted else self._consumer.resume)(self._assignment)
-        self._paused = wanted
+        (self._consumer.pause if pause else self._consumer.resume)(self._assignment)
+        self._paused = pause
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.broker_health.on_success()
-        if not self._stopping.is_set():  # ahead of the first record, which goes to the loop the same way
+        if not self._stopping.is_set():  # before the first record, which uses the same queue
             self._call_on_loop(self._receiver.assigned, _partition_names(partitions))
         consumer.incremental_assign(partitions)
         self._assignment += partitions
         self._lag.on_assignment_changed(member=True)
-        self._paused = None  # new partitions fetch at once, others may be paused: the next round says which
+        self._paused = None  # new partitions are not paused, others may be; the next poll applies it again
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -381,7 +376,9 @@ class KafkaConsumer:
         try:
             offsets = self._request_offsets(_partition_names(partitions))
         except TimeoutError:
-            log.warning("letters of revoked partitions were not decided in time", patience=self._patience)
+            log.warning(
+                "letters of revoked partitions were not settled in time", seconds=self._revoke_timeout
+            )
             self._on_lost(consumer, partitions)
             return
         self.commit(offsets)
@@ -389,15 +386,15 @@ class KafkaConsumer:
         self._unassign(consumer, partitions)
 
     def _restart_topic(self) -> None:
-        """The topic was made again: offsets of the one before would pass over what is in this one."""
+        """Read a topic that was created again from its beginning; offsets of the former topic are invalid."""
         names = _partition_names(self._assignment)
-        log.warning("the topic was made again and is read from its beginning", topic=self._topic)
+        log.warning("topic was created again; reading it from its beginning", topic=self._topic)
         try:
             self._request_offsets(names)
         except TimeoutError:
             self._call_on_loop(self._receiver.lost, names)
         self._consumer.incremental_unassign(self._assignment)
-        self._commits.withdraw(names)  # what was committed meanwhile is of the one before
+        self._commits.withdraw(names)  # offsets requested meanwhile are of the former topic
         self._commits.request(dict.fromkeys(names, 0))
         self._commits.commit_sync(self._consumer)
         self._call_on_loop(self._receiver.assigned, names)
@@ -407,12 +404,12 @@ class KafkaConsumer:
         self._paused = None
 
     def _request_offsets(self, names: Sequence[Partition]) -> Mapping[Partition, int]:
-        """Raises TimeoutError when what is under way is not decided within the patience."""
+        """Have the receiver settle records in progress; TimeoutError after the revoke timeout."""
         if self._stopping.is_set():
-            return {}  # the program drained already, and its loop may be waiting for this thread
+            return {}  # the worker has drained, and its loop may wait for this thread
         answer = asyncio.run_coroutine_threadsafe(self._revoke(names), self._loop)
         try:
-            return answer.result(self._patience)
+            return answer.result(self._revoke_timeout)
         except TimeoutError:
             answer.cancel()
             raise
@@ -430,16 +427,16 @@ class KafkaConsumer:
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_unassign(partitions)
-        # kept here: a consumer that is closing refuses to say what it has, on no exception that can be caught
-        gone = set(_partition_names(partitions))
-        self._commits.forget(gone)
-        self._assignment = [one for one in self._assignment if (one.topic, one.partition) not in gone]
+        # stored here: a closing consumer cannot report its assignment
+        removed = set(_partition_names(partitions))
+        self._commits.forget(removed)
+        self._assignment = [kept for kept in self._assignment if (kept.topic, kept.partition) not in removed]
 
     def _on_error(self, error: KafkaError) -> None:
         if is_fatal(error):
-            self._fatal = error  # this consumer never reads again; the polling ends by it
+            self._fatal = error  # this consumer cannot continue; `_poll` raises it
         self.broker_health.on_error(error)
 
 
 def _partition_names(partitions: Sequence[TopicPartition]) -> list[Partition]:
-    return [(one.topic, one.partition) for one in partitions]
+    return [(partition.topic, partition.partition) for partition in partitions]

@@ -1,8 +1,10 @@
-"""How many records wait: where partitions end less where they are read on, as the brokers say it.
+"""Consumer lag: end offsets less positions, from the brokers.
 
-A member of the group asks on its polling thread, about what is assigned to it. While the profile is suspended
-nobody is a member; then all partitions are asked about, by what the group has committed. None: nobody can
-tell, for no broker answers, or the group has not said yet what is assigned.
+`ConsumerLag` measures the assigned partitions of a group member, on its polling thread. While a profile is
+suspended the group has no member; `BacklogMonitor` then measures all partitions against the committed
+offsets.
+
+Failure: the lag is None while no broker responds, or before the group has assigned partitions.
 """
 
 import threading
@@ -16,46 +18,50 @@ from postroom.adapters.kafka.settings import GroupMembership, consumer_settings
 from postroom.connections import KafkaConnection
 
 ANSWER_SECONDS = 1.0
-LOOK_SECONDS = 5.0
+MEASURE_SECONDS = 5.0
 
 
 class ConsumerLag:
-    """A member's."""
+    """The lag of a group member on its assigned partitions."""
 
     def __init__(self) -> None:
         self.records: int | None = None
         self._member = False
         self._begins: dict[int, int] = {}
-        """Offsets, by partition, of those that have given nothing since they were assigned."""
+        """The start offset of each partition that returned no record since its assignment."""
 
     def on_assignment_changed(self, member: bool) -> None:
-        """Something else is assigned; `member`: and the group has said what."""
+        """Reset the state after a rebalance; `member`: the group has assigned the partitions."""
         self._member, self._begins = member, {}
 
     def measure(self, consumer: Consumer, assigned: Sequence[TopicPartition], *, fresh: bool) -> None:
-        """Ask; `fresh`: the ends that came with the last records are too old to be told."""
+        """Measure the lag; `fresh`: request the end offsets, because the cached ones are outdated."""
         found = None
         with suppress(KafkaException):
             found = self._count(consumer, assigned, fresh) if self._member else None
         self.records = found
 
     def mark_unknown(self) -> None:
-        """Nobody can tell."""
+        """Set the lag to unknown."""
         self.records = None
 
     def _count(self, consumer: Consumer, assigned: Sequence[TopicPartition], fresh: bool) -> int:
-        places = consumer.position(list(assigned)) if assigned else []
-        silent = [one for one in places if one.offset < 0 and one.partition not in self._begins]
-        self._begins |= dict(_begins(consumer, silent))
+        partitions = consumer.position(list(assigned)) if assigned else []
+        unread = [
+            partition
+            for partition in partitions
+            if partition.offset < 0 and partition.partition not in self._begins
+        ]
+        self._begins |= dict(_begins(consumer, unread))
         total = 0
-        for place in places:
-            begin = place.offset if place.offset >= 0 else self._begins[place.partition]
-            total += max(0, _end(consumer, place, fresh) - begin)
+        for partition in partitions:
+            begin = partition.offset if partition.offset >= 0 else self._begins[partition.partition]
+            total += max(0, _end(consumer, partition, fresh) - begin)
         return total
 
 
 class BacklogMonitor:
-    """A suspended profile's, of all its partitions."""
+    """The lag of a suspended profile on all partitions of its topic."""
 
     def __init__(self, kafka: KafkaConnection, topic: str, group: str) -> None:
         settings = consumer_settings(kafka, GroupMembership(group, None))
@@ -64,61 +70,64 @@ class BacklogMonitor:
         self.records: int | None = None
 
     async def watch(self) -> None:
-        """Look every few seconds until cancelled."""
+        """Measure the lag every `MEASURE_SECONDS` until cancelled."""
         await run_in_thread(self._watch)
 
-    def _watch(self, called_off: threading.Event) -> None:
+    def _watch(self, cancelled: threading.Event) -> None:
         consumer = Consumer(self._settings)
-        while not called_off.is_set():
-            self.records = self._look(consumer)
-            called_off.wait(LOOK_SECONDS)
+        while not cancelled.is_set():
+            self.records = self._measure(consumer)
+            cancelled.wait(MEASURE_SECONDS)
         consumer.close()
 
-    def _look(self, consumer: Consumer) -> int | None:
-        consumer.poll(0)  # what the client has to report goes, or it would pile up
+    def _measure(self, consumer: Consumer) -> int | None:
+        consumer.poll(0)  # serves the callbacks of the client, which would accumulate
         try:
             found = consumer.list_topics(self._topic, timeout=ANSWER_SECONDS).topics[self._topic]
             if found.error is not None:
                 return None
-            places = [TopicPartition(self._topic, number) for number in found.partitions]
-            return sum(_uncommitted(consumer, place) for place in _committed(consumer, places))
+            partitions = [TopicPartition(self._topic, number) for number in found.partitions]
+            return sum(_uncommitted(consumer, partition) for partition in _committed(consumer, partitions))
         except KafkaException:
             return None
 
 
-def _uncommitted(consumer: Consumer, place: TopicPartition) -> int:
-    low, high = _marks(consumer, place)
-    return high - min(high, max(low, place.offset))
+def _uncommitted(consumer: Consumer, partition: TopicPartition) -> int:
+    low, high = _marks(consumer, partition)
+    return high - min(high, max(low, partition.offset))
 
 
-def _begins(consumer: Consumer, places: Sequence[TopicPartition]) -> Iterator[tuple[int, int]]:
-    """Where the group reads on: at what is there first where it has committed nothing."""
-    for place in _committed(consumer, places):
-        yield place.partition, place.offset if place.offset >= 0 else _marks(consumer, place)[0]
+def _begins(consumer: Consumer, partitions: Sequence[TopicPartition]) -> Iterator[tuple[int, int]]:
+    """The next offset of the group in each partition; without a commit, the first offset."""
+    for partition in _committed(consumer, partitions):
+        yield (
+            partition.partition,
+            partition.offset if partition.offset >= 0 else _marks(consumer, partition)[0],
+        )
 
 
-def _committed(consumer: Consumer, places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
-    """With a negative offset where nothing is committed; raises KafkaException."""
+def _committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+    """The committed offsets; negative without a commit. Raises KafkaException."""
     try:
-        found = consumer.committed(list(places), timeout=ANSWER_SECONDS) if places else []
+        found = consumer.committed(list(partitions), timeout=ANSWER_SECONDS) if partitions else []
     except KafkaException as failure:
         if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
             raise
-        return places  # a group that has never read anything need not be there
-    for place in found:
-        if place.error is not None:
-            raise KafkaException(place.error)
+        return partitions  # a group that has never committed may not exist
+    for partition in found:
+        if partition.error is not None:
+            raise KafkaException(partition.error)
     return found
 
 
-def _end(consumer: Consumer, place: TopicPartition, fresh: bool) -> int:
-    known = None if fresh else consumer.get_watermark_offsets(place, cached=True)
-    return known[1] if known and known[1] >= 0 else _marks(consumer, place)[1]
+def _end(consumer: Consumer, partition: TopicPartition, fresh: bool) -> int:
+    known = None if fresh else consumer.get_watermark_offsets(partition, cached=True)
+    return known[1] if known and known[1] >= 0 else _marks(consumer, partition)[1]
 
 
-def _marks(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
-    """The first offset that is there and the next one to come; raises KafkaException."""
-    found = consumer.get_watermark_offsets(place, timeout=ANSWER_SECONDS)
+def _marks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first and the next offset of a partition. Raises KafkaException."""
+    found = consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
     if found is None:
         raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT))
     return found

@@ -1,13 +1,16 @@
-"""Waiting for a producer's acknowledgements beside the loop, and no longer than somebody wants to know.
+"""Kafka producers: dead letters, status events and replayed records.
 
-A thread cannot be cancelled, and a program that ends waits for its threads: without this, dead letters that
-no broker took held up its end for as long as they may be tried.
+In: dead letters, notifications or records. Out: for each, whether the brokers acknowledged it.
 
-The producer of dead letters: to `<topic>.dlq`, with what went wrong in the headers.
+- `KafkaDeadLetterPublisher` publishes to `<topic>.dlq`, with the problem in the headers.
+- `KafkaStatusEventPublisher` publishes CloudEvents 1.0 in binary mode to `<topic>.status`.
+- `republish` puts records back into the topic that they came from, for `postroom dlq replay`.
 
-The producer of status events: CloudEvents 1.0 in binary mode, to `<topic>.status`.
+Publishing waits for acknowledgements on a thread. A thread cannot be cancelled, and a process waits for its
+threads at exit; `run_in_thread` therefore sets an event when its caller is cancelled, and `flush` returns.
 
-Publishing records anew: what a person replays goes back to the topic that it came on.
+Failure: a record without an acknowledgement is reported and stays in its outbox. Fatal errors of the client
+are raised as KafkaException.
 """
 
 import asyncio
@@ -32,23 +35,23 @@ from postroom.ports.notifications import Notification
 
 FLUSH_INTERVAL_SECONDS = 0.2
 
-Published = TypeVar("Published")
+Returned = TypeVar("Returned")
 
 
-async def run_in_thread(publish: Callable[[threading.Event], Published]) -> Published:
-    """Run it on a thread; the event is set when whoever waits is cancelled."""
-    called_off = threading.Event()
+async def run_in_thread(function: Callable[[threading.Event], Returned]) -> Returned:
+    """Run a function on a thread; its event is set when the caller is cancelled."""
+    cancelled = threading.Event()
     try:
-        return await asyncio.to_thread(publish, called_off)
+        return await asyncio.to_thread(function, cancelled)
     finally:
-        called_off.set()
+        cancelled.set()
 
 
-def flush(producer: Producer, seconds: float, called_off: threading.Event) -> None:
-    """Wait for so long until all that was produced is acknowledged or given up, or until it is called off."""
+def flush(producer: Producer, seconds: float, cancelled: threading.Event) -> None:
+    """Wait at most `seconds` until all records are acknowledged or failed, or `cancelled` is set."""
     end = time.monotonic() + seconds
-    left = max(0.0, seconds)  # below zero the library waits for ever
-    while producer.flush(min(FLUSH_INTERVAL_SECONDS, left)) and not called_off.is_set():
+    left = max(0.0, seconds)  # with a negative timeout the library waits without end
+    while producer.flush(min(FLUSH_INTERVAL_SECONDS, left)) and not cancelled.is_set():
         left = end - time.monotonic()
         if left <= 0:
             return
@@ -62,79 +65,84 @@ log = structlog.get_logger("postroom.kafka")
 
 
 class KafkaDeadLetterPublisher:
-    """Implements ports.events.DeadLetters: publishes to `<topic>.dlq` with the problem in the headers."""
+    """Implements `ports.kafka.DeadLetterPublisher`."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
         """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
         self._producer = Producer(producer_settings(kafka))
 
     async def publish(
-        self, dead_letters: Sequence[DeadLetter], patience: float = PUBLISH_TIMEOUT_SECONDS
+        self, dead_letters: Sequence[DeadLetter], seconds: float = PUBLISH_TIMEOUT_SECONDS
     ) -> Sequence[bool]:
-        """See the port. A record too big for the topic goes as its problem alone; its own topic has it."""
-        return await run_in_thread(partial(self._publish, dead_letters, patience))
+        """Publish dead letters. A record that is too large for the topic is published without its content."""
+        return await run_in_thread(partial(self._publish, dead_letters, seconds))
 
     def _publish(
-        self, dead_letters: Sequence[DeadLetter], patience: float, called_off: threading.Event
+        self, dead_letters: Sequence[DeadLetter], seconds: float, cancelled: threading.Event
     ) -> list[bool]:
         acknowledged: set[str] = set()
-        for one in dead_letters:
-            self._produce_whole(one, acknowledged)
-        flush(self._producer, patience, called_off)
-        return [one.id in acknowledged for one in dead_letters]
+        for dead_letter in dead_letters:
+            self._produce_whole(dead_letter, acknowledged)
+        flush(self._producer, seconds, cancelled)
+        return [dead_letter.id in acknowledged for dead_letter in dead_letters]
 
-    def _produce_whole(self, one: DeadLetter, acknowledged: set[str]) -> None:
-        def tell(error: KafkaError | None) -> None:
+    def _produce_whole(self, dead_letter: DeadLetter, acknowledged: set[str]) -> None:
+        def on_delivery(error: KafkaError | None) -> None:
             if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._produce_problem(one, acknowledged)
+                self._produce_problem(dead_letter, acknowledged)
             else:
-                _log_publish_failure(one, error, acknowledged)
+                _note_delivery(dead_letter, error, acknowledged)
 
-        self._produce(one.record, [*one.record.headers, *dead_letter_headers(one)], tell)
+        record = dead_letter.record
+        self._produce(record, [*record.headers, *dead_letter_headers(dead_letter)], on_delivery)
 
-    def _produce_problem(self, one: DeadLetter, acknowledged: set[str]) -> None:
-        """Without value, key and headers of the record: any of them may be what is too large."""
-        headers = [*dead_letter_headers(one), ("postroom_value_omitted", OMITTED)]
-        bare = replace(one.record, key=None, value=None)
-        self._produce(bare, headers, lambda error: _log_publish_failure(one, error, acknowledged))
+    def _produce_problem(self, dead_letter: DeadLetter, acknowledged: set[str]) -> None:
+        """Publish without value, key and headers of the record: any of them may be too large."""
+        headers = [*dead_letter_headers(dead_letter), ("postroom_value_omitted", OMITTED)]
+        bare = replace(dead_letter.record, key=None, value=None)
+        self._produce(bare, headers, lambda error: _note_delivery(dead_letter, error, acknowledged))
 
     def _produce(
-        self, record: Record, headers: DeadLetterHeaders, tell: Callable[[KafkaError | None], None]
+        self, record: Record, headers: DeadLetterHeaders, on_delivery: Callable[[KafkaError | None], None]
     ) -> None:
-        """Tell what became of it; raises only what this producer never recovers from."""
+        """Produce a record and report its delivery; raises only fatal errors of the producer."""
         topic = dead_letter_topic(record.topic)
         try:
             self._producer.produce(
-                topic, record.value, record.key, headers=headers, on_delivery=lambda error, _: tell(error)
+                topic,
+                record.value,
+                record.key,
+                headers=headers,
+                on_delivery=lambda error, _: on_delivery(error),
             )
         except BufferError:
-            tell(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001 - the name the library publishes
+            on_delivery(KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001 - the name the library publishes
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if error.fatal():
                 raise
-            tell(error)  # too large, or a topic that is known to refuse us: the next round tries again
+            on_delivery(error)  # too large, or not authorized: the next round retries
 
 
-def _log_publish_failure(one: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> None:
+def _note_delivery(dead_letter: DeadLetter, error: KafkaError | None, acknowledged: set[str]) -> None:
     if error is None:
-        acknowledged.add(one.id)
+        acknowledged.add(dead_letter.id)
     else:
-        log.error("dead letter was not published", id=one.id, error=error.str())
+        log.error("publishing a dead letter failed; will retry", id=dead_letter.id, error=error.str())
 
 
-def dead_letter_headers(one: DeadLetter) -> DeadLetterHeaders:
-    """What went wrong: code, field, message, how often it was tried, and where the record is."""
-    problem = one.problems[0]
-    said = "; ".join(f"{p.field}: {p.message}" for p in one.problems)
+def dead_letter_headers(dead_letter: DeadLetter) -> DeadLetterHeaders:
+    """Build the headers: code, field and message of the problem, attempts, time, source."""
+    problem = dead_letter.problems[0]
+    messages = "; ".join(f"{p.field}: {p.message}" for p in dead_letter.problems)
     return [
-        ("postroom_dead_letter_id", one.id.encode()),
-        ("postroom_source", one.id.encode()),
+        ("postroom_dead_letter_id", dead_letter.id.encode()),
+        ("postroom_source", dead_letter.id.encode()),
         ("postroom_problem_code", problem.code.value.encode()),
         ("postroom_problem_field", problem.field.encode()),
-        ("postroom_problem", said.encode(errors="replace")),
-        ("postroom_attempts", str(one.attempts).encode()),
-        ("postroom_at", one.at.isoformat(timespec="milliseconds").encode()),
+        ("postroom_problem", messages.encode(errors="replace")),
+        ("postroom_attempts", str(dead_letter.attempts).encode()),
+        ("postroom_at", dead_letter.at.isoformat(timespec="milliseconds").encode()),
     ]
 
 
@@ -142,89 +150,90 @@ DeliveryCallback = Callable[[Notification, KafkaError | None], None]
 
 
 class KafkaStatusEventPublisher:
-    """Implements ports.notices.Courier. Notices with one key keep their order: the producer is idempotent."""
+    """Implements `ports.notifications.StatusEventPublisher`.
+
+    The producer is idempotent, so notifications with the same key keep their order.
+    """
 
     def __init__(self, kafka: KafkaConnection, topic: str, profile: str) -> None:
         """Raises KafkaException for a connection that the client refuses at once, such as a broken key."""
         self._producer = Producer(producer_settings(kafka) | {"client.id": "postroom-status-events"})
         self._topic = topic
         self._source = status_event_source(profile).encode()
-        self._trouble: str | None = None
+        self._last_error: str | None = None
 
     @property
     def last_error(self) -> str | None:
-        """See the port."""
-        return self._trouble
+        return self._last_error
 
-    async def publish(self, notices: Sequence[Notification]) -> Sequence[bool]:
-        """See the port."""
-        return await run_in_thread(partial(self._publish, notices))
+    async def publish(self, notifications: Sequence[Notification]) -> Sequence[bool]:
+        return await run_in_thread(partial(self._publish, notifications))
 
-    def _publish(self, notices: Sequence[Notification], called_off: threading.Event) -> list[bool]:
+    def _publish(self, notifications: Sequence[Notification], cancelled: threading.Event) -> list[bool]:
         acknowledged: set[int] = set()
-        trouble = ""
+        last_error = ""
 
-        def tell(one: Notification, error: KafkaError | None) -> None:
-            nonlocal trouble
+        def on_delivery(notification: Notification, error: KafkaError | None) -> None:
+            nonlocal last_error
             if error is None:
-                acknowledged.add(one.row)
+                acknowledged.add(notification.row)
             else:
-                trouble = error.str()
+                last_error = error.str()
 
-        tried = 0
-        for tried, one in enumerate(notices, 1):
+        produced = 0
+        for produced, notification in enumerate(notifications, 1):
             try:
-                self._produce(one, tell)
+                self._produce(notification, on_delivery)
             except BufferError:
-                tried -= 1
-                break  # the next round has the rest
-        flush(self._producer, PUBLISH_TIMEOUT_SECONDS, called_off)
-        if len(acknowledged) < tried and not trouble and not called_off.is_set():
-            trouble = "no broker acknowledged them in time"
-        if trouble and not self._trouble:
-            log.error("status events were not published; they wait", topic=self._topic, error=trouble)
-        self._trouble = trouble
-        return [one.row in acknowledged for one in notices]
+                produced -= 1
+                break  # the next round publishes the others
+        flush(self._producer, PUBLISH_TIMEOUT_SECONDS, cancelled)
+        if len(acknowledged) < produced and not last_error and not cancelled.is_set():
+            last_error = "no broker acknowledged the status events in time"
+        if last_error and not self._last_error:
+            log.error("publishing status events failed; will retry", topic=self._topic, error=last_error)
+        self._last_error = last_error
+        return [notification.row in acknowledged for notification in notifications]
 
-    def _produce(self, one: Notification, tell: DeliveryCallback) -> None:
+    def _produce(self, notification: Notification, on_delivery: DeliveryCallback) -> None:
         try:
             self._producer.produce(
                 self._topic,
-                one.data.encode(),
-                one.key.encode(),
-                headers=self._headers(one),
-                on_delivery=lambda error, _: tell(one, error),
+                notification.data.encode(),
+                notification.key.encode(),
+                headers=self._headers(notification),
+                on_delivery=lambda error, _: on_delivery(notification, error),
             )
         except KafkaException as failure:
             if failure.args[0].fatal():
                 raise
-            tell(one, failure.args[0])
+            on_delivery(notification, failure.args[0])
 
-    def _headers(self, one: Notification) -> list[tuple[str, str | bytes | None]]:
-        """The attributes; `ce_subject` is the id of the event that the letter came from."""
+    def _headers(self, notification: Notification) -> list[tuple[str, str | bytes | None]]:
+        """The CloudEvents attributes; `ce_subject` is the id of the event of the letter."""
         return [
             ("ce_specversion", b"1.0"),
-            ("ce_id", one.id.encode()),
+            ("ce_id", notification.id.encode()),
             ("ce_source", self._source),
-            ("ce_type", one.type.encode()),
-            ("ce_subject", one.key.encode()),
-            ("ce_time", rfc3339(one.at).encode()),
+            ("ce_type", notification.type.encode()),
+            ("ce_subject", notification.key.encode()),
+            ("ce_time", rfc3339(notification.at).encode()),
             ("content-type", b"application/json"),
         ]
 
 
 def republish(kafka: KafkaConnection, records: Sequence[Record]) -> list[str]:
-    """Publish each to its topic, with key and headers; returns why not, for each: empty once it is there."""
-    producer = Producer({**producer_settings(kafka), "client.id": "postroom-desk"})
-    reasons = ["the brokers did not acknowledge it in time"] * len(records)
+    """Publish records to their topics; return an error text for each, empty on success."""
+    producer = Producer({**producer_settings(kafka), "client.id": "postroom-cli"})
+    reasons = ["the brokers did not acknowledge the record in time"] * len(records)
     for number, record in enumerate(records):
 
-        def tell(error: KafkaError | None, _: object, number: int = number) -> None:
+        def on_delivery(error: KafkaError | None, _: object, number: int = number) -> None:
             reasons[number] = "" if error is None else error.str()
 
         try:
             producer.produce(
-                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=tell
+                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=on_delivery
             )
         except (BufferError, KafkaException) as error:
             reasons[number] = str(error)

@@ -1,4 +1,4 @@
-"""What the clients are configured with, and why."""
+"""The settings of the Kafka clients, with their reasons."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +7,10 @@ from postroom.connections import KafkaConnection
 from postroom.ports.kafka import PUBLISH_TIMEOUT_SECONDS
 
 POLL_INTERVAL_MS = 300_000
-"""The library's own default; raised for a worker that is more patient."""
+"""The default of the library; raised when revocations may take longer."""
 
 LOG_SETTINGS = {
-    # what matters comes through error_cb; the library's own lines would repeat it ten times a second
+    # error_cb receives the errors; the log lines of the library would repeat them ten times per second
     "log_level": 2,
     "enable.metrics.push": False,
     "reconnect.backoff.max.ms": 2_000,
@@ -19,18 +19,20 @@ LOG_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class GroupMembership:
-    """Who this consumer is in its group."""
+    """The identity of a consumer in its group."""
 
     group: str
     instance: str | None
-    """A static name (KIP-345): a worker that was killed is back at once, without waiting for its old
-    session to end. Two living workers must never share one; None where no name outlives a worker."""
-    patience: float = 60.0
-    """Seconds to wait for the letters of a revoked partition; longer than the program's grace for them."""
+    """The static member name (KIP-345): a killed worker rejoins without waiting for its old session to end.
+
+    Two running workers must never share a name. None: no name outlives the worker.
+    """
+    revoke_timeout: float = 60.0
+    """Seconds to wait for the letters of a revoked partition; longer than the worker's grace for them."""
 
 
 def consumer_settings(kafka: KafkaConnection, member: GroupMembership) -> dict[str, Any]:
-    """The consumer's: offsets by hand, cooperative rebalances, a prefetch that fits a small pod."""
+    """Consumer settings: explicit commits, cooperative rebalances, a prefetch that fits a small pod."""
     return {
         **kafka.client_settings(),
         **({"group.instance.id": member.instance} if member.instance else {}),
@@ -42,15 +44,15 @@ def consumer_settings(kafka: KafkaConnection, member: GroupMembership) -> dict[s
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 3_000,
-        # a revoke is waited for between two polls, and must not cost the membership
-        "max.poll.interval.ms": max(POLL_INTERVAL_MS, int(member.patience * 2_000)),
+        # a revocation is waited for between two polls and must not cost the membership
+        "max.poll.interval.ms": max(POLL_INTERVAL_MS, int(member.revoke_timeout * 2_000)),
         # prefetch is bounded in bytes: the defaults (64 MB, 100,000 messages) do not fit a small pod
         "queued.max.messages.kbytes": 16_384,
         "queued.min.messages": 5_000,
         # the default backoff of a second caps throughput whenever the prefetch queue was full
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,
-        # an unknown topic is looked for again soon: it may be created after the worker
+        # an unknown topic is requested again soon: it may be created after the worker
         "topic.metadata.refresh.interval.ms": 5_000,
         "allow.auto.create.topics": kafka.creates_topics,
         **LOG_SETTINGS,
@@ -58,7 +60,7 @@ def consumer_settings(kafka: KafkaConnection, member: GroupMembership) -> dict[s
 
 
 def producer_settings(kafka: KafkaConnection) -> dict[str, Any]:
-    """The dead-letter producer's: nothing is cleared that a full set of replicas has not got."""
+    """Producer settings: all in-sync replicas acknowledge a record before it counts as published."""
     return {
         **kafka.client_settings(),
         "client.id": "postroom-dead-letters",

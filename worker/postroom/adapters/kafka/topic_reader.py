@@ -1,11 +1,10 @@
-"""A message of the client library, as the record it carries.
+"""Converts messages of the client library to records, and reads a topic without a consumer group.
 
-Anybody may write to a topic, so nothing in a message may end the worker: a time that is no date becomes the
-first one, and headers that cannot be read make a record that says so.
+`record_of` never raises, because no message may end the worker: an invalid timestamp becomes 1970-01-01, and
+unreadable headers make a record whose `unreadable` states the reason.
 
-Reading a topic beside its consumers: from its beginning to where it ends now, without a group.
-
-Nothing is committed and nobody is moved: partitions are assigned by hand, and offsets are given.
+`TopicReader` reads from the beginning of a topic to its current end. It assigns partitions explicitly and
+commits nothing, so that it does not affect consumer groups. Failure: `TopicUnreadable`.
 """
 
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ RecordHeaders = tuple[tuple[str, bytes | None], ...]
 
 
 def record_of(message: Message) -> Record:
-    """The record of a message that carries no error; never raises."""
+    """Convert a message without an error; never raises."""
     headers, unreadable = _record_headers(message)
     return Record(
         topic=message.topic() or "",
@@ -40,7 +39,7 @@ def record_of(message: Message) -> Record:
 
 
 def _record_headers(message: Message) -> tuple[RecordHeaders, str]:
-    """The headers, or why there are none: the library decodes their names and has no gentler answer."""
+    """The headers, or the reason why they are unreadable: the library raises for an invalid name."""
     try:
         return tuple(message.headers() or ()), ""  # type: ignore[arg-type]
     except (SystemError, UnicodeDecodeError):
@@ -48,7 +47,7 @@ def _record_headers(message: Message) -> tuple[RecordHeaders, str]:
 
 
 def _timestamp(milliseconds: int) -> datetime:
-    """A producer may write any number there; one that is no date must not end the worker."""
+    """Convert a timestamp; a producer may write any number, so an invalid one becomes 1970-01-01."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -59,17 +58,17 @@ ANSWER_SECONDS = 10.0
 
 
 class TopicUnreadable(Exception):
-    """The brokers do not answer, or refuse; the reason is its message."""
+    """The brokers do not respond, or reject the request; the message is the reason."""
 
 
 class TopicReader:
-    """One connection; use it as a context manager."""
+    """Reads topics over one connection; use it as a context manager."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
         settings = {
             **kafka.client_settings(),
-            "client.id": "postroom-desk",
-            "group.id": "postroom-desk",  # the client wants a name; it is never used at the brokers
+            "client.id": "postroom-cli",
+            "group.id": "postroom-cli",  # the client requires a name; it is never sent to the brokers
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
@@ -88,18 +87,18 @@ class TopicReader:
         self._consumer.close()
 
     def records(self, topic: str) -> Iterator[Record]:
-        """Every record that the topic holds now, partition by partition; none where there is no topic."""
+        """All records of the topic now, partition by partition; none when the topic does not exist."""
         for number in self._partitions(topic):
             low, high = self._bounds(topic, number)
             yield from self._read((topic, number), low, high)
 
     def record(self, topic: str, partition: int, offset: int) -> Record | None:
-        """The record at a place; None where it is gone."""
+        """The record at an offset; None when it was deleted."""
         if partition not in self._partitions(topic):
             return None
         low, high = self._bounds(topic, partition)
         found = self._read((topic, partition), offset, offset + 1) if low <= offset < high else iter(())
-        return next((one for one in found if one.offset == offset), None)
+        return next((record for record in found if record.offset == offset), None)
 
     def _partitions(self, topic: str) -> list[int]:
         try:
@@ -120,11 +119,11 @@ class TopicReader:
         return low, high
 
     def _read(self, where: Partition, low: int, high: int) -> Iterator[Record]:
-        """What stands in [low, high); transactions and compaction leave holes: the position says the end."""
+        """The records in [low, high); the position marks the end, as compaction leaves gaps."""
         if low >= high:
             return
-        place = TopicPartition(*where, low)
-        self._consumer.assign([place])
+        start = TopicPartition(*where, low)
+        self._consumer.assign([start])
         while self._position(where) < high:
             message = self._consumer.poll(ANSWER_SECONDS)
             if message is None:
@@ -136,5 +135,5 @@ class TopicReader:
             yield record_of(message)
 
     def _position(self, where: Partition) -> int:
-        [place] = self._consumer.position([TopicPartition(*where)])
-        return int(place.offset)
+        [start] = self._consumer.position([TopicPartition(*where)])
+        return int(start.offset)

@@ -1,5 +1,5 @@
-"""Letters over SMTP: a pool of reused, pipelined connections to one relay.
+"""SMTP client: a pool of reused, pipelined connections to one relay.
 
-Read `dialogue` first: it holds one connection's transactions without the connection, and the one place
-where content leaves. `pool` is what the wiring builds: `SmtpRelay(RelaySettings(...))`.
+Read `transaction` first: it runs the transactions of one connection, without the connection, and contains the
+single place where content leaves. `worker.relays` builds `pool.SmtpRelay(RelaySettings(...))`.
 """

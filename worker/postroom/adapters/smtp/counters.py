@@ -1,4 +1,4 @@
-"""What a pool counted since it began: plain integers, read by the metrics."""
+"""Counters of a pool since it was created: plain integers that the metrics adapter reads."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,42 +9,44 @@ class CloseCause(StrEnum):
     """Why a connection ended."""
 
     QUIT = "quit"
-    """We took leave: the allowance was used, or it was idle."""
+    """The client sent QUIT: the connection had carried its last message, or was idle."""
     CLOSING = "closing"
-    """The relay said 421."""
+    """The relay replied 421."""
     CLOSED = "closed"
-    """The relay, or the network, ended it without a word."""
+    """The relay or the network closed it without a reply."""
     DEADLINE = "deadline"
+    """A reply was overdue."""
     UNSOLICITED = "unsolicited"
-    """A reply that answers nothing."""
+    """A reply without a command."""
     PROTOCOL_ERROR = "protocol_error"
-    """A reply that cannot follow what was said, or no reply at all."""
+    """A reply that is invalid after the command, or bytes that are no SMTP reply."""
     NOT_SENT = "not_sent"
-    """354 was read for a letter that must not be sent."""
+    """The relay replied 354 for a letter that must not be sent."""
     RESEQUENCED = "resequenced"
-    """The answer to the dot took long; the letter whose envelope had travelled with it went another way."""
+    """The reply to the end of data was slow; the next letter, whose envelope was sent, went elsewhere."""
     DRAINED = "drained"
+    """The pool was draining."""
 
 
 @dataclass(slots=True)
 class RelayCounters:
-    """Only ever grows. Read it at any time; nothing is reset."""
+    """Counters only grow; nothing resets them. Safe to read at any time."""
 
     connects: int = 0
-    """Connections that were greeted, secured and logged in."""
+    """Connections that completed greeting, TLS and authentication."""
     connect_failures: int = 0
     letters: int = 0
-    """Letters whose content was sent, or begun."""
+    """Letters whose content was written to a connection, in whole or in part."""
     pipelined: int = 0
-    """Those of them with which the next letter's envelope travelled."""
+    """Letters of these whose content was followed by the envelope of the next letter in one write."""
     fence_calls: int = 0
     drops: Counter[CloseCause] = field(default_factory=Counter)
-    """Connections ended, by cause."""
+    """Closed connections, by cause."""
     accepted: int = 0
     deferred: int = 0
-    """Answers of 4yz."""
+    """Replies with a 4yz code."""
     refused: int = 0
-    """Answers of 5yz, and objections that spared the relay the question."""
+    """Replies with a 5yz code, including those that the client made in place of the relay."""
     lost: int = 0
     in_doubt: int = 0
     not_sent: int = 0

@@ -1,9 +1,9 @@
-"""What a relay offers, read from its answer to EHLO (RFC 5321 §4.1.1.1).
+"""Opens SMTP sessions: connect, read the greeting, EHLO, STARTTLS, EHLO, AUTH.
 
-From an address to a connection that may carry letters: connect, greet, EHLO, STARTTLS, EHLO, AUTH.
+In: `RelaySettings`. Out: a `Session`, which is the connected `HandshakeStream` and the `Capabilities` that
+the relay lists in its reply to EHLO (RFC 5321 §4.1.1.1).
 
-Settings in → a `Channel` and the relay's `Capabilities`. Failure: `Unopened(stage, reason)`, with the
-relay's own words where it had any; the socket is closed.
+Failure: `DialError(stage, reason)`, with the text of the relay's reply if there is one. The socket is closed.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from postroom.ports.relay import Stage
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """The extensions that change what we send. Read again after STARTTLS: those before it don't count."""
+    """The extensions that change what the client sends. Those listed before STARTTLS are discarded."""
 
     pipelining: bool = False
     size: bool = False
     """SIZE is offered and may be declared (RFC 1870)."""
     size_limit: int | None = None
-    """Octets a letter may have; None when the relay names no limit."""
+    """The largest message in octets; None when the relay states no limit."""
     eightbit: bool = False
     smtputf8: bool = False
     starttls: bool = False
@@ -35,7 +35,7 @@ class Capabilities:
 
 
 def read_capabilities(text: bytes) -> Capabilities:
-    """The text of a reply to EHLO, lines joined by newlines; the first line is the relay's name."""
+    """Parse the text of a reply to EHLO, lines joined by newlines; the first line is the relay's name."""
     offered: dict[str, list[str]] = {}
     for line in text.decode("ascii", "replace").upper().split("\n")[1:]:
         keyword, *words = line.replace("AUTH=", "AUTH ", 1).split() or [""]
@@ -54,7 +54,7 @@ def read_capabilities(text: bytes) -> Capabilities:
 
 
 class DialError(Exception):
-    """The relay can't be used now: where it failed, and why."""
+    """No session could be opened: the stage that failed and the reason."""
 
     def __init__(self, stage: Stage, reason: str) -> None:
         super().__init__(reason)
@@ -64,21 +64,21 @@ class DialError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection at rest, ready for MAIL."""
+    """An open connection, ready for MAIL."""
 
     stream: HandshakeStream
     capabilities: Capabilities
 
 
 class Dialer:
-    """Opens connections to one relay; reads the credentials and the TLS files anew for each."""
+    """Opens sessions with one relay; reads credentials and changed TLS files again for each."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self._settings = settings
         self._contexts = TlsContexts(settings.tls)
 
     async def open(self) -> Session:
-        """One more connection. Opportunistic TLS that fails is tried again in clear, as RFC 7435 has it."""
+        """Open a session. Opportunistic TLS that fails is retried in clear text (RFC 7435)."""
         mode = self._settings.tls.mode
         try:
             return await self._open(mode)
@@ -88,81 +88,83 @@ class Dialer:
         return await self._open(TlsMode.NONE)
 
     async def _open(self, mode: TlsMode) -> Session:
-        settings, patience = self._settings, self._settings.patience
+        settings, timeouts = self._settings, self._settings.timeouts
         where = f"{settings.host}:{settings.port}"
         try:
-            channel = await open_stream(settings.host, settings.port, patience.connect)
+            stream = await open_stream(settings.host, settings.port, timeouts.connect)
         except OSError as error:
             raise DialError(
                 Stage.CONNECT, f"{where} did not accept a connection: {_error_text(error)}"
             ) from error
         try:
             if mode is TlsMode.IMPLICIT:
-                await self._secure(channel)
-            async with _timed_step(Stage.CONNECT, patience.command, f"{where} did not greet"):
-                _expect(Stage.CONNECT, 220, *await channel.reply())
-            offer = await self._greet(channel)
+                await self._secure(stream)
+            async with _timed_step(Stage.CONNECT, timeouts.command, f"{where} did not greet"):
+                _expect(Stage.CONNECT, 220, *await stream.reply())
+            capabilities = await self._greet(stream)
             if mode in (TlsMode.REQUIRED, TlsMode.OPPORTUNISTIC):
-                offer = await self._start_tls(channel, offer, mode)
+                capabilities = await self._start_tls(stream, capabilities, mode)
             if settings.auth is not None:
-                await self._authenticate(channel, offer, settings.auth)
+                await self._authenticate(stream, capabilities, settings.auth)
         except BaseException:
-            channel.close()
+            stream.close()
             raise
-        return Session(channel, offer)
+        return Session(stream, capabilities)
 
-    async def _greet(self, channel: HandshakeStream) -> Capabilities:
-        name = self._settings.hello or channel.literal
-        async with _timed_step(Stage.EHLO, self._settings.patience.command, "EHLO was not answered"):
-            code, text = await channel.command(f"EHLO {name}")
+    async def _greet(self, stream: HandshakeStream) -> Capabilities:
+        name = self._settings.hello or stream.literal
+        async with _timed_step(Stage.EHLO, self._settings.timeouts.command, "EHLO was not answered"):
+            code, text = await stream.command(f"EHLO {name}")
             if code in (500, 502):
-                _expect(Stage.EHLO, 250, *await channel.command(f"HELO {name}"))
+                _expect(Stage.EHLO, 250, *await stream.command(f"HELO {name}"))
                 return Capabilities()
             _expect(Stage.EHLO, 250, code, text)
         return read_capabilities(text)
 
-    async def _start_tls(self, channel: HandshakeStream, offer: Capabilities, mode: TlsMode) -> Capabilities:
-        if not offer.starttls:
+    async def _start_tls(
+        self, stream: HandshakeStream, capabilities: Capabilities, mode: TlsMode
+    ) -> Capabilities:
+        if not capabilities.starttls:
             if mode is TlsMode.OPPORTUNISTIC:
-                return offer
+                return capabilities
             raise DialError(Stage.TLS, "STARTTLS not offered")
-        async with _timed_step(Stage.TLS, self._settings.patience.command, "STARTTLS was not answered"):
-            _expect(Stage.TLS, 220, *await channel.command("STARTTLS"))
-        await self._secure(channel)
-        return await self._greet(channel)
+        async with _timed_step(Stage.TLS, self._settings.timeouts.command, "STARTTLS was not answered"):
+            _expect(Stage.TLS, 220, *await stream.command("STARTTLS"))
+        await self._secure(stream)
+        return await self._greet(stream)
 
-    async def _secure(self, channel: HandshakeStream) -> None:
+    async def _secure(self, stream: HandshakeStream) -> None:
         settings = self._settings
-        async with _timed_step(Stage.TLS, settings.patience.connect, "the TLS handshake was not finished"):
-            await channel.start_tls(self._contexts, settings.tls.server_name or settings.host)
+        async with _timed_step(Stage.TLS, settings.timeouts.connect, "the TLS handshake was not finished"):
+            await stream.start_tls(self._contexts, settings.tls.server_name or settings.host)
 
-    async def _authenticate(self, channel: HandshakeStream, offer: Capabilities, auth: AuthSettings) -> None:
-        if channel.tls is None:
-            raise DialError(
-                Stage.AUTH, "the connection is not under TLS: credentials are never sent in clear"
-            )
-        if auth.method not in offer.auth:
-            offered = ", ".join(sorted(offer.auth)) or "nothing"
+    async def _authenticate(
+        self, stream: HandshakeStream, capabilities: Capabilities, auth: AuthSettings
+    ) -> None:
+        if stream.tls is None:
+            raise DialError(Stage.AUTH, "the connection has no TLS: credentials are never sent in clear")
+        if auth.method not in capabilities.auth:
+            offered = ", ".join(sorted(capabilities.auth)) or "nothing"
             raise DialError(Stage.AUTH, f"the relay offers AUTH {offered}, not {auth.method}")
         try:
-            known = auth.credentials()
+            credentials = auth.credentials()
         except OSError as error:
-            raise DialError(Stage.AUTH, f"the relay's credentials can't be read: {error}") from error
-        async with _timed_step(Stage.AUTH, self._settings.patience.command, "AUTH was not answered"):
+            raise DialError(Stage.AUTH, f"the relay's credentials cannot be read: {error}") from error
+        async with _timed_step(Stage.AUTH, self._settings.timeouts.command, "AUTH was not answered"):
             if auth.method is AuthMethod.PLAIN:
-                words = _base64(f"\0{known.username}\0{known.password}")
-                code, text = await channel.command(f"AUTH PLAIN {words}")
+                response = _base64(f"\0{credentials.username}\0{credentials.password}")
+                code, text = await stream.command(f"AUTH PLAIN {response}")
             else:
-                code, text = await channel.command("AUTH LOGIN")
-                for word in (known.username, known.password):
+                code, text = await stream.command("AUTH LOGIN")
+                for response in (credentials.username, credentials.password):
                     _expect(Stage.AUTH, 334, code, text)
-                    code, text = await channel.command(_base64(word))
+                    code, text = await stream.command(_base64(response))
             _expect(Stage.AUTH, 235, code, text)
 
 
 @asynccontextmanager
 async def _timed_step(stage: Stage, seconds: float, failed: str) -> AsyncIterator[None]:
-    """Bound a step in time and name it in whatever goes wrong there."""
+    """Limit the time of a step; raise its failures as a DialError that names the step."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
@@ -185,5 +187,5 @@ def _expect(stage: Stage, wanted: int, code: int, text: bytes) -> None:
         raise DialError(stage, f"{code} {printable(text)}")
 
 
-def _base64(words: str) -> str:
-    return b64encode(words.encode()).decode("ascii")
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode("ascii")

@@ -1,10 +1,11 @@
-"""Asks the fence in groups: one call for all letters that came up since the last one began.
+"""Calls the fence in groups: one call for all letters that were queued while the previous call ran.
 
-Tickets in → a verdict for each: granted (`ticket.granted_until` says how long), or `NotSent`. A letter's
-result is reported only after the call that names it has returned: the ledger records `sending` first.
+In: queued messages. Out: a verdict for each: granted, with the deadline in `granted_until`, or `NotSent`. The
+result of a letter is reported only after the fence call that contains it has returned, so that the ledger
+records `sending` first.
 
-Failure: a fence that raises has answered nothing; its letters are handed back as not fenced, and the
-exception goes to the loop's handler.
+Failure: when the fence raises, its letters are returned unsent (`fenced=False`) and the exception goes to the
+event loop's exception handler.
 """
 
 import asyncio
@@ -16,18 +17,18 @@ from postroom.adapters.smtp.transaction import QueuedMessage
 from postroom.ports.relay import Fence, FenceGrant, NotSent, OutboundMessage
 
 FenceVerdict = tuple[QueuedMessage, NotSent | None]
-"""None: the fence granted it, `ticket.granted_until` says for how long."""
+"""None: the fence granted the message until `granted_until`."""
 
 
 class FenceBatcher:
-    """One running call at a time; the next one takes everything that waits."""
+    """Runs one call at a time; the next call contains everything that was added meanwhile."""
 
     def __init__(
-        self, fence: Fence, answered: Callable[[list[FenceVerdict]], None], counters: RelayCounters
+        self, fence: Fence, on_verdicts: Callable[[list[FenceVerdict]], None], counters: RelayCounters
     ) -> None:
         self._fence = fence
         self._counters = counters
-        self._answered = answered
+        self._on_verdicts = on_verdicts
         self._loop = asyncio.get_running_loop()
         self._waiting: list[QueuedMessage] = []
         self._running: list[QueuedMessage] = []
@@ -36,11 +37,11 @@ class FenceBatcher:
 
     @property
     def running(self) -> bool:
-        """Whether the fence is at work."""
+        """Whether a call of the fence is running."""
         return self._task is not None
 
     def ask(self, queued: QueuedMessage) -> None:
-        """Have the ticket in the next call, once."""
+        """Add the message to the next call, unless it is in one already."""
         if queued.fence_requested:
             return
         queued.fence_requested = True
@@ -65,7 +66,7 @@ class FenceBatcher:
             self._task = self._loop.create_task(self._run([queued.message for queued in group]))
 
     def recall(self) -> list[QueuedMessage]:
-        """The tickets that wait for a call, which will not be made."""
+        """Remove and return the messages that are in no call yet."""
         waiting, self._waiting = self._waiting, []
         for queued in waiting:
             queued.fence_requested = False
@@ -77,7 +78,7 @@ class FenceBatcher:
             await asyncio.wait({self._task}, timeout=grace)
 
     def abandon(self) -> list[QueuedMessage]:
-        """Wait no longer for the running call: its tickets, whose answer will not be heard."""
+        """Stop waiting for the running call and return its messages; its reply is discarded."""
         group, self._running = self._running, []
         for queued in group:
             queued.fence_requested = queued.in_fence_call = False
@@ -87,19 +88,19 @@ class FenceBatcher:
         grant: FenceGrant | None = None
         try:
             grant = await self._fence(messages)
-        except Exception as error:  # noqa: BLE001 - whatever the ledger raised, the letters must not be lost
-            context = {"message": "the fence raised; its letters are handed back", "exception": error}
+        except Exception as error:  # noqa: BLE001 - no error of the ledger may lose letters
+            context = {"message": "the fence raised; its letters are returned unsent", "exception": error}
             self._loop.call_exception_handler(context)
         self._task = None
-        self._answered(apply_grant(self.abandon(), grant, monotonic()))
+        self._on_verdicts(apply_grant(self.abandon(), grant, monotonic()))
         if self._waiting and not self._due and self._task is None:
             self._call()
 
 
 def apply_grant(group: list[QueuedMessage], grant: FenceGrant | None, now: float) -> list[FenceVerdict]:
-    """What an answer of the fence means for each letter that it was asked for.
+    """Give the verdict for each message of a fence call; None as grant: the call failed.
 
-    A grant that lapsed before it arrived is none: the letter has not left and may come again.
+    A grant that expired before it arrived is not used: the letter is returned unsent and may be retried.
     """
     granted = set() if grant is None else {id(message) for message in grant.messages}
     verdicts: list[FenceVerdict] = []

@@ -1,30 +1,19 @@
-"""Hands results back in groups: one call of each `report` for all that was decided in a turn of the loop.
+"""A pool of SMTP connections to one relay: the implementation of `ports.relay.Relay`.
 
-Failure: a report that raises is a bug of its owner; it goes to the loop's handler and holds up no other.
+In: outbound messages, in order. Out: one `Result` for each message, in groups. The fence is called for a
+message as soon as a connection takes it, as its current letter or as the one whose envelope is sent with the
+content before it. The commit of the ledger therefore overlaps the reply of the relay.
 
-Opens connections on demand, and knocks softly at a relay that does not answer.
+`SmtpRelay` has the queue and the connections. `RelayConnection` joins the transactions of one connection to
+its socket and checks its timeouts. `ConnectionGrowth` opens connections when they are needed.
+`ResultDispatcher` groups the results.
 
-How many are wanted → `opened(Opened)` for each that came up, `failed(Unopened)` for each that did not.
-After a failure nothing is tried for a while; then one attempt goes first, and the others follow when it has
-worked. While other connections carry letters the wait doubles, from 1 s up to 30 s: a relay that takes no
-more of them should not be bothered for it. With none open it stays at 1 s: the circuit counts those failures
-and ends the knocking, and letters leave by another way the sooner. A wait is up to a half longer by chance,
-so that many workers don't knock at once, and never shorter, so that each failure counts.
+No letter has a task, future, timer or log line of its own: connections are callbacks on sockets, one sweep
+per second checks all timeouts, and results and fence calls are grouped per iteration of the event loop.
 
-One open connection: the wire, the replies it brings, the dialogue, and the patience with the relay.
-
-A pool of SMTP connections to one relay: `ports.relay.Relay` in earnest.
-
-Parcels in, first come first served → one `Result` each, in groups. The fence is asked as soon as a parcel
-is given to a connection, as its current letter or as the one whose envelope travels with the content
-before it, so that the ledger's commit overlaps the relay's answer.
-
-No task, future, timer or log line is made for a letter: connections are callbacks on sockets, one sweep a
-second watches over their patience, results and questions to the fence go out once a turn of the loop.
-
-Failure: when no connection is open and none can be opened, every parcel that waits is reported `Lost`
-with the reason; parcels that come later wait for the next attempt. While one works, failures to open
-more only keep the pool small.
+Failure: when no connection is open and none can be opened, every queued message is reported as `Lost` with
+the reason; later messages wait for the next attempt. While at least one connection is open, failed attempts
+only limit the size of the pool.
 """
 
 import asyncio
@@ -49,7 +38,10 @@ from postroom.ports.relay import Fence, Lost, NotSent, OutboundMessage, Rate, Re
 
 
 class ResultDispatcher:
-    """Results that wait for the end of the turn."""
+    """Collects results and reports them once per iteration of the event loop, one call for each `report`.
+
+    A report that raises does not affect the others; its exception goes to the loop's exception handler.
+    """
 
     def __init__(self, counters: RelayCounters) -> None:
         self._counters = counters
@@ -57,25 +49,25 @@ class ResultDispatcher:
         self._pending: dict[Report, list[tuple[OutboundMessage, Result]]] = {}
 
     def add(self, queued: QueuedMessage, result: Result) -> None:
-        """Have a ticket's result reported, and count it."""
+        """Count the result of a message and report it in the next group."""
         self._count(result)
-        told = self._pending
-        if not told:
+        groups = self._pending
+        if not groups:
             self._loop.call_soon(self.flush)
-        group = told.get(queued.report)
+        group = groups.get(queued.report)
         if group is None:
-            told[queued.report] = [(queued.message, result)]
+            groups[queued.report] = [(queued.message, result)]
         else:
             group.append((queued.message, result))
 
     def flush(self) -> None:
-        """Report now what is decided."""
-        told, self._pending = self._pending, {}
-        for report, results in told.items():
+        """Report the collected results now."""
+        groups, self._pending = self._pending, {}
+        for report, results in groups.items():
             try:
                 report(results)
-            except Exception as error:  # noqa: BLE001 - one owner's bug must not keep others from their results
-                context = {"message": "a report of results raised", "exception": error}
+            except Exception as error:  # noqa: BLE001 - a bug in one report must not block the others
+                context = {"message": "a report callback raised; its results are lost", "exception": error}
                 self._loop.call_exception_handler(context)
 
     def _count(self, result: Result) -> None:
@@ -95,33 +87,41 @@ class ResultDispatcher:
 
 
 class ConnectionGrowth:
-    """The attempts under way, and when the next one may be made."""
+    """Opens connections on demand and delays the attempts after a failure.
+
+    After a failure there is no attempt during `retry_delay`. Then there is a single attempt, and more follow
+    when it succeeds. While other connections are open the delay doubles from `Backoff.first` to
+    `Backoff.ceiling`, because the relay may limit their number. With none open the delay stays at
+    `Backoff.first`: the circuit breaker counts those failures, and letters go to a fallback relay sooner. A
+    random factor between 1 and 1.5 spreads the attempts of many workers; it never shortens a delay, so that
+    each failure counts.
+    """
 
     def __init__(
         self,
-        opener: Dialer,
+        dialer: Dialer,
         backoff: Backoff,
-        opened: Callable[[Session], None],
-        failed: Callable[[DialError], None],
+        on_session: Callable[[Session], None],
+        on_dial_error: Callable[[DialError], None],
     ) -> None:
-        self._dialer = opener
+        self._dialer = dialer
         self._backoff = backoff
-        self._on_session = opened
-        self._on_dial_error = failed
+        self._on_session = on_session
+        self._on_dial_error = on_dial_error
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
-        """In a row."""
+        """Consecutive failures."""
         self._failed_at = 0.0
         self._jitter = 1.0
 
     @property
     def attempts(self) -> int:
-        """Connections that are being opened."""
+        """The number of attempts in progress."""
         return len(self._tasks)
 
     def open_more(self, wanted: int, *, alone: bool) -> None:
-        """Open `wanted` more connections, or as many as is decent now; `alone`: there is no other yet."""
+        """Open up to `wanted` connections, as the delay allows; `alone`: no connection is open."""
         if wanted <= 0:
             return
         if self._failures:
@@ -133,7 +133,7 @@ class ConnectionGrowth:
             self._tasks.add(task)
 
     async def stop(self) -> None:
-        """Give up what is being opened."""
+        """Cancel the attempts in progress."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -143,20 +143,22 @@ class ConnectionGrowth:
         task = asyncio.current_task()
         assert task is not None
         try:
-            opened = await self._dialer.open()
+            session = await self._dialer.open()
         except DialError as failure:
             self._tasks.discard(task)
             self._record_failure()
             self._on_dial_error(failure)
-        except Exception as error:  # noqa: BLE001 - a bug here must still tell the letters that wait
+        except Exception as error:  # noqa: BLE001 - after a bug too, queued letters need a result
             self._tasks.discard(task)
             self._record_failure()
-            self._loop.call_exception_handler({"message": "opening a connection raised", "exception": error})
+            self._loop.call_exception_handler(
+                {"message": "opening a connection raised; counted as a failed attempt", "exception": error}
+            )
             self._on_dial_error(DialError(Stage.CONNECT, f"{type(error).__name__}: {error}"))
         else:
             self._tasks.discard(task)
             self._failures = 0
-            self._on_session(opened)
+            self._on_session(session)
         finally:
             self._tasks.discard(task)
 
@@ -167,16 +169,16 @@ class ConnectionGrowth:
         return self._jitter * (first if alone else min(ceiling, first * 2.0 ** min(self._failures - 1, 32)))
 
     def _record_failure(self) -> None:
-        """Take note of a failure; attempts that fail together count as one."""
+        """Count a failure; attempts that fail at the same time count as a single failure."""
         now = self._loop.time()
         if not self._failures or now >= self._failed_at + self._backoff.first:
             self._failures += 1
             self._failed_at = now
-            self._jitter = random.uniform(1.0, 1.5)  # noqa: S311 - spreads load, guards nothing
+            self._jitter = random.uniform(1.0, 1.5)  # noqa: S311 - spreads load, not for security
 
 
 class PoolCallbacks(SendQueue, Protocol):
-    """The desk, and who keeps the connections."""
+    """The pool, as a connection uses it."""
 
     counters: RelayCounters
 
@@ -185,53 +187,56 @@ class PoolCallbacks(SendQueue, Protocol):
 
 
 class RelayConnection:
-    """The line of a dialogue. Ends by itself and says so to its post, once."""
+    """One open connection: its socket, reply parser, transactions and timeouts.
 
-    def __init__(self, opened: Session, post: PoolCallbacks, settings: RelaySettings) -> None:
-        self._session = opened
-        self._pool = post
-        self._timeouts = settings.patience
-        self._last_progress_at = post.now()
-        self._socket_transport = SocketTransport(opened.stream, self)
+    It closes itself and calls `on_connection_closed` of the pool once.
+    """
+
+    def __init__(self, session: Session, pool: PoolCallbacks, settings: RelaySettings) -> None:
+        self._session = session
+        self._pool = pool
+        self._timeouts = settings.timeouts
+        self._last_progress_at = pool.now()
+        self._socket_transport = SocketTransport(session.stream, self)
         self.transactions = TransactionPipeline(
-            self, post, opened.capabilities, settings.messages_per_connection
+            self, pool, session.capabilities, settings.messages_per_connection
         )
 
     def start(self) -> None:
-        """Begin with the first letter, unless the relay has something to say unasked."""
+        """Start the first letter, unless the relay has sent a reply without a command."""
         for code, text in self._session.stream.unsolicited:
             if not self.transactions.over:
                 self.transactions.on_reply(code, text)
         if not self.transactions.over:
             self.transactions.start_next()
 
-    # --- the wire's reader -----------------------------------------------------------------------
+    # --- called by the socket transport ----------------------------------------------------------
 
     def on_data(self, data: bytes) -> None:
-        """Take bytes of the relay."""
-        dialogue, replies = self.transactions, self._session.stream.replies
+        """Process bytes from the relay."""
+        transactions, replies = self.transactions, self._session.stream.replies
         self._last_progress_at = self._pool.now()
         for code, text in replies.feed(data):
-            dialogue.on_reply(code, text)
-            if dialogue.over:
+            transactions.on_reply(code, text)
+            if transactions.over:
                 return
         if replies.error is not None:
-            dialogue.abort(CloseCause.PROTOCOL_ERROR, replies.error)
+            transactions.abort(CloseCause.PROTOCOL_ERROR, replies.error)
 
     def on_broken(self, cause: CloseCause, reason: str) -> None:
-        """Take note that the wire is gone."""
+        """Abort the transactions: the socket failed."""
         if not self.transactions.over:
             self.transactions.abort(cause, reason)
 
-    # --- the dialogue's line ---------------------------------------------------------------------
+    # --- called by the transactions --------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send commands; the relay's time to answer begins."""
+        """Send commands and restart the timeout of the reply."""
         self._last_progress_at = self._pool.now()
         self._socket_transport.write(data)
 
     def write_content(self, content: bytes, following: bytes) -> None:
-        """Send a letter and the commands after it."""
+        """Send a letter including its end of data, and the commands after it."""
         counters = self._pool.counters
         counters.letters += 1
         counters.pipelined += following != b""
@@ -239,22 +244,22 @@ class RelayConnection:
 
     @property
     def end_of_data_sent(self) -> bool:
-        """Whether the dot was handed to the socket."""
+        """Whether the kernel has accepted the last byte of the last content."""
         return self._socket_transport.end_of_data_sent
 
     def on_idle(self) -> None:
-        """Wait for letters."""
+        """Offer the connection to the pool for later letters."""
         self._pool.on_connection_idle(self)
 
     def close(self, cause: CloseCause, reason: str) -> None:
-        """Close, and tell the post."""
+        """Close the socket and notify the pool."""
         self._socket_transport.close()
         self._pool.on_connection_closed(self, cause, reason)
 
     # --- the sweep -------------------------------------------------------------------------------
 
     def check_deadline(self, now: float) -> None:
-        """End the connection when the relay's answer is overdue, or nobody needed it for long."""
+        """Close the connection when a reply is overdue; send QUIT when it was idle for too long."""
         if self._socket_transport.progressed():
             self._last_progress_at = now
         silent = now - self._last_progress_at
@@ -263,24 +268,24 @@ class RelayConnection:
                 self.transactions.quit()
         elif self.transactions.awaiting_reply and silent > self._limit():
             self.transactions.abort(
-                CloseCause.DEADLINE, f"no answer to {self._awaited_command()} within {self._limit():g} s"
+                CloseCause.DEADLINE, f"no reply to {self._awaited_command()} within {self._limit():g} s"
             )
 
     def release_next(self, now: float) -> None:
-        """Give back the letter, if there is one, that has waited long behind the relay's answer."""
+        """Requeue the next letter when it has waited too long for the reply to the end of data."""
         if (
             self.transactions.stage is Stage.END_OF_DATA
-            and now - self._last_progress_at > self._timeouts.behind
+            and now - self._last_progress_at > self._timeouts.next_letter
         ):
             self.transactions.release_next()
 
     def _limit(self) -> float:
-        patience, dialogue = self._timeouts, self.transactions
-        if dialogue.current is None:
-            return patience.quit
-        if dialogue.stage is Stage.END_OF_DATA:
-            return patience.dot if self.end_of_data_sent else patience.block
-        return patience.data if dialogue.stage is Stage.DATA else patience.command
+        timeouts, transactions = self._timeouts, self.transactions
+        if transactions.current is None:
+            return timeouts.quit
+        if transactions.stage is Stage.END_OF_DATA:
+            return timeouts.end_of_data if self.end_of_data_sent else timeouts.block
+        return timeouts.data if transactions.stage is Stage.DATA else timeouts.command
 
     def _awaited_command(self) -> str:
         transactions = self.transactions
@@ -290,13 +295,13 @@ class RelayConnection:
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 1.0
-"""Seconds between two looks at what is overdue."""
+"""Seconds between two checks of the timeouts."""
 LONGEST_WAIT_SECONDS = 60.0
-"""The pool looks at its rate again after this long, in seconds, whatever it is."""
+"""The longest delay of the rate timer, in seconds."""
 
 
 class SmtpRelay:
-    """Implements `ports.relay.Relay`. All methods belong to the event loop that `open` ran in."""
+    """Implements `ports.relay.Relay`. Call all methods on the event loop that ran `open`."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self.settings = settings
@@ -305,7 +310,7 @@ class SmtpRelay:
         self._queue: deque[QueuedMessage] = deque()
         self._connections: set[RelayConnection] = set()
         self._idle_connections: list[RelayConnection] = []
-        """Connections without a letter, the one that rested last first; some may be gone by now."""
+        """Connections without a letter, the most recently used last; some may be closed."""
         self._draining = True
         self._reachable: bool | None = None
         self._last_error = ""
@@ -313,7 +318,7 @@ class SmtpRelay:
         self._throttled: asyncio.TimerHandle | None = None
 
     async def open(self, fence: Fence) -> None:
-        """Start, or start again after `drain`; connections are opened when there are letters."""
+        """Start, or restart after `drain`; connections are opened when letters are queued."""
         self._loop = asyncio.get_running_loop()
         self._results = ResultDispatcher(self.counters)
         self._fence = FenceBatcher(fence, self._on_fence_answer, self.counters)
@@ -325,7 +330,7 @@ class SmtpRelay:
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def deliver(self, messages: Iterable[OutboundMessage], report: Report) -> None:
-        """Queue parcels. After `drain` they are handed back before this returns."""
+        """Queue messages. After `drain` they are reported as not sent before this returns."""
         if self._draining:
             report([(message, NotSent(fenced=False)) for message in messages])
             return
@@ -333,9 +338,9 @@ class SmtpRelay:
         self._dispatch()
 
     async def drain(self, grace: float) -> None:
-        """Hand back what has not reached its content, wait for the rest, close.
+        """Report messages whose content was not begun as not sent, wait for the others, close.
 
-        A letter that the fence is at work on is handed back when the fence has answered.
+        A message in a running fence call is reported after that call has returned.
         """
         if self._draining:
             return
@@ -350,7 +355,7 @@ class SmtpRelay:
             async with asyncio.timeout(grace):
                 await self._drained.wait()
         for connection in list(self._connections):
-            connection.transactions.abort(CloseCause.DRAINED, f"no answer within {grace:g} s of grace")
+            connection.transactions.abort(CloseCause.DRAINED, f"no reply within {grace:g} s of grace")
         for queued in self._fence.abandon():
             self._report(queued, None)
         self._results.flush()
@@ -359,7 +364,7 @@ class SmtpRelay:
             self._throttled.cancel()
 
     def limit(self, rate: Rate | None) -> None:
-        """See the port; what waits for the old rate looks at the new one at once."""
+        """Apply another rate; messages that wait for the old rate are checked at once."""
         if rate is None:
             self._throttle = None
         elif self._throttle is None:
@@ -372,32 +377,32 @@ class SmtpRelay:
 
     @property
     def last_error(self) -> str:
-        """Why the last attempt to reach the relay failed; empty when it did not."""
+        """The reason of the last failed connection attempt; empty after a successful one."""
         return self._last_error
 
     @property
     def reachable(self) -> bool | None:
-        """Whether the last attempt to reach the relay worked; None before the first."""
+        """Whether the last connection attempt succeeded; None before the first attempt."""
         return self._reachable
 
     @property
     def connections(self) -> int:
-        """Connections that are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     @property
     def queued(self) -> int:
-        """Parcels that no connection has taken yet."""
+        """The number of messages that no connection has taken yet."""
         return len(self._queue)
 
-    # --- the desk of the dialogues ---------------------------------------------------------------
+    # --- the send queue of the transactions ------------------------------------------------------
 
     def now(self) -> float:
         """Monotonic seconds."""
         return monotonic()
 
     def take(self) -> QueuedMessage | None:
-        """The next letter, when there is one and the rate allows it."""
+        """Take the next message, if there is one and the rate allows it."""
         queue = self._queue
         while queue:
             if queue[0].settled:
@@ -412,12 +417,12 @@ class SmtpRelay:
         return None
 
     def ask(self, queued: QueuedMessage) -> None:
-        """Ask the fence, unless its grant still stands."""
+        """Request a fence verdict, unless the message has a valid grant."""
         if not queued.fence_requested and queued.granted_until <= self.now():
             self._fence.ask(queued)
 
     def settle(self, queued: QueuedMessage, result: Result) -> None:
-        """Decide a letter; the result is told when no fence call that names it is running."""
+        """Set the result of a message; report it when no running fence call contains the message."""
         if queued.settled:
             return
         queued.settled = True
@@ -428,36 +433,39 @@ class SmtpRelay:
             self._results.add(queued, result)
 
     def requeue(self, queued: QueuedMessage) -> None:
-        """Put a letter at the head of the queue; hand it back when draining."""
+        """Put a message at the head of the queue; when draining, report it as not sent."""
         if self._draining:
             self.settle(queued, NotSent(fenced=False))
         elif not queued.settled:
             self._release_rate_slot(queued)
             self._queue.appendleft(queued)
 
-    # --- what the connections say ----------------------------------------------------------------
+    # --- called by the connections ---------------------------------------------------------------
 
     def on_connection_idle(self, connection: RelayConnection) -> None:
-        """Keep a connection for the letters to come."""
+        """Keep an idle connection for later messages."""
         self._idle_connections.append(connection)
 
     def on_connection_closed(self, connection: RelayConnection, cause: CloseCause, reason: str) -> None:
-        """Forget a connection; open another when letters wait."""
+        """Remove a connection; open another one when messages are queued."""
         self._connections.discard(connection)
         self.counters.drops[cause] += 1
         if cause not in (CloseCause.QUIT, CloseCause.DRAINED):
             log.info(
-                "relay connection ended", relay=self.settings.host, cause=cause, reason=mask_addresses(reason)
+                "relay connection closed",
+                relay=self.settings.host,
+                cause=cause,
+                reason=mask_addresses(reason),
             )
         if self._draining:
             self._check_drained()
         else:
             self._dispatch()
 
-    # --- within ----------------------------------------------------------------------------------
+    # --- internal --------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Give waiting letters to resting connections; open more when those are not enough."""
+        """Start queued messages on idle connections; open more connections when those are too few."""
         while self._queue and self._idle_connections and self._throttled is None:
             connection = self._idle_connections.pop()
             if connection.transactions.idle:
@@ -473,15 +481,15 @@ class SmtpRelay:
         """How many more connections may be opened."""
         return self.settings.connections - len(self._connections) - self._growth.attempts
 
-    def _on_session(self, opened: Session) -> None:
+    def _on_session(self, session: Session) -> None:
         if self._draining:
-            opened.stream.close()
+            session.stream.close()
             return
         self.counters.connects += 1
         if self._reachable is not True:
-            log.info("relay reached", relay=self.settings.host, port=self.settings.port)
+            log.info("relay connected", relay=self.settings.host, port=self.settings.port)
         self._reachable, self._last_error = True, ""
-        connection = RelayConnection(opened, self, self.settings)
+        connection = RelayConnection(session, self, self.settings)
         self._connections.add(connection)
         connection.start()
         self._grow()
@@ -490,7 +498,11 @@ class SmtpRelay:
         self.counters.connect_failures += 1
         stage, reason = failure.stage, failure.reason
         log.warning(
-            "relay not reached", relay=self.settings.host, stage=stage, reason=reason, waiting=self.queued
+            "relay connection failed",
+            relay=self.settings.host,
+            stage=stage,
+            reason=reason,
+            queued=self.queued,
         )
         if self._connections or self._growth.attempts:
             return
@@ -500,35 +512,35 @@ class SmtpRelay:
             self.settle(self._queue.popleft(), lost)
 
     def _on_fence_answer(self, verdicts: list[FenceVerdict]) -> None:
-        """The fence has answered: resume who waited for it, let go what it withheld."""
-        for queued, withheld in verdicts:
+        """Apply the verdicts of a fence call: report refused messages and resume waiting connections."""
+        for queued, not_sent in verdicts:
             if queued.settled:
-                self._report(queued, withheld if withheld is not None and withheld.fenced else None)
-            elif withheld is not None:
-                self.settle(queued, withheld)
-            holder, queued.waiter = queued.waiter, None
-            if holder is not None:
-                holder.resume()
+                self._report(queued, not_sent if not_sent is not None and not_sent.fenced else None)
+            elif not_sent is not None:
+                self.settle(queued, not_sent)
+            waiter, queued.waiter = queued.waiter, None
+            if waiter is not None:
+                waiter.resume()
         if self._draining:
             self._check_drained()
 
     def _report(self, queued: QueuedMessage, instead: Result | None) -> None:
-        """Tell the result that was decided while the fence was at work, or the fence's own."""
+        """Report the result that was decided during a fence call, or `instead` of it."""
         result = instead or queued.result
         assert result is not None
         self._results.add(queued, result)
 
-    def _schedule_dispatch(self, wait: float) -> None:
+    def _schedule_dispatch(self, delay: float) -> None:
         if self._throttled is None:
-            wait = min(LONGEST_WAIT_SECONDS, max(STEP_SECONDS, wait))
-            self._throttled = self._loop.call_later(wait, self._on_throttle_timer)
+            delay = min(LONGEST_WAIT_SECONDS, max(STEP_SECONDS, delay))
+            self._throttled = self._loop.call_later(delay, self._on_throttle_timer)
 
     def _on_throttle_timer(self) -> None:
         self._throttled = None
         self._dispatch()
 
     def _release_rate_slot(self, queued: QueuedMessage) -> None:
-        """A letter that the rate counts is not under way any more."""
+        """Release the rate slot of a message, if it has one."""
         if queued.rate_counted:
             queued.rate_counted = False
             if self._throttle is not None:
@@ -539,7 +551,7 @@ class SmtpRelay:
             self._drained.set()
 
     def _sweep(self) -> None:
-        """Once a second: whose patience is at its end, and whether the relay may be tried again."""
+        """Once per second: check the timeouts, and open connections when the retry delay has passed."""
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         now = self.now()
         for connection in list(self._connections):
@@ -552,7 +564,7 @@ class SmtpRelay:
             self._dispatch()
 
     def _release_waiting(self, now: float) -> None:
-        """Free letters that wait behind a slow answer, as many as there are other ways for."""
+        """Requeue letters behind a slow reply, as many as other connections can take."""
         free = self._free_slots() + len(self._idle_connections)
         for connection in self._connections:
             if free > len(self._queue):

@@ -1,21 +1,23 @@
-"""SMTP replies out of a stream of bytes (RFC 5321 §4.2).
+"""Parses SMTP replies from a stream of bytes (RFC 5321 §4.2).
 
-Bytes in, however they are cut → complete replies out, as `(code, text)`; the lines of a long reply are
-joined by a newline. What is not a reply ends the reading: `fault` says why, replies read before it count.
+In: bytes in pieces of any size. Out: complete replies as `(code, text)`; the lines of a multi-line reply are
+joined by newlines.
+
+Failure: bytes that are no reply set `error` and end the parsing; the replies before them are valid.
 """
 
 MAX_LINE = 4096
-"""RFC 5321 §4.5.3.1.5 says 512; some relays write longer ones."""
+"""RFC 5321 §4.5.3.1.5 allows 512; some relays send longer lines."""
 MAX_LINES = 256
 MAX_TEXT = 512
-"""Characters of a reply that are kept."""
+"""Characters of a reply that are stored."""
 
 _FINAL = {b"%d%b" % (code, end): code for code in range(200, 600) for end in (b" ", b"\r", b"")}
 _CONTINUED = {b"%d-" % code: code for code in range(200, 600)}
 
 
 class ReplyReader:
-    """Collects replies; keeps half a reply until the rest comes."""
+    """Collects replies; keeps an incomplete reply until its other bytes arrive."""
 
     __slots__ = ("_earlier", "_rest", "error")
 
@@ -30,7 +32,7 @@ class ReplyReader:
         return bool(self._rest or self._earlier or self.error)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Take bytes, give the replies that are complete now."""
+        """Parse more bytes; return the replies that are complete now."""
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
         replies: list[tuple[int, bytes]] = []
@@ -45,7 +47,7 @@ class ReplyReader:
         return replies
 
     def _join(self, code: int | None, line: bytes, replies: list[tuple[int, bytes]]) -> bool:
-        """Take a line of a reply that has several; False: it is none."""
+        """Add a line of a multi-line reply; False when the line is invalid."""
         number = _CONTINUED.get(line[:4]) if code is None else code
         earlier = self._earlier
         if number is None or (earlier and earlier[0][0] != number) or len(earlier) >= MAX_LINES:
@@ -58,13 +60,13 @@ class ReplyReader:
         return True
 
     def _reject(self, line: bytes) -> None:
-        self.error = f"the relay sent what is no SMTP reply: {printable(line[:60])!r}"
+        self.error = f"the relay sent an invalid SMTP reply: {printable(line[:60])!r}"
         self._rest = b""
         self._earlier = []
 
 
 def printable(text: bytes) -> str:
-    """The text of a reply for people and records: one line, printable, at most `MAX_TEXT` characters."""
+    """The text of a reply for logs and the ledger: one line, printable, at most `MAX_TEXT` characters."""
     plain = text.strip().decode("utf-8", "replace")
     if plain.isprintable():
         return plain[:MAX_TEXT]

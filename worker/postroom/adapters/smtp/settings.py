@@ -1,7 +1,9 @@
-"""How to reach one relay: address, TLS, credentials, limits and patience. Values only.
+"""Settings of one relay: address, TLS, credentials, limits and timeouts. Values only.
 
-Built once by the wiring from a profile. A combination that would send credentials in clear is refused
-here, with `ValueError`, before anything is opened.
+`worker.relays` builds them once from a profile.
+
+Failure: `ValueError` for a combination that would send credentials in clear text, before a connection is
+opened.
 """
 
 from collections.abc import Callable
@@ -11,43 +13,43 @@ from pathlib import Path
 
 
 class TlsMode(StrEnum):
-    """How the connection is protected; the names are those of `SmtpProfile.spec.smtp.tls.mode`."""
+    """How the connection is encrypted; the values are those of `SmtpProfile.spec.smtp.tls.mode`."""
 
     REQUIRED = "Required"
-    """STARTTLS, certificate verified; a relay that does not offer it gets no letter."""
+    """STARTTLS with a verified certificate; nothing is sent to a relay that does not offer it."""
     OPPORTUNISTIC = "Opportunistic"
-    """STARTTLS when offered, certificate not verified; in clear when it is not offered or fails.
-    It hides letters from a listener and does not stop a man in the middle."""
+    """STARTTLS when offered, certificate not verified; clear text when it is not offered or fails.
+    Protects against a passive listener, not against a man in the middle."""
     IMPLICIT = "Implicit"
     """TLS from the first byte (port 465, RFC 8314), certificate verified."""
     NONE = "None"
-    """In clear. For the sandbox and for relays on the same machine; never with credentials."""
+    """Clear text. For the sandbox and for relays on the same machine; never with credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """TLS towards the relay. Files are read again when they change, so that a rotated Secret is used."""
+    """TLS settings. Files are read again when they change, so that a rotated Secret is used."""
 
     mode: TlsMode = TlsMode.REQUIRED
     server_name: str | None = None
-    """The name that the certificate must carry; the relay's host name when absent."""
+    """The name that the certificate must have; None: the relay's host name."""
     ca_file: Path | None = None
-    """PEM authorities to trust in place of the system's."""
+    """PEM file of the trusted authorities; None: those of the system."""
     certificate_file: Path | None = None
-    """PEM client certificate and chain; needs `key_file`."""
+    """PEM client certificate and chain; requires `key_file`."""
     key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name and a password; neither shows in a repr."""
+    """A user name and a password; the repr contains neither."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
 
 
 class AuthMethod(StrEnum):
-    """SASL mechanisms spoken: RFC 4616 and the older LOGIN that many relays still ask for."""
+    """Supported SASL mechanisms: PLAIN (RFC 4616), and LOGIN, which many relays still require."""
 
     PLAIN = "PLAIN"
     LOGIN = "LOGIN"
@@ -55,7 +57,7 @@ class AuthMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """SMTP AUTH (RFC 4954). `credentials` is called for each new connection; OSError means not readable."""
+    """SMTP AUTH (RFC 4954). `credentials` is called for each new connection; it raises OSError on failure."""
 
     method: AuthMethod
     credentials: Callable[[], Credentials]
@@ -63,26 +65,26 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for each answer before the connection is given up (RFC 5321 §4.5.3.2)."""
+    """Seconds to wait for each reply before the connection is closed (RFC 5321 §4.5.3.2)."""
 
     connect: float = 30.0
     command: float = 300.0
-    """The greeting, EHLO, STARTTLS, AUTH, MAIL and RCPT."""
+    """For the greeting, EHLO, STARTTLS, AUTH, MAIL and RCPT."""
     data: float = 120.0
     block: float = 180.0
-    """Between two pieces of content that the socket takes."""
-    dot: float = 600.0
-    """Giving up earlier makes duplicates: the relay may have taken the letter (RFC 1047)."""
-    behind: float = 3.0
-    """That a letter waits behind an answer to the dot, when it could go over another connection."""
+    """Between two pieces of content that the socket accepts."""
+    end_of_data: float = 600.0
+    """A shorter timeout makes duplicates: the relay may have accepted the letter (RFC 1047)."""
+    next_letter: float = 3.0
+    """The next letter's wait for a reply to the end of data, when another connection could carry it."""
     quit: float = 5.0
     idle: float = 60.0
-    """An unused connection is closed with QUIT after this long."""
+    """An idle connection is closed with QUIT after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds between attempts after one failed; doubled up to `ceiling` while other connections are open."""
+    """Seconds between attempts after a failure; doubled up to `ceiling` while other connections are open."""
 
     first: float = 1.0
     ceiling: float = 30.0
@@ -90,7 +92,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """One relay and what this process may ask of it."""
+    """One relay and the limits of this process towards it."""
 
     host: str
     port: int = 587
@@ -99,8 +101,8 @@ class RelaySettings:
     connections: int = 16
     messages_per_connection: int = 1000
     hello: str | None = None
-    """The name given in EHLO; the address literal of the connection when absent (RFC 5321 §4.1.4)."""
-    patience: Timeouts = Timeouts()
+    """The name in EHLO; None: the address literal of the connection (RFC 5321 §4.1.4)."""
+    timeouts: Timeouts = Timeouts()
     backoff: Backoff = Backoff()
 
     def __post_init__(self) -> None:

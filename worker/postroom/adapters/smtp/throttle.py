@@ -1,9 +1,13 @@
-"""How fast letters are handed to connections: spread evenly, and never more than the rate in any window.
+"""Limits the rate at which connections take letters: evenly spread, and at most the rate in any window.
 
-A bucket of tokens spreads them. It cannot see how long a letter is on its way: some that were taken one after
-the other wait for one fence and reach the relay together. So a letter counts from the moment it is taken
-until a period after its answer, and no more than the rate's count may count at once; whenever it arrives in
-between, no window of the period holds one too many. Time is an argument.
+In: a `Rate`, and the monotonic time as an argument. Out: whether the next letter may be taken, and the delay
+until then.
+
+A token bucket spreads the letters. It does not bound a window by itself: letters that were taken one after
+another can wait for the same fence call and reach the relay together. Therefore a letter occupies a slot from
+the time it is taken until one period after its reply, and there are as many slots as the rate's count. At
+whatever time between these the relay receives it, no window of the period contains more letters than the
+rate allows.
 """
 
 import math
@@ -12,30 +16,30 @@ from collections import deque
 from postroom.ports.relay import Rate
 
 ONE_LETTER = 1.0 - 1e-9
-"""A letter's worth: pieces of time don't add up exactly."""
+"""The tokens for a letter, with tolerance for rounding errors."""
 STEP_SECONDS = 0.02
-"""The pool wakes up this often at most: at a higher rate it lets a few letters through each time."""
+"""The shortest interval of the pool's timer; higher rates release several letters each time."""
 
 
 class Throttle:
-    """Lets `rate.count` letters through in `rate.seconds`."""
+    """Admits at most `rate.count` letters in any window of `rate.seconds`."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._at = now
         self._in_flight = 0
         self._released: deque[float] = deque()
-        """When letters were answered that count still, oldest first."""
+        """The times of the replies whose slots are still occupied, oldest first."""
         self._set(rate)
         self._tokens = min(1.0, self._capacity)
 
     def change(self, rate: Rate, now: float) -> None:
-        """Another rate from now on; what has left counts on."""
+        """Apply another rate from now on; letters already taken still count."""
         self._fill(now)
         self._set(rate)
         self._tokens = min(self._tokens, self._capacity)
 
     def try_acquire(self, now: float) -> bool:
-        """Whether one more letter may go now; True counts it."""
+        """Take a token and a slot for a letter; False when the rate does not allow it now."""
         self._fill(now)
         if self._tokens < ONE_LETTER or self._in_flight + len(self._released) >= self._rate.count:
             return False
@@ -44,12 +48,12 @@ class Throttle:
         return True
 
     def release(self, now: float) -> None:
-        """A letter that was counted has its answer."""
+        """Note that a counted letter has its reply; its slot is free a period later."""
         self._in_flight = max(0, self._in_flight - 1)
         self._released.append(now)
 
     def delay(self) -> float:
-        """Seconds from the last question until the next letter may go; endless where none may."""
+        """Seconds from the last `try_acquire` until the next letter may be taken; a count of 0: infinite."""
         if not self._rate.count:
             return math.inf
         spread = max(0.0, (1.0 - self._tokens) / self._per_second)

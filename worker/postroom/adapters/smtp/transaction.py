@@ -1,30 +1,25 @@
-"""A parcel on its way through the pool: what the fence said of it and whether its fate is decided.
+"""The transactions of one SMTP connection, without the connection (RFC 5321 §4.1, RFC 2920).
 
-The two sides of a dialogue: the line to the relay and the desk where letters wait.
+In: replies of the relay. Out: commands and content, written to a `Transport`. Letters come from a `SendQueue`
+and return to it, each with a result or unsent. The module has no socket, no clock and no await.
 
-The commands of one transaction, and what stands against sending it to this relay.
+One pipelined group is the content of a letter, its end of data, and MAIL, RCPT and DATA of the next letter:
+one write, with replies in that order. When the relay does not offer PIPELINING, each command waits for the
+reply to the command before it.
 
-Envelope, content and capabilities in → the bytes of MAIL and RCPT, or a `Reply` in the relay's place: a
-letter that needs what EHLO does not offer is not sent, and the reply names the extension. The codes are
-those which a relay would use:
+A letter that needs an extension which the relay does not offer is not sent. The client makes a `Reply` in the
+relay's place, with the code that a relay would use and the name of the extension:
 
-| what is missing                          | reply                  | source   |
+| reason                                   | reply                  | source   |
 |------------------------------------------|------------------------|----------|
 | the letter is larger than SIZE announces | 552 5.3.4 after MAIL   | RFC 1870 |
 | SMTPUTF8 for a non-ASCII address         | 553 5.6.7 after MAIL   | RFC 6531 |
 | 8BITMIME for content that is not ASCII   | 554 5.6.3 after MAIL   | RFC 6152 |
-| an address that would break the command  | 501 5.1.7 / 5.1.3      | RFC 5321 |
+| an address that is invalid in a command  | 501 5.1.7 / 5.1.3      | RFC 5321 |
 
-One connection's transactions, without the connection (RFC 5321 §4.1, RFC 2920).
-
-Replies in → commands and content out, through the `Line`; letters come from the `Desk` and each one that
-was taken goes back to it, decided or unheard. No socket, no clock of its own, no waiting.
-
-A group is: content, the dot, the next letter's MAIL, RCPT, DATA; one write, answered in order. Towards a
-relay without PIPELINING each command waits for the answer before it.
-
-Failure: an answer to nothing, or one that cannot follow, ends the dialogue. After a 354 that must not be
-used the connection is closed: RSET would be content, and a lone dot would deliver an empty letter.
+Failure: a reply without a command, or one that is invalid after its command, ends the connection. After a 354
+for a letter that must not be sent the connection is closed: RSET would be content, and a `.` alone would send
+an empty letter.
 """
 
 import math
@@ -39,14 +34,8 @@ from postroom.adapters.smtp.reply import printable
 from postroom.ports.relay import Envelope, Lost, OutboundMessage, Reply, Report, Result, Stage
 
 
-class FenceWaiter(Protocol):
-    """A dialogue that has read 354 for a ticket and waits for the fence."""
-
-    def resume(self) -> None: ...
-
-
 class QueuedMessage:
-    """One parcel, from `deliver` to its one Result."""
+    """An outbound message in the pool, from `deliver` to its Result."""
 
     __slots__ = (
         "content",
@@ -67,73 +56,72 @@ class QueuedMessage:
         self.report = report
         self.content = b""
         self.granted_until = -math.inf
-        """Content may leave before this monotonic second: the fence's grant; -inf without one."""
+        """The end of the fence's grant in monotonic seconds: content may leave before it; -inf: no grant."""
         self.fence_requested = False
-        """It waits for a call of the fence, or is part of the running one."""
+        """The message waits for a call of the fence or is part of the running call."""
         self.in_fence_call = False
-        """It is part of the running call: its Result is told only after that call has answered."""
+        """The message is part of the running call; its Result is reported after that call has returned."""
         self.settled = False
-        """Its Result is decided; its content must not leave any more."""
+        """The Result is decided; the content must not leave any more."""
         self.result: Result | None = None
-        """A Result decided while the fence was at work on it."""
-        self.waiter: FenceWaiter | None = None
+        """A Result that was decided while a call of the fence contained the message."""
+        self.waiter: TransactionPipeline | None = None
+        """The connection that has read 354 for this message and waits for the fence."""
         self.rate_counted = False
-        """The rate counts it as under way."""
+        """The message occupies a slot of the rate limit."""
         self.requeued = False
-        """It was put back once because a kept connection turned out to be dead."""
+        """The message was requeued once because a reused connection was closed."""
 
 
 class Transport(Protocol):
-    """The way to the relay."""
+    """The connection to the relay, as its transactions use it."""
 
     def write(self, data: bytes) -> None: ...
     def write_content(self, content: bytes, following: bytes) -> None:
-        """Write a letter, whose last line is the dot, and the commands that travel with it."""
+        """Send a letter including its end of data, and the commands after it."""
         ...
 
     @property
     def end_of_data_sent(self) -> bool:
-        """Whether the last byte of the last content has been handed to the socket."""
+        """Whether the kernel has accepted the last byte of the last content."""
         ...
 
     def on_idle(self) -> None:
-        """There is nothing to send; `begin` again when there is."""
+        """There is nothing to send now; the owner calls `start_next` when there is."""
         ...
 
     def close(self, cause: CloseCause, reason: str) -> None: ...
 
 
 class SendQueue(Protocol):
-    """Where letters wait and results go."""
+    """The queue of unsent messages and the receiver of results."""
 
     def now(self) -> float: ...
     def take(self) -> QueuedMessage | None: ...
     def ask(self, queued: QueuedMessage) -> None:
-        """See to it that the fence grants this letter, or withholds it; then its holder is resumed."""
+        """Request a verdict of the fence; after it the message's `waiter` is resumed."""
         ...
 
     def settle(self, queued: QueuedMessage, result: Result) -> None:
-        """Decide a letter's result; without effect when it is decided already."""
+        """Set the result of a message; no effect when it has a result."""
         ...
 
     def requeue(self, queued: QueuedMessage) -> None:
-        """Nothing was learnt of this letter and nothing of it left: it is first in the queue again."""
+        """Put a message back at the head of the queue: no content left and no reply was received."""
         ...
 
 
-_BREAKING = re.compile(r"[\x00-\x20\x7f-\x9f<>\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f<>\u2028\u2029\ud800-\udfff]")
 
 
 def find_incompatibility(envelope: Envelope, content: bytes, relay: Capabilities) -> Reply | None:
-    """Why this letter can't be offered to this relay; None when it can."""
-    if _BREAKING.search(envelope.sender):
-        return Reply(Stage.MAIL, 501, "5.1.7 the sender's address is not fit for an SMTP command; not sent")
-    if not envelope.recipient or _BREAKING.search(envelope.recipient):
-        return Reply(
-            Stage.RCPT, 501, "5.1.3 the recipient's address is not fit for an SMTP command; not sent"
-        )
+    """Return the rejection of a letter that this relay cannot take; None when it can."""
+    if _UNSAFE.search(envelope.sender):
+        return Reply(Stage.MAIL, 501, "5.1.7 the sender's address is invalid in an SMTP command; not sent")
+    if not envelope.recipient or _UNSAFE.search(envelope.recipient):
+        return Reply(Stage.RCPT, 501, "5.1.3 the recipient's address is invalid in an SMTP command; not sent")
     if relay.size_limit is not None and len(content) > relay.size_limit:
-        sizes = f"the letter has {len(content)} octets, the relay announces SIZE {relay.size_limit}"
+        sizes = f"the letter has {len(content)} octets, the relay allows SIZE {relay.size_limit}"
         return Reply(Stage.MAIL, 552, f"5.3.4 {sizes}; not sent")
     if not relay.smtputf8 and _needs_smtputf8(envelope):
         return Reply(
@@ -146,7 +134,7 @@ def find_incompatibility(envelope: Envelope, content: bytes, relay: Capabilities
 
 
 def envelope_commands(envelope: Envelope, content: bytes, relay: Capabilities) -> tuple[bytes, bytes]:
-    """MAIL and RCPT for a letter without objection, each with its CRLF."""
+    """Build MAIL and RCPT, each with its CRLF, for a letter that passed `find_incompatibility`."""
     mail = f"MAIL FROM:<{envelope.sender}>"
     if relay.size:
         mail += f" SIZE={len(content)}"
@@ -167,34 +155,40 @@ ReplyHandler = Callable[[int, bytes], None]
 
 
 class TransactionPipeline:
-    """The transactions of one greeted connection, at most `allowance` of them."""
+    """Runs at most `max_messages` transactions on one connection after EHLO.
 
-    def __init__(self, line: Transport, desk: SendQueue, offer: Capabilities, allowance: int) -> None:
-        self._transport = line
-        self._send_queue = desk
-        self._capabilities = offer
-        self._messages_left = allowance
+    `current` is the letter whose transaction is open; `following` is the next letter, whose envelope was sent
+    in the same group as the content of `current`.
+    """
+
+    def __init__(
+        self, transport: Transport, send_queue: SendQueue, capabilities: Capabilities, max_messages: int
+    ) -> None:
+        self._transport = transport
+        self._send_queue = send_queue
+        self._capabilities = capabilities
+        self._messages_left = max_messages
         self._expected_replies: deque[ReplyHandler] = deque()
         self._reply_handlers = (self._on_mail, self._on_rcpt, self._on_data)
         self._pending_commands: deque[tuple[bytes, ReplyHandler]] = deque()
-        """Commands that wait for the answer before them, when the relay does not pipeline."""
+        """Commands that wait for the reply before them, when the relay does not offer PIPELINING."""
         self.stage = MAIL
         self.current: QueuedMessage | None = None
         self.following: QueuedMessage | None = None
         self.refusal: Reply | None = None
-        """The first refusal of the current transaction: its result."""
+        """The first rejection in the current transaction; it becomes the result."""
         self._answered = False
-        """Something of the current transaction was answered."""
+        """A reply to the current transaction was received."""
         self._transactions_started = 0
         self._needs_reset = False
-        """A refused transaction may be open at the relay: RSET heads the next group."""
+        """A rejected transaction may be open at the relay: the next group begins with RSET."""
         self._stopping = False
         self.over = False
 
-    # --- what the connection says ----------------------------------------------------------------
+    # --- called by the connection and the pool ---------------------------------------------------
 
     def start_next(self) -> None:
-        """Start the next letter, or rest, or take leave when the allowance is used."""
+        """Start the next letter; without a letter become idle, or send QUIT after the last message."""
         queued = self._take()
         if queued is None:
             (self._transport.on_idle if self._messages_left > 0 else self.quit)()
@@ -206,29 +200,29 @@ class TransactionPipeline:
             steps.insert(0, (b"RSET\r\n", self._on_reset))
         self._needs_reset = False
         if self._capabilities.pipelining:
-            self._expected_replies.extend(heard for _, heard in steps)
+            self._expected_replies.extend(handler for _, handler in steps)
             self._transport.write(b"".join(command for command, _ in steps))
         else:
             self._pending_commands.extend(steps)
             self._send_pending()
 
     def on_reply(self, code: int, text: bytes) -> None:
-        """Take one reply of the relay."""
+        """Process one reply of the relay."""
         if self._expected_replies:
             self._expected_replies.popleft()(code, text)
         elif code == 421:
             self.refusal = self.refusal or Reply(self.stage, code, printable(text))
             self.abort(CloseCause.CLOSING, f"421 {printable(text)}")
         else:
-            self.abort(CloseCause.UNSOLICITED, f"the relay said {code} without being asked")
+            self.abort(CloseCause.UNSOLICITED, f"the relay replied {code} without a command")
 
     def resume(self) -> None:
-        """354 was read for the current letter: send its content, hold it for the fence, or close."""
+        """After the 354 for the current letter: send its content, wait for the fence, or close."""
         queued = self.current
         if queued is None or self.over:
             return
         if queued.settled or self._stopping:
-            self.abort(CloseCause.NOT_SENT, "the letter was withheld after the 354")
+            self.abort(CloseCause.NOT_SENT, "the letter must not be sent; the relay had replied 354")
         elif self._send_queue.now() < queued.granted_until:
             self._send_content(queued)
         else:
@@ -236,12 +230,12 @@ class TransactionPipeline:
             self._send_queue.ask(queued)
 
     def quit(self) -> None:
-        """Take leave; only between transactions."""
+        """Send QUIT; only between transactions."""
         self._expected_replies.append(self._on_quit)
         self._transport.write(b"QUIT\r\n")
 
     def stop(self) -> None:
-        """Begin nothing more. A letter whose content is under way is waited for, any other is left."""
+        """Start nothing more. Wait for the reply to a content that was begun; return all other letters."""
         self._stopping = True
         if self.current is None:
             if not self._expected_replies:
@@ -252,13 +246,16 @@ class TransactionPipeline:
             self._send_queue.requeue(self.following)
 
     def release_next(self) -> None:
-        """Give back the letter behind a slow answer to the dot; the relay has its envelope, and is left."""
+        """Requeue the next letter, which waits for a slow reply to the end of data.
+
+        The relay has its envelope, so the connection is closed after that reply.
+        """
         following, self.following = self.following, None
         if following is not None:
             self._send_queue.requeue(following)
 
     def abort(self, cause: CloseCause, reason: str) -> None:
-        """End the dialogue: report what is known of the current letter, give back the one after it."""
+        """Close the connection: report the result of the current letter, requeue the next."""
         current, following = self.current, self.following
         self.current = self.following = None
         self.over = True
@@ -271,20 +268,20 @@ class TransactionPipeline:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether the connection is open and has nothing to do."""
         return not self.over and self.current is None and not self._expected_replies
 
     @property
     def awaiting_reply(self) -> bool:
-        """Whether the relay owes an answer."""
+        """Whether a reply of the relay is pending."""
         return bool(self._expected_replies)
 
-    # --- what the relay says ---------------------------------------------------------------------
+    # --- replies ---------------------------------------------------------------------------------
 
     def _on_reset(self, code: int, text: bytes) -> None:
         if not 200 <= code < 300:
             cause = CloseCause.CLOSING if code == 421 else CloseCause.PROTOCOL_ERROR
-            self.abort(cause, f"RSET was answered {code} {printable(text)}")
+            self.abort(cause, f"the relay replied {code} {printable(text)} to RSET")
         elif self._pending_commands:
             self._send_pending()
 
@@ -308,16 +305,14 @@ class TransactionPipeline:
         elif self.refusal is None:
             self.resume()
         elif self.refusal.stage is RCPT:
-            # RFC 2920 §3.1: no recipient stands, yet the relay waits for content.
+            # RFC 2920 §3.1: no recipient was accepted, yet the relay waits for content.
             self._expected_replies.append(self._on_empty_content)
             self._transport.write(b".\r\n")
         else:
-            self.abort(
-                CloseCause.PROTOCOL_ERROR, "the relay asked for content after it had refused the sender"
-            )
+            self.abort(CloseCause.PROTOCOL_ERROR, "the relay replied 354 after it had rejected the sender")
 
     def _on_empty_content(self, code: int, text: bytes) -> None:
-        """The answer to a lone dot: whatever it is, nothing was accepted."""
+        """The reply to an empty content without recipients; a 250 is no acceptance of the letter."""
         if code == 421:
             self.abort(CloseCause.CLOSING, f"421 {printable(text)}")
         else:
@@ -327,15 +322,13 @@ class TransactionPipeline:
         current = self.current
         assert current is not None
         if 300 <= code < 400 or (code < 300 and not self._transport.end_of_data_sent):
-            self.abort(
-                CloseCause.PROTOCOL_ERROR, f"the relay said {code} where the answer to the dot was due"
-            )
+            self.abort(CloseCause.PROTOCOL_ERROR, f"the relay replied {code} to the end of data")
             return
         early = not self._transport.end_of_data_sent
         self._send_queue.settle(current, Reply(END_OF_DATA, code, printable(text)))
         following, self.following = self.following, None
-        overtaken = following is None and self._expected_replies
-        if code == 421 or early or self._stopping or overtaken:
+        resequenced = following is None and self._expected_replies
+        if code == 421 or early or self._stopping or resequenced:
             self.current, self.following = None, following
             self._close_after_end_of_data(code)
         elif following is None:
@@ -350,7 +343,7 @@ class TransactionPipeline:
     # --- steps -----------------------------------------------------------------------------------
 
     def _send_content(self, queued: QueuedMessage) -> None:
-        """The one place where content leaves: 354 read, granted, in time, not draining (`resume`)."""
+        """The single place where content leaves; `resume` has checked the 354, the grant and the drain."""
         self._expected_replies.append(self._on_end_of_data)
         self.stage = END_OF_DATA
         self.following = following = self._take() if self._capabilities.pipelining else None
@@ -363,18 +356,18 @@ class TransactionPipeline:
         self._transport.write_content(content, b"%b%bDATA\r\n" % (mail, rcpt))
 
     def _take(self) -> QueuedMessage | None:
-        """The next letter that may be offered to this relay, the fence asked for it."""
+        """Take the next letter that this relay can carry and request its fence verdict."""
         while self._messages_left > 0 and not self._stopping:
             queued = self._send_queue.take()
             if queued is None:
                 return None
             queued.content = content = queued.message.content
-            objection = find_incompatibility(queued.message.envelope, content, self._capabilities)
-            if objection is None:
+            rejection = find_incompatibility(queued.message.envelope, content, self._capabilities)
+            if rejection is None:
                 self._messages_left -= 1
                 self._send_queue.ask(queued)
                 return queued
-            self._send_queue.settle(queued, objection)
+            self._send_queue.settle(queued, rejection)
         return None
 
     def _set_current(self, queued: QueuedMessage) -> None:
@@ -385,14 +378,14 @@ class TransactionPipeline:
         self._transactions_started += 1
 
     def _send_pending(self) -> None:
-        command, heard = self._pending_commands.popleft()
-        self._expected_replies.append(heard)
+        command, handler = self._pending_commands.popleft()
+        self._expected_replies.append(handler)
         self._transport.write(command)
 
     def _refuse(self, stage: Stage, code: int, text: bytes) -> bool:
-        """Keep the first refusal. True: more answers about this letter are due, or DATA was the last."""
+        """Store the first rejection. True: continue with the replies to this transaction."""
         if code < 400:
-            self.abort(CloseCause.PROTOCOL_ERROR, f"the relay answered {stage.upper()} with {code}")
+            self.abort(CloseCause.PROTOCOL_ERROR, f"the relay replied {code} to {stage.upper()}")
             return False
         if self.refusal is None:
             self.refusal = Reply(stage, code, printable(text))
@@ -406,7 +399,7 @@ class TransactionPipeline:
         return True
 
     def _finish_refused(self) -> None:
-        """The current letter was refused and its transaction may still be open."""
+        """Report the rejection of the current letter, whose transaction may still be open, and go on."""
         current, refusal = self.current, self.refusal
         assert current is not None
         assert refusal is not None
@@ -417,20 +410,20 @@ class TransactionPipeline:
 
     def _close_after_end_of_data(self, code: int) -> None:
         if code == 421:
-            self.abort(CloseCause.CLOSING, "421 to the dot")
+            self.abort(CloseCause.CLOSING, "421 to the end of data")
         elif self.following is None and self._expected_replies:
-            self.abort(CloseCause.RESEQUENCED, "its next letter went another way meanwhile")
+            self.abort(CloseCause.RESEQUENCED, "its next letter was sent over another connection")
         elif self._stopping and self.following is None:
             self.quit()
         elif self._stopping:
             self.abort(CloseCause.DRAINED, "the relay's pool is draining")
         else:
-            self.abort(CloseCause.PROTOCOL_ERROR, "the relay answered before the content had ended")
+            self.abort(CloseCause.PROTOCOL_ERROR, "the relay replied before the content had ended")
 
     def _fail_current(self, queued: QueuedMessage, cause: CloseCause, reason: str) -> None:
         if self.stage is END_OF_DATA:
-            dot_sent = self._transport.end_of_data_sent
-            self._send_queue.settle(queued, Lost(END_OF_DATA if dot_sent else DATA, dot_sent, reason))
+            sent = self._transport.end_of_data_sent
+            self._send_queue.settle(queued, Lost(END_OF_DATA if sent else DATA, sent, reason))
         elif self.refusal is not None:
             self._send_queue.settle(queued, self.refusal)
         elif cause is CloseCause.DRAINED:
@@ -441,7 +434,7 @@ class TransactionPipeline:
             and cause in CLOSED_BY_RELAY
             and not queued.requeued
         ):
-            # A kept connection that the relay had closed by itself says nothing about this letter.
+            # The relay had closed the reused connection before this letter: no fact about the letter.
             queued.requeued = True
             self._send_queue.requeue(queued)
         else:

@@ -1,22 +1,19 @@
-"""TLS in memory: a client's contexts, and one connection's records (RFC 8446, RFC 3207).
+"""The socket of an SMTP connection, with and without TLS, and the count of bytes that the kernel accepted.
 
-Bytes are moved by whoever owns the socket, so that it knows which records have left.
+`HandshakeStream` serves while a session is opened: one command, one reply, with `await`; the dialer limits
+the time of each call. `SocketTransport` takes over when letters are sent: bytes in from the event loop's
+reader, bytes out at once or from a backlog. `TlsRecords` encrypts in memory (RFC 8446, RFC 3207), so that the
+owner of the socket can count which records have left.
 
-A connection while it is being opened: one command, one reply, at leisure.
+asyncio's transports discard their buffer when a connection breaks, and with it the information whether the
+end of data was sent. `SocketTransport` therefore owns its socket, and `end_of_data_sent` is exact: the kernel
+has accepted the last byte of the content. Under TLS it has accepted the last byte of the last record of the
+content, which is encrypted apart from the commands after it. A relay cannot authenticate an incomplete record
+(RFC 8446 §5.2), so until then the relay cannot have read the end of data. Bytes that were only encrypted do
+not count.
 
-Commands in → replies out, by `await`; nothing here is on a letter's path. Whoever opens the connection
-puts a time limit around each call. What is read beyond a reply stays for the wire that takes over.
-
-A connected socket that knows exactly which bytes it has handed to the kernel.
-
-asyncio's transports forget their buffer when a connection breaks, and with it whether the dot had left.
-So this one owns its socket: bytes in from the event loop's reader, bytes out at once or from a backlog.
-
-Under TLS the count is of records: content is encrypted apart from what follows it, and the dot has left
-when the last byte of its last record was handed to the socket. A record that is cut short cannot be
-authenticated by the relay, so a letter counts as unsent until then (RFC 8446 §5.2).
-
-Failure: `lost(cause, reason)`, once, never from within a call of ours.
+Failure: `HandshakeStream` raises OSError or `ProtocolError`. `SocketTransport` calls
+`on_broken(cause, reason)` once, from the event loop and never from within one of its own methods.
 """
 
 import asyncio
@@ -34,7 +31,7 @@ TLS_READ_BYTES = 65536
 
 
 class TlsContexts:
-    """The `SSLContext` of the settings, built again when one of their files has changed."""
+    """Builds the `SSLContext` of the settings, and builds it again when one of their files has changed."""
 
     def __init__(self, tls: TlsSettings) -> None:
         self._tls = tls
@@ -43,7 +40,7 @@ class TlsContexts:
         self._context: ssl.SSLContext | None = None
 
     def current(self) -> ssl.SSLContext:
-        """A context for the next connection; OSError when a file can't be read or holds no PEM."""
+        """Return the context for the next connection; OSError when a file cannot be read or is no PEM."""
         seen = tuple(_stamp(file) for file in self._files)
         if self._context is None or seen != self._seen:
             self._context = _build(self._tls)
@@ -67,7 +64,7 @@ def _build(tls: TlsSettings) -> ssl.SSLContext:
 
 
 class TlsRecords:
-    """One TLS connection over bytes: plain in → records out, records in → plain out."""
+    """The TLS state of one connection, in memory: plaintext to records and records to plaintext."""
 
     __slots__ = ("_in", "_object", "_out")
 
@@ -77,7 +74,7 @@ class TlsRecords:
         self._object = context.wrap_bio(self._in, self._out, server_hostname=server_name)
 
     def handshake(self, data: bytes) -> bool:
-        """Take a piece of the handshake; True when it is complete. ssl.SSLError, an OSError, ends it."""
+        """Process handshake bytes; True when the handshake is complete. Raises ssl.SSLError, an OSError."""
         self._in.write(data)
         try:
             self._object.do_handshake()
@@ -86,24 +83,24 @@ class TlsRecords:
         return True
 
     def pending(self) -> bytes:
-        """Records that must go to the relay now."""
+        """Remove and return the records that must be sent now."""
         return self._out.read()
 
     def encrypt(self, data: bytes) -> bytes:
-        """The records that carry `data`, complete."""
+        """Encrypt `data` into complete records."""
         if not data:
             return b""
         self._object.write(data)
         return self._out.read()
 
     def close_notify(self) -> bytes:
-        """The closing alert, without which the other side must suspect a cut (RFC 8446 §6.1)."""
+        """Build the closure alert, without which the relay must assume a truncation (RFC 8446 §6.1)."""
         with suppress(OSError):
             self._object.unwrap()
         return self._out.read()
 
     def decrypt(self, data: bytes) -> tuple[bytes, bool]:
-        """Take records; give what is plain now, and whether the relay has ended the connection."""
+        """Decrypt records; return the plaintext, and whether the relay has closed the TLS connection."""
         self._in.write(data)
         plain: list[bytes] = []
         while True:
@@ -122,40 +119,40 @@ HANDSHAKE_READ_BYTES = 16384
 
 
 class ProtocolError(Exception):
-    """The relay broke the protocol."""
+    """The relay violated the protocol, or closed the connection."""
 
 
 class HandshakeStream:
-    """A connected, non-blocking socket and what was read from it."""
+    """A connected, non-blocking socket, and the replies read from it that were not processed yet."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.tls: TlsRecords | None = None
         self.replies = ReplyReader()
         self.unsolicited: list[tuple[int, bytes]] = []
-        """Replies that came before they were asked for."""
+        """Replies that arrived before their command."""
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Close the socket; again is harmless."""
+        """Close the socket; further calls have no effect."""
         with suppress(OSError):
             self.sock.close()
 
     @property
     def literal(self) -> str:
-        """Our address as EHLO wants it when we have no name (RFC 5321 §4.1.3)."""
+        """The local address as an address literal, for EHLO without a host name (RFC 5321 §4.1.3)."""
         address = self.sock.getsockname()[0]
         return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
     async def command(self, line: str) -> tuple[int, bytes]:
-        """Send a command, give its reply."""
+        """Send a command and return its reply."""
         if self.unsolicited or self.replies.pending:
-            raise ProtocolError("the relay spoke out of turn")
+            raise ProtocolError("the relay sent a reply without a command")
         await self._send(line.encode() + b"\r\n")
         return await self.reply()
 
     async def reply(self) -> tuple[int, bytes]:
-        """The next reply; Garbled when the relay sends none or ends the connection."""
+        """Return the next reply; ProtocolError when it is invalid or the connection ends."""
         while not self.unsolicited:
             if self.replies.error is not None:
                 raise ProtocolError(self.replies.error)
@@ -163,9 +160,9 @@ class HandshakeStream:
         return self.unsolicited.pop(0)
 
     async def start_tls(self, contexts: TlsContexts, server_name: str) -> None:
-        """Shake hands. What the relay sent in clear beyond its 220 is an injection (CVE-2011-0411)."""
+        """Run the TLS handshake. Clear text after the 220 may be injected and is rejected (CVE-2011-0411)."""
         if self.unsolicited or self.replies.pending:
-            raise ProtocolError("the relay sent more after its 220 to STARTTLS: injected, or broken")
+            raise ProtocolError("the relay sent more bytes after its 220 to STARTTLS; they may be injected")
         records = TlsRecords(contexts.current(), server_name)
         data = b""
         while True:
@@ -198,20 +195,20 @@ class HandshakeStream:
         return plain
 
 
-async def open_stream(host: str, port: int, patience: float) -> HandshakeStream:
-    """Connect to the first address of the host that answers within its share of `patience` seconds.
+async def open_stream(host: str, port: int, seconds: float) -> HandshakeStream:
+    """Connect to the first address of the host that accepts within its share of `seconds`.
 
-    OSError when none does: the last address's own.
+    Raises the OSError of the last address when none accepts.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure = OSError("the name has no address")
+    failure = OSError("the host name has no address")
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(patience / len(found)):
+            async with asyncio.timeout(seconds / len(found)):
                 await loop.sock_connect(sock, address)
         except OSError as error:
             failure = error
@@ -228,55 +225,58 @@ READ_BYTES = 16384
 
 
 class TransportReader(Protocol):
-    """Who hears what the wire brings."""
+    """Receives the bytes of a transport, and its failure."""
 
     def on_data(self, data: bytes) -> None: ...
     def on_broken(self, cause: CloseCause, reason: str) -> None: ...
 
 
 class SocketTransport:
-    """One open socket, plain or under TLS."""
+    """One open socket, with or without TLS."""
 
-    def __init__(self, channel: HandshakeStream, reader: TransportReader) -> None:
+    def __init__(self, stream: HandshakeStream, reader: TransportReader) -> None:
         self._loop = asyncio.get_running_loop()
-        self._sock: socket.socket = channel.sock
-        self._tls = channel.tls
+        self._sock: socket.socket = stream.sock
+        self._tls = stream.tls
         self._reader = reader
         self._backlog = bytearray()
         self._accepted = 0
-        """Bytes given to `_push` so far, and how many of them the socket has taken."""
+        """Bytes passed to `_push` so far; under TLS bytes of records."""
         self._sent = 0
+        """Bytes of these that the kernel has accepted."""
         self._checked_sent = 0
+        """`_sent` at the last call of `progressed`."""
         self._content_end = 0
+        """`_accepted` at the end of the last content."""
         self._closed = False
         self._broken = False
-        """The socket takes and gives nothing more; the reader is being told."""
+        """The socket failed; the reader is notified in the next iteration of the loop."""
         self._loop.add_reader(self._sock, self._readable)
         if self._tls is not None:
             self._loop.call_soon(self._decrypt, b"")
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the socket, or keep them until it takes them."""
+        """Send bytes, or keep in the backlog what the socket does not accept now."""
         self._push(self._encrypt(data))
 
     def write_content(self, content: bytes, following: bytes) -> None:
-        """Write a letter up to and with its dot, and the commands after it."""
-        sealed = self._encrypt(content)
-        self._content_end = self._accepted + len(sealed)
-        self._push(sealed + self._encrypt(following) if following else sealed)
+        """Send a letter including its end of data, and the commands after it."""
+        encrypted = self._encrypt(content)
+        self._content_end = self._accepted + len(encrypted)
+        self._push(encrypted + self._encrypt(following) if following else encrypted)
 
     @property
     def end_of_data_sent(self) -> bool:
-        """Whether the socket has taken the last content to its last byte."""
+        """Whether the kernel has accepted the last byte of the last content."""
         return self._sent >= self._content_end
 
     def progressed(self) -> bool:
-        """Whether the socket has taken bytes since this was last asked."""
+        """Whether the kernel has accepted bytes since the last call."""
         before, self._checked_sent = self._checked_sent, self._sent
         return before != self._sent
 
     def close(self) -> None:
-        """Close at once; what the socket has not taken is gone."""
+        """Close at once and discard the backlog."""
         if self._closed:
             return
         if self._tls is not None and not self._broken and not self._backlog:
@@ -288,7 +288,7 @@ class SocketTransport:
         self._sock.close()
 
     def _encrypt(self, data: bytes) -> bytes:
-        """The records of `data`, or itself in clear. What can't be sealed is counted and never sent."""
+        """Return the records of `data`; without TLS, `data`. On failure `data` is counted and never sent."""
         if self._tls is None or self._closed or self._broken:
             return data
         try:
@@ -360,11 +360,11 @@ class SocketTransport:
             self._reader.on_data(plain)
         if ended and not self._closed:
             self._on_connection_lost(None)
-        elif (owed := self._tls.pending()) and not self._closed:
-            self._push(owed)
+        elif (pending := self._tls.pending()) and not self._closed:
+            self._push(pending)
 
     def _stop_writing(self, error: OSError) -> None:
-        """The socket refuses bytes: hear in the loop's next turn what the relay had said before."""
+        """Writing failed: read in the next iteration of the loop what the relay sent before."""
         self._broken = True
         self._loop.remove_writer(self._sock)
         self._loop.call_soon(self._read_remaining, error)
@@ -376,7 +376,7 @@ class SocketTransport:
         self._on_connection_lost(error)
 
     def _on_connection_lost(self, error: OSError | None) -> None:
-        """Stop for good and tell the reader; only ever called by the loop."""
+        """Close and notify the reader; called from the event loop only."""
         if self._closed:
             return
         self.close()
