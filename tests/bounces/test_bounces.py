@@ -310,7 +310,7 @@ async def test_of_a_huge_report_the_beginning_is_read_and_a_huger_one_is_refused
 async def test_without_its_key_a_return_path_is_asked_to_come_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(looking, "POLL_SECONDS", 0.05)
     (site.folder / "secrets" / "return-paths" / "bounces.key").unlink()
     async with worker(site.ledger) as ledger:
         await letter_in(ledger, State.ACCEPTED)
@@ -393,8 +393,8 @@ def test_an_intake_reads_profiles_of_a_later_release_and_says_what_it_leaves_out
     site.ledger.touch()
     with capture_logs() as lines:
         ledgers = open_bounce_ledgers(site.settings())
-    assert ledgers.left_out == ["shop/orders: spec.bounces.later"]
-    assert [line["fields"] for line in lines] == [ledgers.left_out]
+    assert ledgers.unknown_fields == ["shop/orders: spec.bounces.later"]
+    assert [line["fields"] for line in lines] == [ledgers.unknown_fields]
 
 
 def test_an_intake_without_a_ledger_says_who_makes_one(site: Site) -> None:

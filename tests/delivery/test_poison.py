@@ -20,7 +20,7 @@ class WorkerDied(Exception):
 
 
 class Stage:
-    """Implements ports.rehearsal.Rehearsal: some records kill the process, some the worker with it.
+    """Implements ports.world.IsolatedRenderer: some records kill the process, some the worker with it.
 
     After each death, and at first, the process needs `slow` starts.
     """

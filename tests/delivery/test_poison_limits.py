@@ -13,9 +13,9 @@ from tests.fixtures.recording_sink import RecordingSink
 from tests.worker.test_worker_process import dead_letters, page
 
 pytestmark = pytest.mark.kafka
-STAND_IN = "stand_in_for_rehearse"
+STAND_IN = "stand_in_for_isolated_render"
 PRELUDE = f"from postroom.worker import isolated_render; isolated_render.__name__ = {STAND_IN!r}"
-"""The worker starts another module for its rehearsals, which is not there at first."""
+"""The worker starts another module for its isolated renderer, which is not there at first."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def own_broker() -> Iterator[LocalBroker]:
         yield running
 
 
-def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untried(
+def test_a_worker_whose_renderer_does_not_start_goes_on_and_sends_nothing_untried(
     own_broker: LocalBroker, recording_sink: RecordingSink, tmp_path: Path
 ) -> None:
     plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
@@ -38,9 +38,9 @@ def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untri
         plant.prelude = PRELUDE
         for life in ("the trouble shows", "the next life is as careful"):
             plant.start(**reported)
-            wait_until(lambda: "rehearsal: " in page(address, "/readyz")[1], life)
-            condition = json.loads(page(address, "/statusz")[1])["conditions"]["rehearsal"]
-            assert (condition["ok"], condition["reason"]) == (False, "RehearsalNotStarted")
+            wait_until(lambda: "renderer: " in page(address, "/readyz")[1], life)
+            condition = json.loads(page(address, "/statusz")[1])["conditions"]["renderer"]
+            assert (condition["ok"], condition["reason"]) == (False, "RendererNotStarted")
             assert "it ended with status 1" in condition["message"]
             assert page(address, "/healthz")[0] == 200
             assert plant.query("SELECT count(*) FROM letter") == [(0,)]
@@ -50,7 +50,7 @@ def test_a_worker_whose_rehearsal_does_not_start_goes_on_and_sends_nothing_untri
         (plant.folder / f"{STAND_IN}.py").write_text(program)
         wait_until(lambda: plant.through(10), "the letters of records that were tried")
         wait_until(lambda: page(address, "/readyz")[0] == 200, "the worker is ready")
-        assert "rehearsal" not in json.loads(page(address, "/statusz")[1])["conditions"]
+        assert "renderer" not in json.loads(page(address, "/statusz")[1])["conditions"]
         assert plant.end() == 0
     finally:
         if plant.process is not None and plant.process.poll() is None:

@@ -99,7 +99,7 @@ class Worker:
             self.world.number += 1
             [result] = await self.send(f"failing{self.world.number}")
             assert "connection refused" in getattr(result, "reason", "")
-            await self.router.look()
+            await self.router.sync()
         return result
 
 
@@ -113,7 +113,7 @@ async def test_an_open_circuit_keeps_letters_back_at_once_and_other_workers_know
     assert isinstance(kept, Postponed)
     assert (kept.hold_reason, kept.seconds) == (HoldReason.CIRCUIT, POSTPONED_SECONDS)
     assert "connection refused" in kept.reason
-    await two.router.look()
+    await two.router.sync()
     carried = len(two.relay.got)
     assert isinstance((await two.send("b"))[0], Postponed)
     assert len(two.relay.got) == carried
@@ -125,10 +125,10 @@ async def test_failures_of_all_workers_count_together_and_one_sign_of_life_forge
     world = World()
     one, two = await world.worker(), await world.worker()
     await one.fail(2)
-    await two.router.look()
+    await two.router.sync()
     two.relay.back = BUSY
     assert await two.send("a") == [BUSY]
-    await two.router.look()
+    await two.router.sync()
     await one.fail(2)
     assert one.router.own.breaker.phase is Phase.CLOSED
     two.relay.back = None
@@ -141,7 +141,7 @@ async def test_connections_that_break_together_count_once() -> None:
     world = World()
     one = await world.worker()
     assert await one.send("a", "b", "c", "d", "e") == [REFUSED] * 5
-    await one.router.look()
+    await one.router.sync()
     assert one.router.own.breaker.circuit.failures == 1
 
 
@@ -152,15 +152,15 @@ async def test_one_letter_of_one_worker_probes_and_a_refusal_of_it_closes_the_ci
     await one.fail()
     world.clock.pass_(61)
     for worker in (one, two):
-        await worker.router.look()
+        await worker.router.sync()
     assert [worker.router.own.breaker.may_probe for worker in (one, two)] == [True, False]
     one.relay.back = BUSY
     first, second = await one.send("a", "b")
     assert first == BUSY
     assert isinstance(second, Postponed)
     assert isinstance((await two.send("c"))[0], Postponed)
-    await one.router.look()
-    await two.router.look()
+    await one.router.sync()
+    await two.router.sync()
     assert [worker.router.own.breaker.phase for worker in (one, two)] == [Phase.CLOSED] * 2
     two.relay.back = TAKEN
     assert await two.send("d") == [TAKEN]
@@ -172,9 +172,9 @@ async def test_a_probe_that_fails_opens_the_circuit_again_for_as_long() -> None:
     one = await world.worker()
     await one.fail()
     world.clock.pass_(61)
-    await one.router.look()
+    await one.router.sync()
     assert await one.send("a") == [REFUSED]
-    await one.router.look()
+    await one.router.sync()
     assert one.router.own.breaker.phase is Phase.OPEN
     assert one.router.own.breaker.seconds_left == 60.0
 
@@ -184,15 +184,15 @@ async def test_a_worker_that_recalls_a_letter_becomes_the_one_that_probes() -> N
     """A worker without letters requests no probe, which would block the other workers."""
     world = World()
     one, two = await world.worker(), await world.worker()
-    await two.router.look()
+    await two.router.sync()
     await one.fail()
-    await two.router.look()
+    await two.router.sync()
     world.clock.pass_(61)
-    await two.router.look()
+    await two.router.sync()
     assert not two.router.own.breaker.may_probe
     assert two.dispatch.recall_limit == 1
     assert isinstance((await two.send("a"))[0], Postponed)
-    await two.router.look()
+    await two.router.sync()
     assert two.router.own.breaker.may_probe
 
 
@@ -203,16 +203,16 @@ async def test_a_worker_that_has_no_letter_any_more_lets_another_probe() -> None
     idle, busy = await world.worker(fallback=FakeRelay()), await world.worker(fallback=FakeRelay())
     await idle.fail()
     world.clock.pass_(61)
-    await idle.router.look()
+    await idle.router.sync()
     assert idle.router.own.breaker.may_probe
     busy.relay.back = TAKEN
     for _ in range(int(UNUSED_PROBE_SECONDS) + 2):
-        await busy.router.look()
+        await busy.router.sync()
         await busy.send(f"busy{world.number}")
         world.clock.pass_(1)
-        await idle.router.look()
+        await idle.router.sync()
     assert busy.relay.got, "its letters went through the fallback, and never found out that the relay is back"
-    await busy.router.look()
+    await busy.router.sync()
     assert busy.router.own.breaker.phase is Phase.CLOSED
 
 
@@ -222,13 +222,13 @@ async def test_a_probe_under_way_keeps_the_right_however_long_it_takes() -> None
     one, two = await world.worker(), await world.worker()
     await one.fail()
     world.clock.pass_(61)
-    await one.router.look()
+    await one.router.sync()
     one.router.own.breaker.begin_probe()
     world.clock.pass_(UNUSED_PROBE_SECONDS + 1)
-    await two.router.look()
+    await two.router.sync()
     assert isinstance((await two.send("a"))[0], Postponed)
-    await one.router.look()
-    await two.router.look()
+    await one.router.sync()
+    await two.router.sync()
     assert not two.router.own.breaker.may_probe
 
 
@@ -243,11 +243,11 @@ async def test_while_the_circuit_is_open_letters_leave_through_the_fallback_and_
     assert one.router.fallback.letters == 2
     assert one.dispatch.recall_limit is None
     world.clock.pass_(61)
-    await one.router.look()
+    await one.router.sync()
     one.relay.back = TAKEN
     assert await one.send("c", "d") == [TAKEN, TAKEN]
     assert (one.via["c"], one.via["d"]) == ("", "shop/spare")
-    await one.router.look()
+    await one.router.sync()
     assert await one.send("e") == [TAKEN]
     assert one.via["e"] == ""
 
@@ -271,10 +271,10 @@ async def test_after_a_probe_that_was_withheld_the_next_letter_probes() -> None:
     one = await world.worker()
     await one.fail()
     world.clock.pass_(61)
-    await one.router.look()
+    await one.router.sync()
     one.relay.back = NotSent(fenced=True)
     assert await one.send("a") == [one.relay.back]
-    await one.router.look()
+    await one.router.sync()
     one.relay.back = TAKEN
     assert await one.send("b") == [TAKEN]
 
@@ -286,11 +286,11 @@ async def test_a_changed_secret_lets_the_next_letter_try_a_relay_whose_circuit_i
     await one.fail()
     one.relay.back = two.relay.back = TAKEN
     one.router.retry()
-    await one.router.look()
+    await one.router.sync()
     assert one.router.own.breaker.may_probe
     assert await one.send("a") == [TAKEN]
-    await one.router.look()
-    await two.router.look()
+    await one.router.sync()
+    await two.router.sync()
     assert await two.send("b") == [TAKEN]
 
 
@@ -300,14 +300,14 @@ async def test_a_secret_that_changes_during_a_probe_is_tried_after_it() -> None:
     one = await world.worker()
     await one.fail()
     world.clock.pass_(61)
-    await one.router.look()
+    await one.router.sync()
     assert one.router.own.breaker.may_probe
     one.router.retry()
-    await one.router.look()
+    await one.router.sync()
     assert await one.send("a") == [REFUSED], "it left with the old password"
     one.relay.back = TAKEN
     for _ in range(2):
-        await one.router.look()
+        await one.router.sync()
     assert await one.send("b") == [TAKEN]
 
 
@@ -319,7 +319,7 @@ async def test_where_the_fallbacks_circuit_is_open_too_letters_wait_and_no_third
     for name in "abc":
         world.clock.pass_(2)
         assert await one.send(name) == [REFUSED]
-        await one.router.look()
+        await one.router.sync()
     assert isinstance((await one.send("d"))[0], Postponed)
 
 
@@ -331,10 +331,10 @@ async def test_workers_divide_the_rate_and_one_alone_has_it_all() -> None:
     two = await world.worker(rate=Rate(10))
     assert two.relay.rate == Rate(0)
     for worker in (one, two):
-        await worker.router.look()
+        await worker.router.sync()
     assert (one.relay.rate, two.relay.rate) == (Rate(5), Rate(5))
     await two.router.leave()
-    await one.router.look()
+    await one.router.sync()
     assert one.relay.rate == Rate(10)
 
 

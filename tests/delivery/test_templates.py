@@ -251,17 +251,17 @@ def test_a_template_is_held_back_and_let_go_by_its_bundle(volume: Path) -> None:
 def test_a_log_line_names_a_few_of_the_templates_that_changed_however_many_there_are() -> None:
     live = {f"letter-{number:04}": "a1" for number in range(2000)}
     first = [f"letter-{number:04}@a1" for number in range(5)]
-    assert template_changes({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "among_them": first}
+    assert template_changes({}, live) == {"templates": 2000, "changed": 2000, "gone": 0, "names": first}
     edited = {**live, "letter-0007": "b2"}
     del edited["letter-0001"]
-    changes = {"templates": 1999, "changed": 1, "gone": 1, "among_them": ["letter-0007@b2", "letter-0001"]}
+    changes = {"templates": 1999, "changed": 1, "gone": 1, "names": ["letter-0007@b2", "letter-0001"]}
     assert template_changes(live, edited) == changes
 
 
 def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edited(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(adapter, "POLL_SECONDS", 0.001)
     templates = FolderTemplates(folder)
     revisions: list[dict[str, str]] = []
 
@@ -278,8 +278,8 @@ def test_the_log_tells_what_serves_from_the_start_and_after_an_edit_what_was_edi
 
     asyncio.run(scenario())
     first, second = revisions
-    assert template_changes({}, first)["among_them"] == [f"order@{first['order']}"]
-    changes = {"templates": 2, "changed": 1, "gone": 0, "among_them": [f"welcome@{second['welcome']}"]}
+    assert template_changes({}, first)["names"] == [f"order@{first['order']}"]
+    changes = {"templates": 2, "changed": 1, "gone": 0, "names": [f"welcome@{second['welcome']}"]}
     assert template_changes(first, second) == changes
 
 
@@ -295,8 +295,8 @@ def test_what_a_later_release_wrote_is_served_and_what_is_left_out_of_it_is_told
         (folder / "1.json").write_text(bundle("other"))
         assert opened.refresh()
     assert names(opened) == {"order", "welcome", "other"}
-    assert opened.left_out == ["bundle: later", "bundle: variants.amp"]
-    assert [line["fields"] for line in lines] == [opened.left_out]
+    assert opened.unknown_fields == ["bundle: later", "bundle: variants.amp"]
+    assert [line["fields"] for line in lines] == [opened.unknown_fields]
     (folder / "0.json").write_text(bundle("order", "welcome"))
     assert opened.refresh()
-    assert opened.left_out == []
+    assert opened.unknown_fields == []

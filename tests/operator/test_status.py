@@ -303,9 +303,9 @@ def test_a_missing_signing_key_is_reported_and_kept_until_workers_answer_again()
 
 
 def test_a_worker_that_cannot_try_records_after_a_crash_makes_the_profile_not_ready() -> None:
-    stuck = answering("a", rehearsal=WorkerCondition(False, "RehearsalNotStarted", "records wait"))
+    stuck = answering("a", renderer=WorkerCondition(False, "RendererNotStarted", "records wait"))
     status = profile_status(facts(reports=(stuck,)), NOON)
-    assert condition(status)[:2] == condition(status, "RendererReady")[:2] == ("False", "RehearsalNotStarted")
+    assert condition(status)[:2] == condition(status, "RendererReady")[:2] == ("False", "RendererNotStarted")
     well = profile_status(facts(status), LATER)
     assert "RendererReady" not in [each["type"] for each in well["conditions"]]
 

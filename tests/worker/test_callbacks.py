@@ -115,7 +115,7 @@ class Desk:
         ref = {"name": "crm"}
         callback = CallbackSpec.model_validate({"name": "crm", "url": url, "secretRef": ref, "timeout": "2s"})
         self.door = CallbackDispatcher(callback, CallbackSecret(folder, "shop"), allowed)
-        self.door.look()
+        self.door.reload()
         self.bench = Bench()
         self.bench.ledger.announce(notification_rule({"crm": ["accepted"]}))
         self.counted: dict[str, int] = {}
@@ -175,7 +175,7 @@ def _verified(secret: str, body: bytes, headers: dict[str, str]) -> Any:
 async def test_a_secret_is_changed_without_a_gap(receiver: Receiver, tmp_path: Path) -> None:
     desk = Desk(tmp_path, receiver.url)
     desk.secret(f"{NEW}\n{OLD}\n")
-    desk.door.look()
+    desk.door.reload()
     await desk.bench.carry(record())
     await desk.round()
     [(headers, body)] = receiver.got
@@ -196,7 +196,7 @@ async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
 ) -> None:
     desk = Desk(tmp_path, receiver.url)
     desk.secret(text)
-    desk.door.look()
+    desk.door.reload()
     await desk.bench.carry(record())
     assert await desk.round() == 0
     assert (receiver.got, desk.waiting, desk.bench.state()) == ([], 1, State.ACCEPTED)
@@ -204,7 +204,7 @@ async def test_without_a_good_secret_notices_wait_and_it_is_said_at_once(
     assert trouble is not None
     assert reason in trouble[1]
     desk.secret(OLD)
-    desk.door.look()
+    desk.door.reload()
     assert await desk.round() == 1
     assert desk.last_error() is None
 

@@ -95,10 +95,10 @@ def test_a_key_that_is_replaced_signs_from_the_next_look_on(tmp_path: Path) -> N
     secrets, found = SecretWatcher(job), job.signing
     assert found is not None
     mount(tmp_path, "dkim", {"dkim.key": pem(rsa.generate_private_key(65537, 2048)).decode()})
-    secrets.look()
+    secrets.reload()
     assert not verified(signed(found))
     kubelet.write(tmp_path / "secrets" / "dkim", {"dkim.key": KEYS["rsa.pem"]})
-    secrets.look()
+    secrets.reload()
     assert verified(signed(found))
 
 

@@ -88,24 +88,24 @@ def test_secrets_of_the_profile_are_missed_by_name_and_key_until_they_are_there(
     tmp_path: Path,
 ) -> None:
     found = SecretWatcher(read_config(settings(tmp_path)))
-    found.look()
+    found.reload()
     assert [(each.code, each.field) for each in found.relay_problems] == [
         (Code.SECRET_MISSING, "Secret team-a/mail-ca"),
         (Code.SECRET_MISSING, "Secret team-a/mail"),
     ]
     mount(tmp_path, "mail-ca", {"ca.crt": "-----BEGIN CERTIFICATE-----"})
     mount(tmp_path, "mail", {"user": "shop"})
-    found.look()
+    found.reload()
     reason = "is not in Secret team-a/mail. The relay of the profile asks for it; add the key"
     assert [str(each) for each in found.relay_problems] == [f"pass: {reason} (secret_key_missing)"]
     mount(tmp_path, "mail", {"user": "shop", "pass": "s3cr3t"})
-    found.look()
+    found.reload()
     assert found.relay_problems == ()
 
 
 def test_a_profile_that_is_treated_as_sandbox_misses_no_secret_of_its_relay(tmp_path: Path) -> None:
     found = SecretWatcher(read_config(settings(tmp_path, delivery_allowed=False)))
-    found.look()
+    found.reload()
     assert found.relay_problems == ()
 
 
@@ -113,7 +113,7 @@ def test_what_delivery_will_miss_is_told_before_it_is_allowed_and_holds_up_nothi
     job = read_config(settings(tmp_path, delivery_allowed=False))
     kubelet.write(tmp_path / "connections", PLAIN)
     found = SecretWatcher(job)
-    found.look()
+    found.reload()
     page = PendingResources(job, found).status()
     assert (page["conditions"]["secrets"]["ok"], page["problems"]) == (True, ["starting"])
     assert page["conditions"]["secrets"]["reason"] == "MissingForDelivery"
@@ -124,7 +124,7 @@ def test_what_delivery_will_miss_is_told_before_it_is_allowed_and_holds_up_nothi
     assert found.relay_texts == {}, "its changes are none of the sandbox's"
     mount(tmp_path, "mail-ca", {"ca.crt": "-----BEGIN CERTIFICATE-----"})
     mount(tmp_path, "mail", {"user": "shop", "pass": "s3cr3t"})
-    found.look()
+    found.reload()
     assert PendingResources(job, found).status()["conditions"]["secrets"]["reason"] == "Complete"
 
 
@@ -135,7 +135,7 @@ def test_the_page_of_a_worker_that_waits_has_every_member_and_says_what_is_missi
     found = SecretWatcher(job)
     waiting = PendingResources(job, found)
     assert waiting.status()["problems"] == ["starting"]
-    found.look()
+    found.reload()
     page = waiting.status()
     assert (page["profile"], page["mode"], page["guarded"]) == ("team-a/shop", "Sandbox", True)
     assert (page["pod"], page["lag"], page["templates"]) == ("postroom-shop-1", None, {})
@@ -168,22 +168,22 @@ def test_fields_of_a_later_release_are_left_out_of_profile_and_fallback_and_logg
     worker_settings.profile.write_text(newer(own))
     (tmp_path / "fallback.yaml").write_text(newer(spare))
     job = read_config(worker_settings)
-    assert job.exit.fallback is not None
+    assert job.relay_selection.fallback is not None
     with capture_logs() as lines:
         announce(job)
-    left_out = ["team-a/shop: spec.later", "team-a/spare: spec.later"]
-    assert [line["fields"] for line in lines if "fields" in line] == [left_out]
-    assert PendingResources(job, SecretWatcher(job)).status()["fields_left_out"] == left_out
+    unknown_fields = ["team-a/shop: spec.later", "team-a/spare: spec.later"]
+    assert [line["fields"] for line in lines if "fields" in line] == [unknown_fields]
+    assert PendingResources(job, SecretWatcher(job)).status()["unknown_fields"] == unknown_fields
 
 
 def test_a_changed_secret_of_the_relay_is_told_and_ends_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secrets, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(secrets, "POLL_SECONDS", 0.001)
     found = SecretWatcher(read_config(settings(tmp_path)))
     kubelet.write(tmp_path / "connections", PLAIN)
     mount(tmp_path, "mail", {"user": "shop", "pass": "old"})
-    found.look()
+    found.reload()
     seen: list[str] = []
 
     def tell() -> None:
@@ -218,18 +218,18 @@ def test_only_connections_that_can_be_used_and_are_others_end_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], ends: bool
 ) -> None:
     monkeypatch.setattr(secrets, "SPREAD_SECONDS", 0.0)
-    monkeypatch.setattr(secrets, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(secrets, "POLL_SECONDS", 0.001)
     found = SecretWatcher(read_config(settings(tmp_path, delivery_allowed=False)))
     kubelet.write(tmp_path / "connections", PLAIN)
-    found.look()
-    look = found.look
+    found.reload()
+    look = found.reload
     looks: list[int] = []
 
     def count() -> None:
         look()
         looks.append(1)
 
-    monkeypatch.setattr(found, "look", count)
+    monkeypatch.setattr(found, "reload", count)
 
     async def scenario() -> bool:
         watching = asyncio.create_task(found.watch(relay_changed=lambda: None))

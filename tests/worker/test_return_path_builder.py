@@ -80,7 +80,7 @@ def test_a_new_key_signs_from_the_next_look_on(tmp_path: Path) -> None:
     assert job.returns is not None
     old = job.returns.return_path(ONE)
     kubelet.write(tmp_path / "secrets" / "return-paths", {"bounces.key": f"{NEW}\n{OLD}"})
-    SecretWatcher(job).look()
+    SecretWatcher(job).reload()
     new = job.returns.return_path(ONE)
     assert new != old
     ring = ReturnPathKeys(DOMAIN, [NEW.encode(), OLD.encode()])

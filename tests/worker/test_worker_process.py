@@ -159,14 +159,14 @@ def test_a_worker_starts_with_what_a_later_release_wrote_and_says_what_it_leaves
     try:
         wait_until(lambda: plant.through(10), "every letter settled")
         status = json.loads(page(address, "/statusz")[1])
-        left_out = ["default/plant: spec.retry.budget", "bundle: list_id"]
-        assert (status["fields_left_out"], status["problems"]) == (left_out, [])
+        unknown_fields = ["default/plant: spec.retry.budget", "bundle: list_id"]
+        assert (status["unknown_fields"], status["problems"]) == (unknown_fields, [])
         assert plant.end() == 0
     finally:
         if plant.process is not None and plant.process.poll() is None:
             plant.kill()
     output = (plant.folder / "worker.log").read_text()
-    assert [output.count(each) for each in left_out] == [1, 1]
+    assert [output.count(each) for each in unknown_fields] == [1, 1]
     assert recording_sink.copies.total() == 10
 
 

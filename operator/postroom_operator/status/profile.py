@@ -43,7 +43,7 @@ WORKER_CONDITIONS = {
 """Condition → the dependency in the workers' reports."""
 OPTIONAL_WORKER_CONDITIONS = {
     "CircuitClosed": "circuit",
-    "RendererReady": "rehearsal",
+    "RendererReady": "renderer",
     "SigningReady": "signing",
     "ReturnPathsReady": "bounces",
     "StatusEventsPublished": "status_events",

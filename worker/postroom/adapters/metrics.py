@@ -139,6 +139,6 @@ def _by(
     name: str, help_text: str, label: str, counts: collections.Counter[str], zero: Sequence[str] = ()
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(name, help_text, labels=[label])
-    for each in sorted({*zero, *counts}):
-        family.add_metric([each], counts[each])
+    for value in sorted({*zero, *counts}):
+        family.add_metric([value], counts[value])
     return family

@@ -18,7 +18,7 @@ from postroom.letter.problems import Rejected
 from postroom.letter.renderer import LoadedBundles
 from postroom.secret_files import generation, read_files
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """A projected volume changes by switching a symbolic link, which file watchers miss: so it is read."""
 
 log = structlog.get_logger("postroom.templates")
@@ -36,14 +36,14 @@ class FolderTemplates:
         """The kubelet's folder that was read last; None where it must be read again in any case."""
         self._read = False
         self.problem = ""
-        self._left_out: dict[str, frozenset[str]] = {}
+        self._unknown_fields: dict[str, frozenset[str]] = {}
         self.ready = asyncio.Event()
         """Set when the first catalog was read; until then a missing template means nothing."""
 
     @property
-    def left_out(self) -> list[str]:
+    def unknown_fields(self) -> list[str]:
         """The fields of the bundles that this release does not know, as `bundle: variants.amp`."""
-        return sorted({f"bundle: {name}" for names in self._left_out.values() for name in names})
+        return sorted({f"bundle: {name}" for names in self._unknown_fields.values() for name in names})
 
     def current(self) -> TemplateCatalog:
         return self._catalog
@@ -58,7 +58,7 @@ class FolderTemplates:
                 changed(reported)
             if self._read:
                 self.ready.set()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def refresh(self) -> bool:
         """Read the folder if it changed; True when there is a new catalog."""
@@ -95,13 +95,15 @@ class FolderTemplates:
         return True
 
     def _log_unknown_fields(self, texts: list[str]) -> None:
-        logged = self.left_out
-        known = self._left_out
-        self._left_out = {
+        logged = self.unknown_fields
+        known = self._unknown_fields
+        self._unknown_fields = {
             text: known[text] if text in known else unknown_bundle_fields(text) for text in texts
         }
-        if self.left_out and self.left_out != logged:
-            log.warning("unknown fields are ignored; a later release may define them", fields=self.left_out)
+        if self.unknown_fields and self.unknown_fields != logged:
+            log.warning(
+                "unknown fields are ignored; a later release may define them", fields=self.unknown_fields
+            )
 
     def _keep(self, reason: str) -> bool:
         if reason != self.problem:

@@ -28,21 +28,21 @@ from postroom.ports.world import Clock, LedgerUnavailable
 from postroom.secret_files import read_readable
 from postroom.worker.profile_config import read_profile_file, wanted_transitions
 from postroom.worker.relays import name_of
-from postroom.worker.secrets import CONNECTIONS_SECRET, LOOK_SECONDS, key_text, read_keyring
+from postroom.worker.secrets import CONNECTIONS_SECRET, POLL_SECONDS, key_text, read_keyring
 from postroom.worker.settings import BounceSettings
 
 log = structlog.get_logger("postroom.bounces")
 
 
 def read_profiles(folder: Path) -> list[ParsedProfile]:
-    """The profiles of a folder that ask for bounces; raises Rejected where a manifest cannot be read."""
+    """Read the profiles of a folder that have spec.bounces; raises Rejected for an invalid manifest."""
     paths = sorted([*folder.glob("*.yaml"), *folder.glob("*/profile.yaml")])
     found = [read_profile_file(path, "POSTROOM_BOUNCES_PROFILES") for path in paths]
-    return [one for one in found if one.profile.spec.bounces]
+    return [parsed for parsed in found if parsed.profile.spec.bounces]
 
 
 def bounce_config(profile: SmtpProfile) -> BounceConfig:
-    """How a profile's reports are taken."""
+    """Build the report policy and the notification rules of a profile."""
     suppresses = profile.spec.suppression.hard_bounces == "Suppress"
 
     def report_policy(entry: ReportEntry, recipient: str) -> ReportEffect:
@@ -54,138 +54,136 @@ def bounce_config(profile: SmtpProfile) -> BounceConfig:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSource:
-    """Where a ledger is, and whose letters are in it."""
+    """How to open a ledger, and the profiles that have letters in it."""
 
     name: str
-    houses: dict[str, BounceConfig]
+    configs: dict[str, BounceConfig]
     open: Callable[[], SqlReportStore]
-    """May raise, and is asked again."""
+    """Opens the ledger; on an error it is called again later."""
     state: Callable[[], object]
-    """What it depends on: when that changes, it is opened anew."""
+    """Returns what the address depends on; if that changes, the ledger is opened again."""
 
 
 class BounceLedger:
-    """One ledger, as long as the program runs."""
+    """Keeps one ledger open while the program runs."""
 
     def __init__(self, source: LedgerSource) -> None:
         self.source = source
-        self.intake: ReportWriter | None = None
-        self._waits = f"{source.name}: not opened yet"
+        self.writer: ReportWriter | None = None
+        self._error = f"{source.name}: not opened yet"
 
     @property
     def last_error(self) -> str:
         """Why reports cannot be stored; empty if they can."""
-        if self.intake and not self.intake.health.ok:
-            return f"{self.source.name}: {self.intake.health.reason}"
-        return self._waits
+        if self.writer and not self.writer.health.ok:
+            return f"{self.source.name}: {self.writer.health.reason}"
+        return self._error
 
     async def run(self, clock: Clock, stats: BounceStats) -> None:
-        """Open it and serve; open it anew when it is somewhere else."""
+        """Open the ledger and serve; open it again when its address changes."""
         while True:
-            state, returns = await self._open()
-            self.intake = ReportWriter(returns, self.source.houses, clock, stats)
-            serving = asyncio.gather(*self.intake.parts())
+            state, store = await self._open()
+            self.writer = ReportWriter(store, self.source.configs, clock, stats)
+            serving = asyncio.gather(*self.writer.parts())
             try:
                 while not serving.done() and await asyncio.to_thread(self.source.state) == state:
-                    await asyncio.wait([serving], timeout=LOOK_SECONDS)
+                    await asyncio.wait([serving], timeout=POLL_SECONDS)
                 if serving.done():
                     serving.result()
             finally:
-                self.intake, self._waits = None, f"{self.source.name}: not opened anew yet"
+                self.writer, self._error = None, f"{self.source.name}: not opened again yet"
                 serving.cancel()
                 await asyncio.gather(serving, return_exceptions=True)
-                await asyncio.to_thread(returns.close)
-            log.warning(
-                "the connections Secret has changed; its ledger is opened anew", ledger=self.source.name
-            )
+                await asyncio.to_thread(store.close)
+            log.warning("connections Secret has changed; opening the ledger again", ledger=self.source.name)
 
     async def _open(self) -> tuple[object, SqlReportStore]:
-        """What it depends on, and the ledger."""
+        """Open the ledger with retries; returns the state that it depends on, and the store."""
         while True:
             state = await asyncio.to_thread(self.source.state)
             try:
-                returns = await asyncio.to_thread(self.source.open)
+                store = await asyncio.to_thread(self.source.open)
             except (Rejected, LedgerUnavailable) as error:
-                self._say(f"{self.source.name}: {error}")
-                await asyncio.sleep(LOOK_SECONDS)
+                self._log_waiting(f"{self.source.name}: {error}")
+                await asyncio.sleep(POLL_SECONDS)
             else:
                 log.info("ledger open", ledger=self.source.name)
-                self._waits = ""
-                return state, returns
+                self._error = ""
+                return state, store
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self._waits:
-            log.warning("waiting", what=trouble)
-        self._waits = trouble
+    def _log_waiting(self, error: str) -> None:
+        if error != self._error:
+            log.warning("waiting", what=error)
+        self._error = error
 
 
 class BounceLedgers:
     """The ledgers and keys of all profiles."""
 
-    def __init__(self, handed: Sequence[ParsedProfile], settings: BounceSettings) -> None:
-        self._profiles, self._settings = [one.profile for one in handed], settings
-        self.left_out = [field for one in handed for field in one.unknown_fields]
-        """The fields of their manifests that this release does not know."""
-        self._rings: dict[str, ReturnPathKeys | Problem] = {}
+    def __init__(self, parsed: Sequence[ParsedProfile], settings: BounceSettings) -> None:
+        self._profiles, self._settings = [entry.profile for entry in parsed], settings
+        self.unknown_fields = [field for entry in parsed for field in entry.unknown_fields]
+        """Fields of the manifests that this release does not define."""
+        self._keys: dict[str, ReturnPathKeys | Problem] = {}
         self._texts: dict[str, str] = {}
-        self.ledgers = [BounceLedger(one) for one in _sources(self._profiles, settings)]
-        self.look()
+        self.ledgers = [BounceLedger(source) for source in _sources(self._profiles, settings)]
+        self.reload()
 
     def parts(self, clock: Clock, stats: BounceStats) -> Iterator[Coroutine[Any, Any, None]]:
-        """What runs as long as the program does."""
+        """The tasks of the program."""
         yield self._watch()
         yield from (ledger.run(clock, stats) for ledger in self.ledgers)
 
     @property
     def problems(self) -> list[str]:
-        """Why not every report can be taken."""
+        """Why some reports cannot be stored."""
         found = [ledger.last_error for ledger in self.ledgers if ledger.last_error]
-        broken = [one for one in self._rings.values() if isinstance(one, Problem)]
-        return found + [f"{one.field}: {one.message}" for one in broken]
+        broken = [keys for keys in self._keys.values() if isinstance(keys, Problem)]
+        return found + [f"{problem.field}: {problem.message}" for problem in broken]
 
     @property
     def complaint_address(self) -> dict[str, str]:
-        """Where complaints about the letters of each profile may be sent."""
-        rings = ((name, ring) for name, ring in self._rings.items() if isinstance(ring, ReturnPathKeys))
-        return {name: ring.complaint_address(name) for name, ring in rings}
+        """The address for complaints, by profile."""
+        valid = ((name, keys) for name, keys in self._keys.items() if isinstance(keys, ReturnPathKeys))
+        return {name: keys.complaint_address(name) for name, keys in valid}
 
-    def look(self) -> None:
-        """Read the keys anew where a Secret has changed."""
+    def reload(self) -> None:
+        """Read the keys of each changed Secret again."""
         for profile in self._profiles:
             name, text = name_of(profile), key_text(profile, self._settings.secrets)
             if self._texts.get(name) != text:
-                self._texts[name], self._rings[name] = text, read_keyring(profile, text)
+                self._texts[name], self._keys[name] = text, read_keyring(profile, text)
 
     def find(self, address: str) -> ReportTarget | None:
         """Find the letter of a return path; this is the ResolveAddress of the server."""
         tag, missing, names = b"", False, set()
         for profile in self._profiles:
-            ring = self._rings[name_of(profile)]
-            if isinstance(ring, Problem):
+            keys = self._keys[name_of(profile)]
+            if isinstance(keys, Problem):
                 missing = missing or _is_at(profile, address)
-            elif (found := ring.read_tag(address)) is not None:
+            elif (found := keys.read_tag(address)) is not None:
                 tag = found
                 names.add(name_of(profile))
-            elif ring.is_complaint_address(address, name_of(profile)):
+            elif keys.is_complaint_address(address, name_of(profile)):
                 return ReportTarget(b"", ())
         if tag:
             return ReportTarget(tag, self._writers_of(names))
         if missing:
-            raise ReportPending("The key of these return paths is not there yet; try again")
+            raise ReportPending("The key of these return paths is not available yet; try again")
         return None
 
     def _writers_of(self, profiles: Collection[str]) -> Sequence[ReportWriter]:
-        """The ledgers with letters of these profiles: of several only where they share a key."""
-        ledgers = [one for one in self.ledgers if one.source.houses.keys() & set(profiles)]
-        found = [one.intake for one in ledgers if one.intake]
+        """The writers of the ledgers with letters of these profiles; several only if profiles share a key."""
+        ledgers = [ledger for ledger in self.ledgers if ledger.source.configs.keys() & set(profiles)]
+        found = [ledger.writer for ledger in ledgers if ledger.writer]
         if len(found) < len(ledgers):
-            raise ReportPending("The ledger is not there yet; try again")
+            raise ReportPending("The ledger is not available yet; try again")
         return found
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)
+            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.to_thread(self.reload)
 
 
 def _is_at(profile: SmtpProfile, address: str) -> bool:
@@ -195,14 +193,14 @@ def _is_at(profile: SmtpProfile, address: str) -> bool:
 
 def _sources(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[LedgerSource]:
     if settings.bounces_ledgers is None:
-        yield from _of_secrets(profiles, settings)
+        yield from _sources_of_secrets(profiles, settings)
         return
-    houses = {name_of(one): bounce_config(one) for one in profiles}
+    configs = {name_of(profile): bounce_config(profile) for profile in profiles}
     for path in sorted(settings.bounces_ledgers.glob("*.sqlite")):
-        yield LedgerSource(path.name, houses, partial(SqlReportStore.open_file, path), lambda: None)
+        yield LedgerSource(path.name, configs, partial(SqlReportStore.open_file, path), lambda: None)
 
 
-def _of_secrets(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[LedgerSource]:
+def _sources_of_secrets(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> Iterator[LedgerSource]:
     by_secret: dict[str, list[SmtpProfile]] = {}
     for profile in profiles:
         ref = profile.spec.connections_secret_ref
@@ -211,13 +209,16 @@ def _of_secrets(profiles: Sequence[SmtpProfile], settings: BounceSettings) -> It
         own = some[0].metadata.namespace
         secret = _SecretSource(settings.secrets / name, f"Secret {own}/{name}", settings.namespace or own)
         yield LedgerSource(
-            secret.name, {name_of(one): bounce_config(one) for one in some}, secret.open, secret.texts
+            secret.name,
+            {name_of(profile): bounce_config(profile) for profile in some},
+            secret.open,
+            secret.texts,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _SecretSource:
-    """A connections Secret, of which the ledger's half is read."""
+    """A connections Secret; only its ledger keys are read."""
 
     folder: Path
     name: str

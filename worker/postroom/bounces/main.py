@@ -42,9 +42,9 @@ class BounceStatus:
         self._ledgers = ledgers
 
     def status(self) -> dict[str, Any]:
-        names = sorted({name for ledger in self._ledgers.ledgers for name in ledger.source.houses})
+        names = sorted({name for ledger in self._ledgers.ledgers for name in ledger.source.configs})
         status = {"profiles": names, "complaints_at": self._ledgers.complaint_address}
-        return status | {"fields_left_out": self._ledgers.left_out, "problems": self._ledgers.problems}
+        return status | {"unknown_fields": self._ledgers.unknown_fields, "problems": self._ledgers.problems}
 
 
 async def serve(settings: BounceSettings) -> None:
@@ -84,5 +84,5 @@ def open_bounce_ledgers(settings: BounceSettings) -> BounceLedgers:
     if not ledgers.ledgers:
         message = f"{settings.bounces_ledgers} holds no ledger (*.sqlite). Start the worker first"
         raise Rejected(Problem(Code.SETTING_INVALID, "POSTROOM_BOUNCES_LEDGERS", message))
-    log_unknown_fields(ledgers.left_out)
+    log_unknown_fields(ledgers.unknown_fields)
     return ledgers

@@ -22,7 +22,7 @@ from postroom.ports.world import Clock, LedgerHealth, LedgerUnavailable
 from postroom.smtpd import ReceivedMail, ServerLimits, ServerStats
 
 MAX_MESSAGE_BYTES = 50 * 1024 * 1024
-"""A report may return the whole letter; what is read of it is at its beginning."""
+"""A report may contain the whole letter; only its beginning is parsed."""
 MAX_GROUP = 100
 SWEEP_SECONDS = 1.0
 LIMITS = ServerLimits(
@@ -45,30 +45,30 @@ class BounceStats(ServerStats):
     reports: Counter[str] = field(default_factory=Counter)
     """By kind."""
     unkept: Counter[str] = field(default_factory=Counter)
-    """Reports that changed nothing, by why: known, unknown_letter, full, untied."""
+    """Reports that changed nothing, by reason: known, unknown_letter, full, untied."""
     letters: Counter[str] = field(default_factory=Counter)
-    """Letters by the state that a report brought them to."""
+    """Letters by the state to which a report moved them."""
     suppressed: Counter[str] = field(default_factory=Counter)
     """New entries of suppression lists, by reason."""
 
-    def add(self, taken: ReportResult) -> None:
+    def add(self, result: ReportResult) -> None:
         """Count the result of a report."""
-        self.letters.update(state.value for state in taken.changes)
-        self.suppressed.update(reason.value for reason in taken.suppressed)
+        self.letters.update(state.value for state in result.changes)
+        self.suppressed.update(reason.value for reason in result.suppressed)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTarget:
-    """The letter that a return path is of, as far as it says: where to ask for it."""
+    """What a return path identifies: the tag of a letter, and the ledgers that may have it."""
 
     tag: bytes
-    """Empty: complaints about any letter come here, and have to say which."""
+    """Empty for the address of complaints: the complaint itself must name its letter."""
     writers: Sequence["ReportWriter"]
-    """One of these ledgers has it."""
+    """The letter is in one of these ledgers."""
 
 
 class ReportPending(Exception):
-    """A key or a ledger is not there yet; the message says which, for the sender's log."""
+    """A key or a ledger is not available yet; the message names it, for the sender's log."""
 
 
 ResolveAddress = Callable[[str], ReportTarget | None]
@@ -79,54 +79,54 @@ class ReportWriter:
     """Writes reports to one ledger; reports that arrive together share a transaction."""
 
     def __init__(
-        self, returns: ReportStore, houses: dict[str, BounceConfig], clock: Clock, stats: BounceStats
+        self, store: ReportStore, configs: dict[str, BounceConfig], clock: Clock, stats: BounceStats
     ) -> None:
         self.health = LedgerHealth()
-        self._returns, self._houses, self._clock, self._stats = returns, houses, clock, stats
+        self._store, self._configs, self._clock, self._stats = store, configs, clock, stats
         self._waiting: asyncio.Queue[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = asyncio.Queue()
 
-    async def take(self, one: ReceivedReport) -> ReportResult:
+    async def take(self, report: ReceivedReport) -> ReportResult:
         answer: asyncio.Future[ReportResult] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((one, answer))
+        self._waiting.put_nowait((report, answer))
         return await answer
 
     def parts(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """What runs as long as it is open."""
+        """The tasks to run while the ledger is open."""
         return self._serve(), self._sweep()
 
     async def _serve(self) -> None:
         while True:
-            handed: list[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = []
-            handed.append(await self._waiting.get())
-            while len(handed) < MAX_GROUP and not self._waiting.empty():
-                handed.append(self._waiting.get_nowait())
+            batch: list[tuple[ReceivedReport, asyncio.Future[ReportResult]]] = []
+            batch.append(await self._waiting.get())
+            while len(batch) < MAX_GROUP and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
             try:
-                await self._commit(handed)
+                await self._commit(batch)
             finally:  # no caller waits forever, whatever ends this
-                for _, answer in handed:
+                for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(LedgerUnavailable("the ledger was closed"))
 
-    async def _commit(self, handed: Sequence[tuple[ReceivedReport, asyncio.Future[ReportResult]]]) -> None:
+    async def _commit(self, batch: Sequence[tuple[ReceivedReport, asyncio.Future[ReportResult]]]) -> None:
         now = self._clock.now()
-        work = asyncio.to_thread(self._returns.add, [one for one, _ in handed], self._houses, now)
-        taken = await self._try(work)
-        for number, (_, answer) in enumerate(handed):
+        work = asyncio.to_thread(self._store.add, [report for report, _ in batch], self._configs, now)
+        result = await self._try(work)
+        for number, (_, answer) in enumerate(batch):
             if not answer.done():  # the caller may have been cancelled
-                if isinstance(taken, Exception):
-                    answer.set_exception(taken)
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
                 else:
-                    answer.set_result(taken[number])
+                    answer.set_result(result[number])
 
     async def _sweep(self) -> None:
-        """Apply what waited for a worker, once that worker has settled."""
+        """Apply pending reports of letters that a worker has settled since."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            taken = await self._try(
-                asyncio.to_thread(self._returns.apply_pending, self._houses, self._clock.now())
+            result = await self._try(
+                asyncio.to_thread(self._store.apply_pending, self._configs, self._clock.now())
             )
-            for one in taken if not isinstance(taken, Exception) else ():
-                self._stats.add(one)
+            for applied in result if not isinstance(result, Exception) else ():
+                self._stats.add(applied)
 
     async def _try(
         self, work: Coroutine[Any, Any, Sequence[ReportResult]]
@@ -135,33 +135,33 @@ class ReportWriter:
             done = await work
         except (LedgerUnavailable, Rejected) as error:
             if self.health.ok:
-                log.error("ledger does not take reports; their senders keep them", reason=str(error))
+                log.error("ledger does not accept reports; senders keep their messages", reason=str(error))
             self.health.ok, self.health.reason = False, str(error)
             return error
         except Exception as error:
-            log.error("reports could not be taken", exc_info=error)
+            log.error("internal error; reports not stored", exc_info=error)
             return error
         if not self.health.ok:
-            log.warning("ledger takes reports again")
+            log.warning("ledger accepts reports again")
         self.health.ok, self.health.reason = True, ""
         return done
 
 
 class BounceHandler(smtpd.MailHandler):
-    """What all sessions share: whose return paths are honoured, and the figures."""
+    """Accepts reports for valid return paths; all sessions share it and its counts."""
 
-    def __init__(self, addressee: ResolveAddress, stats: BounceStats) -> None:
+    def __init__(self, resolve: ResolveAddress, stats: BounceStats) -> None:
         super().__init__(LIMITS, stats)
-        self._addressee, self._stats = addressee, stats
+        self._resolve, self._stats = resolve, stats
 
     def refuse(self, address: str) -> str | None:
-        """See the base; nothing of the address is logged: it may be a person's."""
+        """Reject an invalid return path. The address is not logged: it may be personal data."""
         try:
-            place = self._addressee(address)
+            target = self._resolve(address)
         except ReportPending as reason:
             self._stats.refused["not_yet"] += 1
             return f"451 4.3.0 {reason}"
-        if place is None:
+        if target is None:
             self._stats.refused["recipient"] += 1
             return "550 5.1.1 No return path of ours"
         return None
@@ -170,55 +170,57 @@ class BounceHandler(smtpd.MailHandler):
         """Parse a message, store its report, and reply after the commit."""
         report = await asyncio.to_thread(parse_report, incoming.content)
         with contextlib.suppress(ReportPending):
-            place = self._addressee(incoming.recipients[0])
-            if place is not None and not place.tag:
-                place = self._letter_of(report)
-                if place is None:
+            target = self._resolve(incoming.recipients[0])
+            if target is not None and not target.tag:
+                target = self._target_of_complaint(report)
+                if target is None:
                     self._stats.unkept["untied"] += 1
                     return "250 2.0.0 Taken; it names no letter of ours"
-            if place is not None:
-                return await self._hand_in(place, report, incoming.content)
+            if target is not None:
+                return await self._write(target, report, incoming.content)
         return self._later("its key is gone")
 
-    def _letter_of(self, complaint: ParsedReport) -> ReportTarget | None:
-        """By the return path that a complaint quotes (RFC 5965 §3.2, Original-Mail-From, or the letter
-        itself).
+    def _target_of_complaint(self, complaint: ParsedReport) -> ReportTarget | None:
+        """Find the letter of a complaint by the return path that it quotes: Original-Mail-From (RFC 5965
+        §3.2) or the returned letter.
         """
         if all(entry.kind is not ReportKind.COMPLAINT for entry in complaint.entries):
             return None
-        places = (self._addressee(path) for path in complaint.paths)
-        return next((place for place in places if place is not None and place.tag), None)
+        targets = (self._resolve(path) for path in complaint.paths)
+        return next((target for target in targets if target is not None and target.tag), None)
 
-    async def _hand_in(self, place: ReportTarget, report: ParsedReport, content: bytes) -> str:
+    async def _write(self, target: ReportTarget, report: ParsedReport, content: bytes) -> str:
         unread = any(entry.kind is ReportKind.UNPARSED for entry in report.entries)
-        one = ReceivedReport(place.tag, report.fingerprint, report.entries, content if unread else b"")
-        taken = ReportResult()
-        for writer in place.writers:
+        received = ReceivedReport(target.tag, report.fingerprint, report.entries, content if unread else b"")
+        result = ReportResult()
+        for writer in target.writers:
             try:
-                taken = await writer.take(one)
-            except Exception:  # noqa: BLE001 - what it was is on the ledger's record; the sender keeps its message
+                result = await writer.take(received)
+            except Exception:  # noqa: BLE001 - the writer has logged the error; the sender keeps its message
                 return self._later("the ledger is away")
-            if taken.profile:
+            if result.profile:
                 break
-        return self._answer(taken, report)
+        return self._answer(result, report)
 
     def _later(self, reason: str) -> str:
         self._stats.refused["not_yet"] += 1
         return f"451 4.3.0 Not taken: {reason}; try again"
 
-    def _answer(self, taken: ReportResult, report: ParsedReport) -> str:
-        if taken.limit_reached:
+    def _answer(self, result: ReportResult, report: ParsedReport) -> str:
+        if result.limit_reached:
             self._stats.unkept["full"] += 1
             return "552 5.2.2 That letter has all the reports that are kept"
-        if taken.is_duplicate or not taken.profile:
-            why = "known" if taken.is_duplicate else "unknown_letter"
+        if result.is_duplicate or not result.profile:
+            why = "known" if result.is_duplicate else "unknown_letter"
             self._stats.unkept[why] += 1
         else:
             self._stats.reports.update(entry.kind.value for entry in report.entries)
-            self._stats.add(taken)
+            self._stats.add(result)
         entries = [(entry.kind.value, entry.status) for entry in report.entries]
-        changes = [state.value for state in taken.changes]
-        log.info("report", profile=taken.profile, entries=entries, changes=changes, known=taken.is_duplicate)
+        changes = [state.value for state in result.changes]
+        log.info(
+            "report", profile=result.profile, entries=entries, changes=changes, known=result.is_duplicate
+        )
         return "250 2.0.0 Taken"
 
 
@@ -226,5 +228,5 @@ class BounceSession(smtpd.SmtpSession):
     """An SMTP or LMTP session."""
 
     async def smtp_LHLO(self, hostname: str) -> None:  # noqa: N802 - the name is aiosmtpd's
-        """RFC 2033's greeting: what follows is the same, with one recipient a transaction."""
+        """Handle the greeting of LMTP (RFC 2033); with one recipient a transaction the rest equals SMTP."""
         await self.smtp_EHLO(hostname)

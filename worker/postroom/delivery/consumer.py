@@ -91,7 +91,7 @@ MAX_RECHECK_SECONDS = 2.0
 class BatchHandler:
     """The callbacks of the consumer: process a batch, report progress, withdraw letters."""
 
-    carry: Callable[[Sequence[Record]], AsyncIterator[Progress]]
+    process: Callable[[Sequence[Record]], AsyncIterator[Progress]]
     report: Callable[[Progress], None]
     withdraw: Callable[[Collection[Partition]], None]
     grace: float
@@ -101,9 +101,9 @@ class BatchHandler:
 class BatchConsumer:
     """Implements `ports.kafka.RecordReceiver`; all methods run on the event loop."""
 
-    def __init__(self, events: EventConsumer, carrier: BatchHandler) -> None:
+    def __init__(self, events: EventConsumer, handler: BatchHandler) -> None:
         self._events = events
-        self._handler = carrier
+        self._handler = handler
         self._marks: dict[Partition, Watermark] = {}
         self._held: list[Record] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,11 +177,11 @@ class BatchConsumer:
         for batch in _cut(records):
             self._in_progress.update((record.topic, record.partition) for record in batch)
             self._bytes += _size(batch)
-            self._tasks.add(asyncio.create_task(self._carry(batch)))
+            self._tasks.add(asyncio.create_task(self._process(batch)))
 
-    async def _carry(self, batch: Sequence[Record]) -> None:
+    async def _process(self, batch: Sequence[Record]) -> None:
         try:
-            async for progress in self._handler.carry(batch):
+            async for progress in self._handler.process(batch):
                 self._take(progress)
         finally:
             self._in_progress.subtract((record.topic, record.partition) for record in batch)

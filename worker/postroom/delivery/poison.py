@@ -34,10 +34,10 @@ MAX_RECHECK_SECONDS = 60.0
 class PoisonFilter:
     """Filters the first records after an unclean exit; later records are not tried."""
 
-    def __init__(self, ledger: Ledger, rehearsal: IsolatedRenderer, records: int) -> None:
+    def __init__(self, ledger: Ledger, renderer: IsolatedRenderer, records: int) -> None:
         """`records`: how many of each partition may have been in progress; 0 after a clean exit."""
         self._ledger = ledger
-        self._rehearsal = rehearsal
+        self._renderer = renderer
         self._left: defaultdict[Partition, int] = defaultdict(lambda: records)
         self._turn = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -65,7 +65,7 @@ class PoisonFilter:
             for record in records:
                 self._left[record.topic, record.partition] -= 1
             if all(left <= 0 for left in self._left.values()):
-                await self._rehearsal.close()
+                await self._renderer.close()
         return safe, poisonous
 
     def stop(self) -> None:
@@ -81,7 +81,7 @@ class PoisonFilter:
                 record,
                 count == 0
                 and await self._ready()
-                and await self._rehearsal.renders_safely(pack_record(record)),
+                and await self._renderer.renders_safely(pack_record(record)),
             )
             for record, count in zip(group, counts, strict=True)
         ]
@@ -93,7 +93,7 @@ class PoisonFilter:
         """Whether the record is safe; None if the worker stops before it could be tried."""
         while await self._ready():
             harmless = await self._ledger.count_suspect_attempt(record) <= MAX_ATTEMPTS
-            if not harmless or await self._rehearsal.renders_safely(pack_record(record)):
+            if not harmless or await self._renderer.renders_safely(pack_record(record)):
                 await self._ledger.clear_suspects([record])
                 return harmless
         return None
@@ -101,7 +101,7 @@ class PoisonFilter:
     async def _ready(self) -> bool:
         """Wait until the isolated renderer is ready; False if the worker stops first."""
         wait = RECHECK_SECONDS
-        while not self.gave_up and not await self._rehearsal.ready():
+        while not self.gave_up and not await self._renderer.ready():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()

@@ -75,7 +75,7 @@ class Route:
             else None
         )
 
-    async def look(self, *, used: bool) -> None:
+    async def sync(self, *, used: bool) -> None:
         """Read the shared state; only workers that use the route take a share of its rate."""
         await self.breaker.sync()
         if self.rate_share is not None and used:
@@ -115,7 +115,7 @@ class RelayRouter:
         """Open every relay with the fence, then read the shared state."""
         for route in self._routes:
             await route.relay.open(fence)
-        await self.look()
+        await self.sync()
 
     def limit(self, rate: Rate | None) -> None:
         self.own.relay.limit(rate)
@@ -127,13 +127,13 @@ class RelayRouter:
                 async with asyncio.timeout(SYNC_SECONDS):
                     await self._news.wait()
             self._news.clear()
-            await self.look()
+            await self.sync()
 
-    async def look(self) -> None:
+    async def sync(self) -> None:
         """Synchronize the shared state of both routes once."""
-        await self.own.look(used=True)
+        await self.own.sync(used=True)
         if self.fallback:
-            await self.fallback.look(used=not self.own.open)
+            await self.fallback.sync(used=not self.own.open)
 
     async def drain(self, grace: float) -> None:
         if self._tasks:

@@ -64,7 +64,7 @@ class CallbackDispatcher:
         self._failing_since: datetime | None = None
         self._paused_until: datetime | None = None
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the Secrets again; blocks while small files are read."""
         found = read_secret(self._secret, self.callback)
         if isinstance(found, Problem):

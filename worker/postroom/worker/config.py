@@ -25,13 +25,13 @@ class WorkerConfig:
 
     settings: WorkerSettings
     profile: SmtpProfile
-    exit: RelaySelection
+    relay_selection: RelaySelection
     policy: DeliveryPolicy
     clock: Clock
     signing: DkimSigner | None = None
     callbacks: tuple[CallbackDispatcher, ...] = ()
     returns: ReturnPathBuilder | None = None
-    left_out: tuple[str, ...] = ()
+    unknown_fields: tuple[str, ...] = ()
     """The fields of its manifests that this release does not know, as `shop/orders: spec.retry.budget`."""
 
     @property
@@ -44,15 +44,15 @@ def read_config(settings: WorkerSettings) -> WorkerConfig:
     """Read the profile and choose the relay; raises Rejected."""
     parsed = read_profile_file(settings.profile)
     profile = parsed.profile
-    exit_ = select_relay(profile, settings)
-    strict = exit_.mode == "SMTP"
+    selection = select_relay(profile, settings)
+    strict = selection.mode == "SMTP"
     signing = DkimSigner(profile, settings.secrets, strict) if profile.spec.dkim else None
     returns = ReturnPathBuilder(profile, settings.secrets, strict) if profile.spec.bounces else None
-    policy = replace(delivery_policy(profile, exit_.accepted_as), signer=signing, returns=returns)
+    policy = replace(delivery_policy(profile, selection.accepted_as), signer=signing, returns=returns)
     callbacks = tuple(_callback_dispatchers(profile, settings))
-    left_out = parsed.unknown_fields + exit_.fallback_left_out
+    unknown_fields = parsed.unknown_fields + selection.fallback_unknown_fields
     return WorkerConfig(
-        settings, profile, exit_, policy, SystemClock(), signing, callbacks, returns, left_out
+        settings, profile, selection, policy, SystemClock(), signing, callbacks, returns, unknown_fields
     )
 
 
@@ -62,15 +62,17 @@ def _callback_dispatchers(profile: SmtpProfile, settings: WorkerSettings) -> Ite
         dispatcher = CallbackDispatcher(
             callback, CallbackSecret(settings.secrets, profile.metadata.namespace), allowed
         )
-        dispatcher.look()
+        dispatcher.reload()
         yield dispatcher
 
 
 def announce(config: WorkerConfig) -> None:
     """Log what this worker does."""
-    log.info("profile", name=config.profile.metadata.name, mode=config.exit.mode, topic=config.topic)
-    log_unknown_fields(config.left_out)
-    if config.exit.guarded:
+    log.info(
+        "profile", name=config.profile.metadata.name, mode=config.relay_selection.mode, topic=config.topic
+    )
+    log_unknown_fields(config.unknown_fields)
+    if config.relay_selection.guarded:
         log.warning(
             "mode SMTP is treated as Sandbox: delivery is not allowed here",
             setting="POSTROOM_DELIVERY_ALLOWED",

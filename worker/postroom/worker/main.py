@@ -76,7 +76,7 @@ class WorkerParts:
     templates: FolderTemplates
     recovery: Recovery
     router: RelayRouter
-    rehearsal: IsolatedRenderProcess
+    renderer: IsolatedRenderProcess
 
     @property
     def ledger(self) -> Ledger:
@@ -93,20 +93,20 @@ async def assemble(config: WorkerConfig, secrets: SecretWatcher, resources: Reso
     log.info("ledger open", clean=recovery.clean, recalled=recovery.recalled, in_doubt=recovery.in_doubt)
     templates = FolderTemplates(config.settings.bundles)
     await asyncio.to_thread(templates.refresh)
-    rehearsal = IsolatedRenderProcess(
+    renderer = IsolatedRenderProcess(
         isolated_render.__name__, [str(config.settings.profile), str(config.settings.bundles)]
     )
     return WorkerParts(
-        config, secrets, resources, templates, recovery, open_router(config, resources.ledger), rehearsal
+        config, secrets, resources, templates, recovery, open_router(config, resources.ledger), renderer
     )
 
 
 def open_router(config: WorkerConfig, ledger: Ledger) -> RelayRouter:
     """Build the router of the profile's relay and its fallback."""
-    router = RelayRouter(config.exit.target, config.exit.fallback, ledger, config.clock)
-    if config.exit.recipient_rate:
+    router = RelayRouter(config.relay_selection.target, config.relay_selection.fallback, ledger, config.clock)
+    if config.relay_selection.recipient_rate:
         router.recipient_limits = RecipientRateLimiter(
-            config.policy.profile, config.exit.recipient_rate, ledger
+            config.policy.profile, config.relay_selection.recipient_rate, ledger
         )
     return router
 
@@ -119,21 +119,23 @@ class Worker:
         self._config, self._resources, self._secrets = config, resources, parts.secrets
         self._templates = parts.templates
         self._router = parts.router
-        dispatch = Dispatch(parts.router, resources.ledger, config.clock, config.exit.room, parts.router)
+        dispatch = Dispatch(
+            parts.router, resources.ledger, config.clock, config.relay_selection.room, parts.router
+        )
         self._context = DeliveryContext(
             config.policy, resources.ledger, parts.templates, dispatch, config.clock
         )
         self._poison_filter = PoisonFilter(
-            resources.ledger, parts.rehearsal, 0 if parts.recovery.clean else MAX_UNCOMMITTED
+            resources.ledger, parts.renderer, 0 if parts.recovery.clean else MAX_UNCOMMITTED
         )
         self._events = KafkaConsumer(resources.kafka, config.topic, resources.member)
-        handler = BatchHandler(self._carry, self._report, self._withdraw, config.settings.grace)
+        handler = BatchHandler(self._process, self._report, self._withdraw, config.settings.grace)
         self._consumer = BatchConsumer(self._events, handler)
         suspended = config.profile.spec.suspend
         self._backlog = (
             BacklogMonitor(resources.kafka, config.topic, resources.member.group) if suspended else None
         )
-        self.watch = WorkerStatus(parts, self._events, self._consumer, self._backlog)
+        self.status = WorkerStatus(parts, self._events, self._consumer, self._backlog)
         self._count_in_doubt(parts.recovery.in_doubt)
         self._deferred = DueLetters(self._context, self._report)
         self._live: Mapping[str, str] = {}
@@ -144,7 +146,7 @@ class Worker:
         parts = [asyncio.create_task(part) for part in self._parts()]
         waiting = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait({*parts, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        self.watch.draining = True
+        self.status.draining = True
         log.info("draining", grace=self._config.settings.grace)
         await self._drain()
         for part in (*parts, waiting):
@@ -156,7 +158,7 @@ class Worker:
     def _parts(self) -> Sequence[Coroutine[Any, Any, None]]:
         context = self._context
         parts = [
-            self._redeliver(),
+            self._retry_due(),
             self._router.watch(),
             maintenance.run_outbox(
                 partial(maintenance.publish_dead_letters, context.ledger, self._resources.dead_letters)
@@ -172,21 +174,23 @@ class Worker:
         return [*parts, self._backlog.watch() if self._backlog else self._receive()]
 
     def _configure_notifications(self) -> Iterator[Coroutine[Any, Any, None]]:
-        if courier := self._resources.courier:
+        if publisher := self._resources.status_events:
             publish = partial(
-                maintenance.publish_notifications, self._resources.outbox, courier, self._context.clock
+                maintenance.publish_notifications, self._resources.outbox, publisher, self._context.clock
             )
             yield maintenance.run_outbox(publish)
-        world = CallbackContext(self._resources.outbox, self._context.clock, self.watch.metrics.callbacks)
+        callback_context = CallbackContext(
+            self._resources.outbox, self._context.clock, self.status.metrics.callbacks
+        )
         for callback in self._config.callbacks:
-            yield callback.run(world)
+            yield callback.run(callback_context)
 
     @property
     def left_untried(self) -> bool:
         """Whether records were not tried, so that the next start must filter poison records too."""
         return self._poison_filter.gave_up
 
-    async def _redeliver(self) -> None:
+    async def _retry_due(self) -> None:
         await self._templates.ready.wait()
         await self._deferred.run()
 
@@ -210,7 +214,7 @@ class Worker:
         if not self._backlog:
             await self._events.stop(offsets)
 
-    async def _carry(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
+    async def _process(self, records: Sequence[Record]) -> AsyncIterator[Progress]:
         if self._poison_filter.applies_to(records):
             records, poisonous = await self._poison_filter.filter(records)
             yield await record_dead_letters(poisonous, self._context)
@@ -218,22 +222,24 @@ class Worker:
             yield progress
 
     def _report(self, progress: Progress) -> None:
-        self.watch.reporter.take(progress)
+        self.status.reporter.take(progress)
 
     def _count_in_doubt(self, count: int) -> None:
-        self.watch.metrics.in_doubt("worker_died", count)
+        self.status.metrics.in_doubt("worker_died", count)
 
     def _count_undecided(self, count: int) -> None:
-        self.watch.metrics.letters(State.FAILED, Code.UNDECIDED, count)
+        self.status.metrics.letters(State.FAILED, Code.UNDECIDED, count)
 
     def _withdraw(self, partitions: Collection[Partition]) -> None:
         gone = set(partitions)
         self._context.dispatch.withdraw(
-            lambda one: one.from_topic and (one.letter.record.topic, one.letter.record.partition) in gone
+            lambda claim: (
+                claim.from_topic and (claim.letter.record.topic, claim.letter.record.partition) in gone
+            )
         )
 
     def _log_template_changes(self, catalog: TemplateCatalog) -> None:
-        live = {one.name: one.revision for one in catalog.templates.values()}
+        live = {template.name: template.revision for template in catalog.templates.values()}
         log.info("templates live", **template_changes(self._live, live))
         self._live = live
 
@@ -243,7 +249,7 @@ def template_changes(before: Mapping[str, str], live: Mapping[str, str]) -> dict
     changed = sorted(f"{name}@{revision}" for name, revision in live.items() if before.get(name) != revision)
     gone = sorted(before.keys() - live.keys())
     counts = {"templates": len(live), "changed": len(changed), "gone": len(gone)}
-    return {**counts, "among_them": [*changed, *gone][:LOGGED_FIELDS]}
+    return {**counts, "names": [*changed, *gone][:LOGGED_FIELDS]}
 
 
 def main() -> None:
@@ -265,7 +271,7 @@ async def work(settings: WorkerSettings) -> None:
         try:
             if resources := await _open(config, waiting, stopping):
                 worker = Worker(await assemble(config, secrets, resources))
-                status_server.shown = worker.watch
+                status_server.source = worker.status
                 await worker.run(stopping)
                 await resources.ledger.close(in_order=not worker.left_untried)
         finally:

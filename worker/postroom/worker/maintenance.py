@@ -84,8 +84,8 @@ async def _all_batches(some: Callable[[], Awaitable[int]]) -> int:
 RECOVERY_INTERVAL_SECONDS = 5.0
 
 
-async def run_lease_recovery(context: DeliveryContext, doubts: Callable[[int], None]) -> None:
-    """Recover until cancelled; `doubts` gets the number of letters found in doubt."""
+async def run_lease_recovery(context: DeliveryContext, report_in_doubt: Callable[[int], None]) -> None:
+    """Recover until cancelled; `report_in_doubt` gets the number of letters found in doubt."""
     while True:
         await asyncio.sleep(RECOVERY_INTERVAL_SECONDS)
         found = await context.ledger.recover(
@@ -95,7 +95,7 @@ async def run_lease_recovery(context: DeliveryContext, doubts: Callable[[int], N
             log.warning(
                 "recovered letters of a dead worker", recalled=found.recalled, in_doubt=found.in_doubt
             )
-            doubts(found.in_doubt)
+            report_in_doubt(found.in_doubt)
 
 
 OUTBOX_INTERVAL_SECONDS = 0.5
@@ -116,24 +116,24 @@ async def publish_dead_letters(ledger: Ledger, dead_letters: DeadLetterPublisher
     waiting = await ledger.pending_dead_letters(OUTBOX_BATCH)
     if not waiting:
         return 0
-    acknowledged = await dead_letters.publish([one.dead_letter for one in waiting])
+    acknowledged = await dead_letters.publish([entry.dead_letter for entry in waiting])
     reach("dead_letter_published")
-    sent = [one for one, done in zip(waiting, acknowledged, strict=True) if done]
+    sent = [entry for entry, done in zip(waiting, acknowledged, strict=True) if done]
     await ledger.delete_dead_letters(sent)
     reach("dead_letter_cleared")
     return len(sent)
 
 
 async def publish_notifications(
-    outbox: NotificationOutbox, courier: StatusEventPublisher, clock: Clock
+    outbox: NotificationOutbox, publisher: StatusEventPublisher, clock: Clock
 ) -> int:
     """Publish one batch; returns how many notifications the broker acknowledged."""
     waiting = await outbox.pending(TOPIC, clock.now(), NOTIFICATION_BATCH)
     if not waiting:
         return 0
-    acknowledged = await courier.publish(waiting)
-    reach("notices_published")
-    sent = [one for one, done in zip(waiting, acknowledged, strict=True) if done]
+    acknowledged = await publisher.publish(waiting)
+    reach("notifications_published")
+    sent = [entry for entry, done in zip(waiting, acknowledged, strict=True) if done]
     await outbox.delivered(sent)
     return len(sent)
 
@@ -180,10 +180,10 @@ class DueLetters:
             return False
         reach("recalled")
         self._in_progress += len(due)
-        self._tasks.add(asyncio.create_task(self._carry(due)))
+        self._tasks.add(asyncio.create_task(self._process(due)))
         return len(due) == room
 
-    async def _carry(self, due: Sequence[Recalled]) -> None:
+    async def _process(self, due: Sequence[Recalled]) -> None:
         try:
             async for progress in retry_due(due, self._context):
                 self._report(progress)

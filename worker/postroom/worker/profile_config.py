@@ -57,4 +57,4 @@ def delivery_policy(profile: SmtpProfile, accepted_as: State) -> DeliveryPolicy:
 def wanted_transitions(spec: SmtpProfileSpec) -> Mapping[str, Collection[str]]:
     """Return each notification destination with the ledger states that it subscribes to."""
     wanted = {TOPIC: ledger_states(spec.kafka.status_events)} if spec.kafka.status_events else {}
-    return wanted | {one.name: ledger_states(one.events) for one in spec.callbacks}
+    return wanted | {callback.name: ledger_states(callback.events) for callback in spec.callbacks}

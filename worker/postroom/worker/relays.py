@@ -54,7 +54,7 @@ class RelaySelection:
     """The relay with its limits."""
     fallback: RelayTarget | None = None
     fallback_profile: profile.SmtpProfile | None = None
-    fallback_left_out: tuple[str, ...] = ()
+    fallback_unknown_fields: tuple[str, ...] = ()
     """Unknown fields of the fallback's manifest, which this release ignores."""
     fallback_problem: Problem | None = None
     """Why the fallback that the profile names cannot be used."""
@@ -118,7 +118,7 @@ def with_fallback(
         return replace(selection, fallback_problem=problem)
     target, _ = _relay_target(other, settings)
     return replace(
-        selection, fallback=target, fallback_profile=other, fallback_left_out=parsed.unknown_fields
+        selection, fallback=target, fallback_profile=other, fallback_unknown_fields=parsed.unknown_fields
     )
 
 

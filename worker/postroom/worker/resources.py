@@ -30,7 +30,7 @@ from postroom.ports.ledger import Ledger
 from postroom.ports.notifications import NotificationOutbox, StatusEventPublisher
 from postroom.ports.world import LedgerUnavailable
 from postroom.worker.config import WorkerConfig
-from postroom.worker.secrets import LOOK_SECONDS, SecretWatcher
+from postroom.worker.secrets import POLL_SECONDS, SecretWatcher
 from postroom.worker.status import NOT_YET, Condition, build_status, refused_condition, secrets_condition
 
 REVOKE_MARGIN_SECONDS = 15.0
@@ -44,15 +44,15 @@ class Producers:
     """The producers of the profile's dead-letter and status topics."""
 
     dead_letters: DeadLetterPublisher
-    courier: StatusEventPublisher | None
+    status_events: StatusEventPublisher | None
 
 
 def producers(config: WorkerConfig, kafka: KafkaConnection) -> Producers:
     """Create the producers; raises KafkaException for settings that the client rejects."""
-    courier = None
+    publisher = None
     if config.profile.spec.kafka.status_events:
-        courier = KafkaStatusEventPublisher(kafka, status_topic(config.topic), config.policy.profile)
-    return Producers(KafkaDeadLetterPublisher(kafka), courier)
+        publisher = KafkaStatusEventPublisher(kafka, status_topic(config.topic), config.policy.profile)
+    return Producers(KafkaDeadLetterPublisher(kafka), publisher)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class Resources:
         return self.producers.dead_letters
 
     @property
-    def courier(self) -> StatusEventPublisher | None:
+    def status_events(self) -> StatusEventPublisher | None:
         """The producer of status events; None if the profile publishes none."""
-        return self.producers.courier
+        return self.producers.status_events
 
 
 async def open_local(config: WorkerConfig, bootstrap_servers: str, path: Path) -> Resources:
@@ -128,13 +128,13 @@ class PendingResources:
     async def open(self) -> Resources:
         """Retry until all resources are open."""
         while True:
-            await asyncio.to_thread(self._secrets.look)
+            await asyncio.to_thread(self._secrets.reload)
             connections = self._secrets.connections
             resources = await self._try(connections) if connections else None
             if resources is not None:
                 return resources
             self._log_waiting("; ".join(self.status()["problems"]))
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _try(self, connections: Connections) -> Resources | None:
         producing = self._open_producers(connections.kafka)

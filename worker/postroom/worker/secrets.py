@@ -5,7 +5,7 @@ with the new one. A deleted or invalid one does not, because the open connection
 Secret does not end the worker: each new connection reads it, and the circuit of the relay is probed at once.
 
 `DkimSigner`: letter → signed letter. `ReturnPathBuilder`: identity → envelope sender. `read_secret`: callback
-→ its keys. A replaced key is used from the next `look` on.
+→ its keys. A replaced key is used from the next `reload` on.
 
 Failure: in mode SMTP a letter without a key waits, because receivers would treat it as forged, or its reports
 could not be assigned. In the modes Sandbox and Log it is sent unsigned, or with its From address as the
@@ -44,7 +44,7 @@ class ReturnPathBuilder:
         self._profile, self._secrets, self._strict = profile, secrets, strict
         self._text = ""
         self._keys: ReturnPathKeys | Problem = read_keyring(profile, self._text)
-        self.look()
+        self.reload()
 
     @property
     def condition(self) -> Condition:
@@ -57,7 +57,7 @@ class ReturnPathBuilder:
         description = f"letters are not delivered and have no return path: {found.message}"
         return Condition(None, found.reason, description)
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the keys again if the Secret has changed; blocks while a small file is read."""
         text = key_text(self._profile, self._secrets)
         if text != self._text:
@@ -103,7 +103,7 @@ class DkimSigner:
         self._loaded: tuple[SigningKey | Problem, ...] = ()
         self._of_domain: dict[str, tuple[SigningKey | Problem, ...]] = {}
         self._texts: dict[str, str] | None = None
-        self.look()
+        self.reload()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -130,7 +130,7 @@ class DkimSigner:
             return Condition(True, "KeyIsShort", "; ".join(weak))
         return Condition(True, "Signing")
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the keys again if a Secret has changed; blocks while small files are read."""
         texts = dict(self._read())
         if texts != self._texts:
@@ -149,7 +149,7 @@ class DkimSigner:
 
     def _for(self, domain: str) -> tuple[SigningKey | Problem, ...]:
         """Return the keys for a domain, and the problems of missing ones."""
-        cache = self._of_domain  # `look` replaces it on another thread when a key changes
+        cache = self._of_domain  # `reload` replaces it on another thread when a key changes
         if domain not in cache:
             pairs = zip(self._specs, self._loaded, strict=True)
             cache[domain] = tuple(found for entry, found in pairs if dkim_covers(entry, domain))
@@ -172,7 +172,7 @@ class DkimSigner:
             return Problem(Code.SECRET_INVALID, ref.key, f"of {secret} {error}")
 
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SPREAD_SECONDS = 30.0
 """Workers that see the same change end at random times within this period."""
 CONNECTIONS_SECRET = "postroom-connections"
@@ -226,7 +226,7 @@ def _decode_key(word: str) -> bytes | None:
 
 
 class SecretWatcher:
-    """All Secrets of one worker; `look` blocks while small files are read."""
+    """All Secrets of one worker; `reload` blocks while small files are read."""
 
     def __init__(self, config: "WorkerConfig") -> None:
         self._config = config
@@ -248,14 +248,14 @@ class SecretWatcher:
         """All missing and invalid keys that the worker needs."""
         return self.connection_problems + self.relay_problems
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read all Secrets again."""
         if self._config.signing:
-            self._config.signing.look()
+            self._config.signing.reload()
         if self._config.returns:
-            self._config.returns.look()
+            self._config.returns.reload()
         for callback in self._config.callbacks:
-            callback.look()
+            callback.reload()
         self._look_at_relays()
         folder = self._config.settings.connections
         if folder is None:
@@ -272,8 +272,8 @@ class SecretWatcher:
         """Watch until the connections change, then wait a random time and return."""
         used, known = self.texts, self.relay_texts
         while self.texts == used:
-            await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)
+            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.to_thread(self.reload)
             if self.relay_texts != known:
                 known = self.relay_texts
                 log.info("a Secret of the relay has changed", secrets=sorted(known))
@@ -288,12 +288,14 @@ class SecretWatcher:
 
     def _look_at_relays(self) -> None:
         texts: dict[str, Mapping[str, str]] = {}
-        if self._config.exit.mode == "SMTP":
+        if self._config.relay_selection.mode == "SMTP":
             self.relay_problems = tuple(self._missing(self._config.profile.spec, texts))
-        elif self._config.exit.guarded:
+        elif self._config.relay_selection.guarded:
             self.later_problems = tuple(self._missing(self._config.profile.spec, {}))
-        if self._config.exit.fallback_profile:
-            self.fallback_problems = tuple(self._missing(self._config.exit.fallback_profile.spec, texts))
+        if self._config.relay_selection.fallback_profile:
+            self.fallback_problems = tuple(
+                self._missing(self._config.relay_selection.fallback_profile.spec, texts)
+            )
         self.relay_texts = texts
 
     def _secret(self) -> str:

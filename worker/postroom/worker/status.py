@@ -108,16 +108,16 @@ def kafka_condition(health: BrokerHealth, suspended: bool) -> Condition:
     return Condition(True, "Connected")
 
 
-def relay_condition(exit_: RelaySelection) -> Condition:
+def relay_condition(selection: RelaySelection) -> Condition:
     """The relay, by the result of the last connection."""
-    reachable = exit_.relay.reachable
-    if exit_.mode == "Log":
+    reachable = selection.relay.reachable
+    if selection.mode == "Log":
         return Condition(True, "LogOnly", "letters are logged, none is sent")
     if reachable is None:
-        return Condition(None, "NotAttempted", f"no letter was sent to {exit_.where} yet")
+        return Condition(None, "NotAttempted", f"no letter was sent to {selection.where} yet")
     if reachable:
         return Condition(True, "Reachable")
-    message = f"{exit_.where} failed at the last attempt: {exit_.relay.last_error}"
+    message = f"{selection.where} failed at the last attempt: {selection.relay.last_error}"
     return Condition(False, "RelayUnreachable", message)
 
 
@@ -131,12 +131,12 @@ def circuit_condition(own: Route, fallback: Route | None) -> Condition:
     return Condition(False, "Probing" if phase is Phase.HALF_OPEN else "Open", mask_addresses(message))
 
 
-def fallback_condition(exit_: RelaySelection, missing: Sequence[Problem]) -> Condition:
+def fallback_condition(selection: RelaySelection, missing: Sequence[Problem]) -> Condition:
     """The fallback that the profile names."""
-    problems = [exit_.fallback_problem] if exit_.fallback_problem else missing
+    problems = [selection.fallback_problem] if selection.fallback_problem else missing
     if problems:
         return refused_condition(problems)
-    return Condition(True, "Ready", f"{exit_.fallback.profile} takes over" if exit_.fallback else "")
+    return Condition(True, "Ready", f"{selection.fallback.profile} takes over" if selection.fallback else "")
 
 
 def status_events_condition(publisher: StatusEventPublisher) -> Condition:
@@ -161,13 +161,13 @@ def callbacks_condition(failures: Iterable[tuple[str, str] | None], reached: boo
     return Condition(True, "Called")
 
 
-def rehearsal_condition(error: str) -> Condition:
+def renderer_condition(error: str) -> Condition:
     """The isolated renderer, which does not start."""
     message = (
         "after an unclean exit, the records that may have caused it wait to be rendered in a separate "
         f"process, which does not start: {error}. The start is retried; see the worker's log"
     )
-    return Condition(False, "RehearsalNotStarted", message)
+    return Condition(False, "RendererNotStarted", message)
 
 
 def templates_condition(problem: str, read: bool) -> Condition:
@@ -190,25 +190,25 @@ class StatusSource(Protocol):
 class StatusServer:
     """Holds the current source of the pages; a worker replaces it when it starts running."""
 
-    def __init__(self, shown: StatusSource) -> None:
-        self.shown = shown
+    def __init__(self, source: StatusSource) -> None:
+        self.source = source
 
 
-def status_pages(board: StatusServer) -> Starlette:
+def status_pages(server: StatusServer) -> Starlette:
     """The pages as an ASGI application."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("alive\n")
 
     async def readyz(_: Request) -> Response:
-        problems = board.shown.status()["problems"]
+        problems = server.source.status()["problems"]
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
     async def statusz(_: Request) -> Response:
-        return JSONResponse(dict(board.shown.status()))
+        return JSONResponse(dict(server.source.status()))
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(board.shown.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(server.source.registry), media_type=CONTENT_TYPE_LATEST)
 
     pages = (healthz, readyz, statusz, metrics)
     return Starlette(routes=[routing.Route(f"/{page.__name__}", page) for page in pages])
@@ -220,12 +220,12 @@ def build_status(
     """Build the fields of /statusz that every worker has; a running worker adds its own."""
     return {
         "profile": config.policy.profile,
-        "mode": config.exit.mode,
-        "guarded": config.exit.guarded,
+        "mode": config.relay_selection.mode,
+        "guarded": config.relay_selection.guarded,
         "suspended": config.profile.spec.suspend,
         "pod": config.settings.pod,
         "profile_hash": config.settings.profile_hash,
-        "fields_left_out": list(config.left_out),
+        "unknown_fields": list(config.unknown_fields),
         "problems": problems,
         "conditions": to_json(conditions),
         "templates": {},
@@ -246,14 +246,14 @@ class WorkerStatus:
         self,
         parts: "WorkerParts",
         events: KafkaConsumer,
-        reception: BatchConsumer,
+        consumer: BatchConsumer,
         backlog: BacklogMonitor | None,
     ) -> None:
         """`backlog`: the source of the lag while the profile is suspended and nothing is received."""
         self._config, self._secrets = parts.config, parts.secrets
         self._ledger, self._templates, self._resources = parts.ledger, parts.templates, parts.resources
-        self._events, self._reception, self._backlog = events, reception, backlog
-        self._router, self._rehearsal = parts.router, parts.rehearsal
+        self._events, self._consumer, self._backlog = events, consumer, backlog
+        self._router, self._renderer = parts.router, parts.renderer
         self.metrics = WorkerMetrics(self._gauges, self._counters)
         self.registry = self.metrics.registry
         self.reporter = Reporter(self.metrics, parts.config.clock)
@@ -262,11 +262,13 @@ class WorkerStatus:
     def status(self) -> dict[str, Any]:
         conditions = self._conditions()
         return build_status(self._config, conditions, self._problems(conditions)) | {
-            "templates": {one.name: one.revision for one in self._templates.current().templates.values()},
+            "templates": {
+                template.name: template.revision for template in self._templates.current().templates.values()
+            },
             "templates_problem": self._templates.problem,
-            "fields_left_out": [*self._config.left_out, *self._templates.left_out],
-            "partitions": [f"{topic}/{number}" for topic, number in self._reception.partitions],
-            "inflight_records": self._reception.open_records,
+            "unknown_fields": [*self._config.unknown_fields, *self._templates.unknown_fields],
+            "partitions": [f"{topic}/{number}" for topic, number in self._consumer.partitions],
+            "inflight_records": self._consumer.open_records,
             "lag": self._backlog.records if self._backlog else self._events.lag,
             "letters": dict(self.reporter.totals),
             "last_refusal": self.reporter.last_refusal,
@@ -279,27 +281,30 @@ class WorkerStatus:
             "secrets": secrets_condition(self._secrets.problems, self._secrets.later_problems),
             "ledger": ledger_condition(self._ledger.health),
             "kafka": kafka_condition(self._events.broker_health, self._config.profile.spec.suspend),
-            "relay": relay_condition(self._config.exit),
+            "relay": relay_condition(self._config.relay_selection),
             "circuit": circuit_condition(self._router.own, self._router.fallback),
             "templates": templates_condition(templates.problem, templates.ready.is_set()),
         } | dict(self._optional_conditions())
 
     def _optional_conditions(self) -> Iterator[tuple[str, Condition]]:
         """Yield the conditions that only some profiles have."""
-        if self._rehearsal.last_error:
-            yield "rehearsal", rehearsal_condition(self._rehearsal.last_error)
+        if self._renderer.last_error:
+            yield "renderer", renderer_condition(self._renderer.last_error)
         if self._config.signing:
             yield "signing", self._config.signing.condition
         if self._config.returns:
             yield "bounces", self._config.returns.condition
-        if self._resources.courier:
-            yield "status_events", status_events_condition(self._resources.courier)
-        if self._config.exit.fallback or self._config.exit.fallback_problem:
-            yield "fallback", fallback_condition(self._config.exit, self._secrets.fallback_problems)
+        if self._resources.status_events:
+            yield "status_events", status_events_condition(self._resources.status_events)
+        if self._config.relay_selection.fallback or self._config.relay_selection.fallback_problem:
+            yield (
+                "fallback",
+                fallback_condition(self._config.relay_selection, self._secrets.fallback_problems),
+            )
         if callbacks := self._config.callbacks:
             now = self._config.clock.now()
-            troubles = [one.last_error(now) for one in callbacks]
-            yield "callbacks", callbacks_condition(troubles, any(one.reached for one in callbacks))
+            troubles = [callback.last_error(now) for callback in callbacks]
+            yield "callbacks", callbacks_condition(troubles, any(callback.reached for callback in callbacks))
 
     def _problems(self, conditions: Mapping[str, Condition]) -> list[str]:
         """Why this worker is not ready.
@@ -307,20 +312,22 @@ class WorkerStatus:
         A connections Secret that was deleted or became invalid is no problem: the connections still work.
         """
         problems = ["draining"] if self.draining else []
-        problems += [f"secrets: {each.field}: {each.message}" for each in self._secrets.relay_problems]
-        for name in ("ledger", "kafka", "templates", "rehearsal", "signing", "bounces"):
-            each = conditions.get(name)
-            if each is None:
+        problems += [
+            f"secrets: {problem.field}: {problem.message}" for problem in self._secrets.relay_problems
+        ]
+        for name in ("ledger", "kafka", "templates", "renderer", "signing", "bounces"):
+            condition = conditions.get(name)
+            if condition is None:
                 continue
-            if each.ok is False or each == NOT_CONNECTED:
-                problems.append(f"{name}: {each.message}")
+            if condition.ok is False or condition == NOT_CONNECTED:
+                problems.append(f"{name}: {condition.message}")
         return problems
 
     def _gauges(self) -> GaugeValues:
         reachable = self._router.reachable
         return {
             "inflight_records": (
-                self._reception.open_records,
+                self._consumer.open_records,
                 "Records received and not yet finished.",
             ),
             "consumer_lag_records": (
@@ -360,7 +367,7 @@ class WorkerStatus:
         return facts
 
     def _counters(self) -> GaugeValues:
-        health, relay = self._ledger.health, self._config.exit.counters
+        health, relay = self._ledger.health, self._config.relay_selection.counters
         facts: dict[str, tuple[float | None, str]] = {
             "ledger_commits": (health.commits, "Transactions of the ledger."),
             "ledger_rows": (health.rows, "Rows claimed, fenced or settled."),

@@ -55,14 +55,14 @@ class Reporter:
         if not malformed:
             return
         self.totals["dead_letters"] += len(malformed)
-        kinds = Counter(one.problems[0].code.value for one in malformed)
-        firsts = {one.problems[0].code.value: one for one in reversed(malformed)}
+        kinds = Counter(entry.problems[0].code.value for entry in malformed)
+        firsts = {entry.problems[0].code.value: entry for entry in reversed(malformed)}
         for code, count in kinds.items():
             self._metrics.records("malformed", code, count)
             first = firsts[code]
             place = f"{first.record.topic}/{first.record.partition}/{first.record.offset}"
             log.warning(
-                "records refused; they go to the dead-letter topic",
+                "malformed records; publishing them to the dead-letter topic",
                 count=count,
                 first=place,
                 problem=mask_addresses(str(first.problems[0])),
@@ -72,27 +72,27 @@ class Reporter:
     def _settled(self, settled: list[Settled], now: datetime) -> None:
         kinds: Counter[tuple[str, str]] = Counter()
         examples: dict[tuple[str, str], Settled] = {}
-        for one in settled:
-            state, problem = ending(one)
+        for entry in settled:
+            state, problem = ending(entry)
             kind = (state, problem.code.value if problem else "")
             kinds[kind] += 1
-            examples.setdefault(kind, one)
+            examples.setdefault(kind, entry)
         for (state, code), count in kinds.items():
             self.totals[state] += count
             self._metrics.letters(state, code, count)
             if code and not waits_on(examples[state, code]):
                 self._log_example(examples[state, code], state, count)
-        doubts = sum(isinstance(one.outcome, InDoubt) and not one.outcome.counted for one in settled)
-        if doubts:
-            self._metrics.in_doubt("no_answer_to_the_dot", doubts)
+        in_doubt = sum(isinstance(entry.outcome, InDoubt) and not entry.outcome.counted for entry in settled)
+        if in_doubt:
+            self._metrics.in_doubt("no_reply_to_end_of_data", in_doubt)
         self._metrics.seconds(
-            (now - one.claimed.letter.record.timestamp).total_seconds()
-            for one in settled
-            if isinstance(one.outcome, Accepted)
+            (now - entry.claimed.letter.record.timestamp).total_seconds()
+            for entry in settled
+            if isinstance(entry.outcome, Accepted)
         )
 
-    def _log_example(self, one: Settled, state: str, count: int) -> None:
-        letter, problem = one.claimed.letter, ending(one)[1]
+    def _log_example(self, entry: Settled, state: str, count: int) -> None:
+        letter, problem = entry.claimed.letter, ending(entry)[1]
         log_line = log.info if state in (State.DEFERRED, State.SCHEDULED) else log.warning
         log_line(
             f"letters {state}",
@@ -111,19 +111,21 @@ def _origin(letter: Letter) -> dict[str, str]:
     return {"event_type": letter.event.type}
 
 
-def waits_on(one: Settled) -> bool:
+def waits_on(entry: Settled) -> bool:
     """Whether a letter still waits for its template, which was logged when it started to wait."""
     return (
-        isinstance(one.outcome, NoTemplate) and isinstance(one.step, TryAgain) and not one.claimed.from_topic
+        isinstance(entry.outcome, NoTemplate)
+        and isinstance(entry.step, TryAgain)
+        and not entry.claimed.from_topic
     )
 
 
-def ending(one: Settled) -> tuple[str, Problem | None]:
+def ending(entry: Settled) -> tuple[str, Problem | None]:
     """Return the state that a letter moved to, and the problem."""
-    match one.step:
+    match entry.step:
         case Finish(state=state, problem=problem) | TryAgain(state=state, problem=problem):
             return state.value, problem
         case Park(problem=problem):
             return State.IN_DOUBT.value, problem
         case Release():
-            return "handed_back", None
+            return "released", None
