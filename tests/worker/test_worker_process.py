@@ -183,7 +183,7 @@ def test_a_worker_of_a_suspended_profile_tells_what_waits_and_takes_none_of_it(
     plant.start(POSTROOM_HTTP=address)
     try:
         wait_until(lambda: '"lag":10' in page(address, "/statusz")[1], "the lag is reported")
-        assert "\npostroom_suspended_lag 10.0\n" in page(address, "/metrics")[1]
+        assert "\npostroom_suspended_lag_records 10.0\n" in page(address, "/metrics")[1]
         assert page(address, "/readyz")[0] == 200
         assert plant.end() == 0
     finally:
