@@ -107,8 +107,8 @@ def _facts(letter: LetterView) -> Iterator[tuple[str, str]]:
         yield "reply", letter.reply
     if letter.in_doubt_count:
         yield (
-            "doubts",
-            f"{letter.in_doubt_count}: so often the relay's answer stayed unknown; a copy may have arrived",
+            "in doubt",
+            f"{letter.in_doubt_count} attempts without a reply from the relay; copies may have arrived",
         )
     if letter.user_id:
         yield "user id", letter.user_id
