@@ -1,6 +1,8 @@
 """A worker that cannot try the records that may have ended it goes on, says so, and lets none of them by."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def test_a_worker_whose_renderer_does_not_start_goes_on_and_sends_nothing_untrie
 ) -> None:
     plant = WorkerUnderTest(tmp_path / "plant", own_broker.bootstrap, recording_sink.address).prepare()
     address = f"127.0.0.1:{free_port()}"
-    reported = {"POSTROOM_HTTP": address, "PYTHONPATH": str(plant.folder)}
+    reported = {"POSTROOM_HTTP": address, "PYTHONPATH": os.pathsep.join([str(plant.folder), *sys.path])}
     try:
         plant.start()
         wait_until(plant.is_member, "a first life")

@@ -286,8 +286,8 @@ class MemoryLedger:
         gone = {one.row for one in waiting}
         self.store.outbox = [one for one in self.store.outbox if one.row not in gone]
 
-    def announce(self, herald: NotificationRule) -> None:
-        self._notification_rules.append(herald)
+    def announce(self, rule: NotificationRule) -> None:
+        self._notification_rules.append(rule)
 
     def _tell(self, fate: LetterTransition) -> None:
         for herald in self._notification_rules:

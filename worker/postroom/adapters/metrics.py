@@ -110,29 +110,29 @@ class BounceMetrics(Collector):
     """A registry with these figures alone."""
 
     def __init__(
-        self, tally: BounceCounts, open_sessions: Callable[[], int], ready: Callable[[], bool]
+        self, counts: BounceCounts, open_sessions: Callable[[], int], ready: Callable[[], bool]
     ) -> None:
-        self._tally, self._open, self._ready = tally, open_sessions, ready
+        self._counts, self._open, self._ready = counts, open_sessions, ready
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Every figure."""
-        tally = self._tally
-        yield CounterMetricFamily(f"{NAME}_smtp_sessions", "SMTP sessions since the start.", tally.sessions)
+        counts = self._counts
+        yield CounterMetricFamily(f"{NAME}_smtp_sessions", "SMTP sessions since the start.", counts.sessions)
         yield GaugeMetricFamily(f"{NAME}_smtp_sessions_open", "SMTP sessions now.", self._open())
         ready = "Whether every ledger and key is there, and the ledgers take reports."
         yield GaugeMetricFamily(f"{NAME}_ready", ready, float(self._ready()))
         help_text = (
             "Messages that were not taken, by why: no return path of ours, a key or ledger away, size."
         )
-        yield _by(f"{NAME}_refused", help_text, "reason", tally.refused, REFUSALS)
-        yield _by(f"{NAME}_reports", "Reports that were kept, by kind.", "kind", tally.reports)
+        yield _by(f"{NAME}_refused", help_text, "reason", counts.refused, REFUSALS)
+        yield _by(f"{NAME}_reports", "Reports that were kept, by kind.", "kind", counts.reports)
         help_text = "Reports that were taken and not kept: known, letter forgotten, too many, of no letter."
-        yield _by(f"{NAME}_reports_unkept", help_text, "reason", tally.unkept, NOT_STORED)
-        yield _by(f"{NAME}_letters", "Letters that a report brought to a state.", "state", tally.letters)
+        yield _by(f"{NAME}_reports_unkept", help_text, "reason", counts.unkept, NOT_STORED)
+        yield _by(f"{NAME}_letters", "Letters that a report brought to a state.", "state", counts.letters)
         help_text = "Addresses that a report put on a suppression list."
-        yield _by(f"{NAME}_suppressions", help_text, "reason", tally.suppressed)
+        yield _by(f"{NAME}_suppressions", help_text, "reason", counts.suppressed)
 
 
 def _by(

@@ -67,7 +67,7 @@ NotificationRule = Callable[[LetterTransition], Sequence[Notification]]
 class NotificationOutbox(Protocol):
     """Stores pending notifications; a part of the ledger."""
 
-    def announce(self, herald: NotificationRule) -> None:
+    def announce(self, rule: NotificationRule) -> None:
         """From now on, store the rule's notifications in the commit of each transition."""
         ...
 

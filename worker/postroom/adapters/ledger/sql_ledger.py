@@ -111,9 +111,9 @@ class SqlLedger:
         """Delete dead letters that the broker acknowledged."""
         await self._commits.run(lambda c: outbox.delete_dead_letters(c, [letter.row for letter in batch]))
 
-    def announce(self, herald: NotificationRule) -> None:
+    def announce(self, rule: NotificationRule) -> None:
         """Apply this notification rule from now on."""
-        self._writer.notification_rules.append(herald)
+        self._writer.notification_rules.append(rule)
 
     async def pending(self, destination: str, now: datetime, limit: int) -> Sequence[Notification]:
         """The notifications of a destination whose time has come."""
