@@ -190,7 +190,7 @@ class TemplateSource:
 
 @lru_cache(maxsize=8)
 def template_source(source: str) -> TemplateSource:
-    """The parsed source, kept for a while: a proof looks at a page several times. Raises as the class."""
+    """The parsed source, kept for a while: validation reads a page several times. Raises as the class."""
     return TemplateSource(source)
 
 

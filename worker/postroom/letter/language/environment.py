@@ -244,7 +244,7 @@ _SPACE = re.compile(r"\s*")
 def tokens_of(source: str) -> tuple[Token, ...]:
     """What Jinja's lexer makes of a source: position, kind, text. Raises jinja2's TemplateSyntaxError.
 
-    Kept for a moment: a proof takes the same source apart, reads it and compiles it, and lexing was a third
+    Kept for a moment: validation takes the same source apart, reads it and compiles it, and lexing was a third
     of its time.
     """
     text = stylesheets.hide(_NEWLINE.sub("\n", source))  # line ends as the lexer has them
@@ -318,7 +318,7 @@ class Script:
     def with_text_of(self, source: str) -> "Script":
         """The script of another source, with the code of this one where only text differs.
 
-        So a proof need not compile the inlined page, too. Its problems have the lines of this source. Raises
+        So validation need not compile the inlined page, too. Its problems have the lines of this source. Raises
         as compiling does.
         """
         texts = None if self._constant is not None else _other_texts(self.source, source, self._texts)
@@ -378,7 +378,7 @@ def _other_texts(source: str, other: str, texts: list[str]) -> list[str] | None:
 
 @lru_cache(maxsize=128)
 def compile_source(environment: LetterEnvironment, source: str, field: str) -> Script:
-    """A compiled template, kept for a while: a proof tries the same sources again and again.
+    """A compiled template, kept for a while: validation compiles the same sources again and again.
 
     A sender keeps its own reference. Raises what `Script` raises.
     """

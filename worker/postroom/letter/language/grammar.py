@@ -3,7 +3,7 @@
 What a letter's template may not say, whatever the data: read from its syntax tree.
 
 `refuse_forbidden` raises Rejected with every forbidden construct and its line. The same reading runs in
-the proof and again in the worker, so that a bundle cannot carry what a manifest may not.
+validation and again in the worker, so that a bundle cannot carry what a manifest may not.
 """
 
 from collections.abc import Iterable, Iterator

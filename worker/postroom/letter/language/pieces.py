@@ -37,7 +37,7 @@ class Piece:
 def split(source: str, field: str) -> tuple[Piece, ...]:
     """Take source apart; comments are dropped. Raises Rejected (template_syntax).
 
-    Kept for a while: a proof takes the same source apart again and again, and lexing is most of its time.
+    Kept for a while: validation takes the same source apart again and again, and lexing is most of its time.
     """
     try:
         return tuple(_assemble(tokens_of(source), field))

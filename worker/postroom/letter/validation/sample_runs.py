@@ -3,7 +3,7 @@
 Each locale variant exists in two forms. The reference form renders the source and inlines the CSS afterwards,
 for each letter. The precomputed form has the CSS inlined in the source, once, where
 `template_source.find_dynamic` proves that every event gives the same letter. Every sample is rendered with
-the code that workers send with. As a check of that proof, the largest letter of each language is also
+the code that workers send with. As a check of that validation, the largest letter of each language is also
 rendered in the reference form; if it differs, the language keeps the reference form, and the result gives the
 reason. Property tests compare both forms for random templates and data (tests/letters).
 

@@ -469,7 +469,7 @@ def _headers(shown: ShownTemplate, letter: RenderedLetter, sample: SampleSpec) -
 
 
 def _stamp(shown: ShownTemplate) -> dict[str, str]:
-    """The franked stamp: what the proof came to."""
+    """The stamp with the result of the validation."""
     ways = (
         ("poor", "ERROR", shown.errors),
         ("fair", "WARNING", shown.warnings),

@@ -126,7 +126,7 @@ class Studio:
         self.unread: tuple[Finding, ...] = ()
         """Findings of manifests that cannot be read as objects at all."""
         self.viewed: ObjectKey | None = None
-        """The template that a page asked for last: it is proved first."""
+        """The template that a page asked for last: it is validated first."""
         self._live: dict[ObjectKey, TemplateRenderer] = {}
         self._drafts: OrderedDict[str, Draft] = OrderedDict()
 
@@ -163,7 +163,7 @@ class Studio:
                 self.changes.bump()
 
     def update_one(self, source: EmailTemplate, proof: TemplateValidation) -> None:
-        """Show one template's new proof, ahead of the whole reading that follows; only a good one."""
+        """Show a template that became valid at once, before the whole folder is read again."""
         key = ObjectKey("EmailTemplate", source.metadata.namespace, source.metadata.name)
         before = self.templates.get(key)
         if before and proof.compiled and proof.compiled != before.compiled:
