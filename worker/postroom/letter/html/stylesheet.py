@@ -154,8 +154,8 @@ class Sheet:
 def read_sheet(css: str, media: str = "") -> Sheet:
     """Read a sheet. With `media`, the attribute of a `<style>`, all of its rules are conditional.
 
-    Its problems are of the field `spec.css`. Kept: validation reads a sheet for its problems and for each page
-    that it styles, and many templates share a layout's.
+    Its problems are of the field `spec.css`. Cached: validation reads a stylesheet for its problems and for
+    each page that it styles, and many templates share a layout's.
     """
     return _read_sheet(css, media if is_condition(media) else "")
 

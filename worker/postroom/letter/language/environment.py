@@ -244,8 +244,7 @@ _SPACE = re.compile(r"\s*")
 def tokens_of(source: str) -> tuple[Token, ...]:
     """What Jinja's lexer makes of a source: position, kind, text. Raises jinja2's TemplateSyntaxError.
 
-    Kept for a moment: validation takes the same source apart, reads it and compiles it, and lexing was a third
-    of its time.
+    Cached: validation tokenizes, reads and compiles the same source, and lexing was a third of its time.
     """
     text = stylesheets.hide(_NEWLINE.sub("\n", source))  # line ends as the lexer has them
     marked = stylesheets.MARK in text
@@ -318,8 +317,8 @@ class Script:
     def with_text_of(self, source: str) -> "Script":
         """The script of another source, with the code of this one where only text differs.
 
-        So validation need not compile the inlined page, too. Its problems have the lines of this source. Raises
-        as compiling does.
+        So validation does not compile the inlined page, too. Its problems have the lines of this source.
+        Raises as compiling does.
         """
         texts = None if self._constant is not None else _other_texts(self.source, source, self._texts)
         if texts is None:
