@@ -119,7 +119,7 @@ def expand(pieces: Iterable[Piece], partials: Mapping[str, Sequence[Piece]], dep
         else:
             out += expand(_partial(piece, partials, depth), partials, depth + 1)
         if len(out) > MAX_PIECES:
-            raise Rejected(Problem(Code.TOO_LARGE, piece.field, "the includes come to too much", piece.line))
+            raise Rejected(Problem(Code.TOO_LARGE, piece.field, "the included text is too large", piece.line))
     return out
 
 

@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 MAX_ITERATIONS = 10_000
 """Turns of all loops of one rendering together, nested ones included."""
 MAX_OUTPUT = 1_048_576
-"""Characters that one part of a letter may come to."""
+"""Maximum length of one part of a letter, in characters."""
 MAX_STRING = 262_144
 """Characters of one value built by an operator or a filter; also the items of a built list."""
 MAX_BUILT = 4 * MAX_OUTPUT
