@@ -159,7 +159,7 @@ def test_a_worker_whose_clock_is_wrong_keeps_the_databases_time(
     verdict.hold()
     assert verdict.doubled == 0
     assert early < 1
-    assert sum(pod.logged(b"clock is wrong") for pod in pods) == 2
+    assert sum(pod.logged(b"clock of this machine is wrong") for pod in pods) == 2
     assert not any(pod.logged(b"lease lost") for pod in pods)
     fault.record(
         f"clocks an hour behind and ahead: {verdict}; none expired, none before its time, no takeover"
